@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Make the virtual environment .venv and install requirement files into it, unless that was done.
+# usage: local/install.sh FILE...        (PYTHON chooses the interpreter, VENV the folder)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+stamp="$venv/.installed-$(cat "$@" | cksum | cut -d' ' -f1)"
+[ -f "$stamp" ] && exit 0
+if [ ! -x "$venv/bin/python" ]; then
+  "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    { echo "install.sh: Python 3.10 or newer is needed. Fix: PYTHON=python3.11 egs/espeak/run.sh" >&2; exit 2; }
+  echo "making the virtual environment $venv"
+  "${PYTHON:-python3}" -m venv "$venv"
+fi
+echo "installing $* into $venv (once; torch is a download of several GB)"
+arguments=()
+for file in "$@"; do arguments+=(-r "$file"); done
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
+touch "$stamp"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Install what is missing, then check style, types, floors and behaviour. Flags go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=PASSIVE
+local/install.sh requirements.txt egs/espeak/requirements.txt tests/requirements.txt
+bin=${VENV:-.venv}/bin
+"$bin/ruff" format --check .
+"$bin/ruff" check .
+"$bin/mypy"
+"$bin/lint-imports"
+"$bin/python" -m pytest "$@"

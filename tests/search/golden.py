@@ -1,0 +1,53 @@
+"""The stored searches of the reference implementation; see tests/golden/search/README.md."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipasr.model.decoder import Decoder
+from zipasr.model.joiner import Joiner
+from zipasr.search.types import Utterance
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden" / "search"
+
+
+@cache
+def arrays() -> dict[str, Tensor]:
+    with np.load(FOLDER / "searches.npz") as stored:
+        return {name: torch.from_numpy(stored[name]) for name in stored.files}
+
+
+@cache
+def runs(method: str) -> list[dict[str, Any]]:
+    return [
+        run for run in json.loads((FOLDER / "searches.json").read_text()) if run["method"] == method
+    ]
+
+
+@cache
+def transducer() -> tuple[Decoder, Joiner]:
+    decoder, joiner = Decoder(23, 40, 0, 2), Joiner(64, 40, 36, 23)
+    for name, module in (("decoder", decoder), ("joiner", joiner)):
+        prefix = f"w.{name}."
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in arrays().items() if k.startswith(prefix)}
+        )
+    return decoder.eval(), joiner.eval()
+
+
+def check(utterances: list[Utterance], run: dict[str, Any]) -> None:
+    """Compare with the stored run, near ties excepted."""
+    for n, utterance in enumerate(utterances):
+        if run["stable"][n]:
+            assert utterance.tokens == run["hyps"][n]
+            if run["timestamps"] is not None:
+                assert utterance.frames == run["timestamps"][n]
+            if "log_probs" in run:
+                assert abs(utterance.log_prob - run["log_probs"][n]) < 1e-4

@@ -1,0 +1,114 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zipasr.search.beam import advance, modified_beam_search, start_beams
+from zipasr.search.greedy import greedy_search
+from zipasr.search.steps import TransducerSteps
+
+from . import golden
+from .tiny import Loops, assert_same, tiny_batch, tiny_steps
+
+lens_lists = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("run", golden.runs("modified_beam_search"), ids=lambda run: run["id"])
+def test_reference_results(run):
+    options = run["options"]
+    steps = TransducerSteps(*golden.transducer(), options["blank_penalty"], options["temperature"])
+    golden.check(
+        modified_beam_search(
+            golden.arrays()["encoder_out"],
+            golden.arrays()["lens"],
+            steps=steps,
+            beam_size=options["beam"],
+        ),
+        run,
+    )
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 1000),
+    lens=lens_lists,
+    beam_size=st.integers(1, 12),
+    context_size=st.integers(1, 3),
+    blank_penalty=st.sampled_from([0.0, 1.5]),
+    temperature=st.sampled_from([1.0, 1.7]),
+)
+def test_batch_equals_the_definition_one_by_one(
+    seed, lens, beam_size, context_size, blank_penalty, temperature
+):
+    steps = tiny_steps(
+        seed, context_size=context_size, blank_penalty=blank_penalty, temperature=temperature
+    )
+    frames, lengths = tiny_batch(seed, lens)
+    got = modified_beam_search(frames, lengths, steps=steps, beam_size=beam_size)
+    loops = Loops(steps)
+    want = [loops.beam(frames[n, :num], beam_size) for n, num in enumerate(lens)]
+    assert_same(got, want)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), lens=lens_lists, temperature=st.sampled_from([1.0, 2.5]))
+def test_beam_of_one_is_greedy_with_one_symbol_per_frame(seed, lens, temperature):
+    steps = tiny_steps(seed, temperature=temperature)
+    frames, lengths = tiny_batch(seed, lens)
+    assert_same(
+        modified_beam_search(frames, lengths, steps=steps, beam_size=1),
+        greedy_search(frames, lengths, steps=steps, max_sym_per_frame=1),
+    )
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), vocab_size=st.integers(2, 4), num_frames=st.integers(1, 3))
+def test_beam_of_everything_is_enumeration(seed, vocab_size, num_frames):
+    steps = tiny_steps(seed, vocab_size=vocab_size, blank_bias=0.0)
+    frames, lens = tiny_batch(seed, [num_frames])
+    (got,) = modified_beam_search(frames, lens, steps=steps, beam_size=vocab_size**num_frames)
+    want = Loops(steps).enumerate(frames[0])
+    assert got.tokens == want.tokens
+    assert abs(got.log_prob - want.log_prob) < 1e-5
+
+
+def test_probabilities_of_everything_add_up_to_one():
+    steps = tiny_steps(3, vocab_size=3, blank_bias=0.0)
+    frames, _ = tiny_batch(3, [4, 4])
+    beams = start_beams(2, 3**4, steps, frames.device)
+    for frame in range(4):
+        with torch.no_grad():
+            beams, _, _ = advance(beams, steps.project(frames)[:, frame], steps)
+        torch.testing.assert_close(beams.log_probs.logsumexp(-1), torch.zeros(2), atol=1e-5, rtol=0)
+        num_sequences = sum(2**length for length in range(frame + 2))
+        assert beams.log_probs.isfinite().sum(-1).tolist() == [num_sequences] * 2 or frame == 0
+
+
+def test_beam_wider_than_the_first_frame_offers():
+    steps = tiny_steps(1, vocab_size=3)
+    frames, lens = tiny_batch(1, [5, 2])
+    got = modified_beam_search(frames, lens, steps=steps, beam_size=50)
+    loops = Loops(steps)
+    assert_same(got, [loops.beam(frames[0], 50), loops.beam(frames[1, :2], 50)])
+
+
+def test_empty_utterance_and_empty_batch():
+    steps = tiny_steps(0)
+    frames, _ = tiny_batch(0, [3, 3])
+    first, second = modified_beam_search(frames, torch.tensor([0, 3]), steps=steps)
+    assert (first.tokens, first.frames, first.log_prob) == ([], [], 0.0)
+    assert_same([second], modified_beam_search(frames[1:], torch.tensor([3]), steps=steps))
+    assert modified_beam_search(frames[:0], torch.tensor([], dtype=torch.int64), steps=steps) == []
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("search", [greedy_search, modified_beam_search])
+@pytest.mark.parametrize("lens_device", ["cpu", "cuda"])
+def test_gpu_equals_cpu(search, lens_device):
+    lens, frames = golden.arrays()["lens"], golden.arrays()["encoder_out"]
+    want = search(frames, lens, steps=TransducerSteps(*golden.transducer()))
+    on_gpu = TransducerSteps(*(copy.deepcopy(part).cuda() for part in golden.transducer()))
+    assert_same(search(frames.cuda(), lens.to(lens_device), steps=on_gpu), want, tolerance=1e-3)

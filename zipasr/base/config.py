@@ -1,0 +1,165 @@
+"""Command-line flags from dataclasses: one frozen dataclass per component, one flag per field."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import types
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from zipasr.base.errors import UserError, nearest
+from zipasr.base.files import atomic_path
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+
+
+def flag(default: Any, help: str) -> Any:
+    """Declare a config field: its default and the help text of its flag."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def add_flags(parser: argparse.ArgumentParser, cls: type[DataclassInstance]) -> None:
+    """Give ``parser`` one ``--kebab-case`` flag for each field of ``cls``."""
+    group = parser.add_argument_group(cls.__name__)
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        group.add_argument(
+            flag_name(field.name),
+            type=word_parser(hint),
+            choices=get_args(hint) if get_origin(hint) is Literal else None,
+            default=field.default,
+            metavar=_metavar(hint),
+            help=f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%"),
+        )
+
+
+def set_defaults(
+    parser: argparse.ArgumentParser,
+    values: Mapping[str, Any],
+    known_elsewhere: Collection[str] = (),
+) -> None:
+    """Replace defaults by those of a recipe; keys are flag names without the dashes.
+
+    Args:
+        parser: the parser of one command.
+        values: the ``[flags]`` table of a recipe.
+        known_elsewhere: flag names (without dashes) of the other commands; they are skipped.
+
+    Raises:
+        UserError: a key is a flag of no command (a misspelt key must not pass in silence).
+    """
+    known = {action.dest: action for action in parser._actions}
+    for key, value in values.items():
+        action = known.get(key.replace("-", "_"))
+        if action is not None:
+            action.default = action.type(str(value)) if callable(action.type) else value
+        elif key not in known_elsewhere:
+            names = [name.replace("_", "-") for name in known] + list(known_elsewhere)
+            raise UserError(f"unknown flag in the recipe: {key!r}.", nearest(key, names))
+
+
+def from_args(cls: type[C], args: argparse.Namespace) -> C:
+    """Build ``cls`` from the flags that ``add_flags`` declared.
+
+    Raises:
+        UserError: the dataclass refuses its values; the message is the dataclass's own.
+    """
+    try:
+        return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+    except ValueError as refusal:
+        raise UserError(str(refusal)) from refusal
+
+
+def to_dict(config: DataclassInstance) -> dict[str, Any]:
+    """Return the fields as plain JSON types: paths become strings, tuples become lists."""
+    return cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config), default=str)))
+
+
+def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
+    """Build ``cls`` from what ``to_dict`` made; an unknown field raises ``TypeError``."""
+    hints = get_type_hints(cls)
+    plain = dict(values)
+    for name, value in plain.items():
+        if isinstance(value, list):
+            plain[name] = tuple(value)
+        elif isinstance(value, str) and Path in (hints.get(name), *get_args(hints.get(name))):
+            plain[name] = Path(value)
+    return cls(**plain)
+
+
+def save(path: Path, *configs: DataclassInstance) -> None:
+    """Write configs to ``path`` as one JSON object keyed by class name."""
+    payload = {type(config).__name__: to_dict(config) for config in configs}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path, cls: type[C]) -> C:
+    """Read back what ``save`` wrote for ``cls``; an unknown field raises ``TypeError``."""
+    return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))[cls.__name__])
+
+
+def flag_name(field: str) -> str:
+    """Return the flag of a field: ``base_lr`` becomes ``--base-lr``."""
+    return "--" + field.replace("_", "-")
+
+
+def word_parser(hint: Any) -> Callable[[str], Any]:
+    """Return the function that turns one command-line word into a value of type ``hint``."""
+    if hint is bool:
+        return parse_bool
+    if get_origin(hint) in (Union, types.UnionType):
+        return word_parser(next(h for h in get_args(hint) if h is not type(None)))
+    if get_origin(hint) is tuple:
+        item = word_parser(get_args(hint)[0])
+
+        def comma_list(words: str) -> tuple[Any, ...]:
+            return tuple(item(word) for word in words.split(","))
+
+        return comma_list
+    if get_origin(hint) is Literal:
+        return type(get_args(hint)[0])
+    return cast("Callable[[str], Any]", hint)
+
+
+def parse_bool(word: str) -> bool:
+    """Read a boolean in any of the spellings that speech recipes accept, such as 1 or true."""
+    if word.lower() in {"1", "true", "yes", "y", "t"}:
+        return True
+    if word.lower() in {"0", "false", "no", "n", "f"}:
+        return False
+    raise argparse.ArgumentTypeError(f"expected a boolean such as 1 or 0, got {word!r}")
+
+
+def _metavar(hint: Any) -> str | None:
+    if get_origin(hint) is Literal:
+        return None
+    if get_origin(hint) is tuple:
+        return "N,N,..."
+    plain = next((h for h in get_args(hint) if h is not type(None)), hint)
+    return {bool: "0|1", Path: "PATH"}.get(plain, getattr(plain, "__name__", "VALUE").upper())
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(int(default))
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return "none" if default is None else str(default)

@@ -1,0 +1,160 @@
+"""Processes that train together: who am I, start the others, sum a number over all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+
+from zipasr.base.errors import ResourceError, UserError
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One process among ``size``: its rank over all machines, its device on this one."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and speaks to the user."""
+        return self.rank == 0
+
+
+def launch(work: Callable[..., None], world_size: int, master_port: int, *args: Any) -> None:
+    """Run ``work(world, *args)`` in ``world_size`` processes and wait for them.
+
+    Under ``torchrun`` the processes exist already: this one joins them, and the launcher's
+    numbers win over ``world_size``. With one process no group is made.
+
+    Raises:
+        ResourceError: more processes than GPUs (or, without GPUs, than CPU cores).
+        SystemExit: a process ended with that status.
+    """
+    if all(name in os.environ for name in TORCHRUN):
+        rank, size, local = (int(os.environ[name]) for name in TORCHRUN)
+        _work_in_group(local, rank, size, work, args)
+        return
+    check_world_size(world_size)
+    if world_size == 1:
+        work(World(0, 1, device_for(0)), *args)
+        return
+    # Threads that spin while they wait steal the core of the neighbouring process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("MASTER_ADDR", "localhost")
+    os.environ.setdefault("MASTER_PORT", str(_free_port(master_port)))
+    _spawn(work, world_size, args)
+
+
+def check_world_size(world_size: int) -> None:
+    """Refuse more processes than there are devices, before anything is spent.
+
+    Raises:
+        ResourceError: says what was asked for and what there is.
+    """
+    if torch.cuda.is_available():
+        have, kind = torch.cuda.device_count(), "GPUs"
+    else:
+        have, kind = os.cpu_count() or 1, "CPU cores (there is no GPU)"
+    if world_size > have:
+        raise ResourceError(
+            f"--world-size {world_size}, but this machine has {have} {kind}.",
+            f"--world-size {have}",
+        )
+    if world_size < 1:
+        raise UserError(f"--world-size {world_size} must be at least 1.")
+
+
+def device_for(local_rank: int) -> torch.device:
+    """Return the device of the process number ``local_rank`` on this machine."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_rank)
+    return torch.device("cpu")
+
+
+def all_reduce_sum(values: Tensor, world: World) -> Tensor:
+    """Return the sum of ``values`` over all processes; the tensor itself with one process."""
+    if world.size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def barrier(world: World) -> None:
+    """Wait until all processes are here."""
+    if world.size > 1:
+        dist.barrier()
+
+
+def _work_in_group(
+    local_rank: int, rank: int, size: int, work: Callable[..., None], args: tuple[Any, ...]
+) -> None:
+    device = device_for(local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        cores = os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", size))))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=size)
+    try:
+        work(World(rank, size, device), *args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _spawned(rank: int, size: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    try:
+        _work_in_group(rank, rank, size, work, args)
+    except UserError as error:
+        sys.stderr.write(f"error (process {rank}): {error}\n")
+        sys.exit(error.exit_code)
+
+
+def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
+    # torch tells at length how it ends the other processes; the one that failed has told why.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    context = start_processes(  # type: ignore[no-untyped-call]
+        _spawned, (size, work, args), nprocs=size, join=False, start_method="spawn"
+    )
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        # Ctrl-C in a terminal reaches the children by itself; SIGTERM reaches only us.
+        if number == signal.SIGTERM:
+            for process in context.processes:
+                process.terminate()
+
+    previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not context.join(timeout=1.0):
+            pass
+    except ProcessExitedException as ended:
+        sys.exit(ended.exit_code)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _free_port(wanted: int) -> int:
+    """Return ``wanted`` when it is free, else any free port: two runs on a machine are normal."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("localhost", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ResourceError(f"no free port for the process group (--master-port {wanted}).")

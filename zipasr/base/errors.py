@@ -1,0 +1,52 @@
+"""Errors that a person can mend: what is wrong, where, what to do, and the exit status."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what was asked for: flags, recipe, names.
+
+    Args:
+        what: one sentence with the offending value and where it stands.
+        fix: what to do about it, one sentence or command; may be empty.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(f"{what} Fix: {fix}" if fix else what)
+        self.what = what
+        self.fix = fix
+
+
+class DataError(UserError):
+    """Audio, transcripts, manifests or features are missing or damaged."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or belongs to another model."""
+
+    exit_code = 4
+
+
+class ResourceError(UserError):
+    """The machine lacks what was asked for: devices, memory, disk."""
+
+    exit_code = 5
+
+
+class NumericError(UserError):
+    """Training produced numbers that are not finite and cannot go on."""
+
+    exit_code = 6
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Return a hint such as ``did you mean 'x'?``; empty when nothing is close."""
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

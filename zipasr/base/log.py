@@ -1,0 +1,30 @@
+"""One log format, one file per process, and a screen that only the first process writes to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import datetime
+from pathlib import Path
+
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def setup_logging(prefix: Path | None = None, rank: int = 0, world_size: int = 1) -> None:
+    """Send log records to the screen (rank 0 only) and to ``{prefix}-{time}[-{rank}]``.
+
+    Args:
+        prefix: path without the time, such as ``exp/log/log-train``; None for the screen alone.
+        rank: of this process.
+        world_size: number of processes; the rank is in the name when it is above 1.
+    """
+    handlers: list[logging.Handler] = []
+    if rank == 0:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    if prefix is not None:
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
+        suffix = f"-{rank}" if world_size > 1 else ""
+        name = f"{prefix.name}-{stamp}{suffix}"
+        handlers.append(logging.FileHandler(prefix.with_name(name), encoding="utf-8"))
+    logging.basicConfig(format=FORMAT, level=logging.INFO, handlers=handlers, force=True)

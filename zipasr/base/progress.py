@@ -1,0 +1,86 @@
+"""Progress of long work: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import nullcontext
+from types import TracebackType
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+
+class Progress:
+    """Count steps of a known or unknown total, show speed and remaining time.
+
+    On a terminal a bar is redrawn at most twice a second and log lines scroll above it. Elsewhere
+    a plain line is logged every ``seconds_between_lines``, without control characters.
+
+    Args:
+        what: shown before the numbers.
+        total: number of steps, or None when it is not known.
+        start: steps done before (a resumed run).
+        visible: False makes all calls do nothing (processes other than the first).
+    """
+
+    seconds_between_lines = 30.0
+
+    def __init__(
+        self, what: str, total: int | None, *, start: int = 0, visible: bool = True
+    ) -> None:
+        self._what, self._total, self._start, self._done = what, total, start, start
+        self._begun = self._last_line = time.monotonic()
+        self._lines = visible and not sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=what,
+            total=total,
+            initial=start,
+            mininterval=0.5,
+            dynamic_ncols=True,
+            disable=not (visible and sys.stderr.isatty()),
+        )
+        # The redirection adds a screen to the log where there was none.
+        self._redirect = nullcontext() if self._bar.disable else logging_redirect_tqdm()
+
+    def __enter__(self) -> Progress:
+        self._redirect.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._redirect.__exit__(kind, error, trace)
+
+    def step(self, note: str = "", count: int = 1) -> None:
+        """Advance by ``count``; ``note`` is shown behind the numbers."""
+        self._done += count
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(count)
+        now = time.monotonic()
+        if self._lines and now - self._last_line >= self.seconds_between_lines:
+            self._last_line = now
+            logging.info(self.line(now, note))
+
+    def line(self, now: float, note: str = "") -> str:
+        """Format the state at the monotonic time ``now`` (seconds) as a plain line."""
+        speed = (self._done - self._start) / max(now - self._begun, 1e-9)
+        text = f"{self._what} {self._done}/{self._total or '?'}, {speed:.2f} a second"
+        if self._total and speed > 0:
+            text += f", {clock((self._total - self._done) / speed)} to go"
+        return f"{text}, {note}" if note else text
+
+
+def clock(seconds: float) -> str:
+    """Format a duration: ``45s``, ``12m05s``, ``3h04m``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

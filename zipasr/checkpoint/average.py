@@ -1,0 +1,237 @@
+"""Average the weights of a model over time: while training, and from checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zipasr.base.config import flag
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.files import epoch_checkpoint, find_checkpoints, load_checkpoint
+
+StateDict = dict[str, Tensor]
+# Left in the keys by a model that was saved inside its wrapper for distributed training.
+WRAPPER = "module."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChooseCheckpoint:
+    """Which checkpoints make up the model."""
+
+    epoch: int = flag(30, "last epoch to use; see also --iter")
+    iter: int = flag(0, "when positive: use checkpoint-N.pt up to this N, instead of epochs")
+    avg: int = flag(15, "number of checkpoints, or length of the window in checkpoints")
+    use_averaged_model: bool = flag(
+        True,
+        "average over all batches between two checkpoints; else the mean of the checkpoints",
+    )
+
+    def __post_init__(self) -> None:
+        if self.epoch < 1:
+            raise ValueError("--epoch must be at least 1")
+        if self.iter < 0:
+            raise ValueError("--iter must not be negative")
+        if self.avg < 1:
+            raise ValueError("--avg must be at least 1")
+
+
+def start_average(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """Return a copy of a state dict on the CPU, floating-point entries in float64.
+
+    It is the running average before the first update, or one that comes from a checkpoint.
+    Small changes to a mean of thousands of models would be lost in float32.
+    """
+    return {
+        key: tensor.detach().to("cpu", torch.float64, copy=True)
+        if tensor.is_floating_point()
+        else tensor.detach().to("cpu", copy=True)
+        for key, tensor in unwrapped(state_dict).items()
+    }
+
+
+@torch.no_grad()
+def update_average(average: dict[str, Tensor], model: nn.Module, weight: float) -> None:
+    """Move a running average towards a model, in place.
+
+    With ``weight`` = P / B at B = P, 2P, 3P, ... batches the average is the plain mean of the
+    models at these batches. Integer entries stay as they are.
+
+    Args:
+        average: from ``start_average``; float64 on the CPU.
+        model: may be wrapped for distributed training.
+        weight: share of the model in the new average, 0 to 1.
+
+    Raises:
+        CheckpointError: the average belongs to another model.
+    """
+    state = unwrapped(model.state_dict())
+    check_same_keys(average, state, "the running average")
+    for key, mean in average.items():
+        if mean.is_floating_point():
+            mean.lerp_(state[key].detach().to(mean), weight)
+
+
+def average_window(start: Mapping[str, Any], end: Mapping[str, Any]) -> StateDict:
+    """Average the models between two checkpoints, from their running averages.
+
+    Let n be the number of batches of a checkpoint, rounded down to the averaging period, and a
+    its running average. The models after ``start`` up to ``end`` have the mean
+    (n_end a_end - n_start a_start) / (n_end - n_start). It is computed in float64, because the
+    difference magnifies rounding, and returned in the precision of the model. Integer entries
+    are those of ``end``.
+
+    Args:
+        start: checkpoint before the window; the models it averages are left out.
+        end: checkpoint at the end of the window.
+
+    Raises:
+        CheckpointError: a checkpoint has no running average, the two do not fit together, or
+            the window is empty.
+    """
+    period = int(entry(start, "average_period"))
+    if int(entry(end, "average_period")) != period:
+        raise CheckpointError(
+            f"The averaging period changed from {period} to {end['average_period']} between "
+            "the two checkpoints, so their difference has no meaning.",
+            "choose checkpoints after the change, or use --use-averaged-model 0.",
+        )
+    n_start, n_end = (int(entry(c, "batch_idx_train")) // period * period for c in (start, end))
+    if n_end <= n_start:
+        raise CheckpointError(
+            f"There is no model to average between batches {n_start} and {n_end}.",
+            "raise --avg, or use --use-averaged-model 0.",
+        )
+    before, after = unwrapped(entry(start, "model_avg")), unwrapped(entry(end, "model_avg"))
+    check_same_keys(before, after, "the earlier checkpoint")
+    dtypes = {key: tensor.dtype for key, tensor in model_state(end).items()}
+    weight = n_end / (n_end - n_start)
+    return {
+        key: torch.lerp(before[key].double(), last.double(), weight).to(dtypes.get(key, last.dtype))
+        if last.is_floating_point()
+        else last.clone()
+        for key, last in after.items()
+    }
+
+
+def mean_of(state_dicts: Iterable[Mapping[str, Tensor]]) -> StateDict:
+    """Return the plain mean of state dicts; integers are summed and divided without remainder.
+
+    Args:
+        state_dicts: at least one, all with the same keys; an iterator needs the memory of two.
+
+    Raises:
+        CheckpointError: the keys differ.
+        ValueError: there are no state dicts.
+    """
+    sums: StateDict = {}
+    dtypes: dict[str, torch.dtype] = {}
+    count = 0
+    for count, state in enumerate(state_dicts, start=1):
+        if count == 1:
+            sums = start_average(state)
+            dtypes = {key: tensor.dtype for key, tensor in unwrapped(state).items()}
+            continue
+        plain = unwrapped(state)
+        check_same_keys(sums, plain, "the first checkpoint")
+        for key, total in sums.items():
+            total += plain[key].to(total)
+    if count == 0:
+        raise ValueError("mean_of needs at least one state dict")
+    return {
+        key: (total / count if total.is_floating_point() else total // count).to(dtypes[key])
+        for key, total in sums.items()
+    }
+
+
+def averaged_model(exp_dir: Path, choose: ChooseCheckpoint) -> StateDict:
+    """Combine the chosen checkpoints of a training run into one state dict.
+
+    With the averaged model, the result is the mean over the training after the checkpoint
+    ``avg`` places before the last one; without, the mean of the last ``avg`` checkpoints.
+
+    Raises:
+        CheckpointError: a checkpoint is missing, damaged, or does not fit to the others.
+    """
+    if choose.use_averaged_model:
+        start, end = window_files(exp_dir, choose)
+        return average_window(load_checkpoint(start), load_checkpoint(end))
+    return mean_of(model_state(load_checkpoint(path)) for path in mean_files(exp_dir, choose))
+
+
+def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
+    """Return the checkpoints before and at the end of the window."""
+    if choose.iter > 0:
+        files = newest(exp_dir, choose.iter, choose.avg + 1)
+        return files[-1], files[0]
+    if choose.avg >= choose.epoch:
+        raise CheckpointError(
+            f"--epoch {choose.epoch} --avg {choose.avg} needs a checkpoint before the first epoch.",
+            "choose --avg smaller than --epoch, or use --use-averaged-model 0.",
+        )
+    start = epoch_checkpoint(exp_dir, choose.epoch - choose.avg)
+    return start, epoch_checkpoint(exp_dir, choose.epoch)
+
+
+def mean_files(exp_dir: Path, choose: ChooseCheckpoint) -> list[Path]:
+    """Return the checkpoints whose mean is asked for."""
+    if choose.iter > 0:
+        return newest(exp_dir, choose.iter, choose.avg)
+    first = max(1, choose.epoch - choose.avg + 1)
+    return [epoch_checkpoint(exp_dir, epoch) for epoch in range(first, choose.epoch + 1)]
+
+
+def newest(exp_dir: Path, iteration: int, count: int) -> list[Path]:
+    """Return the ``count`` newest checkpoints up to ``iteration``, newest first."""
+    files = find_checkpoints(exp_dir, iteration)
+    if len(files) < count:
+        have = ", ".join(path.name for path in reversed(files)) or "none"
+        raise CheckpointError(
+            f"{count} checkpoints up to --iter {iteration} are needed, {exp_dir} has {have}.",
+            "lower --avg, or choose another --iter.",
+        )
+    return files[:count]
+
+
+def model_state(checkpoint: Mapping[str, Any]) -> StateDict:
+    """Return the weights in a checkpoint, without the prefix of a distributed wrapper."""
+    return unwrapped(entry(checkpoint, "model"))
+
+
+def unwrapped(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """Return a state dict without the prefix of a distributed wrapper, if all keys have it."""
+    if state_dict and all(key.startswith(WRAPPER) for key in state_dict):
+        return {key.removeprefix(WRAPPER): tensor for key, tensor in state_dict.items()}
+    return dict(state_dict)
+
+
+def entry(checkpoint: Mapping[str, Any], name: str) -> Any:
+    """Return one entry of a checkpoint, or explain that it is missing."""
+    if checkpoint.get(name) is None:
+        fix = "" if name == "model" else "use --use-averaged-model 0 --avg 1."
+        raise CheckpointError(f"The checkpoint has no entry {name!r}.", fix)
+    return checkpoint[name]
+
+
+def check_same_keys(
+    reference: Mapping[str, Tensor], other: Mapping[str, Tensor], name: str
+) -> None:
+    """Refuse state dicts with different keys."""
+    different = sorted(reference.keys() ^ other.keys())
+    if different:
+        raise CheckpointError(
+            f"The model and {name} differ in {len(different)} keys, such as {different[0]!r}.",
+            "use checkpoints of one and the same model.",
+        )
+
+
+def last_file(exp_dir: Path, choose: ChooseCheckpoint) -> Path:
+    """Return the newest checkpoint that takes part; its settings and tokenizer count."""
+    if choose.use_averaged_model:
+        return window_files(exp_dir, choose)[1]
+    files = mean_files(exp_dir, choose)
+    return files[0] if choose.iter > 0 else files[-1]

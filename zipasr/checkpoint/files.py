@@ -1,0 +1,217 @@
+"""Write, check, read, find and remove checkpoints."""
+
+from __future__ import annotations
+
+import pathlib
+import pickle
+import re
+import shutil
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zipasr.base.errors import CheckpointError, ResourceError
+from zipasr.base.files import atomic_path
+
+ZIP_MAGIC = b"PK\x03\x04"
+POINTER_MAGIC = b"version https://git-lfs"
+PLAIN_TYPES = (type(None), bool, int, float, str, bytes, Tensor, nn.Parameter, torch.dtype)
+# Published checkpoints carry the paths of their flags; a path object does nothing when loaded.
+HARMLESS_TYPES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    pathlib.PosixPath,
+    pathlib.WindowsPath,
+    pathlib.PurePath,
+]
+ITERATION_NAME = re.compile(r"checkpoint-(\d+)\.pt")
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint that is complete on disk under its name, or leave everything as it was.
+
+    Args:
+        path: file to make or replace; its folder is made when missing.
+        content: entries by name: numbers, text, tensors, and lists, tuples and dictionaries of
+            those.
+
+    Raises:
+        CheckpointError: an entry is of another type, so that it could not be read back safely.
+        ResourceError: the file cannot be written, for example because the disk is full.
+    """
+    check_plain(dict(content), "checkpoint")
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(dict(content), temporary)
+            check_index(temporary)
+    # torch reports a failed write as RuntimeError, or as OSError, depending on where it happens.
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ResourceError(
+            f"Cannot write {path}: {first_line(error)} ({free_space(path.parent)}).",
+            "free some disk space or choose another --exp-dir; earlier checkpoints are untouched.",
+        ) from error
+
+
+def check_plain(value: object, where: str) -> None:
+    """Refuse a value that is not made of numbers, text, tensors, lists, tuples, dictionaries."""
+    if type(value) in (dict, OrderedDict):
+        for key, item in value.items():  # type: ignore[attr-defined]
+            check_plain(key, f"a key of {where}")
+            check_plain(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple, torch.Size):
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            check_plain(item, f"{where}[{index}]")
+    elif type(value) not in PLAIN_TYPES:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise CheckpointError(
+            f"{where} is a {kind}, which cannot be saved.",
+            "convert it to numbers, text, lists, dictionaries or tensors.",
+        )
+
+
+def check_index(path: Path) -> None:
+    """Read back the table of contents of a checkpoint; raise ``BadZipFile`` when it is broken."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    stored = sum(entry.compress_size for entry in entries)
+    if not entries or stored > path.stat().st_size:
+        raise zipfile.BadZipFile("the file that was written is incomplete")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; no code stored in the file is run.
+
+    Raises:
+        CheckpointError: the file is missing, empty, cut off, a git-lfs pointer, holds objects
+            other than tensors and plain values, or is no checkpoint at all.
+    """
+    check_readable(path)
+    try:
+        with torch.serialization.safe_globals(HARMLESS_TYPES):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise foreign_file_error(path, error) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {first_line(error)}.", "copy or download it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__} instead of named entries.",
+            "choose a file written by train.py.",
+        )
+    return content
+
+
+def check_readable(path: Path) -> None:
+    """Recognise by size and first bytes the files that cannot be a checkpoint."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; {describe(path.parent)}.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(POINTER_MAGIC))
+    if size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes).", "copy or download it again.")
+    if start == POINTER_MAGIC:
+        raise CheckpointError(f"{path} is a git-lfs pointer ({size} bytes).", "run git lfs pull")
+    if start.startswith(ZIP_MAGIC) and not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} is cut: it has {size} bytes and lacks the index at its end.",
+            "copy or download it again, or use an earlier checkpoint.",
+        )
+
+
+def foreign_file_error(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    """Explain why a file was refused: it names classes, or it is no checkpoint at all."""
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
+        return CheckpointError(
+            f"{path} holds objects other than tensors and plain values ({found[1]}).",
+            "load it in the program that wrote it, and save its 'model' entry alone.",
+        )
+    return CheckpointError(f"{path} is not a checkpoint.", "choose a file written by train.py.")
+
+
+def find_checkpoints(exp_dir: Path, iteration: int = 0) -> list[Path]:
+    """Return the files ``checkpoint-N.pt``, largest N first.
+
+    Args:
+        exp_dir: folder of a training run; may be missing.
+        iteration: when positive, only N up to this number.
+    """
+    numbered = {
+        int(found[1]): path
+        for path in exp_dir.glob("checkpoint-*.pt")
+        if (found := ITERATION_NAME.fullmatch(path.name))
+    }
+    return [
+        numbered[number]
+        for number in sorted(numbered, reverse=True)
+        if iteration <= 0 or number <= iteration
+    ]
+
+
+def epoch_checkpoint(exp_dir: Path, epoch: int) -> Path:
+    """Return the checkpoint written at the end of an epoch, counted from 1.
+
+    Raises:
+        CheckpointError: there is none; the message says what there is.
+    """
+    path = exp_dir / f"epoch-{epoch}.pt"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} does not exist; {describe(exp_dir)}.",
+            "choose another --epoch or --avg, or train first.",
+        )
+    return path
+
+
+def remove_old(exp_dir: Path, keep: int) -> list[Path]:
+    """Delete all files ``checkpoint-N.pt`` but those with the ``keep`` largest N.
+
+    Returns:
+        The files that were deleted.
+
+    Raises:
+        ValueError: ``keep`` is smaller than 1, so nothing would be left.
+    """
+    if keep < 1:
+        raise ValueError(f"--keep-last-k must be at least 1, not {keep}")
+    old = find_checkpoints(exp_dir)[keep:]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
+
+
+def describe(folder: Path) -> str:
+    """Say in a few words which checkpoints a folder has."""
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist either"
+    epochs = sorted(
+        int(path.stem.removeprefix("epoch-"))
+        for path in folder.glob("epoch-*.pt")
+        if path.stem.removeprefix("epoch-").isdigit()
+    )
+    iterations = [path.name for path in reversed(find_checkpoints(folder))]
+    found = [f"epoch-{epoch}.pt" for epoch in epochs] + iterations
+    if not found:
+        return f"{folder} has no checkpoints"
+    shown = found if len(found) <= 6 else [*found[:3], "...", *found[-2:]]
+    return f"{folder} has {', '.join(shown)}"
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of an error message, fit to stand inside another one."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def free_space(folder: Path) -> str:
+    """Say how much room there is on the disk of a folder."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return "free space unknown"
+    return f"{free / 1e6:.0f} MB free on the disk"

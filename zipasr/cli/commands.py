@@ -1,0 +1,130 @@
+"""The table of commands: their flags, and icefall's flags that are refused until they are built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zipasr.base.config import flag
+from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.flags import NOT_YET, Command, Run, parse
+from zipasr.data.augment import AugmentConfig
+from zipasr.data.fbank import FbankConfig
+from zipasr.data.loaders import DataConfig
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import ModelConfig
+from zipasr.model.transducer import TransducerConfig
+from zipasr.optim.eden import EdenConfig
+from zipasr.search.types import DecodingConfig
+from zipasr.text.bpe import BpeConfig
+from zipasr.text.tokenizer import TokenizerConfig
+from zipasr.training.config import TrainConfig
+from zipasr.training.step import LossConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusConfig:
+    """Making of a corpus."""
+
+    audio_dir: Path | None = flag(None, "folder of the audio; none: data/RECIPE/audio")
+    num_jobs: int = flag(2, "processes that work side by side")
+
+    def __post_init__(self) -> None:
+        if self.num_jobs < 1:
+            raise ValueError("--num-jobs must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpConfig:
+    """Where a training run is."""
+
+    exp_dir: Path = flag(Path("zipformer/exp"), "folder of the training run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestSetsConfig:
+    """What is decoded."""
+
+    test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
+
+
+_MODEL_LATER = {
+    "--use-attention-decoder": ("0", NOT_YET),
+    "--use-cr-ctc": ("0", NOT_YET),
+    "--attention-decoder-dim": ("512", NOT_YET),
+    "--attention-decoder-num-layers": ("6", NOT_YET),
+    "--attention-decoder-attention-dim": ("512", NOT_YET),
+    "--attention-decoder-num-heads": ("8", NOT_YET),
+    "--attention-decoder-feedforward-dim": ("2048", NOT_YET),
+}
+_CORPUS_LATER = {
+    "--full-libri": ("1", "the LibriSpeech recipe " + NOT_YET),
+    "--mini-libri": ("0", "the LibriSpeech recipe " + NOT_YET),
+}
+_TRAIN_LATER = {
+    "--cr-loss-scale": ("0.2", NOT_YET),
+    "--time-mask-ratio": ("2.5", NOT_YET),
+    "--attention-decoder-loss-scale": ("0.8", NOT_YET),
+    "--print-diagnostics": ("0", NOT_YET),
+    "--inf-check": ("0", NOT_YET),
+}
+_DECODE_LATER = {
+    "--lang-dir": ("data/lang_bpe_500", NOT_YET),
+    "--beam": ("20.0", NOT_YET),
+    "--max-contexts": ("8", NOT_YET),
+    "--max-states": ("64", NOT_YET),
+    "--num-paths": ("200", NOT_YET),
+    "--nbest-scale": ("0.5", NOT_YET),
+    "--ngram-lm-scale": ("0.01", NOT_YET),
+    "--use-shallow-fusion": ("0", NOT_YET),
+    "--lm-type": ("rnn", NOT_YET),
+    "--lm-scale": ("0.3", NOT_YET),
+    "--tokens-ngram": ("2", NOT_YET),
+    "--backoff-id": ("500", NOT_YET),
+    "--context-score": ("2.0", NOT_YET),
+    "--context-file": ("", NOT_YET),
+}
+
+TRAIN = Command(
+    "train.py",
+    "Train a transducer on a prepared corpus; run again to continue where it was.",
+    (
+        TrainConfig,
+        LossConfig,
+        TransducerConfig,
+        EdenConfig,
+        ZipformerConfig,
+        ModelConfig,
+        TokenizerConfig,
+        DataConfig,
+        AugmentConfig,
+    ),
+    refused=_MODEL_LATER | _CORPUS_LATER | _TRAIN_LATER,
+)
+DECODE = Command(
+    "decode.py",
+    "Transcribe the test sets of a recipe and report word error rates.",
+    (ExpConfig, ChooseCheckpoint, DecodingConfig, TestSetsConfig, TokenizerConfig, DataConfig),
+    stored=(ZipformerConfig, ModelConfig),
+    refused=_MODEL_LATER | _CORPUS_LATER | _DECODE_LATER,
+)
+AVERAGE = Command(
+    "average.py",
+    "Write the average of checkpoints as one file.",
+    (ExpConfig, ChooseCheckpoint),
+)
+CORPUS = Command("prepare_corpus", "Stage 1: audio and transcripts to manifests.", (CorpusConfig,))
+FBANK = Command("compute_fbank", "Stage 2: manifests to features.", (FbankConfig,))
+BPE = Command("train_bpe", "Stage 3: training transcripts to a tokenizer.", (BpeConfig,))
+VALIDATE = Command(
+    "validate_data",
+    "Stage 4: check manifests and features, report what training would drop and why.",
+    (DataConfig, TokenizerConfig, ModelConfig),
+)
+COMMANDS = (TRAIN, DECODE, AVERAGE, CORPUS, FBANK, BPE, VALIDATE)
+
+
+def read(command: Command, argv: Sequence[str] | None) -> Run:
+    """Parse the command line of ``command``; see ``flags.parse``."""
+    return parse(command, argv, COMMANDS)

@@ -1,0 +1,28 @@
+"""Stage 1: make or find the audio of a corpus and write its manifests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from zipasr.base.log import setup_logging
+from zipasr.cli.commands import CORPUS, CorpusConfig, read
+from zipasr.cli.flags import data_dir, guarded
+from zipasr.corpora.corpus import CorpusOptions, get_corpus
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write ``data/RECIPE/manifests``; what is there already is kept."""
+    setup_logging()
+    run = read(CORPUS, argv)
+    config, folder = run[CorpusConfig], data_dir(run.recipe)
+    options = CorpusOptions(
+        recipe_dir=run.recipe.folder,
+        audio_dir=config.audio_dir or folder / "audio",
+        settings=run.recipe.corpus_options,
+    )
+    corpus = get_corpus(run.recipe.corpus, options)
+    for split, count in corpus.prepare(folder / "manifests", config.num_jobs).items():
+        logging.info("%s: %d utterances", split, count)
+    return 0

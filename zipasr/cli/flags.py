@@ -1,0 +1,165 @@
+"""Which dataclasses make up which command, and how a command line becomes their values."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
+from zipasr.base.errors import UserError, nearest
+from zipasr.base.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+Main = Callable[[Sequence[str] | None], int]
+
+NOT_YET = "is not built yet; leave it at its default ({default})."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeConfig:
+    """Which recipe a command works for."""
+
+    recipe: str = flag("espeak", "name of a folder in egs, or the path of a recipe folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command line.
+
+    Attributes:
+        name: as the user types it.
+        about: one sentence for ``--help``.
+        configs: dataclasses whose fields are its flags.
+        stored: of these, the ones whose values come from the checkpoint; a flag of theirs that is
+            typed must agree with it.
+        refused: flags that icefall has and we do not yet: name -> (default, reason).
+    """
+
+    name: str
+    about: str
+    configs: tuple[type[DataclassInstance], ...]
+    stored: tuple[type[DataclassInstance], ...] = ()
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A parsed command line: the recipe, one value per dataclass, and the stored flags typed."""
+
+    recipe: Recipe
+    values: dict[type[Any], Any]
+    typed: dict[str, Any]
+
+    def __getitem__(self, cls: type[C]) -> C:
+        value: C = self.values[cls]
+        return value
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says one line and raises instead of printing its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's complaint into a ``UserError`` with the nearest flag."""
+        hint = f"{self.prog} --help lists the flags."
+        if message.startswith("unrecognized arguments:"):
+            flags = [name for action in self._actions for name in action.option_strings]
+            hint = nearest(message.split()[2].split("=")[0], flags) or hint
+        raise UserError(f"{self.prog}: {message}.", hint)
+
+
+def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Command]) -> Run:
+    """Read a command line: dataclass defaults < recipe < flags.
+
+    Args:
+        command: whose flags are read.
+        argv: the words after the command's name; None reads the process's own.
+        commands: all commands; their flags may stand in a recipe too.
+
+    Raises:
+        UserError: unknown or refused flags, values out of range, unknown recipe.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser(command)
+    recipe = load_recipe(_recipe_name(words))
+    elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
+    # A recipe speaks to training; what decoding takes from the checkpoint or refuses is not its.
+    fixed = {flag_name(f.name) for cls in command.stored for f in fields(cls)} | {*command.refused}
+    settable = {key: value for key, value in recipe.flags.items() if f"--{key}" not in fixed}
+    set_defaults(parser, settable, elsewhere)
+    args = parser.parse_args(words)
+    _refuse(command, args)
+    typed = {f.name for cls in command.stored for f in fields(cls) if hasattr(args, f.name)}
+    values: dict[type[Any], Any] = {cls: from_args(cls, args) for cls in command.configs}
+    return Run(recipe, values, {name: getattr(args, name) for name in typed})
+
+
+def build_parser(command: Command) -> Parser:
+    """Make the parser of ``command``; flags are spelt out, abbreviations are refused."""
+    parser = Parser(prog=command.name, description=command.about, allow_abbrev=False)
+    add_flags(parser, RecipeConfig)
+    for cls in command.configs:
+        add_flags(parser, cls)
+    for cls in command.stored:
+        add_flags(parser, cls)
+        # Absent unless typed: the value in the checkpoint counts, not a default.
+        names = [f.name for f in fields(cls)]
+        parser.set_defaults(**dict.fromkeys(names, argparse.SUPPRESS))
+        for action in parser._actions:
+            if action.dest in names:
+                action.default = argparse.SUPPRESS
+    for name, (default, _) in command.refused.items():
+        parser.add_argument(name, default=default, help=argparse.SUPPRESS)
+    return parser
+
+
+def guarded(main: Main) -> Main:
+    """Make ``main`` end with one line on the error stream and its exit status, not with a trace."""
+
+    @wraps(main)
+    def safe_main(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return error.exit_code
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; the same command goes on where it was\n")
+            return 130
+
+    return safe_main
+
+
+def data_dir(recipe: Recipe) -> Path:
+    """Return the folder of everything that is made for a recipe."""
+    return Path("data") / recipe.name
+
+
+def _recipe_name(words: Sequence[str]) -> str:
+    first = Parser(prog="", add_help=False, allow_abbrev=False)
+    add_flags(first, RecipeConfig)
+    return str(first.parse_known_args(words)[0].recipe)
+
+
+def _field_names(command: Command) -> list[str]:
+    return [f.name for cls in (*command.configs, *command.stored) for f in fields(cls)]
+
+
+def _refuse(command: Command, args: argparse.Namespace) -> None:
+    for name, (default, reason) in command.refused.items():
+        given = getattr(args, name[2:].replace("-", "_"))
+        if given.lower() not in _spellings(default):
+            raise UserError(f"{name} {given}: {reason.format(default=default)}")
+
+
+def _spellings(default: str) -> set[str]:
+    """Return the ways to write a default: booleans have many."""
+    same = {"0": {"0", "false", "no", "n", "f"}, "1": {"1", "true", "yes", "y", "t"}}
+    return same.get(default, {default.lower()})

@@ -1,0 +1,86 @@
+"""Train a model on a prepared corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from zipasr.base.config import save
+from zipasr.base.distributed import check_world_size, launch
+from zipasr.base.errors import ResourceError
+from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.flags import Run, guarded
+from zipasr.data.augment import AugmentConfig
+from zipasr.data.loaders import DataConfig, load_cuts
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import ModelConfig
+from zipasr.model.transducer import TransducerConfig
+from zipasr.optim.eden import EdenConfig
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.training.config import TrainConfig
+from zipasr.training.session import TrainConfigs
+from zipasr.training.sets import DataSource
+from zipasr.training.step import LossConfig
+from zipasr.training.worker import run as train
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train until ``--num-epochs``; started again, continue where the last run ended."""
+    run = read(TRAIN, argv)
+    configs = train_configs(run)
+    source = data_source(run)
+    check_before_spending(configs, source)
+    save(configs.train.exp_dir / "config.json", *(run[cls] for cls in TRAIN.configs))
+    launch(train, configs.train.world_size, configs.train.master_port, configs, source)
+    return 0
+
+
+def train_configs(run: Run) -> TrainConfigs:
+    """Collect the settings of a run."""
+    return TrainConfigs(
+        train=run[TrainConfig],
+        loss=run[LossConfig],
+        transducer=run[TransducerConfig],
+        eden=run[EdenConfig],
+        zipformer=run[ZipformerConfig],
+        model=run[ModelConfig],
+        data=run[DataConfig],
+        augment=run[AugmentConfig],
+    )
+
+
+def data_source(run: Run) -> DataSource:
+    """Say where the data of the recipe are."""
+    return DataSource(
+        corpus=run.recipe.corpus,
+        train=tuple(run.recipe.splits["train"]),
+        valid=tuple(run.recipe.splits["valid"]),
+        bpe_model=run[TokenizerConfig].bpe_model,
+    )
+
+
+def check_before_spending(configs: TrainConfigs, source: DataSource) -> None:
+    """Find in the first seconds what would stop the run later.
+
+    Raises:
+        UserError: devices, folder, tokenizer or manifests are not as they must be.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        check_world_size(configs.train.world_size)
+    Tokenizer.from_file(source.bpe_model)
+    for split in (*source.train, *source.valid):
+        load_cuts(configs.data.manifest_dir, source.corpus, [split])
+    _make_folder(configs.train.exp_dir)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ResourceError(
+            f"--exp-dir {path} cannot be made: {problem.strerror}.", "choose another --exp-dir."
+        ) from problem
+    if not os.access(path, os.W_OK):
+        raise ResourceError(f"--exp-dir {path} is read-only.", "choose another --exp-dir.")

@@ -1,0 +1,44 @@
+"""Stage 4: check manifests and features, say what training would drop and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from zipasr.base.errors import DataError
+from zipasr.base.log import setup_logging
+from zipasr.cli.commands import VALIDATE, read
+from zipasr.cli.flags import guarded
+from zipasr.data.filters import TrainFilter
+from zipasr.data.loaders import DataConfig
+from zipasr.data.validate import report_text, validate_split
+from zipasr.encoder.lengths import output_lens
+from zipasr.model.build import ModelConfig
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a report of every split; faults end with exit status 3."""
+    setup_logging()
+    run = read(VALIDATE, argv)
+    data = run[DataConfig]
+    wanted = TrainFilter(
+        encode=Tokenizer.from_file(run[TokenizerConfig].bpe_model).encode,
+        output_lens=output_lens,
+        use_ctc=run[ModelConfig].use_ctc,
+        min_duration=data.min_cut_duration,
+        max_duration=data.max_cut_duration,
+    )
+    splits = dict.fromkeys(name for names in run.recipe.splits.values() for name in names)
+    reports = [
+        validate_split(data.manifest_dir, run.recipe.corpus, split, wanted) for split in splits
+    ]
+    sys.stdout.write(report_text(reports))
+    faulty = [report.name for report in reports if not report.is_sound]
+    if faulty:
+        raise DataError(
+            f"{', '.join(faulty)}: the manifests have faults (see the report above).",
+            "mend the corpus, then ./prepare.sh --stage 1 --force.",
+        )
+    return 0

@@ -1,0 +1,81 @@
+"""The promise each corpus makes, and the list of those that make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from zipasr.base.errors import UserError, nearest
+from zipasr.corpora.espeak import EspeakCorpus
+from zipasr.corpora.manifests import ManifestsCorpus
+
+
+class Corpus(Protocol):
+    """Something that can be turned into manifests."""
+
+    @property
+    def name(self) -> str:
+        """Key in ``CORPORA`` and first part of the manifests' names."""
+        ...
+
+    def prepare(self, manifest_dir: Path, num_jobs: int) -> dict[str, int]:
+        """Write the manifests of all splits, and first whatever audio they need.
+
+        Writes ``{name}_recordings_{split}.jsonl.gz`` and ``{name}_supervisions_{split}.jsonl.gz``.
+        Called again, it does only what is missing.
+
+        Args:
+            manifest_dir: folder of the manifests; created when needed.
+            num_jobs: processes to use, at least 1; the result does not depend on it.
+
+        Returns:
+            Number of utterances of each split.
+
+        Raises:
+            DataError: audio or transcripts are missing, damaged, or cannot be made here.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusOptions:
+    """What a recipe tells its corpus.
+
+    Attributes:
+        recipe_dir: the recipe's folder, such as ``egs/espeak``.
+        audio_dir: where audio is written by a corpus that makes or unpacks it; the manifests name
+            the files under it as given, so a relative folder keeps them movable.
+        settings: the recipe's own options for the corpus; each corpus refuses those it lacks.
+    """
+
+    recipe_dir: Path
+    audio_dir: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _espeak(options: CorpusOptions) -> Corpus:
+    return EspeakCorpus.from_settings(options.recipe_dir, options.audio_dir, options.settings)
+
+
+def _manifests(options: CorpusOptions) -> Corpus:
+    return ManifestsCorpus.from_settings(options.settings)
+
+
+CORPORA: dict[str, Callable[[CorpusOptions], Corpus]] = {
+    "espeak": _espeak,
+    "manifests": _manifests,
+}
+
+
+def get_corpus(name: str, options: CorpusOptions) -> Corpus:
+    """Return the corpus called ``name``.
+
+    Raises:
+        UserError: there is no such corpus, or it does not know one of its settings.
+    """
+    if name not in CORPORA:
+        hint = nearest(name, CORPORA) or "choose one of these, or add yours (egs/README.md)."
+        raise UserError(f"no corpus {name!r}; there are {', '.join(sorted(CORPORA))}.", hint)
+    return CORPORA[name](options)

@@ -1,0 +1,204 @@
+"""Who says what and how: the corpus as a pure function of its seed, before a sound is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from zipasr.base.config import flag, flag_name
+from zipasr.base.errors import DataError
+from zipasr.corpora.grammar import Grammar, Turns, distinct_sentences, read_toml
+from zipasr.corpora.noise import NOISE_KINDS
+
+SAMPLE_RATE = 16000
+# Part of every utterance's id: raise it when the same plan comes to sound different.
+RENDERING = 1
+# Test and dev come first, so that a larger train split leaves them as they are.
+SPLITS = ("test", "dev", "train")
+
+# What the fields of EspeakConfig may be; rate and pitch are the range of eSpeak NG.
+LEAST = {"espeak_seed": 0, "num_train": 1, "num_dev": 1, "num_test": 1}
+LIMITS: dict[str, tuple[float, float]] = {
+    "speech_rate": (80, 450),
+    "speech_pitch": (0, 99),
+    "noise_snr": (-20.0, 100.0),
+    "audio_level": (-80.0, 0.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EspeakConfig:
+    """The synthetic corpus: how much of it, and how varied."""
+
+    espeak_seed: int = flag(1, "seed of the synthetic corpus")
+    num_train: int = flag(2000, "synthetic training utterances")
+    num_dev: int = flag(150, "synthetic development utterances")
+    num_test: int = flag(300, "synthetic test utterances")
+    speech_rate: tuple[int, ...] = flag((145, 204), "slowest and fastest speech, words per minute")
+    speech_pitch: tuple[int, ...] = flag((35, 65), "lowest and highest pitch of a voice, 0 to 99")
+    noise_snr: tuple[float, ...] = flag((15.0, 40.0), "least and most speech over noise, dB")
+    audio_level: tuple[float, ...] = flag((-32.0, -20.0), "quietest and loudest recording, dBFS")
+
+    def __post_init__(self) -> None:
+        for name, smallest in LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < smallest:
+                raise ValueError(
+                    f"{flag_name(name)} must be an integer from {smallest} on, not {value!r}"
+                )
+        for name, (least, most) in LIMITS.items():
+            span = getattr(self, name)
+            if not _is_span(span, least, most):
+                raise ValueError(
+                    f"{flag_name(name)} must be two numbers from {least} to {most}, the smaller "
+                    f"first, not {span!r}"
+                )
+
+    def count(self, split: str) -> int:
+        """Return the number of utterances of ``split``."""
+        return int(getattr(self, f"num_{split}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """Who can speak.
+
+    Attributes:
+        accents: languages of eSpeak NG; every voice speaks all of them.
+        variants: split -> variants of eSpeak NG, none of them in two splits.
+
+    Raises:
+        ValueError: a list is missing or empty, or splits share a variant.
+    """
+
+    accents: tuple[str, ...]
+    variants: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        if not self.accents or any(not self.variants.get(split) for split in SPLITS):
+            raise ValueError(f"needs accents, and voices for each of {', '.join(SPLITS)}")
+        everyone = [variant for split in SPLITS for variant in self.variants[split]]
+        twice = sorted({variant for variant in everyone if everyone.count(variant) > 1})
+        if twice:
+            raise ValueError(f"voice {twice[0]!r} is listed twice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedUtterance:
+    """Everything that decides how one utterance sounds.
+
+    Attributes:
+        split: train, dev or test.
+        number: position in its split, from 0.
+        text: A-Z, apostrophe and single blanks.
+        accent: language of eSpeak NG.
+        variant: voice of eSpeak NG; the speaker of the utterance.
+        rate: words per minute.
+        pitch: 0 to 99, relative to the voice.
+        noise: kind of the noise floor.
+        snr_db: speech over noise, dB.
+        level_dbfs: root mean square of the recording.
+        seed: of the noise, and of the breath in the voice.
+    """
+
+    split: str
+    number: int
+    text: str
+    accent: str
+    variant: str
+    rate: int
+    pitch: int
+    noise: str
+    snr_db: float
+    level_dbfs: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Split, number, and a digest of all the rest: another sound has another id."""
+        return f"{self.split}-{self.number:05d}-{_digest(f'{RENDERING} {self.row()}', 4)}"
+
+    def row(self) -> str:
+        """Return the values between tabs."""
+        return "\t".join(str(value) for value in dataclasses.astuple(self))
+
+
+def load_voices(path: Path) -> Voices:
+    """Read accents and voices.
+
+    Raises:
+        DataError: the file cannot be read, or splits share a voice.
+    """
+    table = read_toml(path)
+    try:
+        variants = {split: tuple(table.get("voices", {}).get(split, ())) for split in SPLITS}
+        return Voices(tuple(table.get("accents", ())), variants)
+    except ValueError as problem:
+        raise DataError(f"{path}: {problem}.") from problem
+
+
+def make_plan(config: EspeakConfig, grammar: Grammar, voices: Voices) -> list[PlannedUtterance]:
+    """Decide on all utterances; a pure function of its arguments.
+
+    No sentence is in two splits (all are different), no voice either. Test and dev do not depend
+    on the size of train, and a longer train split starts with the utterances of a shorter one.
+
+    Raises:
+        DataError: the grammar has not so many different sentences.
+    """
+    total = sum(config.count(split) for split in SPLITS)
+    sentences = iter(distinct_sentences(grammar, total, config.espeak_seed))
+    return [utterance for split in SPLITS for utterance in _split(split, config, voices, sentences)]
+
+
+def plan_table(plan: list[PlannedUtterance]) -> str:
+    """Return the plan as tab-separated text, one utterance a line under a line of names."""
+    columns = [field.name for field in dataclasses.fields(PlannedUtterance)]
+    rows = [f"{utterance.id}\t{utterance.row()}" for utterance in plan]
+    return "\n".join(["\t".join(["id", *columns]), *rows]) + "\n"
+
+
+def checksum(plan: list[PlannedUtterance]) -> str:
+    """Return 16 hexadecimal digits that two plans share only when they are the same.
+
+    Unlike the audio it does not depend on machine or library build.
+    """
+    return _digest(plan_table(plan), 8)
+
+
+def _is_span(value: Any, least: float, most: float) -> bool:
+    kind = int if isinstance(least, int) else (int, float)
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(isinstance(end, kind) for end in value) and least <= value[0] <= value[1] <= most
+
+
+def _split(
+    split: str, config: EspeakConfig, voices: Voices, sentences: Iterator[str]
+) -> Iterator[PlannedUtterance]:
+    # Seeded by name, not by order: the draws of one split cannot shift those of another.
+    random = Random(f"{config.espeak_seed} {split}")
+    turns = Turns(random)
+    for number in range(config.count(split)):
+        yield PlannedUtterance(
+            split=split,
+            number=number,
+            text=next(sentences),
+            accent=turns.draw("accent", voices.accents),
+            variant=turns.draw("variant", voices.variants[split]),
+            rate=random.randint(config.speech_rate[0], config.speech_rate[1]),
+            pitch=random.randint(config.speech_pitch[0], config.speech_pitch[1]),
+            noise=turns.draw("noise", NOISE_KINDS),
+            snr_db=round(random.uniform(*config.noise_snr), 1),
+            level_dbfs=round(random.uniform(*config.audio_level), 1),
+            seed=random.randrange(2**31),
+        )
+
+
+def _digest(text: str, num_bytes: int) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=num_bytes).hexdigest()

@@ -1,0 +1,180 @@
+"""A process that speaks: orders on its standard input, one line for each done on its output.
+
+Started as ``python -m zipasr.corpora.espeak_voice``, it is the only place where the eSpeak NG
+library is loaded. The library is not deterministic within a process: what it says depends on all
+it has said before. So this process never speaks; for every utterance it forks a child that speaks
+once and ends. The sound then depends on the order alone, not on the orders before it nor on how
+many such processes share the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from zipasr.base.files import atomic_path
+from zipasr.corpora.noise import NoiseKind, Samples, noise, record
+from zipasr.corpora.resample import kernel, resample
+
+# Seconds of noise alone before and after the speech: eSpeak NG starts and stops at once.
+MARGIN = 0.1
+
+# From espeak-ng/speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, the parameters, espeakCHARS_UTF8.
+_SYNCHRONOUS = 2
+_RATE = 1
+_PITCH = 3
+_UTF8 = 1
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One utterance to be spoken, recorded and written.
+
+    Attributes:
+        id: printed when it is done.
+        path: absolute path of the FLAC file.
+        text: what to say.
+        voice: name of an eSpeak NG voice, such as ``en-us+f2``.
+        rate: words per minute.
+        pitch: 0 to 99.
+        noise: kind of the noise floor.
+        snr_db: speech over noise, dB.
+        level_dbfs: root mean square of the recording, dB relative to full scale.
+        seed: of noise and breath.
+        sample_rate: of the file, Hz.
+    """
+
+    id: str
+    path: str
+    text: str
+    voice: str
+    rate: int
+    pitch: int
+    noise: NoiseKind
+    snr_db: float
+    level_dbfs: float
+    seed: int
+    sample_rate: int
+
+
+class Speaker:
+    """The eSpeak NG library, ready to speak once.
+
+    One object per process: library state and callback are global.
+
+    Raises:
+        RuntimeError: the library does not start.
+    """
+
+    def __init__(self) -> None:
+        # Imported here: its licence is GPL-3, and nothing but this process may need it.
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = espeakng_loader.get_data_path().encode()
+        self.rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0))
+        if self.rate <= 0:
+            raise RuntimeError("espeak_Initialize failed: its voice data may be damaged")
+        self._sound: list[bytes] = []
+        # The library keeps the address only; the attribute keeps the function alive.
+        self._callback = _CALLBACK(self._receive)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def say(self, order: Order) -> NDArray[np.int16]:
+        """Return the words of ``order`` as (num_samples,) at ``self.rate`` Hz.
+
+        Raises:
+            RuntimeError: there is no such voice, or no sound came.
+        """
+        library = self._library
+        if library.espeak_SetVoiceByName(order.voice.encode()) != 0:
+            # Without this check the library would go on in whatever voice it had.
+            raise RuntimeError(f"eSpeak NG has no voice {order.voice!r}")
+        library.espeak_ng_SetRandSeed(ctypes.c_long(order.seed))
+        library.espeak_SetParameter(_RATE, order.rate, 0)
+        library.espeak_SetParameter(_PITCH, order.pitch, 0)
+        # In capitals short words could be read out letter by letter.
+        text = order.text.lower().encode() + b"\0"
+        size = ctypes.c_size_t(len(text))
+        failed = library.espeak_Synth(text, size, 0, 1, 0, _UTF8, None, None)
+        library.espeak_Synchronize()
+        sound = np.frombuffer(b"".join(self._sound), dtype=np.int16)
+        if failed or not sound.any():
+            raise RuntimeError(f"eSpeak NG made no sound of {order.text!r}")
+        return sound
+
+    def _receive(self, samples: Any, num_samples: int, events: int | None) -> int:
+        del events
+        if num_samples > 0:
+            self._sound.append(ctypes.string_at(samples, num_samples * 2))
+        return 0
+
+
+def recording_of(sound: NDArray[np.int16], rate: int, order: Order) -> NDArray[np.int16]:
+    """Return the sound as the file of ``order`` has it: (num_samples,) at its sample rate."""
+    speech: Samples = resample(sound / 32768.0, rate, order.sample_rate)
+    speech = np.pad(speech, round(MARGIN * order.sample_rate))
+    floor = noise(order.noise, len(speech), order.sample_rate, order.seed)
+    recording = record(speech, floor, order.snr_db, order.level_dbfs)
+    return np.round(recording * 32767.0).astype(np.int16)
+
+
+def fulfil(speaker: Speaker, order: Order) -> None:
+    """Speak ``order`` and write its file; call it once per process."""
+    recording = recording_of(speaker.say(order), speaker.rate, order)
+    with atomic_path(Path(order.path)) as temporary:
+        soundfile.write(temporary, recording, order.sample_rate, subtype="PCM_16", format="FLAC")
+
+
+def in_a_child(speaker: Speaker, order: Order) -> bool:
+    """Fork, let the child fulfil ``order``, and return whether it managed."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            fulfil(speaker, order)
+            status = 0
+        except Exception as problem:
+            sys.stderr.write(f"{order.id}: {problem}\n")
+        finally:
+            # Not sys.exit: buffers and exit handlers belong to the parent.
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def serve(orders: Iterator[Order], output: TextIO) -> None:
+    """Fulfil ``orders`` one after another; write ``done <id>`` or ``failed <id>`` for each."""
+    speaker = Speaker()
+    for order in orders:
+        kernel(speaker.rate, order.sample_rate)  # computed once here, inherited by every child
+        outcome = "done" if in_a_child(speaker, order) else "failed"
+        output.write(f"{outcome} {order.id}\n")
+        output.flush()
+
+
+def to_line(order: Order) -> str:
+    """Return ``order`` as one line of JSON."""
+    return json.dumps(dataclasses.asdict(order)) + "\n"
+
+
+def from_line(line: str) -> Order:
+    """Return what ``to_line`` wrote."""
+    return Order(**json.loads(line))
+
+
+if __name__ == "__main__":
+    serve(map(from_line, sys.stdin.readlines()), sys.stdout)

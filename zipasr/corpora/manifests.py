@@ -1,0 +1,129 @@
+"""Lhotse manifests: check, write and count them; and the corpus that consists of given ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, cast
+
+from lhotse import RecordingSet, SupervisionSet
+from lhotse.qa import validate_recordings_and_supervisions
+
+from zipasr.base.errors import DataError, UserError, nearest
+from zipasr.base.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+Manifest: TypeAlias = RecordingSet | SupervisionSet
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestsCorpus:
+    """Recordings and supervisions that somebody else has prepared.
+
+    Attributes:
+        source: folder with ``{split}_recordings.jsonl.gz`` and ``{split}_supervisions.jsonl.gz``;
+            every split found there is taken. Relative audio paths in them count from the working
+            directory, as everywhere in lhotse.
+    """
+
+    source: Path
+    name: ClassVar[str] = "manifests"
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> ManifestsCorpus:
+        """Read the one setting, ``from``: the folder of the manifests.
+
+        Raises:
+            UserError: ``from`` is missing, or there are other settings.
+        """
+        unknown = sorted(set(settings) - {"from"})
+        if unknown:
+            hint = nearest(unknown[0], ["from"]) or "the only option is 'from'."
+            raise UserError(f"corpus 'manifests' has no option {unknown[0]!r}.", hint)
+        if not isinstance(settings.get("from"), str):
+            raise UserError(
+                "corpus 'manifests' does not know where the manifests are.",
+                "give their folder as 'from = \"...\"' among the recipe's corpus options.",
+            )
+        return cls(Path(settings["from"]))
+
+    def prepare(self, manifest_dir: Path, num_jobs: int) -> dict[str, int]:
+        """Check the manifests and write them under the standard names; see ``Corpus.prepare``."""
+        del num_jobs  # nothing here takes long enough
+        return {
+            split: write_manifests(
+                manifest_dir,
+                self.name,
+                split,
+                cast("RecordingSet", self._read("recordings", split)),
+                cast("SupervisionSet", self._read("supervisions", split)),
+            )
+            for split in self._splits()
+        }
+
+    def _splits(self) -> list[str]:
+        ending = "_recordings.jsonl.gz"
+        found = sorted(path.name.removesuffix(ending) for path in self.source.glob(f"*{ending}"))
+        if not found:
+            raise DataError(
+                f"{self.source} has no manifest called <split>{ending}.",
+                "correct 'from' in the recipe's corpus options, or put the manifests there.",
+            )
+        return found
+
+    def _read(self, kind: str, split: str) -> Manifest:
+        path = self.source / f"{split}_{kind}.jsonl.gz"
+        if not path.is_file():
+            raise DataError(f"{path} does not exist.", f"every split needs its {kind}.")
+        reader = RecordingSet if kind == "recordings" else SupervisionSet
+        try:
+            return cast("Manifest", reader.from_file(path))
+        # lhotse raises whatever its parsers, gzip and constructors raise.
+        except Exception as problem:
+            why = _one_line(problem)
+            raise DataError(f"{path} is not a manifest of {kind}: {why}.") from problem
+
+
+def write_manifests(
+    folder: Path, corpus: str, split: str, recordings: RecordingSet, supervisions: SupervisionSet
+) -> int:
+    """Check the two manifests of a split, write them, and return the number of supervisions.
+
+    Args:
+        folder: where to write.
+        corpus: first part of the files' names.
+        split: last part of the files' names.
+        recordings: audio of the split.
+        supervisions: what is said where; each has to lie inside its recording and to have a text.
+
+    Raises:
+        DataError: the manifests are empty, contradict themselves or each other.
+    """
+    check_manifests(f"{corpus}, split {split}", recordings, supervisions)
+    both: dict[str, Manifest] = {"recordings": recordings, "supervisions": supervisions}
+    for kind, manifest in both.items():
+        with atomic_path(folder / f"{corpus}_{kind}_{split}.jsonl.gz") as temporary:
+            manifest.to_file(temporary)
+    logger.info("%s, split %s: %d utterances in %s", corpus, split, len(supervisions), folder)
+    return len(supervisions)
+
+
+def check_manifests(where: str, recordings: RecordingSet, supervisions: SupervisionSet) -> None:
+    """Raise ``DataError`` unless lhotse accepts the pair and every supervision has a text."""
+    try:
+        validate_recordings_and_supervisions(recordings, supervisions)
+    except AssertionError as problem:
+        why = _one_line(problem)
+        raise DataError(f"{where}: the manifests contradict themselves: {why}.") from problem
+    silent = [segment.id for segment in supervisions if not (segment.text or "").strip()]
+    if silent:
+        raise DataError(f"{where}: {len(silent)} supervisions without text, first {silent[0]}.")
+    if not len(supervisions):
+        raise DataError(f"{where}: there is no supervision at all.")
+
+
+def _one_line(problem: Exception) -> str:
+    return " ".join(str(problem).split()).rstrip(".") or type(problem).__name__

@@ -1,0 +1,136 @@
+"""SpecAugment and noise mixing, drawn from seeds that the caller sets for each batch."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from lhotse import CutSet
+from lhotse.dataset import CutMix, SpecAugment
+
+from zipasr.base.config import flag
+
+NOISE_PROBABILITY = 0.5
+NOISE_SNR = (10.0, 20.0)
+"""Decibels by which the speech is louder than the noise, drawn uniformly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """Augmentation of the training features."""
+
+    enable_spec_aug: bool = flag(True, "warp time, mask frames and bands of the features")
+    spec_aug_time_warp_factor: int = flag(80, "largest shift in frames; below 1 is off")
+    spec_aug_num_frame_masks: int = flag(10, "at most so many masks in time; 0 is off")
+    spec_aug_frames_mask_size: int = flag(100, "a mask in time is shorter than this, in frames")
+    spec_aug_max_frames_mask_fraction: float = flag(0.15, "share of frames masked at most")
+    spec_aug_num_feature_masks: int = flag(2, "number of masks in frequency; 0 is off")
+    spec_aug_features_mask_size: int = flag(27, "a mask in frequency is narrower than this")
+    enable_musan: bool = flag(True, "mix in noise when musan_cuts.jsonl.gz is in --manifest-dir")
+
+    def __post_init__(self) -> None:
+        if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
+            raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
+        if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:
+            raise ValueError("--spec-aug-frames-mask-size and --spec-aug-features-mask-size: >= 1")
+        if not 0.0 <= self.spec_aug_max_frames_mask_fraction <= 1.0:
+            raise ValueError("--spec-aug-max-frames-mask-fraction must be between 0 and 1")
+
+
+class MaskFeatures:
+    """lhotse's SpecAugment, for batches of any length.
+
+    lhotse divides by zero when there are no masks in time, and draws from an empty range when the
+    allowed share of a short batch is less than a frame. Such batches get no masks in time.
+    """
+
+    def __init__(self, config: AugmentConfig) -> None:
+        self._num_masks = config.spec_aug_num_frame_masks
+        self._mask_size = config.spec_aug_frames_mask_size
+        self._fraction = config.spec_aug_max_frames_mask_fraction
+        self._full = _spec_augment(
+            config, self._num_masks, self._mask_size, max_frames_mask_fraction=self._fraction
+        )
+        # One mask of a width below 1, that is none.
+        self._without_time_masks = _spec_augment(config, 1, 1, max_frames_mask_fraction=1.0)
+
+    def __call__(
+        self, features: torch.Tensor, supervision_segments: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return an augmented copy.
+
+        Args:
+            features: (N, T, 80).
+            supervision_segments: (number of supervisions, 3): utterance, first frame, frames.
+                Time is warped inside them; masks cover the whole of T.
+
+        Source: Park et al., "SpecAugment", 2019; "SpecAugment on large scale datasets", 2020.
+        """
+        transform = self._full if self._masks_time(features.size(1)) else self._without_time_masks
+        augmented: torch.Tensor = transform(features, supervision_segments=supervision_segments)
+        return augmented
+
+    def _masks_time(self, num_frames: int) -> bool:
+        budget = self._fraction * num_frames
+        masks = min(self._num_masks, math.ceil(budget / self._mask_size))
+        return masks > 0 and budget // masks >= 1
+
+
+class MixNoise:
+    """Mix noise into half of the cuts, 10 to 20 dB below the speech.
+
+    Args:
+        noise: cuts in memory, of the same kind (features or audio) as those to be mixed.
+    """
+
+    def __init__(self, noise: CutSet) -> None:
+        self._noise = noise
+
+    def __call__(self, cuts: CutSet, rng: Random) -> CutSet:
+        """Return the cuts with noise; shorter cuts get noise up to the length of the longest.
+
+        A transform is built for each call because lhotse's own generator is created once per
+        process and repeats its draws in every worker and every epoch.
+        """
+        mix = CutMix(
+            cuts=self._noise, snr=NOISE_SNR, p=NOISE_PROBABILITY, preserve_id=True, seed=rng
+        )
+        return mix(cuts)
+
+
+def spec_augment(config: AugmentConfig) -> MaskFeatures | None:
+    """Return the feature transform, or None when it is switched off."""
+    return MaskFeatures(config) if config.enable_spec_aug else None
+
+
+def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:
+    """Return the noise transform, or None when it is switched off or there is no noise."""
+    if not config.enable_musan:
+        return None
+    path = manifest_dir / "musan_cuts.jsonl.gz"
+    if not path.is_file():
+        logging.info("no noise is mixed in: there is no %s", path)
+        return None
+    # Music has supervisions of its own, which would be taken for speech.
+    return MixNoise(CutSet.from_file(path).drop_supervisions().to_eager())
+
+
+def _spec_augment(
+    config: AugmentConfig,
+    num_frame_masks: int,
+    frames_mask_size: int,
+    *,
+    max_frames_mask_fraction: float,
+) -> SpecAugment:
+    return SpecAugment(
+        time_warp_factor=config.spec_aug_time_warp_factor,
+        num_frame_masks=num_frame_masks,
+        frames_mask_size=frames_mask_size,
+        max_frames_mask_fraction=max_frames_mask_fraction,
+        num_feature_masks=config.spec_aug_num_feature_masks,
+        features_mask_size=config.spec_aug_features_mask_size,
+    )

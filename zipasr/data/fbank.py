@@ -1,0 +1,352 @@
+"""80 log-mel bins of every cut, stored on disk: whole, or not there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import lhotse
+import numpy as np
+from lhotse import CutSet, Fbank
+from lhotse.cut import Cut
+from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, NumpyFilesWriter
+from lhotse.utils import fastcopy
+
+from zipasr.base.config import flag
+from zipasr.base.errors import DataError, ResourceError
+from zipasr.base.files import atomic_path
+from zipasr.base.progress import Progress
+from zipasr.data.failures import Failure, failure_of, quarantine_text, reason_of
+from zipasr.data.processes import process_context, quiet_worker
+
+SAMPLING_RATE = 16_000
+NUM_MEL_BINS = 80
+
+MAX_JOBS = 15
+_SPEEDS = (0.9, 1.1)
+_CUTS_PER_ARCHIVE = 200
+
+# Extraction goes on past damaged files, unless that many suggests a fault of the whole corpus.
+_TOLERATED_FAILURES = 3
+_TOLERATED_SHARE = 0.01
+
+_WRITERS: dict[str, type[FeaturesWriter]] = {
+    "lilcom_chunky": LilcomChunkyWriter,
+    "numpy_files": NumpyFilesWriter,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FbankConfig:
+    """Features."""
+
+    num_mel_bins: int = flag(NUM_MEL_BINS, "log-mel energies of a frame; the models expect 80")
+    num_jobs: int = flag(0, f"processes; 0 takes one for each CPU core, at most {MAX_JOBS}")
+    perturb_speed: bool = flag(False, "add copies at 0.9 and 1.1 times the speed to train splits")
+    storage: Literal["lilcom_chunky", "numpy_files"] = flag(
+        "lilcom_chunky", "lilcom_chunky is 4 times smaller, numpy_files is exact"
+    )
+
+    def __post_init__(self) -> None:
+        if self.num_mel_bins < 1:
+            raise ValueError("--num-mel-bins must be positive")
+        if self.num_jobs < 0:
+            raise ValueError("--num-jobs must not be negative")
+
+    @property
+    def jobs(self) -> int:
+        """The number of processes to use on this machine."""
+        return self.num_jobs or min(MAX_JOBS, os.cpu_count() or 1)
+
+
+class FbankReport(NamedTuple):
+    """What ``compute_and_store`` did.
+
+    Attributes:
+        cuts: number of cuts with features.
+        seconds: their length.
+        failed: cuts that could not be read; they are listed in ``quarantine``.
+        reused: everything was there already.
+        manifest: the cuts.
+        quarantine: table of the failed cuts; None when there are none.
+    """
+
+    cuts: int
+    seconds: float
+    failed: int
+    reused: bool
+    manifest: Path
+    quarantine: Path | None
+
+
+def cuts_path(folder: Path, corpus: str, split: str) -> Path:
+    """Return the manifest of the cuts of a split."""
+    return folder / f"{corpus}_cuts_{split}.jsonl.gz"
+
+
+def quarantine_path(folder: Path, corpus: str, split: str) -> Path:
+    """Return the table of the cuts that could not be read: cut, path, reason."""
+    return folder / f"{corpus}_quarantine_{split}.tsv"
+
+
+def fbank_extractor(num_mel_bins: int = NUM_MEL_BINS) -> Fbank:
+    """Return lhotse's extractor: 16 kHz, 25 ms windows every 10 ms, no dither, 20 to 7600 Hz."""
+    return Fbank(lhotse.FbankConfig(num_mel_bins=num_mel_bins, sampling_rate=SAMPLING_RATE))
+
+
+def compute_and_store(
+    corpus: str, split: str, manifest_dir: Path, output_dir: Path, config: FbankConfig
+) -> FbankReport:
+    """Compute the features of a split, unless they are there already.
+
+    Reads ``{corpus}_recordings_{split}.jsonl.gz`` and ``{corpus}_supervisions_{split}.jsonl.gz``
+    and writes ``{corpus}_feats_{split}/`` and, last of all, ``{corpus}_cuts_{split}.jsonl.gz``. So
+    where there is a manifest of cuts, its features are complete. Features that were made from
+    other manifests or with other settings are made again. The result does not depend on the
+    number of processes.
+
+    A cut of which the audio cannot be read is left out, counted and listed in
+    ``{corpus}_quarantine_{split}.tsv``.
+
+    Args:
+        corpus: first part of the file names.
+        split: last part of the file names; with "train" in it, speed may be perturbed.
+        manifest_dir: where the manifests of recordings and supervisions are.
+        output_dir: where to write.
+        config: features and processes.
+
+    Raises:
+        DataError: the manifests are missing or empty, or more than 1 % of the cuts (and more
+            than 3) cannot be read.
+        ResourceError: a process was killed, or the storage needs a package that is missing.
+    """
+    sources = [manifest_dir / f"{corpus}_{k}_{split}.jsonl.gz" for k in _KINDS]
+    origin = _origin(sources, config)
+    manifest = cuts_path(output_dir, corpus, split)
+    quarantine = quarantine_path(output_dir, corpus, split)
+    feats = output_dir / f"{corpus}_feats_{split}"
+    if manifest.is_file() and _made_from(feats, origin):
+        logging.info("%s %s: features are complete in %s", corpus, split, feats)
+        report = _report(CutSet.from_file(manifest), manifest, quarantine, reused=True)
+        if report.failed:
+            missing = "%d cuts are missing in %s, see %s; delete it to try them again"
+            logging.warning(missing, report.failed, manifest, quarantine)
+        return report
+    manifest.unlink(missing_ok=True)
+    _require_storage(config)
+    cuts = _cuts_to_compute(sources, perturb=config.perturb_speed and "train" in split)
+    done, failures = _computed(cuts, feats, config, f"{corpus} {split}")
+    _write_quarantine(quarantine, failures)
+    _stop_when_too_many(failures, len(cuts), f"{corpus} {split}", quarantine)
+    (feats / _ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+    stored = CutSet.from_cuts(done)
+    with atomic_path(manifest) as temporary:
+        stored.to_file(temporary)
+    return _report(stored, manifest, quarantine, reused=False)
+
+
+_KINDS = ("recordings", "supervisions")
+_ORIGIN_FILE = "made_from.json"
+
+
+def _origin(sources: Iterable[Path], config: FbankConfig) -> dict[str, Any]:
+    """Describe what the features are made from and how, to notice when it changes."""
+    settings = {k: getattr(config, k) for k in ("num_mel_bins", "perturb_speed", "storage")}
+    digests = {}
+    for path in sources:
+        if not path.is_file():
+            raise DataError(f"{path} does not exist.", "run ./prepare.sh --stage 1 first")
+        try:
+            digests[path.name] = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+        except (OSError, EOFError, zlib.error) as error:
+            raise _damaged(path) from error
+    return {"settings": settings, "manifests": digests}
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(
+        f"{path} is damaged or empty.", "delete it and run ./prepare.sh --stage 1 again"
+    )
+
+
+def _made_from(feats: Path, origin: dict[str, Any]) -> bool:
+    record = feats / _ORIGIN_FILE
+    if not record.is_file():
+        # Features of another tool: they are taken as they are.
+        return True
+    if json.loads(record.read_text(encoding="utf-8")) == origin:
+        return True
+    logging.info("%s was made from other manifests or with other settings: making it again", feats)
+    return False
+
+
+def _require_storage(config: FbankConfig) -> None:
+    if config.storage == "lilcom_chunky" and importlib.util.find_spec("lilcom") is None:
+        raise ResourceError(
+            "--storage lilcom_chunky needs the package lilcom, which is not installed.",
+            "pip install lilcom, or give --storage numpy_files",
+        )
+
+
+def _cuts_to_compute(sources: list[Path], *, perturb: bool) -> list[Cut]:
+    recordings, supervisions = (_loaded(path) for path in sources)
+    cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
+    if any(len(cut.supervisions) != 1 for cut in cuts):
+        # One utterance in each cut; recordings without any disappear.
+        cuts = cuts.trim_to_supervisions(keep_overlapping=False)
+    cuts = CutSet.from_cuts(_at_sampling_rate(cut) for cut in cuts)
+    speeds = [cuts.perturb_speed(speed) for speed in _SPEEDS] if perturb else []
+    return [cut for part in (cuts, *speeds) for cut in part]
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        manifest = lhotse.load_manifest(path)
+    except Exception as error:
+        raise _damaged(path) from error
+    if len(manifest) == 0:
+        raise DataError(f"{path} is empty: it lists nothing.", "run ./prepare.sh --stage 1 again")
+    return manifest
+
+
+def _at_sampling_rate(cut: Cut) -> Cut:
+    return cut if cut.sampling_rate == SAMPLING_RATE else cut.resample(SAMPLING_RATE)
+
+
+def _computed(
+    cuts: list[Cut], feats: Path, config: FbankConfig, what: str
+) -> tuple[list[Cut], list[Failure]]:
+    """Compute into a temporary folder and rename it to ``feats`` when it is whole."""
+    partial = feats.with_name(f".partial-{feats.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    starts = range(0, len(cuts), _CUTS_PER_ARCHIVE)
+    tasks = [
+        _Archive(cuts[start : start + _CUTS_PER_ARCHIVE], f"feats-{i:05d}", partial, feats, config)
+        for i, start in enumerate(starts)
+    ]
+    done: list[Cut] = []
+    failures: list[Failure] = []
+    try:
+        with Progress(f"features of {what}", len(cuts)) as progress:
+            for task, (stored, failed) in zip(tasks, _run(tasks, config.jobs), strict=True):
+                done += stored
+                failures += failed
+                progress.step(count=len(task.cuts))
+        shutil.rmtree(feats, ignore_errors=True)
+        partial.replace(feats)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return done, failures
+
+
+class _Archive(NamedTuple):
+    """Cuts that are stored in one file (or one folder)."""
+
+    cuts: list[Cut]
+    name: str
+    folder: Path
+    final_folder: Path
+    config: FbankConfig
+
+
+_Stored = tuple[list[Cut], list[Failure]]
+
+
+def _run(tasks: list[_Archive], jobs: int) -> Iterator[_Stored]:
+    jobs = min(jobs, len(tasks))
+    if jobs <= 1:
+        yield from map(_store, tasks)
+        return
+    try:
+        with ProcessPoolExecutor(jobs, process_context(), initializer=quiet_worker) as pool:
+            yield from pool.map(_store, tasks)
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "a process that computed features was killed, perhaps for lack of memory.",
+            "run the stage again with a smaller --num-jobs",
+        ) from error
+
+
+def _store(task: _Archive) -> _Stored:
+    extractor = fbank_extractor(task.config.num_mel_bins)
+    done: list[Cut] = []
+    failures: list[Failure] = []
+    with _WRITERS[task.config.storage](task.folder / task.name) as writer:
+        for cut in task.cuts:
+            try:
+                features = extractor.extract_from_samples_and_store(
+                    _samples(cut), writer, SAMPLING_RATE, offset=cut.start, channel=cut.channel
+                )
+            except _UNUSABLE as error:
+                failures.append(failure_of(cut, error))
+                continue
+            # The folder is renamed at the end; the manifest names it as it will be.
+            path = task.final_folder / Path(features.storage_path).name
+            done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
+    return done, failures
+
+
+# What the extractor raises on audio that it cannot use. A full disk (OSError) is none of these.
+_UNUSABLE = (ValueError, RuntimeError, AssertionError)
+
+
+def _samples(cut: Cut) -> np.ndarray[Any, Any]:
+    """Return the audio of a cut.
+
+    Raises:
+        ValueError: it cannot be decoded, whatever the decoder raised; or it holds no numbers.
+    """
+    try:
+        samples: np.ndarray[Any, Any] = cut.load_audio()
+    except Exception as error:
+        raise ValueError(reason_of(error)) from error
+    if samples.size == 0:
+        raise ValueError("no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError("samples that are not finite")
+    return samples
+
+
+def _write_quarantine(path: Path, failures: list[Failure]) -> None:
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(quarantine_text(failures), encoding="utf-8")
+
+
+def _stop_when_too_many(failures: list[Failure], total: int, what: str, listed: Path) -> None:
+    if not failures:
+        return
+    message = (
+        f"{len(failures)} of {total} cuts of {what} cannot be read; they are listed in {listed}"
+    )
+    tolerated = max(_TOLERATED_FAILURES, int(_TOLERATED_SHARE * total))
+    if len(failures) > tolerated or len(failures) == total:
+        raise DataError(
+            f"{message}; the first: {failures[0].path}: {failures[0].reason}.",
+            "restore the audio files, or prepare the corpus again from stage 1",
+        )
+    logging.warning("%s; going on without them", message)
+
+
+def _report(cuts: CutSet, manifest: Path, quarantine: Path, *, reused: bool) -> FbankReport:
+    failed = 0
+    if quarantine.is_file():
+        failed = len(quarantine.read_text(encoding="utf-8").splitlines()) - 1
+    durations = [cut.duration for cut in cuts]
+    listed = quarantine if failed else None
+    return FbankReport(len(durations), sum(durations), failed, reused, manifest, listed)

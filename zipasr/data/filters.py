@@ -1,0 +1,180 @@
+"""Drop what cannot be trained on, and count it by reason."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+TOO_SHORT = "shorter than --min-cut-duration"
+TOO_LONG = "longer than --max-cut-duration"
+NO_TEXT = "no text"
+MORE_TOKENS_THAN_FRAMES = "more tokens than encoder frames"
+
+_FRAMES_PER_SECOND = 100
+_MAX_EXAMPLES = 5
+
+# Frames that CTC needs beyond the number of tokens: the margin of the published recipe.
+_CTC_MARGIN = 2
+
+
+def num_frames(cut: Cut) -> int:
+    """Return T of a cut, also when its features are not computed yet (10 ms frames)."""
+    if cut.num_frames is not None:
+        return int(cut.num_frames)
+    return math.floor(float(cut.num_samples / cut.sampling_rate) * _FRAMES_PER_SECOND + 0.5)
+
+
+def text_of(cut: Cut) -> str:
+    """Return the transcript of a cut; several supervisions (joined cuts) are read in order."""
+    return " ".join(supervision.text or "" for supervision in cut.supervisions).strip()
+
+
+def keep_duration(cut: Cut, minimum: float = 1.0, maximum: float = 20.0) -> bool:
+    """Say whether the cut lasts from ``minimum`` to ``maximum`` seconds, both included."""
+    return bool(minimum <= cut.duration <= maximum)
+
+
+def keep_alignable(
+    frames: int,
+    tokens: Sequence[int],
+    output_lens: Callable[[int], int],
+    *,
+    use_ctc: bool,
+) -> bool:
+    """Say whether some path writes all tokens within the frames that the encoder returns.
+
+    A transducer with one symbol per frame needs T' >= S. CTC needs a blank between equal
+    neighbours too, and the published recipe leaves two frames more.
+
+    Args:
+        frames: T, feature frames of the utterance.
+        tokens: (S,) ids of its transcript.
+        output_lens: the length function of the encoder, T to T'.
+        use_ctc: a CTC loss is part of the training.
+    """
+    length = int(output_lens(frames))
+    if not use_ctc:
+        return length >= max(len(tokens), 1)
+    repeats = sum(a == b for a, b in pairwise(tokens))
+    return length >= len(tokens) + max(repeats, _CTC_MARGIN)
+
+
+@dataclass(slots=True)
+class DropReport:
+    """How much was kept, and what was dropped, by reason."""
+
+    kept: int = 0
+    kept_seconds: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_seconds: float = 0.0
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, cut: Cut, reason: str | None) -> None:
+        """Count one cut; ``reason`` is None when it is kept."""
+        if reason is None:
+            self.kept += 1
+            self.kept_seconds += cut.duration
+            return
+        self.dropped[reason] += 1
+        self.dropped_seconds += cut.duration
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < _MAX_EXAMPLES:
+            examples.append(f"{cut.id} ({cut.duration:.2f} s)")
+
+    def text(self) -> str:
+        """Format the counts: one line for what was kept, one for each reason to drop."""
+        total = self.kept + sum(self.dropped.values())
+        hours = (self.kept_seconds + self.dropped_seconds) / 3600
+        lines = [
+            f"kept {self.kept} of {total} cuts, {self.kept_seconds / 3600:.2f} of {hours:.2f} h"
+        ]
+        for reason, count in self.dropped.most_common():
+            lines.append(f"  dropped {count}: {reason}, e.g. {', '.join(self.examples[reason])}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainFilter:
+    """The verdict on a cut: fit for training, or the reason why not.
+
+    Args:
+        encode: transcripts to token ids (``Tokenizer.encode``); None skips the length test.
+        output_lens: T to T', the length function of the encoder; None skips the length test.
+        use_ctc: a CTC loss is part of the training.
+        min_duration: seconds.
+        max_duration: seconds.
+    """
+
+    encode: Callable[[list[str]], list[list[int]]] | None = None
+    output_lens: Callable[[int], int] | None = None
+    use_ctc: bool = False
+    min_duration: float = 1.0
+    max_duration: float = 20.0
+
+    def reason_to_drop(self, cut: Cut) -> str | None:
+        """Return why the cut cannot be trained on, or None when it can."""
+        if not keep_duration(cut, self.min_duration, self.max_duration):
+            return TOO_SHORT if cut.duration < self.min_duration else TOO_LONG
+        text = text_of(cut)
+        if not text:
+            return NO_TEXT
+        if self.encode is None or self.output_lens is None:
+            return None
+        tokens = self.encode([text])[0]
+        if keep_alignable(num_frames(cut), tokens, self.output_lens, use_ctc=self.use_ctc):
+            return None
+        return MORE_TOKENS_THAN_FRAMES
+
+
+def filter_cuts(cuts: CutSet, wanted: TrainFilter) -> tuple[CutSet, DropReport]:
+    """Keep the cuts that can be trained on.
+
+    Args:
+        cuts: read into memory or lazily from disk.
+        wanted: the verdict.
+
+    Returns:
+        The cuts that are left and the report. Cuts in memory are judged now and once; lazy cuts
+        are judged whenever they are read, and the report grows as they are read first.
+    """
+    report = DropReport()
+    if cuts.is_lazy:
+        return cuts.filter(_Watched(wanted, report)), report
+    kept = []
+    for cut in cuts:
+        reason = wanted.reason_to_drop(cut)
+        report.add(cut, reason)
+        if reason is None:
+            kept.append(cut)
+    return CutSet.from_cuts(kept), report
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A predicate that reports on each cut the first time it sees it, over repeated passes.
+
+    A pass may stop anywhere; the next one begins with the first cut again.
+    """
+
+    wanted: TrainFilter
+    report: DropReport
+    first: str | None = None
+    position: int = 0
+    furthest: int = 0
+
+    def __call__(self, cut: Cut) -> bool:
+        reason = self.wanted.reason_to_drop(cut)
+        if self.first is None or cut.id == self.first:
+            self.first = cut.id
+            self.position = 0
+        self.position += 1
+        if self.position > self.furthest:
+            self.furthest = self.position
+            self.report.add(cut, reason)
+        return reason is None

@@ -1,0 +1,283 @@
+"""The three loaders, and the cuts that they load."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lhotse import CutSet
+from lhotse.dataset import CutConcatenate, OnTheFlyFeatures
+from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
+
+from zipasr.base.config import flag
+from zipasr.base.errors import DataError
+from zipasr.base.seed import generator_for
+from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment
+from zipasr.data.batch import Batch
+from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
+from zipasr.data.failures import reason_of
+from zipasr.data.fbank import cuts_path, fbank_extractor
+from zipasr.data.processes import process_context, quiet_worker
+from zipasr.data.sampling import (
+    IndexedSampler,
+    Order,
+    bucketed_batches,
+    eval_batches,
+    simple_batches,
+)
+
+# A manifest below this size is read into memory (about 100 000 cuts); a larger one is read from
+# disk again in every epoch.
+_EAGER_BYTES = 16_000_000
+# The batches of an epoch are listed in advance up to this number of cuts (about a second).
+_PLANNED_CUTS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which cuts, how many at a time, and who reads them."""
+
+    manifest_dir: Path = flag(Path("data/fbank"), "folder of the cut manifests")
+    max_duration: float = flag(200.0, "seconds of audio in a batch of one process, with padding")
+    bucketing_sampler: bool = flag(True, "put cuts of similar length into a batch")
+    num_buckets: int = flag(30, "number of length classes; fewer when the corpus is small")
+    concatenate_cuts: bool = flag(False, "join short cuts to make use of padding")
+    duration_factor: float = flag(1.0, "joined cuts last at most so many times the longest cut")
+    gap: float = flag(1.0, "seconds of silence between joined cuts")
+    on_the_fly_feats: bool = flag(False, "compute features from audio while training")
+    shuffle: bool = flag(True, "another order in every epoch")
+    drop_last: bool = flag(True, "leave out incomplete batches at the end of an epoch")
+    return_cuts: bool = flag(True, "has no effect: a batch always carries the ids of its cuts")
+    num_workers: int = flag(2, "processes that read the data; 0 reads in the training process")
+    input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
+        "PrecomputedFeatures", "AudioSamples is the same as --on-the-fly-feats 1"
+    )
+    min_cut_duration: float = flag(1.0, "seconds; shorter cuts are not trained on")
+    max_cut_duration: float = flag(20.0, "seconds; longer cuts are not trained on")
+
+    def __post_init__(self) -> None:
+        if self.max_duration <= 0:
+            raise ValueError("--max-duration must be positive")
+        if self.num_buckets < 1:
+            raise ValueError("--num-buckets must be at least 1")
+        if self.num_workers < 0:
+            raise ValueError("--num-workers must not be negative")
+        if not 0 <= self.min_cut_duration <= self.max_cut_duration:
+            raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
+
+    @property
+    def from_audio(self) -> bool:
+        """Features are computed while loading, not read from disk."""
+        return self.on_the_fly_feats or self.input_strategy == "AudioSamples"
+
+
+class Loader:
+    """An epoch of batches; iterating it starts the worker processes.
+
+    Attributes:
+        num_batches: batches of the whole epoch on this rank, skipped ones included; None when the
+            corpus is too large to count them in advance.
+    """
+
+    def __init__(
+        self,
+        dataset: BatchDataset,
+        sampler: IndexedSampler,
+        *,
+        num_workers: int,
+        num_batches: int | None,
+    ) -> None:
+        self.num_batches = num_batches
+        self._dataset = dataset
+        self._sampler = sampler
+        self._num_workers = num_workers
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches in their order.
+
+        Raises:
+            DataError: none of the cuts of a batch can be read.
+        """
+        for item in self._torch_loader():
+            if isinstance(item, Unreadable):
+                raise DataError(
+                    f"no cut of batch {item.index} can be read; {item.reason}.",
+                    "see that the files named in the manifests are in place and whole "
+                    "(./prepare.sh --stage 4 lists what is not)",
+                )
+            yield item
+
+    def _torch_loader(self) -> Iterable[Batch | Unreadable]:
+        return torch.utils.data.DataLoader(
+            self._dataset,
+            sampler=self._sampler,
+            batch_size=None,
+            num_workers=self._num_workers,
+            collate_fn=_unchanged,
+            worker_init_fn=quiet_worker if self._num_workers else None,
+            multiprocessing_context=process_context() if self._num_workers else None,
+            # Without one of its own, the loader draws from the generator of the training process.
+            generator=generator_for(0),
+        )
+
+
+def train_loader(
+    cuts: CutSet,
+    data: DataConfig,
+    augment: AugmentConfig,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    skip_batches: int = 0,
+) -> Loader:
+    """Return the batches of one epoch on one rank.
+
+    The batches depend on the cuts, the two configs, ``seed``, ``epoch``, ``rank`` and
+    ``world_size``, bit for bit; not on the number of workers or on ``skip_batches``.
+
+    Args:
+        cuts: filtered already.
+        data: limits and workers.
+        augment: SpecAugment and noise.
+        seed: of the run.
+        epoch: counted from 1.
+        rank: of this process.
+        world_size: number of processes; all get equally many batches.
+        skip_batches: batches of this epoch that were trained on before.
+
+    Raises:
+        DataError: not one batch can be filled.
+    """
+    order = Order(
+        max_duration=data.max_duration,
+        seed=seed,
+        epoch=epoch,
+        rank=rank,
+        world_size=world_size,
+        drop_last=data.drop_last,
+        shuffle=data.shuffle,
+    )
+    batches = _train_batches(cuts, data, order)
+    num_batches = None
+    if not cuts.is_lazy and len(cuts) <= _PLANNED_CUTS:
+        batches = list(batches)
+        num_batches = len(batches)
+        if not batches:
+            raise _nothing_to_train(cuts, order)
+    recipe = Recipe(
+        read=_input_strategy(cuts, data),
+        join=_join_cuts(data),
+        noise=mix_noise(augment, data.manifest_dir),
+        mask=spec_augment(augment),
+    )
+    return Loader(
+        BatchDataset(recipe, (seed, epoch, rank)),
+        IndexedSampler(batches, skip_batches),
+        num_workers=data.num_workers,
+        num_batches=num_batches,
+    )
+
+
+def valid_loader(cuts: CutSet, data: DataConfig, rank: int = 0, world_size: int = 1) -> Loader:
+    """Return all cuts in batches of similar length, shared out over the ranks, each cut once.
+
+    Ranks may get numbers of batches that differ by one: do not synchronise within the loop.
+    """
+    batches = eval_batches(cuts, data.max_duration, rank=rank, world_size=world_size)
+    return Loader(
+        BatchDataset(Recipe(read=_input_strategy(cuts, data)), (0, 0, rank)),
+        IndexedSampler(batches),
+        num_workers=data.num_workers,
+        num_batches=len(batches),
+    )
+
+
+def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
+    """Return all cuts in batches of similar length, longest first, each cut once."""
+    return valid_loader(cuts, data)
+
+
+def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
+    """Return the cuts of the given splits, joined in this order.
+
+    A small manifest is read into memory, a large one lazily from disk.
+
+    Args:
+        manifest_dir: where ``compute_and_store`` wrote.
+        corpus: first part of the file names.
+        splits: last part of the file names.
+
+    Raises:
+        DataError: a manifest is missing, empty or damaged.
+    """
+    if not splits:
+        raise DataError(f"no split of {corpus} was asked for.", "name one in the recipe")
+    parts = [_load_split(cuts_path(manifest_dir, corpus, split)) for split in splits]
+    if any(part.is_lazy for part in parts):
+        return sum(parts[1:], start=parts[0])
+    return CutSet.from_cuts(cut for part in parts for cut in part)
+
+
+def _load_split(path: Path) -> CutSet:
+    fix = "run ./prepare.sh --stage 2 first"
+    if not path.is_file():
+        raise DataError(f"there are no features: {path} does not exist.", fix)
+    lazy = path.stat().st_size > _EAGER_BYTES
+    try:
+        cuts = CutSet.from_jsonl_lazy(path)
+        if not lazy:
+            cuts = cuts.to_eager()
+        first = next(iter(cuts), None)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+        raise DataError(
+            f"{path} is not a readable manifest of cuts: {reason_of(error)}.",
+            "delete it and run ./prepare.sh --stage 2 again",
+        ) from error
+    if first is None:
+        raise DataError(f"{path} is empty: it lists no cuts.", fix)
+    return cuts
+
+
+def _train_batches(cuts: CutSet, data: DataConfig, order: Order) -> Iterable[CutSet]:
+    if data.bucketing_sampler and data.num_buckets > 1:
+        return bucketed_batches(cuts, order, data.num_buckets)
+    return simple_batches(cuts, order)
+
+
+def _nothing_to_train(cuts: CutSet, order: Order) -> DataError:
+    seconds = sum(cut.duration for cut in cuts)
+    return DataError(
+        f"{len(cuts)} cuts ({seconds:.0f} s) do not fill one batch of {order.max_duration:g} s "
+        f"for each of {order.world_size} processes.",
+        "give a smaller --max-duration, or --drop-last 0",
+    )
+
+
+def _input_strategy(cuts: CutSet, data: DataConfig) -> BatchIO:
+    if data.from_audio:
+        # One by one: a batch would be padded first, which changes the last frames of short cuts.
+        return OnTheFlyFeatures(fbank_extractor(), use_batch_extract=False)
+    first = next(iter(cuts), None)
+    if first is not None and not first.has_features:
+        raise DataError(
+            f"cut {first.id} has no stored features.",
+            "run ./prepare.sh --stage 2 first, or give --on-the-fly-feats 1",
+        )
+    return PrecomputedFeatures()
+
+
+def _join_cuts(data: DataConfig) -> JoinCuts | None:
+    if not data.concatenate_cuts:
+        return None
+    join: JoinCuts = CutConcatenate(gap=data.gap, duration_factor=data.duration_factor)
+    return join
+
+
+def _unchanged(item: Any) -> Any:
+    return item

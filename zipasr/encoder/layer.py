@@ -1,0 +1,185 @@
+"""One Zipformer layer: nine blocks around one set of attention weights."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zipasr.encoder.attention_weights import RelPositionMultiheadAttentionWeights
+from zipasr.encoder.bypass import BypassModule, add_branch, keep_mask
+from zipasr.encoder.convolution import ConvolutionModule
+from zipasr.encoder.feedforward import FeedforwardModule
+from zipasr.encoder.nonlin_attention import NonlinAttention
+from zipasr.encoder.self_attention import SelfAttention
+from zipasr.nn.balancer import Balancer
+from zipasr.nn.norm import BiasNorm
+from zipasr.nn.schedule import FloatLike, ScheduledFloat
+from zipasr.nn.whiten import Whiten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerConfig:
+    """Sizes of a layer; the names are those of ``ZipformerConfig``, for one stack."""
+
+    encoder_dim: int
+    pos_dim: int
+    num_heads: int
+    query_head_dim: int
+    pos_head_dim: int
+    value_head_dim: int
+    feedforward_dim: int
+    cnn_module_kernel: int
+
+
+def _branch_balancer(num_channels: int, min_abs: FloatLike, max_abs: float) -> Balancer:
+    return Balancer(
+        num_channels,
+        channel_dim=-1,
+        min_positive=0.3,
+        max_positive=0.7,
+        min_abs=min_abs,
+        max_abs=max_abs,
+        prob=0.05,
+    )
+
+
+def _stream_balancer(num_channels: int, min_abs: float) -> Balancer:
+    return Balancer(
+        num_channels,
+        channel_dim=-1,
+        min_positive=0.45,
+        max_positive=0.55,
+        min_abs=min_abs,
+        max_abs=4.0,
+    )
+
+
+class Zipformer2EncoderLayer(nn.Module):
+    """Feed-forward, attention and convolution blocks, each twice or more, and one norm.
+
+    Args:
+        config: sizes.
+        dropout: rate inside the feed-forward blocks.
+        bypass_skip_rate: probability that an utterance skips the whole layer in training.
+    """
+
+    def __init__(
+        self, config: LayerConfig, dropout: FloatLike, bypass_skip_rate: FloatLike = 0.0
+    ) -> None:
+        super().__init__()
+        num_channels = config.encoder_dim
+        # Never used, but every published checkpoint has it.
+        self.bypass_scale = nn.Parameter(torch.full((num_channels,), 0.5))
+        self.bypass = BypassModule(num_channels, skip_rate=bypass_skip_rate)
+        self.bypass_mid = BypassModule(num_channels)
+        self._add_attention(config)
+        self._add_feedforward(config, dropout)
+        self.conv_module1 = ConvolutionModule(num_channels, config.cnn_module_kernel)
+        self.conv_module2 = ConvolutionModule(num_channels, config.cnn_module_kernel)
+        self.norm = BiasNorm(num_channels)
+        self._add_regularisers(num_channels)
+
+    def _add_attention(self, config: LayerConfig) -> None:
+        num_channels = config.encoder_dim
+        self.self_attn_weights = RelPositionMultiheadAttentionWeights(
+            num_channels,
+            pos_dim=config.pos_dim,
+            num_heads=config.num_heads,
+            query_head_dim=config.query_head_dim,
+            pos_head_dim=config.pos_head_dim,
+            pos_emb_skip_rate=ScheduledFloat((0.0, 0.5), (4000.0, 0.0)),
+        )
+        self.self_attn1 = SelfAttention(num_channels, config.num_heads, config.value_head_dim)
+        self.self_attn2 = SelfAttention(num_channels, config.num_heads, config.value_head_dim)
+        self.nonlin_attention = NonlinAttention(num_channels, hidden_channels=3 * num_channels // 4)
+
+    def _add_feedforward(self, config: LayerConfig, dropout: FloatLike) -> None:
+        num_channels, hidden = config.encoder_dim, config.feedforward_dim
+        self.feed_forward1 = FeedforwardModule(num_channels, hidden * 3 // 4, dropout)
+        self.feed_forward2 = FeedforwardModule(num_channels, hidden, dropout)
+        self.feed_forward3 = FeedforwardModule(num_channels, hidden * 5 // 4, dropout)
+
+    def _add_regularisers(self, num_channels: int) -> None:
+        self.attention_skip_rate = ScheduledFloat((0.0, 0.2), (4000.0, 0.05), (16000.0, 0.0))
+        self.conv_skip_rate = ScheduledFloat((0.0, 0.2), (4000.0, 0.05), (16000.0, 0.0))
+        self.ff2_skip_rate = ScheduledFloat((0.0, 0.1), (4000.0, 0.01), (50000.0, 0.0))
+        self.ff3_skip_rate = ScheduledFloat((0.0, 0.1), (4000.0, 0.01), (50000.0, 0.0))
+        self.const_attention_rate = ScheduledFloat((0.0, 0.25), (4000.0, 0.025))
+        self.balancer_na = _branch_balancer(
+            num_channels, min_abs=ScheduledFloat((0.0, 0.004), (4000.0, 0.02)), max_abs=100.0
+        )
+        self.balancer_ff2 = _branch_balancer(
+            num_channels, min_abs=ScheduledFloat((0.0, 0.0), (4000.0, 0.1)), max_abs=2.0
+        )
+        self.balancer_ff3 = _branch_balancer(
+            num_channels, min_abs=ScheduledFloat((0.0, 0.0), (4000.0, 0.2)), max_abs=4.0
+        )
+        self.balancer1 = _stream_balancer(num_channels, min_abs=0.2)
+        self.balancer2 = _stream_balancer(num_channels, min_abs=0.1)
+        self.whiten = Whiten(
+            num_groups=1,
+            whitening_limit=ScheduledFloat((0.0, 4.0), (20000.0, 12.0), default=4.0),
+            prob=(0.025, 0.25),
+            grad_scale=0.01,
+        )
+
+    def forward(
+        self,
+        original: Tensor,
+        pos_emb: Tensor,
+        attention_mask: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run the layer.
+
+        Args:
+            original: (T', N, C).
+            pos_emb: (1, 2 T' - 1, pos_dim).
+            attention_mask: booleans that broadcast to (N, H, T', T'), True where a target
+                frame must not listen to a source frame.
+            padding_mask: (N, T'), True at padding.
+
+        Returns:
+            (T', N, C).
+        """
+        x = original
+        weights = self.self_attn_weights(x, pos_emb, attention_mask)
+        # The attention blocks are left out together, since they share their weights.
+        keep = self._keep(x, self.attention_skip_rate)
+        x = x + self.feed_forward1(x)
+        mixed = self.nonlin_attention(x, self._single_head(weights))
+        x = add_branch(x, self.balancer_na(mixed), keep)
+        x = add_branch(x, self.self_attn1(x, weights), keep)
+        x = self._add_convolution(x, self.conv_module1, padding_mask)
+        x = add_branch(
+            x, self.balancer_ff2(self.feed_forward2(x)), self._keep(x, self.ff2_skip_rate)
+        )
+        x = self.bypass_mid(original, x)
+        x = add_branch(x, self.self_attn2(x, weights), keep)
+        x = self._add_convolution(x, self.conv_module2, padding_mask)
+        x = add_branch(
+            x, self.balancer_ff3(self.feed_forward3(x)), self._keep(x, self.ff3_skip_rate)
+        )
+        x = self.norm(self.balancer1(x))
+        x = self.bypass(original, x)
+        result: Tensor = self.whiten(self.balancer2(x))
+        return result
+
+    def _add_convolution(
+        self, x: Tensor, module: ConvolutionModule, padding_mask: Tensor | None
+    ) -> Tensor:
+        return add_branch(x, module(x, padding_mask), self._keep(x, self.conv_skip_rate))
+
+    def _keep(self, x: Tensor, rate: ScheduledFloat) -> Tensor | None:
+        return keep_mask(x.size(1), float(rate), like=x) if self.training else None
+
+    def _single_head(self, weights: Tensor) -> Tensor:
+        """Return (N, T', T'), head 0, now and then made uniform over the visible sources."""
+        head = weights[:, 0]
+        if self.training and random.random() < float(self.const_attention_rate):
+            visible = (head > 0.0).to(head.dtype)
+            return visible / visible.sum(dim=-1, keepdim=True)
+        return head

@@ -1,0 +1,128 @@
+"""Layers that run at the same frame rate, and the way down to that rate and back."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from zipasr.encoder.bypass import BypassModule
+from zipasr.encoder.layer import LayerConfig, Zipformer2EncoderLayer
+from zipasr.encoder.positional import CompactRelPositionalEncoding
+from zipasr.encoder.resample import SimpleDownsample, SimpleUpsample
+from zipasr.nn.schedule import FloatLike, ScheduledFloat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSkipSchedule:
+    """When the layers of a stack come into full use, one after the other.
+
+    Attributes:
+        begin: batch count until which the first layer is skipped half of the time.
+        end: batch count from which the last layer is skipped at the final rate.
+        final_rate: probability of skipping a layer from then on.
+    """
+
+    begin: float
+    end: float
+    final_rate: float
+
+    def of_layer(self, index: int, num_layers: int) -> ScheduledFloat:
+        """Return the skip rate of one layer: the span is cut into equal parts."""
+        part = (self.end - self.begin) / num_layers
+        begin = self.begin + index * part
+        return ScheduledFloat((begin, 0.5), (begin + part, self.final_rate), default=0.0)
+
+
+class Zipformer2Encoder(nn.Module):
+    """Layers of equal size at one frame rate.
+
+    All layers start with the same values, as in the published recipe.
+
+    Args:
+        config: sizes of each layer.
+        num_layers: how many.
+        dropout: rate inside the feed-forward blocks.
+        layer_skip: how often layers are skipped in training.
+    """
+
+    def __init__(
+        self,
+        config: LayerConfig,
+        num_layers: int,
+        dropout: FloatLike,
+        layer_skip: LayerSkipSchedule,
+    ) -> None:
+        super().__init__()
+        self.encoder_pos = CompactRelPositionalEncoding(config.pos_dim)
+        layer = Zipformer2EncoderLayer(config, dropout)
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(num_layers))
+        for index, copied in enumerate(self.layers):
+            copied.bypass.skip_rate = layer_skip.of_layer(index, num_layers)
+
+    def forward(
+        self,
+        x: Tensor,
+        feature_mask: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run all layers.
+
+        Args:
+            x: (T', N, C).
+            feature_mask: (1, N, C) ones and zeros, applied to the input of every layer and
+                to the result; ``None`` keeps all channels.
+            padding_mask: (N, T'), True at padding.
+
+        Returns:
+            (T', N, C).
+        """
+        pos_emb = self.encoder_pos(x)
+        # The only rule so far: nobody listens to padding. It holds for all heads and targets.
+        attention_mask = None if padding_mask is None else padding_mask[:, None, None, :]
+        x = _masked(x, feature_mask)
+        for layer in self.layers:
+            x = _masked(layer(x, pos_emb, attention_mask, padding_mask), feature_mask)
+        return x
+
+
+class DownsampledZipformer2Encoder(nn.Module):
+    """A stack that runs at a lower frame rate than its input and output.
+
+    Args:
+        stack: the layers.
+        num_channels: C.
+        factor: how many input frames make one frame of the stack.
+    """
+
+    def __init__(self, stack: Zipformer2Encoder, num_channels: int, factor: int) -> None:
+        super().__init__()
+        self.downsample = SimpleDownsample(factor)
+        self.encoder = stack
+        self.upsample = SimpleUpsample(factor)
+        self.out_combiner = BypassModule(num_channels)
+
+    def forward(
+        self,
+        x: Tensor,
+        feature_mask: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run the stack and combine its result with the input.
+
+        Args:
+            x: (T', N, C).
+            feature_mask: (1, N, C) ones and zeros, or ``None``.
+            padding_mask: (N, ceil(T' / factor)), at the rate of the stack.
+
+        Returns:
+            (T', N, C).
+        """
+        low = self.encoder(self.downsample(x), feature_mask, padding_mask)
+        result: Tensor = self.out_combiner(x, self.upsample(low, x.size(0)))
+        return result
+
+
+def _masked(x: Tensor, feature_mask: Tensor | None) -> Tensor:
+    return x if feature_mask is None else x * feature_mask

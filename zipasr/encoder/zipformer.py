@@ -1,0 +1,275 @@
+"""Stacks of layers at several frame rates, in the shape of a U."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zipasr.base.config import flag
+from zipasr.encoder.layer import LayerConfig
+from zipasr.encoder.lengths import halved_lens
+from zipasr.encoder.resample import SimpleDownsample
+from zipasr.encoder.stack import (
+    DownsampledZipformer2Encoder,
+    LayerSkipSchedule,
+    Zipformer2Encoder,
+)
+from zipasr.nn.schedule import FloatLike, ScheduledFloat
+
+#: Batch count at which all layers are in full use.
+WARMUP_BATCHES = 4000.0
+
+#: Number of frames at 20 ms that make one output frame.
+OUTPUT_FACTOR = 2
+
+_PER_STACK = (
+    "num_encoder_layers",
+    "feedforward_dim",
+    "num_heads",
+    "encoder_dim",
+    "query_head_dim",
+    "value_head_dim",
+    "pos_head_dim",
+    "encoder_unmasked_dim",
+    "cnn_module_kernel",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZipformerConfig:
+    """Shape of the encoder; a comma list has one value for each stack, or one for all."""
+
+    num_encoder_layers: tuple[int, ...] = flag((2, 2, 3, 4, 3, 2), "layers of each stack")
+    downsampling_factor: tuple[int, ...] = flag(
+        (1, 2, 4, 8, 4, 2), "frames of 20 ms that make one frame of each stack; sets their number"
+    )
+    feedforward_dim: tuple[int, ...] = flag(
+        (512, 768, 1024, 1536, 1024, 768), "hidden channels of the feed-forward blocks"
+    )
+    num_heads: tuple[int, ...] = flag((4, 4, 4, 8, 4, 4), "attention heads")
+    encoder_dim: tuple[int, ...] = flag((192, 256, 384, 512, 384, 256), "channels of each stack")
+    query_head_dim: tuple[int, ...] = flag((32,), "channels of a query or key, per head")
+    value_head_dim: tuple[int, ...] = flag((12,), "channels of a value, per head")
+    pos_head_dim: tuple[int, ...] = flag((4,), "channels of a position query, per head")
+    pos_dim: int = flag(48, "channels of the positional encoding, even")
+    encoder_unmasked_dim: tuple[int, ...] = flag(
+        (192, 192, 256, 256, 256, 192), "channels that are never masked in training"
+    )
+    cnn_module_kernel: tuple[int, ...] = flag(
+        (31, 31, 15, 15, 15, 31), "frames that a convolution sees, odd"
+    )
+    causal: bool = flag(False, "train a streaming model; not available yet")
+    chunk_size: tuple[int, ...] = flag(
+        (16, 32, 64, -1), "causal models: frames of 20 ms in a chunk, -1 for all"
+    )
+    left_context_frames: tuple[int, ...] = flag(
+        (64, 128, 256, -1), "causal models: frames of 20 ms before a chunk, -1 for all"
+    )
+    embed_channels: tuple[int, ...] = flag(
+        (8, 32, 128), "channels of the three convolutions in the front end"
+    )
+    dropout: float | None = flag(
+        None, "constant dropout rate; by default 0.3, falling to 0.1 over 20000 batches"
+    )
+
+    def __post_init__(self) -> None:
+        if self.causal:
+            raise ValueError(
+                "--causal 1 is not available yet: train a non-causal model with --causal 0"
+            )
+        self._check_counts()
+        self._check_values()
+
+    def _check_counts(self) -> None:
+        for name in _PER_STACK:
+            count = len(getattr(self, name))
+            if count not in (1, self.num_stacks):
+                raise ValueError(
+                    f"{_flag_name(name)} has {count} values, but --downsampling-factor has "
+                    f"{self.num_stacks}: give one value for each stack, or one for all"
+                )
+        if len(self.embed_channels) != 3:
+            raise ValueError(f"--embed-channels needs 3 values, got {len(self.embed_channels)}")
+
+    def _check_values(self) -> None:
+        for name in (*_PER_STACK, "downsampling_factor", "embed_channels"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"{_flag_name(name)} must be positive, got {getattr(self, name)}")
+        if any(kernel % 2 == 0 for kernel in self.cnn_module_kernel):
+            raise ValueError(f"--cnn-module-kernel must be odd, got {self.cnn_module_kernel}")
+        if self.pos_dim < 2 or self.pos_dim % 2:
+            raise ValueError(f"--pos-dim must be even and positive, got {self.pos_dim}")
+        if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"--dropout must be at least 0 and below 1, got {self.dropout}")
+        dims, unmasked = self.per_stack("encoder_dim"), self.per_stack("encoder_unmasked_dim")
+        if any(kept > dim for kept, dim in zip(unmasked, dims, strict=True)):
+            raise ValueError(
+                f"--encoder-unmasked-dim {unmasked} must not exceed --encoder-dim {dims}"
+            )
+
+    @property
+    def num_stacks(self) -> int:
+        """Number of stacks."""
+        return len(self.downsampling_factor)
+
+    @property
+    def output_dim(self) -> int:
+        """C of the encoder output."""
+        return max(self.encoder_dim)
+
+    def per_stack(self, name: str) -> tuple[int, ...]:
+        """Return the values of field ``name``, one for each stack."""
+        values: tuple[int, ...] = getattr(self, name)
+        return values * self.num_stacks if len(values) == 1 else values
+
+    def layer_config(self, stack: int) -> LayerConfig:
+        """Return the sizes of the layers of one stack."""
+        return LayerConfig(
+            encoder_dim=self.per_stack("encoder_dim")[stack],
+            pos_dim=self.pos_dim,
+            num_heads=self.per_stack("num_heads")[stack],
+            query_head_dim=self.per_stack("query_head_dim")[stack],
+            pos_head_dim=self.per_stack("pos_head_dim")[stack],
+            value_head_dim=self.per_stack("value_head_dim")[stack],
+            feedforward_dim=self.per_stack("feedforward_dim")[stack],
+            cnn_module_kernel=self.per_stack("cnn_module_kernel")[stack],
+        )
+
+    def dropout_rate(self) -> FloatLike:
+        """Return a new dropout rate for one module: the constant, or the published schedule."""
+        if self.dropout is not None:
+            return self.dropout
+        return ScheduledFloat((0.0, 0.3), (20000.0, 0.1), default=0.0)
+
+
+PRESETS: dict[str, ZipformerConfig] = {
+    "small": ZipformerConfig(
+        num_encoder_layers=(2, 2, 2, 2, 2, 2),
+        feedforward_dim=(512, 768, 768, 768, 768, 768),
+        encoder_dim=(192, 256, 256, 256, 256, 256),
+        encoder_unmasked_dim=(192, 192, 192, 192, 192, 192),
+    ),
+    "medium": ZipformerConfig(),
+    "large": ZipformerConfig(
+        num_encoder_layers=(2, 2, 4, 5, 4, 2),
+        feedforward_dim=(512, 768, 1536, 2048, 1536, 768),
+        encoder_dim=(192, 256, 512, 768, 512, 256),
+        encoder_unmasked_dim=(192, 192, 256, 320, 256, 192),
+    ),
+}
+
+
+class Zipformer2(nn.Module):
+    """The encoder behind the front end: 20 ms frames in, 40 ms frames out.
+
+    Source: Yao et al., "Zipformer: a faster and better encoder for automatic speech
+    recognition", 2024.
+
+    Args:
+        config: shape.
+    """
+
+    def __init__(self, config: ZipformerConfig) -> None:
+        super().__init__()
+        self.encoder_dims = config.per_stack("encoder_dim")
+        self.unmasked_dims = config.per_stack("encoder_unmasked_dim")
+        self.factors = config.downsampling_factor
+        self.encoders = nn.ModuleList(_build_stack(config, i) for i in range(config.num_stacks))
+        self.downsample_output = SimpleDownsample(OUTPUT_FACTOR)
+
+    def forward(
+        self, x: Tensor, x_lens: Tensor, src_key_padding_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode.
+
+        Args:
+            x: (T1, N, C of the first stack).
+            x_lens: (N,) number of valid frames.
+            src_key_padding_mask: (N, T1), True at padding; ``None`` when there is none.
+
+        Returns:
+            (T', N, C) with T' = (T1 + 1) // 2 and C the width of the widest stack; frames
+            beyond the lengths hold no information. And (N,), the valid lengths.
+        """
+        masks = self._feature_masks(x)
+        outputs = []
+        for stack, dim, factor, mask in zip(
+            self.encoders, self.encoder_dims, self.factors, masks, strict=True
+        ):
+            # A frame that was joined from several counts as padding if its first one does.
+            padding = None if src_key_padding_mask is None else src_key_padding_mask[:, ::factor]
+            x = stack(fit_channels(x, dim), mask, padding)
+            outputs.append(x)
+        return self.downsample_output(widest_output(outputs)), halved_lens(x_lens)
+
+    def _feature_masks(self, x: Tensor) -> list[Tensor | None]:
+        """Draw, in training, which channels of each utterance the stacks must do without.
+
+        Channels fall into three parts: never masked, masked with probability 1/8, and
+        masked whenever the second part is or with probability 1/8.
+
+        Returns:
+            For each stack (1, N, C) ones and zeros, or ``None`` where nothing is masked.
+        """
+        if not self.training:
+            return [None] * len(self.encoder_dims)
+        keep = (torch.rand(2, x.size(1), 1, device=x.device) > 0.125).to(x.dtype)
+        second, third = keep[0], keep[0] * keep[1]
+        masks: list[Tensor | None] = []
+        for dim, unmasked in zip(self.encoder_dims, self.unmasked_dims, strict=True):
+            middle = (dim - unmasked) // 2
+            parts = [
+                torch.ones_like(second).expand(-1, unmasked),
+                second.expand(-1, middle),
+                third.expand(-1, dim - unmasked - middle),
+            ]
+            masks.append(torch.cat(parts, dim=1).unsqueeze(0) if dim > unmasked else None)
+        return masks
+
+
+def fit_channels(x: Tensor, num_channels: int) -> Tensor:
+    """Cut channels off, or append zeros, so that ``x`` has ``num_channels`` of them."""
+    if x.size(-1) >= num_channels:
+        return x[..., :num_channels]
+    return nn.functional.pad(x, (0, num_channels - x.size(-1)))
+
+
+def widest_output(outputs: Sequence[Tensor]) -> Tensor:
+    """Take each channel from the latest stack that has it.
+
+    Args:
+        outputs: (T1, N, C of the stack) for each stack.
+
+    Returns:
+        (T1, N, largest C).
+    """
+    parts = [outputs[-1]]
+    width = outputs[-1].size(-1)
+    for output in reversed(outputs[:-1]):
+        if output.size(-1) > width:
+            parts.append(output[..., width:])
+            width = output.size(-1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def _build_stack(config: ZipformerConfig, index: int) -> nn.Module:
+    factor = config.downsampling_factor[index]
+    layer = config.layer_config(index)
+    # The stacks come into use one after the other; the first share of warm-up is free.
+    share = WARMUP_BATCHES / (config.num_stacks + 1)
+    layer_skip = LayerSkipSchedule(
+        begin=share * (index + 1), end=share * (index + 2), final_rate=0.035 * factor**0.5
+    )
+    stack = Zipformer2Encoder(
+        layer, config.per_stack("num_encoder_layers")[index], config.dropout_rate(), layer_skip
+    )
+    if factor == 1:
+        return stack
+    return DownsampledZipformer2Encoder(stack, layer.encoder_dim, factor)
+
+
+def _flag_name(field: str) -> str:
+    return "--" + field.replace("_", "-")

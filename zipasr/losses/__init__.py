@@ -1,0 +1,28 @@
+"""Losses: tensors -> negative log-probabilities; no modules, no parameters.
+
+A transducer sums over all alignments of S tokens to T' frames. ``recursion`` does the summing
+and is the one place for faster kernels; ``lattice`` makes it differentiable. Training takes two
+steps: ``simple`` scores the whole grid with an additive joiner, ``pruning`` reads off it the R
+labels per frame that matter, and ``pruned`` takes the real joiner's logits on that band. ``full``
+prunes nothing; ``ctc`` covers PyTorch's CTC loss.
+
+The names below and their arguments are k2's, so that code moves over unchanged.
+"""
+
+from zipasr.losses.ctc import ctc_loss
+from zipasr.losses.full import rnnt_loss
+from zipasr.losses.lattice import mutual_information_recursion
+from zipasr.losses.pruned import rnnt_loss_pruned
+from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges
+from zipasr.losses.simple import rnnt_loss_simple, rnnt_loss_smoothed
+
+__all__ = [
+    "ctc_loss",
+    "do_rnnt_pruning",
+    "get_rnnt_prune_ranges",
+    "mutual_information_recursion",
+    "rnnt_loss",
+    "rnnt_loss_pruned",
+    "rnnt_loss_simple",
+    "rnnt_loss_smoothed",
+]

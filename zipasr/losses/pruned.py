@@ -1,0 +1,149 @@
+"""The transducer loss on the kept band: (N, T, R, V) logits instead of (N, T, S + 1, V)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zipasr.losses.lattice import (
+    Reduction,
+    RnntType,
+    as_real,
+    check_enough_frames,
+    delay_offsets,
+    full_boundary,
+    is_regular,
+    label_of_cells,
+    lattice_score,
+    reduce_losses,
+)
+from zipasr.losses.pruning import zero_based
+from zipasr.losses.recursion import band_recursion
+
+
+def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
+    logits: Tensor,
+    symbols: Tensor,
+    ranges: Tensor,
+    termination_symbol: int,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    use_hat_loss: bool = False,
+) -> Tensor:
+    """Transducer loss over the paths that stay inside a band of R labels per frame.
+
+    Computed in float32 (float64 for float64 input), whatever the precision of the logits; the
+    gradient has the precision of the logits.
+
+    Args:
+        logits: (N, T, R, V) output of the joiner on the band.
+        symbols: (N, S) int64 labels; the values beyond a boundary do not matter.
+        ranges: (N, T, R) label positions of the band, consecutive along R and not falling
+            along T, from ``get_rnnt_prune_ranges``.
+        termination_symbol: the id of blank.
+        boundary: (N, 4) rows [0, 0, s_end, t_end]; the whole lattice when omitted.
+        rnnt_type: type of the lattice, as in ``rnnt_loss_smoothed``.
+        delay_penalty: nats per frame by which late symbols are punished, early ones rewarded.
+        reduction: "none", "sum" or "mean" over the utterances.
+        use_hat_loss: blank is a Bernoulli variable apart from the softmax over the other
+            symbols (Variani et al., arXiv:2003.07705); blank must be id 0.
+
+    Returns:
+        The loss in nats, (N,) for "none", else a scalar; +inf, with a gradient of 0, where the
+        band holds no complete path.
+
+    Raises:
+        ValueError: shapes, names, ranges or boundaries that do not fit.
+        DataError: fewer frames than symbols in a type other than regular.
+
+    Source: Kuang et al., "Pruned RNN-T for fast, memory-efficient ASR training",
+    arXiv:2206.13236, section 3.
+    """
+    regular = is_regular(rnnt_type)
+    if use_hat_loss and termination_symbol != 0:
+        raise ValueError(f"use_hat_loss needs blank to be id 0; it is {termination_symbol}")
+    _check_shapes(logits, symbols, ranges)
+    boundary = zero_based(full_boundary(boundary, logits, symbols.shape[1]))
+    if not regular:
+        check_enough_frames(boundary)
+    _check_never_falling(ranges, boundary)
+    labels = label_of_cells(symbols, boundary, termination_symbol)
+    targets = labels[:, None].expand(-1, ranges.shape[1], -1).gather(2, ranges.long())
+    if use_hat_loss:
+        px, py = _hat_arcs(as_real(logits), targets)
+    else:
+        px, py = _softmax_arcs(logits, targets, termination_symbol)
+    if rnnt_type == "constrained":
+        # A symbol also pays for the blank of the next label on the same frame.
+        px = px + torch.nn.functional.pad(py[:, :, 1:], (0, 1), value=float("-inf"))
+    if delay_penalty != 0.0:
+        px = px + delay_offsets(boundary, px.shape[1], delay_penalty)[:, :, None].to(px.dtype)
+
+    starts, (s_lens, t_lens) = ranges[:, :, 0].long(), boundary[:, 2:].unbind(1)
+    sums = lattice_score(
+        px,
+        py,
+        lambda x, y: band_recursion(x, y, starts, s_lens, t_lens, symbols.shape[1], regular),
+    )
+    return reduce_losses(-sums.score, reduction)
+
+
+def _check_shapes(logits: Tensor, symbols: Tensor, ranges: Tensor) -> None:
+    fit = (
+        logits.dim() == 4
+        and symbols.dim() == 2
+        and ranges.shape == logits.shape[:3]
+        and symbols.shape[0] == logits.shape[0]
+    )
+    if not fit:
+        raise ValueError(
+            f"logits {tuple(logits.shape)}, symbols {tuple(symbols.shape)} and ranges "
+            f"{tuple(ranges.shape)} do not fit; they must be (N, T, R, V), (N, S) and (N, T, R)"
+        )
+
+
+def _check_never_falling(ranges: Tensor, boundary: Tensor) -> None:
+    rise = ranges[:, 1:, 0] - ranges[:, :-1, 0]
+    frames = torch.arange(1, ranges.shape[1], device=ranges.device)
+    if bool(((rise < 0) & (frames < boundary[:, 3:4])).any()):
+        raise ValueError("ranges fall from one frame to the next; a band may only stay or rise")
+
+
+def _hat_arcs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of symbol and blank (N, T, R) if blank, id 0, is decided on its own."""
+    blank, others = logits[..., 0], logits[..., 1:]
+    py = torch.nn.functional.logsigmoid(blank)
+    symbol = logits.gather(3, targets[..., None])[..., 0] - others.logsumexp(3)
+    # Where the target is the blank that fills up the band, nothing reads px.
+    return symbol + torch.nn.functional.logsigmoid(-blank), py
+
+
+def _softmax_arcs(logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the target symbol and of blank (N, T, R) under a softmax over V."""
+    px, py = _SoftmaxArcs.apply(logits, targets, blank)  # type: ignore[no-untyped-call]
+    return px, py
+
+
+class _SoftmaxArcs(torch.autograd.Function):
+    """Log-softmax and both picks in one node: its gradient is one dense tensor, not four."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+        log_probs = logits.log_softmax(3, dtype=as_real(logits[:0]).dtype)
+        ctx.save_for_backward(log_probs, targets)
+        ctx.blank, ctx.dtype = blank, logits.dtype
+        return log_probs.gather(3, targets[..., None])[..., 0], log_probs[..., blank].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, px_grad: Tensor, py_grad: Tensor) -> tuple[Tensor, None, None]:
+        log_probs, targets = ctx.saved_tensors
+        grad = log_probs.exp().mul_(-(px_grad + py_grad)[..., None])
+        grad.scatter_add_(3, targets[..., None], px_grad[..., None])
+        grad[..., ctx.blank] += py_grad
+        return grad.to(ctx.dtype), None, None

@@ -1,0 +1,84 @@
+"""The prediction network: it sees the last few tokens and has no other state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zipasr.nn.balancer import Balancer
+
+#: Input and output channels of each group in the convolution over tokens.
+CHANNELS_PER_GROUP = 4
+
+
+class Decoder(nn.Module):
+    """Token embedding and a convolution over the last ``context_size`` tokens.
+
+    Args:
+        vocab_size: V.
+        decoder_dim: C of the result, a multiple of 4 unless ``context_size`` is 1.
+        blank_id: id of the blank, which stands for the start of the utterance.
+        context_size: number of tokens that it sees, at least 1.
+
+    Source: Ghodsi et al., "RNN-transducer with stateless prediction network", 2020.
+    """
+
+    def __init__(self, vocab_size: int, decoder_dim: int, blank_id: int, context_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.blank_id = blank_id
+        self.context_size = context_size
+        self.embedding = nn.Embedding(vocab_size, decoder_dim)
+        self.balancer = _balancer(decoder_dim)
+        if context_size > 1:
+            self.conv = nn.Conv1d(
+                decoder_dim,
+                decoder_dim,
+                kernel_size=context_size,
+                groups=decoder_dim // CHANNELS_PER_GROUP,
+                bias=False,
+            )
+            self.balancer2 = _balancer(decoder_dim)
+
+    def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
+        """Embed histories of tokens.
+
+        Args:
+            y: (N, U) token ids; a negative id stands for nothing and gives zeros.
+            need_pad: put zeros before the first token, so that every token ends a history;
+                if False, ``y`` is (N, context_size) and makes one history.
+
+        Returns:
+            (N, U, C), or (N, 1, C) if ``need_pad`` is False.
+
+        Raises:
+            ValueError: ``need_pad`` is False and U is not ``context_size``.
+        """
+        embedded = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
+        embedded = self.balancer(embedded)
+        if not need_pad and y.size(1) != self.context_size:
+            raise ValueError(
+                f"a history has {self.context_size} tokens, got {y.size(1)}: "
+                "keep the last ones, or ask for padding"
+            )
+        if self.context_size == 1:
+            result: Tensor = embedded
+            return result
+        channels_first = embedded.transpose(1, 2)
+        if need_pad:
+            channels_first = F.pad(channels_first, (self.context_size - 1, 0))
+        result = self.balancer2(torch.relu(self.conv(channels_first)).transpose(1, 2))
+        return result
+
+
+def _balancer(num_channels: int) -> Balancer:
+    return Balancer(
+        num_channels,
+        channel_dim=-1,
+        min_positive=0.0,
+        max_positive=1.0,
+        min_abs=0.5,
+        max_abs=1.0,
+        prob=0.05,
+    )

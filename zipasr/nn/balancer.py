@@ -1,0 +1,186 @@
+"""Balancer: keep the share of positive values and the size of each channel within limits."""
+
+import logging
+import math
+import random
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from zipasr.nn.function import TensorFunction
+from zipasr.nn.precision import at_least_float32
+from zipasr.nn.schedule import FloatLike, ScheduledFloat
+
+logger = logging.getLogger(__name__)
+
+EPS = 1e-20
+
+
+class Limits(NamedTuple):
+    """Bounds of one call: of mean / standard deviation, and of the root mean square."""
+
+    mean_min: float
+    mean_max: float
+    rms_min: float
+    rms_max: float
+
+
+def _mean_limit(positive: float) -> float:
+    """Translate a share of positive values into a mean, in units of the standard deviation.
+
+    The inverse error function that a normal distribution would need is replaced by an atanh
+    of nearly the same shape, which stays finite at shares of 0 and 1.
+    """
+    z = 2.0 * positive - 1.0
+    return 0.8139535143 * 0.5 * (math.log(1.0 + z + 1e-10) - math.log(1.0 - z + 1e-10))
+
+
+def _rms_limit(mean_abs: float) -> float:
+    """Translate the mean of |x| into the RMS that a zero-mean normal variable would have."""
+    return 1.25331413732 * mean_abs
+
+
+class _Moments(NamedTuple):
+    """Of each channel, (C,)."""
+
+    mean: Tensor
+    mean_square: Tensor
+
+
+def _moments(x: Tensor) -> _Moments:
+    """Average ``x`` (A, C, B) and its square over all but the channels."""
+    count = x.shape[0] * x.shape[2]
+    if x.shape[2] == 1:
+        x = x.squeeze(2)
+        return _Moments(x.sum(0) / count, x.square().sum(0) / count)
+    # Along the innermost dimension a norm is fast and makes no copy of the size of x.
+    square = torch.linalg.vector_norm(x, dim=2).square_().sum(0)
+    return _Moments(x.sum(2).sum(0) / count, square / count)
+
+
+def _push(moments: _Moments, limits: Limits, grad_scale: float) -> tuple[Tensor, Tensor]:
+    """Return the factor and the constant, (C,) each, of the push ``factor * x + constant``.
+
+    The push is the derivative of the distances from the limits, scaled to an RMS of
+    ``grad_scale`` over the channel; zero for a channel within its limits. It is linear
+    in x, so that its RMS follows from the moments.
+    """
+    mean, mean_square = moments
+    variance = mean_square - mean.square()
+    std = variance.clamp(min=EPS).sqrt()
+    rms = mean_square.clamp(min=EPS).sqrt()
+    ratio = mean / std
+    # Where a statistic is held at its floor it does not depend on x.
+    too_positive = (ratio - ratio.clamp(limits.mean_min, limits.mean_max)).sign()
+    too_large = (rms - rms.clamp(limits.rms_min, limits.rms_max)).sign() * (mean_square > EPS)
+    from_ratio = torch.where(variance > EPS, too_positive * ratio / std.square(), 0.0)
+    slope = too_large / rms.square() - from_ratio
+    # At the mean of the channel; around it, the push varies by slope * std.
+    centre = too_positive / std + too_large * mean / rms.square()
+    push_rms = torch.hypot(slope * variance.clamp(min=0.0).sqrt(), centre)
+    scale = grad_scale / push_rms.clamp(min=EPS)
+    return slope * scale, (centre - slope * mean) * scale
+
+
+def balanced_gradient(
+    x: Tensor, grad: Tensor, channel_dim: int, limits: Limits, grad_scale: float
+) -> Tensor:
+    """Return ``grad + |grad| * push``, where a step along -push leads the channels to ``limits``.
+
+    Args:
+        x: the activations, any shape, C at ``channel_dim``.
+        grad: the incoming gradient, of the same shape.
+        channel_dim: not negative.
+        limits: of every channel.
+        grad_scale: RMS of the push in a channel outside its limits.
+    """
+    x = at_least_float32(x)
+    before, channels = math.prod(x.shape[:channel_dim]), x.shape[channel_dim]
+    moments = _moments(x.reshape(before, channels, -1))
+    shape = [1] * x.ndim
+    shape[channel_dim] = channels
+    factor, constant = (t.view(shape) for t in _push(moments, limits, grad_scale))
+    push = torch.addcmul(constant, x, factor)
+    return push.mul_(grad.abs()).add_(grad).to(grad.dtype)
+
+
+class _BalancerFunction(TensorFunction):
+    """Identity with ``balanced_gradient`` behind it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, channel_dim: int, limits: Limits, grad_scale: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rest = (channel_dim, limits, grad_scale)
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        try:
+            grad = balanced_gradient(x, grad, *ctx.rest)
+        except torch.cuda.OutOfMemoryError:
+            # Balancing is a help, not part of the loss: better to go without it once than to stop.
+            logger.warning("out of memory in a Balancer; its gradient passes unchanged")
+        return grad, None, None, None
+
+
+class Balancer(nn.Module):
+    """The identity; with some probability, its gradient pushes channels back within limits.
+
+    It acts whenever the input requires a gradient, in evaluation mode as well. No keys.
+
+    Args:
+        num_channels: C.
+        channel_dim: dimension of the input that has size C.
+        min_positive: lowest share of positive values in a channel, 0 to 1.
+        max_positive: highest share of positive values in a channel.
+        min_abs: lowest mean absolute value of a channel.
+        max_abs: highest mean absolute value of a channel.
+        grad_scale: RMS of the push, relative to the incoming gradient.
+        prob: that a call acts; None for 0.5 falling to 0.125 over 8000 batches.
+
+    Source: Yao et al., "Zipformer", ICLR 2024.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        channel_dim: int,
+        min_positive: FloatLike = 0.05,
+        max_positive: FloatLike = 0.95,
+        min_abs: FloatLike = 0.2,
+        max_abs: FloatLike = 100.0,
+        grad_scale: FloatLike = 0.04,
+        prob: FloatLike | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.channel_dim = channel_dim
+        self.min_positive = min_positive
+        self.max_positive = max_positive
+        self.min_abs = min_abs
+        self.max_abs = max_abs
+        self.grad_scale = grad_scale
+        if prob is None:
+            prob = ScheduledFloat((0.0, 0.5), (8000.0, 0.125), default=0.4)
+        self.prob = prob
+
+    def limits(self) -> Limits:
+        """Return the bounds that hold now."""
+        return Limits(
+            mean_min=_mean_limit(float(self.min_positive)),
+            mean_max=_mean_limit(float(self.max_positive)),
+            rms_min=_rms_limit(float(self.min_abs)),
+            rms_max=_rms_limit(float(self.max_abs)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, of any shape with C at ``channel_dim``."""
+        if not x.requires_grad or random.random() >= float(self.prob):
+            return x
+        channel_dim = self.channel_dim % x.ndim
+        assert x.shape[channel_dim] == self.num_channels, (x.shape, self.num_channels)
+        return _BalancerFunction.call(x, channel_dim, self.limits(), float(self.grad_scale))

@@ -1,0 +1,128 @@
+"""Identities in the forward pass that add to, limit or scale gradients in the backward pass."""
+
+import random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from zipasr.nn.function import TensorFunction
+from zipasr.nn.schedule import FloatLike
+
+
+class _WithLoss(TensorFunction):
+    """Identity in ``x`` that sends a gradient of ones to ``y``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.y_like = (y.shape, y.dtype, y.device)
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        shape, dtype, device = ctx.y_like
+        return grad, torch.ones(shape, dtype=dtype, device=device)
+
+
+def with_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Return ``x`` and add ``y.sum()`` to whatever loss ``x`` will contribute to.
+
+    The addition is not scaled by what happens to the loss later, loss scaling included.
+    """
+    return _WithLoss.call(x, y)
+
+
+class _PenalizeAbsValuesGt(TensorFunction):
+    """Identity with the gradient of ``penalty * relu(|x| - limit)`` added."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, limit: float, penalty: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limit, ctx.penalty = limit, penalty
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        beyond = F.softshrink(x, ctx.limit).sign_()
+        return grad.add(beyond, alpha=ctx.penalty), None, None
+
+
+def penalize_abs_values_gt(x: Tensor, limit: float, penalty: float) -> Tensor:
+    """Return ``x`` and penalize what lies beyond plus or minus ``limit``.
+
+    The gradient becomes ``g + penalty * sign(x) * [|x| > limit]``, whatever the outer scale.
+    """
+    return _PenalizeAbsValuesGt.call(x, limit, penalty)
+
+
+class _LimitParamValue(TensorFunction):
+    """Identity whose gradient never lets a step lead further out of the range."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lowest: float, highest: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.lowest, ctx.highest = lowest, highest
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        # A step goes against the gradient: below the range it has to be negative.
+        size = grad.abs()
+        grad = torch.where(x < ctx.lowest, -size, grad)
+        return torch.where(x > ctx.highest, size, grad), None, None
+
+
+def limit_param_value(
+    x: Tensor,
+    min: FloatLike,
+    max: FloatLike,
+    prob: float = 0.6,
+    training: bool = True,
+) -> Tensor:
+    """Return ``x``; outside [min, max] flip gradients that would drive it further out.
+
+    Args:
+        x: a parameter, any shape.
+        min: below it, positive gradients change their sign.
+        max: above it, negative gradients change their sign.
+        prob: probability that this call acts.
+        training: False gives ``x`` itself, without drawing a coin.
+    """
+    if not training or random.random() >= prob:
+        return x
+    return _LimitParamValue.call(x, float(min), float(max))
+
+
+class _ScaleGradFunction(TensorFunction):
+    """Identity with the gradient multiplied by a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
+        ctx.alpha = alpha
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.alpha, None
+
+
+class ScaleGrad(nn.Module):
+    """The identity; in training mode the gradient is multiplied by ``alpha``."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, of any shape."""
+        if not self.training:
+            return x
+        return _ScaleGradFunction.call(x, self.alpha)

@@ -1,0 +1,26 @@
+"""The number formats in which a hand-written forward and backward compute."""
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return ``x`` in float32, or as it is when it is more precise than that."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def matmul_dtype(weight: Tensor) -> torch.dtype:
+    """Return the type in which autocast would multiply by ``weight`` here and now.
+
+    Inside a custom autograd function autocast does not reach the backward pass, so the
+    function has to remember the answer of the forward pass.
+    """
+    device = weight.device.type
+    if weight.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """Return a context in which operations on the device of ``x`` keep the types they are given."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,163 @@
+"""Whiten: keep the covariance of channels close to a multiple of the identity."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from zipasr.base.errors import CheckpointError
+from zipasr.nn.function import TensorFunction
+from zipasr.nn.precision import at_least_float32, no_autocast
+from zipasr.nn.schedule import FloatLike
+
+logger = logging.getLogger(__name__)
+
+EPS = 1e-20
+
+
+class Spread(NamedTuple):
+    """Second-order statistics of activations in G groups of K channels.
+
+    The scatter matrices are sums over frames, not means; every use divides the number out.
+    """
+
+    centred: Tensor  # (G, n, K), channel means removed
+    scatter: Tensor  # (G, K, K)
+    diagonal: float  # mean of all diagonal entries
+    square: float  # sum of all squared entries, per channel
+
+    @property
+    def metric(self) -> float:
+        """At least 1, and 1 if the covariance is white."""
+        return self.square / (self.diagonal**2 + EPS)
+
+    def metric_gradient(self) -> Tensor:
+        """Return the derivative of the metric, up to a positive factor, (G, n, K)."""
+        matrix = self.scatter / (self.diagonal + EPS)
+        matrix.diagonal(dim1=1, dim2=2).sub_(self.metric)
+        return self.centred @ matrix
+
+
+def spread(x: Tensor, num_groups: int) -> Spread:
+    """Measure ``x`` (..., C); the channels of a group are neighbours."""
+    x = at_least_float32(x).flatten(0, -2)
+    num_channels = x.shape[-1]
+    centred = (x - x.mean(0)).view(len(x), num_groups, -1).transpose(0, 1)
+    scatter = centred.transpose(1, 2) @ centred
+    diagonal = scatter.diagonal(dim1=1, dim2=2).mean()
+    square = scatter.square().sum() / num_channels
+    # One transfer from the device for both.
+    return Spread(centred, scatter, *torch.stack((diagonal, square)).tolist())
+
+
+def whitened_gradient(x: Tensor, grad: Tensor, now: Spread, grad_scale: float) -> Tensor:
+    """Return ``grad`` plus ``grad_scale`` times its norm in the direction of a worse metric."""
+    worse = now.metric_gradient().transpose(0, 1).reshape(x.shape)
+    wide = at_least_float32(grad)
+    norm = torch.linalg.vector_norm
+    factor = norm(wide) * grad_scale / (norm(worse) + EPS)
+    return torch.addcmul(wide, worse, factor).to(grad.dtype)
+
+
+class _WhitenFunction(TensorFunction):
+    """Identity with ``whitened_gradient`` behind it; decides how often its module acts."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: Whiten) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.module = module
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        try:
+            with no_autocast(x):
+                grad = ctx.module.whiten_gradient(x, grad)
+        except torch.cuda.OutOfMemoryError:
+            # Whitening is a help, not part of the loss: better to go without it once than to stop.
+            logger.warning("out of memory in a Whiten; its gradient passes unchanged")
+        return grad, None
+
+
+class Whiten(nn.Module):
+    """The identity; with some probability, its gradient makes the channels less correlated.
+
+    It acts whenever the input requires a gradient, in evaluation mode as well. No keys: its
+    one piece of state, ``prob``, is not a weight; see ``whiten_state``.
+
+    Args:
+        num_groups: G, a divisor of the number of channels.
+        whitening_limit: of the metric, at least 1; below it the gradient is unchanged.
+        prob: probability that a call acts: (lowest, highest), where the lowest holds after a
+            call that found the metric below its limit; or one number for both.
+        grad_scale: norm of the change relative to the norm of the gradient.
+
+    Source: Yao et al., "Zipformer", ICLR 2024.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        whitening_limit: FloatLike,
+        prob: float | tuple[float, float],
+        grad_scale: FloatLike,
+    ) -> None:
+        super().__init__()
+        self.num_groups = num_groups
+        self.whitening_limit = whitening_limit
+        self.min_prob, self.max_prob = prob if isinstance(prob, tuple) else (prob, prob)
+        self.prob = self.max_prob
+        self.grad_scale = grad_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` (..., C)."""
+        if not x.requires_grad or random.random() > self.prob or float(self.grad_scale) == 0.0:
+            return x
+        return _WhitenFunction.call(x, self)
+
+    def whiten_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Return the gradient that takes the place of ``grad``, and set ``prob`` for later calls.
+
+        Args:
+            x: (..., C), the activations.
+            grad: (..., C), the incoming gradient.
+        """
+        now = spread(x, self.num_groups)
+        if now.metric < float(self.whitening_limit):
+            self.prob = self.min_prob
+            return grad
+        self.prob = self.max_prob
+        return whitened_gradient(x, grad, now, float(self.grad_scale))
+
+
+def _named_whiteners(model: nn.Module) -> Iterator[tuple[str, Whiten]]:
+    return ((name, m) for name, m in model.named_modules() if isinstance(m, Whiten))
+
+
+def whiten_state(model: nn.Module) -> dict[str, float]:
+    """Return the present probability of every Whiten of ``model`` by name, for a checkpoint."""
+    return {name: module.prob for name, module in _named_whiteners(model)}
+
+
+def load_whiten_state(model: nn.Module, state: Mapping[str, float]) -> None:
+    """Restore what ``whiten_state`` returned.
+
+    Raises:
+        CheckpointError: the names are not those of ``model``.
+    """
+    whiteners = dict(_named_whiteners(model))
+    if strange := sorted(whiteners.keys() ^ state.keys()):
+        raise CheckpointError(
+            f"the state of the Whiten modules does not fit the model, first at {strange[0]!r}.",
+            "build the model with the flags of the run that wrote the checkpoint.",
+        )
+    for name, module in whiteners.items():
+        module.prob = float(state[name])

@@ -1,0 +1,188 @@
+"""Learning-rate schedules that fall with batches and epochs after a short warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim.optimizer import Optimizer
+
+from zipasr.base.config import flag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdenConfig:
+    """Learning-rate schedule."""
+
+    base_lr: float = flag(0.045, "learning rate before decay")
+    lr_batches: float = flag(7500.0, "batches after which decay sets in")
+    lr_epochs: float = flag(3.5, "epochs after which decay sets in")
+    warmup_batches: float = flag(500.0, "batches until the learning rate is at its height")
+    warmup_start: float = flag(0.1, "factor of the learning rate at the first batch, 0 to 1")
+
+    def __post_init__(self) -> None:
+        if self.base_lr <= 0:
+            raise ValueError("--base-lr must be positive")
+        if self.lr_batches <= 0 or self.lr_epochs <= 0:
+            raise ValueError("--lr-batches and --lr-epochs must be positive")
+        if self.warmup_batches < 0:
+            raise ValueError("--warmup-batches must not be negative")
+        if not 0.0 <= self.warmup_start <= 1.0:
+            raise ValueError("--warmup-start must be between 0 and 1")
+
+
+def warmup_factor(batch: float, warmup_batches: float, warmup_start: float) -> float:
+    """Return the straight line from ``warmup_start`` at batch 0 to 1 at ``warmup_batches``."""
+    if batch >= warmup_batches:
+        return 1.0
+    return warmup_start + (1.0 - warmup_start) * (batch / warmup_batches)
+
+
+def decay_factor(progress: float, scale: float, power: float) -> float:
+    """Return 1 for progress far below ``scale``, and a falling power of it far above."""
+    return float(((progress**2 + scale**2) / scale**2) ** -power)
+
+
+def eden_factor(
+    batch: float,
+    epoch: float,
+    *,
+    lr_batches: float,
+    lr_epochs: float,
+    warmup_batches: float = 500.0,
+    warmup_start: float = 0.5,
+) -> float:
+    """Return the learning rate of Eden, divided by the base learning rate.
+
+    Args:
+        batch: number of batches since the start of training.
+        epoch: number of whole epochs since the start of training, from 0.
+        lr_batches: batches after which decay sets in.
+        lr_epochs: epochs after which decay sets in.
+        warmup_batches: batches until warm-up ends.
+        warmup_start: factor at batch 0.
+    """
+    by_batch = decay_factor(batch, lr_batches, 0.25)
+    by_epoch = decay_factor(epoch, lr_epochs, 0.25)
+    return by_batch * by_epoch * warmup_factor(batch, warmup_batches, warmup_start)
+
+
+class _Schedule:
+    """Counts batches and epochs, and writes the learning rate into all groups.
+
+    The base rate of a group is its learning rate when the schedule is attached, unless the
+    group has ``base_lr`` already. It is not part of the state: on resume the command line
+    decides, so attach the schedule before loading the state of the optimizer.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_batches: float, warmup_start: float) -> None:
+        if not 0.0 <= warmup_start <= 1.0:
+            raise ValueError(f"warmup_start must be between 0 and 1, not {warmup_start}")
+        self.optimizer = optimizer
+        self.warmup_batches = warmup_batches
+        self.warmup_start = warmup_start
+        self.batch = 0
+        self.epoch = 0
+        self._base_lrs: list[float] = []
+        self._attach_groups()
+        self._last_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
+
+    def factor(self) -> float:
+        """Return the learning rate of now, divided by the base learning rate."""
+        raise NotImplementedError
+
+    def step_batch(self, batch: int | None = None) -> None:
+        """Say that batch ``batch`` (or the next one) begins, and set the learning rate."""
+        self.batch = self.batch + 1 if batch is None else batch
+        self._write()
+
+    def step_epoch(self, epoch: int | None = None) -> None:
+        """Say that epoch ``epoch`` from 0 (or the next one) begins; set the learning rate."""
+        self.epoch = self.epoch + 1 if epoch is None else epoch
+        self._write()
+
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rate last written, one per group."""
+        return list(self._last_lrs)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the two counters."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the counters; other entries (``base_lrs`` of old files) are ignored."""
+        self.epoch = int(state_dict["epoch"])
+        self.batch = int(state_dict["batch"])
+
+    def _attach_groups(self) -> None:
+        for group in self.optimizer.param_groups[len(self._base_lrs) :]:
+            self._base_lrs.append(group.setdefault("base_lr", group["lr"]))
+
+    def _write(self) -> None:
+        self._attach_groups()
+        factor = self.factor()
+        self._last_lrs = [base * factor for base in self._base_lrs]
+        for group, lr in zip(self.optimizer.param_groups, self._last_lrs, strict=True):
+            group["lr"] = lr
+
+
+class Eden(_Schedule):
+    """Decay with the power -1/2 of batches and of epochs, after warm-up.
+
+    Args:
+        optimizer: its groups receive the learning rate.
+        lr_batches: batches after which decay sets in.
+        lr_epochs: epochs after which decay sets in.
+        warmup_batches: batches until warm-up ends.
+        warmup_start: factor at batch 0, between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_batches: float,
+        lr_epochs: float,
+        warmup_batches: float = 500.0,
+        warmup_start: float = 0.5,
+    ) -> None:
+        super().__init__(optimizer, warmup_batches, warmup_start)
+        self.lr_batches = lr_batches
+        self.lr_epochs = lr_epochs
+
+    def factor(self) -> float:
+        """Return the learning rate of now, divided by the base learning rate."""
+        return eden_factor(
+            self.batch,
+            self.epoch,
+            lr_batches=self.lr_batches,
+            lr_epochs=self.lr_epochs,
+            warmup_batches=self.warmup_batches,
+            warmup_start=self.warmup_start,
+        )
+
+
+class Eden2(_Schedule):
+    """Decay with the inverse of the number of batches, after warm-up; epochs do not count.
+
+    Args:
+        optimizer: its groups receive the learning rate.
+        lr_batches: batches after which decay sets in.
+        warmup_batches: batches until warm-up ends.
+        warmup_start: factor at batch 0, between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_batches: float,
+        warmup_batches: float = 500.0,
+        warmup_start: float = 0.5,
+    ) -> None:
+        super().__init__(optimizer, warmup_batches, warmup_start)
+        self.lr_batches = lr_batches
+
+    def factor(self) -> float:
+        """Return the learning rate of now, divided by the base learning rate."""
+        decay = decay_factor(self.batch, self.lr_batches, 0.5)
+        return decay * warmup_factor(self.batch, self.warmup_batches, self.warmup_start)

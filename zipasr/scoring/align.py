@@ -1,0 +1,74 @@
+"""Edit alignment of words, and the counts it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import kaldialign
+
+GAP = ""
+"""Stands where a word has no partner; a word made by splitting text is never empty."""
+
+
+class AlignedPair(NamedTuple):
+    """A word that was said and the word recognised in its place; ``GAP`` where there is none."""
+
+    ref: str
+    hyp: str
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether both words are the same."""
+        return self.ref == self.hyp
+
+
+class WordErrors(NamedTuple):
+    """Errors of recognised words against the words that were said.
+
+    Attributes:
+        ins: words recognised that nobody said.
+        dels: words said that were not recognised.
+        subs: words recognised as another word.
+        ref_words: words that were said.
+    """
+
+    ins: int
+    dels: int
+    subs: int
+    ref_words: int
+
+    @property
+    def total(self) -> int:
+        """All errors."""
+        return self.ins + self.dels + self.subs
+
+    @property
+    def rate(self) -> float:
+        """Word error rate in percent of ``ref_words``; of one word where nothing was said."""
+        return 100.0 * self.total / max(self.ref_words, 1)
+
+
+def align(ref: Sequence[str], hyp: Sequence[str]) -> list[AlignedPair]:
+    """Align two lists of non-empty words with the fewest edits."""
+    return [AlignedPair(*pair) for pair in kaldialign.align(ref, hyp, GAP)]
+
+
+def count_errors(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> WordErrors:
+    """Sum the errors over utterances, each a pair of reference words and recognised words."""
+    return errors_of(align(ref, hyp) for ref, hyp in pairs)
+
+
+def errors_of(alignments: Iterable[Sequence[AlignedPair]]) -> WordErrors:
+    """Sum the errors over alignments that are already there."""
+    ins = dels = subs = ref_words = 0
+    for alignment in alignments:
+        for pair in alignment:
+            ref_words += pair.ref != GAP
+            if pair.ref == GAP:
+                ins += 1
+            elif pair.hyp == GAP:
+                dels += 1
+            else:
+                subs += not pair.is_correct
+    return WordErrors(ins, dels, subs, ref_words)

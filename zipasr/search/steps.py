@@ -1,0 +1,155 @@
+"""One step of a transducer: scores of the next symbol, for many hypotheses at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class DecoderLike(Protocol):
+    """The stateless decoder as a search sees it: contexts (M, C) to vectors (M, 1, C)."""
+
+    @property
+    def context_size(self) -> int:
+        """Number of tokens that the decoder looks back."""
+
+    @property
+    def blank_id(self) -> int:
+        """Id of the symbol that emits nothing."""
+
+    __call__: Callable[..., Any]
+
+
+class JoinerLike(Protocol):
+    """The joiner as a search sees it: projected frames and contexts (M, J) to logits (M, V)."""
+
+    @property
+    def encoder_proj(self) -> Callable[[Tensor], Tensor]:
+        """Projection of encoder frames to the joiner's width."""
+
+    @property
+    def decoder_proj(self) -> Callable[[Tensor], Tensor]:
+        """Projection of decoder vectors to the joiner's width."""
+
+    __call__: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TransducerSteps:
+    """Decoder and joiner, with what sharpens or flattens their scores.
+
+    Attributes:
+        decoder: predicts from the last tokens.
+        joiner: combines a frame with a prediction.
+        blank_penalty: subtracted from the logit of blank, before the temperature.
+        temperature: divides the logits.
+    """
+
+    decoder: DecoderLike
+    joiner: JoinerLike
+    blank_penalty: float = 0.0
+    temperature: float = 1.0
+
+    @property
+    def blank_id(self) -> int:
+        """Id of the symbol that emits nothing."""
+        return self.decoder.blank_id
+
+    @property
+    def context_size(self) -> int:
+        """Number of tokens that the decoder looks back."""
+        return self.decoder.context_size
+
+    def project(self, frames: Tensor) -> Tensor:
+        """Bring encoder frames (N, T', C) to the joiner's width: (N, T', J), once per batch."""
+        return self.joiner.encoder_proj(frames)
+
+    def start_contexts(self, num: int, device: torch.device) -> Tensor:
+        """Contexts (num, C) before any token: nothing, then one blank.
+
+        The id -1 stands for "no token"; the decoder gives it a zero vector.
+        """
+        contexts = torch.full((num, self.context_size), -1, dtype=torch.int64, device=device)
+        contexts[:, -1] = self.blank_id
+        return contexts
+
+    def predict(self, contexts: Tensor) -> Tensor:
+        """Predictions (M, J) that follow the token contexts (M, C)."""
+        vectors: Tensor = self.decoder(contexts, need_pad=False)
+        return self.joiner.decoder_proj(vectors).squeeze(1)
+
+    def next_scores(self, frames: Tensor, predictions: Tensor) -> Tensor:
+        """Score every symbol as the next one.
+
+        Args:
+            frames: (M, J), projected encoder frames.
+            predictions: (M, J), from ``predict``.
+
+        Returns:
+            (M, V) float32, log-probabilities.
+        """
+        logits = self.joiner(frames, predictions, project_input=False)
+        return adjusted_log_probs(logits, self.blank_id, self.blank_penalty, self.temperature)
+
+
+def adjusted_log_probs(
+    logits: Tensor, blank_id: int, blank_penalty: float, temperature: float
+) -> Tensor:
+    """Turn logits (..., V) into float32 log-probabilities, blank penalised, then flattened."""
+    logits = logits.float()
+    if blank_penalty != 0.0:
+        penalty = torch.zeros(logits.size(-1), device=logits.device)
+        penalty[blank_id] = blank_penalty
+        logits = logits - penalty
+    return torch.log_softmax(logits / temperature, dim=-1)
+
+
+class LongestFirst(NamedTuple):
+    """A batch ordered so that the utterances alive at a frame are the first rows.
+
+    Attributes:
+        frames: (N, T', C), utterances sorted by length, longest first.
+        num_alive: for each frame up to the longest length, how many rows reach it.
+        lens: length of each row.
+        order: for each row, its place in the original batch.
+    """
+
+    frames: Tensor
+    num_alive: list[int]
+    lens: list[int]
+    order: list[int]
+
+    def restore(self, rows: Sequence[T]) -> list[T]:
+        """Bring one result per row back to the original order."""
+        by_place = dict(zip(self.order, rows, strict=True))
+        return [by_place[place] for place in range(len(rows))]
+
+
+def longest_first(frames: Tensor, lens: Tensor) -> LongestFirst:
+    """Sort a padded batch by length.
+
+    Args:
+        frames: (N, T', C), anything beyond an utterance's length is never looked at.
+        lens: (N,) integers, 0 .. T'.
+
+    Raises:
+        ValueError: a length is negative or longer than the frames given.
+    """
+    check_lens(lens, frames.size(1))
+    lens, order = lens.sort(descending=True, stable=True)
+    num_frames = int(lens[0]) if lens.numel() else 0
+    times = torch.arange(num_frames, device=lens.device)
+    num_alive = (lens[None, :] > times[:, None]).sum(dim=1).tolist()
+    return LongestFirst(frames[order.to(frames.device)], num_alive, lens.tolist(), order.tolist())
+
+
+def check_lens(lens: Tensor, num_frames: int) -> None:
+    """Raise ``ValueError`` unless all of ``lens`` (N,) are within 0 .. ``num_frames``."""
+    if lens.numel() and not 0 <= int(lens.min()) <= int(lens.max()) <= num_frames:
+        raise ValueError(f"lengths {lens.tolist()} do not fit {num_frames} encoder frames")

@@ -1,0 +1,114 @@
+"""Learn the vocabulary from the training transcripts and write the language folder."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece
+
+from zipasr.base.config import flag
+from zipasr.base.errors import DataError
+from zipasr.base.files import atomic_path
+from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, UNKNOWN_ID, Tokenizer
+
+# More lines than any transcript has: all of them take part, none is sampled.
+_ALL_LINES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BpeConfig:
+    """Vocabulary."""
+
+    lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder for bpe.model and tokens.txt")
+    vocab_size: int = flag(500, "number of tokens, blank included; fewer when the text is small")
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 4:
+            raise ValueError("--vocab-size must be at least 4: three ids are reserved")
+
+
+def train_bpe(texts: Iterable[str], config: BpeConfig) -> Tokenizer:
+    """Train a sentencepiece unigram model and write it to ``config.lang_dir``.
+
+    The folder gets ``transcript_words.txt`` (the text that was used), ``bpe.model`` and
+    ``tokens.txt`` (lines ``piece id``, ids 0 to V - 1). Id 0 is ``<blk>``, 1 ``<sos/eos>``, 2
+    ``<unk>``. When the text does not support as many tokens as asked for, there are fewer and
+    a notice says how many. Each file is written whole or not at all, ``bpe.model`` last.
+
+    Args:
+        texts: one transcript each, in the spelling that the model shall produce.
+        config: the folder and the size.
+
+    Raises:
+        DataError: there is no text, or it has more different characters than the vocabulary.
+    """
+    lines = [line for line in (" ".join(text.split()) for text in texts) if line]
+    tokenizer = Tokenizer(_train(lines, config.vocab_size), str(config.lang_dir / "bpe.model"))
+    if tokenizer.vocab_size < config.vocab_size:
+        logging.warning(
+            "the training text supports %d tokens, not --vocab-size %d: using %d",
+            tokenizer.vocab_size,
+            config.vocab_size,
+            tokenizer.vocab_size,
+        )
+    _write(config.lang_dir / "transcript_words.txt", "".join(f"{line}\n" for line in lines))
+    _write(config.lang_dir / "tokens.txt", tokens_text(tokenizer))
+    with atomic_path(config.lang_dir / "bpe.model") as temporary:
+        temporary.write_bytes(tokenizer.model_bytes)
+    return tokenizer
+
+
+def tokens_text(tokenizer: Tokenizer) -> str:
+    """Format the table of tokens: one line ``piece id`` for each id from 0."""
+    return "".join(f"{piece} {i}\n" for i, piece in enumerate(tokenizer.pieces()))
+
+
+def _train(lines: list[str], vocab_size: int) -> bytes:
+    if not lines:
+        raise DataError(
+            "there is no text to train a tokenizer on: all transcripts are empty.",
+            "check the texts of the training supervisions (./prepare.sh --stage 1)",
+        )
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            character_coverage=1.0,
+            input_sentence_size=_ALL_LINES,
+            user_defined_symbols=[BLANK, SENTENCE_ENDS],
+            unk_id=UNKNOWN_ID,
+            bos_id=-1,
+            eos_id=-1,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explained(error, vocab_size) from error
+    return model.getvalue()
+
+
+def _explained(error: RuntimeError, vocab_size: int) -> DataError:
+    too_small = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+    if too_small:
+        return DataError(
+            f"--vocab-size {vocab_size} is too small: the text alone has "
+            f"{too_small[1]} different characters and reserved tokens.",
+            f"give --vocab-size {too_small[1]} or more, or clean the text of rare characters",
+        )
+    return DataError(
+        f"sentencepiece could not be trained: {' '.join(str(error).split())}",
+        "look at the training transcripts",
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,43 @@
+"""Settings of a run as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zipasr.base.config import flag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Length, place, processes, precision and bookkeeping of a training run."""
+
+    world_size: int = flag(1, "number of processes: GPUs, or CPU cores without a GPU")
+    master_port: int = flag(12354, "port of the process group; another is taken when it is busy")
+    tensorboard: bool = flag(True, "write TensorBoard scalars to exp-dir/tensorboard")
+    num_epochs: int = flag(30, "last epoch, inclusive")
+    start_epoch: int = flag(1, "first epoch; above 1 continues from epoch-{n-1}.pt")
+    start_batch: int = flag(0, "above 0 continues from checkpoint-{n}.pt")
+    resume: bool = flag(True, "continue from the newest checkpoint in exp-dir, if there is one")
+    exp_dir: Path = flag(Path("zipformer/exp"), "folder of checkpoints, logs and results")
+    seed: int = flag(42, "of everything random")
+    save_every_n: int = flag(4000, "batches between two checkpoint-*.pt")
+    keep_last_k: int = flag(30, "how many checkpoint-*.pt stay")
+    average_period: int = flag(200, "batches between two updates of the running model average")
+    use_fp16: bool = flag(False, "train in mixed precision with float16 (GPU)")
+    use_bf16: bool = flag(False, "train in mixed precision with bfloat16; ignored where it is slow")
+    ref_duration: float = flag(600.0, "seconds of audio that count as one batch for schedules")
+    log_interval: int = flag(50, "batches between two log lines")
+    valid_interval: int = flag(3000, "batches between validations; one follows each epoch anyway")
+
+    def __post_init__(self) -> None:
+        if self.use_fp16 and self.use_bf16:
+            raise ValueError("--use-fp16 and --use-bf16 exclude each other.")
+        for name in ("num_epochs", "start_epoch", "save_every_n", "keep_last_k", "average_period"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1.")
+        for name in ("log_interval", "valid_interval", "ref_duration"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive.")
+        if self.start_batch < 0:
+            raise ValueError("--start-batch must not be negative.")

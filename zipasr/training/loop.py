@@ -1,0 +1,146 @@
+"""One epoch, batch by batch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+
+from zipasr.base.distributed import barrier
+from zipasr.base.errors import NumericError
+from zipasr.base.progress import Progress
+from zipasr.base.seed import fix_seeds
+from zipasr.checkpoint.average import update_average
+from zipasr.checkpoint.files import remove_old
+from zipasr.data.batch import Batch
+from zipasr.nn.schedule import set_batch_count
+from zipasr.training.interrupt import StopRequest
+from zipasr.training.metrics import Metrics
+from zipasr.training.session import Session
+from zipasr.training.step import compute_loss, loss_scales
+
+DECAY = 1 - 1 / 200  # of the running totals that are shown, per batch
+SCHEDULE_INTERVAL = 10  # batches between two updates of the in-model schedules
+MAX_SKIPPED_IN_A_ROW = 20  # batches whose loss is not finite
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not an error
+    """A signal asked to stop; the state is saved."""
+
+
+def train_one_epoch(
+    session: Session,
+    batches: Iterable[Batch],
+    num_batches: int | None,
+    stop: StopRequest,
+    validate: Callable[[], None],
+) -> Metrics:
+    """Train on ``batches``, the rest of the epoch in progress.
+
+    Args:
+        session: moved forward in place.
+        batches: of this process, from the first one that is not trained yet.
+        num_batches: of the whole epoch, for the progress bar; None when unknown.
+        stop: asked after every batch.
+        validate: called every ``--valid-interval`` batches.
+
+    Returns:
+        The decayed sums near the end of the epoch.
+
+    Raises:
+        Stopped: after saving, when a signal asked to stop.
+        NumericError: the loss was not finite in too many batches in a row.
+    """
+    state, config = session.state, session.configs.train
+    total = Metrics()
+    skipped_in_a_row = 0
+    with Progress(
+        f"epoch {state.cur_epoch}/{config.num_epochs}",
+        num_batches,
+        start=state.batches_done,
+        visible=session.world.is_main,
+    ) as progress:
+        for batch in batches:
+            begun = time.monotonic()
+            metrics = train_one_batch(session, batch)
+            skipped_in_a_row = _count_skipped(skipped_in_a_row, metrics, batch)
+            total.add(metrics, DECAY)
+            state.seconds_trained += time.monotonic() - begun
+            progress.step(f"loss {metrics.per_frame()['loss']:.3f} (avg {_loss_of(total):.3f})")
+            _keep_books(session, metrics, total, len(batch.texts))
+            if stop.agreed(session.world):
+                session.save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
+                barrier(session.world)
+                raise Stopped
+            if state.batch_idx_train % config.valid_interval == 0:
+                validate()
+    return total
+
+
+def train_one_batch(session: Session, batch: Batch) -> Metrics:
+    """Forward, backward, update; everything random depends on (seed, epoch, rank, batch) alone."""
+    state, configs = session.state, session.configs
+    fix_seeds(configs.train.seed, state.cur_epoch, session.world.rank, state.batches_done)
+    if state.batches_done % SCHEDULE_INTERVAL == 0:
+        state.shown_schedule_count = state.schedule_count
+        set_batch_count(session.model, state.shown_schedule_count)
+    state.batch_idx_train += 1
+    seconds = float(configs.data.max_duration) * session.world.size
+    state.schedule_count += seconds / configs.train.ref_duration
+    tokens = session.tokenizer.encode(batch.texts)
+    scales = loss_scales(configs.loss, state.batch_idx_train)
+    with session.precision.autocast():
+        loss, metrics = compute_loss(
+            session.network, batch.to(session.world.device), tokens, scales, configs.transducer
+        )
+    session.precision.backward(loss)
+    session.scheduler.step_batch(state.batch_idx_train)
+    session.precision.step(session.optimizer, state.batches_done)
+    session.optimizer.zero_grad()
+    state.batches_done += 1
+    return metrics
+
+
+def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: int) -> None:
+    """Average, save and log, each at its interval."""
+    state, config = session.state, session.configs.train
+    done = state.batch_idx_train
+    if session.average is not None and done % config.average_period == 0:
+        update_average(session.average, session.model, config.average_period / done)
+    if done % config.save_every_n == 0:
+        session.save(config.exp_dir / f"checkpoint-{done}.pt")
+        if session.world.is_main:
+            remove_old(config.exp_dir, config.keep_last_k)
+    if done % config.log_interval == 0 and session.world.is_main:
+        lr = max(session.scheduler.get_last_lr())
+        text = "epoch %d, batch %d, %d utterances, lr %.2e: %s; running: %s"
+        logging.info(text, state.cur_epoch, done, utterances, lr, metrics, total)
+        write_scalars(session, "current", metrics)
+        write_scalars(session, "tot", total)
+        if session.writer is not None:
+            session.writer.add_scalar("train/learning_rate", lr, done)
+
+
+def write_scalars(session: Session, kind: str, metrics: Metrics) -> None:
+    """Write ``train/{kind}_{loss}`` per frame to TensorBoard, as icefall names them."""
+    if session.writer is not None:
+        for name, value in metrics.per_frame().items():
+            session.writer.add_scalar(f"train/{kind}_{name}", value, session.state.batch_idx_train)
+
+
+def _count_skipped(count: int, metrics: Metrics, batch: Batch) -> int:
+    """Count batches in a row without a finite loss; the optimizer leaves them out by itself."""
+    if math.isfinite(metrics.sums["loss"]):
+        return 0
+    logging.warning("the loss is not finite; update skipped; cuts: %s", " ".join(batch.cut_ids))
+    if count + 1 >= MAX_SKIPPED_IN_A_ROW:
+        raise NumericError(
+            f"the loss was not finite in {count + 1} batches in a row.",
+            "lower --base-lr, or use float32 (--use-fp16 0 --use-bf16 0).",
+        )
+    return count + 1
+
+
+def _loss_of(metrics: Metrics) -> float:
+    return metrics.per_frame().get("loss", math.nan)

@@ -1,0 +1,181 @@
+"""What one process holds while it trains, and how that becomes a checkpoint and comes back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from zipasr.base.config import to_dict
+from zipasr.base.distributed import World
+from zipasr.base.env import environment_report
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.average import start_average
+from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.data.augment import AugmentConfig
+from zipasr.data.loaders import DataConfig
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import ModelConfig
+from zipasr.model.transducer import AsrModel, TransducerConfig
+from zipasr.nn.whiten import load_whiten_state, whiten_state
+from zipasr.optim.eden import Eden, EdenConfig
+from zipasr.optim.scaled_adam import ScaledAdam
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.config import TrainConfig
+from zipasr.training.precision import Precision
+from zipasr.training.state import TrainState
+from zipasr.training.step import LossConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfigs:
+    """All settings of a run, one object per component."""
+
+    train: TrainConfig
+    loss: LossConfig
+    transducer: TransducerConfig
+    eden: EdenConfig
+    zipformer: ZipformerConfig
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return class name -> plain values, as checkpoints and config.json hold them."""
+        configs = (getattr(self, name) for name in self.__slots__)
+        return {type(config).__name__: to_dict(config) for config in configs}
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """The moving parts of one process.
+
+    Attributes:
+        network: the model, wrapped when there are several processes; called for the loss.
+        model: the model itself.
+        average: running mean of the parameters, float64 on the CPU; None except in rank 0.
+    """
+
+    configs: TrainConfigs
+    world: World
+    tokenizer: Tokenizer
+    model: AsrModel
+    network: nn.Module
+    optimizer: ScaledAdam
+    scheduler: Eden
+    precision: Precision
+    average: dict[str, Tensor] | None
+    writer: SummaryWriter | None
+    state: TrainState = field(default_factory=TrainState)
+
+    def content(self) -> dict[str, Any]:
+        """Return all that a checkpoint holds: icefall's entries, then ours."""
+        return {
+            "model": self.model.state_dict(),
+            "model_avg": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "grad_scaler": self.precision.scaler.state_dict(),
+            "sampler": {"epoch": self.state.cur_epoch, "batches": self.state.batches_done},
+            "average_period": self.configs.train.average_period,
+            **self.state.state_dict(),
+            "whiten": whiten_state(self.model),
+            "world_size": self.world.size,
+            "max_duration": float(self.configs.data.max_duration),
+            "vocab_size": self.tokenizer.vocab_size,
+            "blank_id": self.tokenizer.blank_id,
+            "tokenizer": torch.frombuffer(bytearray(self.tokenizer.model_bytes), dtype=torch.uint8),
+            "configs": self.configs.to_dict(),
+            "env_info": environment_report(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; only rank 0 does."""
+        if self.world.is_main:
+            save_checkpoint(path, self.content())
+            logging.info("saved %s", path)
+
+    def restore(self, checkpoint: Mapping[str, Any], path: Path) -> None:
+        """Take over parameters, optimizer and counters; settings stay as the command line says.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model; names the first differences.
+        """
+        load_model(self.model, checkpoint["model"], path)
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.scheduler.load_state_dict(checkpoint["scheduler"])
+        if self.precision.scaler.is_enabled() and checkpoint.get("grad_scaler"):
+            self.precision.scaler.load_state_dict(checkpoint["grad_scaler"])
+        if self.average is not None and checkpoint.get("model_avg"):
+            self.average = start_average(checkpoint["model_avg"])
+        load_whiten_state(self.model, checkpoint.get("whiten", {}))
+        self.state = TrainState.from_checkpoint(dict(checkpoint))
+        self._fit_position_to_world(checkpoint)
+
+    def _fit_position_to_world(self, checkpoint: Mapping[str, Any]) -> None:
+        """Translate the position in the epoch when batches are no longer cut the same way."""
+        before = checkpoint.get("world_size", 1) * checkpoint.get("max_duration", 0.0)
+        now = self.world.size * float(self.configs.data.max_duration)
+        if before and before != now and self.state.batches_done:
+            done = round(self.state.batches_done * before / now)
+            logging.warning(
+                "seconds per step changed from %g to %g: the epoch goes on at batch %d of the new "
+                "order, so some utterances of this epoch are seen twice or not at all",
+                before,
+                now,
+                done,
+            )
+            self.state.batches_done = done
+
+
+def load_model(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``weights`` strictly; a ``module.`` prefix is taken off.
+
+    Raises:
+        CheckpointError: keys or shapes differ; names up to three of them.
+    """
+    weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    own = model.state_dict()
+    wrong = [
+        f"{name} is {tuple(weights[name].shape)} there and {tuple(own[name].shape)} here"
+        for name in own.keys() & weights.keys()
+        if own[name].shape != weights[name].shape
+    ]
+    wrong += [f"{name} is only there" for name in weights.keys() - own.keys()]
+    wrong += [f"{name} is only here" for name in own.keys() - weights.keys()]
+    if wrong:
+        shown = "; ".join(sorted(wrong)[:3])
+        raise CheckpointError(
+            f"{path} holds another model than the flags describe: {len(wrong)} tensors differ "
+            f"({shown}).",
+            "leave the model flags as they were in training, or choose another --exp-dir.",
+        )
+    model.load_state_dict(weights)
+
+
+def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Find and load the checkpoint with the most batches; damaged files are told and passed over.
+
+    Returns:
+        Its path and content, or None when ``exp_dir`` holds no readable checkpoint.
+    """
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for pattern in ("epoch-*.pt", "checkpoint-*.pt"):
+        for path in sorted(exp_dir.glob(pattern), key=_number, reverse=True):
+            try:
+                found.append((path, load_checkpoint(path)))
+                break
+            except CheckpointError as problem:
+                logging.warning("%s; the one before it is used instead", problem)
+    return max(found, key=lambda item: item[1]["batch_idx_train"], default=None)
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1

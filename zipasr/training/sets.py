@@ -1,0 +1,70 @@
+"""The cuts of a run: found, filtered, counted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from lhotse import CutSet
+
+from zipasr.base.errors import DataError
+from zipasr.data.filters import TrainFilter, filter_cuts
+from zipasr.data.loaders import load_cuts
+from zipasr.encoder.lengths import output_lens
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.session import TrainConfigs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSource:
+    """Where the data of a run are; small, so that every process reads them itself."""
+
+    corpus: str
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    bpe_model: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TrainData:
+    """Cuts of the two sets; those of training are filtered."""
+
+    train: CutSet
+    valid: CutSet
+
+
+def load_sets(
+    source: DataSource, configs: TrainConfigs, tokenizer: Tokenizer, *, told: bool
+) -> TrainData:
+    """Load both sets and drop from training what cannot be trained on.
+
+    Args:
+        source: corpus and splits.
+        configs: of the run.
+        tokenizer: for the length of the labels.
+        told: log what was dropped (one process does).
+
+    Raises:
+        DataError: manifests are missing or empty, or nothing is left of the training set.
+    """
+    folder = configs.data.manifest_dir
+    cuts = load_cuts(folder, source.corpus, source.train)
+    wanted = TrainFilter(
+        encode=tokenizer.encode,
+        output_lens=output_lens,
+        use_ctc=configs.model.use_ctc,
+        min_duration=configs.data.min_cut_duration,
+        max_duration=configs.data.max_cut_duration,
+    )
+    train, report = filter_cuts(cuts, wanted)
+    if not train.is_lazy:
+        if told:
+            logging.info("training set: %s", report.text())
+        if report.kept == 0:
+            raise DataError(
+                f"no utterance of {', '.join(source.train)} can be trained on:"
+                f" {'; '.join(report.dropped)}.",
+                "./prepare.sh --stage 4 --force shows why.",
+            )
+    return TrainData(train, load_cuts(folder, source.corpus, source.valid))

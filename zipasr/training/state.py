@@ -1,0 +1,52 @@
+"""What changes while training, apart from tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class TrainState:
+    """Counters of a run; all of it is in every checkpoint.
+
+    Attributes:
+        cur_epoch: epoch in progress, from 1.
+        batches_done: trained batches of ``cur_epoch``.
+        batch_idx_train: trained batches since the very beginning (icefall's name).
+        schedule_count: batches of ``ref_duration`` seconds so far; drives the in-model schedules.
+        shown_schedule_count: the count that the model's schedules were last given.
+        seconds_trained: wall time of training so far, over all resumes.
+        best_train_loss: per frame, of the best epoch.
+        best_valid_loss: per frame, of the best validation.
+        best_train_epoch: epoch of ``best_train_loss``, -1 before the first.
+        best_valid_epoch: epoch of ``best_valid_loss``, -1 before the first.
+    """
+
+    cur_epoch: int = 1
+    batches_done: int = 0
+    batch_idx_train: int = 0
+    schedule_count: float = 0.0
+    shown_schedule_count: float = 0.0
+    seconds_trained: float = 0.0
+    best_train_loss: float = math.inf
+    best_valid_loss: float = math.inf
+    best_train_epoch: int = -1
+    best_valid_epoch: int = -1
+
+    def state_dict(self) -> dict[str, int | float]:
+        """Return the plain values for a checkpoint."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any]) -> TrainState:
+        """Restore from a checkpoint; a counter that icefall does not have keeps its start."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: checkpoint[name] for name in names if name in checkpoint})
+
+    def start_epoch(self, epoch: int) -> None:
+        """Count the batches of ``epoch`` from zero, unless it is the epoch in progress."""
+        if epoch != self.cur_epoch:
+            self.cur_epoch, self.batches_done = epoch, 0

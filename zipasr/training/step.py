@@ -1,0 +1,97 @@
+"""One batch: from features and texts to the scaled loss and the numbers to report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from zipasr.base.config import flag
+from zipasr.data.batch import Batch
+from zipasr.model.transducer import TransducerConfig, TransducerLosses
+from zipasr.training.metrics import Metrics
+
+SUBSAMPLING_FACTOR = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Weights of the losses and how they change at the start."""
+
+    simple_loss_scale: float = flag(0.5, "final weight of the simple transducer loss")
+    ctc_loss_scale: float = flag(0.2, "weight of the CTC loss")
+    warm_step: int = flag(2000, "batches until the transducer weights are final")
+    ctc_only_batches: int = flag(0, "batches at the start that train the CTC head alone")
+
+    def __post_init__(self) -> None:
+        if self.warm_step < 1 or self.ctc_only_batches < 0:
+            raise ValueError("--warm-step must be at least 1, --ctc-only-batches at least 0.")
+
+
+class LossScales(NamedTuple):
+    """Weights at one batch."""
+
+    simple: float
+    pruned: float
+    ctc: float
+
+
+def loss_scales(config: LossConfig, batch: int) -> LossScales:
+    """Weights at ``batch`` (from 1): simple from 1 down, pruned from 0.1 up to 1, CTC constant.
+
+    Early on the pruning bounds come from a model that knows nothing, so the unpruned loss has to
+    lead (Kuang et al., arXiv:2206.13236). Batches that train CTC alone do not count.
+    """
+    done = batch - config.ctc_only_batches
+    if done <= 0:
+        return LossScales(0.0, 0.0, config.ctc_loss_scale)
+    progress = min(done / config.warm_step, 1.0)
+    return LossScales(
+        simple=1.0 - progress * (1.0 - config.simple_loss_scale),
+        pruned=0.1 + 0.9 * progress,
+        ctc=config.ctc_loss_scale,
+    )
+
+
+def compute_loss(
+    model: nn.Module,
+    batch: Batch,
+    tokens: Sequence[Sequence[int]],
+    scales: LossScales,
+    transducer: TransducerConfig,
+) -> tuple[Tensor, Metrics]:
+    """Run the model and weigh its losses.
+
+    Args:
+        model: an ``AsrModel``, possibly wrapped for distributed training.
+        batch: features on the model's device.
+        tokens: N lists of token ids.
+        scales: weights at this batch; without weight the transducer is not computed.
+        transducer: settings of the transducer loss.
+
+    Returns:
+        The sum over the batch, to differentiate, and the unscaled sums with the count of frames.
+    """
+    losses: TransducerLosses = model(
+        batch.features,
+        batch.feature_lens,
+        tokens,
+        transducer,
+        with_transducer=scales.pruned > 0,
+    )
+    weighted = [
+        (name, value, scale)
+        for name, value, scale in zip(TransducerLosses._fields, losses, scales, strict=True)
+        if value is not None
+    ]
+    total = sum((scale * value for _, value, scale in weighted), start=losses_zero(batch))
+    frames = float((batch.feature_lens // SUBSAMPLING_FACTOR).sum())
+    sums = {f"{name}_loss": float(value.detach()) for name, value, _ in weighted}
+    return total, Metrics(frames, loss=float(total.detach()), **sums)
+
+
+def losses_zero(batch: Batch) -> Tensor:
+    """Return a zero on the batch's device to start a sum of losses from."""
+    return batch.features.new_zeros(())

@@ -1,0 +1,38 @@
+"""The loss on held-out speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from zipasr.base.distributed import all_reduce_sum
+from zipasr.data.batch import Batch
+from zipasr.training.metrics import Metrics
+from zipasr.training.session import Session
+from zipasr.training.step import compute_loss, loss_scales
+
+NAMES = ["loss", "simple_loss", "pruned_loss", "ctc_loss"]
+
+
+def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
+    """Sum the losses of all batches over all processes, in eval mode and float32.
+
+    The weights are those of the current training batch, so values before and after the warm-up do
+    not compare; the unscaled parts do.
+    """
+    configs, total = session.configs, Metrics()
+    scales = loss_scales(configs.loss, session.state.batch_idx_train)
+    session.model.eval()
+    with torch.no_grad():
+        for batch in loader:
+            tokens = session.tokenizer.encode(batch.texts)
+            batch = batch.to(session.world.device)
+            # The bare model: processes may have different numbers of batches here.
+            _, metrics = compute_loss(session.model, batch, tokens, scales, configs.transducer)
+            total.add(metrics)
+    session.model.train()
+    sums = all_reduce_sum(total.as_tensor(NAMES, session.world.device), session.world)
+    merged = Metrics.from_tensor(sums, NAMES)
+    merged.sums = {name: value for name, value in merged.sums.items() if name in total.sums}
+    return merged

@@ -1,0 +1,216 @@
+"""One training process from start to end: build, resume, walk the epochs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+from zipasr.base.distributed import World, barrier
+from zipasr.base.log import setup_logging
+from zipasr.base.seed import fix_seeds
+from zipasr.checkpoint.average import start_average
+from zipasr.checkpoint.files import load_checkpoint
+from zipasr.data.loaders import train_loader, valid_loader
+from zipasr.model.build import build_model
+from zipasr.model.transducer import AsrModel
+from zipasr.nn.schedule import set_batch_count
+from zipasr.optim.eden import Eden
+from zipasr.optim.groups import parameter_groups
+from zipasr.optim.scaled_adam import ScaledAdam
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.interrupt import StopRequest
+from zipasr.training.loop import Stopped, train_one_epoch, write_scalars
+from zipasr.training.metrics import Metrics
+from zipasr.training.precision import Precision
+from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
+from zipasr.training.sets import DataSource, TrainData, load_sets
+from zipasr.training.validate import validation_loss
+
+INTERRUPTED = 130  # exit status, as shells report SIGINT
+
+
+def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
+    """Train until ``--num-epochs``, from the beginning or from a checkpoint.
+
+    Raises:
+        SystemExit: status 130 after a signal; the state is saved.
+        CheckpointError: the checkpoint to continue from is missing or of another model.
+        DataError: features are missing, or no utterance can be trained on.
+        NumericError: the loss stays not finite.
+    """
+    train = configs.train
+    setup_logging(train.exp_dir / "log" / "log-train", world.rank, world.size)
+    torch.set_flush_denormal(True)
+    tokenizer = Tokenizer.from_file(source.bpe_model)
+    data = load_sets(source, configs, tokenizer, told=world.is_main)
+    session = build_session(world, configs, tokenizer)
+    first_epoch = resume(session)
+    session.writer = open_writer(session)
+    try:
+        with StopRequest() as stop:
+            for epoch in range(first_epoch, train.num_epochs + 1):
+                session.state.start_epoch(epoch)
+                run_epoch(session, data, stop)
+    except Stopped:
+        logging.info("stopped and saved; the same command continues where it was")
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        if session.writer is not None:
+            session.writer.close()
+    if world.is_main:
+        logging.info("trained %d epochs, see %s", train.num_epochs, train.exp_dir)
+
+
+def build_session(world: World, configs: TrainConfigs, tokenizer: Tokenizer) -> Session:
+    """Build model, optimizer and schedule, all seeded from ``--seed``."""
+    fix_seeds(configs.train.seed)
+    model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
+    optimizer = ScaledAdam(parameter_groups(model, configs.eden.base_lr), clipping_scale=2.0)
+    eden = configs.eden
+    scheduler = Eden(
+        optimizer, eden.lr_batches, eden.lr_epochs, eden.warmup_batches, eden.warmup_start
+    )
+    logging.info("%d parameters", sum(p.numel() for p in model.parameters()))
+    average = start_average(model.state_dict())
+    return Session(
+        configs=configs,
+        world=world,
+        tokenizer=tokenizer,
+        model=model,
+        network=wrap(model, world),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        precision=Precision(configs.train, world.device),
+        average=average if world.is_main else None,
+        writer=None,
+    )
+
+
+def wrap(model: AsrModel, world: World) -> nn.Module:
+    """Return the module to call: averages gradients when there are several processes."""
+    if world.size == 1:
+        return model
+    devices = [world.device] if world.device.type == "cuda" else None
+    # Every layer has a parameter that is never used, and a start with CTC alone uses few.
+    return DistributedDataParallel(
+        model, device_ids=devices, find_unused_parameters=True, gradient_as_bucket_view=True
+    )
+
+
+def resume(session: Session) -> int:
+    """Load the checkpoint that the flags choose, if any.
+
+    Returns:
+        The epoch to go on with.
+    """
+    found = choose_checkpoint(session.configs)
+    if found is None:
+        return 1
+    path, checkpoint = found
+    session.restore(checkpoint, path)
+    state = session.state
+    if path.name.startswith("epoch-"):
+        state.start_epoch(state.cur_epoch + 1)
+    logging.info(
+        "continuing from %s: epoch %d, %d of its batches done, %d in all",
+        path,
+        state.cur_epoch,
+        state.batches_done,
+        state.batch_idx_train,
+    )
+    return state.cur_epoch
+
+
+def choose_checkpoint(configs: TrainConfigs) -> tuple[Path, dict[str, Any]] | None:
+    """Follow --start-batch, else --start-epoch, else --resume."""
+    train = configs.train
+    if train.start_batch > 0:
+        path = train.exp_dir / f"checkpoint-{train.start_batch}.pt"
+        return path, load_checkpoint(path)
+    if train.start_epoch > 1:
+        path = train.exp_dir / f"epoch-{train.start_epoch - 1}.pt"
+        return path, load_checkpoint(path)
+    return newest_checkpoint(train.exp_dir) if train.resume else None
+
+
+def open_writer(session: Session) -> SummaryWriter | None:
+    """Open TensorBoard in rank 0; scalars after the point of resuming are dropped."""
+    train = session.configs.train
+    if not (train.tensorboard and session.world.is_main):
+        return None
+    folder = train.exp_dir / "tensorboard"
+    return SummaryWriter(str(folder), purge_step=session.state.batch_idx_train + 1)
+
+
+def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
+    """Train the epoch in progress to its end, validate, save."""
+    configs, state, world = session.configs, session.state, session.world
+    session.scheduler.step_epoch(state.cur_epoch - 1)
+    # A resumed model needs the schedule values that it had when it was saved.
+    set_batch_count(session.model, state.shown_schedule_count)
+    session.model.train()
+    batches = train_loader(
+        data.train,
+        configs.data,
+        configs.augment,
+        seed=configs.train.seed,
+        epoch=state.cur_epoch,
+        rank=world.rank,
+        world_size=world.size,
+        skip_batches=state.batches_done,
+    )
+    total = train_one_epoch(
+        session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)
+    )
+    note_best(session, "train", total)
+    validate(session, data.valid)
+    path = configs.train.exp_dir / f"epoch-{state.cur_epoch}.pt"
+    session.save(path)
+    if world.is_main:
+        link_best(session, path)
+    barrier(world)
+
+
+def validate(session: Session, cuts: CutSet) -> None:
+    """Compute, log and remember the validation loss."""
+    world = session.world
+    loader = valid_loader(cuts, session.configs.data, rank=world.rank, world_size=world.size)
+    metrics = validation_loss(session, loader)
+    if world.is_main:
+        logging.info(
+            "epoch %d, batch %d, validation: %s",
+            session.state.cur_epoch,
+            session.state.batch_idx_train,
+            metrics,
+        )
+        write_scalars(session, "valid", metrics)
+    note_best(session, "valid", metrics)
+
+
+def note_best(session: Session, kind: str, metrics: Metrics) -> None:
+    """Remember the best loss per frame and its epoch; ``kind`` is train or valid."""
+    state = session.state
+    loss = metrics.per_frame().get("loss")
+    if loss is not None and loss < getattr(state, f"best_{kind}_loss"):
+        setattr(state, f"best_{kind}_loss", loss)
+        setattr(state, f"best_{kind}_epoch", state.cur_epoch)
+
+
+def link_best(session: Session, path: Path) -> None:
+    """Let best-train-loss.pt and best-valid-loss.pt name ``path`` too when it is the best."""
+    state = session.state
+    for kind in ("train", "valid"):
+        if getattr(state, f"best_{kind}_epoch") == state.cur_epoch:
+            best = path.with_name(f"best-{kind}-loss.pt")
+            temporary = path.with_name(f".tmp-{best.name}")
+            temporary.unlink(missing_ok=True)
+            os.link(path, temporary)  # a hard link costs no space
+            temporary.replace(best)
