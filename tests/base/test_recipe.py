@@ -42,7 +42,10 @@ def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
         ("corpus = ", "not valid TOML"),
         ("corpus = 'x'\n[flag]\n", "unknown entry 'flag'.*did you mean 'flags'"),
         ("[splits]\n", "lacks .'corpus'"),
-        ("corpus = 'x'\n[splits]\ntrain = ['a']\nvalid = []\n", r"no split for \['valid', 'test'\]"),
+        (
+            "corpus = 'x'\n[splits]\ntrain = ['a']\nvalid = []\n",
+            r"no split for \['valid', 'test'\]",
+        ),
     ],
 )
 def test_a_bad_recipe_is_explained(tmp_path: Path, text: str, message: str) -> None:

@@ -26,9 +26,7 @@ def test_errors_are_one_line_and_know_their_status() -> None:
     assert nearest("zzz", ["greedy_search"]) == ""
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(45, "45s"), (725.2, "12m05s"), (11040, "3h04m")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(45, "45s"), (725.2, "12m05s"), (11040, "3h04m")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 

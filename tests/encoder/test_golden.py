@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -64,9 +63,7 @@ def forward() -> Recorded:
 
 
 def assert_close(actual: Tensor, expected: np.ndarray, tolerance: float = 1e-4) -> None:
-    torch.testing.assert_close(
-        actual.detach(), torch.from_numpy(expected), rtol=0, atol=tolerance
-    )
+    torch.testing.assert_close(actual.detach(), torch.from_numpy(expected), rtol=0, atol=tolerance)
 
 
 @torch.no_grad()
@@ -140,13 +137,10 @@ def test_gradients_without_training_effects(tiny: Tiny) -> None:
 
 
 @pytest.fixture
-def no_chance(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every coin fall on the side of acting, and every mask keep everything."""
     monkeypatch.setattr(random, "random", lambda: 0.0)
-    monkeypatch.setattr(
-        torch, "rand", lambda *size, **kwargs: torch.full(size, 0.999999, **kwargs)
-    )
-    yield
+    monkeypatch.setattr(torch, "rand", lambda *size, **kwargs: torch.full(size, 0.999999, **kwargs))
 
 
 @pytest.mark.usefixtures("no_chance")

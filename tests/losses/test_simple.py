@@ -144,6 +144,28 @@ def test_junk_in_the_padding_changes_no_bit(rnnt_type: str) -> None:
         assert torch.equal(value, reference)
 
 
+@pytest.mark.parametrize("rnnt_type", TYPES)
+def test_more_padding_changes_only_the_rounding_of_the_matrix_product(rnnt_type: str) -> None:
+    batch = Batch(19, rnnt_type=rnnt_type)
+    results = []
+    for frames, labels in ((0, 0), (3, 0), (0, 2), (4, 5)):
+        am, lm = batch.am.clone().requires_grad_(), batch.lm.clone().requires_grad_()
+        loss = rnnt_loss_smoothed(
+            torch.nn.functional.pad(lm, (0, 0, 0, labels), value=1.0),
+            torch.nn.functional.pad(am, (0, 0, 0, frames), value=2.0),
+            torch.nn.functional.pad(batch.symbols, (0, labels)),
+            0,
+            0.25,
+            0.0,
+            batch.boundary,
+            rnnt_type,
+            reduction="none",
+        )
+        results.append([loss, *torch.autograd.grad(loss.sum(), (am, lm))])
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-12, atol=1e-12)
+
+
 def test_simple_is_smoothed_with_scales_zero() -> None:
     batch = Batch(14)
     inputs = (batch.lm, batch.am, batch.symbols, 0)

@@ -13,7 +13,10 @@ from zipasr.optim.eden import Eden
 from zipasr.optim.scaled_adam import ScaledAdam
 
 FOLDER = Path(__file__).parents[1] / "golden" / "optim"
-INPUTS = {k: torch.from_numpy(np.asarray(v)) for k, v in np.load(FOLDER / "scaled_adam_inputs.npz").items()}
+INPUTS = {
+    k: torch.from_numpy(np.asarray(v))
+    for k, v in np.load(FOLDER / "scaled_adam_inputs.npz").items()
+}
 EXPECTED = {k: torch.from_numpy(v) for k, v in np.load(FOLDER / "scaled_adam_expected.npz").items()}
 META = json.loads((FOLDER / "scaled_adam_meta.json").read_text())
 NAMES: list[str] = META["names"]

@@ -52,7 +52,9 @@ def test_counters_advance_by_themselves() -> None:
 
 def test_each_group_has_its_base_rate() -> None:
     params = [nn.Parameter(torch.ones(2)) for _ in range(3)]
-    adam = ScaledAdam([{"params": [p], "lr": lr} for p, lr in zip(params[:2], (0.04, 0.01), strict=True)])
+    adam = ScaledAdam(
+        [{"params": [p], "lr": lr} for p, lr in zip(params[:2], (0.04, 0.01), strict=True)]
+    )
     schedule = Eden(adam, 100, 5, warmup_batches=0)
     adam.add_param_group({"params": [params[2]], "lr": 0.5, "base_lr": 0.08})
     schedule.step_batch(50)
@@ -77,7 +79,12 @@ def test_base_rate_of_the_command_line_wins_on_resume() -> None:
 def test_config_checks_itself_and_survives_json() -> None:
     config = EdenConfig()
     assert from_dict(EdenConfig, json.loads(json.dumps(to_dict(config)))) == config
-    for bad in ({"base_lr": 0.0}, {"lr_epochs": -1.0}, {"warmup_start": 2.0}, {"warmup_batches": -1.0}):
+    for bad in (
+        {"base_lr": 0.0},
+        {"lr_epochs": -1.0},
+        {"warmup_start": 2.0},
+        {"warmup_batches": -1.0},
+    ):
         with pytest.raises(ValueError, match="--" + next(iter(bad)).replace("_", "-")):
             EdenConfig(**bad)
     with pytest.raises(ValueError, match="warmup_start"):

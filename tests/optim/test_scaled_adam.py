@@ -45,7 +45,8 @@ def test_norms_and_thresholds_equal_the_reference(scenario: str) -> None:
         buckets = run.optimizer._batches[group]
         state = buckets.entries[0]
         assert float(state["model_norms"][step % period]) == pytest.approx(norm, rel=1e-5)
-        assert state.get("model_norm_threshold") == pytest.approx(threshold, rel=1e-5)
+        found = state.get("model_norm_threshold")
+        assert found == (None if threshold is None else pytest.approx(threshold, rel=1e-5))
         assert state.get("num_clipped") == num_clipped
 
 
@@ -170,7 +171,9 @@ def test_missing_gradient_is_a_gradient_of_zeros() -> None:
         for step in range(30):
             set_random_gradients(params, step)
             if step % 3:
-                params[step % 4].grad = None if stand_in is None else torch.zeros_like(params[step % 4])
+                params[step % 4].grad = (
+                    None if stand_in is None else torch.zeros_like(params[step % 4])
+                )
             optimizer.step()
         results.append(torch.cat([param.detach().flatten() for param in params]))
     assert torch.equal(*results)
@@ -282,7 +285,7 @@ def test_closure_is_evaluated_with_gradients() -> None:
         optimizer.zero_grad()
         loss = param.square().sum()
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     assert optimizer.step(closure) == 3.0
     assert float(param.detach()[0]) < 1.0
@@ -298,7 +301,9 @@ def test_a_copy_of_the_optimizer_goes_on() -> None:
     twin.step()
     set_random_gradients(params, 1)
     optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(params, twin.param_groups[0]["params"], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(params, twin.param_groups[0]["params"], strict=True)
+    )
 
 
 def test_scalars_stay_within_their_limit() -> None:
@@ -317,7 +322,7 @@ def test_strong_clipping_names_the_parameters(caplog: pytest.LogCaptureFixture) 
             run.update()
     text = caplog.text
     assert "grad-norm quartiles" in text
-    assert "percent-clipped=10.0" in text
+    assert "percent-clipped=5.0" in text
     assert "Scaling gradients by" in text
     assert "enc.big.weight with proportion" in text
     assert text.count("ratio") >= 10
@@ -340,7 +345,12 @@ def test_empty_input_and_bad_options_are_refused() -> None:
     params = random_parameters([(3,)])
     with pytest.raises(ValueError, match="no parameters"):
         ScaledAdam([])
-    for options in ({"lr": -1.0}, {"betas": (0.9, 1.0)}, {"eps": 0.0}, {"clipping_update_period": 0}):
+    for options in (
+        {"lr": -1.0},
+        {"betas": (0.9, 1.0)},
+        {"eps": 0.0},
+        {"clipping_update_period": 0},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             ScaledAdam(params, **options)
 

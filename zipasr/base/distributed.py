@@ -21,6 +21,16 @@ from zipasr.base.errors import ResourceError, UserError
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
+# Read by the C libraries when a process starts. Threads that spin while they wait steal the core of
+# their neighbour; and memory that goes back to the system after every large tensor has to be
+# cleared by it again, which costs up to a fifth of a training step on a CPU.
+CHILD_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -54,8 +64,8 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
     if world_size == 1:
         work(World(0, 1, device_for(0)), *args)
         return
-    # Threads that spin while they wait steal the core of the neighbouring process.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in CHILD_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("MASTER_ADDR", "localhost")
     os.environ.setdefault("MASTER_PORT", str(_free_port(master_port)))
     _spawn(work, world_size, args)
@@ -92,6 +102,15 @@ def all_reduce_sum(values: Tensor, world: World) -> Tensor:
     if world.size > 1:
         dist.all_reduce(values)
     return values
+
+
+def all_gather(value: Any, world: World) -> list[Any]:
+    """Return the ``value`` of every process, in the order of ranks; all must call it."""
+    if world.size == 1:
+        return [value]
+    gathered: list[Any] = [None] * world.size
+    dist.all_gather_object(gathered, value)
+    return gathered
 
 
 def barrier(world: World) -> None:

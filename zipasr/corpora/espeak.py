@@ -102,7 +102,8 @@ class EspeakCorpus:
             id=utterance.id,
             path=str(self.audio_path(utterance).absolute()),
             text=utterance.text,
-            voice=f"{utterance.accent}+{utterance.variant}",
+            accent=utterance.accent,
+            variant=utterance.variant,
             rate=utterance.rate,
             pitch=utterance.pitch,
             noise=cast("NoiseKind", utterance.noise),
@@ -177,7 +178,8 @@ def speak(orders: Sequence[espeak_voice.Order], num_jobs: int) -> None:
     Raises:
         DataError: some utterance failed, or a process ended before its work was done.
     """
-    shards = [orders[job::num_jobs] for job in range(min(num_jobs, len(orders)))]
+    num_shards = max(1, min(num_jobs, len(orders)))
+    shards = [orders[shard::num_shards] for shard in range(num_shards)]
     reader, writer = os.pipe()
     with ExitStack() as stack, os.fdopen(reader) as outcomes:
         # One pipe for all: a line is far below the size up to which writes to it are atomic.

@@ -48,7 +48,8 @@ class Order:
         id: printed when it is done.
         path: absolute path of the FLAC file.
         text: what to say.
-        voice: name of an eSpeak NG voice, such as ``en-us+f2``.
+        accent: language of eSpeak NG, such as ``en-us``.
+        variant: voice of eSpeak NG, such as ``f2``; it speaks all languages.
         rate: words per minute.
         pitch: 0 to 99.
         noise: kind of the noise floor.
@@ -61,7 +62,8 @@ class Order:
     id: str
     path: str
     text: str
-    voice: str
+    accent: str
+    variant: str
     rate: int
     pitch: int
     noise: NoiseKind
@@ -85,8 +87,9 @@ class Speaker:
         import espeakng_loader
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data = espeakng_loader.get_data_path().encode()
-        self.rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0))
+        self._data = Path(espeakng_loader.get_data_path())
+        path = os.fsencode(self._data)
+        self.rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, path, 0))
         if self.rate <= 0:
             raise RuntimeError("espeak_Initialize failed: its voice data may be damaged")
         self._sound: list[bytes] = []
@@ -101,9 +104,7 @@ class Speaker:
             RuntimeError: there is no such voice, or no sound came.
         """
         library = self._library
-        if library.espeak_SetVoiceByName(order.voice.encode()) != 0:
-            # Without this check the library would go on in whatever voice it had.
-            raise RuntimeError(f"eSpeak NG has no voice {order.voice!r}")
+        self._set_voice(order.accent, order.variant)
         library.espeak_ng_SetRandSeed(ctypes.c_long(order.seed))
         library.espeak_SetParameter(_RATE, order.rate, 0)
         library.espeak_SetParameter(_PITCH, order.pitch, 0)
@@ -116,6 +117,13 @@ class Speaker:
         if failed or not sound.any():
             raise RuntimeError(f"eSpeak NG made no sound of {order.text!r}")
         return sound
+
+    def _set_voice(self, accent: str, variant: str) -> None:
+        # The library takes an unknown variant for none, and on an unknown language it goes on in
+        # whatever voice it had; only the latter can be seen from what it returns.
+        is_known = (self._data / "voices" / "!v" / variant).is_file()
+        if not is_known or self._library.espeak_SetVoiceByName(f"{accent}+{variant}".encode()):
+            raise RuntimeError(f"eSpeak NG has no voice {accent}+{variant}")
 
     def _receive(self, samples: Any, num_samples: int, events: int | None) -> int:
         del events

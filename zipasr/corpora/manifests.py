@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ from lhotse.qa import validate_recordings_and_supervisions
 
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.files import atomic_path
-
-logger = logging.getLogger(__name__)
 
 Manifest: TypeAlias = RecordingSet | SupervisionSet
 
@@ -107,12 +104,13 @@ def write_manifests(
     for kind, manifest in both.items():
         with atomic_path(folder / f"{corpus}_{kind}_{split}.jsonl.gz") as temporary:
             manifest.to_file(temporary)
-    logger.info("%s, split %s: %d utterances in %s", corpus, split, len(supervisions), folder)
     return len(supervisions)
 
 
 def check_manifests(where: str, recordings: RecordingSet, supervisions: SupervisionSet) -> None:
     """Raise ``DataError`` unless lhotse accepts the pair and every supervision has a text."""
+    if not len(supervisions):
+        raise DataError(f"{where}: there is no supervision at all.")
     try:
         validate_recordings_and_supervisions(recordings, supervisions)
     except AssertionError as problem:
@@ -121,8 +119,6 @@ def check_manifests(where: str, recordings: RecordingSet, supervisions: Supervis
     silent = [segment.id for segment in supervisions if not (segment.text or "").strip()]
     if silent:
         raise DataError(f"{where}: {len(silent)} supervisions without text, first {silent[0]}.")
-    if not len(supervisions):
-        raise DataError(f"{where}: there is no supervision at all.")
 
 
 def _one_line(problem: Exception) -> str:

@@ -158,7 +158,7 @@ class RelPositionMultiheadAttentionWeights(nn.Module):
             scores = torch.baddbmm(shift_positions(by_distance, num_frames), query, key)
         else:
             scores = torch.bmm(query, key)
-        return scores.unflatten(0, (num_utterances, self.num_heads))
+        return scores.view(num_utterances, self.num_heads, num_frames, num_frames)
 
     def _uses_positions(self) -> bool:
         return not self.training or random.random() >= float(self.pos_emb_skip_rate)

@@ -32,9 +32,9 @@ class SimpleDownsample(nn.Module):
         missing = -x.size(0) % self.factor
         if missing:
             x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
-        frames = x.unflatten(0, (-1, self.factor))
+        groups = x.reshape(-1, self.factor, x.size(1), x.size(2))
         weights = self.bias.softmax(dim=0).to(x.dtype)
-        return (frames * weights[:, None, None]).sum(dim=1)
+        return (groups * weights[:, None, None]).sum(dim=1)
 
 
 class SimpleUpsample(nn.Module):

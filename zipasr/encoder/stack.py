@@ -57,9 +57,10 @@ class Zipformer2Encoder(nn.Module):
         super().__init__()
         self.encoder_pos = CompactRelPositionalEncoding(config.pos_dim)
         layer = Zipformer2EncoderLayer(config, dropout)
-        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(num_layers))
-        for index, copied in enumerate(self.layers):
+        layers = [copy.deepcopy(layer) for _ in range(num_layers)]
+        for index, copied in enumerate(layers):
             copied.bypass.skip_rate = layer_skip.of_layer(index, num_layers)
+        self.layers = nn.ModuleList(layers)
 
     def forward(
         self,

@@ -1,9 +1,14 @@
-"""The convolutional front end: 10 ms feature frames to 20 ms vectors."""
+"""The convolutional front end: 10 ms feature frames to 20 ms vectors.
+
+Pictures are (N, C, T, F), but their channels come last in memory: so the convolutions are
+fastest, and everything that is computed for each channel reads memory in order.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zipasr.encoder.bypass import keep_mask
 from zipasr.encoder.lengths import subsampled_lens
@@ -15,6 +20,17 @@ from zipasr.nn.linear import scaled_conv2d
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
+
+
+class PictureBalancer(Balancer):
+    """A ``Balancer`` of (N, C, T, F) pictures; its other arguments are those of ``Balancer``."""
+
+    def __init__(self, num_channels: int, **limits: FloatLike) -> None:
+        super().__init__(num_channels, channel_dim=-1, **limits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, (N, C, T, F)."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class ConvNeXt(nn.Module):
@@ -37,15 +53,15 @@ class ConvNeXt(nn.Module):
             padding=kernel_size // 2,
         )
         self.pointwise_conv1 = nn.Conv2d(num_channels, hidden, kernel_size=1)
-        self.hidden_balancer = Balancer(
-            hidden, channel_dim=1, min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0
+        self.hidden_balancer = PictureBalancer(
+            hidden, min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0
         )
         self.activation = SwooshL()
         self.pointwise_conv2 = scaled_conv2d(
             hidden, num_channels, kernel_size=1, initial_scale=0.01
         )
-        self.out_balancer = Balancer(
-            num_channels, channel_dim=1, min_positive=0.4, max_positive=0.6, min_abs=1.0, max_abs=6.0
+        self.out_balancer = PictureBalancer(
+            num_channels, min_positive=0.4, max_positive=0.6, min_abs=1.0, max_abs=6.0
         )
         self.out_whiten = Whiten(
             num_groups=1, whitening_limit=5.0, prob=(0.025, 0.25), grad_scale=0.01
@@ -64,8 +80,7 @@ class ConvNeXt(nn.Module):
         y = self.pointwise_conv2(self.activation(self.hidden_balancer(y)))
         keep = keep_mask(x.size(0), float(self.layerdrop_rate), like=y) if self.training else None
         x = x + y if keep is None else torch.addcmul(x, y, keep[:, :, None, None])
-        channels_last = self.out_balancer(x).movedim(1, -1)
-        result: Tensor = self.out_whiten(channels_last)
+        result: Tensor = self.out_whiten(self.out_balancer(x).movedim(1, -1))
         return result.movedim(-1, 1)
 
 
@@ -97,13 +112,13 @@ class Conv2dSubsampling(nn.Module):
         self.conv = nn.Sequential(
             nn.Conv2d(1, layer1_channels, kernel_size=3, padding=(0, 1)),
             ScaleGrad(0.2),
-            Balancer(layer1_channels, channel_dim=1, max_abs=1.0),
+            PictureBalancer(layer1_channels, max_abs=1.0),
             SwooshR(),
             nn.Conv2d(layer1_channels, layer2_channels, kernel_size=3, stride=2),
-            Balancer(layer2_channels, channel_dim=1, max_abs=4.0),
+            PictureBalancer(layer2_channels, max_abs=4.0),
             SwooshR(),
             nn.Conv2d(layer2_channels, layer3_channels, kernel_size=3, stride=(1, 2)),
-            Balancer(layer3_channels, channel_dim=1, max_abs=4.0),
+            PictureBalancer(layer3_channels, max_abs=4.0),
             SwooshR(),
         )
         self.convnext = ConvNeXt(layer3_channels)
@@ -128,8 +143,15 @@ class Conv2dSubsampling(nn.Module):
         Returns:
             (N, T1, out_channels) with T1 = (T - 7) // 2, and (N,) their valid lengths.
         """
-        x = self.convnext(self.conv(x.unsqueeze(1)))
-        # Channel-major, as the published weights expect it.
-        x = self.out(x.transpose(1, 2).flatten(2))
+        # The axis for the single channel is put last first, to be recognised as channels-last.
+        picture = x.unsqueeze(-1).permute(0, 3, 1, 2)
+        x = self._project(self.convnext(self.conv(picture)))
         x = self.dropout(self.out_norm(self.out_whiten(x)))
         return x, subsampled_lens(x_lens)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Apply ``out`` to (N, C, T1, F); its weights are stored channel-major."""
+        # To reorder the weights is cheaper than to reorder all frames.
+        by_channel = self.out.weight.view(self.out.out_features, x.size(1), x.size(3))
+        weight = by_channel.transpose(1, 2).flatten(1)
+        return F.linear(x.permute(0, 2, 3, 1).flatten(2), weight, self.out.bias)

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from zipasr.losses.lattice import loss_dtype
+
 
 def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tensor:
     """CTC loss, summed over the batch.
@@ -25,7 +27,7 @@ def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tenso
     device = log_probs.device
     joined = torch.tensor([t for tokens in targets for t in tokens], device=device)
     losses = torch.nn.functional.ctc_loss(
-        (log_probs if log_probs.dtype == torch.float64 else log_probs.float()).transpose(0, 1),
+        log_probs.to(loss_dtype(log_probs)).transpose(0, 1),
         joined.long(),
         lens.to(device=device, dtype=torch.int64),
         torch.tensor([len(tokens) for tokens in targets], device=device),

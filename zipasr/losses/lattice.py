@@ -17,9 +17,9 @@ Reduction = Literal["none", "mean", "sum"]
 Occupations = tuple[Tensor, Tensor]
 
 
-def as_real(x: Tensor) -> Tensor:
-    """Return ``x`` in the precision of the losses: float64 stays, everything else is float32."""
-    return x if x.dtype == torch.float64 else x.float()
+def loss_dtype(x: Tensor) -> torch.dtype:
+    """Precision in which the losses of ``x`` are computed: float64 stays, all else is float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def is_regular(rnnt_type: RnntType) -> bool:
@@ -199,7 +199,9 @@ def mutual_information_recursion(
     if has_offset:
         px, py = _roll(px, begin), _roll(py, begin)
     sums = lattice_score(
-        as_real(px), as_real(py), lambda x, y: full_recursion(x, y, lens[:, 0], lens[:, 1])
+        px.to(loss_dtype(px)),
+        py.to(loss_dtype(py)),
+        lambda x, y: full_recursion(x, y, lens[:, 0], lens[:, 1]),
     )
     if not return_grad:
         return sums.score

@@ -11,13 +11,13 @@ from torch.autograd.function import once_differentiable
 from zipasr.losses.lattice import (
     Reduction,
     RnntType,
-    as_real,
     check_enough_frames,
     delay_offsets,
     full_boundary,
     is_regular,
     label_of_cells,
     lattice_score,
+    loss_dtype,
     reduce_losses,
 )
 from zipasr.losses.pruning import zero_based
@@ -75,7 +75,7 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
     labels = label_of_cells(symbols, boundary, termination_symbol)
     targets = labels[:, None].expand(-1, ranges.shape[1], -1).gather(2, ranges.long())
     if use_hat_loss:
-        px, py = _hat_arcs(as_real(logits), targets)
+        px, py = _hat_arcs(logits.to(loss_dtype(logits)), targets)
     else:
         px, py = _softmax_arcs(logits, targets, termination_symbol)
     if rnnt_type == "constrained":
@@ -134,7 +134,7 @@ class _SoftmaxArcs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, Tensor]:
-        log_probs = logits.log_softmax(3, dtype=as_real(logits[:0]).dtype)
+        log_probs = logits.log_softmax(3, dtype=loss_dtype(logits))
         ctx.save_for_backward(log_probs, targets)
         ctx.blank, ctx.dtype = blank, logits.dtype
         return log_probs.gather(3, targets[..., None])[..., 0], log_probs[..., blank].clone()

@@ -11,12 +11,12 @@ from zipasr.losses.lattice import (
     Occupations,
     Reduction,
     RnntType,
-    as_real,
     check_enough_frames,
     delay_offsets,
     full_boundary,
     is_regular,
     label_of_cells,
+    loss_dtype,
     mutual_information_recursion,
     reduce_losses,
 )
@@ -181,7 +181,8 @@ def _simple_loss(
         check_enough_frames(boundary)
     labels = label_of_cells(lattice.symbols, boundary, lattice.blank)[:, :-1]
     with torch.autocast(am.device.type, enabled=False):
-        px, py = _arc_log_probs(as_real(lm), as_real(am), labels, lattice.blank, scales)
+        lm, am = lm.to(loss_dtype(lm)), am.to(loss_dtype(am))
+        px, py = _arc_log_probs(lm, am, labels, lattice.blank, scales)
         px = _finish_symbol_arcs(px, py, boundary, lattice)
         score, occupations = mutual_information_recursion(px, py, boundary, return_grad=True)
     loss = reduce_losses(-score, reduction)

@@ -50,10 +50,13 @@ def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int)
     Returns:
         The model, in training mode.
     """
+    layer1, layer2, layer3 = zipformer.embed_channels
     encoder_embed = Conv2dSubsampling(
         FEATURE_DIM,
         zipformer.encoder_dim[0],
-        *zipformer.embed_channels,
+        layer1_channels=layer1,
+        layer2_channels=layer2,
+        layer3_channels=layer3,
         dropout=zipformer.dropout_rate(),
     )
     decoder = joiner = None

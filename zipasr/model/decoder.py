@@ -55,20 +55,20 @@ class Decoder(nn.Module):
         Raises:
             ValueError: ``need_pad`` is False and U is not ``context_size``.
         """
-        embedded = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
+        embedded: Tensor = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
         embedded = self.balancer(embedded)
         if not need_pad and y.size(1) != self.context_size:
             raise ValueError(
                 f"a history has {self.context_size} tokens, got {y.size(1)}: "
                 "keep the last ones, or ask for padding"
             )
-        if self.context_size == 1:
-            result: Tensor = embedded
-            return result
+        return embedded if self.context_size == 1 else self._convolve(embedded, need_pad)
+
+    def _convolve(self, embedded: Tensor, need_pad: bool) -> Tensor:
         channels_first = embedded.transpose(1, 2)
         if need_pad:
             channels_first = F.pad(channels_first, (self.context_size - 1, 0))
-        result = self.balancer2(torch.relu(self.conv(channels_first)).transpose(1, 2))
+        result: Tensor = self.balancer2(torch.relu(self.conv(channels_first)).transpose(1, 2))
         return result
 
 

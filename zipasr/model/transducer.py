@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -265,9 +266,7 @@ def _check_feature_lens(lens: Sequence[int], num_frames: int) -> None:
             f"{MIN_FRAMES}: drop shorter ones"
         )
     if max(lens) > num_frames:
-        raise ValueError(
-            f"a length of {max(lens)} was given for features with {num_frames} frames"
-        )
+        raise ValueError(f"a length of {max(lens)} was given for features with {num_frames} frames")
 
 
 def _check_tokens(tokens: Sequence[Sequence[int]], num_utterances: int, vocab_size: int) -> None:
@@ -283,7 +282,7 @@ def _check_tokens(tokens: Sequence[Sequence[int]], num_utterances: int, vocab_si
 
 def _ctc_frames(targets: Sequence[int]) -> int:
     """Return how many frames CTC needs: one for each token, and a blank between equal ones."""
-    repeats = sum(left == right for left, right in zip(targets, targets[1:], strict=False))
+    repeats = sum(left == right for left, right in pairwise(targets))
     return len(targets) + repeats
 
 

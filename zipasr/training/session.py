@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from zipasr.base.config import to_dict
-from zipasr.base.distributed import World
+from zipasr.base.distributed import World, all_gather
 from zipasr.base.env import environment_report
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import start_average
@@ -75,7 +75,11 @@ class Session:
     state: TrainState = field(default_factory=TrainState)
 
     def content(self) -> dict[str, Any]:
-        """Return all that a checkpoint holds: icefall's entries, then ours."""
+        """Return all that a checkpoint holds: icefall's entries, then ours.
+
+        All processes must call it: each has whitening probabilities of its own.
+        """
+        whiten = all_gather(whiten_state(self.model), self.world)
         return {
             "model": self.model.state_dict(),
             "model_avg": self.average,
@@ -85,7 +89,7 @@ class Session:
             "sampler": {"epoch": self.state.cur_epoch, "batches": self.state.batches_done},
             "average_period": self.configs.train.average_period,
             **self.state.state_dict(),
-            "whiten": whiten_state(self.model),
+            "whiten": whiten,
             "world_size": self.world.size,
             "max_duration": float(self.configs.data.max_duration),
             "vocab_size": self.tokenizer.vocab_size,
@@ -96,9 +100,10 @@ class Session:
         }
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; only rank 0 does."""
+        """Write a checkpoint: rank 0 does, but all must call it."""
+        content = self.content()
         if self.world.is_main:
-            save_checkpoint(path, self.content())
+            save_checkpoint(path, content)
             logging.info("saved %s", path)
 
     def restore(self, checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -114,7 +119,9 @@ class Session:
             self.precision.scaler.load_state_dict(checkpoint["grad_scaler"])
         if self.average is not None and checkpoint.get("model_avg"):
             self.average = start_average(checkpoint["model_avg"])
-        load_whiten_state(self.model, checkpoint.get("whiten", {}))
+        if checkpoint.get("whiten"):
+            of_ranks = checkpoint["whiten"]
+            load_whiten_state(self.model, of_ranks[self.world.rank % len(of_ranks)])
         self.state = TrainState.from_checkpoint(dict(checkpoint))
         self._fit_position_to_world(checkpoint)
 

@@ -1,0 +1,36 @@
+"""What several rooms share: a prepared corpus of tones and a model trained on it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import tones
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the recipe ``tones``, prepared. Do not write to it: copy it."""
+    folder = tmp_path_factory.mktemp("prepared")
+    tones.prepare(folder, tones.make_recipe(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a run of two short epochs in ``exp``. Do not write to it: copy it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(prepared, folder)
+    done = tones.run(folder, "train.py")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def workdir(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of ``prepared`` to write to."""
+    folder = tmp_path / "work"
+    shutil.copytree(prepared, folder)
+    return folder

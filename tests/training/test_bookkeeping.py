@@ -1,0 +1,94 @@
+"""State, metrics, precision rules and the settings of a run."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zipasr.base.errors import UserError
+from zipasr.training.config import TrainConfig
+from zipasr.training.metrics import Metrics
+from zipasr.training.precision import Precision, choose_dtype, doubles
+from zipasr.training.state import TrainState
+
+CPU = torch.device("cpu")
+
+
+def test_metrics_divide_by_frames() -> None:
+    metrics = Metrics(10.0, loss=5.0)
+    metrics.add(Metrics(10.0, loss=15.0, ctc_loss=2.0))
+    assert metrics.per_frame() == {"ctc_loss": 0.1, "loss": 1.0}
+    assert str(metrics) == "ctc_loss 0.1, loss 1"
+    assert Metrics().per_frame() == {}
+
+
+def test_metrics_decay_and_leave_out_what_is_not_finite() -> None:
+    metrics = Metrics(100.0, loss=100.0)
+    metrics.add(Metrics(10.0, loss=math.nan), decay=0.5)
+    assert (metrics.frames, metrics.sums["loss"]) == (60.0, 50.0)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.floats(-1e9, 1e9)), st.floats(0, 1e9))
+def test_metrics_survive_the_way_through_a_tensor(sums: dict[str, float], frames: float) -> None:
+    names = ["a", "b", "c"]
+    back = Metrics.from_tensor(Metrics(frames, **sums).as_tensor(names, CPU), names)
+    assert back.frames == frames
+    assert back.sums == {name: sums.get(name, 0.0) for name in names}
+
+
+def test_state_goes_through_a_checkpoint_and_ignores_what_is_not_its_own() -> None:
+    state = TrainState(cur_epoch=3, batches_done=7, batch_idx_train=40, schedule_count=12.5)
+    assert TrainState.from_checkpoint(state.state_dict() | {"model": {}}) == state
+    assert TrainState.from_checkpoint({"batch_idx_train": 9}).batch_idx_train == 9
+
+
+def test_an_epoch_in_progress_keeps_its_position_and_a_new_one_starts_at_zero() -> None:
+    state = TrainState(cur_epoch=3, batches_done=7)
+    state.start_epoch(3)
+    assert state.batches_done == 7
+    state.start_epoch(4)
+    assert (state.cur_epoch, state.batches_done) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"use_fp16": True, "use_bf16": True}, "exclude each other"),
+        ({"num_epochs": 0}, "--num-epochs must be at least 1"),
+        ({"ref_duration": 0.0}, "--ref-duration must be positive"),
+        ({"start_batch": -1}, "--start-batch"),
+    ],
+)
+def test_impossible_runs_are_refused(values: dict[str, bool], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("scale", "batch", "expected"),
+    [(1.0, 25, True), (3.0, 25, False), (3.0, 100, True), (20.0, 400, True), (32.0, 400, False)],
+)
+def test_the_gradient_scale_is_doubled_while_it_is_small(
+    scale: float, batch: int, expected: bool
+) -> None:
+    assert doubles(scale, batch) is expected
+
+
+def test_float16_needs_a_gpu() -> None:
+    with pytest.raises(UserError, match="needs a GPU"):
+        choose_dtype(TrainConfig(use_fp16=True), CPU)
+
+
+def test_bfloat16_is_used_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(use_bf16=True)
+    for capable, dtype in [(True, torch.bfloat16), (False, torch.float32)]:
+        capabilities = {"avx512_bf16": capable}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
+        assert choose_dtype(config, CPU) is dtype
+        with Precision(config, CPU).autocast():
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype is dtype
