@@ -130,6 +130,16 @@ def command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, str(ROOT / script), "--recipe", str(folder / "tones"), *flags]
 
 
+def processes() -> int:
+    """How many training processes the machine has cores for; two at most."""
+    return min(2, os.cpu_count() or 1)
+
+
+def check(done: subprocess.CompletedProcess[str]) -> None:
+    """Show what a command said when it failed."""
+    assert done.returncode == 0, done.stderr
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a script of the repository in ``folder`` and return what it said."""
     return subprocess.run(
@@ -138,7 +148,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

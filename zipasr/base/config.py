@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[DataclassInstance]) -> 
             choices=get_args(hint) if get_origin(hint) is Literal else None,
             default=field.default,
             metavar=_metavar(hint),
-            help=f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%"),
+            help=f"{field.metadata['help']} (default: {shown(field.default)})".replace("%", "%%"),
         )
 
 
@@ -63,16 +63,33 @@ def set_defaults(
         known_elsewhere: flag names (without dashes) of the other commands; they are skipped.
 
     Raises:
-        UserError: a key is a flag of no command (a misspelt key must not pass in silence).
+        UserError: a key is a flag of no command (a misspelt key must not pass in silence), or a
+            value is none that its flag takes.
     """
     known = {action.dest: action for action in parser._actions}
     for key, value in values.items():
         action = known.get(key.replace("-", "_"))
         if action is not None:
-            action.default = action.type(str(value)) if callable(action.type) else value
+            action.default = _checked(action, key, value)
         elif key not in known_elsewhere:
             names = [name.replace("_", "-") for name in known] + list(known_elsewhere)
             raise UserError(f"unknown flag in the recipe: {key!r}.", nearest(key, names))
+
+
+def _checked(action: argparse.Action, key: str, value: Any) -> Any:
+    """Return a value of a recipe as its flag would have read it from the command line."""
+    word = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        parsed = action.type(word) if callable(action.type) else word
+    except (ValueError, argparse.ArgumentTypeError) as problem:
+        raise UserError(f"the recipe says {key} = {value!r}: {problem}.") from problem
+    if action.choices is not None and parsed not in action.choices:
+        names = [str(choice) for choice in action.choices]
+        raise UserError(
+            f"the recipe says {key} = {value!r}; it is one of {', '.join(names)}.",
+            nearest(word, names),
+        )
+    return parsed
 
 
 def from_args(cls: type[C], args: argparse.Namespace) -> C:
@@ -133,6 +150,7 @@ def word_parser(hint: Any) -> Callable[[str], Any]:
         def comma_list(words: str) -> tuple[Any, ...]:
             return tuple(item(word) for word in words.split(","))
 
+        comma_list.__name__ = "comma list"  # argparse shows it: invalid comma list value
         return comma_list
     if get_origin(hint) is Literal:
         return type(get_args(hint)[0])
@@ -157,7 +175,8 @@ def _metavar(hint: Any) -> str | None:
     return {bool: "0|1", Path: "PATH"}.get(plain, getattr(plain, "__name__", "VALUE").upper())
 
 
-def _shown(default: Any) -> str:
+def shown(default: Any) -> str:
+    """Write a value as it would be typed."""
     if isinstance(default, bool):
         return str(int(default))
     if isinstance(default, tuple):

@@ -67,6 +67,7 @@ def _recipe_from_table(folder: Path, path: Path, table: dict[str, Any]) -> Recip
     missing = [key for key in ("corpus", "splits") if key not in table]
     if missing:
         raise UserError(f"{path} lacks {missing}.", "see egs/README.md for a recipe file.")
+    _check_types(path, table)
     splits = table["splits"]
     lacking = [purpose for purpose in ("train", "valid", "test") if not splits.get(purpose)]
     if lacking:
@@ -80,3 +81,13 @@ def _recipe_from_table(folder: Path, path: Path, table: dict[str, Any]) -> Recip
         flags=table.get("flags", {}),
         expected=table.get("expected", {}),
     )
+
+
+def _check_types(path: Path, table: dict[str, Any]) -> None:
+    for key, value in table.items():
+        if key != "corpus" and not isinstance(value, dict):
+            raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
+    for purpose, names in table["splits"].items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            fix = f'write {purpose} = ["...", "..."].'
+            raise UserError(f"{path}: {purpose} = {names!r} is no list of names.", fix)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
+from lhotse import CutSet
 from torch.nn import functional as F
 
-from zipasr.base.config import flag_name, from_dict
+from zipasr.base.config import flag_name, from_dict, shown
 from zipasr.base.distributed import device_for
-from zipasr.base.errors import CheckpointError
+from zipasr.base.errors import CheckpointError, UserError, nearest
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
@@ -68,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Decode every test set and write the result files; print a table."""
     run = read(DECODE, argv)
     check_method(run[DecodingConfig].decoding_method)
-    folder = run[ExpConfig].exp_dir / run[DecodingConfig].decoding_method
-    setup_logging(folder / "log-decode")
+    test_sets = load_test_sets(run)
     recogniser = load_recogniser(run)
+    folder = run[ExpConfig].exp_dir / run[DecodingConfig].decoding_method
     suffix = file_suffix(run, recogniser.context_size)
+    setup_logging(folder / f"log-decode-{suffix}")
     rows = []
-    for name in run[TestSetsConfig].test_sets or run.recipe.splits["test"]:
-        cuts = load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, [name])
+    for name, cuts in test_sets.items():
         loader = test_loader(cuts, run[DataConfig])
         transcripts, rtf = recognise(recogniser, loader, name, loader.num_batches)
         row = ResultRow(name, run[DecodingConfig].decoding_method, _errors(transcripts), rtf)
@@ -83,6 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not run[DecodingConfig].skip_scoring:
         sys.stdout.write(results_table(rows))
     return 0
+
+
+def load_test_sets(run: Run) -> dict[str, CutSet]:
+    """Return the cuts of each test set; what is missing is found before anything is decoded.
+
+    Raises:
+        UserError: the recipe has no such split.
+        DataError: a manifest is missing, empty or damaged.
+    """
+    known = dict.fromkeys(name for names in run.recipe.splits.values() for name in names)
+    cuts = {}
+    for name in run[TestSetsConfig].test_sets or run.recipe.splits["test"]:
+        if name not in known:
+            hint = nearest(name, known) or f"the recipe has {', '.join(known)}."
+            raise UserError(f"--test-sets {name}: {run.recipe.name} has no such split.", hint)
+        cuts[name] = load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, [name])
+    return cuts
 
 
 def load_recogniser(run: Run) -> Recogniser:
@@ -119,14 +137,21 @@ def stored_config(cls: type[C], checkpoint: dict[str, Any], run: Run, path: Path
     """
     names = cls.__dataclass_fields__
     typed = {name: value for name, value in run.typed.items() if name in names}
-    if cls.__name__ not in checkpoint.get("configs", {}):
-        return cls(**typed)
-    stored = from_dict(cls, checkpoint["configs"][cls.__name__])
+    try:
+        if cls.__name__ not in checkpoint.get("configs", {}):
+            return cls(**typed)
+        stored = from_dict(cls, checkpoint["configs"][cls.__name__])
+    except ValueError as refusal:
+        raise UserError(str(refusal)) from refusal
+    except TypeError as problem:
+        raise CheckpointError(
+            f"{path} was written by another version: its {cls.__name__} does not fit ({problem})."
+        ) from problem
     for name, value in typed.items():
         if getattr(stored, name) != value:
             raise CheckpointError(
-                f"{flag_name(name)} {value} was asked for, but {path} was trained with "
-                f"{getattr(stored, name)}.",
+                f"{flag_name(name)} {shown(value)} was asked for, but {path} was trained with "
+                f"{shown(getattr(stored, name))}.",
                 f"leave {flag_name(name)} out: the checkpoint knows its model.",
             )
     return stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
-from zipasr.base.errors import UserError, nearest
+from zipasr.base.errors import ResourceError, UserError, nearest
 from zipasr.base.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 Main = Callable[[Sequence[str] | None], int]
 
+# Faults of the place where files are written, not of the program.
+MACHINE_FAULTS = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 NOT_YET = "is not built yet; leave it at its default ({default})."
 
 
@@ -88,11 +98,15 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser(command)
-    recipe = load_recipe(_recipe_name(words))
+    if {"-h", "--help"} & {*words}:
+        parser.parse_args(["--help"])  # ends here, whether or not there is a recipe
+    recipe = load_recipe(_recipe_name(command, words))
     elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
-    # A recipe speaks to training; what decoding takes from the checkpoint or refuses is not its.
-    fixed = {flag_name(f.name) for cls in command.stored for f in fields(cls)} | {*command.refused}
-    settable = {key: value for key, value in recipe.flags.items() if f"--{key}" not in fixed}
+    # A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
+    # another command calls by the same name as something that this one does not have yet.
+    stored = {flag_name(f.name)[2:] for cls in command.stored for f in fields(cls)}
+    fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
+    settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
     set_defaults(parser, settable, elsewhere)
     args = parser.parse_args(words)
     _refuse(command, args)
@@ -111,7 +125,6 @@ def build_parser(command: Command) -> Parser:
         add_flags(parser, cls)
         # Absent unless typed: the value in the checkpoint counts, not a default.
         names = [f.name for f in fields(cls)]
-        parser.set_defaults(**dict.fromkeys(names, argparse.SUPPRESS))
         for action in parser._actions:
             if action.dest in names:
                 action.default = argparse.SUPPRESS
@@ -130,6 +143,12 @@ def guarded(main: Main) -> Main:
         except UserError as error:
             sys.stderr.write(f"error: {error}\n")
             return error.exit_code
+        except OSError as problem:
+            if problem.errno not in MACHINE_FAULTS:
+                raise
+            error = ResourceError(f"{problem.filename or 'a file'}: {problem.strerror}.")
+            sys.stderr.write(f"error: {error}\n")
+            return error.exit_code
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; the same command goes on where it was\n")
             return 130
@@ -142,8 +161,8 @@ def data_dir(recipe: Recipe) -> Path:
     return Path("data") / recipe.name
 
 
-def _recipe_name(words: Sequence[str]) -> str:
-    first = Parser(prog="", add_help=False, allow_abbrev=False)
+def _recipe_name(command: Command, words: Sequence[str]) -> str:
+    first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
     return str(first.parse_known_args(words)[0].recipe)
 
@@ -154,12 +173,17 @@ def _field_names(command: Command) -> list[str]:
 
 def _refuse(command: Command, args: argparse.Namespace) -> None:
     for name, (default, reason) in command.refused.items():
-        given = getattr(args, name[2:].replace("-", "_"))
-        if given.lower() not in _spellings(default):
+        given = str(getattr(args, name[2:].replace("-", "_")))
+        if not _same_value(given, default):
             raise UserError(f"{name} {given}: {reason.format(default=default)}")
 
 
-def _spellings(default: str) -> set[str]:
-    """Return the ways to write a default: booleans have many."""
+def _same_value(given: str, default: str) -> bool:
+    """Say whether two words mean the same: booleans and numbers can be written in many ways."""
     same = {"0": {"0", "false", "no", "n", "f"}, "1": {"1", "true", "yes", "y", "t"}}
-    return same.get(default, {default.lower()})
+    if given.lower() in same.get(default, {default.lower()}):
+        return True
+    try:
+        return float(given) == float(default)
+    except ValueError:
+        return False

@@ -41,7 +41,7 @@ class DepthwiseConv1d(nn.Conv1d):
         # Seen as one picture of height T' and width N whose channels come last in memory,
         # the time-first tensor needs no transposed copy.
         picture = x.permute(2, 0, 1).unsqueeze(0)
-        kernel = self.weight.unsqueeze(-1)
+        kernel = self.weight.squeeze(1)[:, None, :, None]
         padding = (self.kernel_size[0] // 2, 0)
         y = F.conv2d(picture, kernel, self.bias, padding=padding, groups=self.groups)
         return y.squeeze(0).permute(1, 2, 0)

@@ -33,6 +33,17 @@ class PictureBalancer(Balancer):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class SingleChannelConv2d(nn.Conv2d):
+    """Convolution in which every output channel sees one input channel: the first, or depthwise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, T, F)."""
+        # The backward pass of channels-last pictures gives the weight's axis of size 1 a stride
+        # that distributed training warns about. Put in here, the axis gets the usual one.
+        weight = self.weight.squeeze(1).unsqueeze(1)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
+
+
 class ConvNeXt(nn.Module):
     """Depthwise 7x7 convolution and two pointwise ones, as a residual branch.
 
@@ -45,7 +56,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         hidden = 3 * num_channels
         self.layerdrop_rate = ScheduledFloat((0.0, 0.2), (20000.0, 0.015))
-        self.depthwise_conv = nn.Conv2d(
+        self.depthwise_conv = SingleChannelConv2d(
             num_channels,
             num_channels,
             kernel_size=kernel_size,
@@ -110,7 +121,7 @@ class Conv2dSubsampling(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(1, layer1_channels, kernel_size=3, padding=(0, 1)),
+            SingleChannelConv2d(1, layer1_channels, kernel_size=3, padding=(0, 1)),
             ScaleGrad(0.2),
             PictureBalancer(layer1_channels, max_abs=1.0),
             SwooshR(),

@@ -238,8 +238,9 @@ class AsrModel(nn.Module):
                 rnnt_type=config.rnnt_type,
                 reduction="none",
             )
+        # A product and a sum, as autocast would compute a dot product in half precision.
         return TransducerLosses(
-            simple=simple @ labels.weights, pruned=pruned @ labels.weights, ctc=None
+            simple=(simple * labels.weights).sum(), pruned=(pruned * labels.weights).sum(), ctc=None
         )
 
     def _ctc_loss(self, encoded: EncoderOutput, tokens: Sequence[Sequence[int]]) -> Tensor:

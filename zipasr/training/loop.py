@@ -120,6 +120,9 @@ def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: 
         write_scalars(session, "tot", total)
         if session.writer is not None:
             session.writer.add_scalar("train/learning_rate", lr, done)
+            if session.precision.scaler.is_enabled():
+                scale = session.precision.scaler.get_scale()
+                session.writer.add_scalar("train/grad_scale", scale, done)
 
 
 def write_scalars(session: Session, kind: str, metrics: Metrics) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ from zipasr.training.config import TrainConfig
 from zipasr.training.precision import Precision
 from zipasr.training.state import TrainState
 from zipasr.training.step import LossConfig
+
+
+# What a checkpoint needs beside the parameters, so that training can go on from it.
+TRAINING_ENTRIES = ("model", "optimizer", "scheduler", "batch_idx_train")
+NUMBERED = re.compile(r"(?:epoch|checkpoint)-(\d+)\.pt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +116,16 @@ class Session:
         """Take over parameters, optimizer and counters; settings stay as the command line says.
 
         Raises:
-            CheckpointError: the checkpoint is of another model; names the first differences.
+            CheckpointError: the checkpoint is of another model (names the first differences), or
+                lacks the state of the training.
         """
+        missing = [name for name in TRAINING_ENTRIES if name not in checkpoint]
+        if missing:
+            raise CheckpointError(
+                f"{path} holds a model without the state of its training: {missing[0]!r} is "
+                "missing.",
+                "decode.py can use it; to train, choose a checkpoint that train.py wrote.",
+            )
         load_model(self.model, checkpoint["model"], path)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.scheduler.load_state_dict(checkpoint["scheduler"])
@@ -174,15 +188,23 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """
     found: list[tuple[Path, dict[str, Any]]] = []
     for pattern in ("epoch-*.pt", "checkpoint-*.pt"):
-        for path in sorted(exp_dir.glob(pattern), key=_number, reverse=True):
+        for path in sorted(_numbered(exp_dir.glob(pattern)), key=_number, reverse=True):
             try:
-                found.append((path, load_checkpoint(path)))
-                break
+                checkpoint = load_checkpoint(path)
             except CheckpointError as problem:
                 logging.warning("%s; the one before it is used instead", problem)
+                continue
+            if checkpoint.keys() >= {*TRAINING_ENTRIES}:
+                found.append((path, checkpoint))
+                break
+            logging.warning("%s is a model alone, training cannot go on from it", path)
     return max(found, key=lambda item: item[1]["batch_idx_train"], default=None)
 
 
+def _numbered(paths: Iterable[Path]) -> list[Path]:
+    """Leave out what others wrote beside the checkpoints, such as ``epoch-9-avg-3.pt``."""
+    return [path for path in paths if NUMBERED.fullmatch(path.name)]
+
+
 def _number(path: Path) -> int:
-    digits = path.stem.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else -1
+    return int(path.stem.rpartition("-")[2])

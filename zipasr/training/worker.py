@@ -157,6 +157,8 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
     # A resumed model needs the schedule values that it had when it was saved.
     set_batch_count(session.model, state.shown_schedule_count)
     session.model.train()
+    if session.writer is not None:
+        session.writer.add_scalar("train/epoch", state.cur_epoch, state.batch_idx_train)
     batches = train_loader(
         data.train,
         configs.data,

@@ -1,0 +1,109 @@
+"""Real speech: connected digits of the Free Spoken Digit Dataset, from manifests to a WER."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+from tests import tones
+from tests.end_to_end.results import word_error_rate
+
+FSDD = tones.ROOT.parent / "shared" / "data" / "fsdd"
+RATE = 8000
+SPLITS = {"train": 800, "dev": 40, "test": 120}  # digit strings
+RECIPE = """
+corpus = "manifests"
+[corpus-options]
+from = "source"
+[splits]
+train = ["train"]
+valid = ["dev"]
+test = ["test"]
+[flags]
+manifest-dir = "data/fsdd/fbank"
+lang-dir = "data/fsdd/lang_bpe"
+vocab-size = 40
+bpe-model = "data/fsdd/lang_bpe/bpe.model"
+exp-dir = "exp"
+num-epochs = 14
+max-duration = 30
+lr-batches = 120
+lr-epochs = 5
+warmup-batches = 40
+ctc-only-batches = 120
+warm-step = 80
+ref-duration = 0.2
+epoch = 14
+avg = 3
+"""
+
+
+def digit_takes() -> dict[tuple[str, str], list[Path]]:
+    """The recordings of each (speaker, split of the corpus), from its table."""
+    takes = defaultdict(list)
+    with (FSDD / "utterances.tsv").open(encoding="utf-8") as table:
+        for row in csv.DictReader(table, delimiter="\t"):
+            name = f"{row['speaker']}/{row['utt_id']}.flac"
+            takes[row["speaker"], row["split"]].append((FSDD / "audio" / name, row["text"]))
+    return takes
+
+
+def write_strings(source: Path, split: str, count: int, seed: int) -> None:
+    """Join two to five digits of one speaker, with pauses of low noise between them."""
+    rng = np.random.default_rng(seed)
+    takes = digit_takes()
+    speakers = sorted({speaker for speaker, _ in takes})
+    recordings, supervisions = [], []
+    for index in range(count):
+        pool = takes[speakers[index % len(speakers)], "train" if split == "train" else "test"]
+        chosen = [pool[i] for i in rng.integers(len(pool), size=rng.integers(2, 6))]
+        parts = [_pause(rng)]
+        for path, _ in chosen:
+            parts += [soundfile.read(path, dtype="float32")[0], _pause(rng)]
+        name = f"{split}-{index:04d}"
+        path = source / split / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.concatenate(parts), RATE)
+        recording = Recording.from_file(path, recording_id=name)
+        text = " ".join(word for _, word in chosen)
+        recordings.append(recording)
+        supervisions.append(SupervisionSegment(name, name, 0.0, recording.duration, text=text))
+    RecordingSet.from_recordings(recordings).to_file(source / f"{split}_recordings.jsonl.gz")
+    SupervisionSet.from_segments(supervisions).to_file(source / f"{split}_supervisions.jsonl.gz")
+
+
+def _pause(rng: np.random.Generator) -> np.ndarray:
+    samples = int(RATE * rng.uniform(0.05, 0.2))
+    return (1e-3 * rng.standard_normal(samples)).astype(np.float32)
+
+
+def write_recipe(folder: Path) -> None:
+    """The espeak recipe's model and settings, on other data and a shorter schedule."""
+    espeak = (tones.ROOT / "egs" / "espeak" / "recipe.toml").read_text()
+    _, _, flags = espeak.partition("[flags]\n")
+    flags = flags.partition("[expected]")[0]
+    own = {line.split(" = ")[0] for line in RECIPE.partition("[flags]\n")[2].splitlines()}
+    kept = [line for line in flags.splitlines() if line.split(" = ")[0] not in own]
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(RECIPE + "\n".join(kept) + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FSDD.is_dir(), reason="the spoken digits are not beside this clone")
+def test_connected_digits_are_learnt(tmp_path: Path) -> None:
+    for seed, (split, count) in enumerate(SPLITS.items()):
+        write_strings(tmp_path / "source", split, count, seed)
+    write_recipe(tmp_path / "fsdd")
+    tones.prepare(tmp_path, tmp_path / "fsdd")
+    recipe = ("--recipe", str(tmp_path / "fsdd"))
+    world = ("--world-size", str(tones.processes()))
+    tones.check(tones.run(tmp_path, "train.py", *recipe, *world))
+    for method in ("greedy_search", "modified_beam_search"):
+        tones.check(tones.run(tmp_path, "decode.py", *recipe, "--decoding-method", method))
+        assert word_error_rate(tmp_path / "exp", method, "test") < 10.0
