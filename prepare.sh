@@ -44,6 +44,8 @@ done
 for number in "$stage" "$stop_stage" "$num_jobs"; do
   [[ $number =~ ^[0-9]+$ ]] || die "expected a whole number, got '$number'."
 done
+[ "$stage" -ge 1 ] && [ "$stage" -le 4 ] && [ "$stop_stage" -ge "$stage" ] ||
+  die "there is nothing to do from stage $stage to stage $stop_stage. Fix: the stages are 1 to 4."
 case "$recipe" in
   */*) folder=$recipe ;;
   *) folder=egs/$recipe ;;
@@ -54,6 +56,8 @@ $(for file in egs/*/recipe.toml; do printf ' %s' "$(basename "$(dirname "$file")
 python=${PYTHON:-python3}
 data=data/$(basename "$folder")
 marks=$data/.done
+find_packages="import sys, importlib.util as u
+sys.exit(not (u.find_spec('torch') and u.find_spec('lhotse')))"
 mkdir -p "$marks"
 
 # run_stage NUMBER "what it does" OUTPUT COMMAND...
@@ -64,13 +68,15 @@ run_stage() {
     return 0
   fi
   if [ "$force" = false ] && [ -f "$marks/$number" ]; then
-    echo "stage $number ($what): done before, $output"
+    echo "stage $number: done before, see $output"
     return 0
   fi
   if [ "$number" -gt 1 ] && [ ! -f "$marks/$((number - 1))" ]; then
     die "stage $number needs what stage $((number - 1)) makes. Fix: run stage $((number - 1)) first:\
  ./prepare.sh --recipe $recipe --stage $((number - 1))"
   fi
+  "$python" -c "$find_packages" ||
+    die "$python lacks packages. Fix: local/install.sh requirements.txt && source .venv/bin/activate"
   local later
   for later in 1 2 3 4; do # what was made from the old output is out of date
     [ "$later" -lt "$number" ] || rm -f "$marks/$later"

@@ -32,7 +32,7 @@ def test_a_recipe_by_name_and_by_folder(tmp_path: Path) -> None:
 
 def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    with pytest.raises(UserError, match=r"no recipe 'smal'.*\['small'\].*did you mean 'small'"):
+    with pytest.raises(UserError, match=r"no recipe 'smal'.* has small\..*did you mean 'small'"):
         load_recipe("smal", tmp_path)
 
 
@@ -41,6 +41,8 @@ def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
     [
         ("corpus = ", "not valid TOML"),
         ("corpus = 'x'\n[flag]\n", "unknown entry 'flag'.*did you mean 'flags'"),
+        ("corpus = 'x'\nsplits = 3\n", "splits = 3 is no table"),
+        ("corpus = 'x'\n[splits]\ntrain = 'a'\n", "train = 'a' is no list of names"),
         ("[splits]\n", "lacks .'corpus'"),
         (
             "corpus = 'x'\n[splits]\ntrain = ['a']\nvalid = []\n",

@@ -61,6 +61,12 @@ def test_off_means_unchanged() -> None:
     assert spec_augment(AugmentConfig(enable_spec_aug=False)) is None
 
 
+def test_masks_can_wait_for_an_epoch() -> None:
+    config = AugmentConfig(spec_aug_start_epoch=3)
+    assert spec_augment(config, epoch=2) is None
+    assert spec_augment(config, epoch=3) is not None
+
+
 def test_flags_are_checked() -> None:
     with pytest.raises(ValueError, match="--spec-aug-max-frames-mask-fraction"):
         AugmentConfig(spec_aug_max_frames_mask_fraction=1.5)

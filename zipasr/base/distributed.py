@@ -9,13 +9,20 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+from torch.multiprocessing.spawn import (
+    ProcessContext,
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,
+)
 
 from zipasr.base.errors import ResourceError, UserError
 
@@ -54,6 +61,7 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
 
     Raises:
         ResourceError: more processes than GPUs (or, without GPUs, than CPU cores).
+        UserError: a process found a fault, which may be of any kind.
         SystemExit: a process ended with that status.
     """
     if all(name in os.environ for name in TORCHRUN):
@@ -135,19 +143,26 @@ def _work_in_group(
         dist.destroy_process_group()
 
 
-def _spawned(rank: int, size: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _spawned(
+    rank: int,
+    size: int,
+    work: Callable[..., None],
+    args: tuple[Any, ...],
+    faults: SimpleQueue[UserError],
+) -> None:
     try:
         _work_in_group(rank, rank, size, work, args)
     except UserError as error:
-        sys.stderr.write(f"error (process {rank}): {error}\n")
+        faults.put(error)
         sys.exit(error.exit_code)
 
 
 def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
     # torch tells at length how it ends the other processes; the one that failed has told why.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    faults: SimpleQueue[UserError] = get_context("spawn").SimpleQueue()
     context = start_processes(  # type: ignore[no-untyped-call]
-        _spawned, (size, work, args), nprocs=size, join=False, start_method="spawn"
+        _spawned, (size, work, args, faults), nprocs=size, join=False, start_method="spawn"
     )
 
     def forward(number: int, _frame: FrameType | None) -> None:
@@ -158,13 +173,22 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
 
     previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not context.join(timeout=1.0):
-            pass
-    except ProcessExitedException as ended:
-        sys.exit(ended.exit_code)
+        _wait_for(context, faults)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _wait_for(context: ProcessContext, faults: SimpleQueue[UserError]) -> None:
+    try:
+        while not context.join(timeout=1.0):
+            pass
+    except (ProcessExitedException, ProcessRaisedException) as ended:
+        if not faults.empty():
+            raise faults.get() from None  # what all processes found is told once
+        if isinstance(ended, ProcessRaisedException):
+            raise
+        sys.exit(ended.exit_code)
 
 
 def _free_port(wanted: int) -> int:

@@ -67,9 +67,14 @@ class Progress:
             self._last_line = now
             logging.info(self.line(now, note))
 
+    def speed(self, now: float | None = None) -> float:
+        """Return the steps per second since the beginning, at the monotonic time ``now``."""
+        elapsed = (time.monotonic() if now is None else now) - self._begun
+        return (self._done - self._start) / max(elapsed, 1e-9)
+
     def line(self, now: float, note: str = "") -> str:
         """Format the state at the monotonic time ``now`` (seconds) as a plain line."""
-        speed = (self._done - self._start) / max(now - self._begun, 1e-9)
+        speed = self.speed(now)
         text = f"{self._what} {self._done}/{self._total or '?'}, {speed:.2f} a second"
         if self._total and speed > 0:
             text += f", {clock((self._total - self._done) / speed)} to go"

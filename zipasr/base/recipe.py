@@ -52,7 +52,10 @@ def load_recipe(name: str, root: Path = RECIPES) -> Recipe:
     if not path.is_file():
         known = sorted(p.parent.name for p in root.glob("*/recipe.toml"))
         hint = nearest(name, known) or "give one of these names, or the path of a recipe folder."
-        raise UserError(f"no recipe {name!r}: {path} does not exist; {root} has {known}.", hint)
+        if not known:
+            hint = "start the command in the repository, or give the path of a recipe folder."
+        there = ", ".join(known) or "none"
+        raise UserError(f"no recipe {name!r}: {path} does not exist; {root} has {there}.", hint)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:

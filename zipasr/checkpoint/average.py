@@ -220,12 +220,20 @@ def entry(checkpoint: Mapping[str, Any], name: str) -> Any:
 def check_same_keys(
     reference: Mapping[str, Tensor], other: Mapping[str, Tensor], name: str
 ) -> None:
-    """Refuse state dicts with different keys."""
+    """Refuse state dicts with different keys or shapes."""
+    fix = "use checkpoints of one and the same model."
     different = sorted(reference.keys() ^ other.keys())
     if different:
         raise CheckpointError(
-            f"The model and {name} differ in {len(different)} keys, such as {different[0]!r}.",
-            "use checkpoints of one and the same model.",
+            f"The model and {name} differ in {len(different)} keys, such as {different[0]!r}.", fix
+        )
+    reshaped = sorted(key for key in reference if reference[key].shape != other[key].shape)
+    if reshaped:
+        shapes = " and ".join(str(tuple(side[reshaped[0]].shape)) for side in (other, reference))
+        raise CheckpointError(
+            f"The model and {name} differ in {len(reshaped)} shapes, such as {reshaped[0]!r}: "
+            f"{shapes}.",
+            fix,
         )
 
 

@@ -59,8 +59,8 @@ _MODEL_LATER = {
     "--attention-decoder-feedforward-dim": ("2048", NOT_YET),
 }
 _CORPUS_LATER = {
-    "--full-libri": ("1", "the LibriSpeech recipe " + NOT_YET),
-    "--mini-libri": ("0", "the LibriSpeech recipe " + NOT_YET),
+    "--full-libri": ("1", "the LibriSpeech recipe of " + NOT_YET),
+    "--mini-libri": ("0", "the LibriSpeech recipe of " + NOT_YET),
 }
 _TRAIN_LATER = {
     "--cr-loss-scale": ("0.2", NOT_YET),
@@ -82,6 +82,13 @@ _DECODE_LATER = {
     "--lm-scale": ("0.3", NOT_YET),
     "--tokens-ngram": ("2", NOT_YET),
     "--backoff-id": ("500", NOT_YET),
+    "--lm-epoch": ("7", NOT_YET),
+    "--lm-avg": ("1", NOT_YET),
+    "--lm-vocab-size": ("500", NOT_YET),
+    "--rnn-lm-embedding-dim": ("2048", NOT_YET),
+    "--rnn-lm-hidden-dim": ("2048", NOT_YET),
+    "--rnn-lm-num-layers": ("3", NOT_YET),
+    "--rnn-lm-tie-weights": ("1", NOT_YET),
     "--context-score": ("2.0", NOT_YET),
     "--context-file": ("", NOT_YET),
 }

@@ -30,7 +30,7 @@ MACHINE_FAULTS = (
     errno.EPERM,
     errno.EROFS,
 )
-NOT_YET = "is not built yet; leave it at its default ({default})."
+NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +100,15 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     parser = build_parser(command)
     if {"-h", "--help"} & {*words}:
         parser.parse_args(["--help"])  # ends here, whether or not there is a recipe
-    recipe = load_recipe(_recipe_name(command, words))
+    recipe = load_recipe(_recipe_name(command.name, words))
     elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
     # A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
     # another command calls by the same name as something that this one does not have yet.
     stored = {flag_name(f.name)[2:] for cls in command.stored for f in fields(cls)}
     fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
     settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
-    set_defaults(parser, settable, elsewhere)
+    later = {name[2:] for other in commands for name in other.refused}
+    set_defaults(parser, settable, elsewhere | later)
     args = parser.parse_args(words)
     _refuse(command, args)
     typed = {f.name for cls in command.stored for f in fields(cls) if hasattr(args, f.name)}
@@ -141,14 +142,13 @@ def guarded(main: Main) -> Main:
         try:
             return main(argv)
         except UserError as error:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {_with_recipe(str(error), argv)}\n")
             return error.exit_code
         except OSError as problem:
             if problem.errno not in MACHINE_FAULTS:
                 raise
-            error = ResourceError(f"{problem.filename or 'a file'}: {problem.strerror}.")
-            sys.stderr.write(f"error: {error}\n")
-            return error.exit_code
+            sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
+            return ResourceError.exit_code
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; the same command goes on where it was\n")
             return 130
@@ -156,13 +156,24 @@ def guarded(main: Main) -> Main:
     return safe_main
 
 
+def _with_recipe(message: str, argv: Sequence[str] | None) -> str:
+    """Name the recipe in the command that a message proposes: the rooms below do not know it."""
+    try:
+        name = _recipe_name("", list(sys.argv[1:] if argv is None else argv))
+    except UserError:
+        return message
+    if name == RecipeConfig().recipe:
+        return message
+    return message.replace("./prepare.sh --stage", f"./prepare.sh --recipe {name} --stage")
+
+
 def data_dir(recipe: Recipe) -> Path:
     """Return the folder of everything that is made for a recipe."""
     return Path("data") / recipe.name
 
 
-def _recipe_name(command: Command, words: Sequence[str]) -> str:
-    first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
+def _recipe_name(prog: str, words: Sequence[str]) -> str:
+    first = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
     return str(first.parse_known_args(words)[0].recipe)
 
@@ -175,7 +186,8 @@ def _refuse(command: Command, args: argparse.Namespace) -> None:
     for name, (default, reason) in command.refused.items():
         given = str(getattr(args, name[2:].replace("-", "_")))
         if not _same_value(given, default):
-            raise UserError(f"{name} {given}: {reason.format(default=default)}")
+            typed = f"{name} {given}"
+            raise UserError(reason.format(flag=typed, default=default or "nothing"))
 
 
 def _same_value(given: str, default: str) -> bool:

@@ -24,6 +24,7 @@ class AugmentConfig:
     """Augmentation of the training features."""
 
     enable_spec_aug: bool = flag(True, "warp time, mask frames and bands of the features")
+    spec_aug_start_epoch: int = flag(1, "first epoch with masks; early ones slow a small run down")
     spec_aug_time_warp_factor: int = flag(80, "largest shift in frames; below 1 is off")
     spec_aug_num_frame_masks: int = flag(10, "at most so many masks in time; 0 is off")
     spec_aug_frames_mask_size: int = flag(100, "a mask in time is shorter than this, in frames")
@@ -102,9 +103,10 @@ class MixNoise:
         return mix(cuts)
 
 
-def spec_augment(config: AugmentConfig) -> MaskFeatures | None:
-    """Return the feature transform, or None when it is switched off."""
-    return MaskFeatures(config) if config.enable_spec_aug else None
+def spec_augment(config: AugmentConfig, epoch: int = 1) -> MaskFeatures | None:
+    """Return the feature transform of ``epoch`` (from 1), or None when it is switched off."""
+    is_on = config.enable_spec_aug and epoch >= config.spec_aug_start_epoch
+    return MaskFeatures(config) if is_on else None
 
 
 def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:

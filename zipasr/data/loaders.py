@@ -174,7 +174,7 @@ def train_loader(
         read=_input_strategy(cuts, data),
         join=_join_cuts(data),
         noise=mix_noise(augment, data.manifest_dir),
-        mask=spec_augment(augment),
+        mask=spec_augment(augment, epoch),
     )
     return Loader(
         BatchDataset(recipe, (seed, epoch, rank)),

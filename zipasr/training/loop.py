@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from zipasr.base.distributed import barrier
 from zipasr.base.errors import NumericError
-from zipasr.base.progress import Progress
+from zipasr.base.progress import Progress, clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
@@ -67,7 +67,7 @@ def train_one_epoch(
             skipped_in_a_row = _count_skipped(skipped_in_a_row, metrics, batch)
             total.add(metrics, DECAY)
             state.seconds_trained += time.monotonic() - begun
-            progress.step(f"loss {metrics.per_frame()['loss']:.3f} (avg {_loss_of(total):.3f})")
+            progress.step(_note(session, total, num_batches, progress.speed()))
             _keep_books(session, metrics, total, len(batch.texts))
             if stop.agreed(session.world):
                 session.save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
@@ -145,5 +145,11 @@ def _count_skipped(count: int, metrics: Metrics, batch: Batch) -> int:
     return count + 1
 
 
-def _loss_of(metrics: Metrics) -> float:
-    return metrics.per_frame().get("loss", math.nan)
+def _note(session: Session, total: Metrics, num_batches: int | None, speed: float) -> str:
+    """Return what the progress shows beside the epoch: running loss, and the time the run takes."""
+    text = f"loss {total.per_frame().get('loss', math.nan):.3f}"
+    if num_batches is None or speed == 0:
+        return text
+    state, num_epochs = session.state, session.configs.train.num_epochs
+    batches = num_batches * (num_epochs - state.cur_epoch + 1) - state.batches_done
+    return f"{text}, run {clock(batches / speed)} to go"

@@ -33,7 +33,6 @@ from zipasr.training.precision import Precision
 from zipasr.training.state import TrainState
 from zipasr.training.step import LossConfig
 
-
 # What a checkpoint needs beside the parameters, so that training can go on from it.
 TRAINING_ENTRIES = ("model", "optimizer", "scheduler", "batch_idx_train")
 NUMBERED = re.compile(r"(?:epoch|checkpoint)-(\d+)\.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def wrap(model: AsrModel, world: World) -> nn.Module:
     """Return the module to call: averages gradients when there are several processes."""
     if world.size == 1:
         return model
+    # Of 1x1 convolutions; their gradients are the same in either memory format.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [world.device] if world.device.type == "cuda" else None
     # Every layer has a parameter that is never used, and a start with CTC alone uses few.
     return DistributedDataParallel(

@@ -1,0 +1,331 @@
+"""From checkpoints to result files: what a user types after the training."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lhotse import CutSet, SupervisionSet
+
+from tests import tones
+from tests.cli.conftest import Call
+from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.cli import average, decode
+from zipasr.data.fbank import cuts_path
+from zipasr.encoder.lengths import MIN_FRAMES
+
+NAMES = {
+    "greedy_search": "epoch-2_avg-1_context-2_max-sym-per-frame-1_use-averaged-model",
+    "modified_beam_search": "epoch-2_avg-1__modified_beam_search__beam-size-4_use-averaged-model",
+    "ctc_greedy_search": "epoch-2_avg-1_use-averaged-model",
+}
+KEYS = {"modified_beam_search": "modified_beam_search_beam-size-4"}
+# Reading in this process: starting another one takes longer than the work.
+HERE = ("--num-workers", "0")
+
+
+def model_flags() -> list[str]:
+    """The flags of the model that ``tones`` trains, as a user would have to type them."""
+    wanted = (
+        "encoder-dim|num-|downsampling|feedforward|head|pos-dim|unmasked|cnn|embed|dec|join|ctc$"
+    )
+    lines = [line.split(" = ") for line in tones.FLAGS.strip().splitlines()]
+    found = {name: value.strip('"') for name, value in lines if re.search(wanted, name)}
+    found.pop("num-epochs")
+    found.pop("num-workers")
+    return [word for name, value in found.items() for word in (f"--{name}", value)]
+
+
+def edit_distance(ref: list[str], hyp: list[str]) -> int:
+    costs = list(range(len(hyp) + 1))
+    for row, word in enumerate(ref, start=1):
+        before, costs[0] = costs[0], row
+        for column, other in enumerate(hyp, start=1):
+            best = min(costs[column] + 1, costs[column - 1] + 1, before + (word != other))
+            before, costs[column] = costs[column], best
+    return costs[-1]
+
+
+def read_recogs(path: Path) -> list[tuple[str, list[str], list[str]]]:
+    lines = [line.split(":\t") for line in path.read_text().splitlines()]
+    assert all(ref[0] == hyp[0] for ref, hyp in zip(lines[::2], lines[1::2], strict=True))
+    return [
+        (ref[0], ast.literal_eval(ref[1].removeprefix("ref=")), ast.literal_eval(hyp[1][4:]))
+        for ref, hyp in zip(lines[::2], lines[1::2], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_method_writes_icefalls_files_and_prints_a_table(
+    method: str, run_folder: Path, call: Call
+) -> None:
+    said = call(decode.main, run_folder, *HERE, "--decoding-method", method)
+    assert said.status == 0, said.err
+    folder = run_folder / "exp" / method
+    suffix = f"test-{NAMES[method]}"
+    recogs = read_recogs(folder / f"recogs-{suffix}.txt")
+    texts = SupervisionSet.from_file(run_folder / "source" / "test_supervisions.jsonl.gz")
+    assert {cut_id.split("-0")[0] for cut_id, _, _ in recogs} == {"test"}
+    assert [ref for _, ref, _ in recogs] == [one.text.split() for one in texts]
+    assert [cut_id for cut_id, _, _ in recogs] == sorted(cut_id for cut_id, _, _ in recogs)
+
+    errors = sum(edit_distance(ref, hyp) for _, ref, hyp in recogs)
+    words = sum(len(ref) for _, ref, _ in recogs)
+    rate = f"{100 * errors / words:.2f}"
+    assert (folder / f"errs-{suffix}.txt").read_text().startswith(f"%WER = {rate}\nErrors: ")
+    summary = (folder / f"wer-summary-{suffix}.txt").read_text()
+    assert summary == f"settings\tWER\n{KEYS.get(method, method)}\t{rate}\n"
+
+    head, _, row = said.out.splitlines()
+    assert re.split(r"  +", head) == [
+        "set", "method", "WER %", "ins", "del", "sub", "ref words", "RTF",
+    ]  # fmt: skip
+    name, shown, wer, ins, dels, subs, ref_words, rtf = row.split()
+    assert (name, shown, wer, int(ref_words)) == ("test", method, rate, words)
+    assert int(ins) + int(dels) + int(subs) == errors
+    assert float(rtf) > 0
+
+    (log,) = folder.glob(f"log-decode-{NAMES[method]}-20*")
+    assert f"%WER {rate}% [{errors} / {words}, {ins} ins, {dels} del, {subs} sub ]" in (
+        log.read_text()
+    )
+
+
+def test_the_command_as_a_user_types_it(run_folder: Path) -> None:
+    # Tokenizer and recipe's model flags are not needed: the checkpoint has them.
+    shutil.rmtree(run_folder / "data" / "tones" / "lang_bpe")
+    recipe = run_folder / "tones" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('encoder-dim = "32,40"', 'encoder-dim = "64,64"'))
+    done = tones.run(run_folder, "decode.py", "--test-sets", "test,dev")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["test", "dev"]
+    assert all(
+        " INFO " in line or "WER" in line or "\t" in line for line in done.stderr.splitlines()
+    )
+    assert len(list((run_folder / "exp" / "greedy_search").glob("recogs-*"))) == 2
+
+
+def test_without_scoring_only_transcripts_are_written(run_folder: Path, call: Call) -> None:
+    said = call(decode.main, run_folder, *HERE, "--skip-scoring", "1")
+    assert (said.status, said.out) == (0, "")
+    folder = run_folder / "exp" / "greedy_search"
+    assert {path.name.split("-")[0] for path in folder.iterdir()} == {"recogs", "log"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--encoder-dim", "32,48"], "--encoder-dim 32,48 was asked for"),
+        (["--encoder-dim", "32,48"], "exp/epoch-2.pt was trained with 32,40."),
+        (["--use-ctc", "0"], "--use-ctc 0 was asked for, but exp/epoch-2.pt was trained with 1."),
+        (["--context-size", "1"], "--context-size 1 was asked for"),
+        (["--context-size", "1"], "was trained with 2. Fix: leave --context-size out"),
+    ],
+)
+def test_a_flag_that_contradicts_the_checkpoint_is_an_error(
+    words: list[str], message: str, run_folder: Path, call: Call
+) -> None:
+    said = call(decode.main, run_folder, *HERE, *words)
+    assert said.status == 4
+    assert message in said.error
+
+
+def test_a_flag_that_agrees_with_the_checkpoint_is_accepted(run_folder: Path, call: Call) -> None:
+    words = ["--encoder-dim", "32,40", "--use-ctc", "true", "--context-size", "2"]
+    assert call(decode.main, run_folder, *HERE, *words).status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--decoding-method", "modifed_beam_search"], 2, "did you mean 'modified_beam_search'?"),
+        (["--decoding-method", "zzz"], 2, "greedy_search (best symbol at each frame)"),
+        (["--decoding-method", "fast_beam_search"], 2, "fast_beam_search is not available yet"),
+        (["--test-sets", "tset"], 2, "--test-sets tset: tones has no such split."),
+        (["--test-sets", "tset"], 2, "did you mean 'test'?"),
+        (["--epoch", "9"], 4, "exp/epoch-8.pt does not exist; exp has epoch-1.pt, epoch-2.pt"),
+        (["--epoch", "1", "--avg", "1"], 4, "--epoch 1 --avg 1 needs a checkpoint before"),
+        (["--iter", "2"], 4, "up to --iter 2 are needed, exp has none"),
+        (["--exp-dir", "nosuch"], 4, "the folder nosuch does not exist either"),
+    ],
+)
+def test_what_cannot_be_decoded_is_one_line(
+    words: list[str], status: int, message: str, run_folder: Path, call: Call
+) -> None:
+    said = call(decode.main, run_folder, *HERE, *words)
+    assert said.status == status
+    assert message in said.error
+    # Nothing is begun, so nothing is left behind.
+    assert not (run_folder / "nosuch").exists()
+    assert not [path for path in (run_folder / "exp").iterdir() if path.name.endswith("_search")]
+
+
+def change(path: Path, **entries: Any) -> None:
+    save_checkpoint(path, load_checkpoint(path) | entries)
+
+
+def without_last_kilobyte(exp: Path) -> None:
+    path = exp / "epoch-2.pt"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def of_another_architecture(exp: Path) -> None:
+    path = exp / "epoch-2.pt"
+    configs = load_checkpoint(path)["configs"]
+    configs["ZipformerConfig"]["encoder_dim"] = [32, 48]
+    change(path, configs=configs)
+
+
+def mixed_with_another_run(exp: Path) -> None:
+    path = exp / "epoch-1.pt"
+    wider = load_checkpoint(path)["model_avg"]
+    wider["joiner.output_linear.weight"] = torch.zeros(18, 64, dtype=torch.float64)
+    change(path, model_avg=wider)
+
+
+def of_a_newer_version(exp: Path) -> None:
+    path = exp / "epoch-2.pt"
+    configs = load_checkpoint(path)["configs"]
+    configs["ModelConfig"]["use_telepathy"] = True
+    change(path, configs=configs)
+
+
+def pointer(exp: Path) -> None:
+    (exp / "epoch-2.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_last_kilobyte, "exp/epoch-2.pt is cut"),
+        (of_another_architecture, "exp/epoch-2.pt holds another model than the flags describe"),
+        (mixed_with_another_run, "joiner.output_linear.weight"),
+        (of_a_newer_version, "exp/epoch-2.pt was written by another version"),
+        (pointer, "run git lfs pull"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_one_line(
+    damage: Any, message: str, run_folder: Path, call: Call
+) -> None:
+    damage(run_folder / "exp")
+    said = call(decode.main, run_folder, *HERE)
+    assert said.status == 4
+    assert message in said.error
+
+
+@pytest.mark.parametrize(
+    ("words", "suffix"),
+    [
+        (["--use-averaged-model", "0"], "epoch-2_avg-1_"),
+        (["--use-averaged-model", "0", "--avg", "2"], "epoch-2_avg-2_"),
+        (["--iter", "12"], "iter-12_avg-1_"),
+        (["--iter", "12", "--avg", "2", "--use-averaged-model", "0"], "iter-12_avg-2_"),
+    ],
+)
+def test_checkpoints_are_chosen_as_in_icefall(
+    words: list[str], suffix: str, run_folder: Path, call: Call
+) -> None:
+    said = call(decode.main, run_folder, *HERE, *words)
+    assert said.status == 0, said.err
+    (recogs,) = (run_folder / "exp" / "greedy_search").glob("recogs-*")
+    assert recogs.name.startswith(f"recogs-test-{suffix}")
+    assert recogs.name.endswith("use-averaged-model.txt") == ("--use-averaged-model" not in words)
+
+
+def test_an_average_that_was_written_to_a_file_decodes_the_same(
+    run_folder: Path, call: Call
+) -> None:
+    exp = run_folder / "exp"
+    assert call(decode.main, run_folder, *HERE).status == 0
+    (expected,) = (exp / "greedy_search").glob("recogs-*")
+    said = call(average.main, run_folder)
+    assert (said.status, said.out) == (0, "exp/epoch-2-avg-1.pt\n")
+    (exp / "epoch-2-avg-1.pt").rename(exp / "epoch-99.pt")
+    words = ["--epoch", "99", "--avg", "1", "--use-averaged-model", "0"]
+    assert call(decode.main, run_folder, *HERE, *words).status == 0
+    (found,) = (exp / "greedy_search").glob("recogs-test-epoch-99_avg-1_*")
+    assert found.read_text() == expected.read_text()
+
+
+def test_an_average_beside_the_checkpoints_does_not_stop_the_training(
+    run_folder: Path, call: Call
+) -> None:
+    exp = run_folder / "exp"
+    for name in ("epoch-2-avg-15.pt", "epoch-99.pt"):
+        assert call(average.main, run_folder).status == 0
+        (exp / "epoch-2-avg-1.pt").rename(exp / name)
+    done = tones.run(run_folder, "train.py")
+    assert done.returncode == 0, done.stderr
+    assert "exp/epoch-99.pt is a model alone, training cannot go on from it" in done.stderr
+    assert "continuing from exp/epoch-2.pt" in done.stderr
+
+
+def bare(run_folder: Path) -> Path:
+    """Leave of epoch 2 what icefall's export leaves: the parameters."""
+    exp = run_folder / "exp"
+    save_checkpoint(exp / "epoch-50.pt", {"model": load_checkpoint(exp / "epoch-2.pt")["model"]})
+    return exp
+
+
+BARE = ("--epoch", "50", "--avg", "1", "--use-averaged-model", "0")
+
+
+def test_bare_parameters_are_decoded_with_the_flags_of_their_training(
+    run_folder: Path, call: Call
+) -> None:
+    exp = bare(run_folder)
+    assert call(decode.main, run_folder, *HERE, "--use-averaged-model", "0").status == 0
+    (expected,) = (exp / "greedy_search").glob("recogs-test-epoch-2_*")
+    said = call(decode.main, run_folder, *HERE, *BARE, *model_flags())
+    assert said.status == 0, said.err
+    (found,) = (exp / "greedy_search").glob("recogs-test-epoch-50_*")
+    assert found.read_text() == expected.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ([], 4, "exp/epoch-50.pt holds another model than the flags describe"),
+        (["--causal", "1"], 2, "--causal 1 is not available yet"),
+        (["--bpe-model", "no/bpe.model"], 3, "there is no tokenizer at no/bpe.model."),
+    ],
+)
+def test_bare_parameters_without_fitting_flags_are_one_line(
+    words: list[str], status: int, message: str, run_folder: Path, call: Call
+) -> None:
+    bare(run_folder)
+    said = call(decode.main, run_folder, *HERE, *BARE, *words)
+    assert said.status == status
+    assert message in said.error
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_utterance_too_short_for_the_encoder_is_decoded(
+    alone: bool, run_folder: Path, call: Call
+) -> None:
+    path = cuts_path(run_folder / "data" / "tones" / "fbank", "manifests", "test")
+    cuts = list(CutSet.from_file(path))
+    short = cuts[0].truncate(duration=0.05, preserve_id=True)
+    short.supervisions[0].duration = short.duration
+    assert short.num_frames < MIN_FRAMES
+    others = [] if alone else cuts[1:]
+    CutSet.from_cuts([short, *others]).to_file(path)
+    for method in NAMES:
+        said = call(decode.main, run_folder, *HERE, "--decoding-method", method)
+        assert said.status == 0, said.err
+        recogs = read_recogs(run_folder / "exp" / method / f"recogs-test-{NAMES[method]}.txt")
+        assert len(recogs) == 1 + len(others)
+        assert short.id in [cut_id for cut_id, _, _ in recogs]
+
+
+def test_missing_features_are_told_before_anything_is_decoded(run_folder: Path, call: Call) -> None:
+    cuts_path(run_folder / "data" / "tones" / "fbank", "manifests", "dev").unlink()
+    said = call(decode.main, run_folder, *HERE, "--test-sets", "test,dev")
+    assert said.status == 3
+    assert "cuts_dev.jsonl.gz does not exist. Fix: run ./prepare.sh" in said.error
+    assert not (run_folder / "exp" / "greedy_search").exists()

@@ -1,0 +1,285 @@
+"""What the commands take, and one clear line for what they do not."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests import tones
+from tests.cli.conftest import Call
+from zipasr.base.errors import UserError
+from zipasr.cli import average, bpe, corpus, decode, fbank, train, validate
+from zipasr.cli.commands import (
+    AVERAGE,
+    BPE,
+    COMMANDS,
+    CORPUS,
+    DECODE,
+    FBANK,
+    TRAIN,
+    VALIDATE,
+    ExpConfig,
+    read,
+)
+from zipasr.cli.flags import Command
+from zipasr.data.loaders import DataConfig
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.transducer import TransducerConfig
+from zipasr.optim.eden import EdenConfig
+from zipasr.text.bpe import BpeConfig
+from zipasr.training.config import TrainConfig
+
+WithFlags = Callable[[str], Path]
+MODULES = (
+    (train, TRAIN),
+    (decode, DECODE),
+    (average, AVERAGE),
+    (corpus, CORPUS),
+    (fbank, FBANK),
+    (bpe, BPE),
+    (validate, VALIDATE),
+)
+BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
+REFUSED = [(command, name) for command in (TRAIN, DECODE) for name in command.refused]
+
+
+def spellings(default: str) -> list[str]:
+    if default in BOOLEANS:
+        return BOOLEANS[default]
+    return [default, f"{default}0"] if "." in default else [default]
+
+
+def something_else(default: str) -> str:
+    return {"0": "1", "1": "0"}.get(default, f"{default}9")
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    assert {command.name for command in COMMANDS} == {command.name for _, command in MODULES}
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    MODULES,
+    ids=lambda value: value.__name__.split(".")[-1] if isinstance(value, ModuleType) else "",
+)
+def test_help_lists_the_groups_wherever_it_is_asked(
+    module: ModuleType,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        module.main(["--recipe", "nosuch", "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert command.about in " ".join(said.split())
+    for group in (*command.configs, *command.stored):
+        assert f"\n{group.__name__}:\n" in said
+    assert not any(f"{name} " in said for name in command.refused)
+
+
+@pytest.mark.parametrize("name", ["train", "decode", "average"])
+def test_the_scripts_are_the_commands(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(tones.ROOT / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {name}.py ")
+
+
+@pytest.mark.parametrize("name", ["prepare_corpus", "compute_fbank", "train_bpe", "validate_data"])
+def test_the_stages_are_the_commands(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"local.{name}", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {name} ")
+
+
+def test_a_script_works_from_another_folder_and_hands_its_status_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(tones.ROOT / "average.py")],
+        cwd=tmp_path,
+        env=tones.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no recipe 'espeak'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_default(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe_with("base-lr = 0.1\nnum-epochs = 7"))
+    run = read(TRAIN, ["--recipe", "./tones", "--num-epochs", "9"])
+    assert run[TrainConfig].num_epochs == 9
+    assert run[EdenConfig].base_lr == 0.1
+    assert run[EdenConfig].lr_epochs == EdenConfig().lr_epochs
+    assert run.recipe.name == "tones"
+
+
+def test_a_recipe_may_write_values_in_toml_or_as_words(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recipe_with('use-bf16 = true\nnum-heads = [2, 4, 2, 2, 2, 2]\ndropout = "0.1"')
+    monkeypatch.chdir(folder)
+    run = read(TRAIN, ["--recipe", "./tones"])
+    assert run[TrainConfig].use_bf16 is True
+    assert run[ZipformerConfig].num_heads == (2, 4, 2, 2, 2, 2)
+    assert run[ZipformerConfig].dropout == 0.1
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_keys_of_other_commands_disturb_none(
+    command: Command, recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = """
+lang-dir = "data/tones/lang"
+exp-dir = "exp/tones"
+lm-scale = 0.5
+vocab-size = 33
+encoder-dim = "32"
+encoder-unmasked-dim = "24"
+use-ctc = 1
+context-size = 1
+beam-size = 9
+max-duration = 11.5
+"""
+    monkeypatch.chdir(recipe_with(keys))
+    run = read(command, ["--recipe", "./tones"])
+    expected = {
+        TRAIN.name: (TransducerConfig, "lm_scale", 0.5),
+        DECODE.name: (ExpConfig, "exp_dir", Path("exp/tones")),
+        AVERAGE.name: (ExpConfig, "exp_dir", Path("exp/tones")),
+        BPE.name: (BpeConfig, "lang_dir", Path("data/tones/lang")),
+        VALIDATE.name: (DataConfig, "max_duration", 11.5),
+    }
+    if command.name in expected:
+        cls, name, value = expected[command.name]
+        assert getattr(run[cls], name) == value
+    # The checkpoint says what the model is, not the recipe.
+    assert run.typed == {}
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (train.main, ["--num-epoch", "3"], "--num-epoch 3. Fix: did you mean '--num-epochs'?"),
+        (train.main, ["--num-epoch=3"], "did you mean '--num-epochs'?"),
+        (train.main, ["--world", "2"], "--world 2. Fix: did you mean '--world-size'?"),
+        (decode.main, ["--beam-sise", "2"], "did you mean '--beam-size'?"),
+        (average.main, ["--zzz"], "average.py --help lists the flags."),
+        (train.main, ["now"], "unrecognized arguments: now"),
+        (train.main, ["--num-epochs", "x"], "--num-epochs: invalid int value: 'x'"),
+        (train.main, ["--num-epochs"], "--num-epochs: expected one argument"),
+        (train.main, ["--encoder-dim", "1,x"], "--encoder-dim: invalid comma list value: '1,x'"),
+        (train.main, ["--use-fp16", "maybe"], "a boolean such as 1 or 0, got 'maybe'"),
+        (train.main, ["--rnnt-type", "modifed"], "--rnnt-type: invalid choice: 'modifed'"),
+        (train.main, ["--causal", "1"], "--causal 1 is not available yet"),
+        (train.main, ["--use-fp16", "1", "--use-bf16", "1"], "exclude each other"),
+        (train.main, ["--keep-last-k", "0"], "--keep-last-k must be at least 1"),
+        (train.main, ["--world-size", "0"], "--world-size 0 must be at least 1"),
+        (train.main, ["--use-transducer", "0"], "leave no head"),
+        (decode.main, ["--avg", "0"], "--avg must be at least 1"),
+        (decode.main, ["--beam-size", "0"], "--beam-size must be at least 1"),
+        (corpus.main, ["--num-jobs", "0"], "--num-jobs must be at least 1"),
+    ],
+)
+def test_a_slip_of_the_pen_costs_one_line(
+    main: Callable[[list[str]], int],
+    words: list[str],
+    message: str,
+    recipe_with: WithFlags,
+    call: Call,
+) -> None:
+    said = call(main, recipe_with(""), *words)
+    assert said.status == 2
+    assert message in said.error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "espaek"], "no recipe 'espaek'"),
+        (["--recipe", "espaek"], "Fix: did you mean 'espeak'?"),
+        (["--recipe", "./nosuch"], "nosuch/recipe.toml does not exist; egs has espeak"),
+        (["--recipe"], "train.py: argument --recipe: expected one argument"),
+    ],
+)
+def test_an_unknown_recipe_is_one_line(
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tones.ROOT)
+    assert train.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            "num-epoch = 3",
+            "unknown flag in the recipe: 'num-epoch'. Fix: did you mean 'num-epochs'?",
+        ),
+        ('num-epochs = "x"', "the recipe says num-epochs = 'x'"),
+        ("num-epochs = 0", "--num-epochs must be at least 1"),
+        ('rnnt-type = "modifed"', "did you mean 'modified'?"),
+        ('use-fp16 = "maybe"', "the recipe says use-fp16 = 'maybe': expected a boolean"),
+        ("use-cr-ctc = 1", "--use-cr-ctc 1 is not built yet"),
+        ("causal = true", "--causal 1 is not available yet"),
+        ("[corpus]", "recipe.toml is not valid TOML"),
+        ("[expcted]", "has an unknown entry 'expcted'"),
+    ],
+)
+def test_a_recipe_is_held_to_the_same(
+    flags: str, message: str, recipe_with: WithFlags, call: Call
+) -> None:
+    said = call(train.main, recipe_with(flags))
+    assert said.status == 2
+    assert message in said.error
+
+
+def test_a_recipe_may_repeat_the_default_of_what_is_refused(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe_with("use-cr-ctc = false\nfull-libri = 1\ncr-loss-scale = 0.2"))
+    for command in (TRAIN, DECODE):
+        read(command, ["--recipe", "./tones"])
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), REFUSED, ids=lambda value: getattr(value, "name", value)
+)
+def test_what_is_not_built_yet_is_accepted_at_its_default_alone(
+    command: Command, name: str, recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe_with(""))
+    default = command.refused[name][0]
+    for word in spellings(default):
+        read(command, ["--recipe", "./tones", name, word])
+    other = something_else(default)
+    with pytest.raises(UserError) as refusal:
+        read(command, ["--recipe", "./tones", name, other])
+    message = str(refusal.value)
+    assert f"{name} {other} is not built yet; leave it at its default" in message
+    assert message.endswith(".")
+    assert refusal.value.exit_code == 2

@@ -1,0 +1,259 @@
+"""The stages of preparation: each once, in order, and clear about what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lhotse import SupervisionSet
+
+from tests import tones
+from tests.cli.conftest import Call
+from zipasr.cli import bpe, corpus, decode, fbank, train, validate
+
+DAMAGED, WORDY = "train-007", "train-011"
+DONE = "data/tones/.done"
+
+
+def sh(folder: Path, *words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    """Run prepare.sh of ``folder``, which is a project of its own with the package of this one."""
+    return subprocess.run(
+        [str(folder / "prepare.sh"), *words],
+        env=tones.environment() | {"PYTHON": python, "PYTHONPATH": str(tones.ROOT)},
+        cwd="/",  # where it is started from makes no difference
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def make_project(folder: Path) -> None:
+    """Copy what prepare.sh needs: it works where it stands, and that should not be here."""
+    folder.mkdir()
+    shutil.copy(tones.ROOT / "prepare.sh", folder)
+    shutil.copytree(tones.ROOT / "local", folder / "local")
+    (folder / "egs" / "espeak").mkdir(parents=True)
+    shutil.copy(tones.ROOT / "egs" / "espeak" / "recipe.toml", folder / "egs" / "espeak")
+    tones.make_recipe(folder)
+
+
+def damage_audio(folder: Path, name: str) -> None:
+    path = folder / "source" / "train" / f"{name}.flac"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def make_wordy(folder: Path, name: str) -> None:
+    path = folder / "source" / "train_supervisions.jsonl.gz"
+    supervisions = SupervisionSet.from_file(path).to_eager()
+    supervisions[name].text = "LOW MID HIGH TOP " * 20
+    supervisions.to_file(path)
+
+
+@pytest.fixture(scope="module")
+def prepared_by_script(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A project with two flaws in its data, and what prepare.sh said about it."""
+    folder = tmp_path_factory.mktemp("script") / "project"
+    make_project(folder)
+    damage_audio(folder, DAMAGED)
+    make_wordy(folder, WORDY)
+    return folder, sh(folder, "--recipe", "./tones", "--num-jobs", "2")
+
+
+@pytest.fixture
+def project(
+    prepared_by_script: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> Path:
+    """A copy to write to."""
+    return Path(shutil.copytree(prepared_by_script[0], tmp_path / "project"))
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A project in which nothing is prepared."""
+    make_project(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def test_all_stages_run_in_order_and_say_what_they_wrote(
+    prepared_by_script: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = prepared_by_script
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("stage ")]
+    assert [line.split()[1] for line in told] == ["1:", "1:", "2:", "2:", "3:", "3:", "4:", "4:"]
+    assert all(" s, wrote data/tones" in line for line in told[1::2])
+    assert sorted(path.name for path in (folder / DONE).iterdir()) == ["1", "2", "3", "4"]
+    assert (folder / "data/tones/lang_bpe/bpe.model").is_file()
+
+
+def test_flaws_of_the_data_are_counted_and_listed(
+    prepared_by_script: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = prepared_by_script
+    assert "1 of 60 cuts of manifests train cannot be read" in done.stderr
+    quarantine = folder / "data/tones/fbank/manifests_quarantine_train.tsv"
+    head, row = quarantine.read_text().splitlines()
+    assert head.split("\t") == ["cut", "path", "reason"]
+    cut, path, reason = row.split("\t")
+    assert cut.startswith(DAMAGED)
+    assert path.endswith(f"{DAMAGED}.flac")
+    assert reason
+    assert "1 cuts are missing because their audio is damaged" in done.stdout
+    assert "kept 58 of 59 cuts" in done.stdout
+    assert f"dropped 1: more tokens than encoder frames, e.g. {WORDY}" in done.stdout
+
+
+def test_training_goes_on_without_the_flawed_and_says_so(project: Path) -> None:
+    done = tones.run(project, "train.py", "--num-epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "training set: kept 58 of 59 cuts" in done.stderr
+    assert f"dropped 1: more tokens than encoder frames, e.g. {WORDY}" in done.stderr
+    assert (project / "exp" / "epoch-1.pt").is_file()
+
+
+def test_a_second_run_does_nothing(
+    prepared_by_script: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = prepared_by_script
+    files = {path: path.stat().st_mtime_ns for path in (folder / "data").rglob("*")}
+    done = sh(folder, "--recipe", "./tones", python="no-python-is-needed")
+    assert done.returncode == 0
+    told = [line.split(",")[0] for line in done.stdout.splitlines()]
+    assert told == [f"stage {number}: done before" for number in (1, 2, 3, 4)]
+    assert {path: path.stat().st_mtime_ns for path in (folder / "data").rglob("*")} == files
+
+
+def test_one_stage_done_again_puts_the_later_ones_out_of_date(project: Path) -> None:
+    words = ("--stage", "3", "--stop-stage", "3")
+    assert sh(project, "--recipe", "./tones", *words).stdout.startswith("stage 3: done before")
+    done = sh(project, "--recipe", "./tones", *words, "--force")
+    assert done.returncode == 0, done.stderr
+    assert "stage 3: training transcripts" in done.stdout
+    assert "stage 2" not in done.stdout
+    assert sorted(path.name for path in (project / DONE).iterdir()) == ["1", "2", "3"]
+    again = sh(project, "--recipe", "./tones").stdout.splitlines()
+    assert ["done before" in line for line in again[:4]] == [True, True, True, False]
+    assert (project / DONE / "4").exists()
+
+
+@pytest.mark.parametrize("stage", [2, 3, 4])
+def test_a_stage_names_the_one_that_has_to_come_before(stage: int, fresh: Path) -> None:
+    done = sh(fresh, "--recipe", "./tones", "--stage", str(stage))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    command = f"./prepare.sh --recipe ./tones --stage {stage - 1}"
+    assert line.endswith(f"Fix: run stage {stage - 1} first: {command}")
+
+
+def test_a_stage_that_fails_ends_the_run_and_is_not_marked(fresh: Path) -> None:
+    shutil.rmtree(fresh / "source")
+    done = sh(fresh, "--recipe", "./tones")
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "source" in line
+    assert not list((fresh / DONE).iterdir())
+    assert "stage 2" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stages", "2"], "unknown option --stages. Fix: ./prepare.sh --help"),
+        (["--stage"], "--stage needs a value"),
+        (["--stage", "two"], "expected a whole number, got 'two'"),
+        (["--stage", "9"], "nothing to do from stage 9 to stage 4"),
+        (["--stage", "3", "--stop-stage", "2"], "nothing to do from stage 3 to stage 2"),
+        (["--num-jobs", "-1"], "expected a whole number, got '-1'"),
+        (["--recipe", "espaek"], "no recipe 'espaek': egs/espaek/recipe.toml does not exist"),
+        (["--recipe", "espaek"], "egs has: espeak."),
+        (["--recipe", "./nosuch"], "no recipe './nosuch'"),
+    ],
+)
+def test_what_the_script_cannot_do_is_one_line(
+    words: list[str], message: str, prepared_by_script: tuple[Path, object]
+) -> None:
+    done = sh(prepared_by_script[0], *words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("prepare.sh: ")
+    assert message in line
+
+
+def test_a_python_without_the_packages_is_told_what_to_install(fresh: Path) -> None:
+    python = fresh / "bare-python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    python.chmod(0o755)
+    done = sh(fresh, "--recipe", "./tones", python=str(python))
+    assert done.returncode == 2
+    assert "lacks packages. Fix: local/install.sh requirements.txt" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_lists_the_stages(fresh: Path) -> None:
+    done = sh(fresh, "--help")
+    assert done.returncode == 0
+    for number, name in enumerate(("corpus", "features", "tokenizer", "validate"), start=1):
+        assert f"\n  {number}  {name}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("main", "gone", "stage"),
+    [
+        (fbank.main, "manifests", 1),
+        (bpe.main, "manifests", 1),
+        (validate.main, "fbank", 2),
+        (validate.main, "lang_bpe", 3),
+        (train.main, "fbank", 2),
+        (train.main, "lang_bpe", 3),
+        (decode.main, "fbank", 2),
+    ],
+)
+def test_what_an_earlier_stage_has_not_made_is_named(
+    main: Callable[[list[str]], int], gone: str, stage: int, workdir: Path, call: Call
+) -> None:
+    shutil.rmtree(workdir / "data" / "tones" / gone)
+    said = call(main, workdir)
+    assert said.status == 3
+    assert f"./prepare.sh --recipe ./tones --stage {stage}" in said.error.split("Fix: run ")[1]
+    assert "first" in said.error
+    assert not (workdir / "exp").exists()
+
+
+def test_many_damaged_files_stop_the_stage(fresh: Path, call: Call) -> None:
+    assert call(corpus.main, fresh).status == 0
+    for number in range(4):
+        damage_audio(fresh, f"train-{number:03d}")
+    said = call(fbank.main, fresh, "--num-jobs", "1")
+    assert said.status == 3
+    error = said.err.splitlines()[-1]
+    assert error.startswith(
+        "error: 4 of 60 cuts of manifests train cannot be read; they are listed"
+    )
+    assert "Fix: restore the audio files" in error
+    listed = fresh / "data/tones/fbank/manifests_quarantine_train.tsv"
+    assert len(listed.read_text().splitlines()) == 1 + 4
+    assert not (fresh / "data/tones/fbank/manifests_cuts_train.jsonl.gz").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_one_line(fresh: Path, call: Call) -> None:
+    (fresh / "data").mkdir(mode=0o500)
+    said = call(corpus.main, fresh)
+    assert said.status == 5
+    assert "data" in said.error
+
+
+def test_a_file_where_a_folder_belongs_is_one_line(fresh: Path, call: Call) -> None:
+    (fresh / "data").write_text("")
+    said = call(corpus.main, fresh)
+    assert said.status == 5
+    assert "Not a directory" in said.error

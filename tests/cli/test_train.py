@@ -1,0 +1,219 @@
+"""Training from the command line: what is checked first, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests import tones
+from tests.cli.conftest import Call
+from zipasr.base import distributed
+from zipasr.cli import train
+from zipasr.text.tokenizer import Tokenizer
+
+LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) \S")
+# What may warn in a healthy run: our own gradient clipping, which reports its quartiles so.
+OUR_WARNINGS = ("Clipping_scale=",)
+
+
+@pytest.fixture(scope="module")
+def watched(
+    prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run of one epoch with TensorBoard, and what it wrote into a pipe."""
+    folder = tmp_path_factory.mktemp("watched") / "run"
+    shutil.copytree(prepared, folder)
+    flags = ("--num-epochs", "1", "--tensorboard", "1", "--ctc-only-batches", "2")
+    done = tones.run(folder, "train.py", *flags)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_tensorboard_gets_icefalls_scalars(
+    watched: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    events = EventAccumulator(str(watched[0] / "exp" / "tensorboard"))
+    events.Reload()
+    kinds = [f"train/{kind}_{loss}" for kind in ("current", "tot", "valid") for loss in LOSSES]
+    assert set(events.Tags()["scalars"]) == {*kinds, "train/epoch", "train/learning_rate"}
+    checkpoint = torch.load(watched[0] / "exp" / "epoch-1.pt", weights_only=True)
+    (valid,) = events.Scalars("train/valid_loss")
+    assert valid.step == checkpoint["batch_idx_train"]
+    assert valid.value == pytest.approx(checkpoint["best_valid_loss"], rel=1e-6)
+    (epoch,) = events.Scalars("train/epoch")
+    assert (epoch.step, epoch.value) == (0, 1.0)
+    (rate,) = events.Scalars("train/learning_rate")
+    assert (rate.step, rate.value) == (5, pytest.approx(0.045, rel=0.01))
+
+
+def test_a_log_in_a_pipe_is_plain_and_ours_alone(
+    watched: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = watched
+    assert done.stdout == ""
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stderr)
+    lines = done.stderr.splitlines()
+    assert all(LOG_LINE.match(line) for line in lines)
+    warnings = [line.split(" WARNING ")[1] for line in lines if " WARNING " in line]
+    assert all(line.startswith(OUR_WARNINGS) for line in warnings)
+    (log,) = (folder / "exp" / "log").iterdir()
+    assert re.fullmatch(r"log-train-\d{4}(-\d\d){5}", log.name)
+    assert log.read_text() == done.stderr
+
+
+def test_a_checkpoint_holds_all_that_it_takes_to_use_it_and_to_go_on(trained: Path) -> None:
+    exp = trained / "exp"
+    checkpoint = torch.load(exp / "epoch-2.pt", weights_only=True)
+    parts = ("model", "model_avg", "optimizer", "scheduler", "grad_scaler", "sampler", "whiten")
+    assert checkpoint.keys() >= {*parts, "configs", "tokenizer", "env_info"}
+    assert checkpoint["cur_epoch"] == 2
+    assert checkpoint["sampler"] == {"epoch": 2, "batches": checkpoint["batches_done"]}
+    assert checkpoint["batch_idx_train"] == 2 * checkpoint["batches_done"]
+    assert checkpoint["model"].keys() == checkpoint["model_avg"].keys()
+    assert checkpoint["configs"]["ZipformerConfig"]["encoder_dim"] == [32, 40]
+    model = bytes(checkpoint["tokenizer"].tolist())
+    assert model == (trained / "data/tones/lang_bpe/bpe.model").read_bytes()
+    assert Tokenizer.from_bytes(model).vocab_size == checkpoint["vocab_size"]
+    assert checkpoint["blank_id"] == 0
+    assert str(trained) not in str(checkpoint["configs"]) + str(checkpoint["env_info"])
+
+
+def test_a_run_leaves_its_best_and_its_last_checkpoints(trained: Path) -> None:
+    exp = trained / "exp"
+    names = {path.name for path in exp.glob("*.pt")}
+    assert names >= {"epoch-1.pt", "epoch-2.pt", "best-valid-loss.pt", "best-train-loss.pt"}
+    # Every fourth batch of 14, of which the last two stay.
+    assert {name for name in names if name.startswith("checkpoint")} == {
+        "checkpoint-8.pt",
+        "checkpoint-12.pt",
+    }
+    last = torch.load(exp / "epoch-2.pt", weights_only=True)
+    best = torch.load(exp / "best-valid-loss.pt", weights_only=True)
+    assert best["cur_epoch"] == last["best_valid_epoch"]
+    assert (exp / "config.json").is_file()
+    assert not list(exp.glob(".tmp-*"))
+
+
+def test_more_processes_than_devices_are_refused(workdir: Path, call: Call) -> None:
+    said = call(train.main, workdir, "--world-size", "9999")
+    assert said.status == 5
+    assert re.search(r"--world-size 9999, but .* has \d+ .*Fix: --world-size \d+$", said.error)
+    assert not (workdir / "exp").exists()
+
+
+def test_more_processes_than_gpus_are_refused(
+    workdir: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: 1)
+    said = call(train.main, workdir, "--world-size", "2")
+    assert said.status == 5
+    assert "--world-size 2, but this machine has 1 GPUs. Fix: --world-size 1" in said.error
+
+
+def not_a_tokenizer(folder: Path) -> None:
+    (folder / "data/tones/lang_bpe/bpe.model").write_bytes(b"junk")
+
+
+def cut_off_manifest(folder: Path) -> None:
+    path = folder / "data/tones/fbank/manifests_cuts_dev.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (not_a_tokenizer, "bpe.model is not a sentencepiece model. Fix: train the tokenizer again"),
+        (cut_off_manifest, "cuts_dev.jsonl.gz is not a readable manifest of cuts"),
+    ],
+)
+def test_damaged_inputs_are_found_before_the_run_begins(
+    damage: Callable[[Path], None], message: str, workdir: Path, call: Call
+) -> None:
+    damage(workdir)
+    said = call(train.main, workdir)
+    assert said.status == 3
+    assert message in said.error
+    assert not (workdir / "exp").exists()
+
+
+def test_a_place_that_cannot_be_a_folder_is_refused(workdir: Path, call: Call) -> None:
+    (workdir / "occupied").write_text("")
+    for path in ("occupied", "occupied/exp"):
+        said = call(train.main, workdir, "--exp-dir", path)
+        assert said.status == 5
+        assert f"--exp-dir {path} cannot be made" in said.error
+        assert said.error.endswith("Fix: choose another --exp-dir.")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_place_is_refused(workdir: Path, call: Call) -> None:
+    (workdir / "exp").mkdir(mode=0o500)
+    said = call(train.main, workdir)
+    assert said.status == 5
+    assert "--exp-dir exp is read-only" in said.error
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--max-duration", "1000"], 3, "do not fill one batch of 1000 s"),
+        (["--min-cut-duration", "15"], 3, "no utterance of train can be trained on"),
+        (["--start-epoch", "51"], 4, "exp/epoch-50.pt holds a model without the state"),
+    ],
+)
+def test_what_shows_only_later_is_one_line_too(
+    words: list[str], status: int, message: str, trained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    model = torch.load(folder / "exp" / "epoch-2.pt", weights_only=True)["model"]
+    torch.save({"model": model}, folder / "exp" / "epoch-50.pt")
+    done = tones.run(folder, "train.py", "--num-epochs", "60", *words)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert message in line
+
+
+def test_a_fault_in_several_processes_is_told_once(workdir: Path) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("two processes need two cores")
+    done = tones.run(workdir, "train.py", "--world-size", "2", "--max-duration", "1000")
+    assert done.returncode == 3
+    (told,) = [line for line in done.stderr.splitlines() if not LOG_LINE.match(line)]
+    assert told.startswith("error: 60 cuts")
+    assert "do not fill one batch of 1000 s for each of 2 processes" in told
+
+
+def test_torchrun_starts_the_same_training(workdir: Path) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script, *flags = tones.command(workdir, "train.py", "--num-epochs", "1", "--max-duration", "5")[
+        1:
+    ]
+    done = subprocess.run(
+        [sys.executable, *launcher, script, *flags],
+        cwd=workdir,
+        env=tones.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("saved exp/epoch-1.pt") == 1
+    checkpoint = torch.load(workdir / "exp" / "epoch-1.pt", weights_only=True)
+    assert checkpoint["world_size"] == 2
+    assert len(checkpoint["whiten"]) == 2
+    assert {path.name[-2:] for path in (workdir / "exp" / "log").iterdir()} == {"-0", "-1"}

@@ -1,0 +1,233 @@
+"""The flags of train.py and decode.py: none changes by accident, and icefall's are all there.
+
+After a change on purpose: ``python -m tests.contract.test_flags_table`` writes the table again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tones
+from zipasr.base.config import parse_bool, shown
+from zipasr.cli.commands import DECODE, TRAIN, read
+from zipasr.cli.flags import Command, build_parser
+
+TABLE = tones.ROOT / "tests" / "golden" / "contract" / "flags.json"
+COMMANDS = {command.name: command for command in (TRAIN, DECODE)}
+
+Row = dict[str, str]
+
+# Names and defaults of the published recipe's train.py, as one types them.
+TRAINING = """
+world-size 1
+master-port 12354
+tensorboard True
+num-epochs 30
+start-epoch 1
+start-batch 0
+exp-dir zipformer/exp
+bpe-model data/lang_bpe_500/bpe.model
+base-lr 0.045
+lr-batches 7500
+lr-epochs 3.5
+ref-duration 600
+context-size 2
+prune-range 5
+lm-scale 0.25
+am-scale 0.0
+simple-loss-scale 0.5
+ctc-loss-scale 0.2
+cr-loss-scale 0.2
+time-mask-ratio 2.5
+attention-decoder-loss-scale 0.8
+seed 42
+print-diagnostics False
+inf-check False
+save-every-n 4000
+keep-last-k 30
+average-period 200
+use-fp16 False
+use-bf16 False
+"""
+MODEL = """
+num-encoder-layers 2,2,3,4,3,2
+downsampling-factor 1,2,4,8,4,2
+feedforward-dim 512,768,1024,1536,1024,768
+num-heads 4,4,4,8,4,4
+encoder-dim 192,256,384,512,384,256
+query-head-dim 32
+value-head-dim 12
+pos-head-dim 4
+pos-dim 48
+encoder-unmasked-dim 192,192,256,256,256,192
+cnn-module-kernel 31,31,15,15,15,31
+decoder-dim 512
+joiner-dim 512
+attention-decoder-dim 512
+attention-decoder-num-layers 6
+attention-decoder-attention-dim 512
+attention-decoder-num-heads 8
+attention-decoder-feedforward-dim 2048
+causal False
+chunk-size 16,32,64,-1
+left-context-frames 64,128,256,-1
+use-transducer True
+use-ctc False
+use-attention-decoder False
+use-cr-ctc False
+"""
+DATA = """
+full-libri True
+mini-libri False
+manifest-dir data/fbank
+max-duration 200
+bucketing-sampler True
+num-buckets 30
+concatenate-cuts False
+duration-factor 1.0
+gap 1.0
+on-the-fly-feats False
+shuffle True
+drop-last True
+return-cuts True
+num-workers 2
+enable-spec-aug True
+spec-aug-time-warp-factor 80
+enable-musan True
+input-strategy PrecomputedFeatures
+"""
+DECODING = """
+epoch 30
+iter 0
+avg 15
+use-averaged-model True
+exp-dir zipformer/exp
+bpe-model data/lang_bpe_500/bpe.model
+lang-dir data/lang_bpe_500
+decoding-method greedy_search
+beam-size 4
+beam 20.0
+max-contexts 8
+max-states 64
+num-paths 200
+nbest-scale 0.5
+ngram-lm-scale 0.01
+context-size 2
+max-sym-per-frame 1
+use-shallow-fusion False
+lm-type rnn
+lm-scale 0.3
+tokens-ngram 2
+backoff-id 500
+context-score 2.0
+context-file
+skip-scoring False
+"""
+
+
+def pairs(*tables: str) -> list[tuple[str, str]]:
+    lines = [line for table in tables for line in table.strip().splitlines()]
+    return [(name, value) for name, _, value in (line.partition(" ") for line in lines)]
+
+
+# decode.py has the flags of data and model too; noise and masks are for training alone.
+AUGMENTATION = ("enable-spec-aug", "spec-aug-time-warp-factor", "enable-musan")
+ICEFALL = [("train.py", *pair) for pair in pairs(TRAINING, MODEL, DATA)] + [
+    ("decode.py", *pair) for pair in pairs(DECODING, MODEL, DATA) if pair[0] not in AUGMENTATION
+]
+
+
+def flags_table() -> dict[str, dict[str, Row]]:
+    """Return command -> flag -> type and default."""
+    return {name: dict(sorted(rows(command))) for name, command in COMMANDS.items()}
+
+
+def rows(command: Command) -> list[tuple[str, Row]]:
+    defaults = defaults_of(command)
+    return [
+        (action.option_strings[-1], row(action, command, defaults))
+        for action in build_parser(command)._actions
+        if action.dest != "help"
+    ]
+
+
+def defaults_of(command: Command) -> dict[str, Any]:
+    # The flags that a checkpoint knows have no default in the parser.
+    configs = (*command.configs, *command.stored)
+    return {field.name: field.default for cls in configs for field in dataclasses.fields(cls)}
+
+
+def row(action: argparse.Action, command: Command, defaults: dict[str, Any]) -> Row:
+    name = action.option_strings[-1]
+    if name in command.refused:
+        return {"type": "not built yet", "default": command.refused[name][0]}
+    default = defaults.get(action.dest, action.default)
+    kind = "|".join(map(str, action.choices or [])) or str(action.metavar)
+    return {"type": kind, "default": shown(default)}
+
+
+def write_table() -> None:
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    TABLE.write_text(json.dumps(flags_table(), indent=1) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_are_those_of_the_table(name: str) -> None:
+    golden = json.loads(TABLE.read_text(encoding="utf-8"))[name]
+    found = flags_table()[name]
+    assert sorted(found) == sorted(golden)
+    assert found == golden
+
+
+@pytest.fixture
+def bare_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe that sets nothing, in the working directory."""
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "recipe.toml").write_text(
+        'corpus = "x"\n[splits]\ntrain = ["a"]\nvalid = ["b"]\ntest = ["c"]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("bare_recipe")
+@pytest.mark.parametrize(("command", "name", "default"), ICEFALL)
+def test_the_flags_of_the_published_recipe_keep_name_and_default(
+    command: str, name: str, default: str
+) -> None:
+    known = flags_table()[command][f"--{name}"]
+    assert same(default, known["default"])
+    read(COMMANDS[command], ["--recipe", "./bare", f"--{name}", default])
+
+
+@pytest.mark.usefixtures("bare_recipe")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_defaults_of_the_published_recipe_together_change_nothing(command: str) -> None:
+    words = [
+        word for of, name, default in ICEFALL if of == command for word in (f"--{name}", default)
+    ]
+    assert (
+        read(COMMANDS[command], ["--recipe", "./bare", *words]).values
+        == read(COMMANDS[command], ["--recipe", "./bare"]).values
+    )
+
+
+def same(left: str, right: str) -> bool:
+    readers: tuple[Callable[[str], object], ...] = (str, float, parse_bool)
+    for reader in readers:
+        try:
+            if reader(left) == reader(right):
+                return True
+        except (ValueError, argparse.ArgumentTypeError):
+            continue
+    return False
+
+
+if __name__ == "__main__":
+    write_table()
