@@ -94,10 +94,8 @@ def test_manifests_tell_the_truth_about_the_audio(spoken: Path) -> None:
             assert (segment.text, segment.speaker) == (planned.text, planned.variant)
             assert segment.custom["accent"] == planned.accent
             assert segment.custom["snr"] == planned.snr_db
-            assert (segment.custom["rate"], segment.custom["pitch"]) == (
-                planned.rate,
-                planned.pitch,
-            )
+            for name in ("rate", "pitch", "size"):
+                assert segment.custom[name] == getattr(planned, name)
 
 
 @needs_espeak

@@ -81,6 +81,13 @@ def test_values_stay_in_their_ranges(plan: list[PlannedUtterance]) -> None:
     assert {utterance.noise for utterance in plan} == {"white", "low"}
 
 
+def test_only_training_voices_are_resized(plan: list[PlannedUtterance]) -> None:
+    sizes = {utterance.size for utterance in of(plan, "train")}
+    assert (min(sizes), max(sizes)) == (0.84, 1.3)
+    assert len(sizes) == 24  # steps of 0.02: each size needs filters of its own
+    assert {u.size for u in plan if u.split != "train"} == {1.0}
+
+
 def test_the_default_plan_is_the_recorded_one(plan: list[PlannedUtterance]) -> None:
     # Published results belong to this plan: on every machine and Python, until it is changed.
     assert checksum(plan) == "21f4407b40673ebd"
@@ -94,10 +101,10 @@ def test_ids_are_unique_and_change_with_the_plan(plan: list[PlannedUtterance]) -
 
 
 def test_more_training_speech_leaves_the_rest_as_it_is(plan: list[PlannedUtterance]) -> None:
-    larger = make_plan(EspeakConfig(num_train=2100), GRAMMAR, VOICES)
+    larger = make_plan(EspeakConfig(num_train=3700), GRAMMAR, VOICES)
     assert of(larger, "test") == of(plan, "test")
     assert of(larger, "dev") == of(plan, "dev")
-    assert of(larger, "train")[:2000] == of(plan, "train")
+    assert of(larger, "train")[:3600] == of(plan, "train")
 
 
 def test_the_table_has_a_line_for_each_utterance(plan: list[PlannedUtterance]) -> None:
@@ -116,6 +123,7 @@ def test_the_table_has_a_line_for_each_utterance(plan: list[PlannedUtterance]) -
         ({"speech_rate": (200, 100)}, "--speech-rate must be two numbers from 80 to 450"),
         ({"speech_pitch": (0, 100)}, "--speech-pitch"),
         ({"speech_rate": (150.5, 160)}, "--speech-rate"),
+        ({"train_voice_size": (0.1, 1.0)}, "--train-voice-size"),
         ({"noise_snr": 20.0}, "--noise-snr"),
         ({"audio_level": (-20.0,)}, "--audio-level"),
     ],

@@ -52,6 +52,7 @@ class Order:
         variant: voice of eSpeak NG, such as ``f2``; it speaks all languages.
         rate: words per minute.
         pitch: 0 to 99.
+        size: factor on formants and pitch; the words per minute stay as they are.
         noise: kind of the noise floor.
         snr_db: speech over noise, dB.
         level_dbfs: root mean square of the recording, dB relative to full scale.
@@ -66,6 +67,7 @@ class Order:
     variant: str
     rate: int
     pitch: int
+    size: float
     noise: NoiseKind
     snr_db: float
     level_dbfs: float
@@ -106,7 +108,7 @@ class Speaker:
         library = self._library
         self._set_voice(order.accent, order.variant)
         library.espeak_ng_SetRandSeed(ctypes.c_long(order.seed))
-        library.espeak_SetParameter(_RATE, order.rate, 0)
+        library.espeak_SetParameter(_RATE, round(order.rate / order.size), 0)
         library.espeak_SetParameter(_PITCH, order.pitch, 0)
         # In capitals short words could be read out letter by letter.
         text = order.text.lower().encode() + b"\0"
@@ -134,11 +136,19 @@ class Speaker:
 
 def recording_of(sound: NDArray[np.int16], rate: int, order: Order) -> NDArray[np.int16]:
     """Return the sound as the file of ``order`` has it: (num_samples,) at its sample rate."""
-    speech: Samples = resample(sound / 32768.0, rate, order.sample_rate)
+    speech: Samples = resample(sound / 32768.0, played_rate(rate, order), order.sample_rate)
     speech = np.pad(speech, round(MARGIN * order.sample_rate))
     floor = noise(order.noise, len(speech), order.sample_rate, order.seed)
     recording = record(speech, floor, order.snr_db, order.level_dbfs)
     return np.round(recording * 32767.0).astype(np.int16)
+
+
+def played_rate(rate: int, order: Order) -> int:
+    """Return the rate (Hz) to take a sound of ``rate`` Hz for, so that it comes out resized.
+
+    A multiple of 50 Hz, to keep the number of filters small.
+    """
+    return 50 * round(rate * order.size / 50)
 
 
 def fulfil(speaker: Speaker, order: Order) -> None:
@@ -168,7 +178,9 @@ def serve(orders: Iterator[Order], output: TextIO) -> None:
     """Fulfil ``orders`` one after another; write ``done <id>`` or ``failed <id>`` for each."""
     speaker = Speaker()
     for order in orders:
-        kernel(speaker.rate, order.sample_rate)  # computed once here, inherited by every child
+        kernel(
+            played_rate(speaker.rate, order), order.sample_rate
+        )  # computed once here, inherited by every child
         outcome = "done" if in_a_child(speaker, order) else "failed"
         output.write(f"{outcome} {order.id}\n")
         output.flush()
