@@ -10,7 +10,12 @@ if [ ! -x "$venv/bin/python" ]; then
   "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     { echo "install.sh: Python 3.10 or newer is needed. Fix: PYTHON=python3.11 egs/espeak/run.sh" >&2; exit 2; }
   echo "making the virtual environment $venv"
-  "${PYTHON:-python3}" -m venv "$venv"
+  "${PYTHON:-python3}" -m venv "$venv" || {
+    rm -rf "$venv" # half an environment would be taken for a whole one
+    echo "install.sh: no virtual environment could be made. Fix: install Python's venv module" \
+      "(Debian: apt install python3-venv), or choose another interpreter with PYTHON=..." >&2
+    exit 2
+  }
 fi
 echo "installing $* into $venv (once; torch is a download of several GB)"
 arguments=()

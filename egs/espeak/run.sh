@@ -7,6 +7,7 @@ export OMP_WAIT_POLICY=PASSIVE # spinning threads would steal the core of the ot
 
 local/install.sh requirements.txt egs/espeak/requirements.txt
 python=${VENV:-.venv}/bin/python
+SECONDS=0
 PYTHON=$python ./prepare.sh --recipe espeak
 
 cores=$(getconf _NPROCESSORS_ONLN)
@@ -17,6 +18,7 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then world
 "$python" decode.py --recipe espeak --decoding-method greedy_search
 "$python" decode.py --recipe espeak --decoding-method modified_beam_search
 echo
+echo "done in $((SECONDS / 60)) min $((SECONDS % 60)) s, installation apart"
 echo "model and checkpoints   exp/espeak/*.pt"
 echo "curves                  .venv/bin/tensorboard --logdir exp/espeak/tensorboard"
 echo "transcripts and errors  exp/espeak/greedy_search, exp/espeak/modified_beam_search"

@@ -16,10 +16,10 @@ from zipasr.base.recipe import load_recipe
 
 # Less than half of the steps of the recipe: a rough model, in minutes.
 SHORT = {
-    "--num-epochs": "2",
-    "--lr-batches": "200",
+    "--num-epochs": "3",
+    "--lr-batches": "270",
     "--lr-epochs": "1",
-    "--ctc-only-batches": "200",
+    "--ctc-only-batches": "350",
     "--warm-step": "150",
 }
 
@@ -30,7 +30,7 @@ def decode(folder: Path, *flags: str) -> None:
             tones.ROOT,
             "decode.py",
             *("--recipe", "espeak", "--exp-dir", str(folder), "--test-sets", "dev"),
-            *("--epoch", "2", "--avg", "1", *flags),
+            *("--epoch", "3", "--avg", "1", *flags),
         )
     )
 

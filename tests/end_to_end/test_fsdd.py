@@ -31,21 +31,21 @@ lang-dir = "data/fsdd/lang_bpe"
 vocab-size = 40
 bpe-model = "data/fsdd/lang_bpe/bpe.model"
 exp-dir = "exp"
-num-epochs = 14
-max-duration = 30
-lr-batches = 120
-lr-epochs = 5
-warmup-batches = 40
-ctc-only-batches = 120
-warm-step = 80
-ref-duration = 0.2
-epoch = 14
+num-epochs = 12
+max-duration = 20
+lr-batches = 180
+lr-epochs = 4
+ctc-only-batches = 170
+warm-step = 100
+ref-duration = 0.25
+enable-spec-aug = 0
+epoch = 12
 avg = 3
 """
 
 
-def digit_takes() -> dict[tuple[str, str], list[Path]]:
-    """The recordings of each (speaker, split of the corpus), from its table."""
+def digit_takes() -> dict[tuple[str, str], list[tuple[Path, str]]]:
+    """The recordings and words of each (speaker, split of the corpus), from its table."""
     takes = defaultdict(list)
     with (FSDD / "utterances.tsv").open(encoding="utf-8") as table:
         for row in csv.DictReader(table, delimiter="\t"):

@@ -165,7 +165,7 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
         _spawned, (size, work, args, faults), nprocs=size, join=False, start_method="spawn"
     )
 
-    def forward(number: int, _frame: FrameType | None) -> None:
+    def forward(_number: int, _frame: FrameType | None) -> None:
         # A terminal tells the children too, kill tells only us. SIGTERM for both: to be asked twice
         # to end in peace is harmless, a second SIGINT ends a child at once.
         for process in context.processes:
