@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import tones
+
+# No deadlines: a busy machine is no fault. The same examples every time: a red run can be repeated.
+settings.register_profile("zipasr", deadline=None, derandomize=True)
+settings.load_profile("zipasr")
 
 
 @pytest.fixture(scope="session")
