@@ -96,18 +96,23 @@ exp-dir = "exp"
 
 
 def write_split(source: Path, split: str, count: int, rng: np.random.Generator) -> None:
-    recordings, supervisions = [], []
+    spoken = {}
     for index in range(count):
-        name = f"{split}-{index:03d}"
         words = [str(word) for word in rng.choice(list(TONES), size=rng.integers(2, 5))]
-        path = source / split / f"{name}.flac"
+        path = source / split / f"{split}-{index:03d}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, audio_of(words, rng), RATE)
-        recording = Recording.from_file(path, recording_id=name)
-        recordings.append(recording)
-        supervisions.append(
-            SupervisionSegment(name, name, 0.0, recording.duration, text=" ".join(words))
-        )
+        spoken[path] = " ".join(words)
+    write_manifests(source, split, spoken)
+
+
+def write_manifests(source: Path, split: str, spoken: dict[Path, str]) -> None:
+    """Write the two manifests of a split: audio files, named as their utterances, and texts."""
+    recordings = [Recording.from_file(path, recording_id=path.stem) for path in spoken]
+    supervisions = [
+        SupervisionSegment(recording.id, recording.id, 0.0, recording.duration, text=text)
+        for recording, text in zip(recordings, spoken.values(), strict=True)
+    ]
     RecordingSet.from_recordings(recordings).to_file(source / f"{split}_recordings.jsonl.gz")
     SupervisionSet.from_segments(supervisions).to_file(source / f"{split}_supervisions.jsonl.gz")
 

@@ -13,7 +13,7 @@ from zipasr.base.config import from_args
 from zipasr.cli.commands import AVERAGE, DECODE, TRAIN
 from zipasr.cli.flags import build_parser
 
-DOCUMENTS = ("README.md", "egs/README.md", "egs/espeak/README.md")
+DOCUMENTS = ("README.md", "egs/README.md", "egs/espeak/README.md", "egs/espeak/RESULTS.md")
 COMMANDS = {command.name: command for command in (TRAIN, DECODE, AVERAGE)}
 OPTIONS = {"prepare.sh": {"--recipe", "--stage", "--stop-stage", "--num-jobs", "--force", "--help"}}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from tests import tones
 from tests.end_to_end.results import word_error_rate
@@ -59,23 +58,18 @@ def write_strings(source: Path, split: str, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     takes = digit_takes()
     speakers = sorted({speaker for speaker, _ in takes})
-    recordings, supervisions = [], []
+    spoken = {}
     for index in range(count):
         pool = takes[speakers[index % len(speakers)], "train" if split == "train" else "test"]
         chosen = [pool[i] for i in rng.integers(len(pool), size=rng.integers(2, 6))]
         parts = [_pause(rng)]
         for path, _ in chosen:
             parts += [soundfile.read(path, dtype="float32")[0], _pause(rng)]
-        name = f"{split}-{index:04d}"
-        path = source / split / f"{name}.flac"
+        path = source / split / f"{split}-{index:04d}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.concatenate(parts), RATE)
-        recording = Recording.from_file(path, recording_id=name)
-        text = " ".join(word for _, word in chosen)
-        recordings.append(recording)
-        supervisions.append(SupervisionSegment(name, name, 0.0, recording.duration, text=text))
-    RecordingSet.from_recordings(recordings).to_file(source / f"{split}_recordings.jsonl.gz")
-    SupervisionSet.from_segments(supervisions).to_file(source / f"{split}_supervisions.jsonl.gz")
+        spoken[path] = " ".join(word for _, word in chosen)
+    tones.write_manifests(source, split, spoken)
 
 
 def _pause(rng: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ def eden_factor(
     return by_batch * by_epoch * warmup_factor(batch, warmup_batches, warmup_start)
 
 
-class _Schedule:
+class _Schedule(ABC):
     """Counts batches and epochs, and writes the learning rate into all groups.
 
     The base rate of a group is its learning rate when the schedule is attached, unless the
@@ -88,9 +89,9 @@ class _Schedule:
         self._attach_groups()
         self._last_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
 
+    @abstractmethod
     def factor(self) -> float:
         """Return the learning rate of now, divided by the base learning rate."""
-        raise NotImplementedError
 
     def step_batch(self, batch: int | None = None) -> None:
         """Say that batch ``batch`` (or the next one) begins, and set the learning rate."""
