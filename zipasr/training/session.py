@@ -79,12 +79,12 @@ class Session:
     writer: SummaryWriter | None
     state: TrainState = field(default_factory=TrainState)
 
-    def content(self) -> dict[str, Any]:
+    def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
 
-        All processes must call it: each has whitening probabilities of its own.
+        Args:
+            whiten: the ``whiten_state`` of every process, in the order of ranks.
         """
-        whiten = all_gather(whiten_state(self.model), self.world)
         return {
             "model": self.model.state_dict(),
             "model_avg": self.average,
@@ -106,9 +106,10 @@ class Session:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: rank 0 does, but all must call it."""
-        content = self.content()
+        # Each process has whitening probabilities of its own.
+        whiten = all_gather(whiten_state(self.model), self.world)
         if self.world.is_main:
-            save_checkpoint(path, content)
+            save_checkpoint(path, self.content(whiten))
             logging.info("saved %s", path)
 
     def restore(self, checkpoint: Mapping[str, Any], path: Path) -> None:
