@@ -16,6 +16,7 @@ from zipasr.checkpoint.average import (
     averaged_model,
     last_file,
     mean_of,
+    read_chosen,
     start_average,
     update_average,
 )
@@ -237,6 +238,22 @@ def test_checkpoints_that_do_not_fit_together(change: dict[str, Any], message: s
     end = {**start, "batch_idx_train": 600, **change}
     with pytest.raises(CheckpointError, match=message):
         average_window(start, end)
+
+
+def test_one_file_stands_alone(exp_dir: Path) -> None:
+    path = exp_dir / "pretrained.pt"
+    torch.save({"module.w": torch.ones(2)}, path)
+    found = read_chosen(exp_dir, ChooseCheckpoint(checkpoint=path, epoch=99))
+    assert found.path == path
+    assert list(found.weights) == ["w"]
+
+
+@pytest.mark.parametrize("choice", [{"avg": 1}, {"avg": 2}])
+def test_a_file_without_weights_is_named(choice: dict[str, int], exp_dir: Path) -> None:
+    torch.save({"optimizer": {}, "scheduler": {"batch": 1}}, exp_dir / "epoch-5.pt")
+    choose = ChooseCheckpoint(epoch=5, use_averaged_model=False, **choice)
+    with pytest.raises(CheckpointError, match=r"epoch-5.pt has no entry 'model'.* 'optimizer', "):
+        averaged_model(exp_dir, choose)
 
 
 def test_config_checks_itself_and_survives_json() -> None:

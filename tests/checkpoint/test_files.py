@@ -141,9 +141,9 @@ def foreign_file() -> bytes:
     return file.getvalue()
 
 
-def whole_file() -> bytes:
+def whole_file(legacy: bool = False) -> bytes:
     file = io.BytesIO()
-    torch.save(content(), file)
+    torch.save(content(), file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
 
 
@@ -158,10 +158,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
         (whole_file()[:-100], rf"is cut: it has {len(whole_file()) - 100} bytes"),
         (whole_file()[:1000], "is cut: it has 1000 bytes"),
         (foreign_file(), r"holds objects other than tensors.*Foreign"),
-        (b"<html>not found</html>", "is not a checkpoint|cannot be read"),
+        (b"<html>not found</html>", "is a web page"),
+        (b"not found", "is not a checkpoint|cannot be read"),
         (b"\x80\x02}q", "is not a checkpoint|cannot be read"),
     ],
-    ids=["empty", "pointer", "cut", "cut-short", "foreign", "html", "pickle"],
+    ids=["empty", "pointer", "cut", "cut-short", "foreign", "html", "text", "pickle"],
 )
 def test_broken_files_are_recognised(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "epoch-3.pt"
@@ -173,12 +174,48 @@ def test_broken_files_are_recognised(tmp_path: Path, data: bytes, message: str) 
     assert info.value.exit_code == 4
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_cut_anywhere_is_called_cut(legacy: bool, tmp_path: Path) -> None:
+    whole, path = whole_file(legacy), tmp_path / "pretrained.pt"
+    path.write_bytes(whole)
+    assert load_checkpoint(path)["batch_idx_train"] == 7
+    step = max(1, len(whole) // 300)
+    for size in [*range(1, len(whole), step), *range(len(whole) - 30, len(whole))]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match=f"pretrained.pt is cut: it has {size} bytes"):
+            load_checkpoint(path)
+
+
+def test_an_archive_without_its_middle_is_called_cut(tmp_path: Path) -> None:
+    whole = whole_file()
+    (tmp_path / "a.pt").write_bytes(whole[:100] + whole[-100:])
+    with pytest.raises(CheckpointError, match="is cut"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def test_foreign_objects_in_an_old_file_are_named(tmp_path: Path) -> None:
+    torch.save({"thing": Foreign()}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"holds objects other than tensors.*Foreign"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_exported_model_is_named_and_not_run(tmp_path: Path) -> None:
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "cpu_jit.pt"))
+    with pytest.raises(CheckpointError, match=r"is a TorchScript model.*such as pretrained\.pt"):
+        load_checkpoint(tmp_path / "cpu_jit.pt")
+
+
 def test_missing_file_says_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "epoch-2.pt").touch()
     with pytest.raises(CheckpointError, match=r"does not exist; .* has epoch-2\.pt"):
         load_checkpoint(tmp_path / "epoch-3.pt")
     with pytest.raises(CheckpointError, match="does not exist either"):
         load_checkpoint(tmp_path / "nowhere" / "epoch-3.pt")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "pretrained.pt").touch()
+    with pytest.raises(CheckpointError, match=r"no checkpoints but .*other/pretrained.pt, which"):
+        epoch_checkpoint(tmp_path / "other", 30)
 
 
 def test_file_without_named_entries_is_refused(tmp_path: Path) -> None:

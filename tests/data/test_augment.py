@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import TinyCorpus
 from zipasr.base.seed import fix_seeds, seeded
-from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment
+from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_views
 
 
 def augmented(config: AugmentConfig, features: torch.Tensor) -> torch.Tensor:
@@ -67,7 +67,81 @@ def test_masks_can_wait_for_an_epoch() -> None:
     assert spec_augment(config, epoch=3) is not None
 
 
+def views(config: AugmentConfig, features: torch.Tensor, seed: int = 1) -> torch.Tensor:
+    double = two_views(config)
+    assert double is not None
+    segments = torch.tensor([[i, 0, features.size(1)] for i in range(features.size(0))])
+    with seeded(seed):
+        return double(features, supervision_segments=segments)
+
+
+def test_two_views_differ_follow_the_seed_and_leave_the_input_alone() -> None:
+    features = torch.randn(6, 300, 80)
+    before = features.clone()
+    result = views(AugmentConfig(enable_spec_aug=False), features)
+    assert torch.equal(features, before)
+    first, second = result.chunk(2)
+    assert first.shape == features.shape
+    assert not any(map(torch.equal, first, second))
+    assert torch.equal(views(AugmentConfig(), features), result)
+    assert not torch.equal(views(AugmentConfig(), features, seed=2), result)
+
+
+def test_time_is_warped_once_for_both_views() -> None:
+    config = AugmentConfig(
+        spec_aug_time_warp_factor=30, spec_aug_num_frame_masks=0, spec_aug_num_feature_masks=0
+    )
+    features = torch.randn(6, 300, 80)
+    first, second = views(config, features).chunk(2)
+    assert torch.equal(first, second)
+    # The warp is the ordinary one, nine times out of ten.
+    assert torch.equal(first, augmented(config, features))
+    changed = [not torch.equal(a, b) for a, b in zip(first, features, strict=True)]
+    assert sum(changed) >= 4
+
+
+def masked_runs(view: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """The first frame of each run of masked frames."""
+    masked = (view != features).any(dim=1)
+    return masked & ~masked.roll(1)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "frames", "most"), [(2.5, 10000, 25), (2.5, 1000, 4), (1.0, 10000, 10), (1.0, 500, 1)]
+)
+def test_masks_in_time_grow_with_the_ratio(ratio: float, frames: int, most: int) -> None:
+    # At most int(10 ratio) masks, and no more than ceil(0.15 ratio T / 100).
+    config = AugmentConfig(
+        spec_aug_time_warp_factor=0, spec_aug_num_feature_masks=0, time_mask_ratio=ratio
+    )
+    features = torch.randn(4, frames, 80)
+    result = views(config, features)
+    counts, shares = [], []
+    for view, source in zip(result, features.repeat(2, 1, 1), strict=True):
+        counts.append(int(masked_runs(view, source).sum()))
+        shares.append(float((view != source).any(dim=1).float().mean()))
+    assert max(counts) <= most
+    assert max(counts) > most / 2
+    assert 0.0 < max(shares) <= 0.15 * ratio
+
+
+def test_two_views_of_short_speech() -> None:
+    for frames in (1, 9, 30):
+        features = torch.randn(2, frames, 80)
+        assert views(AugmentConfig(), features).shape == (4, frames, 80)
+        assert views(AugmentConfig(time_mask_ratio=100.0), features).shape == (4, frames, 80)
+
+
+def test_views_wait_for_the_epoch_of_masks() -> None:
+    config = AugmentConfig(spec_aug_start_epoch=3)
+    assert two_views(config, epoch=2) is None
+    assert two_views(config, epoch=3) is not None
+
+
 def test_flags_are_checked() -> None:
+    for ratio in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="--time-mask-ratio"):
+            AugmentConfig(time_mask_ratio=ratio)
     with pytest.raises(ValueError, match="--spec-aug-max-frames-mask-fraction"):
         AugmentConfig(spec_aug_max_frames_mask_fraction=1.5)
     with pytest.raises(ValueError, match="--spec-aug-frames-mask-size"):

@@ -200,6 +200,29 @@ def test_batches_do_not_depend_on_the_number_of_workers(corpus: TinyCorpus) -> N
     assert not all(same(a, b) for a, b in zip(epochs[0], clean, strict=True))
 
 
+def test_a_second_view_follows_the_position_alone(corpus: TinyCorpus) -> None:
+    whole = epoch_of(corpus, config(corpus), doubled=True)
+    tail = epoch_of(corpus, config(corpus, num_workers=1), doubled=True, skip_batches=1)
+    plain = epoch_of(corpus, config(corpus))
+    for batch, again in zip(whole[1:], tail, strict=True):
+        assert same(batch, again)
+        assert again.second_view is not None
+        assert torch.equal(batch.second_view, again.second_view)
+    for batch, single in zip(whole, plain, strict=True):
+        assert batch.cut_ids == single.cut_ids
+        assert torch.equal(batch.feature_lens, single.feature_lens)
+        assert batch.second_view.shape == batch.features.shape == single.features.shape
+        assert not torch.equal(batch.second_view, batch.features)
+        assert single.second_view is None
+        moved = batch.to("meta")
+        assert moved.features.is_meta
+        assert moved.second_view.is_meta
+    late = AugmentConfig(spec_aug_start_epoch=2)
+    loader = train_loader(corpus.cuts, config(corpus), late, seed=1, epoch=1, doubled=True)
+    first = next(iter(loader))
+    assert first.second_view is None
+
+
 def test_augmentation_differs_between_epochs_and_ranks(corpus: TinyCorpus) -> None:
     one = config(corpus, shuffle=False)
     first = epoch_of(corpus, one)

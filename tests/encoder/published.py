@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ TINY = ZipformerConfig(
     pos_head_dim=(4,),
     pos_dim=16,
 )
+
+TINY_CAUSAL = replace(TINY, causal=True, cnn_module_kernel=(15, 15, 7, 7, 7, 15))
 
 LENS = (150, 97)
 
@@ -48,6 +51,7 @@ def filled(key: str, shape: torch.Size) -> Tensor:
     rules = {
         "bypass_scale": 0.2 + 0.6 * torch.sigmoid(n),
         "log_scale": 1.0 + 0.1 * n,
+        "chunkwise_conv_scale": 0.1 * n,
         "downsample.bias": 0.5 * n,
         "downsample_output.bias": 0.5 * n,
         "embedding.weight": n,

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zipasr.encoder.bypass import BypassModule, add_branch, keep_mask
-from zipasr.encoder.convolution import ConvolutionModule, DepthwiseConv1d
+from zipasr.encoder.convolution import ConvolutionModule
 from zipasr.encoder.nonlin_attention import NonlinAttention
+from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.encoder.resample import SimpleDownsample, SimpleUpsample
 from zipasr.encoder.self_attention import SelfAttention
+from zipasr.nn.depthwise import DepthwiseConv1d
 
 
 @pytest.mark.parametrize(("num_frames", "kernel_size"), [(1, 3), (7, 5), (4, 15)])
@@ -39,11 +41,11 @@ def test_attention_blocks() -> None:
     attention = SelfAttention(8, num_heads=2, value_head_dim=3).eval()
     values = attention.in_proj(x).view(5, 3, 2, 3)
     mixed = torch.einsum("nhij,jnhc->inhc", weights, values).flatten(2)
-    torch.testing.assert_close(attention(x, weights), attention.out_proj(mixed))
+    torch.testing.assert_close(attention(x, AttentionWeights(weights)), attention.out_proj(mixed))
     gated = NonlinAttention(8, hidden_channels=6).eval()
     s, v, y = gated.in_proj(x).chunk(3, dim=-1)
     mixed = torch.einsum("nij,jnc->inc", weights[:, 0], v * s.tanh())
-    torch.testing.assert_close(gated(x, weights[:, 0]), gated.out_proj(mixed * y))
+    torch.testing.assert_close(gated(x, AttentionWeights(weights)), gated.out_proj(mixed * y))
 
 
 def test_bypass_weighs_the_new_value() -> None:

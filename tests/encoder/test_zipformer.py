@@ -24,7 +24,6 @@ from zipasr.nn.schedule import set_batch_count
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"causal": True}, "--causal 1 is not available yet"),
         ({"num_heads": (2, 2)}, "--num-heads has 2 values, but --downsampling-factor has 3"),
         ({"cnn_module_kernel": (4,)}, "--cnn-module-kernel must be odd"),
         ({"encoder_dim": (16, 0, 20)}, "--encoder-dim must be positive"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,16 +17,26 @@ from zipasr.model.build import ModelConfig, build_model
 TABLES: dict[str, dict[str, Any]] = json.loads(
     gzip.decompress((GOLDEN / "model" / "state_dicts.json.gz").read_bytes())
 )
+TABLES["medium_causal"] = json.loads(
+    gzip.decompress((GOLDEN / "encoder" / "state_dict_medium_causal.json.gz").read_bytes())
+)
+CONFIGS = PRESETS | {"medium_causal": replace(PRESETS["medium"], causal=True)}
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_keys_and_shapes(name: str) -> None:
     with torch.device("meta"):
-        model = build_model(PRESETS[name], ModelConfig(use_ctc=True), vocab_size=500)
+        model = build_model(CONFIGS[name], ModelConfig(use_ctc=True), vocab_size=500)
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
     assert shapes == TABLES[name]["shapes"]
     assert sum(p.numel() for p in model.parameters()) == TABLES[name]["total_parameters"]
     assert not list(model.buffers())
+
+
+def test_parameters_of_the_causal_model_without_a_ctc_head() -> None:
+    with torch.device("meta"):
+        model = build_model(CONFIGS["medium_causal"], ModelConfig(), vocab_size=500)
+    assert sum(p.numel() for p in model.parameters()) == 66_110_931
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import epoch_checkpoint, find_checkpoints, load_checkpoint
-
-StateDict = dict[str, Tensor]
-# Left in the keys by a model that was saved inside its wrapper for distributed training.
-WRAPPER = "module."
+from zipasr.checkpoint.weights import StateDict, check_same_keys, model_state, unwrapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +27,9 @@ class ChooseCheckpoint:
         True,
         "average over all batches between two checkpoints; else the mean of the checkpoints",
     )
+    checkpoint: Path | None = flag(
+        None, "use this one file, such as a pretrained.pt, instead of those in --exp-dir"
+    )
 
     def __post_init__(self) -> None:
         if self.epoch < 1:
@@ -38,6 +38,14 @@ class ChooseCheckpoint:
             raise ValueError("--iter must not be negative")
         if self.avg < 1:
             raise ValueError("--avg must be at least 1")
+
+
+class Chosen(NamedTuple):
+    """Weights to use, and the newest checkpoint that they come from with its path."""
+
+    path: Path
+    checkpoint: dict[str, Any]
+    weights: StateDict
 
 
 def start_average(state_dict: Mapping[str, Tensor]) -> StateDict:
@@ -149,7 +157,12 @@ def mean_of(state_dicts: Iterable[Mapping[str, Tensor]]) -> StateDict:
 
 
 def averaged_model(exp_dir: Path, choose: ChooseCheckpoint) -> StateDict:
-    """Combine the chosen checkpoints of a training run into one state dict.
+    """Combine the chosen checkpoints of a training run into one state dict; see ``read_chosen``."""
+    return read_chosen(exp_dir, choose).weights
+
+
+def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> Chosen:
+    """Read the chosen checkpoints of a training run, or the one file, and combine them.
 
     With the averaged model, the result is the mean over the training after the checkpoint
     ``avg`` places before the last one; without, the mean of the last ``avg`` checkpoints.
@@ -157,10 +170,19 @@ def averaged_model(exp_dir: Path, choose: ChooseCheckpoint) -> StateDict:
     Raises:
         CheckpointError: a checkpoint is missing, damaged, or does not fit to the others.
     """
-    if choose.use_averaged_model:
-        start, end = window_files(exp_dir, choose)
-        return average_window(load_checkpoint(start), load_checkpoint(end))
-    return mean_of(model_state(load_checkpoint(path)) for path in mean_files(exp_dir, choose))
+    path = last_file(exp_dir, choose)
+    last = load_checkpoint(path)
+    if choose.checkpoint is not None or (choose.avg == 1 and not choose.use_averaged_model):
+        weights = model_state(last, str(path))
+    elif choose.use_averaged_model:
+        start, _ = window_files(exp_dir, choose)
+        weights = average_window(load_checkpoint(start), last)
+    else:
+        # One after the other, so that two are in memory and not all.
+        weights = mean_of(
+            model_state(load_checkpoint(file), str(file)) for file in mean_files(exp_dir, choose)
+        )
+    return Chosen(path, last, weights)
 
 
 def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
@@ -197,48 +219,19 @@ def newest(exp_dir: Path, iteration: int, count: int) -> list[Path]:
     return files[:count]
 
 
-def model_state(checkpoint: Mapping[str, Any]) -> StateDict:
-    """Return the weights in a checkpoint, without the prefix of a distributed wrapper."""
-    return unwrapped(entry(checkpoint, "model"))
-
-
-def unwrapped(state_dict: Mapping[str, Tensor]) -> StateDict:
-    """Return a state dict without the prefix of a distributed wrapper, if all keys have it."""
-    if state_dict and all(key.startswith(WRAPPER) for key in state_dict):
-        return {key.removeprefix(WRAPPER): tensor for key, tensor in state_dict.items()}
-    return dict(state_dict)
-
-
 def entry(checkpoint: Mapping[str, Any], name: str) -> Any:
     """Return one entry of a checkpoint, or explain that it is missing."""
     if checkpoint.get(name) is None:
-        fix = "" if name == "model" else "use --use-averaged-model 0 --avg 1."
-        raise CheckpointError(f"The checkpoint has no entry {name!r}.", fix)
+        raise CheckpointError(
+            f"The checkpoint has no entry {name!r}.", "use --use-averaged-model 0 --avg 1."
+        )
     return checkpoint[name]
-
-
-def check_same_keys(
-    reference: Mapping[str, Tensor], other: Mapping[str, Tensor], name: str
-) -> None:
-    """Refuse state dicts with different keys or shapes."""
-    fix = "use checkpoints of one and the same model."
-    different = sorted(reference.keys() ^ other.keys())
-    if different:
-        raise CheckpointError(
-            f"The model and {name} differ in {len(different)} keys, such as {different[0]!r}.", fix
-        )
-    reshaped = sorted(key for key in reference if reference[key].shape != other[key].shape)
-    if reshaped:
-        shapes = " and ".join(str(tuple(side[reshaped[0]].shape)) for side in (other, reference))
-        raise CheckpointError(
-            f"The model and {name} differ in {len(reshaped)} shapes, such as {reshaped[0]!r}: "
-            f"{shapes}.",
-            fix,
-        )
 
 
 def last_file(exp_dir: Path, choose: ChooseCheckpoint) -> Path:
     """Return the newest checkpoint that takes part; its settings and tokenizer count."""
+    if choose.checkpoint is not None:
+        return choose.checkpoint
     if choose.use_averaged_model:
         return window_files(exp_dir, choose)[1]
     files = mean_files(exp_dir, choose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import pickle
+import pickletools
 import re
 import shutil
 import zipfile
@@ -19,6 +20,9 @@ from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.base.files import atomic_path
 
 ZIP_MAGIC = b"PK\x03\x04"
+# Of the format that torch wrote before version 1.6: pickles, then the bytes of the tensors.
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+LEGACY_PICKLES = 5
 POINTER_MAGIC = b"version https://git-lfs"
 PLAIN_TYPES = (type(None), bool, int, float, str, bytes, Tensor, nn.Parameter, torch.dtype)
 # Published checkpoints carry the paths of their flags; a path object does nothing when loaded.
@@ -92,13 +96,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(HARMLESS_TYPES):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise foreign_file_error(path, error) from error
     # The reader follows whatever a damaged file says, so it can fail in any way.
     except Exception as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {first_line(error)}.", "copy or download it again."
-        ) from error
+        raise unreadable_file_error(path, error) from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__} instead of named entries.",
@@ -118,21 +118,66 @@ def check_readable(path: Path) -> None:
         raise CheckpointError(f"{path} is empty (0 bytes).", "copy or download it again.")
     if start == POINTER_MAGIC:
         raise CheckpointError(f"{path} is a git-lfs pointer ({size} bytes).", "run git lfs pull")
-    if start.startswith(ZIP_MAGIC) and not zipfile.is_zipfile(path):
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise CheckpointError(f"{path} is a web page.", "download the file itself.")
+    if any(magic.startswith(start) for magic in (ZIP_MAGIC, LEGACY_MAGIC)):
+        raise cut_file_error(path)
+    if start.startswith(ZIP_MAGIC):
+        check_archive(path)
+
+
+def check_archive(path: Path) -> None:
+    """Recognise an archive without its end, and an exported model: code that must not be run."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise cut_file_error(path) from None
+    if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
-            f"{path} is cut: it has {size} bytes and lacks the index at its end.",
-            "copy or download it again, or use an earlier checkpoint.",
+            f"{path} is a TorchScript model, which holds code.",
+            "choose the checkpoint that it was exported from, such as pretrained.pt.",
         )
 
 
-def foreign_file_error(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
-    """Explain why a file was refused: it names classes, or it is no checkpoint at all."""
+def unreadable_file_error(path: Path, error: Exception) -> CheckpointError:
+    """Explain why a file was refused: cut, with classes of another program, or no checkpoint."""
+    if is_cut_legacy_file(path, error):
+        return cut_file_error(path)
+    if not isinstance(error, pickle.UnpicklingError):
+        return CheckpointError(
+            f"{path} cannot be read: {first_line(error)}.", "copy or download it again."
+        )
     if found := re.search(r"GLOBAL (\S+)", str(error)):
         return CheckpointError(
             f"{path} holds objects other than tensors and plain values ({found[1]}).",
             "load it in the program that wrote it, and save its 'model' entry alone.",
         )
     return CheckpointError(f"{path} is not a checkpoint.", "choose a file written by train.py.")
+
+
+def cut_file_error(path: Path) -> CheckpointError:
+    """Say that the end of a file is missing."""
+    return CheckpointError(
+        f"{path} is cut: it has {path.stat().st_size} bytes and lacks its end.",
+        "copy or download it again, or use an earlier checkpoint.",
+    )
+
+
+def is_cut_legacy_file(path: Path, error: Exception) -> bool:
+    """Say whether a file in torch's old format, which could not be read, ends too early."""
+    with path.open("rb") as file:
+        if file.read(len(LEGACY_MAGIC)) != LEGACY_MAGIC:
+            return False
+        file.seek(0)
+        try:
+            for _ in range(LEGACY_PICKLES):
+                for _ in pickletools.genops(file):
+                    pass
+        except ValueError:
+            return True
+    # What is read behind the pickles has no structure to be wrong in, only an end.
+    return not isinstance(error, pickle.UnpicklingError)
 
 
 def find_checkpoints(exp_dir: Path, iteration: int = 0) -> list[Path]:
@@ -164,7 +209,7 @@ def epoch_checkpoint(exp_dir: Path, epoch: int) -> Path:
     if not path.is_file():
         raise CheckpointError(
             f"{path} does not exist; {describe(exp_dir)}.",
-            "choose another --epoch or --avg, or train first.",
+            "choose another --epoch or --avg, give one file with --checkpoint, or train first.",
         )
     return path
 
@@ -198,7 +243,9 @@ def describe(folder: Path) -> str:
     iterations = [path.name for path in reversed(find_checkpoints(folder))]
     found = [f"epoch-{epoch}.pt" for epoch in epochs] + iterations
     if not found:
-        return f"{folder} has no checkpoints"
+        others = sorted(path.name for path in folder.glob("*.pt"))
+        single = f" but {folder / others[0]}, which decode.py --checkpoint takes" if others else ""
+        return f"{folder} has no checkpoints{single}"
     shown = found if len(found) <= 6 else [*found[:3], "...", *found[-2:]]
     return f"{folder} has {', '.join(shown)}"
 

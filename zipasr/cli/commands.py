@@ -20,6 +20,7 @@ from zipasr.search.types import DecodingConfig
 from zipasr.text.bpe import BpeConfig
 from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig
+from zipasr.training.heads import check_heads
 from zipasr.training.step import LossConfig
 
 
@@ -49,23 +50,11 @@ class TestSetsConfig:
     test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
 
 
-_MODEL_LATER = {
-    "--use-attention-decoder": ("0", NOT_YET),
-    "--use-cr-ctc": ("0", NOT_YET),
-    "--attention-decoder-dim": ("512", NOT_YET),
-    "--attention-decoder-num-layers": ("6", NOT_YET),
-    "--attention-decoder-attention-dim": ("512", NOT_YET),
-    "--attention-decoder-num-heads": ("8", NOT_YET),
-    "--attention-decoder-feedforward-dim": ("2048", NOT_YET),
-}
 _CORPUS_LATER = {
     "--full-libri": ("1", "the LibriSpeech recipe of " + NOT_YET),
     "--mini-libri": ("0", "the LibriSpeech recipe of " + NOT_YET),
 }
 _TRAIN_LATER = {
-    "--cr-loss-scale": ("0.2", NOT_YET),
-    "--time-mask-ratio": ("2.5", NOT_YET),
-    "--attention-decoder-loss-scale": ("0.8", NOT_YET),
     "--print-diagnostics": ("0", NOT_YET),
     "--inf-check": ("0", NOT_YET),
 }
@@ -95,7 +84,7 @@ _DECODE_LATER = {
 
 TRAIN = Command(
     "train.py",
-    "Train a transducer on a prepared corpus; run again to continue where it was.",
+    "Train a transducer or a CTC model on a prepared corpus; run again to continue where it was.",
     (
         TrainConfig,
         LossConfig,
@@ -107,14 +96,14 @@ TRAIN = Command(
         DataConfig,
         AugmentConfig,
     ),
-    refused=_MODEL_LATER | _CORPUS_LATER | _TRAIN_LATER,
+    refused=_CORPUS_LATER | _TRAIN_LATER,
 )
 DECODE = Command(
     "decode.py",
     "Transcribe the test sets of a recipe and report word error rates.",
     (ExpConfig, ChooseCheckpoint, DecodingConfig, TestSetsConfig, TokenizerConfig, DataConfig),
     stored=(ZipformerConfig, ModelConfig),
-    refused=_MODEL_LATER | _CORPUS_LATER | _DECODE_LATER,
+    refused=_CORPUS_LATER | _DECODE_LATER,
 )
 AVERAGE = Command(
     "average.py",
@@ -133,5 +122,12 @@ COMMANDS = (TRAIN, DECODE, AVERAGE, CORPUS, FBANK, BPE, VALIDATE)
 
 
 def read(command: Command, argv: Sequence[str] | None) -> Run:
-    """Parse the command line of ``command``; see ``flags.parse``."""
-    return parse(command, argv, COMMANDS)
+    """Parse the command line of ``command``; see ``flags.parse``.
+
+    Raises:
+        UserError: flags are wrong, alone or together.
+    """
+    run = parse(command, argv, COMMANDS)
+    if command is TRAIN:
+        check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
+    return run

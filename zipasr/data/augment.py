@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -11,12 +12,16 @@ from random import Random
 import torch
 from lhotse import CutSet
 from lhotse.dataset import CutMix, SpecAugment
+from lhotse.dataset.signal_transforms import time_warp
 
 from zipasr.base.config import flag
 
 NOISE_PROBABILITY = 0.5
 NOISE_SNR = (10.0, 20.0)
 """Decibels by which the speech is louder than the noise, drawn uniformly."""
+
+SPEC_AUG_PROBABILITY = 0.9
+"""Share of the utterances that are warped, and, drawn anew, of those that get masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,9 @@ class AugmentConfig:
     spec_aug_max_frames_mask_fraction: float = flag(0.15, "share of frames masked at most")
     spec_aug_num_feature_masks: int = flag(2, "number of masks in frequency; 0 is off")
     spec_aug_features_mask_size: int = flag(27, "a mask in frequency is narrower than this")
+    time_mask_ratio: float = flag(
+        2.5, "with --use-cr-ctc: factor on the number of masks in time and the share they cover"
+    )
     enable_musan: bool = flag(True, "mix in noise when musan_cuts.jsonl.gz is in --manifest-dir")
 
     def __post_init__(self) -> None:
@@ -40,6 +48,8 @@ class AugmentConfig:
             raise ValueError("--spec-aug-frames-mask-size and --spec-aug-features-mask-size: >= 1")
         if not 0.0 <= self.spec_aug_max_frames_mask_fraction <= 1.0:
             raise ValueError("--spec-aug-max-frames-mask-fraction must be between 0 and 1")
+        if not 0.0 <= self.time_mask_ratio < math.inf:
+            raise ValueError("--time-mask-ratio must not be negative")
 
 
 class MaskFeatures:
@@ -47,17 +57,23 @@ class MaskFeatures:
 
     lhotse divides by zero when there are no masks in time, and draws from an empty range when the
     allowed share of a short batch is less than a frame. Such batches get no masks in time.
+
+    Args:
+        config: warp and masks.
+        ratio: factor on the number of masks in time and on the share of frames they cover.
+        warps: False leaves time as it is.
     """
 
-    def __init__(self, config: AugmentConfig) -> None:
-        self._num_masks = config.spec_aug_num_frame_masks
+    def __init__(self, config: AugmentConfig, *, ratio: float = 1.0, warps: bool = True) -> None:
+        self._num_masks = int(config.spec_aug_num_frame_masks * ratio)
         self._mask_size = config.spec_aug_frames_mask_size
-        self._fraction = config.spec_aug_max_frames_mask_fraction
+        self._fraction = min(1.0, config.spec_aug_max_frames_mask_fraction * ratio)
+        warp_factor = config.spec_aug_time_warp_factor if warps else 0
         self._full = _spec_augment(
-            config, self._num_masks, self._mask_size, max_frames_mask_fraction=self._fraction
+            config, warp_factor, self._num_masks, self._mask_size, self._fraction
         )
         # One mask of a width below 1, that is none.
-        self._without_time_masks = _spec_augment(config, 1, 1, max_frames_mask_fraction=1.0)
+        self._without_time_masks = _spec_augment(config, warp_factor, 1, 1, 1.0)
 
     def __call__(
         self, features: torch.Tensor, supervision_segments: torch.Tensor | None = None
@@ -79,6 +95,44 @@ class MaskFeatures:
         budget = self._fraction * num_frames
         masks = min(self._num_masks, math.ceil(budget / self._mask_size))
         return masks > 0 and budget // masks >= 1
+
+
+class TwoViews:
+    """Two views of each utterance: the same warp, then masks that are drawn for each view.
+
+    The views are meant for the consistency loss, which gains from stronger masks in time.
+
+    Args:
+        config: warp and masks; ``time_mask_ratio`` strengthens the masks in time.
+
+    Source: Yao et al., "CR-CTC: consistency regularization on CTC", 2024.
+    """
+
+    def __init__(self, config: AugmentConfig) -> None:
+        self._warp_factor = config.spec_aug_time_warp_factor
+        self._mask = MaskFeatures(config, ratio=config.time_mask_ratio, warps=False)
+
+    def __call__(
+        self, features: torch.Tensor, supervision_segments: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return (2N, T, 80): the first views of all utterances, then the second ones.
+
+        Args:
+            features: (N, T, 80).
+            supervision_segments: (number of supervisions, 3): utterance, first frame, frames.
+                Time is warped inside them; masks cover the whole of T.
+        """
+        if supervision_segments is not None and self._warp_factor >= 1:
+            features = self._warped(features, supervision_segments)
+        return self._mask(features.repeat(2, 1, 1))
+
+    def _warped(self, features: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+        features = features.clone()
+        for row, start, num_frames in segments.tolist():
+            if random.random() <= SPEC_AUG_PROBABILITY:
+                speech = features[row, start : start + num_frames]
+                features[row, start : start + num_frames] = time_warp(speech, self._warp_factor)
+        return features
 
 
 class MixNoise:
@@ -109,6 +163,14 @@ def spec_augment(config: AugmentConfig, epoch: int = 1) -> MaskFeatures | None:
     return MaskFeatures(config) if is_on else None
 
 
+def two_views(config: AugmentConfig, epoch: int = 1) -> TwoViews | None:
+    """Return the transform that doubles the batches of ``epoch``, or None before masks begin.
+
+    It takes the place of ``spec_augment``, whether or not that is switched on.
+    """
+    return TwoViews(config) if epoch >= config.spec_aug_start_epoch else None
+
+
 def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:
     """Return the noise transform, or None when it is switched off or there is no noise."""
     if not config.enable_musan:
@@ -123,16 +185,17 @@ def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:
 
 def _spec_augment(
     config: AugmentConfig,
+    time_warp_factor: int,
     num_frame_masks: int,
     frames_mask_size: int,
-    *,
     max_frames_mask_fraction: float,
 ) -> SpecAugment:
     return SpecAugment(
-        time_warp_factor=config.spec_aug_time_warp_factor,
+        time_warp_factor=time_warp_factor,
         num_frame_masks=num_frame_masks,
         frames_mask_size=frames_mask_size,
         max_frames_mask_fraction=max_frames_mask_fraction,
         num_feature_masks=config.spec_aug_num_feature_masks,
         features_mask_size=config.spec_aug_features_mask_size,
+        p=SPEC_AUG_PROBABILITY,
     )

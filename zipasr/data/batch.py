@@ -28,6 +28,8 @@ class Batch:
         index: position of the batch in its epoch on this rank, from 0; to go on after this batch,
             ask the loader to skip ``index + 1``.
         dropped: names of the utterances that could not be read and are missing here.
+        second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
+            without consistency training.
     """
 
     features: Tensor
@@ -37,6 +39,7 @@ class Batch:
     seconds: float
     index: int = 0
     dropped: tuple[str, ...] = ()
+    second_view: Tensor | None = None
 
     def __len__(self) -> int:
         """N, the number of utterances."""
@@ -44,15 +47,17 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on ``device``; the lengths move too."""
+        second = self.second_view
         return replace(
             self,
             features=self.features.to(device, non_blocking=True),
             feature_lens=self.feature_lens.to(device, non_blocking=True),
+            second_view=None if second is None else second.to(device, non_blocking=True),
         )
 
 
 def batch_from_lhotse(
-    raw: Mapping[str, Any], index: int = 0, dropped: tuple[str, ...] = ()
+    raw: Mapping[str, Any], index: int = 0, dropped: tuple[str, ...] = (), num_views: int = 1
 ) -> Batch:
     """Take the batch dictionary of ``K2SpeechRecognitionDataset`` apart.
 
@@ -60,8 +65,9 @@ def batch_from_lhotse(
         raw: made with ``return_cuts=True``; ``inputs`` are features.
         index: position in the epoch.
         dropped: names of cuts that are missing.
+        num_views: 2 when ``TwoViews`` doubled the features.
     """
-    features: Tensor = raw["inputs"]
+    features, *other_views = raw["inputs"].float().chunk(num_views)
     supervisions = raw["supervisions"]
     rows = supervisions["sequence_idx"].long()
     ends = (supervisions["start_frame"] + supervisions["num_frames"]).long()
@@ -70,13 +76,14 @@ def batch_from_lhotse(
     lens = lens.scatter_reduce(0, rows, ends, reduce="amax").clamp(max=features.size(1))
     cuts = _cut_of_each_row(rows.tolist(), supervisions["cut"])
     return Batch(
-        features=features.float(),
+        features=features,
         feature_lens=lens,
         texts=[text_of(cut) for cut in cuts],
         cut_ids=[_name(cut) for cut in cuts],
         seconds=int(lens.sum()) * SECONDS_PER_FRAME,
         index=index,
         dropped=dropped,
+        second_view=other_views[0] if other_views else None,
     )
 
 

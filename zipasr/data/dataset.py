@@ -16,7 +16,7 @@ from lhotse.dataset import K2SpeechRecognitionDataset
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 
 from zipasr.base.seed import seeded
-from zipasr.data.augment import MaskFeatures, MixNoise
+from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
 from zipasr.data.batch import Batch, batch_from_lhotse
 from zipasr.data.failures import reason_of
 from zipasr.data.sampling import SampledBatch
@@ -41,12 +41,14 @@ class Recipe:
         join: joins short cuts; None leaves them alone.
         noise: mixes noise in; None leaves it out.
         mask: SpecAugment; None leaves it out.
+        views: doubles the batch, with masks of its own; None leaves it single.
     """
 
     read: BatchIO
     join: JoinCuts | None = None
     noise: MixNoise | None = None
     mask: MaskFeatures | None = None
+    views: TwoViews | None = None
 
 
 class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
@@ -81,14 +83,16 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
 
     def _made(self, index: int, cuts: CutSet, dropped: tuple[str, ...]) -> Batch:
         # The sum of a mean depends on the number of threads; a worker has one.
+        transforms = [t for t in (self._recipe.mask, self._recipe.views) if t is not None]
         with seeded(*self._keys, index), _one_thread():
             dataset = K2SpeechRecognitionDataset(
                 return_cuts=True,
                 cut_transforms=self._cut_transforms(),
-                input_transforms=[self._recipe.mask] if self._recipe.mask else [],
+                input_transforms=transforms,
                 input_strategy=self._recipe.read,
             )
-            return batch_from_lhotse(dataset[cuts], index, dropped)
+            num_views = 2 if self._recipe.views is not None else 1
+            return batch_from_lhotse(dataset[cuts], index, dropped, num_views)
 
     def _separated(self, cuts: CutSet) -> tuple[list[Cut], dict[str, str]]:
         """Try each cut: return the readable ones, and the reason for each of the others."""

@@ -16,7 +16,7 @@ from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.base.seed import generator_for
-from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment
+from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_views
 from zipasr.data.batch import Batch
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
 from zipasr.data.failures import reason_of
@@ -125,7 +125,7 @@ class Loader:
         )
 
 
-def train_loader(
+def train_loader(  # noqa: PLR0913 - five of them say which batch it is
     cuts: CutSet,
     data: DataConfig,
     augment: AugmentConfig,
@@ -135,11 +135,13 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
     skip_batches: int = 0,
+    doubled: bool = False,
 ) -> Loader:
     """Return the batches of one epoch on one rank.
 
-    The batches depend on the cuts, the two configs, ``seed``, ``epoch``, ``rank`` and
-    ``world_size``, bit for bit; not on the number of workers or on ``skip_batches``.
+    The batches depend on the cuts, the two configs, ``seed``, ``epoch``, ``rank``,
+    ``world_size`` and ``doubled``, bit for bit; not on the number of workers or on
+    ``skip_batches``.
 
     Args:
         cuts: filtered already.
@@ -150,6 +152,7 @@ def train_loader(
         rank: of this process.
         world_size: number of processes; all get equally many batches.
         skip_batches: batches of this epoch that were trained on before.
+        doubled: give a second view of each batch, for consistency training; see ``two_views``.
 
     Raises:
         DataError: not one batch can be filled.
@@ -174,7 +177,8 @@ def train_loader(
         read=_input_strategy(cuts, data),
         join=_join_cuts(data),
         noise=mix_noise(augment, data.manifest_dir),
-        mask=spec_augment(augment, epoch),
+        mask=None if doubled else spec_augment(augment, epoch),
+        views=two_views(augment, epoch) if doubled else None,
     )
     return Loader(
         BatchDataset(recipe, (seed, epoch, rank)),

@@ -18,12 +18,16 @@ def keep_mask(num_utterances: int, rate: float, like: Tensor) -> Tensor | None:
         like: gives the device and the dtype.
 
     Returns:
-        (N, 1) ones and zeros, or ``None`` when every utterance keeps the branch. Kept
+        (N, 1) ones and zeros, or ``None`` when every utterance keeps the branch (which only a CPU
+        can tell without waiting). Kept
         branches are not scaled up: leaving out is a regulariser, not dropout.
     """
     if rate == 0.0:
         return None
-    return (torch.rand(num_utterances, 1, device=like.device) > rate).to(like.dtype)
+    keep = torch.rand(num_utterances, 1, device=like.device) > rate
+    if keep.device.type == "cpu" and bool(keep.all()):
+        return None
+    return keep.to(like.dtype)
 
 
 def add_branch(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:

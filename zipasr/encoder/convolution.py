@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.causal_conv import ChunkCausalDepthwiseConv1d
+from zipasr.nn.depthwise import DepthwiseConv1d
 from zipasr.nn.fused import ActivationDropoutAndLinear
+from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
-
-
-class DepthwiseConv1d(nn.Conv1d):
-    """Convolution over time of each channel on its own, for time-first tensors.
-
-    Args:
-        num_channels: C.
-        kernel_size: odd number of frames.
-    """
-
-    def __init__(self, num_channels: int, kernel_size: int) -> None:
-        super().__init__(
-            num_channels,
-            num_channels,
-            kernel_size=kernel_size,
-            groups=num_channels,
-            padding=kernel_size // 2,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve with zeros beyond both ends.
-
-        Args:
-            x: (T', N, C).
-
-        Returns:
-            (T', N, C).
-        """
-        # Seen as one picture of height T' and width N whose channels come last in memory,
-        # the time-first tensor needs no transposed copy.
-        picture = x.permute(2, 0, 1).unsqueeze(0)
-        kernel = self.weight.squeeze(1)[:, None, :, None]
-        padding = (self.kernel_size[0] // 2, 0)
-        y = F.conv2d(picture, kernel, self.bias, padding=padding, groups=self.groups)
-        return y.squeeze(0).permute(1, 2, 0)
 
 
 class ConvolutionModule(nn.Module):
@@ -53,9 +20,10 @@ class ConvolutionModule(nn.Module):
     Args:
         num_channels: C.
         kernel_size: odd number of frames.
+        causal: whether frames of later chunks are out of sight.
     """
 
-    def __init__(self, num_channels: int, kernel_size: int) -> None:
+    def __init__(self, num_channels: int, kernel_size: int, causal: bool = False) -> None:
         super().__init__()
         self.in_proj = nn.Linear(num_channels, 2 * num_channels)
         self.balancer1 = Balancer(
@@ -66,10 +34,14 @@ class ConvolutionModule(nn.Module):
             min_abs=1.5,
             max_abs=ScheduledFloat((0.0, 5.0), (8000.0, 10.0), default=1.0),
         )
-        self.depthwise_conv = DepthwiseConv1d(num_channels, kernel_size)
+        self.depthwise_conv: DepthwiseConv1d | ChunkCausalDepthwiseConv1d = (
+            ChunkCausalDepthwiseConv1d(num_channels, kernel_size)
+            if causal
+            else DepthwiseConv1d(num_channels, kernel_size)
+        )
         self.balancer2 = Balancer(
             num_channels,
-            channel_dim=-1,
+            channel_dim=1,
             min_positive=ScheduledFloat((0.0, 0.1), (8000.0, 0.05)),
             max_positive=1.0,
             min_abs=ScheduledFloat((0.0, 0.2), (20000.0, 0.5)),
@@ -85,12 +57,20 @@ class ConvolutionModule(nn.Module):
             num_channels, num_channels, activation="SwooshR", dropout_p=0.0, initial_scale=0.05
         )
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        chunk_size: int = -1,
+        memory: FrameMemory | None = None,
+    ) -> Tensor:
         """Convolve the valid frames.
 
         Args:
             x: (T', N, C).
             padding_mask: (N, T'), True at padding, which counts as silence (zeros).
+            chunk_size: of a causal module: frames in a chunk, -1 for everything.
+            memory: of a causal module: the gated frames before ``x``, which is one chunk.
 
         Returns:
             (T', N, C).
@@ -99,6 +79,10 @@ class ConvolutionModule(nn.Module):
         gated = value * torch.sigmoid(self.balancer1(gate))
         if padding_mask is not None:
             gated = gated.masked_fill(padding_mask.t().unsqueeze(-1), 0.0)
-        convolved = self.whiten(self.balancer2(self.depthwise_conv(gated)))
-        result: Tensor = self.out_proj(convolved)
+        if isinstance(self.depthwise_conv, ChunkCausalDepthwiseConv1d):
+            convolved = self.depthwise_conv(gated, chunk_size, memory)
+        else:
+            convolved = self.depthwise_conv(gated)
+        convolved = self.balancer2(convolved.permute(1, 2, 0)).permute(2, 0, 1)
+        result: Tensor = self.out_proj(self.whiten(convolved))
         return result

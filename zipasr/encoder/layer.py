@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from zipasr.encoder.bypass import BypassModule, add_branch, keep_mask
 from zipasr.encoder.convolution import ConvolutionModule
 from zipasr.encoder.feedforward import FeedforwardModule
 from zipasr.encoder.nonlin_attention import NonlinAttention
+from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.encoder.self_attention import SelfAttention
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.memory import FrameMemory
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
@@ -32,6 +35,28 @@ class LayerConfig:
     value_head_dim: int
     feedforward_dim: int
     cnn_module_kernel: int
+    causal: bool = False
+
+
+class LayerMemory(NamedTuple):
+    """What a layer remembers of the frames before a chunk; each is time-first, (L, N, channels).
+
+    ``key``, ``nonlin``, ``value1`` and ``value2`` reach back as far as the left context,
+    ``conv1`` and ``conv2`` as far as the convolution.
+    """
+
+    key: FrameMemory
+    nonlin: FrameMemory
+    value1: FrameMemory
+    value2: FrameMemory
+    conv1: FrameMemory
+    conv2: FrameMemory
+
+
+class _NoMemory:
+    """Stands for ``LayerMemory`` where a whole utterance is there at once."""
+
+    key = nonlin = value1 = value2 = conv1 = conv2 = None
 
 
 def _branch_balancer(num_channels: int, min_abs: FloatLike, max_abs: float) -> Balancer:
@@ -77,8 +102,10 @@ class Zipformer2EncoderLayer(nn.Module):
         self.bypass_mid = BypassModule(num_channels)
         self._add_attention(config)
         self._add_feedforward(config, dropout)
-        self.conv_module1 = ConvolutionModule(num_channels, config.cnn_module_kernel)
-        self.conv_module2 = ConvolutionModule(num_channels, config.cnn_module_kernel)
+        self.conv_module1, self.conv_module2 = (
+            ConvolutionModule(num_channels, config.cnn_module_kernel, config.causal)
+            for _ in range(2)
+        )
         self.norm = BiasNorm(num_channels)
         self._add_regularisers(num_channels)
 
@@ -132,34 +159,41 @@ class Zipformer2EncoderLayer(nn.Module):
         pos_emb: Tensor,
         attention_mask: Tensor | None = None,
         padding_mask: Tensor | None = None,
+        chunk_size: int = -1,
+        memory: LayerMemory | None = None,
     ) -> Tensor:
         """Run the layer.
 
         Args:
             original: (T', N, C).
-            pos_emb: (1, 2 T' - 1, pos_dim).
-            attention_mask: booleans that broadcast to (N, H, T', T'), True where a target
+            pos_emb: (1, T' - 1 + S, pos_dim), where S counts the remembered frames as well.
+            attention_mask: booleans that broadcast to (N, H, T', S), True where a target
                 frame must not listen to a source frame.
             padding_mask: (N, T'), True at padding.
+            chunk_size: of a causal layer: frames in a chunk, -1 for everything.
+            memory: of a causal layer: what came before, if ``original`` is one chunk of many.
 
         Returns:
             (T', N, C).
         """
         x = original
-        weights = self.self_attn_weights(x, pos_emb, attention_mask)
+        past = memory or _NoMemory
+        weights = self.self_attn_weights(x, pos_emb, attention_mask, past.key)
         # The attention blocks are left out together, since they share their weights.
         keep = self._keep(x, self.attention_skip_rate)
         x = x + self.feed_forward1(x)
-        mixed = self.nonlin_attention(x, self._single_head(weights))
+        mixed = self.nonlin_attention(x, self._single_head(weights), past.nonlin)
         x = add_branch(x, self.balancer_na(mixed), keep)
-        x = add_branch(x, self.self_attn1(x, weights), keep)
-        x = self._add_convolution(x, self.conv_module1, padding_mask)
+        x = add_branch(x, self.self_attn1(x, weights, past.value1), keep)
+        convolved = self.conv_module1(x, padding_mask, chunk_size, past.conv1)
+        x = add_branch(x, convolved, self._keep(x, self.conv_skip_rate))
         x = add_branch(
             x, self.balancer_ff2(self.feed_forward2(x)), self._keep(x, self.ff2_skip_rate)
         )
         x = self.bypass_mid(original, x)
-        x = add_branch(x, self.self_attn2(x, weights), keep)
-        x = self._add_convolution(x, self.conv_module2, padding_mask)
+        x = add_branch(x, self.self_attn2(x, weights, past.value2), keep)
+        convolved = self.conv_module2(x, padding_mask, chunk_size, past.conv2)
+        x = add_branch(x, convolved, self._keep(x, self.conv_skip_rate))
         x = add_branch(
             x, self.balancer_ff3(self.feed_forward3(x)), self._keep(x, self.ff3_skip_rate)
         )
@@ -168,18 +202,11 @@ class Zipformer2EncoderLayer(nn.Module):
         result: Tensor = self.whiten(self.balancer2(x))
         return result
 
-    def _add_convolution(
-        self, x: Tensor, module: ConvolutionModule, padding_mask: Tensor | None
-    ) -> Tensor:
-        return add_branch(x, module(x, padding_mask), self._keep(x, self.conv_skip_rate))
-
     def _keep(self, x: Tensor, rate: ScheduledFloat) -> Tensor | None:
         return keep_mask(x.size(1), float(rate), like=x) if self.training else None
 
-    def _single_head(self, weights: Tensor) -> Tensor:
-        """Return (N, T', T'), head 0, now and then made uniform over the visible sources."""
-        head = weights[:, 0]
+    def _single_head(self, weights: AttentionWeights) -> AttentionWeights:
+        """Return weights whose first head is now and then uniform over the visible sources."""
         if self.training and random.random() < float(self.const_attention_rate):
-            visible = (head > 0.0).to(head.dtype)
-            return visible / visible.sum(dim=-1, keepdim=True)
-        return head
+            return weights.constant()
+        return weights

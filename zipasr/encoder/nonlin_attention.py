@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.linear import scaled_linear
+from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -43,19 +44,24 @@ class NonlinAttention(nn.Module):
         self.whiten2 = _whiten(final_limit=15.0)
         self.out_proj = scaled_linear(hidden_channels, num_channels, initial_scale=0.05)
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, weights: AttentionWeights, memory: FrameMemory | None = None
+    ) -> Tensor:
         """Mix frames with the weights of one head.
 
         Args:
             x: (T', N, C).
-            weights: (N, T', T'), target before source.
+            weights: (N, H, T', S), of which the first head is used.
+            memory: gated values of the S - T' frames before ``x``.
 
         Returns:
             (T', N, C).
         """
         gate, value, late_gate = self.in_proj(x).chunk(3, dim=-1)
         value = self.whiten1(value) * self.balancer(gate).tanh()
-        mixed = torch.bmm(weights, value.transpose(0, 1)).transpose(0, 1)
+        if memory is not None:
+            value = memory.extend(value)
+        mixed = weights.mix(value.transpose(0, 1).unsqueeze(1)).squeeze(1).transpose(0, 1)
         # The time-first factor stands first: it gives the product its memory layout.
         result: Tensor = self.whiten2(self.out_proj(late_gate * mixed))
         return result

@@ -56,19 +56,20 @@ class CompactRelPositionalEncoding(nn.Module):
         self.dropout = Dropout2(dropout)
         self._table: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the encoding of all distances within ``x``.
+    def forward(self, x: Tensor, left_context: int = 0) -> Tensor:
+        """Return the encoding of all distances within ``x``, and to frames before it.
 
         Args:
             x: (T', N, C); only its length, device and dtype count.
+            left_context: L, number of frames before ``x``.
 
         Returns:
-            (1, 2 T' - 1, num_channels).
+            (1, 2 T' - 1 + L, num_channels).
         """
         num_frames = x.size(0)
-        table = self._long_enough_table(num_frames, x.device)
+        table = self._long_enough_table(num_frames + left_context, x.device)
         centre = table.size(0) // 2
-        positions = table[centre - num_frames + 1 : centre + num_frames]
+        positions = table[centre - num_frames - left_context + 1 : centre + num_frames]
         encoded: Tensor = self.dropout(positions.to(x.dtype).unsqueeze(0))
         return encoded
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.nn.linear import scaled_linear
+from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -22,7 +23,6 @@ class SelfAttention(nn.Module):
     def __init__(self, num_channels: int, num_heads: int, value_head_dim: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.value_head_dim = value_head_dim
         self.in_proj = nn.Linear(num_channels, num_heads * value_head_dim)
         self.out_proj = scaled_linear(num_heads * value_head_dim, num_channels, initial_scale=0.05)
         self.whiten = Whiten(
@@ -32,20 +32,21 @@ class SelfAttention(nn.Module):
             grad_scale=0.01,
         )
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, weights: AttentionWeights, memory: FrameMemory | None = None
+    ) -> Tensor:
         """Mix frames.
 
         Args:
             x: (T', N, C).
-            weights: (N, H, T', T') from ``RelPositionMultiheadAttentionWeights``.
+            weights: (N, H, T', S) from ``RelPositionMultiheadAttentionWeights``.
+            memory: values of the S - T' frames before ``x``.
 
         Returns:
             (T', N, C).
         """
-        num_frames, num_utterances, _ = x.shape
-        batch = num_utterances * self.num_heads
-        values = self.in_proj(x).view(num_frames, batch, self.value_head_dim).transpose(0, 1)
-        mixed = torch.bmm(weights.flatten(0, 1), values)
-        mixed = mixed.transpose(0, 1).reshape(num_frames, num_utterances, -1)
+        values = self.in_proj(x) if memory is None else memory.extend(self.in_proj(x))
+        values = values.view(*values.shape[:2], self.num_heads, -1).permute(1, 2, 0, 3)
+        mixed = weights.mix(values).permute(2, 0, 1, 3).flatten(2)
         result: Tensor = self.whiten(self.out_proj(mixed))
         return result

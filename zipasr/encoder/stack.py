@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from zipasr.encoder.bypass import BypassModule
-from zipasr.encoder.layer import LayerConfig, Zipformer2EncoderLayer
+from zipasr.encoder.layer import LayerConfig, LayerMemory, Zipformer2EncoderLayer
+from zipasr.encoder.masks import NO_MASKS, Masks
 from zipasr.encoder.positional import CompactRelPositionalEncoding
 from zipasr.encoder.resample import SimpleDownsample, SimpleUpsample
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
@@ -66,7 +68,8 @@ class Zipformer2Encoder(nn.Module):
         self,
         x: Tensor,
         feature_mask: Tensor | None = None,
-        padding_mask: Tensor | None = None,
+        masks: Masks = NO_MASKS,
+        memories: Sequence[LayerMemory] | None = None,
     ) -> Tensor:
         """Run all layers.
 
@@ -74,17 +77,19 @@ class Zipformer2Encoder(nn.Module):
             x: (T', N, C).
             feature_mask: (1, N, C) ones and zeros, applied to the input of every layer and
                 to the result; ``None`` keeps all channels.
-            padding_mask: (N, T'), True at padding.
+            masks: padding and chunks, at the frame rate of the stack.
+            memories: of each layer, if ``x`` is one chunk of many.
 
         Returns:
             (T', N, C).
         """
-        pos_emb = self.encoder_pos(x)
-        # The only rule so far: nobody listens to padding. It holds for all heads and targets.
-        attention_mask = None if padding_mask is None else padding_mask[:, None, None, :]
+        pos_emb = self.encoder_pos(x, memories[0].key.frames.size(0) if memories else 0)
+        attention, padding = masks.attention(), masks.padding_of_last(x.size(0))
         x = _masked(x, feature_mask)
-        for layer in self.layers:
-            x = _masked(layer(x, pos_emb, attention_mask, padding_mask), feature_mask)
+        for index, layer in enumerate(self.layers):
+            memory = memories[index] if memories else None
+            x = layer(x, pos_emb, attention, padding, masks.chunk_size, memory)
+            x = _masked(x, feature_mask)
         return x
 
 
@@ -108,19 +113,21 @@ class DownsampledZipformer2Encoder(nn.Module):
         self,
         x: Tensor,
         feature_mask: Tensor | None = None,
-        padding_mask: Tensor | None = None,
+        masks: Masks = NO_MASKS,
+        memories: Sequence[LayerMemory] | None = None,
     ) -> Tensor:
         """Run the stack and combine its result with the input.
 
         Args:
             x: (T', N, C).
             feature_mask: (1, N, C) ones and zeros, or ``None``.
-            padding_mask: (N, ceil(T' / factor)), at the rate of the stack.
+            masks: padding and chunks, at the frame rate of the stack.
+            memories: of each layer, if ``x`` is one chunk of many.
 
         Returns:
             (T', N, C).
         """
-        low = self.encoder(self.downsample(x), feature_mask, padding_mask)
+        low = self.encoder(self.downsample(x), feature_mask, masks, memories)
         result: Tensor = self.out_combiner(x, self.upsample(low, x.size(0)))
         return result
 

@@ -12,12 +12,15 @@ from torch.nn import functional as F
 
 from zipasr.encoder.bypass import keep_mask
 from zipasr.encoder.lengths import subsampled_lens
-from zipasr.nn.activations import SwooshL, SwooshR
+from zipasr.nn.activations import SwooshR
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.blocks import row_blocks
 from zipasr.nn.dropout import Dropout3
+from zipasr.nn.fused import activation_dropout_linear
 from zipasr.nn.gradients import ScaleGrad
 from zipasr.nn.linear import scaled_conv2d
 from zipasr.nn.norm import BiasNorm
+from zipasr.nn.precision import no_autocast
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -36,12 +39,21 @@ class PictureBalancer(Balancer):
 class SingleChannelConv2d(nn.Conv2d):
     """Convolution in which every output channel sees one input channel: the first, or depthwise."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (N, C, T, F)."""
+    def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
+        """Convolve (N, C, T, F); with another padding of (time, frequency) if that is given."""
+        if padding is None:
+            padding = (int(self.padding[0]), int(self.padding[1]))
         # The backward pass of channels-last pictures gives the weight's axis of size 1 a stride
         # that distributed training warns about. Put in here, the axis gets the usual one.
         weight = self.weight.squeeze(1).unsqueeze(1)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
+        if self.groups == 1 or x.device.type != "cpu":
+            return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
+        assert self.bias is not None
+        # On a CPU the weight's gradient takes more than twice as long in half precision, and the
+        # bias's is slow unless the bias is added by itself.
+        with no_autocast(x):
+            y = F.conv2d(x.to(weight.dtype), weight, None, self.stride, padding, groups=self.groups)
+            return y + self.bias[:, None, None]
 
 
 class ConvNeXt(nn.Module):
@@ -64,10 +76,9 @@ class ConvNeXt(nn.Module):
             padding=kernel_size // 2,
         )
         self.pointwise_conv1 = nn.Conv2d(num_channels, hidden, kernel_size=1)
-        self.hidden_balancer = PictureBalancer(
-            hidden, min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0
+        self.hidden_balancer = Balancer(
+            hidden, channel_dim=-1, min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0
         )
-        self.activation = SwooshL()
         self.pointwise_conv2 = scaled_conv2d(
             hidden, num_channels, kernel_size=1, initial_scale=0.01
         )
@@ -87,12 +98,47 @@ class ConvNeXt(nn.Module):
         Returns:
             (N, C, T1, F).
         """
-        y = self.pointwise_conv1(self.depthwise_conv(x))
-        y = self.pointwise_conv2(self.activation(self.hidden_balancer(y)))
+        y = self._pointwise(self.depthwise_conv(x))
         keep = keep_mask(x.size(0), float(self.layerdrop_rate), like=y) if self.training else None
         x = x + y if keep is None else torch.addcmul(x, y, keep[:, :, None, None])
         result: Tensor = self.out_whiten(self.out_balancer(x).movedim(1, -1))
         return result.movedim(-1, 1)
+
+    def streaming_forward(self, x: Tensor, cached_left_pad: Tensor) -> tuple[Tensor, Tensor]:
+        """Add what the branch sees of one chunk, the frames before it, and those after it.
+
+        Args:
+            x: (N, C, T1 + K // 2, F); the last K // 2 frames are only looked at.
+            cached_left_pad: (N, C, K // 2, F), the frames before ``x``.
+
+        Returns:
+            (N, C, T1, F), and the frames before the next chunk.
+        """
+        context = cached_left_pad.size(2)
+        seen = torch.cat([cached_left_pad.to(x.dtype), x], dim=2)
+        num_frames = x.size(2) - context
+        y = self._pointwise(self.depthwise_conv(seen, padding=(0, context)))
+        return x[:, :, :num_frames] + y, seen[:, :, num_frames : num_frames + context]
+
+    def _pointwise(self, x: Tensor) -> Tensor:
+        """Apply both pointwise layers to (N, C, T1, F), as linear layers on its channels."""
+        picture = x.permute(0, 2, 3, 1)
+        rows = picture.reshape(-1, picture.size(3))
+        if torch.is_grad_enabled():
+            y = self._linear_layers(rows)
+        else:
+            # Without a backward pass the layer of 3 C channels need not exist as a whole.
+            y = torch.empty_like(rows)
+            for block in row_blocks(rows.size(0), 12 * rows.size(1), rows.device):
+                y[block] = self._linear_layers(rows[block])
+        return y.view(picture.shape).permute(0, 3, 1, 2)
+
+    def _linear_layers(self, rows: Tensor) -> Tensor:
+        first, second = self.pointwise_conv1, self.pointwise_conv2
+        hidden = self.hidden_balancer(F.linear(rows, first.weight.flatten(1), first.bias))
+        return activation_dropout_linear(
+            hidden, second.weight.flatten(1), second.bias, mask=None, activation="SwooshL"
+        )
 
 
 class Conv2dSubsampling(nn.Module):
@@ -159,6 +205,32 @@ class Conv2dSubsampling(nn.Module):
         x = self._project(self.convnext(self.conv(picture)))
         x = self.dropout(self.out_norm(self.out_whiten(x)))
         return x, subsampled_lens(x_lens)
+
+    def get_init_states(self, batch_size: int = 1, device: torch.device | str = "cpu") -> Tensor:
+        """Return the zeros before the first chunk, (N, C, 3, F)."""
+        channels = self.convnext.depthwise_conv.in_channels
+        context = self.convnext.depthwise_conv.kernel_size[0] // 2
+        width = self.out.in_features // channels
+        return torch.zeros(batch_size, channels, context, width, device=device)
+
+    def streaming_forward(
+        self, x: Tensor, x_lens: Tensor, cached_left_pad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Halve the frame rate of one chunk of each stream.
+
+        Args:
+            x: (N, 2 T1 + 13, in_channels); the next chunk begins 2 T1 frames later.
+            x_lens: (N,) number of valid frames.
+            cached_left_pad: (N, C, 3, F) from ``get_init_states`` or the chunk before.
+
+        Returns:
+            (N, T1, out_channels), (N,) their valid lengths, and the state for the next chunk.
+        """
+        pictures = self.conv(x.unsqueeze(-1).permute(0, 3, 1, 2))
+        pictures, left_pad = self.convnext.streaming_forward(pictures, cached_left_pad)
+        y = self.out_norm(self._project(pictures))
+        lens = subsampled_lens(x_lens) - cached_left_pad.size(2)
+        return y, lens.clamp(min=0), left_pad
 
     def _project(self, x: Tensor) -> Tensor:
         """Apply ``out`` to (N, C, T1, F); its weights are stored channel-major."""

@@ -9,8 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.base.config import flag
-from zipasr.encoder.layer import LayerConfig
+from zipasr.encoder.chunks import (
+    WHOLE,
+    Chunks,
+    check_chunks,
+    choose_chunks,
+    chunk_mask,
+    chunks_of,
+)
+from zipasr.encoder.layer import LayerConfig, LayerMemory
+from zipasr.encoder.layer_states import from_memory, initial_states, to_memory
 from zipasr.encoder.lengths import halved_lens
+from zipasr.encoder.masks import Masks
 from zipasr.encoder.resample import SimpleDownsample
 from zipasr.encoder.stack import (
     DownsampledZipformer2Encoder,
@@ -61,7 +71,7 @@ class ZipformerConfig:
     cnn_module_kernel: tuple[int, ...] = flag(
         (31, 31, 15, 15, 15, 31), "frames that a convolution sees, odd"
     )
-    causal: bool = flag(False, "train a streaming model; not available yet")
+    causal: bool = flag(False, "train a model that can work on speech as it comes")
     chunk_size: tuple[int, ...] = flag(
         (16, 32, 64, -1), "causal models: frames of 20 ms in a chunk, -1 for all"
     )
@@ -76,12 +86,15 @@ class ZipformerConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.causal:
-            raise ValueError(
-                "--causal 1 is not available yet: train a non-causal model with --causal 0"
-            )
         self._check_counts()
         self._check_values()
+        if self.causal:
+            check_chunks(
+                self.chunk_size,
+                self.left_context_frames,
+                self.downsampling_factor,
+                self.per_stack("cnn_module_kernel"),
+            )
 
     def _check_counts(self) -> None:
         for name in _PER_STACK:
@@ -136,6 +149,7 @@ class ZipformerConfig:
             value_head_dim=self.per_stack("value_head_dim")[stack],
             feedforward_dim=self.per_stack("feedforward_dim")[stack],
             cnn_module_kernel=self.per_stack("cnn_module_kernel")[stack],
+            causal=self.causal,
         )
 
     def dropout_rate(self) -> FloatLike:
@@ -177,13 +191,16 @@ class Zipformer2(nn.Module):
         self.encoder_dims = config.per_stack("encoder_dim")
         self.unmasked_dims = config.per_stack("encoder_unmasked_dim")
         self.factors = config.downsampling_factor
+        self.causal = config.causal
+        self.chunk_size = config.chunk_size
+        self.left_context_frames = config.left_context_frames
         self.encoders = nn.ModuleList(_build_stack(config, i) for i in range(config.num_stacks))
         self.downsample_output = SimpleDownsample(OUTPUT_FACTOR)
 
     def forward(
         self, x: Tensor, x_lens: Tensor, src_key_padding_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Encode.
+        """Encode; a causal model draws chunks for the call, also in evaluation mode.
 
         Args:
             x: (T1, N, C of the first stack).
@@ -194,16 +211,86 @@ class Zipformer2(nn.Module):
             (T', N, C) with T' = (T1 + 1) // 2 and C the width of the widest stack; frames
             beyond the lengths hold no information. And (N,), the valid lengths.
         """
-        masks = self._feature_masks(x)
+        chunks = choose_chunks(self.chunk_size, self.left_context_frames) if self.causal else WHOLE
+        chunk = chunk_mask(x.size(0), chunks, x.device)
+        frames = self._run(x, Masks(src_key_padding_mask, chunk, chunks.size))
+        return frames, halved_lens(x_lens)
+
+    def _run(
+        self, x: Tensor, masks: Masks, memories: Sequence[Sequence[LayerMemory]] | None = None
+    ) -> Tensor:
+        feature_masks = self._feature_masks(x)
         outputs = []
-        for stack, dim, factor, mask in zip(
-            self.encoders, self.encoder_dims, self.factors, masks, strict=True
-        ):
-            # A frame that was joined from several counts as padding if its first one does.
-            padding = None if src_key_padding_mask is None else src_key_padding_mask[:, ::factor]
-            x = stack(fit_channels(x, dim), mask, padding)
+        for index, stack in enumerate(self.encoders):
+            x = stack(
+                fit_channels(x, self.encoder_dims[index]),
+                feature_masks[index],
+                masks.every(self.factors[index]),
+                memories[index] if memories else None,
+            )
             outputs.append(x)
-        return self.downsample_output(widest_output(outputs)), halved_lens(x_lens)
+        frames: Tensor = self.downsample_output(widest_output(outputs))
+        return frames
+
+    def streaming_chunks(self) -> Chunks:
+        """Return the one size of chunks with which the model can work on speech as it comes.
+
+        Raises:
+            ValueError: the model is not causal, or has no single chunk size and left context.
+        """
+        if not self.causal:
+            raise ValueError("the model is not causal: train one with --causal 1 to stream")
+        sizes = (*self.chunk_size, *self.left_context_frames)
+        if len(sizes) != 2 or min(sizes) < 0:
+            raise ValueError(
+                "streaming needs one positive --chunk-size and one --left-context-frames, got "
+                f"{self.chunk_size} and {self.left_context_frames}"
+            )
+        return chunks_of(*sizes)
+
+    def get_init_states(
+        self, batch_size: int = 1, device: torch.device | str = "cpu"
+    ) -> list[Tensor]:
+        """Return zeros for the memory of every layer; see ``streaming`` for the layout.
+
+        Raises:
+            ValueError: as for ``streaming_chunks``.
+        """
+        left_frames = self.streaming_chunks().left_frames
+        states = []
+        for stack, factor in zip(self.encoders, self.factors, strict=True):
+            for layer in _layers(stack):
+                states += initial_states(layer, left_frames // factor, batch_size, device)
+        return states
+
+    def streaming_forward(
+        self,
+        x: Tensor,
+        x_lens: Tensor,
+        states: Sequence[Tensor],
+        src_key_padding_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Encode one chunk of each stream.
+
+        Args:
+            x: (T1, N, C of the first stack), T1 a multiple of every downsampling factor.
+            x_lens: (N,) number of valid frames of the chunk.
+            states: of all layers, six tensors each; left as they are.
+            src_key_padding_mask: (N, left context + T1), True where a frame of the left context
+                lies before the beginning of its stream, and at padding.
+
+        Returns:
+            (T1 // 2, N, C of the widest stack); (N,) their valid lengths; the states after the
+            chunk.
+        """
+        memories, left = [], list(states)
+        for stack in self.encoders:
+            num_layers = len(_layers(stack))
+            memories.append([to_memory(left[6 * i : 6 * i + 6]) for i in range(num_layers)])
+            left = left[6 * num_layers :]
+        frames = self._run(x, Masks(src_key_padding_mask), memories)
+        after = [tensor for layers in memories for m in layers for tensor in from_memory(m)]
+        return frames, halved_lens(x_lens), after
 
     def _feature_masks(self, x: Tensor) -> list[Tensor | None]:
         """Draw, in training, which channels of each utterance the stacks must do without.
@@ -269,6 +356,12 @@ def _build_stack(config: ZipformerConfig, index: int) -> nn.Module:
     if factor == 1:
         return stack
     return DownsampledZipformer2Encoder(stack, layer.encoder_dim, factor)
+
+
+def _layers(stack: nn.Module) -> nn.ModuleList:
+    inner = stack.encoder if isinstance(stack, DownsampledZipformer2Encoder) else stack
+    assert isinstance(inner, Zipformer2Encoder)
+    return inner.layers
 
 
 def _flag_name(field: str) -> str:

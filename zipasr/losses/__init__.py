@@ -4,7 +4,8 @@ A transducer sums over all alignments of S tokens to T' frames. ``recursion`` do
 and is the one place for faster kernels; ``lattice`` makes it differentiable. Training takes two
 steps: ``simple`` scores the whole grid with an additive joiner, ``pruning`` reads off it the R
 labels per frame that matter, and ``pruned`` takes the real joiner's logits on that band. ``full``
-prunes nothing; ``ctc`` covers PyTorch's CTC loss.
+prunes nothing; ``ctc`` covers PyTorch's CTC loss, and ``consistency`` compares what CTC makes of
+two views of an utterance.
 
 The names below and their arguments are k2's, so that code moves over unchanged.
 """

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from zipasr.base.config import flag
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
+from zipasr.model.attention_decoder import AttentionDecoderConfig, AttentionDecoderModel
 from zipasr.model.decoder import CHANNELS_PER_GROUP, Decoder
+from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 
-#: Number of mel bins of the features.
-FEATURE_DIM = 80
-
 #: Token id of the blank.
 BLANK_ID = 0
+
+#: Id of the token before and after a transcript, which the attention decoder uses.
+SENTENCE_ENDS_ID = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +29,52 @@ class ModelConfig:
     context_size: int = flag(2, "tokens that the prediction network sees")
     use_transducer: bool = flag(True, "whether the model has a transducer head")
     use_ctc: bool = flag(False, "whether the model has a CTC head")
+    use_attention_decoder: bool = flag(False, "whether the model has an attention decoder")
+    use_cr_ctc: bool = flag(
+        False, "train CTC to be consistent over two masked views of each utterance"
+    )
+    attention_decoder_dim: int = flag(512, "channels of the attention decoder, even")
+    attention_decoder_num_layers: int = flag(6, "layers of the attention decoder")
+    attention_decoder_attention_dim: int = flag(512, "channels of its attention, all heads")
+    attention_decoder_num_heads: int = flag(8, "heads of its attention")
+    attention_decoder_feedforward_dim: int = flag(2048, "hidden channels of its feed-forward")
 
     def __post_init__(self) -> None:
         if not (self.use_transducer or self.use_ctc):
             raise ValueError("--use-transducer 0 and --use-ctc 0 leave no head: turn one on")
+        if self.use_cr_ctc and not self.use_ctc:
+            raise ValueError("--use-cr-ctc 1 needs --use-ctc 1: it compares the CTC head's outputs")
         if min(self.decoder_dim, self.joiner_dim, self.context_size) < 1:
             raise ValueError("--decoder-dim, --joiner-dim and --context-size must be positive")
         if self.context_size > 1 and self.decoder_dim % CHANNELS_PER_GROUP:
             raise ValueError(
                 f"--decoder-dim must be a multiple of {CHANNELS_PER_GROUP}, got {self.decoder_dim}"
             )
+        self._check_attention_decoder()
+
+    def _check_attention_decoder(self) -> None:
+        sizes = self.attention_decoder
+        for name in sizes.__slots__:
+            if getattr(sizes, name) < 1:
+                raise ValueError(f"--attention-decoder-{name.replace('_', '-')} must be positive")
+        if sizes.dim % 2:
+            raise ValueError(f"--attention-decoder-dim must be even, got {sizes.dim}")
+        if sizes.attention_dim % sizes.num_heads:
+            raise ValueError(
+                "--attention-decoder-attention-dim must be a multiple of "
+                f"--attention-decoder-num-heads, got {sizes.attention_dim} and {sizes.num_heads}"
+            )
+
+    @property
+    def attention_decoder(self) -> AttentionDecoderConfig:
+        """Sizes of the attention decoder, whether or not there is one."""
+        return AttentionDecoderConfig(
+            dim=self.attention_decoder_dim,
+            num_layers=self.attention_decoder_num_layers,
+            attention_dim=self.attention_decoder_attention_dim,
+            num_heads=self.attention_decoder_num_heads,
+            feedforward_dim=self.attention_decoder_feedforward_dim,
+        )
 
 
 def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
@@ -63,6 +101,11 @@ def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int)
     if model.use_transducer:
         decoder = Decoder(vocab_size, model.decoder_dim, BLANK_ID, model.context_size)
         joiner = Joiner(zipformer.output_dim, model.decoder_dim, model.joiner_dim, vocab_size)
+    attention_decoder = None
+    if model.use_attention_decoder:
+        attention_decoder = AttentionDecoderModel(
+            vocab_size, zipformer.output_dim, model.attention_decoder, SENTENCE_ENDS_ID
+        )
     return AsrModel(
         encoder_embed=encoder_embed,
         encoder=Zipformer2(zipformer),
@@ -71,4 +114,5 @@ def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int)
         encoder_dim=zipformer.output_dim,
         vocab_size=vocab_size,
         use_ctc=model.use_ctc,
+        attention_decoder=attention_decoder,
     )

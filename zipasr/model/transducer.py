@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +12,25 @@ from torch.nn import functional as F
 
 from zipasr.base.config import flag
 from zipasr.base.masks import make_pad_mask
-from zipasr.encoder.lengths import MIN_FRAMES, subsampled_lens
+from zipasr.encoder.lengths import subsampled_lens
+from zipasr.encoder.streaming import StreamingState, encode_chunk, initial_state
+from zipasr.encoder.subsampling import Conv2dSubsampling
+from zipasr.encoder.zipformer import Zipformer2
 from zipasr.losses import (
-    ctc_loss,
     do_rnnt_pruning,
     get_rnnt_prune_ranges,
     rnnt_loss_pruned,
     rnnt_loss_smoothed,
 )
+from zipasr.losses.consistency import consistency_loss
+from zipasr.losses.lattice import RnntType
+from zipasr.model.attention_decoder import AttentionDecoderModel
 from zipasr.model.decoder import Decoder
+from zipasr.model.inputs import check_second_view, check_tokens, checked_lens
 from zipasr.model.joiner import Joiner
+from zipasr.model.labels import alignable_ctc_loss, padded_labels
 from zipasr.nn.linear import scaled_linear
-
-RnntType = Literal["regular", "modified", "constrained"]
+from zipasr.nn.precision import at_least_float32
 
 
 class EncoderOutput(NamedTuple):
@@ -35,16 +40,18 @@ class EncoderOutput(NamedTuple):
     lens: Tensor
 
 
-class TransducerLosses(NamedTuple):
+class AsrLosses(NamedTuple):
     """Sums over the batch in nats, float32; ``None`` for a loss that was not asked for.
 
-    An utterance that its lattice cannot align, for want of frames, counts as 0 and has
-    no gradient.
+    An utterance that a lattice (``simple``, ``pruned``, ``ctc``) cannot align, for want of
+    frames, counts as 0 there and has no gradient.
     """
 
-    simple: Tensor | None
-    pruned: Tensor | None
-    ctc: Tensor | None
+    simple: Tensor | None = None
+    pruned: Tensor | None = None
+    ctc: Tensor | None = None
+    attention_decoder: Tensor | None = None
+    cr: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +79,6 @@ class TransducerConfig:
             )
 
 
-class _Labels(NamedTuple):
-    """Transcripts as the transducer losses want them.
-
-    ``symbols`` (N, S) is padded with blanks, ``boundary`` (N, 4) holds the lattice of each
-    utterance, ``weights`` (N,) is 0 for an utterance that cannot be aligned and 1 otherwise.
-    """
-
-    symbols: Tensor
-    boundary: Tensor
-    weights: Tensor
-
-
 class AsrModel(nn.Module):
     """Front end, encoder, and the heads that turn frames into tokens.
 
@@ -95,6 +90,7 @@ class AsrModel(nn.Module):
         encoder_dim: C of the encoder output.
         vocab_size: V.
         use_ctc: whether there is a CTC head.
+        attention_decoder: ``None`` for a model without.
     """
 
     def __init__(
@@ -106,6 +102,7 @@ class AsrModel(nn.Module):
         encoder_dim: int,
         vocab_size: int,
         use_ctc: bool = False,
+        attention_decoder: AttentionDecoderModel | None = None,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -122,6 +119,7 @@ class AsrModel(nn.Module):
             self.ctc_output = nn.Sequential(
                 nn.Dropout(0.1), nn.Linear(encoder_dim, vocab_size), nn.LogSoftmax(dim=-1)
             )
+        self.attention_decoder = attention_decoder
 
     def encode(self, features: Tensor, feature_lens: Tensor) -> EncoderOutput:
         """Run the front end and the encoder.
@@ -134,15 +132,52 @@ class AsrModel(nn.Module):
             Frames (N, T', C) and their lengths; frames beyond a length hold no information.
 
         Raises:
-            ValueError: an utterance is too short, or longer than the batch.
+            ValueError: there is no utterance, one is too short or longer than the batch, or the
+                features have another number of mel bins.
         """
-        lens: list[int] = feature_lens.tolist()
-        _check_feature_lens(lens, features.size(1))
+        lens = checked_lens(features, feature_lens)
         x, x_lens = self.encoder_embed(features, feature_lens)
         is_padded = min(subsampled_lens(num_frames) for num_frames in lens) < x.size(1)
         mask = make_pad_mask(x_lens, x.size(1)) if is_padded else None
         x, x_lens = self.encoder(x.transpose(0, 1).contiguous(), x_lens, mask)
         return EncoderOutput(x.transpose(0, 1).contiguous(), x_lens)
+
+    def init_state(self, batch_size: int = 1) -> StreamingState:
+        """Return the state of streams of which nothing has been heard, where the model is.
+
+        Raises:
+            ValueError: the model is not causal, or has several chunk sizes or left contexts.
+        """
+        embed, encoder = self._streaming_parts()
+        return initial_state(embed, encoder, batch_size, next(self.parameters()).device)
+
+    @torch.no_grad()
+    def encode_chunk(
+        self, features: Tensor, feature_lens: Tensor, state: StreamingState
+    ) -> tuple[EncoderOutput, StreamingState]:
+        """Run the front end and the encoder on the next chunk of each stream.
+
+        Args:
+            features: (N, ``chunk_frames(size)``, 80) log-mel energies; the next chunk begins
+                ``2 * size`` frames later.
+            feature_lens: (N,) number of valid frames; fewer where a stream ends.
+            state: of the N streams before the chunk; it is left as it was.
+
+        Returns:
+            Frames (N, size // 2, C) with their lengths, and the state after the chunk.
+
+        Raises:
+            ValueError: the shape of the features does not fit, or the model is not causal.
+        """
+        embed, encoder = self._streaming_parts()
+        frames, lens, state = encode_chunk(embed, encoder, features, feature_lens, state)
+        return EncoderOutput(frames, lens), state
+
+    def _streaming_parts(self) -> tuple[Conv2dSubsampling, Zipformer2]:
+        embed, encoder = self.encoder_embed, self.encoder
+        if not isinstance(embed, Conv2dSubsampling) or not isinstance(encoder, Zipformer2):
+            raise ValueError(f"a {type(encoder).__name__} cannot work on speech as it comes")
+        return embed, encoder
 
     def forward(
         self,
@@ -150,32 +185,39 @@ class AsrModel(nn.Module):
         feature_lens: Tensor,
         tokens: Sequence[Sequence[int]],
         config: TransducerConfig,
-        with_transducer: bool = True,
-    ) -> TransducerLosses:
+        ctc_only: bool = False,
+        second_view: Tensor | None = None,
+    ) -> AsrLosses:
         """Compute the losses of a batch.
+
+        Two views of a batch are the same utterances under different masks. All losses are then
+        the mean of both views, and CTC learns to say the same about either.
 
         Args:
             features: (N, T, 80) log-mel energies.
             feature_lens: (N,) number of valid frames, at least 9 and at most T.
             tokens: the transcript of each utterance, ids without blanks; may be empty.
             config: how the transducer losses are computed.
-            with_transducer: False computes the CTC loss only.
+            ctc_only: leave out the transducer and the attention decoder.
+            second_view: (N, T, 80), or ``None`` for training without consistency.
 
         Returns:
-            Sums over the batch; losses of heads that are off, or not asked for, are ``None``.
+            Sums over the N utterances; losses of heads that are off, or not asked for, are
+            ``None``.
 
         Raises:
-            ValueError: lengths are out of range, or ``tokens`` does not fit the batch or the
-                vocabulary.
+            ValueError: features, lengths or ``tokens`` are not as they must be, or there are two
+                views but no CTC head.
         """
-        _check_tokens(tokens, features.size(0), self.vocab_size)
-        encoded = self.encode(features, feature_lens)
-        losses = TransducerLosses(simple=None, pruned=None, ctc=None)
-        if self.decoder is not None and self.joiner is not None and with_transducer:
-            losses = self._transducer_losses(encoded, tokens, config, self.decoder, self.joiner)
-        if self.ctc_output is not None:
-            losses = losses._replace(ctc=self._ctc_loss(encoded, tokens))
-        return losses
+        check_tokens(tokens, features.size(0), self.vocab_size)
+        if second_view is None:
+            encoded = self.encode(features, feature_lens)
+            return self._losses(encoded, tokens, config, ctc_only=ctc_only, consistency=False)
+        check_second_view(features, second_view)
+        both = self.encode(torch.cat([features, second_view]), feature_lens.repeat(2))
+        twice = [*tokens, *tokens]
+        losses = self._losses(both, twice, config, ctc_only=ctc_only, consistency=True)
+        return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
         """Return log-probabilities of the CTC head, in float32 even under autocast.
@@ -192,8 +234,33 @@ class AsrModel(nn.Module):
         if self.ctc_output is None:
             raise ValueError("this model has no CTC head: build it with --use-ctc 1")
         dropout, linear, log_softmax = self.ctc_output
-        log_probs: Tensor = log_softmax(_full_precision(linear(dropout(frames))))
+        log_probs: Tensor = log_softmax(at_least_float32(linear(dropout(frames))))
         return log_probs
+
+    def _losses(
+        self,
+        encoded: EncoderOutput,
+        tokens: Sequence[Sequence[int]],
+        config: TransducerConfig,
+        *,
+        ctc_only: bool,
+        consistency: bool,
+    ) -> AsrLosses:
+        losses = AsrLosses()
+        if self.decoder is not None and self.joiner is not None and not ctc_only:
+            simple, pruned = self._transducer_losses(
+                encoded, tokens, config, self.decoder, self.joiner
+            )
+            losses = losses._replace(simple=simple, pruned=pruned)
+        if self.attention_decoder is not None and not ctc_only:
+            attention = self.attention_decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
+            losses = losses._replace(attention_decoder=attention)
+        if self.ctc_output is not None or consistency:
+            log_probs = self.ctc_log_probs(encoded.frames)
+            losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
+            if consistency:
+                losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
+        return losses
 
     def _transducer_losses(
         self,
@@ -202,13 +269,14 @@ class AsrModel(nn.Module):
         config: TransducerConfig,
         decoder: Decoder,
         joiner: Joiner,
-    ) -> TransducerLosses:
+    ) -> tuple[Tensor, Tensor]:
+        """Return the simple and the pruned loss, summed."""
         blank = decoder.blank_id
-        labels = _labels(tokens, encoded, blank, config.rnnt_type)
+        labels = padded_labels(tokens, encoded.lens, blank, config.rnnt_type)
         # The decoder starts from a blank and sees the labels before each position.
         decoded = decoder(F.pad(labels.symbols, (1, 0), value=blank))
-        lm = _full_precision(self.simple_lm_proj(decoded))
-        am = _full_precision(self.simple_am_proj(encoded.frames))
+        lm = at_least_float32(self.simple_lm_proj(decoded))
+        am = at_least_float32(self.simple_am_proj(encoded.frames))
         with torch.autocast(am.device.type, enabled=False):
             simple, (px_grad, py_grad) = rnnt_loss_smoothed(
                 lm=lm,
@@ -227,7 +295,7 @@ class AsrModel(nn.Module):
         am_kept, lm_kept = do_rnnt_pruning(
             am=joiner.encoder_proj(encoded.frames), lm=joiner.decoder_proj(decoded), ranges=ranges
         )
-        logits = _full_precision(joiner(am_kept, lm_kept, project_input=False))
+        logits = at_least_float32(joiner(am_kept, lm_kept, project_input=False))
         with torch.autocast(logits.device.type, enabled=False):
             pruned = rnnt_loss_pruned(
                 logits=logits,
@@ -239,79 +307,4 @@ class AsrModel(nn.Module):
                 reduction="none",
             )
         # A product and a sum, as autocast would compute a dot product in half precision.
-        return TransducerLosses(
-            simple=(simple * labels.weights).sum(), pruned=(pruned * labels.weights).sum(), ctc=None
-        )
-
-    def _ctc_loss(self, encoded: EncoderOutput, tokens: Sequence[Sequence[int]]) -> Tensor:
-        log_probs = self.ctc_log_probs(encoded.frames)
-        lens: list[int] = encoded.lens.tolist()
-        fits = [
-            _ctc_frames(targets) <= num_frames
-            for targets, num_frames in zip(tokens, lens, strict=True)
-        ]
-        kept = [list(targets) for targets, fit in zip(tokens, fits, strict=True) if fit]
-        with torch.autocast(log_probs.device.type, enabled=False):
-            if len(kept) == len(fits):
-                return ctc_loss(log_probs, encoded.lens, kept)
-            if not kept:
-                return log_probs[:, :0].sum()
-            rows = torch.tensor(fits, device=log_probs.device)
-            return ctc_loss(log_probs[rows], encoded.lens[rows], kept)
-
-
-def _check_feature_lens(lens: Sequence[int], num_frames: int) -> None:
-    if min(lens) < MIN_FRAMES:
-        raise ValueError(
-            f"an utterance has {min(lens)} feature frames, but the encoder needs at least "
-            f"{MIN_FRAMES}: drop shorter ones"
-        )
-    if max(lens) > num_frames:
-        raise ValueError(f"a length of {max(lens)} was given for features with {num_frames} frames")
-
-
-def _check_tokens(tokens: Sequence[Sequence[int]], num_utterances: int, vocab_size: int) -> None:
-    if len(tokens) != num_utterances:
-        raise ValueError(f"{len(tokens)} transcripts were given for {num_utterances} utterances")
-    largest = max((max(ids, default=0) for ids in tokens), default=0)
-    if largest >= vocab_size:
-        raise ValueError(
-            f"token {largest} does not fit a vocabulary of {vocab_size}: "
-            "use the tokenizer that the model was built for"
-        )
-
-
-def _ctc_frames(targets: Sequence[int]) -> int:
-    """Return how many frames CTC needs: one for each token, and a blank between equal ones."""
-    repeats = sum(left == right for left, right in pairwise(targets))
-    return len(targets) + repeats
-
-
-def _labels(
-    tokens: Sequence[Sequence[int]], encoded: EncoderOutput, blank: int, rnnt_type: RnntType
-) -> _Labels:
-    """Pad transcripts and say which of them can be aligned.
-
-    A lattice with one arc per frame has no path for more tokens than frames. Such an
-    utterance gets weight 0, and a shorter transcript in the boundary so that the losses stay
-    finite: infinity times 0 would spoil the sum.
-    """
-    lens: list[int] = encoded.lens.tolist()
-    counts = [len(ids) for ids in tokens]
-    # At least one column: pruning needs two positions to choose from.
-    width = max(1, *counts)
-    rows = [[*ids, *[blank] * (width - len(ids))] for ids in tokens]
-    fits = [rnnt_type == "regular" or s <= t for s, t in zip(counts, lens, strict=True)]
-    ends = [[0, 0, s if ok else t, t] for s, t, ok in zip(counts, lens, fits, strict=True)]
-    device = encoded.frames.device
-    weights_dtype = _full_precision(encoded.frames[:0]).dtype
-    return _Labels(
-        symbols=torch.tensor(rows, dtype=torch.int64, device=device),
-        boundary=torch.tensor(ends, dtype=torch.int64, device=device),
-        weights=torch.tensor(fits, dtype=weights_dtype, device=device),
-    )
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    """Return ``x`` in float32 if it is in half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        return (simple * labels.weights).sum(), (pruned * labels.weights).sum()

@@ -1,11 +1,13 @@
 """SwooshL and SwooshR: a shifted softplus with a slight downward tilt."""
 
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from zipasr.nn.blocks import in_memory_order, is_traced, row_blocks
 from zipasr.nn.function import TensorFunction
 from zipasr.nn.precision import at_least_float32
 
@@ -41,6 +43,25 @@ def swoosh_slope(x: Tensor, swoosh: Swoosh) -> Tensor:
     return (at_least_float32(x) - swoosh.shift).sigmoid_().sub_(SLOPE)
 
 
+def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Apply an elementwise function block by block in the order of memory.
+
+    Args:
+        function: takes equally shaped tensors and returns one of the same shape.
+        tensors: of equal shape, the first of them giving type and layout of the result.
+    """
+    if is_traced():
+        return function(*tensors).to(tensors[0].dtype)
+    result = torch.empty_like(tensors[0])
+    flat = [in_memory_order(t) for t in (result, *tensors)]
+    if result.is_meta or any(t is None or t.stride() != result.stride() for t in tensors):
+        return function(*tensors).to(result.dtype)
+    out, *parts = (t for t in flat if t is not None)
+    for block in row_blocks(out.size(0), 4, out.device):
+        out[block] = function(*(part[block] for part in parts))
+    return result
+
+
 class _SwooshFunction(TensorFunction):
     """The activation with its exact derivative; only the input is saved."""
 
@@ -48,13 +69,15 @@ class _SwooshFunction(TensorFunction):
     def forward(ctx: Any, x: Tensor, swoosh: Swoosh) -> Tensor:
         ctx.save_for_backward(x)
         ctx.swoosh = swoosh
-        return swoosh_value(x, swoosh).to(x.dtype)
+        return _blockwise(lambda part: swoosh_value(part, swoosh), x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return swoosh_slope(x, ctx.swoosh).mul_(grad).to(x.dtype), None
+        if grad.stride() != x.stride():
+            grad = torch.empty_like(x, dtype=grad.dtype).copy_(grad)
+        return _blockwise(lambda part, g: swoosh_slope(part, ctx.swoosh).mul_(g), x, grad), None
 
 
 def swoosh_l(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from zipasr.nn.blocks import row_blocks
 from zipasr.nn.function import TensorFunction
 from zipasr.nn.precision import at_least_float32
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
@@ -42,25 +43,46 @@ def _rms_limit(mean_abs: float) -> float:
     return 1.25331413732 * mean_abs
 
 
-class _Moments(NamedTuple):
-    """Of each channel, (C,)."""
+class Moments(NamedTuple):
+    """Mean and mean square of each channel, (C,) each."""
 
     mean: Tensor
     mean_square: Tensor
 
 
-def _moments(x: Tensor) -> _Moments:
+class MomentSums:
+    """Collects the moments of channels from blocks of rows.
+
+    Args:
+        like: gives the number of channels (last dimension), the device and the type.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.count = 0
+        self.total = at_least_float32(like.new_zeros(like.shape[-1]))
+        self.square = torch.zeros_like(self.total)
+
+    def add(self, rows: Tensor) -> None:
+        """Take in ``rows`` (n, C)."""
+        rows = at_least_float32(rows)
+        self.count += len(rows)
+        self.total += rows.sum(0)
+        self.square += rows.square().sum(0)
+
+    def moments(self) -> Moments:
+        """Return the moments of all rows so far."""
+        return Moments(self.total / self.count, self.square / self.count)
+
+
+def _moments(x: Tensor) -> Moments:
     """Average ``x`` (A, C, B) and its square over all but the channels."""
-    count = x.shape[0] * x.shape[2]
-    if x.shape[2] == 1:
-        x = x.squeeze(2)
-        return _Moments(x.sum(0) / count, x.square().sum(0) / count)
-    # Along the innermost dimension a norm is fast and makes no copy of the size of x.
-    square = torch.linalg.vector_norm(x, dim=2).square_().sum(0)
-    return _Moments(x.sum(2).sum(0) / count, square / count)
+    # Of a channel that hardly varies, the variance is what is left of rounding. In this order of
+    # summation what is left is the same as in the public recipe.
+    x = x.contiguous()
+    return Moments(x.mean((0, 2)), x.square().mean((0, 2)))
 
 
-def _push(moments: _Moments, limits: Limits, grad_scale: float) -> tuple[Tensor, Tensor]:
+def push_line(moments: Moments, limits: Limits, grad_scale: float) -> tuple[Tensor, Tensor]:
     """Return the factor and the constant, (C,) each, of the push ``factor * x + constant``.
 
     The push is the derivative of the distances from the limits, scaled to an RMS of
@@ -96,14 +118,35 @@ def balanced_gradient(
         limits: of every channel.
         grad_scale: RMS of the push in a channel outside its limits.
     """
+    if channel_dim == x.ndim - 1:
+        return _balanced_rows(x, grad, limits, grad_scale)
     x = at_least_float32(x)
     before, channels = math.prod(x.shape[:channel_dim]), x.shape[channel_dim]
     moments = _moments(x.reshape(before, channels, -1))
     shape = [1] * x.ndim
     shape[channel_dim] = channels
-    factor, constant = (t.view(shape) for t in _push(moments, limits, grad_scale))
-    push = torch.addcmul(constant, x, factor)
+    factor, constant = (t.view(shape) for t in push_line(moments, limits, grad_scale))
+    return pushed(grad, x, factor, constant)
+
+
+def pushed(grad: Tensor, x: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
+    """Return ``grad + |grad| * (factor * x + constant)`` in the type of ``grad``."""
+    push = torch.addcmul(constant, at_least_float32(x), factor)
     return push.mul_(grad.abs()).add_(grad).to(grad.dtype)
+
+
+def _balanced_rows(x: Tensor, grad: Tensor, limits: Limits, grad_scale: float) -> Tensor:
+    """Do the work of ``balanced_gradient`` with the channels last, in blocks of rows."""
+    rows, grad_rows = x.flatten(0, -2), grad.flatten(0, -2)
+    result = torch.empty_like(rows, dtype=grad.dtype)
+    row_bytes = 4 * rows.shape[1]
+    sums = MomentSums(rows)
+    for block in row_blocks(len(rows), row_bytes, x.device):
+        sums.add(rows[block])
+    line = push_line(sums.moments(), limits, grad_scale)
+    for block in row_blocks(len(rows), row_bytes, x.device):
+        result[block] = pushed(grad_rows[block], rows[block], *line)
+    return result.view(x.shape)
 
 
 class _BalancerFunction(TensorFunction):
@@ -177,9 +220,13 @@ class Balancer(nn.Module):
             rms_max=_rms_limit(float(self.max_abs)),
         )
 
+    def acts(self, x: Tensor) -> bool:
+        """Draw whether this call acts on the gradient of ``x``."""
+        return x.requires_grad and random.random() < float(self.prob)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``, of any shape with C at ``channel_dim``."""
-        if not x.requires_grad or random.random() >= float(self.prob):
+        if not self.acts(x):
             return x
         channel_dim = self.channel_dim % x.ndim
         assert x.shape[channel_dim] == self.num_channels, (x.shape, self.num_channels)

@@ -1,12 +1,16 @@
 """Activation, dropout and linear layer in one, with the memory of the linear layer alone."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from zipasr.nn.activations import SWOOSHES, Swoosh, SwooshName, swoosh_slope, swoosh_value
+from zipasr.nn.blocks import row_blocks
 from zipasr.nn.dropout import dropout_mask
 from zipasr.nn.function import TensorFunction
 from zipasr.nn.linear import scaled_linear
@@ -19,8 +23,17 @@ def _dropped_activation(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tenso
     return a if mask is None else a.mul_(mask)
 
 
+def _part(mask: Tensor | None, block: slice) -> Tensor | None:
+    """Return the mask of some of the first dimension, along which it may be shared."""
+    return mask if mask is None or mask.size(0) == 1 else mask[block]
+
+
 class _FusedFunction(TensorFunction):
-    """``linear(swoosh(x) * mask)``; the activation is computed again in the backward pass."""
+    """``linear(swoosh(x) * mask)``; the activation is computed again in the backward pass.
+
+    Both passes work block by block along the first dimension, so that the activation goes from
+    one step to the next inside the cache.
+    """
 
     @staticmethod
     def forward(
@@ -34,8 +47,15 @@ class _FusedFunction(TensorFunction):
         ctx.save_for_backward(x, weight, mask)
         ctx.swoosh = swoosh
         ctx.dtype = dtype = matmul_dtype(weight)
-        a = _dropped_activation(x, mask, swoosh).to(dtype)
-        return F.linear(a, weight.to(dtype), None if bias is None else bias.to(dtype))
+        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        blocks = list(_blocks(x))
+        if len(blocks) == 1:
+            return F.linear(_dropped_activation(x, mask, swoosh).to(dtype), weight, bias)
+        y = weight.new_empty(*x.shape[:-1], len(weight))
+        for block in blocks:
+            a = _dropped_activation(x[block], _part(mask, block), swoosh).to(dtype)
+            linear_into(y[block], a, weight, bias)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -44,21 +64,63 @@ class _FusedFunction(TensorFunction):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight, mask = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
-        x_grad = weight_grad = bias_grad = None
+        x_grad = torch.empty_like(x) if for_x else None
+        weight_grad = torch.zeros_like(weight) if for_weight else None
         with no_autocast(x):
-            grad = grad.to(ctx.dtype)
-            flat_grad = grad.flatten(0, -2)
-            if for_x:
-                slope = swoosh_slope(x, ctx.swoosh)
-                if mask is not None:
-                    slope.mul_(mask)
-                x_grad = slope.mul_(grad @ weight.to(ctx.dtype)).to(x.dtype)
-            if for_weight:
-                a = _dropped_activation(x, mask, ctx.swoosh).to(ctx.dtype)
-                weight_grad = (flat_grad.t() @ a.flatten(0, -2)).to(weight.dtype)
-            if for_bias:
-                bias_grad = flat_grad.sum(0, dtype=weight.dtype)
+            grad, narrow = grad.to(ctx.dtype), weight.to(ctx.dtype)
+            for block in _blocks(x):
+                some = x[block], _part(mask, block), ctx.swoosh
+                if x_grad is not None:
+                    x_grad[block] = _slope(*some).mul_(grad[block] @ narrow)
+                if weight_grad is not None:
+                    a = _dropped_activation(*some).to(ctx.dtype).flatten(0, -2)
+                    _add_product(weight_grad, grad[block].flatten(0, -2), a)
+            bias_grad = grad.flatten(0, -2).sum(0, dtype=weight.dtype) if for_bias else None
         return x_grad, weight_grad, bias_grad, None, None
+
+
+def linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Write ``linear(x)`` into ``out``, contiguous; all of one type."""
+    rows, out_rows = x.flatten(0, -2), out.flatten(0, -2)
+    if bias is None:
+        torch.mm(rows, weight.t(), out=out_rows)
+    else:
+        torch.addmm(bias, rows, weight.t(), out=out_rows)
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    return row_blocks(x.shape[0], 4 * math.prod(x.shape[1:]), x.device)
+
+
+def _slope(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
+    slope = swoosh_slope(x, swoosh)
+    return slope if mask is None else slope.mul_(mask)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left^T right`` to ``total``, which may be more precise than the product."""
+    if total.dtype == left.dtype:
+        total.addmm_(left.t(), right)
+    else:
+        total.add_(left.t() @ right)
+
+
+def activation_dropout_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, activation: SwooshName
+) -> Tensor:
+    """Return ``linear(swoosh(x) * mask)``.
+
+    Args:
+        x: (..., C), at least a matrix.
+        weight: (C', C).
+        bias: (C',) or ``None``.
+        mask: factors that broadcast to ``x``, with as many dimensions; or ``None``.
+        activation: which swoosh.
+
+    Returns:
+        (..., C'), in the type of autocast if that is on.
+    """
+    return _FusedFunction.call(x, weight, bias, mask, SWOOSHES[activation])
 
 
 class ActivationDropoutAndLinear(nn.Module):
@@ -91,8 +153,8 @@ class ActivationDropoutAndLinear(nn.Module):
         super().__init__()
         layer = scaled_linear(in_channels, out_channels, bias=bias, initial_scale=initial_scale)
         self.weight = layer.weight
-        self.register_parameter("bias", layer.bias)
-        self.swoosh = SWOOSHES[activation]
+        self.bias: nn.Parameter | None = layer.bias
+        self.activation: SwooshName = activation
         self.dropout_p = dropout_p
         self.dropout_shared_dim = dropout_shared_dim
 
@@ -100,4 +162,4 @@ class ActivationDropoutAndLinear(nn.Module):
         """Map (..., in_channels) to (..., out_channels)."""
         p = float(self.dropout_p) if self.training else 0.0
         mask = dropout_mask(x, p, self.dropout_shared_dim) if p > 0.0 else None
-        return _FusedFunction.call(x, self.weight, self.bias, mask, self.swoosh)
+        return activation_dropout_linear(x, self.weight, self.bias, mask, self.activation)

@@ -48,8 +48,12 @@ class _PenalizeAbsValuesGt(TensorFunction):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        beyond = F.softshrink(x, ctx.limit).sign_()
-        return grad.add(beyond, alpha=ctx.penalty), None, None
+        return grad.add(abs_penalty_gradient(x, ctx.limit, ctx.penalty)), None, None
+
+
+def abs_penalty_gradient(x: Tensor, limit: float, penalty: float) -> Tensor:
+    """Return the gradient of ``penalty * relu(|x| - limit)``, of the shape of ``x``."""
+    return F.softshrink(x, limit).sign_().mul_(penalty)
 
 
 def penalize_abs_values_gt(x: Tensor, limit: float, penalty: float) -> Tensor:

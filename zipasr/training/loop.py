@@ -89,7 +89,7 @@ def train_one_batch(session: Session, batch: Batch) -> Metrics:
     seconds = float(configs.data.max_duration) * session.world.size
     state.schedule_count += seconds / configs.train.ref_duration
     tokens = session.tokenizer.encode(batch.texts)
-    scales = loss_scales(configs.loss, state.batch_idx_train)
+    scales = loss_scales(configs.loss, configs.model, state.batch_idx_train)
     with session.precision.autocast():
         loss, metrics = compute_loss(
             session.network, batch.to(session.world.device), tokens, scales, configs.transducer

@@ -19,6 +19,7 @@ from zipasr.base.env import environment_report
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import ZipformerConfig
@@ -126,6 +127,11 @@ class Session:
                 "missing.",
                 "decode.py can use it; to train, choose a checkpoint that train.py wrote.",
             )
+        if "configs" not in checkpoint:
+            raise CheckpointError(
+                f"{path} was written by another program, whose optimizer cannot be continued here.",
+                "decode.py can use it; to train, choose a checkpoint that train.py wrote.",
+            )
         load_model(self.model, checkpoint["model"], path)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.scheduler.load_state_dict(checkpoint["scheduler"])
@@ -153,31 +159,6 @@ class Session:
                 done,
             )
             self.state.batches_done = done
-
-
-def load_model(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load ``weights`` strictly; a ``module.`` prefix is taken off.
-
-    Raises:
-        CheckpointError: keys or shapes differ; names up to three of them.
-    """
-    weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    own = model.state_dict()
-    wrong = [
-        f"{name} is {tuple(weights[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own.keys() & weights.keys()
-        if own[name].shape != weights[name].shape
-    ]
-    wrong += [f"{name} is only there" for name in weights.keys() - own.keys()]
-    wrong += [f"{name} is only here" for name in own.keys() - weights.keys()]
-    if wrong:
-        shown = "; ".join(sorted(wrong)[:3])
-        raise CheckpointError(
-            f"{path} holds another model than the flags describe: {len(wrong)} tensors differ "
-            f"({shown}).",
-            "leave the model flags as they were in training, or choose another --exp-dir.",
-        )
-    model.load_state_dict(weights)
 
 
 def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:

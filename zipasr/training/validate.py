@@ -10,19 +10,20 @@ from zipasr.base.distributed import all_reduce_sum
 from zipasr.data.batch import Batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
-from zipasr.training.step import compute_loss, loss_scales
+from zipasr.training.step import LOSS_NAMES, compute_loss, loss_scales
 
-NAMES = ["loss", "simple_loss", "pruned_loss", "ctc_loss"]
+NAMES = ["loss", *LOSS_NAMES]
 
 
 def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
     """Sum the losses of all batches over all processes, in eval mode and float32.
 
     The weights are those of the current training batch, so values before and after the warm-up do
-    not compare; the unscaled parts do.
+    not compare; the unscaled parts do. There is one view of each utterance, so consistency has no
+    value here.
     """
     configs, total = session.configs, Metrics()
-    scales = loss_scales(configs.loss, session.state.batch_idx_train)
+    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
     session.model.eval()
     with torch.no_grad():
         for batch in loader:

@@ -171,6 +171,7 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
         rank=world.rank,
         world_size=world.size,
         skip_batches=state.batches_done,
+        doubled=configs.model.use_cr_ctc,
     )
     total = train_one_epoch(
         session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)

@@ -1,0 +1,255 @@
+"""The model that a checkpoint holds: its settings, written beside the weights or read off them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
+
+import torch
+
+from zipasr.base.config import flag_name, from_dict, shown, word_parser
+from zipasr.base.errors import CheckpointError, UserError
+from zipasr.checkpoint.average import Chosen
+from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.describe import describe
+from zipasr.model.head_sizes import HEAD_FLAGS
+from zipasr.model.infer import infer
+from zipasr.model.transducer import AsrModel
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+Flags = Mapping[str, Any]
+
+# The work of one decoding step, not of the weights: any value can be typed for a causal model.
+STREAMING_FLAGS = ("chunk_size", "left_context_frames")
+# Typed values of these settle what the shapes of plain weights leave open.
+_OPEN_FLAGS = (*HEAD_FLAGS, "attention_decoder_num_heads")
+# Typed values of these cannot contradict plain weights.
+_FREE_FLAGS = (*STREAMING_FLAGS, "encoder_unmasked_dim", "dropout", "use_cr_ctc")
+
+
+class StoredModel(NamedTuple):
+    """A model in a file.
+
+    Attributes:
+        path: of the file.
+        zipformer: settings of the encoder.
+        model: settings of the heads.
+        vocab_size: V.
+        weights: state dict.
+        notes: sentences for the user: where the settings come from, if not from the file.
+    """
+
+    path: Path
+    zipformer: ZipformerConfig
+    model: ModelConfig
+    vocab_size: int
+    weights: StateDict
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Name the model in a line."""
+        return f"{self.path}: {describe(self.zipformer, self.model, self.vocab_size)}"
+
+    def build(self) -> AsrModel:
+        """Return the model with its weights, in training mode on the CPU.
+
+        Raises:
+            CheckpointError: the weights do not fit to the settings.
+        """
+        model = build_model(self.zipformer, self.model, self.vocab_size)
+        load_model(model, self.weights, self.path)
+        return model
+
+
+def stored_model(chosen: Chosen, typed: Flags) -> StoredModel:
+    """Find out what model was stored.
+
+    A checkpoint of ours says it. icefall's says it less reliably, in flags beside the weights, or
+    not at all: there the weights themselves tell their sizes.
+
+    Args:
+        chosen: weights and the checkpoint that they come from.
+        typed: field -> value of the model flags on the command line.
+
+    Raises:
+        CheckpointError: typed flags contradict the file; or it holds no Zipformer.
+        UserError: a typed value is out of range.
+    """
+    if stored := _with_settings(chosen):
+        return _with_typed(stored, typed, STREAMING_FLAGS)
+    return _with_typed(_plain(chosen, typed), typed, _FREE_FLAGS)
+
+
+def plain_flags(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model flags that icefall keeps as entries beside the weights: field -> value."""
+    found = {}
+    for cls in (ZipformerConfig, ModelConfig):
+        hints = get_type_hints(cls)
+        for name in {field.name for field in fields(cls)} & checkpoint.keys():
+            # What has another meaning there is left out: the weights tell all that counts.
+            with suppress(ValueError, argparse.ArgumentTypeError):
+                found[name] = word_parser(hints[name])(shown(checkpoint[name]))
+    return found
+
+
+def _with_settings(chosen: Chosen) -> StoredModel | None:
+    """Read the settings that our own checkpoints hold."""
+    configs, vocab_size = (chosen.checkpoint.get(name) for name in ("configs", "vocab_size"))
+    if not configs or not vocab_size:
+        return None
+    return StoredModel(
+        chosen.path,
+        _read(ZipformerConfig, configs, chosen.path),
+        _read(ModelConfig, configs, chosen.path),
+        vocab_size,
+        chosen.weights,
+    )
+
+
+def _read(cls: type[C], configs: Mapping[str, Any], path: Path) -> C:
+    try:
+        return from_dict(cls, configs[cls.__name__])
+    except ValueError as refusal:
+        raise CheckpointError(f"{path} holds a model that is refused: {refusal}.") from refusal
+    except (KeyError, TypeError) as problem:
+        raise CheckpointError(
+            f"{path} was written by another version: its {cls.__name__} does not fit ({problem})."
+        ) from problem
+
+
+def _plain(chosen: Chosen, typed: Flags) -> StoredModel:
+    """Read the settings off the weights, with the help of flags beside them."""
+    beside = plain_flags(chosen.checkpoint)
+    settling = {name: typed[name] for name in _OPEN_FLAGS if name in typed}
+    found = infer(chosen.weights, beside | settling, str(chosen.path))
+    whole = {
+        name: value
+        for name, value in beside.items()
+        if name not in settling and _counts(name, found.model)
+    }
+    note = "sizes are read off the weights; the file does not say them"
+    if whole:
+        note = "sizes are read off the weights, and agree with the flags in the file"
+    stored = StoredModel(chosen.path, *found[:3], chosen.weights, (note, *found.guesses))
+    wrong = _unequal(stored, whole)
+    if wrong:
+        held = ", ".join(f"{name} {shown(whole[name])}" for name in wrong)
+        raise CheckpointError(
+            f"{chosen.path} contradicts itself: its flags say {held}, its weights are those of "
+            f"a {describe(*found[:3])}.",
+            "choose another file, or download it again.",
+        )
+    return stored
+
+
+def _counts(name: str, model: ModelConfig) -> bool:
+    """Say whether a flag has anything to do with a model, or is of a head that is off."""
+    heads = {
+        "decoder_dim": model.use_transducer,
+        "joiner_dim": model.use_transducer,
+        "context_size": model.use_transducer,
+        "use_cr_ctc": model.use_ctc,
+    }
+    if name.startswith("attention_decoder_"):
+        return model.use_attention_decoder
+    return heads.get(name, True)
+
+
+def _with_typed(stored: StoredModel, typed: Flags, free: Sequence[str]) -> StoredModel:
+    """Take over typed values that are free, and refuse the others unless they are the same."""
+    _check_streaming_flags(stored, typed)
+    fixed = {name: value for name, value in typed.items() if name not in free}
+    if wrong := _unequal(stored, fixed):
+        raise _contradiction(stored, typed, wrong)
+    return _replaced(stored, {name: typed[name] for name in typed if name in free})
+
+
+def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
+    for name in STREAMING_FLAGS:
+        if (
+            name in typed
+            and not stored.zipformer.causal
+            and typed[name] != getattr(stored.zipformer, name)
+        ):
+            raise CheckpointError(
+                f"{flag_name(name)} {shown(typed[name])} is for streaming models, which "
+                f"{stored.path} is not.",
+                f"leave {flag_name(name)} out.",
+            )
+
+
+def _unequal(stored: StoredModel, values: Flags) -> list[str]:
+    """Return the names of the values that are not those of the model, in the order of fields."""
+    names = [field.name for cls in (ZipformerConfig, ModelConfig) for field in fields(cls)]
+    return [
+        name
+        for name in names
+        if name in values
+        and _in_full(values[name], stored) != _in_full(_value(stored, name), stored)
+    ]
+
+
+def _in_full(value: Any, stored: StoredModel) -> Any:
+    """Write a value for all stacks as one for each."""
+    if isinstance(value, tuple) and len(value) == 1:
+        return value * stored.zipformer.num_stacks
+    return value
+
+
+def _value(stored: StoredModel, name: str) -> Any:
+    is_of_heads = name in ModelConfig.__dataclass_fields__
+    return getattr(stored.model if is_of_heads else stored.zipformer, name)
+
+
+def _replaced(stored: StoredModel, values: Flags) -> StoredModel:
+    """Return the same with other settings; a value out of range is a ``UserError``."""
+    of_heads = {n: v for n, v in values.items() if n in ModelConfig.__dataclass_fields__}
+    of_encoder = {n: v for n, v in values.items() if n not in of_heads}
+    try:
+        return stored._replace(
+            zipformer=replace(stored.zipformer, **of_encoder),
+            model=replace(stored.model, **of_heads),
+        )
+    except ValueError as refusal:
+        raise UserError(str(refusal)) from refusal
+
+
+def _contradiction(stored: StoredModel, typed: Flags, wrong: Sequence[str]) -> CheckpointError:
+    """Say what was asked for and what there is, as values, as models and as tensors."""
+    asked = _asked(stored, typed)
+    with torch.device("meta"):
+        shapes = build_model(asked.zipformer, asked.model, asked.vocab_size).state_dict()
+    unlike = differences(stored.weights, shapes)
+    models = (
+        f" The flags describe a {describe(asked.zipformer, asked.model, asked.vocab_size)}, the "
+        f"file holds a {describe(stored.zipformer, stored.model, stored.vocab_size)}; "
+        f"{summary(unlike)}."
+    )
+    flags = [flag_name(name) for name in wrong]
+    pairs = [f"{flag} {shown(typed[name])}" for flag, name in zip(flags, wrong, strict=True)]
+    values = [shown(_value(stored, name)) for name in wrong]
+    if len(wrong) > 1:
+        values = [f"{flag} {value}" for flag, value in zip(flags, values, strict=True)]
+    return CheckpointError(
+        f"{' '.join(pairs)} {'was' if len(wrong) == 1 else 'were'} asked for, but {stored.path} "
+        f"was trained with {' '.join(values)}.{models if unlike else ''}",
+        f"leave {' and '.join(flags)} out: the checkpoint knows its model.",
+    )
+
+
+def _asked(stored: StoredModel, typed: Flags) -> StoredModel:
+    """Return the model that flags describe: changes to the stored one, else all of another one."""
+    try:
+        return _replaced(stored, typed)
+    except UserError:
+        plain = stored._replace(zipformer=ZipformerConfig(), model=ModelConfig())
+        return _replaced(plain, typed)

@@ -1,0 +1,187 @@
+"""From the flags of decode.py to what turns a batch into words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zipasr.base.config import flag_name, shown
+from zipasr.base.distributed import device_for
+from zipasr.base.errors import CheckpointError, UserError
+from zipasr.base.progress import Progress
+from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.stored import STREAMING_FLAGS, StoredModel, stored_model
+from zipasr.cli.commands import ExpConfig
+from zipasr.cli.flags import Run
+from zipasr.data.batch import Batch
+from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.transducer import AsrModel
+from zipasr.scoring.reports import Transcript
+from zipasr.search.methods import search_for
+from zipasr.search.types import DecodingConfig, Search
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+
+LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
+
+# Frames of silence after each utterance for a causal model, so that it gets to see the last word.
+CAUSAL_TAIL = 30
+
+
+class Recogniser(NamedTuple):
+    """What turns a batch into words.
+
+    Attributes:
+        model: in evaluation mode.
+        search: from encoder frames to tokens.
+        tokenizer: from tokens to text.
+        zipformer: settings of the encoder.
+        context_size: tokens that the prediction network sees.
+        about: lines that say which model it is.
+        is_inferred: whether its settings were read off the weights.
+    """
+
+    model: AsrModel
+    search: Search
+    tokenizer: Tokenizer
+    zipformer: ZipformerConfig
+    context_size: int
+    about: tuple[str, ...]
+    is_inferred: bool
+
+
+def load_recogniser(run: Run) -> Recogniser:
+    """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
+
+    Raises:
+        CheckpointError: no such checkpoints, damaged ones, or flags that contradict them.
+        DataError: there is no tokenizer.
+        UserError: a streaming model without one chunk size and one left context.
+    """
+    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
+    stored = stored_model(chosen, run.typed)
+    check_is_settled(stored)
+    tokenizer = tokenizer_of(chosen, run)
+    check_vocabulary(stored, tokenizer, run)
+    model = stored.build().to(device_for(0)).eval()
+    search = search_for(
+        run[DecodingConfig],
+        model.decoder,
+        model.joiner,
+        model.ctc_log_probs if stored.model.use_ctc else None,
+    )
+    return Recogniser(
+        model,
+        search,
+        tokenizer,
+        stored.zipformer,
+        stored.model.context_size,
+        (stored.describe(), *stored.notes),
+        bool(stored.notes),
+    )
+
+
+def check_is_settled(stored: StoredModel) -> None:
+    """Refuse a streaming model whose chunk size or left context is still to be chosen.
+
+    Raises:
+        UserError: there are several to choose from.
+    """
+    config = stored.zipformer
+    choices = {name: getattr(config, name) for name in STREAMING_FLAGS if config.causal}
+    several = {flag_name(name): values for name, values in choices.items() if len(values) != 1}
+    if several:
+        lists = " and ".join(f"{flag} {shown(values)}" for flag, values in several.items())
+        words = " ".join(f"{flag} {values[0]}" for flag, values in several.items())
+        raise UserError(
+            f"{stored.path} is a streaming model for {lists}: choose one of each.",
+            f"add, for example, {words}",
+        )
+
+
+def tokenizer_of(chosen: Chosen, run: Run) -> Tokenizer:
+    """Return the tokenizer inside the checkpoint, or --bpe-model for one without.
+
+    Raises:
+        CheckpointError: --bpe-model was typed and is another tokenizer than the one inside.
+        DataError: there is no tokenizer.
+    """
+    path = run[TokenizerConfig].bpe_model
+    if "tokenizer" not in chosen.checkpoint:
+        return Tokenizer.from_file(path)
+    tokenizer = Tokenizer.from_bytes(bytes(chosen.checkpoint["tokenizer"].tolist()))
+    usual = run.recipe.flags.get("bpe-model", TokenizerConfig().bpe_model)
+    if str(path) != str(usual):
+        given = Tokenizer.from_file(path)
+        if given.pieces() != tokenizer.pieces():
+            raise CheckpointError(
+                f"--bpe-model {path} ({given.vocab_size} tokens) is not the tokenizer that "
+                f"{chosen.path} was trained with ({tokenizer.vocab_size} tokens).",
+                "leave --bpe-model out: the checkpoint has its tokenizer.",
+            )
+    return tokenizer
+
+
+def check_vocabulary(stored: StoredModel, tokenizer: Tokenizer, run: Run) -> None:
+    """Refuse a tokenizer with another number of tokens than the model has outputs."""
+    if tokenizer.vocab_size != stored.vocab_size:
+        raise CheckpointError(
+            f"{stored.path} has a vocabulary of {stored.vocab_size}, but the tokenizer "
+            f"{run[TokenizerConfig].bpe_model} has {tokenizer.vocab_size} tokens.",
+            "give --bpe-model, the tokenizer that the model was trained with.",
+        )
+
+
+def recognise(
+    recogniser: Recogniser, batches: Iterable[Batch], name: str, total: int | None
+) -> tuple[list[Transcript], float]:
+    """Transcribe all batches.
+
+    Returns:
+        Reference and hypothesis of each utterance, in decoding order, and the real-time factor:
+        seconds of computing (model and search, not loading) per second of speech.
+    """
+    transcripts: list[Transcript] = []
+    spent = speech = 0.0
+    with Progress(f"decoding {name}", total) as progress, torch.inference_mode():
+        for batch in batches:
+            begun = time.monotonic()
+            hypotheses = transcribe(recogniser, batch)
+            spent += time.monotonic() - begun
+            speech += batch.seconds
+            transcripts += [
+                Transcript(cut_id, reference.split(), hypothesis.split())
+                for cut_id, reference, hypothesis in zip(
+                    batch.cut_ids, batch.texts, hypotheses, strict=True
+                )
+            ]
+            progress.step(f"{len(transcripts)} utterances")
+    return transcripts, spent / max(speech, 1e-9)
+
+
+def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
+    """Return the text of each utterance; one too short for the encoder is padded with silence."""
+    device = next(recogniser.model.parameters()).device
+    tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
+    features, lens = with_silence(batch.features, batch.feature_lens, tail)
+    encoded = recogniser.model.encode(features.to(device), lens.to(device))
+    utterances = recogniser.search(encoded.frames, encoded.lens)
+    return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
+
+
+def with_silence(features: Tensor, lens: Tensor, tail: int) -> tuple[Tensor, Tensor]:
+    """Add silence to the end of each utterance, and more to one too short for the encoder.
+
+    Args:
+        features: (N, T, 80); beyond the lengths they are silence.
+        lens: (N,) frames of each utterance.
+        tail: frames to add.
+    """
+    lens = (lens + tail).clamp(min=MIN_FRAMES)
+    missing = max(tail, MIN_FRAMES - features.size(1))
+    return F.pad(features, (0, 0, 0, missing), value=LOG_ZERO), lens

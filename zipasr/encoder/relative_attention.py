@@ -1,0 +1,303 @@
+"""Attention weights in blocks that fit a cache, and one gradient for all of their uses.
+
+The matrices of weights, (N, H, T', S), are the largest tensors of a layer. The scores behind them
+are computed for a few matrices at a time, so that only the weights themselves are written to
+memory. In the backward pass every use of the weights leaves behind its two small factors,
+and the gradient of the scores is made from all of them at once, again in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zipasr.nn.blocks import is_traced
+from zipasr.nn.function import TensorFunction
+from zipasr.nn.gradients import abs_penalty_gradient
+from zipasr.nn.precision import no_autocast
+
+#: Score of a masked source. Its exponential is exactly 0 next to any other score, and a row
+#: in which every source is masked becomes uniform instead of NaN.
+MASKED_SCORE = -1000.0
+
+#: Scores beyond this size are penalised now and then.
+SCORE_LIMIT, SCORE_PENALTY = 25.0, 1.0e-4
+
+#: Size of the scores that are worked on at the same time.
+BLOCK_BYTES = {"cpu": 1 << 21}
+BLOCK_BYTES_ELSEWHERE = 1 << 29
+
+
+class Inputs(NamedTuple):
+    """What scores are made of.
+
+    ``query`` (N, H, T', D), ``key`` (N, H, S, D), ``pos_query`` (N, H, T', P) and ``pos_key``
+    (H, K, P) with K = T' - 1 + S distances; the last two are ``None`` where positions do
+    not count. ``mask``, booleans that broadcast to (N, H, T', S), is True where a target
+    must not use a source.
+    """
+
+    query: Tensor
+    key: Tensor
+    pos_query: Tensor | None
+    pos_key: Tensor | None
+    mask: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """N, H, T' and S."""
+        return (*self.query.shape[:3], self.key.shape[2])
+
+
+class _Use(NamedTuple):
+    """One product with the weights of the first H' heads.
+
+    ``grad`` (N, H', T', D) is the product's gradient, ``values`` (N, H', S, D) the other factor.
+    """
+
+    grad: Tensor
+    values: Tensor
+
+    @property
+    def num_heads(self) -> int:
+        return self.values.size(1)
+
+
+class AttentionWeights(NamedTuple):
+    """How much each target frame takes from each source frame.
+
+    Attributes:
+        matrix: (N, H, T', S), target before source; sums to 1 over sources.
+        token: through it the backward passes of all uses come before that of the weights;
+            ``None`` when no gradient is wanted.
+        uses: filled by the backward passes of the uses.
+    """
+
+    matrix: Tensor
+    token: Tensor | None = None
+    uses: list[_Use] | None = None
+
+    def mix(self, values: Tensor) -> Tensor:
+        """Return weighted sums of ``values`` over the sources.
+
+        Args:
+            values: (N, H', S, D), where H' is H, or less for the first H' heads only.
+
+        Returns:
+            (N, H', T', D).
+        """
+        matrix = self.matrix[:, : values.size(1)]
+        if self.token is None or self.uses is None:
+            return torch.matmul(matrix, values)
+        return _Mix.call(self.token, values, matrix, self.uses)
+
+    def constant(self) -> AttentionWeights:
+        """Return the first head made uniform over the visible sources, (N, 1, T', S)."""
+        visible = (self.matrix[:, :1] > 0.0).to(self.matrix.dtype)
+        return AttentionWeights(visible / visible.sum(dim=-1, keepdim=True))
+
+
+class _Mix(TensorFunction):
+    """Product of weights and values; what the weights' gradient needs is kept for later."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, token: Tensor, values: Tensor, matrix: Tensor, uses: list[_Use]
+    ) -> Tensor:
+        with no_autocast(matrix):
+            values = values.to(matrix.dtype)
+            ctx.save_for_backward(values, matrix)
+            ctx.uses = uses
+            ctx.token_like = token
+            return torch.matmul(matrix, values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        values, matrix = ctx.saved_tensors
+        with no_autocast(matrix):
+            ctx.uses.append(_Use(grad, values))
+            return torch.zeros_like(ctx.token_like), matrix.transpose(2, 3) @ grad, None, None
+
+
+def shift_positions(scores: Tensor, num_sources: int) -> Tensor:
+    """Turn scores by distance into scores by source frame, without a copy.
+
+    Args:
+        scores: (..., T', K), contiguous; column n belongs to the distance n - (K - num_sources)
+            between source and target for the first target, as in ``compact_positions``.
+        num_sources: S; K is ``T' - 1 + S``.
+
+    Returns:
+        (..., T', S), a view: entry (i, j) is column T' - 1 - i + j of row i.
+    """
+    *batch, num_targets, num_columns = scores.shape
+    return scores.as_strided(
+        (*batch, num_targets, num_sources),
+        (*scores.stride()[:-2], num_columns - 1, 1),
+        scores.storage_offset() + num_targets - 1,
+    )
+
+
+def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeights:
+    """Normalise scores of content and position over the sources.
+
+    Args:
+        inputs: of the scores.
+        penalize: whether large scores get an additional gradient that makes them smaller.
+
+    Returns:
+        The weights, in the type of the queries; the softmax and its gradient are computed in
+        float32 at least.
+    """
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs[:4]):
+        uses: list[_Use] = []
+        token, matrix = _Weights.apply(*inputs, penalize, uses)  # type: ignore[no-untyped-call]
+        return AttentionWeights(matrix, token, uses)
+    if is_traced():
+        # One piece, whatever its size: an exported model knows no blocks.
+        return AttentionWeights(_softmax(_masked(_scores(inputs), inputs.mask)))
+    return AttentionWeights(_weights(inputs))
+
+
+def _weights(inputs: Inputs) -> Tensor:
+    weights = inputs.query.new_empty(inputs.shape)
+    for block in _blocks(inputs):
+        part = _take(inputs, block)
+        weights[block] = _softmax(_masked(_scores(part), part.mask))
+    return weights
+
+
+def _scores(inputs: Inputs) -> Tensor:
+    """Return (N, H, T', S) before masking."""
+    content = inputs.query.flatten(0, 1), inputs.key.flatten(0, 1).transpose(1, 2)
+    if inputs.pos_query is None or inputs.pos_key is None:
+        return torch.bmm(*content).view(inputs.shape)
+    by_distance = torch.matmul(inputs.pos_query, inputs.pos_key.transpose(1, 2))
+    shifted = shift_positions(by_distance.flatten(0, 1), inputs.key.size(2))
+    return torch.baddbmm(shifted, *content).view(inputs.shape)
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    return scores if mask is None else scores.masked_fill_(mask, MASKED_SCORE)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    return scores.softmax(dim=-1, dtype=wide).to(scores.dtype)
+
+
+def _blocks(inputs: Inputs) -> Iterator[tuple[slice, slice]]:
+    """Cut utterances and heads into blocks: some heads of one utterance, or all of several."""
+    num_utterances, num_heads, num_targets, num_sources = inputs.shape
+    matrix_bytes = 4 * num_targets * (2 * num_sources + num_targets)
+    limit = BLOCK_BYTES.get(inputs.query.device.type, BLOCK_BYTES_ELSEWHERE)
+    matrices = max(1, limit // max(1, matrix_bytes))
+    if matrices >= num_heads:
+        step = matrices // num_heads
+        for n in range(0, num_utterances, step):
+            yield slice(n, n + step), slice(0, num_heads)
+        return
+    for n in range(num_utterances):
+        for h in range(0, num_heads, matrices):
+            yield slice(n, n + 1), slice(h, h + matrices)
+
+
+def _take(inputs: Inputs, block: tuple[slice, slice]) -> Inputs:
+    mask = inputs.mask
+    return Inputs(
+        inputs.query[block],
+        inputs.key[block],
+        None if inputs.pos_query is None else inputs.pos_query[block],
+        None if inputs.pos_key is None else inputs.pos_key[block[1]],
+        None if mask is None else mask.expand(inputs.shape)[block],
+    )
+
+
+class _Weights(torch.autograd.Function):
+    """The weights, beside a token of size 1; the gradient comes by way of ``uses``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        pos_query: Tensor | None,
+        pos_key: Tensor | None,
+        mask: Tensor | None,
+        penalize: bool,
+        uses: list[_Use],
+    ) -> tuple[Tensor, Tensor]:
+        inputs = Inputs(query, key, pos_query, pos_key, mask)
+        with no_autocast(query):
+            matrix = _weights(inputs)
+        ctx.save_for_backward(*inputs, matrix)
+        ctx.penalize, ctx.uses = penalize, uses
+        ctx.mark_non_differentiable(matrix)
+        return query.new_zeros(1), matrix
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _: Tensor, __: Tensor) -> tuple[Tensor | None, ...]:
+        *saved, matrix = ctx.saved_tensors
+        inputs = Inputs(*saved)
+        empty = (None if t is None else torch.zeros_like(t) for t in saved[:4])
+        grads = Inputs(*empty, None)  # type: ignore[arg-type, call-arg]
+        with no_autocast(matrix):
+            room = _room_by_distance(inputs)
+            for block in _blocks(inputs):
+                part = _take(inputs, block)
+                scores_grad = _scores_gradient(ctx.uses, matrix, block)
+                if ctx.penalize:
+                    penalty = abs_penalty_gradient(_scores(part), SCORE_LIMIT, SCORE_PENALTY)
+                    scores_grad.add_(penalty)
+                _inputs_gradient(part, scores_grad.to(matrix.dtype), _take(grads, block), room)
+        ctx.uses.clear()
+        return (*grads, None, None)
+
+
+def _scores_gradient(uses: list[_Use], matrix: Tensor, block: tuple[slice, slice]) -> Tensor:
+    """Return the gradient of the scores of one block, in float32 at least."""
+    utterances, heads = block
+    weights = matrix[block]
+    wide = torch.promote_types(matrix.dtype, torch.float32)
+    total = weights.new_zeros(weights.shape, dtype=wide)
+    for use in uses:
+        stop = min(heads.stop, use.num_heads)
+        if heads.start >= stop:
+            continue
+        some = utterances, slice(heads.start, stop)
+        product = use.grad[some] @ use.values[some].transpose(2, 3)
+        total[:, : stop - heads.start] += product
+    # The derivative of the softmax, W (g - sum_j W g).
+    total.mul_(weights)
+    return total.sub_(weights.to(wide) * total.sum(dim=-1, keepdim=True))
+
+
+def _room_by_distance(inputs: Inputs) -> Tensor | None:
+    """Return zeros (matrices, T', K) to spread the gradients of blocks in."""
+    if inputs.pos_key is None:
+        return None
+    utterances, heads = next(iter(_blocks(inputs)))
+    matrices = min(utterances.stop, inputs.shape[0]) * min(heads.stop, inputs.shape[1])
+    return inputs.query.new_zeros(matrices, inputs.shape[2], inputs.pos_key.size(1))
+
+
+def _inputs_gradient(part: Inputs, grad: Tensor, out: Inputs, room: Tensor | None) -> None:
+    """Write the gradients of one block's inputs; add to that of ``pos_key``."""
+    out.query.copy_(grad @ part.key)
+    out.key.copy_(grad.transpose(2, 3) @ part.query)
+    if room is None or part.pos_query is None or part.pos_key is None:
+        return
+    assert out.pos_query is not None
+    assert out.pos_key is not None
+    # Entries that belong to no source stay zero: every block writes to the same places.
+    by_distance = room[: grad.size(0) * grad.size(1)]
+    shift_positions(by_distance, grad.size(3)).copy_(grad.flatten(0, 1))
+    by_distance = by_distance.view(*grad.shape[:3], -1)
+    out.pos_query.copy_(by_distance @ part.pos_key)
+    out.pos_key.add_((by_distance.transpose(2, 3) @ part.pos_query).sum(0))

@@ -1,0 +1,71 @@
+"""An architecture in a line of words, and what two architectures differ in."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from zipasr.base.config import shown
+from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
+from zipasr.model.build import ModelConfig, build_model
+
+#: Settings of the encoder that its weights do not show.
+WITHOUT_TRACE = ("encoder_unmasked_dim", "chunk_size", "left_context_frames", "dropout")
+
+
+def describe(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int) -> str:
+    """Name an architecture in a line, its preset when it has one."""
+    with torch.device("meta"):
+        built = build_model(zipformer, model, vocab_size)
+    parts = (
+        _shape_name(zipformer),
+        "causal" if zipformer.causal else "non-causal",
+        f"{_short(sum(p.numel() for p in built.parameters()))} parameters",
+        _heads_name(model),
+        f"vocabulary {vocab_size}",
+    )
+    return ", ".join(parts)
+
+
+def preset_name(zipformer: ZipformerConfig) -> str | None:
+    """Return the preset with the same weights, but for causal convolutions; None if there is none.
+
+    Settings that leave no trace in the weights are not compared.
+    """
+    for name, preset in PRESETS.items():
+        if {*differing(zipformer, preset)} <= {"causal", *WITHOUT_TRACE}:
+            return name
+    return None
+
+
+def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
+    """Return the fields in which two configurations differ, however their lists are written."""
+    names = [field.name for field in fields(ZipformerConfig)]
+    return [name for name in names if _in_full(left, name) != _in_full(right, name)]
+
+
+def _in_full(config: ZipformerConfig, name: str) -> Any:
+    value = getattr(config, name)
+    return value * config.num_stacks if isinstance(value, tuple) and len(value) == 1 else value
+
+
+def _shape_name(zipformer: ZipformerConfig) -> str:
+    if name := preset_name(zipformer):
+        return f"Zipformer {name.partition('_')[0]}"
+    layers, dims = (shown(zipformer.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))
+    return f"Zipformer with {layers} layers of {dims} channels"
+
+
+def _heads_name(model: ModelConfig) -> str:
+    names = {
+        "transducer": model.use_transducer,
+        "CTC": model.use_ctc,
+        "attention decoder": model.use_attention_decoder,
+    }
+    return " + ".join(name for name, present in names.items() if present)
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"

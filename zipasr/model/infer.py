@@ -1,0 +1,239 @@
+"""From the names and shapes of a model's weights to the configuration that it was built with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import gcd
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from zipasr.base.errors import CheckpointError
+from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
+from zipasr.model.build import ModelConfig
+from zipasr.model.describe import WITHOUT_TRACE, preset_name
+from zipasr.model.head_sizes import HeadChannels, divide_among_heads, once
+
+Hints = Mapping[str, Any]
+
+#: Heads of the published attention decoder.
+PUBLISHED_DECODER_HEADS = 8
+
+_HEADS = ("decoder.", "ctc_output.", "attention_decoder.")
+
+# Weights of other models, by a part of their names.
+_OTHERS = (
+    ("skip_modules.", "the first Zipformer (pruned_transducer_stateless7)"),
+    ("self_attn.pos_bias_u", "a Conformer"),
+    ("emformer", "an Emformer"),
+    (".lstm.", "an LSTM transducer"),
+    ("input_embedding.weight", "a language model"),
+    ("encoder.blocks.0.attn.", "a Whisper model"),
+    ("encoder.encoders.", "part of a Zipformer"),
+)
+
+
+class Architecture(NamedTuple):
+    """A model without its values; ``guesses`` says what the weights left open, a sentence each."""
+
+    zipformer: ZipformerConfig
+    model: ModelConfig
+    vocab_size: int
+    guesses: tuple[str, ...] = ()
+
+
+class _Stack(NamedTuple):
+    """Sizes of one stack."""
+
+    factor: int
+    num_layers: int
+    dim: int
+    feedforward: int
+    kernel: int
+    attention: HeadChannels
+
+
+class _Shapes:
+    """Shapes by name, with questions that end in a sentence when the answer is missing."""
+
+    def __init__(self, weights: Mapping[str, Tensor], origin: str) -> None:
+        self.shapes = {name: tuple(value.shape) for name, value in weights.items()}
+        self.origin = origin
+
+    def has(self, start: str) -> bool:
+        """Say whether any name starts so."""
+        return any(name.startswith(start) for name in self.shapes)
+
+    def size(self, name: str, axis: int) -> int:
+        """Return one size of one tensor."""
+        shape = self.shapes.get(name, ())
+        if len(shape) <= axis:
+            problem = f"is {shape}" if name in self.shapes else "is missing"
+            raise CheckpointError(
+                f"{self.origin} does not hold a whole Zipformer: {name} {problem}.",
+                "choose another file, or download it again.",
+            )
+        return shape[axis]
+
+    def count(self, start: str) -> int:
+        """Return how many numbered modules there are: ``start0.``, ``start1.``, ..."""
+        number = 0
+        while self.has(f"{start}{number}."):
+            number += 1
+        return number
+
+
+def infer(
+    weights: Mapping[str, Tensor], hints: Hints | None = None, origin: str = "the state dict"
+) -> Architecture:
+    """Read sizes off the weights.
+
+    The number of heads shows only as a product with their sizes: the published sizes are taken
+    where they fit, else sizes that fit all stacks, and then it is called a guess.
+
+    Args:
+        weights: state dict without the prefix of a wrapper.
+        hints: field -> value of either configuration, for what the weights do not tell; where
+            they tell, hints are not used. Whoever gives them compares the result with them.
+        origin: of the weights, named in errors.
+
+    Raises:
+        CheckpointError: the weights are not those of a Zipformer with a head.
+    """
+    hints = hints or {}
+    shapes = _Shapes(weights, origin)
+    if not shapes.has("encoder_embed.") or not shapes.has("encoder.encoders.0."):
+        raise CheckpointError(
+            f"{origin} holds {what_else(weights)}, not a Zipformer.",
+            "choose the checkpoint of a model that train.py or icefall's zipformer recipe trained.",
+        )
+    if not any(shapes.has(start) for start in _HEADS):
+        raise CheckpointError(
+            f"{origin} holds the encoder of a Zipformer without a head to recognise with.",
+            "choose the checkpoint of a model that was trained on transcripts.",
+        )
+    try:
+        zipformer, guesses = _zipformer(shapes, hints)
+        model, more = _model(shapes, hints)
+    except ValueError as refusal:
+        raise CheckpointError(f"{origin} holds a model that is refused: {refusal}.") from refusal
+    return Architecture(zipformer, model, _vocab_size(shapes), (*guesses, *more))
+
+
+def what_else(weights: Mapping[str, Tensor]) -> str:
+    """Name the kind of model that weights look like, when they are not those of a Zipformer."""
+    for part, kind in _OTHERS:
+        if any(part in name for name in weights):
+            return kind
+    if not weights:
+        return "no weights"
+    return f"an unknown model (its first weight is {next(iter(weights))!r})"
+
+
+def _vocab_size(shapes: _Shapes) -> int:
+    name = "decoder.embedding" if shapes.has("decoder.") else "ctc_output.1"
+    return shapes.size(f"{name}.weight", 0)
+
+
+def _model(shapes: _Shapes, hints: Hints) -> tuple[ModelConfig, list[str]]:
+    sizes: dict[str, Any] = {"use_transducer": False}
+    guesses: list[str] = []
+    if shapes.has("decoder."):
+        has_conv = shapes.has("decoder.conv.")
+        sizes = {
+            "decoder_dim": shapes.size("decoder.embedding.weight", 1),
+            "joiner_dim": shapes.size("joiner.output_linear.weight", 1),
+            "context_size": shapes.size("decoder.conv.weight", 2) if has_conv else 1,
+        }
+    sizes["use_ctc"] = shapes.has("ctc_output.")
+    sizes["use_cr_ctc"] = bool(sizes["use_ctc"] and hints.get("use_cr_ctc", False))
+    if shapes.has("attention_decoder."):
+        more, guesses = _attention_decoder(shapes, hints)
+        sizes |= more
+    return ModelConfig(**sizes), guesses
+
+
+def _attention_decoder(shapes: _Shapes, hints: Hints) -> tuple[dict[str, Any], list[str]]:
+    start = "attention_decoder.decoder."
+    layer = f"{start}layers.0."
+    attention_dim = shapes.size(f"{layer}self_attn.linear_q.weight", 0)
+    told = hints.get("attention_decoder_num_heads")
+    heads = told or gcd(PUBLISHED_DECODER_HEADS, attention_dim)
+    guesses = []
+    if told is None and attention_dim != ModelConfig().attention_decoder_attention_dim:
+        guesses.append(
+            "the weights do not tell the number of heads of the attention decoder: taken as "
+            f"--attention-decoder-num-heads {heads}"
+        )
+    sizes = {
+        "use_attention_decoder": True,
+        "attention_decoder_dim": shapes.size(f"{start}embed.weight", 1),
+        "attention_decoder_num_layers": shapes.count(f"{start}layers."),
+        "attention_decoder_attention_dim": attention_dim,
+        "attention_decoder_num_heads": heads,
+        "attention_decoder_feedforward_dim": shapes.size(f"{layer}feed_forward.0.weight", 0),
+    }
+    return sizes, guesses
+
+
+def _zipformer(shapes: _Shapes, hints: Hints) -> tuple[ZipformerConfig, list[str]]:
+    causal = any(".causal_conv." in name for name in shapes.shapes)
+    stacks = [_stack(shapes, i, causal) for i in range(shapes.count("encoder.encoders."))]
+    heads, guesses = divide_among_heads([s.attention for s in stacks], hints)
+    first = f"{_layers_of(shapes, 0)}0.self_attn_weights.linear_pos.weight"
+    dims = tuple(stack.dim for stack in stacks)
+    config = ZipformerConfig(
+        num_encoder_layers=tuple(stack.num_layers for stack in stacks),
+        downsampling_factor=tuple(stack.factor for stack in stacks),
+        feedforward_dim=tuple(stack.feedforward for stack in stacks),
+        num_heads=tuple(h.num for h in heads),
+        encoder_dim=dims,
+        query_head_dim=once(h.query for h in heads),
+        value_head_dim=once(h.value for h in heads),
+        pos_head_dim=once(h.position for h in heads),
+        pos_dim=shapes.size(first, 1),
+        encoder_unmasked_dim=dims,
+        cnn_module_kernel=tuple(stack.kernel for stack in stacks),
+        causal=causal,
+        embed_channels=tuple(
+            shapes.size(f"encoder_embed.conv.{index}.weight", 0) for index in (0, 4, 7)
+        ),
+    )
+    traceless = {name: hints[name] for name in WITHOUT_TRACE if name in hints}
+    if "encoder_unmasked_dim" not in traceless:
+        name = preset_name(config)
+        if name is None:
+            guesses.append(
+                "the weights do not tell --encoder-unmasked-dim, which matters in training only: "
+                "nothing is masked"
+            )
+        else:
+            traceless["encoder_unmasked_dim"] = PRESETS[name].encoder_unmasked_dim
+    return replace(config, **traceless), guesses
+
+
+def _layers_of(shapes: _Shapes, index: int) -> str:
+    start = f"encoder.encoders.{index}."
+    return f"{start}encoder.layers." if shapes.has(f"{start}downsample.") else f"{start}layers."
+
+
+def _stack(shapes: _Shapes, index: int, causal: bool) -> _Stack:
+    start, layers = f"encoder.encoders.{index}.", _layers_of(shapes, index)
+    layer = f"{layers}0."
+    convolution = "depthwise_conv.chunkwise_conv" if causal else "depthwise_conv"
+    position = shapes.size(f"{layer}self_attn_weights.linear_pos.weight", 0)
+    in_proj = shapes.size(f"{layer}self_attn_weights.in_proj.weight", 0)
+    is_slower = shapes.has(f"{start}downsample.")
+    return _Stack(
+        factor=shapes.size(f"{start}downsample.bias", 0) if is_slower else 1,
+        num_layers=shapes.count(layers),
+        dim=shapes.size(f"{layer}norm.bias", 0),
+        feedforward=shapes.size(f"{layer}feed_forward2.in_proj.weight", 0),
+        kernel=shapes.size(f"{layer}conv_module1.{convolution}.weight", 2),
+        attention=HeadChannels(
+            query=(in_proj - position) // 2,
+            value=shapes.size(f"{layer}self_attn1.in_proj.weight", 0),
+            position=position,
+        ),
+    )

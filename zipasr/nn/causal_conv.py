@@ -1,0 +1,75 @@
+"""Chunk-wise causal convolution: all of the chunk, and the past before it, but no later chunk."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zipasr.nn.depthwise import convolve_time
+from zipasr.nn.linear import scaled_conv1d
+from zipasr.nn.memory import FrameMemory
+
+
+class ChunkCausalDepthwiseConv1d(nn.Module):
+    """The sum of a causal convolution and of one that stays inside each chunk.
+
+    Near the edges of a chunk the second sees zeros in place of frames; a learned scale for
+    each distance from an edge makes up for that. Keys: ``causal_conv``, ``chunkwise_conv``
+    (weight and bias each) and ``chunkwise_conv_scale`` (2, C, K): left edge, right edge.
+
+    Args:
+        num_channels: C.
+        kernel_size: K, odd; the causal part sees (K + 1) / 2 frames.
+
+    Source: Yao et al., "Zipformer", ICLR 2024, and its public recipe.
+    """
+
+    def __init__(self, num_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.causal_conv = scaled_conv1d(
+            num_channels, num_channels, (kernel_size + 1) // 2, groups=num_channels
+        )
+        self.chunkwise_conv = nn.Conv1d(
+            num_channels, num_channels, kernel_size, groups=num_channels
+        )
+        self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, num_channels, kernel_size))
+
+    def forward(self, x: Tensor, chunk_size: int = -1, memory: FrameMemory | None = None) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: (T, N, C).
+            chunk_size: frames in a chunk; -1, or more than T, makes one chunk of everything.
+            memory: the K // 2 frames before ``x``, which is then one chunk; by default zeros.
+
+        Returns:
+            (T, N, C).
+        """
+        half = self.kernel_size // 2
+        past = F.pad(x, (0, 0, 0, 0, half, 0)) if memory is None else memory.extend(x)
+        causal = self.causal_conv
+        y = convolve_time(past.unsqueeze(0), causal.weight, causal.bias, padding=0).squeeze(0)
+        return y + self._inside_chunks(x, chunk_size if memory is None else -1)
+
+    def _inside_chunks(self, x: Tensor, chunk_size: int) -> Tensor:
+        num_frames = x.size(0)
+        if chunk_size < 0 or chunk_size > num_frames:
+            chunk_size = num_frames
+        padded = F.pad(x, (0, 0, 0, 0, 0, -num_frames % chunk_size))
+        chunks = padded.view(-1, chunk_size, *x.shape[1:])
+        conv = self.chunkwise_conv
+        y = convolve_time(chunks, conv.weight, conv.bias, padding=self.kernel_size // 2)
+        y = y * self._edge_scale(chunk_size).t().unsqueeze(1)
+        return y.flatten(0, 1)[:num_frames]
+
+    def _edge_scale(self, chunk_size: int) -> Tensor:
+        """Return (C, chunk_size), how much the inner convolution counts at each frame."""
+        left, right = self.chunkwise_conv_scale
+        missing = chunk_size - self.kernel_size
+        if missing < 0:
+            left, right = left[:, :chunk_size], right[:, -missing:]
+            missing = 0
+        scale: Tensor = 1.0 + F.pad(left, (0, missing)) + F.pad(right, (missing, 0))
+        return scale

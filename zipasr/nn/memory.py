@@ -1,0 +1,30 @@
+"""What a layer remembers of earlier frames while it is run chunk by chunk."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class FrameMemory:
+    """The last few frames of one stream of vectors.
+
+    Args:
+        frames: (L, N, C), the oldest first.
+    """
+
+    def __init__(self, frames: Tensor) -> None:
+        self.frames = frames
+
+    def extend(self, new: Tensor) -> Tensor:
+        """Return the remembered frames and then ``new``, and remember the last L of both.
+
+        Args:
+            new: (T, N, C).
+
+        Returns:
+            (L + T, N, C).
+        """
+        both = torch.cat([self.frames, new])
+        self.frames = both[new.size(0) :]
+        return both
