@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from zipasr.base.distributed import all_reduce_sum
+from zipasr.base.seed import seeded
 from zipasr.data.batch import Batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
@@ -25,7 +26,8 @@ def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
     configs, total = session.configs, Metrics()
     scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
     session.model.eval()
-    with torch.no_grad():
+    # A causal model draws chunks here as well: the same ones in every validation.
+    with torch.no_grad(), seeded(configs.train.seed, session.world.rank):
         for batch in loader:
             tokens = session.tokenizer.encode(batch.texts)
             batch = batch.to(session.world.device)
