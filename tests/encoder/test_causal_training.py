@@ -68,7 +68,9 @@ def test_balancers_and_whiteners_act_as_in_the_plain_model() -> None:
     x = torch.randn(40, 2, 32, generator=torch.Generator().manual_seed(0))
     expected, found = gradients(plain, x), gradients(causal, x)
     assert {name for name in found if ".causal_conv." in name}
-    compared = {plain_name(name): grad for name, grad in found.items() if plain_name(name) in expected}
+    compared = {
+        plain_name(name): grad for name, grad in found.items() if plain_name(name) in expected
+    }
     assert compared.keys() == expected.keys()
     for name, grad in expected.items():
         assert (compared[name] - grad).norm() <= 1e-3 * grad.norm(), name

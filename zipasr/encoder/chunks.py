@@ -106,6 +106,8 @@ def check_chunks(
                 f"--chunk-size {size} must be a multiple of every --downsampling-factor, "
                 f"but {bad[0]} does not divide it"
             )
+        if size > 0 and size % 2:
+            raise ValueError(f"--chunk-size {size} must be even: pairs of frames are joined")
         for frames in left_context_frames:
             _check_left_context(chunks_of(size, frames), frames, factors, kernels)
 

@@ -91,11 +91,13 @@ def stack_states(states: Sequence[StreamingState]) -> StreamingState:
         states: of any numbers of streams each, of one model.
 
     Raises:
-        ValueError: there are no states.
+        ValueError: there are no states, or they do not belong to one model.
     """
     if not states:
         raise ValueError("stack_states needs at least one state")
     lists = [state.to_list() for state in states]
+    if len({(len(tensors), *tensors[0].shape[::2]) for tensors in lists}) > 1:
+        raise ValueError("states of different models or left contexts cannot be stacked")
     dims = _batch_dims(len(lists[0]))
     return StreamingState.from_list(
         [torch.cat(tensors, dim=dim) for dim, *tensors in zip(dims, *lists, strict=True)]
@@ -153,7 +155,8 @@ def encode_chunk(
         (N, T', C) with T' half the chunk size; (N,) valid lengths; the state after the chunk.
 
     Raises:
-        ValueError: the shape of the features does not fit the chunk size or the state.
+        ValueError: the shape of the features does not fit the chunk size or the state, the
+            state belongs to another left context, or the model is in training mode.
     """
     chunks = encoder.streaming_chunks()
     expected = (state.batch_size, chunk_frames(chunks.size))
@@ -161,6 +164,11 @@ def encode_chunk(
         raise ValueError(
             f"a chunk of {chunks.size} frames for {expected[0]} streams is made of features "
             f"{expected}, got {tuple(features.shape[:2])}"
+        )
+    if feature_lens.shape != features.shape[:1]:
+        raise ValueError(
+            f"{expected[0]} streams need as many lengths, got a tensor of shape "
+            f"{tuple(feature_lens.shape)}"
         )
     x, x_lens, left_pad = embed.streaming_forward(features, feature_lens, state.embed_left_pad)
     fresh = _not_yet_heard(state.processed_lens, chunks.left_frames)

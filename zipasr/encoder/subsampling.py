@@ -118,7 +118,8 @@ class ConvNeXt(nn.Module):
         seen = torch.cat([cached_left_pad.to(x.dtype), x], dim=2)
         num_frames = x.size(2) - context
         y = self._pointwise(self.depthwise_conv(seen, padding=(0, context)))
-        return x[:, :, :num_frames] + y, seen[:, :, num_frames : num_frames + context]
+        left_pad = seen[:, :, num_frames : num_frames + context].to(cached_left_pad.dtype)
+        return x[:, :, :num_frames] + y, left_pad
 
     def _pointwise(self, x: Tensor) -> Tensor:
         """Apply both pointwise layers to (N, C, T1, F), as linear layers on its channels."""
@@ -230,7 +231,7 @@ class Conv2dSubsampling(nn.Module):
         pictures, left_pad = self.convnext.streaming_forward(pictures, cached_left_pad)
         y = self.out_norm(self._project(pictures))
         lens = subsampled_lens(x_lens) - cached_left_pad.size(2)
-        return y, lens.clamp(min=0), left_pad
+        return y, lens.clamp(min=0, max=y.size(1)), left_pad
 
     def _project(self, x: Tensor) -> Tensor:
         """Apply ``out`` to (N, C, T1, F); its weights are stored channel-major."""

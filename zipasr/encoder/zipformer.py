@@ -18,7 +18,7 @@ from zipasr.encoder.chunks import (
     chunks_of,
 )
 from zipasr.encoder.layer import LayerConfig, LayerMemory
-from zipasr.encoder.layer_states import from_memory, initial_states, to_memory
+from zipasr.encoder.layer_states import NUM_STATES, from_memory, initial_states, to_memory
 from zipasr.encoder.lengths import halved_lens
 from zipasr.encoder.masks import Masks
 from zipasr.encoder.resample import SimpleDownsample
@@ -282,15 +282,38 @@ class Zipformer2(nn.Module):
         Returns:
             (T1 // 2, N, C of the widest stack); (N,) their valid lengths; the states after the
             chunk.
+
+        Raises:
+            ValueError: the encoder is in training mode, or chunk, states and mask do not fit.
         """
+        self._check_chunk(x, states, src_key_padding_mask)
         memories, left = [], list(states)
         for stack in self.encoders:
             num_layers = len(_layers(stack))
-            memories.append([to_memory(left[6 * i : 6 * i + 6]) for i in range(num_layers)])
-            left = left[6 * num_layers :]
+            used, left = left[: NUM_STATES * num_layers], left[NUM_STATES * num_layers :]
+            memories.append(
+                [to_memory(used[i : i + NUM_STATES]) for i in range(0, len(used), NUM_STATES)]
+            )
         frames = self._run(x, Masks(src_key_padding_mask), memories)
         after = [tensor for layers in memories for m in layers for tensor in from_memory(m)]
         return frames, halved_lens(x_lens), after
+
+    def _check_chunk(self, x: Tensor, states: Sequence[Tensor], mask: Tensor | None) -> None:
+        if self.training:
+            raise ValueError("a model in training mode leaves frames out at random: call eval()")
+        chunks = self.streaming_chunks()
+        if x.size(0) != chunks.size:
+            raise ValueError(f"a chunk has {chunks.size} frames of 20 ms, got {x.size(0)}")
+        num_states = NUM_STATES * sum(len(_layers(stack)) for stack in self.encoders)
+        left = states[0].size(0) * self.factors[0] if states else 0
+        if len(states) != num_states or left != chunks.left_frames:
+            raise ValueError(
+                f"expected {num_states} states with a left context of {chunks.left_frames} frames, "
+                f"got {len(states)} with {left}: begin with those of get_init_states"
+            )
+        seen = (x.size(1), left + x.size(0))
+        if mask is not None and tuple(mask.shape) != seen:
+            raise ValueError(f"the padding mask must be {seen}, got {tuple(mask.shape)}")
 
     def _feature_masks(self, x: Tensor) -> list[Tensor | None]:
         """Draw, in training, which channels of each utterance the stacks must do without.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class FrameMemory:
-    """The last few frames of one stream of vectors.
+    """The last few frames of one stream of vectors, always in the type they were given in.
 
     Args:
         frames: (L, N, C), the oldest first.
@@ -23,8 +23,8 @@ class FrameMemory:
             new: (T, N, C).
 
         Returns:
-            (L + T, N, C).
+            (L + T, N, C), in the type of ``new``.
         """
-        both = torch.cat([self.frames, new])
-        self.frames = both[new.size(0) :]
+        both = torch.cat([self.frames.to(new.dtype), new])
+        self.frames = both[new.size(0) :].to(self.frames.dtype)
         return both
