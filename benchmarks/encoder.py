@@ -10,7 +10,8 @@ The small model reads 4 utterances of up to 10 s. Training means train mode at b
 forward, mean square of the output, backward; no heads, no optimizer. Every variant runs in a
 process of its own with the environment that train.py gives to its processes; the variants take
 turns, so that all meet the same disturbances. Times are the best of all repeats (and the
-median); memory is the peak resident set above what the process had before its first forward.
+median); memory is the peak resident set above what the process had, with torch and numba loaded,
+before its first forward.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from zipasr.encoder.zipformer import PRESETS
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.schedule import set_batch_count
+from zipasr.nn.swoosh import compiled_loops
 from zipasr.training.precision import has_bfloat16
 
 LENS = (1000, 960, 900, 800)
@@ -117,6 +119,7 @@ def serve(variant: str, mode: str, threads: int) -> None:
     """Run once for each line of standard input; print seconds and memory."""
     torch.set_num_threads(threads)
     run = make_run(variant, mode)
+    compiled_loops()  # what numba takes is the framework's own, like torch itself
     before = _peak_mib()
     for _ in sys.stdin:
         begun = time.perf_counter()

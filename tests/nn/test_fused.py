@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.nn.activations import SWOOSHES, SwooshName, swoosh_l, swoosh_r
+from zipasr.nn.activations import swoosh_l, swoosh_r
 from zipasr.nn.dropout import dropout_mask
 from zipasr.nn.fused import ActivationDropoutAndLinear, _FusedFunction
+from zipasr.nn.swoosh import SWOOSHES, SwooshName
 
 names = pytest.mark.parametrize("name", ["SwooshL", "SwooshR"])
 

@@ -78,7 +78,7 @@ class RelPositionMultiheadAttentionWeights(nn.Module):
         Args:
             x: (T', N, C).
             pos_emb: (1, T' - 1 + S, pos_dim).
-            attention_mask: booleans that broadcast to (N, H, T', S), True where a target
+            attention_mask: 4-D booleans that broadcast to (N, H, T', S), True where a target
                 must not use a source.
             memory: keys of the S - T' frames before ``x``; by default there are none.
 

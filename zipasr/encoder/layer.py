@@ -167,7 +167,7 @@ class Zipformer2EncoderLayer(nn.Module):
         Args:
             original: (T', N, C).
             pos_emb: (1, T' - 1 + S, pos_dim), where S counts the remembered frames as well.
-            attention_mask: booleans that broadcast to (N, H, T', S), True where a target
+            attention_mask: 4-D booleans that broadcast to (N, H, T', S), True where a target
                 frame must not listen to a source frame.
             padding_mask: (N, T'), True at padding.
             chunk_size: of a causal layer: frames in a chunk, -1 for everything.

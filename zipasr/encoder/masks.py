@@ -33,11 +33,12 @@ class Masks(NamedTuple):
         )
 
     def attention(self) -> Tensor | None:
-        """Return booleans that broadcast to (N, H, T', S): what holds for all heads."""
+        """Return (N or 1, 1, T' or 1, S) booleans that hold for all heads, or ``None``."""
         padding = None if self.padding is None else self.padding[:, None, None, :]
-        if padding is None or self.chunk is None:
-            return padding if self.chunk is None else self.chunk
-        return padding | self.chunk
+        chunk = None if self.chunk is None else self.chunk[None, None]
+        if padding is None or chunk is None:
+            return chunk if padding is None else padding
+        return padding | chunk
 
     def padding_of_last(self, num_frames: int) -> Tensor | None:
         """Return the padding mask of the last frames, (N, num_frames)."""

@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
 
     ``query`` (N, H, T', D), ``key`` (N, H, S, D), ``pos_query`` (N, H, T', P) and ``pos_key``
     (H, K, P) with K = T' - 1 + S distances; the last two are ``None`` where positions do
-    not count. ``mask``, booleans that broadcast to (N, H, T', S), is True where a target
+    not count. ``mask``, 4-D booleans that broadcast to (N, H, T', S), is True where a target
     must not use a source.
     """
 
@@ -183,7 +183,15 @@ def _scores(inputs: Inputs) -> Tensor:
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
-    return scores if mask is None else scores.masked_fill_(mask, MASKED_SCORE)
+    if mask is None:
+        return scores
+    if mask.device.type == "cpu" and mask.size(2) == 1 and not is_traced():
+        # Padding stands at the end: most of the scores need not be touched.
+        hidden = mask.flatten(0, -2).any(0)
+        first = int(hidden.byte().argmax()) if bool(hidden.any()) else hidden.numel()
+        scores[..., first:].masked_fill_(mask[..., first:], MASKED_SCORE)
+        return scores
+    return scores.masked_fill_(mask, MASKED_SCORE)
 
 
 def _softmax(scores: Tensor) -> Tensor:
@@ -196,6 +204,8 @@ def _blocks(inputs: Inputs) -> Iterator[tuple[slice, slice]]:
     num_utterances, num_heads, num_targets, num_sources = inputs.shape
     matrix_bytes = 4 * num_targets * (2 * num_sources + num_targets)
     limit = BLOCK_BYTES.get(inputs.query.device.type, BLOCK_BYTES_ELSEWHERE)
+    if inputs.query.device.type == "cpu":
+        limit *= torch.get_num_threads()
     matrices = max(1, limit // max(1, matrix_bytes))
     if matrices >= num_heads:
         step = matrices // num_heads
@@ -214,8 +224,18 @@ def _take(inputs: Inputs, block: tuple[slice, slice]) -> Inputs:
         inputs.key[block],
         None if inputs.pos_query is None else inputs.pos_query[block],
         None if inputs.pos_key is None else inputs.pos_key[block[1]],
-        None if mask is None else mask.expand(inputs.shape)[block],
+        None if mask is None else _take_mask(mask, block),
     )
+
+
+def _take_mask(mask: Tensor, block: tuple[slice, slice]) -> Tensor:
+    """Cut a mask that may be shared by all utterances or heads."""
+    shared = (slice(None), slice(None))
+    utterances, heads = (
+        part if size > 1 else whole
+        for part, whole, size in zip(block, shared, mask.shape[:2], strict=True)
+    )
+    return mask[utterances, heads]
 
 
 class _Weights(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """SwooshL and SwooshR: a shifted softplus with a slight downward tilt."""
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,53 +9,23 @@ from torch.autograd.function import once_differentiable
 
 from zipasr.nn.blocks import in_memory_order, is_traced, row_blocks
 from zipasr.nn.function import TensorFunction
-from zipasr.nn.precision import at_least_float32
-
-SLOPE: Final = 0.08
-# From here on softplus(t) equals t to the last bit, in float64 too.
-LINEAR_FROM: Final = 40.0
-
-
-class Swoosh(NamedTuple):
-    """The constants of ``ln(1 + exp(x - shift)) - 0.08 x - offset``."""
-
-    shift: float
-    offset: float
-
-
-SwooshName: TypeAlias = Literal["SwooshL", "SwooshR"]
-SWOOSHES: Final[dict[SwooshName, Swoosh]] = {
-    "SwooshL": Swoosh(shift=4.0, offset=0.035),
-    "SwooshR": Swoosh(shift=1.0, offset=0.313261687),
-}
-
-
-def swoosh_value(x: Tensor, swoosh: Swoosh) -> Tensor:
-    """Return the activation of ``x``, in float32 at least, as a new tensor without history."""
-    y = at_least_float32(x) - swoosh.shift
-    # In place: for the large maps of the front end, touching new memory costs more than the maths.
-    torch.ops.aten.softplus.out(y, 1, LINEAR_FROM, out=y)
-    return y.add_(x, alpha=-SLOPE).sub_(swoosh.offset)
-
-
-def swoosh_slope(x: Tensor, swoosh: Swoosh) -> Tensor:
-    """Return the derivative at ``x``, in float32 at least, as a new tensor without history."""
-    return (at_least_float32(x) - swoosh.shift).sigmoid_().sub_(SLOPE)
+from zipasr.nn.swoosh import SWOOSHES, Swoosh, swoosh_gradient, swoosh_value
 
 
 def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """Apply an elementwise function block by block in the order of memory.
 
     Args:
-        function: takes equally shaped tensors and returns one of the same shape.
+        function: takes vectors of equal length and returns one of that length.
         tensors: of equal shape, the first of them giving type and layout of the result.
     """
+    x = tensors[0]
     if is_traced():
-        return function(*tensors).to(tensors[0].dtype)
-    result = torch.empty_like(tensors[0])
+        return function(*tensors)
+    result = torch.empty_like(x)
     flat = [in_memory_order(t) for t in (result, *tensors)]
-    if result.is_meta or any(t is None or t.stride() != result.stride() for t in tensors):
-        return function(*tensors).to(result.dtype)
+    if x.is_meta or any(t is None for t in flat) or any(t.stride() != x.stride() for t in tensors):
+        return function(*tensors)
     out, *parts = (t for t in flat if t is not None)
     for block in row_blocks(out.size(0), 4, out.device):
         out[block] = function(*(part[block] for part in parts))
@@ -69,7 +39,7 @@ class _SwooshFunction(TensorFunction):
     def forward(ctx: Any, x: Tensor, swoosh: Swoosh) -> Tensor:
         ctx.save_for_backward(x)
         ctx.swoosh = swoosh
-        return _blockwise(lambda part: swoosh_value(part, swoosh), x)
+        return _blockwise(lambda part: swoosh_value(part, swoosh, dtype=x.dtype), x)
 
     @staticmethod
     @once_differentiable
@@ -77,7 +47,7 @@ class _SwooshFunction(TensorFunction):
         (x,) = ctx.saved_tensors
         if grad.stride() != x.stride():
             grad = torch.empty_like(x, dtype=grad.dtype).copy_(grad)
-        return _blockwise(lambda part, g: swoosh_slope(part, ctx.swoosh).mul_(g), x, grad), None
+        return _blockwise(lambda part, g: swoosh_gradient(part, ctx.swoosh, g), x, grad), None
 
 
 def swoosh_l(x: Tensor) -> Tensor:

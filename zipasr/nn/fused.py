@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from zipasr.nn.activations import SWOOSHES, Swoosh, SwooshName, swoosh_slope, swoosh_value
 from zipasr.nn.blocks import row_blocks
 from zipasr.nn.dropout import dropout_mask
 from zipasr.nn.function import TensorFunction
 from zipasr.nn.linear import scaled_linear
 from zipasr.nn.precision import matmul_dtype, no_autocast
 from zipasr.nn.schedule import FloatLike
-
-
-def _dropped_activation(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
-    a = swoosh_value(x, swoosh)
-    return a if mask is None else a.mul_(mask)
+from zipasr.nn.swoosh import (
+    SWOOSHES,
+    Swoosh,
+    SwooshName,
+    swoosh_value,
+    swoosh_value_and_gradient,
+)
 
 
 def _part(mask: Tensor | None, block: slice) -> Tensor | None:
@@ -50,10 +51,10 @@ class _FusedFunction(TensorFunction):
         weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         blocks = list(_blocks(x))
         if len(blocks) == 1:
-            return F.linear(_dropped_activation(x, mask, swoosh).to(dtype), weight, bias)
+            return F.linear(swoosh_value(x, swoosh, mask, dtype), weight, bias)
         y = weight.new_empty(*x.shape[:-1], len(weight))
         for block in blocks:
-            a = _dropped_activation(x[block], _part(mask, block), swoosh).to(dtype)
+            a = swoosh_value(x[block], swoosh, _part(mask, block), dtype)
             linear_into(y[block], a, weight, bias)
         return y
 
@@ -63,20 +64,16 @@ class _FusedFunction(TensorFunction):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight, mask = ctx.saved_tensors
-        for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
-        x_grad = torch.empty_like(x) if for_x else None
-        weight_grad = torch.zeros_like(weight) if for_weight else None
+        x_grad, weight_grad = torch.empty_like(x), torch.zeros_like(weight)
         with no_autocast(x):
             grad, narrow = grad.to(ctx.dtype), weight.to(ctx.dtype)
             for block in _blocks(x):
-                some = x[block], _part(mask, block), ctx.swoosh
-                if x_grad is not None:
-                    x_grad[block] = _slope(*some).mul_(grad[block] @ narrow)
-                if weight_grad is not None:
-                    a = _dropped_activation(*some).to(ctx.dtype).flatten(0, -2)
-                    _add_product(weight_grad, grad[block].flatten(0, -2), a)
-            bias_grad = grad.flatten(0, -2).sum(0, dtype=weight.dtype) if for_bias else None
-        return x_grad, weight_grad, bias_grad, None, None
+                a = swoosh_value_and_gradient(
+                    x[block], ctx.swoosh, _part(mask, block), grad[block] @ narrow, x_grad[block]
+                )
+                _add_product(weight_grad, grad[block].flatten(0, -2), a.flatten(0, -2))
+            bias_grad = grad.flatten(0, -2).sum(0, dtype=weight.dtype)
+        return x_grad, weight_grad, bias_grad if ctx.needs_input_grad[2] else None, None, None
 
 
 def linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -90,11 +87,6 @@ def linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> 
 
 def _blocks(x: Tensor) -> Iterator[slice]:
     return row_blocks(x.shape[0], 4 * math.prod(x.shape[1:]), x.device)
-
-
-def _slope(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
-    slope = swoosh_slope(x, swoosh)
-    return slope if mask is None else slope.mul_(mask)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
