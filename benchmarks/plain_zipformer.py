@@ -296,8 +296,7 @@ class Plain:
         by_distance = torch.matmul(p, r)
         # Row i is shifted by i: a column of zeros, and the buffer read with another width.
         padded = F.pad(by_distance, (0, 1)).flatten(2)
-        shifted = padded[..., num_frames - 1 : -1 - num_frames]
-        shifted = F.pad(shifted, (0, num_frames)).reshape(heads, batch, num_frames, -1)
+        shifted = padded[..., num_frames - 1 : -1].reshape(heads, batch, num_frames, -1)
         scores = scores + shifted[..., :num_frames]
         if self.training and random.random() < 0.1:
             scores = _Penalize.apply(scores)  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode
 from zipasr.data.fbank import cuts_path
 from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.nn.precision import has_bfloat16
 
 NAMES = {
     "greedy_search": "epoch-2_avg-1_context-2_max-sym-per-frame-1_use-averaged-model",
@@ -96,6 +97,20 @@ def test_the_command_as_a_user_types_it(run_folder: Path) -> None:
         " INFO " in line or "WER" in line or "\t" in line for line in done.stderr.splitlines()
     )
     assert len(list((run_folder / "exp" / "greedy_search").glob("recogs-*"))) == 2
+
+
+@pytest.mark.skipif(
+    not has_bfloat16(torch.device("cpu")), reason="this processor is slow at bfloat16"
+)
+def test_half_precision_finds_the_same_words_and_keeps_results_apart(
+    run_folder: Path, call: Call
+) -> None:
+    assert call(decode.main, run_folder, *HERE).status == 0
+    assert call(decode.main, run_folder, *HERE, "--use-bf16", "1").status == 0
+    folder = run_folder / "exp" / "greedy_search"
+    (exact,) = (p for p in folder.glob("recogs-*") if "_bf16" not in p.name)
+    (half,) = folder.glob("recogs-*_bf16*")
+    assert exact.read_text() == half.read_text()
 
 
 def test_without_scoring_only_transcripts_are_written(run_folder: Path, call: Call) -> None:

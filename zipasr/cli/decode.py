@@ -98,6 +98,8 @@ def file_suffix(run: Run, recogniser: Recogniser) -> str:
     if zipformer.causal:
         (chunk,), (left,) = zipformer.chunk_size, zipformer.left_context_frames
         search = f"_chunk-{chunk}_left-context-{left}{search}"
+    if recogniser.use_bf16:
+        search = f"_bf16{search}"
     if choose.checkpoint is not None:
         return f"{choose.checkpoint.stem}{search}"
     return result_suffix(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from zipasr.data.batch import Batch
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.nn.precision import has_bfloat16
 from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
 from zipasr.search.types import DecodingConfig, Search
@@ -44,6 +46,7 @@ class Recogniser(NamedTuple):
         context_size: tokens that the prediction network sees.
         about: lines that say which model it is.
         is_inferred: whether its settings were read off the weights.
+        use_bf16: whether the encoder computes in bfloat16.
     """
 
     model: AsrModel
@@ -53,6 +56,7 @@ class Recogniser(NamedTuple):
     context_size: int
     about: tuple[str, ...]
     is_inferred: bool
+    use_bf16: bool = False
 
 
 def load_recogniser(run: Run) -> Recogniser:
@@ -83,7 +87,16 @@ def load_recogniser(run: Run) -> Recogniser:
         stored.model.context_size,
         (stored.describe(), *stored.notes),
         bool(stored.notes),
+        use_bf16=wants_bf16(run[DecodingConfig], device_for(0)),
     )
+
+
+def wants_bf16(decoding: DecodingConfig, device: torch.device) -> bool:
+    """Say whether to encode in bfloat16; where the device is slow at it, say so and do not."""
+    if decoding.use_bf16 and not has_bfloat16(device):
+        logging.warning("--use-bf16 1: this device is slow at bfloat16; float32 is used instead.")
+        return False
+    return decoding.use_bf16
 
 
 def check_is_settled(stored: StoredModel) -> None:
@@ -169,8 +182,9 @@ def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
     device = next(recogniser.model.parameters()).device
     tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
     features, lens = with_silence(batch.features, batch.feature_lens, tail)
-    encoded = recogniser.model.encode(features.to(device), lens.to(device))
-    utterances = recogniser.search(encoded.frames, encoded.lens)
+    with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
+        encoded = recogniser.model.encode(features.to(device), lens.to(device))
+    utterances = recogniser.search(encoded.frames.float(), encoded.lens)
     return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
 
 

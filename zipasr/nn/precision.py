@@ -24,3 +24,11 @@ def matmul_dtype(weight: Tensor) -> torch.dtype:
 def no_autocast(x: Tensor) -> torch.autocast:
     """Return a context in which operations on the device of ``x`` keep the types they are given."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Say whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

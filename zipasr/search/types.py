@@ -40,6 +40,7 @@ class DecodingConfig:
     max_sym_per_frame: int = flag(1, "most tokens that greedy_search emits at one frame")
     skip_scoring: bool = flag(False, "only write the transcripts, compute no error rates")
     blank_penalty: float = flag(0.0, "subtracted from the logit of blank; above 0 fewer deletions")
+    use_bf16: bool = flag(False, "encode in bfloat16; ignored where the device is slow at it")
     temperature: float = flag(1.0, "divides the logits; above 1 the alternatives come closer")
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from zipasr.base.errors import NumericError, UserError
+from zipasr.nn.precision import has_bfloat16
 from zipasr.training.config import TrainConfig
 
 ADVICE = "lower --base-lr in steps of 0.005 down to 0.02, or train with --use-bf16 1."
@@ -81,11 +82,3 @@ def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
         return torch.bfloat16
     logging.warning("--use-bf16 1: this device computes bfloat16 slowly; float32 is used instead.")
     return torch.float32
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 matrices in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
