@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -29,7 +30,7 @@ from zipasr.cli.commands import (
 )
 from zipasr.cli.flags import Command
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.bpe import BpeConfig
@@ -283,3 +284,31 @@ def test_what_is_not_built_yet_is_accepted_at_its_default_alone(
     assert f"{name} {other} is not built yet; leave it at its default" in message
     assert message.endswith(".")
     assert refusal.value.exit_code == 2
+
+
+def test_a_preset_gives_the_sizes_and_typed_sizes_win(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe_with('num-encoder-layers = "1"\nbase-lr = 0.02\ndropout = 0.1'))
+    words = ["--recipe", "./tones"]
+    sizes = read(TRAIN, [*words, "--preset", "small", "--pos-dim", "32"])[ZipformerConfig]
+    assert sizes == replace(PRESETS["small"], pos_dim=32, dropout=0.1)
+    assert read(TRAIN, words)[ZipformerConfig].num_encoder_layers == (1,)
+
+
+def test_a_recipe_can_begin_with_a_preset(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe_with('preset = "large"\npos-dim = 32'))
+    words = ["--recipe", "./tones"]
+    assert read(TRAIN, words)[ZipformerConfig] == replace(PRESETS["large"], pos_dim=32)
+    small = read(TRAIN, [*words, "--preset", "small"])[ZipformerConfig]
+    assert small == PRESETS["small"]
+    for command in COMMANDS:
+        read(command, words)
+
+
+def test_an_unknown_preset_is_one_line(recipe_with: WithFlags, call: Call) -> None:
+    said = call(train.main, recipe_with(""), "--preset", "huge")
+    assert said.status == 2
+    assert "invalid choice: 'huge'" in said.error

@@ -12,7 +12,7 @@ from zipasr.cli.flags import NOT_YET, Command, Run, parse
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.model.build import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
@@ -97,6 +97,7 @@ TRAIN = Command(
         AugmentConfig,
     ),
     refused=_CORPUS_LATER | _TRAIN_LATER,
+    presets={name: preset_sizes(name) for name in PRESETS},
 )
 DECODE = Command(
     "decode.py",

@@ -51,6 +51,7 @@ class Command:
         stored: of these, the ones whose values come from the checkpoint; a flag of theirs that is
             typed must agree with it.
         refused: flags that icefall has and we do not yet: name -> (default, reason).
+        presets: of ``--preset``, if the command has that flag: name -> values of fields.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Command:
     configs: tuple[type[DataclassInstance], ...]
     stored: tuple[type[DataclassInstance], ...] = ()
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Command]) -> Run:
-    """Read a command line: dataclass defaults < recipe < flags.
+    """Read a command line: dataclass defaults < recipe < typed --preset < other flags.
 
     Args:
         command: whose flags are read.
@@ -108,7 +110,10 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
     settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
     later = {name[2:] for other in commands for name in other.refused}
+    later |= {"preset" for other in commands if other.presets}
+    parser.set_defaults(**command.presets.get(str(recipe.flags.get("preset")), {}))
     set_defaults(parser, settable, elsewhere | later)
+    parser.set_defaults(**command.presets.get(_typed_preset(command, words), {}))
     args = parser.parse_args(words)
     _refuse(command, args)
     typed = {f.name for cls in command.stored for f in fields(cls) if hasattr(args, f.name)}
@@ -131,7 +136,14 @@ def build_parser(command: Command) -> Parser:
                 action.default = argparse.SUPPRESS
     for name, (default, _) in command.refused.items():
         parser.add_argument(name, default=default, help=argparse.SUPPRESS)
+    if command.presets:
+        _add_preset(parser, command)
     return parser
+
+
+def _add_preset(parser: argparse.ArgumentParser, command: Command) -> None:
+    about = "sizes of a published encoder; a size that is typed as well wins"
+    parser.add_argument("--preset", choices=tuple(command.presets), help=about)
 
 
 def guarded(main: Main) -> Main:
@@ -176,6 +188,12 @@ def _recipe_name(prog: str, words: Sequence[str]) -> str:
     first = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
     return str(first.parse_known_args(words)[0].recipe)
+
+
+def _typed_preset(command: Command, words: Sequence[str]) -> str:
+    first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
+    _add_preset(first, command)
+    return str(first.parse_known_args(words)[0].preset)
 
 
 def _field_names(command: Command) -> list[str]:

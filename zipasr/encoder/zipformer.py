@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -174,6 +175,12 @@ PRESETS: dict[str, ZipformerConfig] = {
         encoder_unmasked_dim=(192, 192, 256, 320, 256, 192),
     ),
 }
+
+
+def preset_sizes(name: str) -> dict[str, Any]:
+    """Return the fields of ``PRESETS[name]`` that are sizes: all that ``--preset`` sets."""
+    fields = (*_PER_STACK, "downsampling_factor", "pos_dim", "embed_channels")
+    return {field: getattr(PRESETS[name], field) for field in fields}
 
 
 class Zipformer2(nn.Module):
