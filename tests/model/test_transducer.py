@@ -281,8 +281,7 @@ def process_group(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("process_group")
-# Of 1x1 convolutions, on some numbers of threads; their gradients are the same in either format.
-@pytest.mark.filterwarnings("ignore:Grad strides do not match")
+@pytest.mark.filterwarnings("error:Grad strides do not match")
 @pytest.mark.parametrize("ctc_only", [True, False])
 def test_distributed_training(features: Tensor, ctc_only: bool) -> None:
     model = make_model()
