@@ -11,20 +11,12 @@ from torch import Tensor, nn
 
 from tests.encoder.published import TINY, fill
 from tests.encoder.sizes import small_config
-from tests.encoder.test_golden import RANDOM_RATES
+from tests.encoder.test_golden import train_without_chance
 from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
-from zipasr.nn.dropout import Dropout2
-from zipasr.nn.schedule import PiecewiseLinear, ScheduledFloat, set_batch_count
+from zipasr.nn.schedule import set_batch_count
 
 LENS = torch.tensor([40, 26])
-
-
-@pytest.fixture
-def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every coin fall on the side of acting, and every mask keep everything."""
-    monkeypatch.setattr(random, "random", lambda: 0.0)
-    monkeypatch.setattr(torch, "rand", lambda *size, **kwargs: torch.full(size, 0.999999, **kwargs))
 
 
 def alike(config: ZipformerConfig) -> tuple[Zipformer2, Zipformer2]:
@@ -48,13 +40,7 @@ def plain_name(name: str) -> str:
 
 
 def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    model.train()
-    set_batch_count(model, 1000.0)
-    for name, module in model.named_modules():
-        if isinstance(module, ScheduledFloat) and name.endswith(RANDOM_RATES):
-            module.schedule = PiecewiseLinear((0.0, 0.0))
-        if isinstance(module, Dropout2):
-            module.p = 0.0
+    train_without_chance(model)
     y, lens = model(x, LENS, make_pad_mask(LENS))
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(11))
     weights[make_pad_mask(lens).t()] = 0.0

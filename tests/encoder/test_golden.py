@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -134,23 +132,21 @@ def test_gradients_without_training_effects(tiny: Tiny) -> None:
     check_gradients(tiny, recorded)
 
 
-@pytest.fixture
-def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every coin fall on the side of acting, and every mask keep everything."""
-    monkeypatch.setattr(random, "random", lambda: 0.0)
-    monkeypatch.setattr(torch, "rand", lambda *size, **kwargs: torch.full(size, 0.999999, **kwargs))
+def train_without_chance(model: nn.Module) -> None:
+    """Switch to training at batch count 1000, with all rates of dropping something at 0."""
+    model.train()
+    set_batch_count(model, 1000.0)
+    for name, module in model.named_modules():
+        if isinstance(module, ScheduledFloat) and name.endswith(RANDOM_RATES):
+            module.schedule = PiecewiseLinear((0.0, 0.0))
+        if isinstance(module, Dropout2):
+            module.p = 0.0
 
 
 @pytest.mark.usefixtures("no_chance")
 def test_gradients_in_training(tiny: Tiny) -> None:
     recorded = dict(np.load(GOLDEN / "encoder" / "gradients_train_1000.npz"))
-    tiny.train()
-    set_batch_count(tiny, 1000.0)
-    for name, module in tiny.named_modules():
-        if isinstance(module, ScheduledFloat) and name.endswith(RANDOM_RATES):
-            module.schedule = PiecewiseLinear((0.0, 0.0))
-        if isinstance(module, Dropout2):
-            module.p = 0.0
+    train_without_chance(tiny)
     loss = loss_of(tiny, features())
     loss.backward()
     assert loss.item() == pytest.approx(float(recorded["loss"]), abs=1e-2)

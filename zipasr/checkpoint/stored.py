@@ -15,7 +15,7 @@ from zipasr.base.config import flag_name, from_dict, shown, word_parser
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer import ZipformerConfig, in_full
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.describe import describe
 from zipasr.model.head_sizes import HEAD_FLAGS
@@ -190,19 +190,12 @@ def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
 def _unequal(stored: StoredModel, values: Flags) -> list[str]:
     """Return the names of the values that are not those of the model, in the order of fields."""
     names = [field.name for cls in (ZipformerConfig, ModelConfig) for field in fields(cls)]
+    stacks = stored.zipformer.num_stacks
     return [
         name
         for name in names
-        if name in values
-        and _in_full(values[name], stored) != _in_full(_value(stored, name), stored)
+        if name in values and in_full(values[name], stacks) != in_full(_value(stored, name), stacks)
     ]
-
-
-def _in_full(value: Any, stored: StoredModel) -> Any:
-    """Write a value for all stacks as one for each."""
-    if isinstance(value, tuple) and len(value) == 1:
-        return value * stored.zipformer.num_stacks
-    return value
 
 
 def _value(stored: StoredModel, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from zipasr.data.batch import Batch
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.precision import has_bfloat16
+from zipasr.nn.precision import can_use_bf16
 from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
 from zipasr.search.types import DecodingConfig, Search
@@ -87,16 +86,8 @@ def load_recogniser(run: Run) -> Recogniser:
         stored.model.context_size,
         (stored.describe(), *stored.notes),
         bool(stored.notes),
-        use_bf16=wants_bf16(run[DecodingConfig], device_for(0)),
+        use_bf16=can_use_bf16(run[DecodingConfig].use_bf16, device_for(0)),
     )
-
-
-def wants_bf16(decoding: DecodingConfig, device: torch.device) -> bool:
-    """Say whether to encode in bfloat16; where the device is slow at it, say so and do not."""
-    if decoding.use_bf16 and not has_bfloat16(device):
-        logging.warning("--use-bf16 1: this device is slow at bfloat16; float32 is used instead.")
-        return False
-    return decoding.use_bf16
 
 
 def check_is_settled(stored: StoredModel) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipasr.nn.blocks import is_traced
+from zipasr.nn.blocks import block_bytes, is_traced
 from zipasr.nn.function import TensorFunction
 from zipasr.nn.gradients import abs_penalty_gradient
 from zipasr.nn.precision import no_autocast
@@ -26,10 +26,6 @@ MASKED_SCORE = -1000.0
 
 #: Scores beyond this size are penalised now and then.
 SCORE_LIMIT, SCORE_PENALTY = 25.0, 1.0e-4
-
-#: Size of the scores that are worked on at the same time.
-BLOCK_BYTES = {"cpu": 1 << 21}
-BLOCK_BYTES_ELSEWHERE = 1 << 29
 
 
 class Inputs(NamedTuple):
@@ -106,13 +102,12 @@ class _Mix(TensorFunction):
 
     @staticmethod
     def forward(
-        ctx: Any, token: Tensor, values: Tensor, matrix: Tensor, uses: list[_Use]
+        ctx: Any, _token: Tensor, values: Tensor, matrix: Tensor, uses: list[_Use]
     ) -> Tensor:
         with no_autocast(matrix):
             values = values.to(matrix.dtype)
             ctx.save_for_backward(values, matrix)
             ctx.uses = uses
-            ctx.token_like = token
             return torch.matmul(matrix, values)
 
     @staticmethod
@@ -121,7 +116,7 @@ class _Mix(TensorFunction):
         values, matrix = ctx.saved_tensors
         with no_autocast(matrix):
             ctx.uses.append(_Use(grad, values))
-            return torch.zeros_like(ctx.token_like), matrix.transpose(2, 3) @ grad, None, None
+            return matrix.new_zeros(1), matrix.transpose(2, 3) @ grad, None, None
 
 
 def shift_positions(scores: Tensor, num_sources: int) -> Tensor:
@@ -203,10 +198,8 @@ def _blocks(inputs: Inputs) -> Iterator[tuple[slice, slice]]:
     """Cut utterances and heads into blocks: some heads of one utterance, or all of several."""
     num_utterances, num_heads, num_targets, num_sources = inputs.shape
     matrix_bytes = 4 * num_targets * (2 * num_sources + num_targets)
-    limit = BLOCK_BYTES.get(inputs.query.device.type, BLOCK_BYTES_ELSEWHERE)
-    if inputs.query.device.type == "cpu":
-        limit *= torch.get_num_threads()
-    matrices = max(1, limit // max(1, matrix_bytes))
+    # Scores by distance and by source stand side by side: two blocks.
+    matrices = max(1, 2 * block_bytes(inputs.query.device) // max(1, matrix_bytes))
     if matrices >= num_heads:
         step = matrices // num_heads
         for n in range(0, num_utterances, step):

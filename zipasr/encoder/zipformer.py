@@ -49,6 +49,11 @@ _PER_STACK = (
 )
 
 
+def in_full(value: Any, num_stacks: int) -> Any:
+    """Return a list with one value for all stacks as one value for each; others as they are."""
+    return value * num_stacks if isinstance(value, tuple) and len(value) == 1 else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZipformerConfig:
     """Shape of the encoder; a comma list has one value for each stack, or one for all."""
@@ -136,8 +141,8 @@ class ZipformerConfig:
 
     def per_stack(self, name: str) -> tuple[int, ...]:
         """Return the values of field ``name``, one for each stack."""
-        values: tuple[int, ...] = getattr(self, name)
-        return values * self.num_stacks if len(values) == 1 else values
+        values: tuple[int, ...] = in_full(getattr(self, name), self.num_stacks)
+        return values
 
     def layer_config(self, stack: int) -> LayerConfig:
         """Return the sizes of the layers of one stack."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 import torch
 
 from zipasr.base.config import shown
-from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
+from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, in_full
 from zipasr.model.build import ModelConfig, build_model
 
 #: Settings of the encoder that its weights do not show.
@@ -42,18 +41,17 @@ def preset_name(zipformer: ZipformerConfig) -> str | None:
 
 def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
     """Return the fields in which two configurations differ, however their lists are written."""
-    names = [field.name for field in fields(ZipformerConfig)]
-    return [name for name in names if _in_full(left, name) != _in_full(right, name)]
-
-
-def _in_full(config: ZipformerConfig, name: str) -> Any:
-    value = getattr(config, name)
-    return value * config.num_stacks if isinstance(value, tuple) and len(value) == 1 else value
+    return [
+        field.name
+        for field in fields(ZipformerConfig)
+        if in_full(getattr(left, field.name), left.num_stacks)
+        != in_full(getattr(right, field.name), right.num_stacks)
+    ]
 
 
 def _shape_name(zipformer: ZipformerConfig) -> str:
     if name := preset_name(zipformer):
-        return f"Zipformer {name.partition('_')[0]}"
+        return f"Zipformer {name}"
     layers, dims = (shown(zipformer.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))
     return f"Zipformer with {layers} layers of {dims} channels"
 

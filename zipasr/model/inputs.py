@@ -22,11 +22,7 @@ def checked_lens(features: Tensor, feature_lens: Tensor) -> list[int]:
     Raises:
         ValueError: the first thing that is not as it should be.
     """
-    if features.dim() != 3 or features.size(2) != FEATURE_DIM:
-        raise ValueError(
-            f"features must be (N, T, {FEATURE_DIM}), got {tuple(features.shape)}: utterances, "
-            "frames, mel bins"
-        )
+    check_features(features)
     if features.size(0) == 0:
         raise ValueError("the batch has no utterance: leave empty batches out")
     if feature_lens.shape != features.shape[:1]:
@@ -45,6 +41,19 @@ def checked_lens(features: Tensor, feature_lens: Tensor) -> list[int]:
             f"a length of {max(lens)} was given for features with {features.size(1)} frames"
         )
     return lens
+
+
+def check_features(features: Tensor) -> None:
+    """Compare features with the (N, T, 80) that they should be.
+
+    Raises:
+        ValueError: they have other axes, or another number of mel bins.
+    """
+    if features.dim() != 3 or features.size(2) != FEATURE_DIM:
+        raise ValueError(
+            f"features must be (N, T, {FEATURE_DIM}), got {tuple(features.shape)}: utterances, "
+            "frames, mel bins"
+        )
 
 
 def check_tokens(tokens: Sequence[Sequence[int]], num_utterances: int, vocab_size: int) -> None:

@@ -26,7 +26,7 @@ from zipasr.losses.consistency import consistency_loss
 from zipasr.losses.lattice import RnntType
 from zipasr.model.attention_decoder import AttentionDecoderModel
 from zipasr.model.decoder import Decoder
-from zipasr.model.inputs import check_second_view, check_tokens, checked_lens
+from zipasr.model.inputs import check_features, check_second_view, check_tokens, checked_lens
 from zipasr.model.joiner import Joiner
 from zipasr.model.labels import alignable_ctc_loss, padded_labels
 from zipasr.nn.linear import scaled_linear
@@ -169,6 +169,7 @@ class AsrModel(nn.Module):
         Raises:
             ValueError: the shape of the features does not fit, or the model is not causal.
         """
+        check_features(features)
         embed, encoder = self._streaming_parts()
         frames, lens, state = encode_chunk(embed, encoder, features, feature_lens, state)
         return EncoderOutput(frames, lens), state

@@ -17,14 +17,14 @@ def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
     Args:
         function: takes vectors of equal length and returns one of that length.
-        tensors: of equal shape, the first of them giving type and layout of the result.
+        tensors: of equal shape and layout, the first of them giving the type of the result.
     """
     x = tensors[0]
     if is_traced():
         return function(*tensors)
     result = torch.empty_like(x)
     flat = [in_memory_order(t) for t in (result, *tensors)]
-    if x.is_meta or any(t is None for t in flat) or any(t.stride() != x.stride() for t in tensors):
+    if any(t is None for t in flat):
         return function(*tensors)
     out, *parts = (t for t in flat if t is not None)
     for block in row_blocks(out.size(0), 4, out.device):

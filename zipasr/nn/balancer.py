@@ -43,46 +43,33 @@ def _rms_limit(mean_abs: float) -> float:
     return 1.25331413732 * mean_abs
 
 
-class Moments(NamedTuple):
+class _Moments(NamedTuple):
     """Mean and mean square of each channel, (C,) each."""
 
     mean: Tensor
     mean_square: Tensor
 
 
-class MomentSums:
-    """Collects the moments of channels from blocks of rows.
-
-    Args:
-        like: gives the number of channels (last dimension), the device and the type.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self.count = 0
-        self.total = at_least_float32(like.new_zeros(like.shape[-1]))
-        self.square = torch.zeros_like(self.total)
-
-    def add(self, rows: Tensor) -> None:
-        """Take in ``rows`` (n, C)."""
-        rows = at_least_float32(rows)
-        self.count += len(rows)
-        self.total += rows.sum(0)
-        self.square += rows.square().sum(0)
-
-    def moments(self) -> Moments:
-        """Return the moments of all rows so far."""
-        return Moments(self.total / self.count, self.square / self.count)
+def _row_moments(rows: Tensor) -> _Moments:
+    """Average ``rows`` (n, C) and their squares, a block of rows at a time."""
+    total = at_least_float32(rows.new_zeros(rows.shape[1]))
+    square = torch.zeros_like(total)
+    for block in row_blocks(len(rows), 4 * rows.shape[1], rows.device):
+        part = at_least_float32(rows[block])
+        total += part.sum(0)
+        square += part.square().sum(0)
+    return _Moments(total / len(rows), square / len(rows))
 
 
-def _moments(x: Tensor) -> Moments:
+def _moments(x: Tensor) -> _Moments:
     """Average ``x`` (A, C, B) and its square over all but the channels."""
     # Of a channel that hardly varies, the variance is what is left of rounding. In this order of
     # summation what is left is the same as in the public recipe.
     x = x.contiguous()
-    return Moments(x.mean((0, 2)), x.square().mean((0, 2)))
+    return _Moments(x.mean((0, 2)), x.square().mean((0, 2)))
 
 
-def push_line(moments: Moments, limits: Limits, grad_scale: float) -> tuple[Tensor, Tensor]:
+def _push_line(moments: _Moments, limits: Limits, grad_scale: float) -> tuple[Tensor, Tensor]:
     """Return the factor and the constant, (C,) each, of the push ``factor * x + constant``.
 
     The push is the derivative of the distances from the limits, scaled to an RMS of
@@ -125,11 +112,11 @@ def balanced_gradient(
     moments = _moments(x.reshape(before, channels, -1))
     shape = [1] * x.ndim
     shape[channel_dim] = channels
-    factor, constant = (t.view(shape) for t in push_line(moments, limits, grad_scale))
-    return pushed(grad, x, factor, constant)
+    factor, constant = (t.view(shape) for t in _push_line(moments, limits, grad_scale))
+    return _pushed(grad, x, factor, constant)
 
 
-def pushed(grad: Tensor, x: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
+def _pushed(grad: Tensor, x: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
     """Return ``grad + |grad| * (factor * x + constant)`` in the type of ``grad``."""
     push = torch.addcmul(constant, at_least_float32(x), factor)
     return push.mul_(grad.abs()).add_(grad).to(grad.dtype)
@@ -139,13 +126,9 @@ def _balanced_rows(x: Tensor, grad: Tensor, limits: Limits, grad_scale: float) -
     """Do the work of ``balanced_gradient`` with the channels last, in blocks of rows."""
     rows, grad_rows = x.flatten(0, -2), grad.flatten(0, -2)
     result = torch.empty_like(rows, dtype=grad.dtype)
-    row_bytes = 4 * rows.shape[1]
-    sums = MomentSums(rows)
-    for block in row_blocks(len(rows), row_bytes, x.device):
-        sums.add(rows[block])
-    line = push_line(sums.moments(), limits, grad_scale)
-    for block in row_blocks(len(rows), row_bytes, x.device):
-        result[block] = pushed(grad_rows[block], rows[block], *line)
+    line = _push_line(_row_moments(rows), limits, grad_scale)
+    for block in row_blocks(len(rows), 4 * rows.shape[1], x.device):
+        result[block] = _pushed(grad_rows[block], rows[block], *line)
     return result.view(x.shape)
 
 
@@ -220,13 +203,9 @@ class Balancer(nn.Module):
             rms_max=_rms_limit(float(self.max_abs)),
         )
 
-    def acts(self, x: Tensor) -> bool:
-        """Draw whether this call acts on the gradient of ``x``."""
-        return x.requires_grad and random.random() < float(self.prob)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``, of any shape with C at ``channel_dim``."""
-        if not self.acts(x):
+        if not x.requires_grad or random.random() >= float(self.prob):
             return x
         channel_dim = self.channel_dim % x.ndim
         assert x.shape[channel_dim] == self.num_channels, (x.shape, self.num_channels)

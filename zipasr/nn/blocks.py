@@ -30,12 +30,16 @@ def row_blocks(num_rows: int, row_bytes: int, device: torch.device) -> Iterator[
     if is_traced():
         yield slice(0, None)
         return
-    block_bytes = OTHER_BLOCK_BYTES
-    if device.type == "cpu":
-        block_bytes = CPU_BLOCK_BYTES * torch.get_num_threads()
-    size = max(64, block_bytes // max(1, row_bytes))
+    size = max(64, block_bytes(device) // max(1, row_bytes))
     for start in range(0, max(1, num_rows), size):
         yield slice(start, start + size)
+
+
+def block_bytes(device: torch.device) -> int:
+    """Return how large a block may be: on a CPU, what the caches of all threads hold."""
+    if device.type == "cpu":
+        return CPU_BLOCK_BYTES * torch.get_num_threads()
+    return OTHER_BLOCK_BYTES
 
 
 def is_traced() -> bool:

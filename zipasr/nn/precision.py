@@ -1,5 +1,7 @@
 """The number formats in which a hand-written forward and backward compute."""
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,16 @@ def matmul_dtype(weight: Tensor) -> torch.dtype:
 def no_autocast(x: Tensor) -> torch.autocast:
     """Return a context in which operations on the device of ``x`` keep the types they are given."""
     return torch.autocast(x.device.type, enabled=False)
+
+
+def can_use_bf16(asked_for: bool, device: torch.device) -> bool:
+    """Say whether ``--use-bf16`` holds; warn where the device is slow at what was asked for."""
+    if asked_for and not has_bfloat16(device):
+        logging.warning(
+            "--use-bf16 1: this device computes bfloat16 slowly; float32 is used instead."
+        )
+        return False
+    return asked_for
 
 
 def has_bfloat16(device: torch.device) -> bool:

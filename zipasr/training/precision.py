@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from zipasr.base.errors import NumericError, UserError
-from zipasr.nn.precision import has_bfloat16
+from zipasr.nn.precision import can_use_bf16
 from zipasr.training.config import TrainConfig
 
 ADVICE = "lower --base-lr in steps of 0.005 down to 0.02, or train with --use-bf16 1."
@@ -76,9 +76,4 @@ def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             raise UserError("--use-fp16 1 needs a GPU.", "--use-bf16 1 or leave both off.")
         return torch.float16
-    if not config.use_bf16:
-        return torch.float32
-    if has_bfloat16(device):
-        return torch.bfloat16
-    logging.warning("--use-bf16 1: this device computes bfloat16 slowly; float32 is used instead.")
-    return torch.float32
+    return torch.bfloat16 if can_use_bf16(config.use_bf16, device) else torch.float32
