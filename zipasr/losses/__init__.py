@@ -1,7 +1,9 @@
 """Losses: tensors -> negative log-probabilities; no modules, no parameters.
 
 A transducer sums over all alignments of S tokens to T' frames. ``recursion`` does the summing
-and is the one place for faster kernels; ``lattice`` makes it differentiable. Training takes two
+and ``arcs`` the softmax before it, in plain PyTorch; ``backend`` chooses between them and the
+faster ``cpu`` (with the loops of ``compiled``) and ``triton_backend``; ``lattice`` makes the sum
+differentiable. Training takes two
 steps: ``simple`` scores the whole grid with an additive joiner, ``pruning`` reads off it the R
 labels per frame that matter, and ``pruned`` takes the real joiner's logits on that band. ``full``
 prunes nothing; ``ctc`` covers PyTorch's CTC loss, and ``consistency`` compares what CTC makes of
@@ -14,7 +16,7 @@ from zipasr.losses.ctc import ctc_loss
 from zipasr.losses.full import rnnt_loss
 from zipasr.losses.lattice import mutual_information_recursion
 from zipasr.losses.pruned import rnnt_loss_pruned
-from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges
+from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges, tanh_of_pruned_sums
 from zipasr.losses.simple import rnnt_loss_simple, rnnt_loss_smoothed
 
 __all__ = [
@@ -26,4 +28,5 @@ __all__ = [
     "rnnt_loss_pruned",
     "rnnt_loss_simple",
     "rnnt_loss_smoothed",
+    "tanh_of_pruned_sums",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zipasr.base.masks import make_pad_mask
-from zipasr.losses.lattice import loss_dtype
+from zipasr.losses.arcs import loss_dtype
 
 
 def consistency_loss(log_probs: Tensor, lens: Tensor) -> Tensor:

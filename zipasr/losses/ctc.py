@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from zipasr.losses.lattice import loss_dtype
+from zipasr.losses.arcs import loss_dtype
 
 
 def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tensor:

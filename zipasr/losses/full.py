@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zipasr.losses.backend import RnntBackend
 from zipasr.losses.lattice import Reduction, RnntType
 from zipasr.losses.pruned import rnnt_loss_pruned
 
@@ -17,6 +18,7 @@ def rnnt_loss(
     rnnt_type: RnntType = "regular",
     delay_penalty: float = 0.0,
     reduction: Reduction = "mean",
+    backend: RnntBackend = "auto",
 ) -> Tensor:
     """Transducer loss over all paths; memory grows with N T S V.
 
@@ -28,6 +30,7 @@ def rnnt_loss(
         rnnt_type: type of the lattice, as in ``rnnt_loss_smoothed``.
         delay_penalty: nats per frame by which late symbols are punished, early ones rewarded.
         reduction: "none", "sum" or "mean" over the utterances.
+        backend: which code computes, see ``losses.backend``.
 
     Returns:
         The loss in nats, (N,) for "none", else a scalar.
@@ -53,4 +56,5 @@ def rnnt_loss(
         rnnt_type,
         delay_penalty,
         reduction,
+        backend=backend,
     )

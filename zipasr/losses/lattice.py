@@ -10,16 +10,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import DataError
-from zipasr.losses.recursion import LatticeSums, full_recursion
+from zipasr.losses.arcs import loss_dtype
+from zipasr.losses.backend import RnntBackend, kernels_for
+from zipasr.losses.recursion import LatticeSums
 
 RnntType = Literal["regular", "modified", "constrained"]
 Reduction = Literal["none", "mean", "sum"]
 Occupations = tuple[Tensor, Tensor]
-
-
-def loss_dtype(x: Tensor) -> torch.dtype:
-    """Precision in which the losses of ``x`` are computed: float64 stays, all else is float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def is_regular(rnnt_type: RnntType) -> bool:
@@ -149,18 +146,35 @@ def lattice_score(
 
 @overload
 def mutual_information_recursion(
-    px: Tensor, py: Tensor, boundary: Tensor | None = None, return_grad: Literal[False] = False
+    px: Tensor,
+    py: Tensor,
+    boundary: Tensor | None = ...,
+    return_grad: Literal[False] = ...,
+    backend: RnntBackend = ...,
 ) -> Tensor: ...
 @overload
 def mutual_information_recursion(
-    px: Tensor, py: Tensor, boundary: Tensor | None = None, *, return_grad: Literal[True]
+    px: Tensor,
+    py: Tensor,
+    boundary: Tensor | None = ...,
+    *,
+    return_grad: Literal[True],
+    backend: RnntBackend = ...,
 ) -> tuple[Tensor, Occupations]: ...
 @overload
 def mutual_information_recursion(
-    px: Tensor, py: Tensor, boundary: Tensor | None, return_grad: Literal[True]
+    px: Tensor,
+    py: Tensor,
+    boundary: Tensor | None,
+    return_grad: Literal[True],
+    backend: RnntBackend = ...,
 ) -> tuple[Tensor, Occupations]: ...
 def mutual_information_recursion(
-    px: Tensor, py: Tensor, boundary: Tensor | None = None, return_grad: bool = False
+    px: Tensor,
+    py: Tensor,
+    boundary: Tensor | None = None,
+    return_grad: bool = False,
+    backend: RnntBackend = "auto",
 ) -> Tensor | tuple[Tensor, Occupations]:
     """Sum the weights of all monotonic paths through each utterance's lattice.
 
@@ -174,6 +188,7 @@ def mutual_information_recursion(
         boundary: (N, 4) integers, rows [s_begin, t_begin, s_end, t_end]; the whole lattice when
             omitted. Arcs outside are ignored.
         return_grad: also return the occupations.
+        backend: which code computes, see ``losses.backend``.
 
     Returns:
         (N,) scores, natural logarithms, -inf where no path exists; with ``return_grad`` a pair of
@@ -198,10 +213,12 @@ def mutual_information_recursion(
     has_offset = bool(begin.any())
     if has_offset:
         px, py = _roll(px, begin), _roll(py, begin)
+    px, py = px.to(loss_dtype(px)), py.to(loss_dtype(py))
+    recursion = kernels_for(backend, px).full_recursion
     sums = lattice_score(
-        px.to(loss_dtype(px)),
-        py.to(loss_dtype(py)),
-        lambda x, y: full_recursion(x, y, lens[:, 0], lens[:, 1]),
+        px,
+        py,
+        lambda x, y: recursion(x, y, lens[:, 0], lens[:, 1]),
     )
     if not return_grad:
         return sums.score

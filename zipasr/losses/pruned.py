@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from zipasr.losses.arcs import Arcs, loss_dtype
+from zipasr.losses.backend import RnntBackend, kernels_for
+from zipasr.losses.k2 import k2_losses
 from zipasr.losses.lattice import (
     Reduction,
     RnntType,
@@ -17,11 +17,9 @@ from zipasr.losses.lattice import (
     is_regular,
     label_of_cells,
     lattice_score,
-    loss_dtype,
     reduce_losses,
 )
 from zipasr.losses.pruning import zero_based
-from zipasr.losses.recursion import band_recursion
 
 
 def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
@@ -34,6 +32,8 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
     delay_penalty: float = 0.0,
     reduction: Reduction = "mean",
     use_hat_loss: bool = False,
+    overwrite_logits: bool = False,
+    backend: RnntBackend = "auto",
 ) -> Tensor:
     """Transducer loss over the paths that stay inside a band of R labels per frame.
 
@@ -52,6 +52,9 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
         reduction: "none", "sum" or "mean" over the utterances.
         use_hat_loss: blank is a Bernoulli variable apart from the softmax over the other
             symbols (Variani et al., arXiv:2003.07705); blank must be id 0.
+        overwrite_logits: let the gradient take the memory of the logits, which nobody may need
+            after the backward pass (the linear layer that makes them does not).
+        backend: which code computes, see ``losses.backend``.
 
     Returns:
         The loss in nats, (N,) for "none", else a scalar; +inf, with a gradient of 0, where the
@@ -72,12 +75,26 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
     if not regular:
         check_enough_frames(boundary)
     _check_never_falling(ranges, boundary)
-    labels = label_of_cells(symbols, boundary, termination_symbol)
-    targets = labels[:, None].expand(-1, ranges.shape[1], -1).gather(2, ranges.long())
+    if backend == "k2":
+        options = {"use_hat_loss": True} if use_hat_loss else {}  # k2 1.23 does not know it
+        return k2_losses().rnnt_loss_pruned(  # type: ignore[no-any-return]
+            logits=logits.to(loss_dtype(logits)), symbols=symbols, ranges=ranges,
+            termination_symbol=termination_symbol, boundary=boundary, rnnt_type=rnnt_type,
+            delay_penalty=delay_penalty, reduction=reduction, **options,
+        )  # fmt: skip
+    kernels = kernels_for(backend, logits)
+    targets = _targets(symbols, ranges, boundary, termination_symbol)
     if use_hat_loss:
-        px, py = _hat_arcs(logits.to(loss_dtype(logits)), targets)
+        px, py = _hat_arcs(logits.to(loss_dtype(logits)), targets.clamp(min=0))
     else:
-        px, py = _softmax_arcs(logits, targets, termination_symbol)
+        px, py = Arcs.apply(  # type: ignore[no-untyped-call]
+            logits,
+            targets,
+            termination_symbol,
+            kernels.softmax_arcs,
+            kernels.softmax_arcs_grad,
+            overwrite_logits,
+        )
     if rnnt_type == "constrained":
         # A symbol also pays for the blank of the next label on the same frame.
         px = px + torch.nn.functional.pad(py[:, :, 1:], (0, 1), value=float("-inf"))
@@ -85,6 +102,7 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
         px = px + delay_offsets(boundary, px.shape[1], delay_penalty)[:, :, None].to(px.dtype)
 
     starts, (s_lens, t_lens) = ranges[:, :, 0].long(), boundary[:, 2:].unbind(1)
+    band_recursion = kernels_for(backend, px).band_recursion
     sums = lattice_score(
         px,
         py,
@@ -107,6 +125,15 @@ def _check_shapes(logits: Tensor, symbols: Tensor, ranges: Tensor) -> None:
         )
 
 
+def _targets(symbols: Tensor, ranges: Tensor, boundary: Tensor, blank: int) -> Tensor:
+    """Return the next symbol of each cell (N, T, R): blank after the last, -1 outside."""
+    labels = label_of_cells(symbols, boundary, blank)
+    targets = labels[:, None].expand(-1, ranges.shape[1], -1).gather(2, ranges.long())
+    frames = torch.arange(ranges.shape[1], device=ranges.device)[:, None]
+    outside = (ranges > boundary[:, 2, None, None]) | (frames >= boundary[:, 3, None, None])
+    return targets.masked_fill(outside, -1)
+
+
 def _check_never_falling(ranges: Tensor, boundary: Tensor) -> None:
     rise = ranges[:, 1:, 0] - ranges[:, :-1, 0]
     frames = torch.arange(1, ranges.shape[1], device=ranges.device)
@@ -121,29 +148,3 @@ def _hat_arcs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     symbol = logits.gather(3, targets[..., None])[..., 0] - others.logsumexp(3)
     # Where the target is the blank that fills up the band, nothing reads px.
     return symbol + torch.nn.functional.logsigmoid(-blank), py
-
-
-def _softmax_arcs(logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the target symbol and of blank (N, T, R) under a softmax over V."""
-    px, py = _SoftmaxArcs.apply(logits, targets, blank)  # type: ignore[no-untyped-call]
-    return px, py
-
-
-class _SoftmaxArcs(torch.autograd.Function):
-    """Log-softmax and both picks in one node: its gradient is one dense tensor, not four."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, Tensor]:
-        log_probs = logits.log_softmax(3, dtype=loss_dtype(logits))
-        ctx.save_for_backward(log_probs, targets)
-        ctx.blank, ctx.dtype = blank, logits.dtype
-        return log_probs.gather(3, targets[..., None])[..., 0], log_probs[..., blank].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, px_grad: Tensor, py_grad: Tensor) -> tuple[Tensor, None, None]:
-        log_probs, targets = ctx.saved_tensors
-        grad = log_probs.exp().mul_(-(px_grad + py_grad)[..., None])
-        grad.scatter_add_(3, targets[..., None], px_grad[..., None])
-        grad[..., ctx.blank] += py_grad
-        return grad.to(ctx.dtype), None, None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
+from zipasr.losses.arcs import loss_dtype
+from zipasr.losses.backend import RnntBackend, kernels_for
+from zipasr.losses.k2 import k2_losses
 from zipasr.losses.lattice import (
     Occupations,
     Reduction,
@@ -16,7 +20,6 @@ from zipasr.losses.lattice import (
     full_boundary,
     is_regular,
     label_of_cells,
-    loss_dtype,
     mutual_information_recursion,
     reduce_losses,
 )
@@ -33,6 +36,7 @@ def rnnt_loss_simple(
     delay_penalty: float = ...,
     reduction: Reduction = ...,
     return_grad: Literal[False] = ...,
+    backend: RnntBackend = ...,
 ) -> Tensor: ...
 @overload
 def rnnt_loss_simple(
@@ -46,6 +50,7 @@ def rnnt_loss_simple(
     reduction: Reduction = ...,
     *,
     return_grad: Literal[True],
+    backend: RnntBackend = ...,
 ) -> tuple[Tensor, Occupations]: ...
 def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     lm: Tensor,
@@ -57,6 +62,7 @@ def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     delay_penalty: float = 0.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
+    backend: RnntBackend = "auto",
 ) -> Tensor | tuple[Tensor, Occupations]:
     """Transducer loss whose logits are the sums of an encoder and a predictor term.
 
@@ -69,6 +75,7 @@ def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
         (0.0, 0.0),
         reduction,
         return_grad,
+        backend,
     )
 
 
@@ -85,6 +92,7 @@ def rnnt_loss_smoothed(
     delay_penalty: float = ...,
     reduction: Reduction = ...,
     return_grad: Literal[False] = ...,
+    backend: RnntBackend = ...,
 ) -> Tensor: ...
 @overload
 def rnnt_loss_smoothed(
@@ -100,6 +108,7 @@ def rnnt_loss_smoothed(
     reduction: Reduction = ...,
     *,
     return_grad: Literal[True],
+    backend: RnntBackend = ...,
 ) -> tuple[Tensor, Occupations]: ...
 def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     lm: Tensor,
@@ -113,6 +122,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     delay_penalty: float = 0.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
+    backend: RnntBackend = "auto",
 ) -> Tensor | tuple[Tensor, Occupations]:
     """Simple loss with log-probabilities interpolated with those of each side alone.
 
@@ -133,6 +143,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
         delay_penalty: nats per frame by which late symbols are punished, early ones rewarded.
         reduction: "none", "sum" or "mean" over the utterances.
         return_grad: also return the occupations, for ``get_rnnt_prune_ranges``.
+        backend: which code computes, see ``losses.backend``.
 
     Returns:
         The loss in nats, (N,) for "none", else a scalar; +inf, with a gradient of 0, where no path
@@ -153,6 +164,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
         (lm_only_scale, am_only_scale),
         reduction,
         return_grad,
+        backend,
     )
 
 
@@ -173,20 +185,47 @@ def _simple_loss(
     scales: tuple[float, float],
     reduction: Reduction,
     return_grad: bool,
+    backend: RnntBackend,
 ) -> Tensor | tuple[Tensor, Occupations]:
     regular = is_regular(lattice.rnnt_type)
     _check_shapes(lm, am, lattice.symbols)
     boundary = full_boundary(lattice.boundary, am, lattice.symbols.shape[1])
     if not regular:
         check_enough_frames(boundary)
-    labels = label_of_cells(lattice.symbols, boundary, lattice.blank)[:, :-1]
     with torch.autocast(am.device.type, enabled=False):
         lm, am = lm.to(loss_dtype(lm)), am.to(loss_dtype(am))
-        px, py = _arc_log_probs(lm, am, labels, lattice.blank, scales)
-        px = _finish_symbol_arcs(px, py, boundary, lattice)
-        score, occupations = mutual_information_recursion(px, py, boundary, return_grad=True)
+        if backend == "k2":
+            return k2_losses().rnnt_loss_smoothed(  # type: ignore[no-any-return]
+                lm=lm, am=am, symbols=lattice.symbols, termination_symbol=lattice.blank,
+                lm_only_scale=scales[0], am_only_scale=scales[1], boundary=boundary,
+                rnnt_type=lattice.rnnt_type, delay_penalty=lattice.delay_penalty,
+                reduction=reduction, return_grad=return_grad,
+            )  # fmt: skip
+        score, occupations = _score(lm, am, lattice, boundary, scales, backend)
     loss = reduce_losses(-score, reduction)
     return (loss, occupations) if return_grad else loss
+
+
+def _score(
+    lm: Tensor,
+    am: Tensor,
+    lattice: _Lattice,
+    boundary: Tensor,
+    scales: tuple[float, float],
+    backend: RnntBackend,
+) -> tuple[Tensor, Occupations]:
+    """Return scores (N,) and occupations: where it can be by one node, else by a chain of them."""
+    labels = label_of_cells(lattice.symbols, boundary, lattice.blank)
+    plain = lattice.rnnt_type == "regular" and scales[1] == 0.0 and not bool(boundary[:, :2].any())
+    if plain and kernels_for(backend, am).name == "numba":
+        cpu = importlib.import_module("zipasr.losses.cpu")
+        score, *occupations = cpu.SmoothedScore.apply(
+            lm, am, labels, boundary, lattice.blank, scales[0], lattice.delay_penalty
+        )
+        return score, tuple(occupations)
+    px, py = _arc_log_probs(lm, am, labels[:, :-1], lattice.blank, scales)
+    px = _finish_symbol_arcs(px, py, boundary, lattice)
+    return mutual_information_recursion(px, py, boundary, return_grad=True, backend=backend)
 
 
 def _check_shapes(lm: Tensor, am: Tensor, symbols: Tensor) -> None:

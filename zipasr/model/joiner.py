@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from zipasr.losses import tanh_of_pruned_sums
+from zipasr.losses.backend import RnntBackend
 from zipasr.nn.linear import scaled_linear
 
 
@@ -52,4 +54,27 @@ class Joiner(nn.Module):
             encoder_out = self.encoder_proj(encoder_out)
             decoder_out = self.decoder_proj(decoder_out)
         logits: Tensor = self.output_linear(torch.tanh(encoder_out + decoder_out))
+        return logits
+
+    def on_band(
+        self,
+        encoder_out: Tensor,
+        decoder_out: Tensor,
+        ranges: Tensor,
+        backend: RnntBackend = "auto",
+    ) -> Tensor:
+        """Score the labels that pruning keeps.
+
+        Args:
+            encoder_out: (N, T, encoder_dim).
+            decoder_out: (N, S + 1, decoder_dim).
+            ranges: (N, T, R) from ``get_rnnt_prune_ranges``.
+            backend: which code computes, see ``losses.backend``.
+
+        Returns:
+            (N, T, R, V) logits.
+        """
+        # Projecting before the positions are multiplied saves most of the work.
+        am, lm = self.encoder_proj(encoder_out), self.decoder_proj(decoder_out)
+        logits: Tensor = self.output_linear(tanh_of_pruned_sums(am, lm, ranges, backend))
         return logits

@@ -17,11 +17,11 @@ from zipasr.encoder.streaming import StreamingState, encode_chunk, initial_state
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2
 from zipasr.losses import (
-    do_rnnt_pruning,
     get_rnnt_prune_ranges,
     rnnt_loss_pruned,
     rnnt_loss_smoothed,
 )
+from zipasr.losses.backend import RnntBackend
 from zipasr.losses.consistency import consistency_loss
 from zipasr.losses.lattice import RnntType
 from zipasr.model.attention_decoder import AttentionDecoderModel
@@ -64,6 +64,9 @@ class TransducerConfig:
     rnnt_type: RnntType = flag(
         "regular", "lattice: regular, modified (one arc per frame) or constrained"
     )
+    rnnt_backend: RnntBackend = flag(
+        "auto", "code that computes the transducer losses: auto, torch, numba, triton or k2"
+    )
 
     def __post_init__(self) -> None:
         if self.prune_range < 2:
@@ -76,6 +79,10 @@ class TransducerConfig:
         if self.rnnt_type not in get_args(RnntType):
             raise ValueError(
                 f"--rnnt-type must be one of {get_args(RnntType)}, got {self.rnnt_type}"
+            )
+        if self.rnnt_backend not in get_args(RnntBackend):
+            raise ValueError(
+                f"--rnnt-backend must be one of {get_args(RnntBackend)}, got {self.rnnt_backend}"
             )
 
 
@@ -290,13 +297,10 @@ class AsrModel(nn.Module):
                 rnnt_type=config.rnnt_type,
                 reduction="none",
                 return_grad=True,
+                backend=config.rnnt_backend,
             )
             ranges = get_rnnt_prune_ranges(px_grad, py_grad, labels.boundary, config.prune_range)
-        # Projecting before the positions are multiplied saves most of the work.
-        am_kept, lm_kept = do_rnnt_pruning(
-            am=joiner.encoder_proj(encoded.frames), lm=joiner.decoder_proj(decoded), ranges=ranges
-        )
-        logits = at_least_float32(joiner(am_kept, lm_kept, project_input=False))
+        logits = joiner.on_band(encoded.frames, decoded, ranges, config.rnnt_backend)
         with torch.autocast(logits.device.type, enabled=False):
             pruned = rnnt_loss_pruned(
                 logits=logits,
@@ -306,6 +310,8 @@ class AsrModel(nn.Module):
                 boundary=labels.boundary,
                 rnnt_type=config.rnnt_type,
                 reduction="none",
+                overwrite_logits=True,
+                backend=config.rnnt_backend,
             )
         # A product and a sum, as autocast would compute a dot product in half precision.
         return (simple * labels.weights).sum(), (pruned * labels.weights).sum()

@@ -5,8 +5,6 @@ On a CPU with numba the loops of ``compiled`` do the work; elsewhere torch opera
 
 from __future__ import annotations
 
-import functools
-import importlib
 from types import ModuleType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zipasr.base.optional import compiled_module
 from zipasr.nn.blocks import is_traced
 from zipasr.nn.precision import at_least_float32
 
@@ -107,15 +106,9 @@ def _slope(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
     return slope if mask is None else slope.mul_(mask)
 
 
-@functools.cache
 def compiled_loops() -> ModuleType | None:
-    """Import the compiled loops, where numba is installed and allowed to compile."""
-    try:
-        if importlib.import_module("numba").config.DISABLE_JIT:
-            return None
-        return importlib.import_module("zipasr.nn.compiled")
-    except (ImportError, RuntimeError):  # not installed, or nowhere to keep what it compiles
-        return None
+    """Return the compiled loops, or ``None`` where they cannot be used."""
+    return compiled_module("zipasr.nn.compiled")
 
 
 def _kernels_for(*tensors: Tensor) -> ModuleType | None:

@@ -1,0 +1,111 @@
+"""Which code computes the losses: plain PyTorch, compiled loops on CPUs, Triton on CUDA, or k2.
+
+All compute the same numbers. Plain PyTorch is the meaning, runs everywhere, and alone computes
+in float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from zipasr.base.errors import UserError
+from zipasr.base.optional import compiled_module
+from zipasr.losses import arcs, recursion
+from zipasr.losses.recursion import LatticeSums
+
+RnntBackend = Literal["auto", "torch", "numba", "triton", "k2"]
+
+
+class Kernels(NamedTuple):
+    """What the back ends do in their own ways; see ``recursion`` and ``arcs`` for the meaning."""
+
+    name: str
+    full_recursion: Callable[[Tensor, Tensor, Tensor, Tensor], LatticeSums]
+    band_recursion: Callable[..., LatticeSums]
+    softmax_arcs: arcs.ArcsForward
+    softmax_arcs_grad: arcs.ArcsBackward
+
+
+PLAIN = Kernels(
+    "torch",
+    recursion.full_recursion,
+    recursion.band_recursion,
+    arcs.softmax_arcs,
+    arcs.softmax_arcs_grad,
+)
+
+
+def kernels_for(backend: RnntBackend, x: Tensor) -> Kernels:
+    """Choose for the device and type of ``x``.
+
+    ``auto`` takes what is fastest and works. A back end that is asked for by name computes
+    whatever it can; the types that it does not know (float64 for one) are left to PyTorch. k2
+    comes with whole losses: what reaches this function is computed as for ``auto``.
+
+    Raises:
+        UserError: the back end that is asked for does not work here.
+        ValueError: there is no such back end.
+    """
+    if backend not in get_args(RnntBackend):
+        raise ValueError(f"rnnt_backend is {backend!r}; it must be one of {get_args(RnntBackend)}")
+    wanted = {"auto": "triton" if x.is_cuda else "numba", "k2": "numba"}.get(backend, backend)
+    if wanted == "torch":
+        return PLAIN
+    problem = _problem(wanted, x.device)
+    if problem is None:
+        known = (torch.float32, torch.bfloat16) if wanted == "numba" else _HALVES
+        return _kernels(wanted) if x.dtype in known else PLAIN
+    if backend == wanted:
+        raise UserError(f"--rnnt-backend {backend}: {problem}.", "use --rnnt-backend auto.")
+    return PLAIN
+
+
+_HALVES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def _problem(name: str, device: torch.device) -> str | None:
+    """Say in half a sentence why a back end does not work on a device."""
+    if name == "numba":
+        if device.type != "cpu":
+            return f"compiled loops run on a CPU, not on {device.type}"
+        if compiled_module("zipasr.losses.cpu") is None:
+            return "numba is not installed or may not compile"
+        return None
+    if device.type != "cuda":
+        return f"Triton needs a CUDA device, not {device.type}"
+    return _triton_problem(device)
+
+
+@functools.cache
+def _triton_problem(device: torch.device) -> str | None:
+    """Try Triton once on each device: a driver or compiler that fails must not stop a training."""
+    try:
+        problem: str | None = importlib.import_module("zipasr.losses.triton_backend").self_check(
+            device
+        )
+    except Exception as error:
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    if problem is not None:
+        logging.warning("transducer losses are computed by PyTorch: %s", problem)
+    return problem
+
+
+@functools.cache
+def _kernels(name: str) -> Kernels:
+    module = importlib.import_module(
+        "zipasr.losses.cpu" if name == "numba" else "zipasr.losses.triton_backend"
+    )
+    return Kernels(
+        name,
+        module.full_recursion,
+        module.band_recursion,
+        module.softmax_arcs,
+        module.softmax_arcs_grad,
+    )
