@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from zipasr.base.distributed import World
+from tests.training.short import train
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import decode
-from zipasr.cli.commands import TRAIN, read
-from zipasr.cli.train import data_source, train_configs
 from zipasr.data.augment import AugmentConfig
 from zipasr.model.build import ModelConfig
 from zipasr.training.heads import check_heads
 from zipasr.training.step import LossConfig
-from zipasr.training.worker import run
 
 PLAIN = AugmentConfig(enable_spec_aug=False)
 MASKS = AugmentConfig(enable_spec_aug=True)
@@ -72,10 +66,6 @@ def test_published_combinations_are_accepted(settings: dict[str, Any]) -> None:
 
 # ---------------------------------------------------------------------------- short trainings
 
-SHORT = """
---max-duration 25 --num-workers 0 --spec-aug-time-warp-factor 20 --log-interval 1
---ctc-only-batches 0 --warm-step 4 --num-epochs 1
-"""
 CTC = "--use-transducer 0 --use-ctc 1"
 CONSISTENT = "--use-ctc 1 --use-cr-ctc 1 --enable-spec-aug 0"
 ATTENTION = """
@@ -84,28 +74,6 @@ ATTENTION = """
 --attention-decoder-feedforward-dim 32
 """
 SHARES = "--ctc-loss-scale 0.1 --attention-decoder-loss-scale 0.9"
-
-
-@pytest.fixture
-def here(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The prepared corpus as working directory; logging and the rest are put back afterwards."""
-    monkeypatch.chdir(prepared)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    torch.set_flush_denormal(False)
-    for handler in root.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.close()
-    root.handlers, root.level = handlers, level
-
-
-def train(exp_dir: Path, flags: str) -> dict[str, Any]:
-    """Train in this process and return the last checkpoint."""
-    parsed = read(TRAIN, f"--recipe ./tones --exp-dir {exp_dir} {SHORT} {flags}".split())
-    configs = train_configs(parsed)
-    run(World(0, 1, torch.device("cpu")), configs, data_source(parsed))
-    return load_checkpoint(exp_dir / f"epoch-{configs.train.num_epochs}.pt")
 
 
 def logged(exp_dir: Path) -> tuple[str, str]:

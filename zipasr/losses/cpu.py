@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipasr.base.threads import in_threads
-from zipasr.losses import compiled
+from zipasr.losses import compiled, compiled_logits
 from zipasr.losses.recursion import LatticeSums
 
 ROWS_PER_ITEM = 2048  # of logits, for one thread at a time
@@ -63,7 +63,7 @@ def softmax_arcs(logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, T
 
     def some(item: int) -> None:
         n = slice(item * ROWS_PER_ITEM, (item + 1) * ROWS_PER_ITEM)
-        compiled.softmax_arcs(rows[n], ids[n], blank, *(x[n] for x in outputs))
+        compiled_logits.softmax_arcs(rows[n], ids[n], blank, *(x[n] for x in outputs))
 
     in_threads(some, -(-len(ids) // ROWS_PER_ITEM))
     return lse, px, py
@@ -86,7 +86,7 @@ def softmax_arcs_grad(
 
     def some(item: int) -> None:
         n = slice(item * ROWS_PER_ITEM, (item + 1) * ROWS_PER_ITEM)
-        compiled.softmax_arcs_grad(rows[n], norm[n], ids[n], blank, gx[n], gy[n], out[n])
+        compiled_logits.softmax_arcs_grad(rows[n], norm[n], ids[n], blank, gx[n], gy[n], out[n])
 
     in_threads(some, -(-len(ids) // ROWS_PER_ITEM))
     return grad
@@ -159,7 +159,7 @@ class SmoothedScore(torch.autograd.Function):
 
         def cells_of(n: int) -> None:
             t_end, weight = ctx.ends[n][1], np.float32(scale * weights[n])
-            compiled.joint_grad(gx[n], gy[n], joints[n], t_end, weight, cells[n])
+            compiled_logits.joint_grad(gx[n], gy[n], joints[n], t_end, weight, cells[n])
 
         in_threads(cells_of, len(joint))
         am_grad = torch.bmm(over_joint, lm_exp)
@@ -170,10 +170,10 @@ class SmoothedScore(torch.autograd.Function):
 
         def logits_of(n: int) -> None:
             own, weight = ids[n, : ctx.ends[n][0]], weights[n]
-            compiled.finish_am_grad(
+            compiled_logits.finish_am_grad(
                 am_rows[n], am_exps[n], gx[n], gy[n], own, blank, np.float32(scale * weight)
             )
-            compiled.finish_lm_grad(
+            compiled_logits.finish_lm_grad(
                 lm_rows[n], lm_exps[n], totals[n], symbol_mass[n], blank_mass[n], own, blank,
                 np.float32(ctx.lm_scale * weight), weight,
             )  # fmt: skip
@@ -193,7 +193,7 @@ class TanhOfSums(torch.autograd.Function):
         outputs = _array(out)
 
         def one(n: int) -> None:
-            compiled.tanh_of_sums(arrays[0][n], arrays[1][n], arrays[2][n], outputs[n])
+            compiled_logits.tanh_of_sums(arrays[0][n], arrays[1][n], arrays[2][n], outputs[n])
 
         in_threads(one, len(am))
         ctx.save_for_backward(out, ranges)
@@ -211,7 +211,7 @@ class TanhOfSums(torch.autograd.Function):
         arrays = [_array(x.contiguous()) for x in (out, grad, ranges, am_grad, lm_grad)]
 
         def one(n: int) -> None:
-            compiled.tanh_of_sums_grad(*(x[n] for x in arrays))
+            compiled_logits.tanh_of_sums_grad(*(x[n] for x in arrays))
 
         in_threads(one, batch)
         return am_grad.to(grad.dtype), lm_grad.to(grad.dtype), None
@@ -221,7 +221,7 @@ def _exp_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return exp(x - max) (N, M, V), and maxima and sums (N, M) of a contiguous ``x``."""
     x_exp, top, total = torch.empty_like(x), x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2])
     arrays = [_array(y) for y in (x, x_exp, top, total)]
-    in_threads(lambda n: compiled.exp_rows(*(y[n] for y in arrays)), len(x))
+    in_threads(lambda n: compiled_logits.exp_rows(*(y[n] for y in arrays)), len(x))
     return x_exp, top, total
 
 

@@ -55,6 +55,25 @@ def padded_labels(
     )
 
 
+def unalignable(
+    tokens: Sequence[Sequence[int]], encoder_lens: Sequence[int], rnnt_type: RnntType, ctc: bool
+) -> list[int]:
+    """Return which utterances have too few frames for one of the losses, and count 0 there.
+
+    Args:
+        tokens: the transcript of each utterance.
+        encoder_lens: number of encoder frames of each.
+        rnnt_type: of the transducer's lattice; "regular" where there is none.
+        ctc: whether there is a CTC loss.
+    """
+    return [
+        n
+        for n, (ids, num_frames) in enumerate(zip(tokens, encoder_lens, strict=True))
+        if (rnnt_type != "regular" and len(ids) > num_frames)
+        or (ctc and _ctc_frames(ids) > num_frames)
+    ]
+
+
 def alignable_ctc_loss(log_probs: Tensor, lens: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
     """Sum the CTC loss over the utterances that have enough frames for their tokens.
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from zipasr.base.distributed import barrier
-from zipasr.base.errors import NumericError
 from zipasr.base.progress import Progress, clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
 from zipasr.data.batch import Batch
 from zipasr.nn.schedule import set_batch_count
+from zipasr.training.guard import NonFiniteGuard
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
@@ -22,7 +22,6 @@ from zipasr.training.step import compute_loss, loss_scales
 
 DECAY = 1 - 1 / 200  # of the running totals that are shown, per batch
 SCHEDULE_INTERVAL = 10  # batches between two updates of the in-model schedules
-MAX_SKIPPED_IN_A_ROW = 20  # batches whose loss is not finite
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -50,11 +49,11 @@ def train_one_epoch(
 
     Raises:
         Stopped: after saving, when a signal asked to stop.
-        NumericError: the loss was not finite in too many batches in a row.
+        RollBack: too many updates in a row were left out because they were not finite.
     """
     state, config = session.state, session.configs.train
     total = Metrics()
-    skipped_in_a_row = 0
+    guard = NonFiniteGuard(session)
     with Progress(
         f"epoch {state.cur_epoch}/{config.num_epochs}",
         num_batches,
@@ -64,7 +63,7 @@ def train_one_epoch(
         for batch in batches:
             begun = time.monotonic()
             metrics = train_one_batch(session, batch)
-            skipped_in_a_row = _count_skipped(skipped_in_a_row, metrics, batch)
+            guard.check(metrics, batch)
             total.add(metrics, DECAY)
             state.seconds_trained += time.monotonic() - begun
             progress.step(_note(session, total, num_batches, progress.speed()))
@@ -96,10 +95,23 @@ def train_one_batch(session: Session, batch: Batch) -> Metrics:
         )
     session.precision.backward(loss)
     session.scheduler.step_batch(state.batch_idx_train)
+    for group in session.optimizer.param_groups:
+        group["lr"] *= state.lr_factor
     session.precision.step(session.optimizer, state.batches_done)
     session.optimizer.zero_grad()
     state.batches_done += 1
     return metrics
+
+
+def try_batch(session: Session, batch: Batch) -> None:
+    """Compute the gradients of a batch on this process alone, and leave them there."""
+    configs, tokens = session.configs, session.tokenizer.encode(batch.texts)
+    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
+    session.optimizer.zero_grad()
+    with session.precision.autocast():
+        moved = batch.to(session.world.device)
+        loss, _ = compute_loss(session.model, moved, tokens, scales, configs.transducer)
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: int) -> None:
@@ -130,19 +142,6 @@ def write_scalars(session: Session, kind: str, metrics: Metrics) -> None:
     if session.writer is not None:
         for name, value in metrics.per_frame().items():
             session.writer.add_scalar(f"train/{kind}_{name}", value, session.state.batch_idx_train)
-
-
-def _count_skipped(count: int, metrics: Metrics, batch: Batch) -> int:
-    """Count batches in a row without a finite loss; the optimizer leaves them out by itself."""
-    if math.isfinite(metrics.sums["loss"]):
-        return 0
-    logging.warning("the loss is not finite; update skipped; cuts: %s", " ".join(batch.cut_ids))
-    if count + 1 >= MAX_SKIPPED_IN_A_ROW:
-        raise NumericError(
-            f"the loss was not finite in {count + 1} batches in a row.",
-            "lower --base-lr, or use float32 (--use-fp16 0 --use-bf16 0).",
-        )
-    return count + 1
 
 
 def _note(session: Session, total: Metrics, num_batches: int | None, speed: float) -> str:

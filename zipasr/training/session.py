@@ -63,6 +63,7 @@ class Session:
     """The moving parts of one process.
 
     Attributes:
+        last_saved: the checkpoint that this process wrote or saw written last.
         network: the model, wrapped when there are several processes; called for the loss.
         model: the model itself.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
@@ -79,6 +80,7 @@ class Session:
     average: dict[str, Tensor] | None
     writer: SummaryWriter | None
     state: TrainState = field(default_factory=TrainState)
+    last_saved: Path | None = None
 
     def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
@@ -112,6 +114,7 @@ class Session:
         if self.world.is_main:
             save_checkpoint(path, self.content(whiten))
             logging.info("saved %s", path)
+        self.last_saved = path
 
     def restore(self, checkpoint: Mapping[str, Any], path: Path) -> None:
         """Take over parameters, optimizer and counters; settings stay as the command line says.

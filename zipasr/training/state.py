@@ -19,6 +19,10 @@ class TrainState:
         schedule_count: batches of ``ref_duration`` seconds so far; drives the in-model schedules.
         shown_schedule_count: the count that the model's schedules were last given.
         seconds_trained: wall time of training so far, over all resumes.
+        skipped_steps: updates left out because the gradient was not finite.
+        skipped_in_a_row: how many of them just now.
+        rollbacks: times that the run went back to what was saved.
+        lr_factor: what going back has left of the learning rate.
         best_train_loss: per frame, of the best epoch.
         best_valid_loss: per frame, of the best validation.
         best_train_epoch: epoch of ``best_train_loss``, -1 before the first.
@@ -31,6 +35,10 @@ class TrainState:
     schedule_count: float = 0.0
     shown_schedule_count: float = 0.0
     seconds_trained: float = 0.0
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    rollbacks: int = 0
+    lr_factor: float = 1.0
     best_train_loss: float = math.inf
     best_valid_loss: float = math.inf
     best_train_epoch: int = -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,7 +11,10 @@ from torch import Tensor, nn
 
 from zipasr.base.config import flag
 from zipasr.data.batch import Batch
+from zipasr.encoder.lengths import output_lens
+from zipasr.losses.lattice import RnntType
 from zipasr.model.build import ModelConfig
+from zipasr.model.labels import unalignable
 from zipasr.model.transducer import AsrLosses, TransducerConfig
 from zipasr.training.metrics import Metrics
 
@@ -104,9 +108,23 @@ def compute_loss(
         if value is not None
     ]
     total = sum((scale * value for _, value, scale in weighted), start=losses_zero(batch))
+    _tell_left_out(batch, tokens, transducer.rnnt_type, losses)
     frames = float((batch.feature_lens // SUBSAMPLING_FACTOR).sum())
     sums = {name: float(value.detach()) for name, value, _ in weighted}
     return total, Metrics(frames, loss=float(total.detach()), **sums)
+
+
+def _tell_left_out(
+    batch: Batch, tokens: Sequence[Sequence[int]], rnnt_type: RnntType, losses: AsrLosses
+) -> None:
+    """Warn of utterances that a lattice cannot align: they count 0, where a sum would be inf."""
+    lens = [output_lens(n) for n in batch.feature_lens.tolist()]
+    kind = "regular" if losses.pruned is None else rnnt_type
+    left_out = unalignable(tokens, lens, kind, ctc=losses.ctc is not None)
+    if left_out:
+        text = "%d of %d utterances have too few frames for their text and count 0: %s"
+        cuts = " ".join(batch.cut_ids[n] for n in left_out)
+        logging.warning(text, len(left_out), len(tokens), cuts)
 
 
 def losses_zero(batch: Batch) -> Tensor:

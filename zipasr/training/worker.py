@@ -19,6 +19,7 @@ from zipasr.base.log import setup_logging
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
+from zipasr.data.batch import Batch
 from zipasr.data.loaders import train_loader, valid_loader
 from zipasr.model.build import build_model
 from zipasr.model.transducer import AsrModel
@@ -27,8 +28,10 @@ from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.culprit import first_non_finite
+from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
-from zipasr.training.loop import Stopped, train_one_epoch, write_scalars
+from zipasr.training.loop import Stopped, train_one_epoch, try_batch, write_scalars
 from zipasr.training.metrics import Metrics
 from zipasr.training.precision import Precision
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
@@ -53,13 +56,17 @@ def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
     tokenizer = Tokenizer.from_file(source.bpe_model)
     data = load_sets(source, configs, tokenizer, told=world.is_main)
     session = build_session(world, configs, tokenizer)
-    first_epoch = resume(session)
+    epoch = resume(session)
     session.writer = open_writer(session)
     try:
         with StopRequest() as stop:
-            for epoch in range(first_epoch, train.num_epochs + 1):
-                session.state.start_epoch(epoch)
-                run_epoch(session, data, stop)
+            while epoch <= train.num_epochs:
+                try:
+                    session.state.start_epoch(epoch)
+                    run_epoch(session, data, stop)
+                    epoch += 1
+                except RollBack as request:
+                    session, epoch = go_back(session, request.batch)
     except Stopped:
         logging.info("stopped and saved; the same command continues where it was")
         raise SystemExit(INTERRUPTED) from None
@@ -117,7 +124,11 @@ def resume(session: Session) -> int:
     found = choose_checkpoint(session.configs)
     if found is None:
         return 1
-    path, checkpoint = found
+    return take_over(session, *found)
+
+
+def take_over(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
+    """Restore ``session`` and return the epoch to go on with."""
     session.restore(checkpoint, path)
     state = session.state
     if path.name.startswith("epoch-"):
@@ -130,6 +141,26 @@ def resume(session: Session) -> int:
         state.batch_idx_train,
     )
     return state.cur_epoch
+
+
+def go_back(failed: Session, batch: Batch) -> tuple[Session, int]:
+    """Build everything anew, take over what was saved last, and lower the learning rate.
+
+    Returns:
+        The new session, and the epoch to go on with.
+
+    Raises:
+        NumericError: the run has gone back often enough.
+    """
+    rollbacks, skipped = failed.state.rollbacks + 1, failed.state.skipped_steps
+    if rollbacks > MAX_ROLLBACKS:
+        raise give_up(failed, first_non_finite(failed.model, lambda: try_batch(failed, batch)))
+    session = build_session(failed.world, failed.configs, failed.tokenizer)
+    path = failed.last_saved
+    epoch = resume(session) if path is None else take_over(session, path, load_checkpoint(path))
+    session.writer, session.state.skipped_steps = failed.writer, skipped
+    lower_learning_rate(session, rollbacks)
+    return session, epoch
 
 
 def choose_checkpoint(configs: TrainConfigs) -> tuple[Path, dict[str, Any]] | None:

@@ -1,0 +1,79 @@
+"""Updates that are not finite are skipped and written down; too many go back, then stop."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.short import train
+from zipasr.base.errors import NumericError
+from zipasr.training import guard, loop
+
+FLAGS = "--save-every-n 2 --num-epochs 2 --base-lr 0.02 --max-duration 12"
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the loss of chosen batches NaN, counting every batch that is tried."""
+    tried: list[int] = []
+    real = loop.compute_loss
+
+    def install(bad: Any) -> list[int]:
+        def compute_loss(*args: Any) -> Any:
+            loss, metrics = real(*args)
+            tried.append(len(tried))
+            if bad(tried[-1]):
+                loss = loss * math.nan
+                metrics.sums["loss"] = math.nan
+            return loss, metrics
+
+        monkeypatch.setattr(loop, "compute_loss", compute_loss)
+        return tried
+
+    return install
+
+
+@pytest.mark.usefixtures("here")
+def test_a_bad_batch_is_skipped_and_its_cuts_are_written_down(poison: Any, tmp_path: Path) -> None:
+    poison(lambda n: n == 3)
+    checkpoint = train(tmp_path, FLAGS)
+    assert checkpoint["skipped_steps"] == 1
+    assert checkpoint["rollbacks"] == 0
+    (line,) = (tmp_path / "not-finite-0.jsonl").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["batch"], entry["loss"]) == (4, "nan")
+    assert entry["cuts"]
+    assert all(value.isfinite().all() for value in checkpoint["model"].values())
+
+
+@pytest.mark.usefixtures("here")
+def test_bad_batches_in_a_row_go_back_with_a_lower_learning_rate(
+    poison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MAX_IN_A_ROW", 2)
+    poison(lambda n: n in (3, 4))
+    checkpoint = train(tmp_path, FLAGS)
+    assert (checkpoint["rollbacks"], checkpoint["lr_factor"]) == (1, 0.5)
+    assert checkpoint["skipped_steps"] == 2
+    assert checkpoint["cur_epoch"] == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_what_stays_bad_ends_with_a_page(
+    poison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "MAX_IN_A_ROW", 2)
+    tried = poison(lambda n: n >= 3)
+    with pytest.raises(NumericError, match="going back 3 times did not help"):
+        train(tmp_path, FLAGS)
+    page = (tmp_path / "not-finite.md").read_text()
+    assert "First module that was not finite" in page
+    assert "lowered to 0.0025" in page
+    assert len(tried) < 30
+    saved = torch.load(tmp_path / "checkpoint-2.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in saved["model"].values())

@@ -1,0 +1,125 @@
+"""Steps that are not finite: skipped, counted, written down; too many in a row go back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+
+from zipasr.base.errors import NumericError
+from zipasr.base.files import atomic_path
+from zipasr.data.batch import Batch
+from zipasr.training.metrics import Metrics
+from zipasr.training.session import Session
+
+MAX_IN_A_ROW = 20  # skipped updates
+MAX_ROLLBACKS = 3
+LR_FACTOR = 0.5  # on the learning rate, each time
+
+
+class RollBack(Exception):  # noqa: N818 - a request, not an error
+    """The parameters seem to be lost: go back to what was saved last, with smaller steps."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.batch = batch
+
+
+class NonFiniteGuard:
+    """Watch the updates of one process.
+
+    The optimizer leaves out an update whose gradient is not finite, on all processes alike since
+    gradients are averaged; the process that caused it writes down its cuts.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known = session.optimizer.num_skipped
+
+    def check(self, metrics: Metrics, batch: Batch) -> None:
+        """Look at the update that was just made, or not.
+
+        Raises:
+            RollBack: too many updates in a row were left out.
+        """
+        loss, skipped = metrics.sums["loss"], self._session.optimizer.num_skipped
+        if not math.isfinite(loss):
+            self._write_down(loss, batch)
+        state = self._session.state
+        if skipped == self._known:
+            state.skipped_in_a_row = 0
+            return
+        state.skipped_steps += skipped - self._known
+        state.skipped_in_a_row += 1
+        self._known = skipped
+        if state.skipped_in_a_row >= MAX_IN_A_ROW:
+            raise RollBack(batch)
+
+    def _write_down(self, loss: float, batch: Batch) -> None:
+        state, world = self._session.state, self._session.world
+        entry = {
+            "epoch": state.cur_epoch,
+            "batch": state.batch_idx_train,
+            "loss": str(loss),
+            "cuts": batch.cut_ids,
+        }
+        path = self._session.configs.train.exp_dir / f"not-finite-{world.rank}.jsonl"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        logging.warning(
+            "the loss is %s; update skipped; cuts, also in %s: %s",
+            loss,
+            path.name,
+            " ".join(batch.cut_ids),
+        )
+
+
+def lower_learning_rate(session: Session, rollbacks: int) -> None:
+    """Make the session that goes on after a roll-back take smaller steps.
+
+    Raises:
+        NumericError: it has gone back often enough.
+    """
+    state = session.state
+    state.rollbacks = rollbacks
+    state.lr_factor = LR_FACTOR**rollbacks
+    logging.warning(
+        "%d updates in a row were not finite: going back to batch %d, learning rate times %g",
+        MAX_IN_A_ROW,
+        state.batch_idx_train,
+        state.lr_factor,
+    )
+
+
+def give_up(session: Session, culprit: str | None) -> NumericError:
+    """Write a page on what happened and return the error that names it."""
+    exp_dir, state = session.configs.train.exp_dir, session.state
+    page = exp_dir / "not-finite.md"
+    if session.world.is_main:
+        with atomic_path(page) as temporary:
+            temporary.write_text(_page(session, culprit), encoding="utf-8")
+    return NumericError(
+        f"the loss stays not finite: {state.skipped_steps} updates were skipped and going back "
+        f"{MAX_ROLLBACKS} times did not help; see {page}.",
+        "lower --base-lr, or use float32 (--use-fp16 0 --use-bf16 0).",
+    )
+
+
+def _page(session: Session, culprit: str | None) -> str:
+    state, configs = session.state, session.configs
+    lines = [
+        "# Training stopped: the loss is not finite",
+        "",
+        f"- Epoch {state.cur_epoch}, batch {state.batch_idx_train}; "
+        f"{state.skipped_steps} updates skipped, {MAX_ROLLBACKS} times back to what was saved.",
+        f"- Learning rate: --base-lr {configs.eden.base_lr:g}, lowered to "
+        f"{configs.eden.base_lr * LR_FACTOR**MAX_ROLLBACKS:g} by going back.",
+        f"- First module that was not finite: {culprit or 'none when asked again'}.",
+        "- The cuts of these batches, one line each: `not-finite-*.jsonl` beside this page.",
+        "",
+        "What to try, in this order: look at these cuts; lower `--base-lr` in steps of 0.005 down "
+        "to 0.02; train in float32 (`--use-fp16 0 --use-bf16 0`); `--inf-check 1` names modules "
+        "from the first batch on.",
+        "",
+    ]
+    return "\n".join(lines)
