@@ -245,7 +245,7 @@ def test_an_unknown_recipe_is_one_line(
         ("num-epochs = 0", "--num-epochs must be at least 1"),
         ('rnnt-type = "modifed"', "did you mean 'modified'?"),
         ('use-fp16 = "maybe"', "the recipe says use-fp16 = 'maybe': expected a boolean"),
-        ("inf-check = 1", "--inf-check 1 is not built yet"),
+        ("print-diagnostics = 1", "--print-diagnostics 1 is not built yet"),
         ('causal = true\nchunk-size = "12"', "--chunk-size 12 must be a multiple"),
         ("[corpus]", "recipe.toml is not valid TOML"),
         ("[expcted]", "has an unknown entry 'expcted'"),

@@ -217,3 +217,19 @@ def test_torchrun_starts_the_same_training(workdir: Path) -> None:
     assert checkpoint["world_size"] == 2
     assert len(checkpoint["whiten"]) == 2
     assert {path.name[-2:] for path in (workdir / "exp" / "log").iterdir()} == {"-0", "-1"}
+
+
+def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(
+    prepared: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(prepared, folder)
+    before = sorted(folder.rglob("*"))
+    done = tones.run(folder, "train.py", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert sorted(folder.rglob("*")) == before
+    for words in (" parameters", "hours of speech", " an epoch", "GiB for a batch", "s a step"):
+        assert words in done.stdout
+    steps = int(re.search(r"steps +(\d+) an epoch", done.stdout)[1])
+    done = tones.run(folder, "train.py", "--num-epochs", "1")
+    assert f"batch {steps}, " in done.stderr

@@ -12,7 +12,8 @@ import torch
 
 from tests.training.short import train
 from zipasr.base.errors import NumericError
-from zipasr.training import guard, loop
+from zipasr.model.joiner import Joiner
+from zipasr.training import guard, loop, worker
 
 FLAGS = "--save-every-n 2 --num-epochs 2 --base-lr 0.02 --max-duration 12"
 
@@ -49,6 +50,19 @@ def test_a_bad_batch_is_skipped_and_its_cuts_are_written_down(poison: Any, tmp_p
     assert (entry["batch"], entry["loss"]) == (4, "nan")
     assert entry["cuts"]
     assert all(value.isfinite().all() for value in checkpoint["model"].values())
+
+
+@pytest.mark.usefixtures("here")
+def test_inf_check_names_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Joiner.on_band
+    monkeypatch.setattr(Joiner, "on_band", lambda *args: real(*args) * math.inf)
+    monkeypatch.setattr(guard, "MAX_IN_A_ROW", 1)
+    monkeypatch.setattr(guard, "MAX_ROLLBACKS", 0)
+    monkeypatch.setattr(worker, "MAX_ROLLBACKS", 0)
+    with pytest.raises(NumericError):
+        train(tmp_path, f"{FLAGS} --inf-check 1 --ctc-only-batches 0")
+    (log,) = (tmp_path / "log").iterdir()
+    assert "not finite: gradient of parameter joiner.output_linear" in log.read_text()
 
 
 @pytest.mark.usefixtures("here")

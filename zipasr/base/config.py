@@ -40,8 +40,11 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[DataclassInstance]) -> 
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
+        # A boolean without a word after it is true.
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if hint is bool else {}
         group.add_argument(
             flag_name(field.name),
+            **bare,
             type=word_parser(hint),
             choices=get_args(hint) if get_origin(hint) is Literal else None,
             default=field.default,

@@ -56,7 +56,6 @@ _CORPUS_LATER = {
 }
 _TRAIN_LATER = {
     "--print-diagnostics": ("0", NOT_YET),
-    "--inf-check": ("0", NOT_YET),
 }
 _DECODE_LATER = {
     "--lang-dir": ("data/lang_bpe_500", NOT_YET),

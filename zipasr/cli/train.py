@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from zipasr.base.config import save
-from zipasr.base.distributed import check_world_size, launch
+from zipasr.base.distributed import World, check_world_size, launch
 from zipasr.base.errors import ResourceError
 from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.flags import Run, guarded
@@ -19,9 +22,11 @@ from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig
+from zipasr.training.estimate import estimate
 from zipasr.training.session import TrainConfigs
-from zipasr.training.sets import DataSource
+from zipasr.training.sets import DataSource, load_sets
 from zipasr.training.step import LossConfig
+from zipasr.training.worker import build_session
 from zipasr.training.worker import run as train
 
 
@@ -32,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     configs = train_configs(run)
     source = data_source(run)
     check_before_spending(configs, source)
+    if configs.train.dry_run:
+        sys.stdout.write(dry_run(configs, source) + "\n")
+        return 0
+    make_folder(configs.train.exp_dir)
     save(configs.train.exp_dir / "config.json", *(run[cls] for cls in TRAIN.configs))
     launch(train, configs.train.world_size, configs.train.master_port, configs, source)
     return 0
@@ -72,10 +81,22 @@ def check_before_spending(configs: TrainConfigs, source: DataSource) -> None:
     Tokenizer.from_file(source.bpe_model)
     for split in (*source.train, *source.valid):
         load_cuts(configs.data.manifest_dir, source.corpus, [split])
-    _make_folder(configs.train.exp_dir)
 
 
-def _make_folder(path: Path) -> None:
+def dry_run(configs: TrainConfigs, source: DataSource) -> str:
+    """Return what ``--dry-run`` prints; leaves no file behind."""
+    world = World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = Tokenizer.from_file(source.bpe_model)
+    data = load_sets(source, configs, tokenizer, told=False)
+    return estimate(build_session(world, configs, tokenizer), data).text(configs)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        ResourceError: it cannot be made or written to.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

@@ -27,6 +27,8 @@ class TrainConfig:
     use_fp16: bool = flag(False, "train in mixed precision with float16 (GPU)")
     use_bf16: bool = flag(False, "train in mixed precision with bfloat16; ignored where it is slow")
     ref_duration: float = flag(600.0, "seconds of audio that count as one batch for schedules")
+    inf_check: bool = flag(False, "warn of each module whose output or gradient is not finite")
+    dry_run: bool = flag(False, "say what the run would take, write nothing, and stop")
     log_interval: int = flag(50, "batches between two log lines")
     valid_interval: int = flag(3000, "batches between validations; one follows each epoch anyway")
 

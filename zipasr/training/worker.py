@@ -28,7 +28,7 @@ from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.culprit import first_non_finite
+from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.loop import Stopped, train_one_epoch, try_batch, write_scalars
@@ -56,6 +56,8 @@ def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
     tokenizer = Tokenizer.from_file(source.bpe_model)
     data = load_sets(source, configs, tokenizer, told=world.is_main)
     session = build_session(world, configs, tokenizer)
+    if train.inf_check:
+        warn_of_non_finite(session.model)
     epoch = resume(session)
     session.writer = open_writer(session)
     try:
