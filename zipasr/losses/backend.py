@@ -63,7 +63,9 @@ def kernels_for(backend: RnntBackend, x: Tensor) -> Kernels:
         known = (torch.float32, torch.bfloat16) if wanted == "numba" else _HALVES
         return _kernels(wanted) if x.dtype in known else PLAIN
     if backend == wanted:
-        raise UserError(f"--rnnt-backend {backend}: {problem}.", "use --rnnt-backend auto.")
+        raise UserError(
+            f"--rnnt-backend {backend}: {problem.rstrip('.')}.", "use --rnnt-backend auto."
+        )
     return PLAIN
 
 
@@ -87,9 +89,8 @@ def _problem(name: str, device: torch.device) -> str | None:
 def _triton_problem(device: torch.device) -> str | None:
     """Try Triton once on each device: a driver or compiler that fails must not stop a training."""
     try:
-        problem: str | None = importlib.import_module("zipasr.losses.triton_backend").self_check(
-            device
-        )
+        triton = importlib.import_module("zipasr.losses.triton_backend")
+        problem: str | None = triton.self_check(device)
     except Exception as error:
         problem = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     if problem is not None:

@@ -127,7 +127,7 @@ def _check_shapes(logits: Tensor, symbols: Tensor, ranges: Tensor) -> None:
 
 def _targets(symbols: Tensor, ranges: Tensor, boundary: Tensor, blank: int) -> Tensor:
     """Return the next symbol of each cell (N, T, R): blank after the last, -1 outside."""
-    labels = label_of_cells(symbols, boundary, blank)
+    labels = label_of_cells(symbols.long(), boundary, blank)
     targets = labels[:, None].expand(-1, ranges.shape[1], -1).gather(2, ranges.long())
     frames = torch.arange(ranges.shape[1], device=ranges.device)[:, None]
     outside = (ranges > boundary[:, 2, None, None]) | (frames >= boundary[:, 3, None, None])
