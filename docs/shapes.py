@@ -156,7 +156,7 @@ def one_layer(calls: dict[str, Call]) -> Walk:
 
 def heads(calls: dict[str, Call]) -> Walk:
     """Encoder frames and labels to scores."""
-    joiner = calls["joiner"]
+    joiner, kept = calls["joiner"], calls["joiner.output_linear"].inputs[0]
     return [
         Title("Heads: 3-D, the joiner 4-D"),
         Row("`ctc_output`, CTC", "N, T', V", calls["ctc_output.2"].output),
@@ -165,7 +165,7 @@ def heads(calls: dict[str, Call]) -> Walk:
         Row("`decoder`", "N, U+1, C", calls["decoder"].output),
         Row("`simple_lm_proj`, decoder scores", "N, U+1, V", calls["simple_lm_proj"].output),
         Row("`joiner.encoder_proj`", "N, T', C", calls["joiner.encoder_proj"].output),
-        Row("`joiner` is given, pruned", "N, T', range, C", joiner.inputs[0]),
+        Row("`joiner.output_linear` is given", "N, T', range, C", kept),
         Row("`joiner`", "N, T', range, V", joiner.output),
     ]
 

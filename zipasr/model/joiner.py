@@ -29,7 +29,12 @@ class Joiner(nn.Module):
         self.output_linear = nn.Linear(joiner_dim, vocab_size)
 
     def forward(
-        self, encoder_out: Tensor, decoder_out: Tensor, project_input: bool = True
+        self,
+        encoder_out: Tensor,
+        decoder_out: Tensor,
+        project_input: bool = True,
+        ranges: Tensor | None = None,
+        backend: RnntBackend = "auto",
     ) -> Tensor:
         """Score the next token.
 
@@ -38,9 +43,12 @@ class Joiner(nn.Module):
             decoder_out: (..., decoder_dim), or (..., joiner_dim) if already projected; the
                 leading axes broadcast with those of ``encoder_out``.
             project_input: False if ``encoder_proj`` and ``decoder_proj`` have been applied.
+            ranges: (N, T, R) from ``get_rnnt_prune_ranges``: score only the labels that pruning
+                keeps, of inputs (N, T, encoder_dim) and (N, S + 1, decoder_dim).
+            backend: which code computes on a band, see ``losses.backend``.
 
         Returns:
-            (..., V) logits.
+            (..., V) logits; (N, T, R, V) with ``ranges``.
 
         Raises:
             ValueError: the inputs differ in their number of axes.
@@ -51,30 +59,12 @@ class Joiner(nn.Module):
                 f"from the encoder and {tuple(decoder_out.shape)} from the decoder"
             )
         if project_input:
+            # Before labels are repeated for each frame, which saves most of the work.
             encoder_out = self.encoder_proj(encoder_out)
             decoder_out = self.decoder_proj(decoder_out)
-        logits: Tensor = self.output_linear(torch.tanh(encoder_out + decoder_out))
-        return logits
-
-    def on_band(
-        self,
-        encoder_out: Tensor,
-        decoder_out: Tensor,
-        ranges: Tensor,
-        backend: RnntBackend = "auto",
-    ) -> Tensor:
-        """Score the labels that pruning keeps.
-
-        Args:
-            encoder_out: (N, T, encoder_dim).
-            decoder_out: (N, S + 1, decoder_dim).
-            ranges: (N, T, R) from ``get_rnnt_prune_ranges``.
-            backend: which code computes, see ``losses.backend``.
-
-        Returns:
-            (N, T, R, V) logits.
-        """
-        # Projecting before the positions are multiplied saves most of the work.
-        am, lm = self.encoder_proj(encoder_out), self.decoder_proj(decoder_out)
-        logits: Tensor = self.output_linear(tanh_of_pruned_sums(am, lm, ranges, backend))
+        if ranges is None:
+            hidden = torch.tanh(encoder_out + decoder_out)
+        else:
+            hidden = tanh_of_pruned_sums(encoder_out, decoder_out, ranges, backend)
+        logits: Tensor = self.output_linear(hidden)
         return logits

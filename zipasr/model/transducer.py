@@ -300,7 +300,7 @@ class AsrModel(nn.Module):
                 backend=config.rnnt_backend,
             )
             ranges = get_rnnt_prune_ranges(px_grad, py_grad, labels.boundary, config.prune_range)
-        logits = joiner.on_band(encoded.frames, decoded, ranges, config.rnnt_backend)
+        logits = joiner(encoded.frames, decoded, ranges=ranges, backend=config.rnnt_backend)
         with torch.autocast(logits.device.type, enabled=False):
             pruned = rnnt_loss_pruned(
                 logits=logits,
