@@ -30,6 +30,12 @@ class ChooseCheckpoint:
     checkpoint: Path | None = flag(
         None, "use this one file, such as a pretrained.pt, instead of those in --exp-dir"
     )
+    auto_avg: bool = flag(
+        False,
+        "try the saved checkpoints (all epochs, or those up to --iter) with several --avg on the "
+        "recipe's dev set, and use the best",
+    )
+    auto_avg_cuts: int = flag(0, "dev utterances that --auto-avg decodes; 0: all")
 
     def __post_init__(self) -> None:
         if self.epoch < 1:
@@ -38,6 +44,13 @@ class ChooseCheckpoint:
             raise ValueError("--iter must not be negative")
         if self.avg < 1:
             raise ValueError("--avg must be at least 1")
+        if self.auto_avg_cuts < 0:
+            raise ValueError("--auto-avg-cuts must not be negative")
+        if self.auto_avg and self.checkpoint is not None:
+            raise ValueError(
+                f"--auto-avg 1 has nothing to choose from in one file: leave it out, or "
+                f"--checkpoint {self.checkpoint}"
+            )
 
 
 class Chosen(NamedTuple):

@@ -199,6 +199,20 @@ def find_checkpoints(exp_dir: Path, iteration: int = 0) -> list[Path]:
     ]
 
 
+def iteration_of(path: Path) -> int:
+    """Return the N of a file ``checkpoint-N.pt`` that ``find_checkpoints`` gave."""
+    return int(path.stem.removeprefix("checkpoint-"))
+
+
+def saved_epochs(exp_dir: Path) -> list[int]:
+    """Return the N of all files ``epoch-N.pt``, smallest first; the folder may be missing."""
+    return sorted(
+        int(path.stem.removeprefix("epoch-"))
+        for path in exp_dir.glob("epoch-*.pt")
+        if path.stem.removeprefix("epoch-").isdigit()
+    )
+
+
 def epoch_checkpoint(exp_dir: Path, epoch: int) -> Path:
     """Return the checkpoint written at the end of an epoch, counted from 1.
 
@@ -235,13 +249,8 @@ def describe(folder: Path) -> str:
     """Say in a few words which checkpoints a folder has."""
     if not folder.is_dir():
         return f"the folder {folder} does not exist either"
-    epochs = sorted(
-        int(path.stem.removeprefix("epoch-"))
-        for path in folder.glob("epoch-*.pt")
-        if path.stem.removeprefix("epoch-").isdigit()
-    )
     iterations = [path.name for path in reversed(find_checkpoints(folder))]
-    found = [f"epoch-{epoch}.pt" for epoch in epochs] + iterations
+    found = [f"epoch-{epoch}.pt" for epoch in saved_epochs(folder)] + iterations
     if not found:
         others = sorted(path.name for path in folder.glob("*.pt"))
         single = f" but {folder / others[0]}, which decode.py --checkpoint takes" if others else ""

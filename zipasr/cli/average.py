@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import plain_flags
-from zipasr.cli.commands import AVERAGE, ExpConfig, read
-from zipasr.cli.flags import guarded
+from zipasr.cli.best_average import with_best_average
+from zipasr.cli.commands import AVERAGE, DECODE, ExpConfig, read
+from zipasr.cli.flags import Run, guarded
 
 # What a model needs beside its weights; icefall's flags are kept too, under their own names.
 KEPT = ("configs", "tokenizer", "vocab_size", "blank_id", "env_info")
@@ -22,9 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UserError: --checkpoint was typed.
+        DataError: --auto-avg, and there is no dev set.
         CheckpointError: checkpoints are missing, damaged, or not those of one model.
     """
-    run = read(AVERAGE, argv)
+    run = read_flags(argv)
+    if run[ChooseCheckpoint].auto_avg:
+        run, report = with_best_average(run)
+        sys.stderr.write(report)  # what goes to stdout is the path alone
     choose, exp_dir = run[ChooseCheckpoint], run[ExpConfig].exp_dir
     if choose.checkpoint is not None:
         raise UserError(
@@ -38,3 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_checkpoint(path, {"model": chosen.weights, **about})
     sys.stdout.write(f"{path}\n")
     return 0
+
+
+def read_flags(argv: Sequence[str] | None) -> Run:
+    """Read the flags; --auto-avg decodes, so that the flags of decode.py can be typed with it."""
+    search = replace(DECODE, name=AVERAGE.name, about=AVERAGE.about)
+    words = sys.argv[1:] if argv is None else argv
+    if any(word.split("=")[0] == "--auto-avg" for word in words):
+        return read(search, argv)
+    run = read(AVERAGE, argv)
+    return read(search, argv) if run[ChooseCheckpoint].auto_avg else run

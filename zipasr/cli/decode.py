@@ -13,6 +13,7 @@ from zipasr.base.errors import UserError, nearest
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.best_average import with_best_average
 from zipasr.cli.commands import DECODE, ExpConfig, TestSetsConfig, read
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import Recogniser, load_recogniser, recognise
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = read(DECODE, argv)
     check_method(run[DecodingConfig].decoding_method)
     test_sets = load_test_sets(run)
+    if run[ChooseCheckpoint].auto_avg:
+        run, report = with_best_average(run)
+        sys.stdout.write(report)
     recogniser = load_recogniser(run)
     folder = run[ExpConfig].exp_dir / run[DecodingConfig].decoding_method
     suffix = file_suffix(run, recogniser)

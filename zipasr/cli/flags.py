@@ -6,7 +6,7 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -73,6 +73,10 @@ class Run:
     def __getitem__(self, cls: type[C]) -> C:
         value: C = self.values[cls]
         return value
+
+    def having(self, *values: DataclassInstance) -> Run:
+        """Return the same with other values, each in place of the one of its class."""
+        return replace(self, values=self.values | {type(value): value for value in values})
 
 
 class Parser(argparse.ArgumentParser):

@@ -66,7 +66,17 @@ def load_recogniser(run: Run) -> Recogniser:
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
-    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
+    return recogniser_of(read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint]), run)
+
+
+def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
+    """Build the model of weights that were read; see ``load_recogniser``.
+
+    Raises:
+        CheckpointError: flags that contradict the checkpoint.
+        DataError: there is no tokenizer.
+        UserError: a streaming model without one chunk size and one left context.
+    """
     stored = stored_model(chosen, run.typed)
     check_is_settled(stored)
     tokenizer = tokenizer_of(chosen, run)

@@ -1,0 +1,110 @@
+"""decode.py and average.py --auto-avg: the average that is best on dev, and only on dev."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+from zipasr.cli import average, best_average, decode
+from zipasr.data.fbank import cuts_path
+
+HERE = ("--num-workers", "0", "--use-averaged-model", "0")
+AUTO = (*HERE, "--auto-avg", "1")
+CHOICE = re.compile(r"--auto-avg chose --(\w+) (\d+) --avg (\d+): WER ([\d.]+) % on dev, ")
+
+
+def table_of(out: str) -> dict[tuple[int, int], str]:
+    """Return the rates in a printed table by epoch and avg; the rows must be sorted by them."""
+    rows = [line.split() for line in out.splitlines() if re.fullmatch(r"[\d. ]+", line)]
+    rates = [float(row[2]) for row in rows]
+    assert rates == sorted(rates)
+    return {(int(number), int(avg)): rate for number, avg, rate in rows}
+
+
+def test_each_average_is_scored_on_dev_and_the_best_decodes(run_folder: Path, call: Call) -> None:
+    said = call(decode.main, run_folder, *AUTO)
+    assert said.status == 0, said.err
+    rates = table_of(said.out)
+    assert rates.keys() == {(2, 1), (2, 2), (1, 1)}
+    for (epoch, avg), rate in rates.items():
+        words = ("--epoch", str(epoch), "--avg", str(avg), "--test-sets", "dev")
+        alone = call(decode.main, run_folder, *HERE, *words)
+        assert alone.out.splitlines()[2].split()[2] == rate
+    style, number, chosen_avg, rate = CHOICE.search(said.out).groups()
+    assert style == "epoch"
+    assert rate == rates[int(number), int(chosen_avg)] == min(rates.values(), key=float)
+    (result,) = (run_folder / "exp" / "greedy_search").glob("wer-summary-test-*")
+    assert result.name.startswith(f"wer-summary-test-epoch-{number}_avg-{chosen_avg}_")
+
+
+def test_the_record_names_the_sets_and_saves_the_work_the_next_time(
+    run_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*AUTO, "--auto-avg-cuts", "3")
+    first = call(decode.main, run_folder, *words)
+    (search,) = json.loads((run_folder / "exp" / "auto-avg.json").read_text())["searches"]
+    assert search["settings"]["sets"] == ["dev"]
+    assert search["settings"]["method"] == "greedy_search"
+    assert len(search["scores"]) == 3
+    _, number, avg, rate = CHOICE.search(first.out.replace(" (3 utterances)", "")).groups()
+    assert search["best"] == {"epoch": int(number), "avg": int(avg), "wer": float(rate)}
+
+    scored = []
+    real = best_average.score
+    monkeypatch.setattr(best_average, "score", lambda *given: scored.append(given) or real(*given))
+    again = call(decode.main, run_folder, *words)
+    assert again.out.splitlines()[:6] == first.out.splitlines()[:6]
+    assert not scored
+    # A file that changed is scored again, with all averages that it is in.
+    (run_folder / "exp" / "epoch-1.pt").touch()
+    assert call(decode.main, run_folder, *words).status == 0
+    assert len(scored) == 2
+    # Another search stands beside the first; a damaged file is made again.
+    assert call(decode.main, run_folder, *AUTO).status == 0
+    path = run_folder / "exp" / "auto-avg.json"
+    assert len(json.loads(path.read_text())["searches"]) == 2
+    path.write_text("{")
+    said = call(decode.main, run_folder, *words)
+    assert said.status == 0
+    assert "auto-avg.json is damaged; it is made again" in said.err
+
+
+def test_average_writes_the_best_of_the_iterations(run_folder: Path, call: Call) -> None:
+    said = call(average.main, run_folder, *AUTO, "--iter", "12")
+    assert said.status == 0, said.err
+    assert table_of(said.err).keys() == {(12, 1), (12, 2), (8, 1)}
+    style, number, avg, _ = CHOICE.search(said.err).groups()
+    assert (style, said.out) == ("iter", f"exp/iter-{number}-avg-{avg}.pt\n")
+    assert (run_folder / said.out.strip()).is_file()
+
+
+def test_a_damaged_checkpoint_is_left_out(run_folder: Path, call: Call) -> None:
+    path = run_folder / "exp" / "epoch-2.pt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    said = call(decode.main, run_folder, *AUTO)
+    assert said.status == 0, said.err
+    assert table_of(said.out).keys() == {(1, 1)}
+    assert "epoch 2 avg 1 is left out: exp/epoch-2.pt is cut" in said.err
+    (run_folder / "exp" / "epoch-1.pt").write_bytes(b"")
+    said = call(decode.main, run_folder, *AUTO)
+    assert said.status == 4
+    assert "error: exp/epoch-2.pt is cut" in said.err
+
+
+def test_what_cannot_be_chosen_on_is_one_line(run_folder: Path, call: Call) -> None:
+    said = call(decode.main, run_folder, *AUTO, "--checkpoint", "exp/epoch-2.pt")
+    assert said.status == 2
+    assert "--auto-avg 1 has nothing to choose from in one file" in said.error
+    cuts_path(run_folder / "data" / "tones" / "fbank", "manifests", "dev").unlink()
+    said = call(decode.main, run_folder, *AUTO)
+    assert said.status == 3
+    assert "--auto-avg 1 needs the dev set: " in said.error
+    recipe = run_folder / "tones" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('valid = ["dev"]', 'valid = ["test"]'))
+    said = call(decode.main, run_folder, *AUTO)
+    assert said.status == 2
+    assert "test of tones is a test set, not to be chosen on" in said.error

@@ -1,0 +1,136 @@
+"""Which averages the checkpoints of a run offer, and in which order to try them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.average import ChooseCheckpoint, mean_files, window_files
+from zipasr.checkpoint.files import describe, find_checkpoints, iteration_of, saved_epochs
+
+# Longer averages differ less from one another, so the steps grow.
+AVGS = (1, 2, 3, 5, 8, 13, 21, 34, 55)
+# Up to so many averages are all tried.
+FEW = 20
+
+
+def candidates(exp_dir: Path, choose: ChooseCheckpoint) -> list[ChooseCheckpoint]:
+    """List the averages that can be made from the checkpoints of a run, newest first.
+
+    They are those of all saved epochs with each number in ``AVGS``; with ``--iter``, those of the
+    files ``checkpoint-N.pt`` up to it. ``epoch`` and ``avg`` of ``choose`` do not count.
+
+    Raises:
+        CheckpointError: there is nothing to average.
+    """
+    if choose.iter > 0:
+        numbers = [iteration_of(path) for path in reversed(find_checkpoints(exp_dir, choose.iter))]
+        places = {number: place for place, number in enumerate(numbers, start=1)}
+    else:
+        numbers = saved_epochs(exp_dir)
+        places = {number: number for number in numbers}
+    present = set(places.values())
+    found = [
+        _at(choose, number, avg)
+        for number in reversed(numbers)
+        for avg in AVGS
+        if present.issuperset(_needed(places[number], avg, choose.use_averaged_model))
+    ]
+    if not found:
+        raise _nothing_to_average(exp_dir, choose)
+    return found
+
+
+def files_of(exp_dir: Path, choose: ChooseCheckpoint) -> list[Path]:
+    """Return the checkpoints that an average is made from, oldest first."""
+    if choose.use_averaged_model:
+        return list(window_files(exp_dir, choose))
+    files = mean_files(exp_dir, choose)
+    return files[::-1] if choose.iter > 0 else files
+
+
+def next_to_try(
+    offered: Sequence[ChooseCheckpoint], errors: Mapping[ChooseCheckpoint, int | None]
+) -> list[ChooseCheckpoint]:
+    """Return the averages to score next; none when the search is over.
+
+    Each is another model, whose encoder has to run over the whole dev set: nothing is shared. So
+    when more than ``FEW`` are offered, the search goes from coarse to fine. First it tries every
+    number of checkpoints at the newest checkpoint (at the next older one if none of these can be
+    used), then the neighbours of the best so far: one checkpoint earlier or later, one entry of
+    ``AVGS`` up or down, or both; until the best has no neighbour that was not tried.
+
+    Args:
+        offered: from ``candidates``.
+        errors: word errors of those tried before; ``None`` for one that could not be used.
+    """
+    if len(offered) <= FEW:
+        return [one for one in offered if one not in errors]
+    best = best_of(errors)
+    row = number_of(best) if best else None
+    for newest in sorted({number_of(one) for one in offered}, reverse=True):
+        untried = [one for one in offered if number_of(one) == newest and one not in errors]
+        if untried:
+            return untried
+        if any(errors[one] is not None for one in offered if number_of(one) == newest):
+            break
+    if best is None or row is None:
+        return []
+    numbers = sorted({number_of(one) for one in offered})
+    near = _around(numbers, row)
+    avgs = _around(AVGS, best.avg)
+    return [
+        one for one in offered if number_of(one) in near and one.avg in avgs and one not in errors
+    ]
+
+
+def best_of(errors: Mapping[ChooseCheckpoint, int | None]) -> ChooseCheckpoint | None:
+    """Return the average with the fewest errors; of equal ones the longest, then the newest."""
+    return next(iter(ranked(errors)), None)
+
+
+def ranked(errors: Mapping[ChooseCheckpoint, int | None]) -> list[ChooseCheckpoint]:
+    """Return the averages that could be used, best first; see ``best_of``."""
+    ranks = {
+        one: (count, -one.avg, -number_of(one))
+        for one, count in errors.items()
+        if count is not None
+    }
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def number_of(choose: ChooseCheckpoint) -> int:
+    """Return the number of batches with ``--iter``, else the epoch."""
+    return choose.iter or choose.epoch
+
+
+def _at(choose: ChooseCheckpoint, number: int, avg: int) -> ChooseCheckpoint:
+    # All that does not count gets one value, so that equal averages are equal.
+    common = replace(choose, avg=avg, auto_avg=False, auto_avg_cuts=0)
+    return replace(common, iter=number, epoch=1) if choose.iter else replace(common, epoch=number)
+
+
+def _needed(place: int, avg: int, use_averaged_model: bool) -> list[int]:
+    return [place - avg, place] if use_averaged_model else list(range(place - avg + 1, place + 1))
+
+
+def _around(values: Sequence[int], value: int) -> Sequence[int]:
+    at = values.index(value)
+    return values[max(0, at - 1) : at + 2]
+
+
+def _nothing_to_average(exp_dir: Path, choose: ChooseCheckpoint) -> CheckpointError:
+    missing = f"the folder {exp_dir} does not exist"
+    have = describe(exp_dir) if exp_dir.is_dir() else missing
+    among = f" up to --iter {choose.iter}" if choose.iter > 0 else ""
+    if choose.use_averaged_model:
+        return CheckpointError(
+            f"--auto-avg 1 needs two checkpoints{among}, to average between; {have}.",
+            "train for longer, or use --use-averaged-model 0.",
+        )
+    return CheckpointError(
+        f"--auto-avg 1 finds no checkpoint{among} to try; {have}.",
+        "train first, or choose another --exp-dir.",
+    )

@@ -1,0 +1,248 @@
+"""Find the average of checkpoints with the fewest word errors on the dev set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet
+
+from zipasr.base.errors import CheckpointError, DataError, UserError
+from zipasr.base.files import atomic_path
+from zipasr.base.log import setup_logging
+from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.candidates import (
+    best_of,
+    candidates,
+    files_of,
+    next_to_try,
+    number_of,
+    ranked,
+)
+from zipasr.cli.commands import ExpConfig
+from zipasr.cli.flags import Run
+from zipasr.cli.recogniser import recognise, recogniser_of
+from zipasr.data.fbank import cuts_path
+from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
+from zipasr.scoring.align import WordErrors, count_errors
+from zipasr.search.types import DecodingConfig
+from zipasr.text.tokenizer import TokenizerConfig
+
+SCORES_FILE = "auto-avg.json"
+
+Scores = dict[ChooseCheckpoint, WordErrors]
+
+
+def with_best_average(run: Run) -> tuple[Run, str]:
+    """Choose the checkpoints of a run by greedy search on the recipe's dev set.
+
+    The scores are kept in ``auto-avg.json`` in the folder of the run, one by one as they are
+    found: what was scored before with the same settings, from files that have not changed since,
+    is not scored again. The order of the search is that of ``next_to_try``; an average that
+    cannot be made, such as one over too few batches, is left out.
+
+    Returns:
+        The run with the best epoch (or iteration) and avg, and a table of all scores, which ends
+        with a line that says what was chosen.
+
+    Raises:
+        CheckpointError: there are no checkpoints, or none that can be used.
+        DataError: there is no dev set.
+        UserError: the dev set is a test set.
+    """
+    exp_dir = run[ExpConfig].exp_dir
+    offered = candidates(exp_dir, run[ChooseCheckpoint])
+    loader = test_loader(dev_cuts(run), run[DataConfig])
+    record = Record(exp_dir, settings_of(run))
+    scores = record.known(offered)
+    setup_logging()
+    if scores:
+        logging.info("%s has %d of the scores", record.path, len(scores))
+    greedy = run.having(greedy_of(run[DecodingConfig]))
+    refusals: dict[ChooseCheckpoint, CheckpointError] = {}
+    while todo := next_to_try(offered, _errors(scores) | dict.fromkeys(refusals)):
+        for choose in todo:
+            try:
+                chosen = read_chosen(exp_dir, choose)
+            except CheckpointError as refusal:
+                refusals[choose] = refusal
+                logging.warning("%s is left out: %s", label(choose), refusal)
+                continue
+            scores[choose] = score(chosen, greedy.having(choose), loader)
+            logging.info("%s: WER %.2f %% on dev", label(choose), scores[choose].rate)
+            record.write(scores)
+    best = best_of(_errors(scores))
+    if best is None:
+        raise next(iter(refusals.values()))
+    return run.having(best), report(scores, best, run)
+
+
+def dev_cuts(run: Run) -> CutSet:
+    """Return the cuts of the dev set; ``--auto-avg-cuts`` of them, evenly spread, when positive.
+
+    Raises:
+        DataError: they are missing, empty or damaged.
+        UserError: the recipe uses a split for both development and test.
+    """
+    splits = run.recipe.splits["valid"]
+    if both := [name for name in splits if name in run.recipe.splits["test"]]:
+        raise UserError(
+            f"--auto-avg 1: {both[0]} of {run.recipe.name} is a test set, not to be chosen on.",
+            "name another split under valid in the recipe, or choose --epoch and --avg yourself.",
+        )
+    try:
+        cuts = load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, splits)
+    except DataError as error:
+        raise DataError(f"--auto-avg 1 needs the dev set: {error.what}", error.fix) from error
+    count = run[ChooseCheckpoint].auto_avg_cuts
+    # Neighbours are often of one speaker, so the first ones alone would not stand for all.
+    every = list(cuts) if count else []
+    if len(every) <= count:
+        return cuts
+    return CutSet.from_cuts(every[place * len(every) // count] for place in range(count))
+
+
+def greedy_of(decoding: DecodingConfig) -> DecodingConfig:
+    """Return the greedy search through the head that the asked method uses."""
+    is_ctc = decoding.decoding_method.startswith("ctc")
+    return replace(decoding, decoding_method="ctc_greedy_search" if is_ctc else "greedy_search")
+
+
+def score(chosen: Chosen, run: Run, loader: Loader) -> WordErrors:
+    """Count the errors that one average makes on the dev set.
+
+    Raises:
+        CheckpointError: flags contradict the checkpoint.
+    """
+    name = f"dev, {label(run[ChooseCheckpoint])}"
+    transcripts, _ = recognise(recogniser_of(chosen, run), loader, name, loader.num_batches)
+    return count_errors((one.ref, one.hyp) for one in transcripts)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return all that a score depends on, but the checkpoints, as JSON types."""
+    choose, data = run[ChooseCheckpoint], run[DataConfig]
+    decoding = greedy_of(run[DecodingConfig])
+    splits = run.recipe.splits["valid"]
+    manifests = [cuts_path(data.manifest_dir, run.recipe.corpus, split) for split in splits]
+    settings = {
+        "recipe": run.recipe.name,
+        "sets": splits,
+        "manifests": stamps(manifests),
+        "cuts": choose.auto_avg_cuts,
+        "from_audio": data.from_audio,
+        "use_averaged_model": choose.use_averaged_model,
+        "method": decoding.decoding_method,
+        "max_sym_per_frame": decoding.max_sym_per_frame,
+        "blank_penalty": decoding.blank_penalty,
+        "temperature": decoding.temperature,
+        "use_bf16": decoding.use_bf16,
+        "bpe_model": run[TokenizerConfig].bpe_model,
+        "typed": run.typed,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
+
+
+def stamps(paths: Sequence[Path]) -> dict[str, list[int]]:
+    """Return size (bytes) and time of change (ns) of files: others when one was written anew."""
+    found = {path.name: path.stat() for path in paths}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+
+
+class Record:
+    """The file of scores: a list of searches, each with its settings, its best and its scores.
+
+    Args:
+        exp_dir: folder of the training run.
+        settings: of the search that this record reads and writes; the others stay in the file.
+    """
+
+    def __init__(self, exp_dir: Path, settings: Mapping[str, Any]) -> None:
+        self.path = exp_dir / SCORES_FILE
+        self._settings = settings
+
+    def known(self, offered: Sequence[ChooseCheckpoint]) -> Scores:
+        """Return the scores of those offered whose checkpoints are as they were."""
+        rows = [row for one in self._searches() if self._is_mine(one) for row in one["scores"]]
+        found = {}
+        for choose in offered:
+            made_of = self._key(choose)
+            for row in rows:
+                if made_of.items() <= row.items():
+                    found[choose] = WordErrors(*(row[name] for name in WordErrors._fields))
+        return found
+
+    def write(self, scores: Scores) -> None:
+        """Replace the scores of this search."""
+        best = best_of(_errors(scores))
+        mine = {
+            "settings": self._settings,
+            "best": best and _name(best) | {"wer": round(scores[best].rate, 2)},
+            "scores": [
+                self._key(choose) | {"wer": round(errors.rate, 2)} | errors._asdict()
+                for choose, errors in scores.items()
+            ],
+        }
+        others = [one for one in self._searches() if not self._is_mine(one)]
+        with atomic_path(self.path) as temporary:
+            text = json.dumps({"searches": [*others, mine]}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def _key(self, choose: ChooseCheckpoint) -> dict[str, Any]:
+        return _name(choose) | {"files": stamps(files_of(self.path.parent, choose))}
+
+    def _is_mine(self, search: Mapping[str, Any]) -> bool:
+        return bool(search["settings"] == self._settings)
+
+    def _searches(self) -> list[dict[str, Any]]:
+        """Read the file; one that is damaged costs time to make again, no more."""
+        if not self.path.is_file():
+            return []
+        try:
+            searches = json.loads(self.path.read_text(encoding="utf-8"))["searches"]
+            complete = all(
+                {"settings", "scores"} <= one.keys()
+                and all({*WordErrors._fields} <= row.keys() for row in one["scores"])
+                for one in searches
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            complete = False
+        if not complete:
+            logging.warning("%s is damaged; it is made again", self.path)
+            return []
+        return list(searches)
+
+
+def report(scores: Scores, best: ChooseCheckpoint, run: Run) -> str:
+    """Format the scores as a table, best first, and say in a last line what was chosen."""
+    style = "iter" if best.iter else "epoch"
+    lines = [f"{style:>7}  avg  dev WER %", "-------  ---  ---------"]
+    for one in ranked(_errors(scores)):
+        lines.append(f"{number_of(one):7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
+    sets = ",".join(run.recipe.splits["valid"])
+    count = run[ChooseCheckpoint].auto_avg_cuts
+    of_them = f" ({count} utterances)" if count else ""
+    return "\n".join(lines) + (
+        f"\n--auto-avg chose --{style} {number_of(best)} --avg {best.avg}: "
+        f"WER {scores[best].rate:.2f} % on {sets}{of_them}, "
+        f"{greedy_of(run[DecodingConfig]).decoding_method}; see "
+        f"{run[ExpConfig].exp_dir / SCORES_FILE}\n"
+    )
+
+
+def label(choose: ChooseCheckpoint) -> str:
+    """Name an average in a few words."""
+    return " ".join(f"{name} {value}" for name, value in _name(choose).items())
+
+
+def _name(choose: ChooseCheckpoint) -> dict[str, Any]:
+    return {"iter" if choose.iter else "epoch": number_of(choose), "avg": choose.avg}
+
+
+def _errors(scores: Scores) -> dict[ChooseCheckpoint, int | None]:
+    return {choose: errors.total for choose, errors in scores.items()}
