@@ -125,6 +125,44 @@ def test_window_is_the_arithmetic_mean_of_the_models_in_it(data: st.DataObject) 
     torch.testing.assert_close(found, want, rtol=1e-6, atol=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    before=st.integers(1, 40),
+    after=st.integers(1, 40),
+    change=st.integers(0, 60),
+    end=st.integers(61, 200),
+)
+def test_a_window_over_a_change_of_the_period_is_the_mean_of_the_models_in_it(
+    before: int, after: int, change: int, end: int
+) -> None:
+    """The weight of the model at batch B is B; the period changes after batch ``change``."""
+    model = Tiny()
+    average, count, models = start_average(model.state_dict()), 0, []
+    checkpoints: dict[int, dict[str, Any]] = {}
+    for batch in range(end + 1):
+        period = before if batch <= change else after
+        if batch and batch % period == 0:
+            model.set(torch.full((3, 2), float(batch)), batch)
+            models.append(batch)
+            count += 1
+            update_average(average, model, 1 / count)
+        checkpoints[batch] = {
+            "model": model.state_dict(),
+            "model_avg": {key: value.clone() for key, value in average.items()},
+            "batch_idx_train": batch,
+            "average_period": period,
+            "models_averaged": count,
+        }
+    for start in (0, change // 2, change, (change + end) // 2):
+        inside = [batch for batch in models if batch > start]
+        if not inside:
+            with pytest.raises(CheckpointError, match="no model to average between"):
+                average_window(checkpoints[start], checkpoints[end])
+            continue
+        found = average_window(checkpoints[start], checkpoints[end])
+        assert float(found["w"][0, 0]) == pytest.approx(sum(inside) / len(inside), rel=1e-6)
+
+
 def test_average_of_thousands_of_models_does_not_drift() -> None:
     model = Tiny()
     average = start_average(model.state_dict())

@@ -79,8 +79,8 @@ def start_average(state_dict: Mapping[str, Tensor]) -> StateDict:
 def update_average(average: dict[str, Tensor], model: nn.Module, weight: float) -> None:
     """Move a running average towards a model, in place.
 
-    With ``weight`` = P / B at B = P, 2P, 3P, ... batches the average is the plain mean of the
-    models at these batches. Integer entries stay as they are.
+    With ``weight`` = 1 / n for the n-th model the average is the plain mean of the models so far.
+    Integer entries stay as they are.
 
     Args:
         average: from ``start_average``; float64 on the CPU.
@@ -100,8 +100,8 @@ def update_average(average: dict[str, Tensor], model: nn.Module, weight: float) 
 def average_window(start: Mapping[str, Any], end: Mapping[str, Any]) -> StateDict:
     """Average the models between two checkpoints, from their running averages.
 
-    Let n be the number of batches of a checkpoint, rounded down to the averaging period, and a
-    its running average. The models after ``start`` up to ``end`` have the mean
+    Let n be the number of models in the running average a of a checkpoint. The models after
+    ``start`` up to ``end`` have the mean
     (n_end a_end - n_start a_start) / (n_end - n_start). It is computed in float64, because the
     difference magnifies rounding, and returned in the precision of the model. Integer entries
     are those of ``end``.
@@ -114,17 +114,14 @@ def average_window(start: Mapping[str, Any], end: Mapping[str, Any]) -> StateDic
         CheckpointError: a checkpoint has no running average, the two do not fit together, or
             the window is empty.
     """
-    period = int(entry(start, "average_period"))
-    if int(entry(end, "average_period")) != period:
-        raise CheckpointError(
-            f"The averaging period changed from {period} to {end['average_period']} between "
-            "the two checkpoints, so their difference has no meaning.",
-            "choose checkpoints after the change, or use --use-averaged-model 0.",
-        )
-    n_start, n_end = (int(entry(c, "batch_idx_train")) // period * period for c in (start, end))
+    check_same_period(start, end)
+    n_start, n_end = num_averaged(start), num_averaged(end)
     if n_end <= n_start:
+        period = end["average_period"]
+        first, last = (one["batch_idx_train"] // period * period for one in (start, end))
         raise CheckpointError(
-            f"There is no model to average between batches {n_start} and {n_end}.",
+            f"There is no model to average between batches {first} and {last}; the running average "
+            f"takes one every {period} batches.",
             "raise --avg, or use --use-averaged-model 0.",
         )
     before, after = unwrapped(entry(start, "model_avg")), unwrapped(entry(end, "model_avg"))
@@ -137,6 +134,35 @@ def average_window(start: Mapping[str, Any], end: Mapping[str, Any]) -> StateDic
         else last.clone()
         for key, last in after.items()
     }
+
+
+def check_same_period(start: Mapping[str, Any], end: Mapping[str, Any]) -> None:
+    """Refuse checkpoints that do not say how many models they average, with different periods.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    before, after = (int(entry(one, "average_period")) for one in (start, end))
+    if before != after and "models_averaged" not in end:
+        raise CheckpointError(
+            f"The averaging period changed from {before} to {after} between the two checkpoints, "
+            "so their difference has no meaning.",
+            "choose checkpoints after the change, or use --use-averaged-model 0.",
+        )
+
+
+def num_averaged(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many models the running average of a checkpoint is the mean of.
+
+    icefall's checkpoints do not count them: it is one each ``average_period`` batches. Ours do,
+    because the period may change when a run goes on.
+
+    Raises:
+        CheckpointError: the checkpoint does not say.
+    """
+    if "models_averaged" in checkpoint:
+        return int(checkpoint["models_averaged"])
+    return int(entry(checkpoint, "batch_idx_train")) // int(entry(checkpoint, "average_period"))
 
 
 def mean_of(state_dicts: Iterable[Mapping[str, Tensor]]) -> StateDict:

@@ -118,8 +118,10 @@ def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: 
     """Average, save and log, each at its interval."""
     state, config = session.state, session.configs.train
     done = state.batch_idx_train
-    if session.average is not None and done % config.average_period == 0:
-        update_average(session.average, session.model, config.average_period / done)
+    if done % config.average_period == 0:
+        state.models_averaged += 1
+        if session.average is not None:
+            update_average(session.average, session.model, 1 / state.models_averaged)
     if done % config.save_every_n == 0:
         session.save(config.exp_dir / f"checkpoint-{done}.pt")
         if session.world.is_main:

@@ -30,6 +30,7 @@ from zipasr.optim.eden import Eden, EdenConfig
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
+from zipasr.training.continuity import check_continues
 from zipasr.training.precision import Precision
 from zipasr.training.state import TrainState
 from zipasr.training.step import LossConfig
@@ -136,6 +137,7 @@ class Session:
                 "decode.py can use it; to train, choose a checkpoint that train.py wrote.",
             )
         load_model(self.model, checkpoint["model"], path)
+        check_continues(checkpoint, self.configs.to_dict(), self.tokenizer, path)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.scheduler.load_state_dict(checkpoint["scheduler"])
         if self.precision.scaler.is_enabled() and checkpoint.get("grad_scaler"):

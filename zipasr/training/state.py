@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from zipasr.checkpoint.average import num_averaged
+
 
 @dataclass(slots=True)
 class TrainState:
@@ -19,6 +21,7 @@ class TrainState:
         schedule_count: batches of ``ref_duration`` seconds so far; drives the in-model schedules.
         shown_schedule_count: the count that the model's schedules were last given.
         seconds_trained: wall time of training so far, over all resumes.
+        models_averaged: how many models the running average is the mean of.
         skipped_steps: updates left out because the gradient was not finite.
         skipped_in_a_row: how many of them just now.
         rollbacks: times that the run went back to what was saved.
@@ -35,6 +38,7 @@ class TrainState:
     schedule_count: float = 0.0
     shown_schedule_count: float = 0.0
     seconds_trained: float = 0.0
+    models_averaged: int = 0
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     rollbacks: int = 0
@@ -52,7 +56,10 @@ class TrainState:
     def from_checkpoint(cls, checkpoint: dict[str, Any]) -> TrainState:
         """Restore from a checkpoint; a counter that icefall does not have keeps its start."""
         names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{name: checkpoint[name] for name in names if name in checkpoint})
+        state = cls(**{name: checkpoint[name] for name in names if name in checkpoint})
+        if "average_period" in checkpoint:
+            state.models_averaged = num_averaged(checkpoint)
+        return state
 
     def start_epoch(self, epoch: int) -> None:
         """Count the batches of ``epoch`` from zero, unless it is the epoch in progress."""

@@ -1,0 +1,94 @@
+"""What may change when a run goes on, and what would turn its weights into another model."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.short import train
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.training.continuity import changes
+
+# As many channels of queries, positions and values as two heads of 8, 4 and 8.
+SAME_SHAPES = "--num-heads 4 --query-head-dim 4 --pos-head-dim 2 --value-head-dim 4"
+
+
+@pytest.fixture(scope="module")
+def begun(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch."""
+    exp_dir = tmp_path_factory.mktemp("begun") / "exp"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(prepared)
+        train(exp_dir, "")
+    return exp_dir
+
+
+@pytest.fixture
+def exp_dir(begun: Path, tmp_path: Path) -> Path:
+    """A copy of ``begun`` to go on with."""
+    return shutil.copytree(begun, tmp_path / "exp")
+
+
+def test_lists_are_compared_in_full_and_unknown_fields_are_left_out() -> None:
+    stored = {
+        "ZipformerConfig": {"downsampling_factor": [1, 2], "num_heads": [2], "gone": 1},
+        "TrainConfig": {"seed": 1},
+        "Gone": {"x": 1},
+    }
+    now = {
+        "ZipformerConfig": {"downsampling_factor": [1, 2], "num_heads": [2, 2], "new": 5},
+        "TrainConfig": {"seed": 2, "use_fp16": True},
+    }
+    (change,) = changes(stored, now)
+    assert str(change) == "--seed 1 -> 2"
+    assert not change.is_of_model
+
+
+@pytest.mark.usefixtures("here")
+def test_another_period_of_the_average_counts_its_models(
+    exp_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = load_checkpoint(exp_dir / "epoch-1.pt")
+    assert first["models_averaged"] == first["batch_idx_train"] // 2
+    # As an older version wrote it: without the count.
+    save_checkpoint(
+        exp_dir / "epoch-1.pt", {k: v for k, v in first.items() if k != "models_averaged"}
+    )
+    caplog.set_level(logging.INFO)
+    # The log of a run replaces the handlers of the root.
+    second = train(exp_dir, "--num-epochs 2 --average-period 3 --base-lr 0.03")
+    done, all_done = first["batch_idx_train"], second["batch_idx_train"]
+    new = sum(batch % 3 == 0 for batch in range(done + 1, all_done + 1))
+    assert second["models_averaged"] == first["models_averaged"] + new
+    log = max((exp_dir / "log").iterdir()).read_text()
+    (line,) = [line for line in log.splitlines() if "changed since" in line]
+    for change in ("--average-period 2 -> 3", "--num-epochs 1 -> 2", "--base-lr 0.045 -> 0.03"):
+        assert change in line
+
+
+@pytest.mark.usefixtures("here")
+def test_heads_of_another_size_in_the_same_shapes_are_refused(exp_dir: Path) -> None:
+    with pytest.raises(CheckpointError) as info:
+        train(exp_dir, f"--num-epochs 2 {SAME_SHAPES}")
+    said = str(info.value)
+    assert said.startswith("--num-heads 4 --query-head-dim 4 --value-head-dim 4 --pos-head-dim 2 ")
+    assert "epoch-1.pt was trained with --num-heads 2 --query-head-dim 8 " in said
+    assert "would mean something else. Fix: --num-heads 2" in said
+    assert not (exp_dir / "epoch-2.pt").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_another_tokenizer_of_the_same_size_is_refused(exp_dir: Path) -> None:
+    path = exp_dir / "epoch-1.pt"
+    checkpoint: dict[str, Any] = load_checkpoint(path)
+    other = bytes(checkpoint["tokenizer"].tolist()).replace(b"LOW", b"WOL")
+    checkpoint["tokenizer"] = torch.frombuffer(bytearray(other), dtype=torch.uint8)
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError, match=r"is not the tokenizer that .* was trained with"):
+        train(exp_dir, "--num-epochs 2")

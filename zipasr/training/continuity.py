@@ -1,0 +1,107 @@
+"""What differs between a checkpoint and the run that goes on from it: told, or refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zipasr.base.config import flag_name, shown
+from zipasr.base.errors import CheckpointError
+from zipasr.text.tokenizer import Tokenizer
+
+# Their fields say what the weights mean. Some can change while the weights keep their shapes: two
+# heads of 16 channels are as large as four of 8.
+MODEL_CLASSES = ("ZipformerConfig", "ModelConfig")
+# Of these, the fields that only say how the model is trained.
+TRAINING_FIELDS = (
+    "encoder_unmasked_dim",
+    "chunk_size",
+    "left_context_frames",
+    "dropout",
+    "use_cr_ctc",
+)
+
+
+class Change(NamedTuple):
+    """A setting with another value than before."""
+
+    owner: str
+    name: str
+    before: Any
+    now: Any
+
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it makes another model of the same weights."""
+        return self.owner in MODEL_CLASSES and self.name not in TRAINING_FIELDS
+
+    def __str__(self) -> str:
+        return f"{flag_name(self.name)} {_shown(self.before)} -> {_shown(self.now)}"
+
+
+def changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """List the settings that differ; what one side does not know, of another version, does not.
+
+    Args:
+        stored: class name -> field -> plain value, from a checkpoint.
+        now: the same, of this run.
+    """
+    stacks = len(now.get("ZipformerConfig", {}).get("downsampling_factor", []))
+    return [
+        Change(owner, name, before, fields[name])
+        for owner, fields in now.items()
+        for name, before in stored.get(owner, {}).items()
+        if name in fields and _in_full(before, stacks) != _in_full(fields[name], stacks)
+    ]
+
+
+def check_continues(
+    checkpoint: Mapping[str, Any], now: Mapping[str, Any], tokenizer: Tokenizer, path: Path
+) -> None:
+    """Log each setting that changed since a checkpoint.
+
+    Args:
+        checkpoint: content of ``path``, whose weights fit to the model of this run.
+        now: settings of this run, as checkpoints hold them.
+        tokenizer: of this run.
+        path: named in messages.
+
+    Raises:
+        CheckpointError: a setting of the model or the tokenizer changed, so that the same weights
+            would mean something else.
+    """
+    found = changes(checkpoint.get("configs", {}), now)
+    if wrong := [change for change in found if change.is_of_model]:
+        asked = " ".join(f"{flag_name(one.name)} {_shown(one.now)}" for one in wrong)
+        before = " ".join(f"{flag_name(one.name)} {_shown(one.before)}" for one in wrong)
+        raise CheckpointError(
+            f"{asked} was asked for, but {path} was trained with {before}: its weights have the "
+            "same shapes, and would mean something else.",
+            f"{before}, or choose another --exp-dir for a new run.",
+        )
+    _check_tokenizer(checkpoint, tokenizer, path)
+    if found:
+        logging.info("changed since %s: %s", path, ", ".join(map(str, found)))
+
+
+def _check_tokenizer(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> None:
+    if "tokenizer" not in checkpoint:
+        return
+    stored = Tokenizer.from_bytes(bytes(checkpoint["tokenizer"].tolist()))
+    if stored.pieces() != tokenizer.pieces():
+        raise CheckpointError(
+            f"--bpe-model ({tokenizer.vocab_size} tokens) is not the tokenizer that {path} was "
+            f"trained with ({stored.vocab_size} tokens).",
+            "give that one back, or choose another --exp-dir for a new run.",
+        )
+
+
+def _in_full(value: Any, stacks: int) -> Any:
+    """Return a list with one value for all stacks as one value for each."""
+    return value * stacks if isinstance(value, list) and len(value) == 1 else value
+
+
+def _shown(value: Any) -> str:
+    return shown(tuple(value) if isinstance(value, list) else value)
