@@ -1,0 +1,143 @@
+"""Self-attention whose weights are used twice, for two sets of values."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zipasr.encoder.masks import Masks
+from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
+from zipasr.nn.linear import scaled_linear
+from zipasr.nn.memory import FrameMemory
+from zipasr.zipformer1.whiten import EarlyWhiten
+
+#: Channels of a position query in each head.
+POS_HEAD_DIM = 4
+
+#: Share of the training calls in which large scores are penalised.
+PENALTY_PROB = 0.1
+
+
+class Sight(NamedTuple):
+    """Which sources a target frame may use.
+
+    Attributes:
+        hidden: booleans that broadcast to (N, H, T, S), True where it must not; ``None`` where
+            all are in sight.
+        any: (T, N or 1, 1), 0 for targets without a source, else 1; ``None`` if all have one.
+    """
+
+    hidden: Tensor | None = None
+    any: Tensor | None = None
+
+    @staticmethod
+    def through(masks: Masks) -> Sight:
+        """Return what is in sight through masks of padding and chunks."""
+        hidden = masks.attention()
+        if hidden is None or hidden.size(2) == 1:
+            return Sight(hidden)
+        return Sight(hidden, torch.logical_not(hidden.all(dim=-1)).permute(2, 0, 1))
+
+
+#: Every target may use every source.
+ALL_IN_SIGHT = Sight()
+
+
+class RelPositionMultiheadAttention(nn.Module):
+    """Attention by content and distance; ``forward`` and ``forward2`` share its weights.
+
+    Scores are not divided by the root of the head size: the initial scale of ``in_proj`` takes
+    care of that.
+
+    Args:
+        num_channels: C.
+        attention_dim: A, channels of all queries, or keys; the values have half as many.
+        num_heads: H, a divisor of A / 2.
+    """
+
+    def __init__(self, num_channels: int, attention_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention_dim = attention_dim
+        self.num_heads = num_heads
+        value_dim = attention_dim // 2
+        self.parts = (attention_dim, attention_dim, value_dim, POS_HEAD_DIM * num_heads)
+        head_dim = attention_dim // num_heads
+        self.in_proj = scaled_linear(num_channels, sum(self.parts), initial_scale=head_dim**-0.25)
+        self.linear_pos = scaled_linear(
+            num_channels, POS_HEAD_DIM * num_heads, bias=False, initial_scale=0.05
+        )
+        self.out_proj = scaled_linear(value_dim, num_channels, initial_scale=0.05)
+        self.in_proj2 = nn.Linear(num_channels, value_dim, bias=False)
+        self.out_proj2 = scaled_linear(value_dim, num_channels, initial_scale=0.05)
+        self.whiten_keys, self.whiten_values, self.whiten_values2 = (
+            EarlyWhiten(num_heads, 2.0, prob=(0.025, 0.25), grad_scale=0.025) for _ in range(3)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        pos_emb: Tensor,
+        sight: Sight = ALL_IN_SIGHT,
+        past_keys: FrameMemory | None = None,
+        past_values: FrameMemory | None = None,
+    ) -> tuple[Tensor, AttentionWeights]:
+        """Mix frames.
+
+        Args:
+            x: (T, N, C).
+            pos_emb: (T - 1 + S, C), where S counts remembered frames as well.
+            sight: which sources each target may use; one without any takes nothing.
+            past_keys: keys of the S - T frames before ``x``.
+            past_values: values of them.
+
+        Returns:
+            (T, N, C), and the weights (N, H, T, S) for ``forward2``.
+        """
+        query, key, value, position = self.in_proj(x).split(self.parts, dim=-1)
+        key = self.whiten_keys(key)
+        value = self.whiten_values(value)
+        if past_keys is not None and past_values is not None:
+            key, value = past_keys.extend(key), past_values.extend(value)
+        pos_key = self.linear_pos(pos_emb).view(-1, self.num_heads, POS_HEAD_DIM).transpose(0, 1)
+        inputs = Inputs(
+            self._heads(query), self._heads(key), self._heads(position), pos_key, sight.hidden
+        )
+        weights = attention_weights(
+            inputs, penalize=self.training and random.random() < PENALTY_PROB
+        )
+        return self.out_proj(self._mix(weights, value, sight)), weights
+
+    def forward2(
+        self,
+        x: Tensor,
+        weights: AttentionWeights,
+        sight: Sight = ALL_IN_SIGHT,
+        past_values: FrameMemory | None = None,
+    ) -> Tensor:
+        """Mix frames with weights that ``forward`` returned.
+
+        Args:
+            x: (T, N, C).
+            weights: (N, H, T, S).
+            sight: as for ``forward``.
+            past_values: second values of the S - T frames before ``x``.
+
+        Returns:
+            (T, N, C).
+        """
+        value = self.whiten_values2(self.in_proj2(x))
+        if past_values is not None:
+            value = past_values.extend(value)
+        result: Tensor = self.out_proj2(self._mix(weights, value, sight))
+        return result
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Split (T, N, H D) into (N, H, T, D)."""
+        return x.view(*x.shape[:2], self.num_heads, -1).permute(1, 2, 0, 3)
+
+    def _mix(self, weights: AttentionWeights, value: Tensor, sight: Sight) -> Tensor:
+        mixed = weights.mix(self._heads(value)).permute(2, 0, 1, 3).flatten(2)
+        return mixed if sight.any is None else mixed * sight.any

@@ -1,0 +1,121 @@
+"""ActivationBalancer: nudge gradients so that channels stay positive now and then, and sized."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from zipasr.nn.function import TensorFunction
+from zipasr.nn.precision import at_least_float32
+
+#: Calls after which the probability of acting has halved.
+HALVED_AFTER = 4000.0
+
+#: Largest share of a gradient that each of the two corrections changes.
+MAX_FACTOR = 0.04
+SIGN_GAIN, SCALE_GAIN = 0.01, 0.02
+
+
+class Bounds(NamedTuple):
+    """Of each channel: the share of positive values, and the mean of |x|."""
+
+    min_positive: float = 0.05
+    max_positive: float = 0.95
+    min_abs: float = 0.2
+    max_abs: float = 100.0
+
+
+def sign_factor(positive: Tensor, bounds: Bounds, gain: float) -> Tensor:
+    """Say how much each channel's values shall rise: (C,) for shares of positive values (C,)."""
+    factor = torch.zeros_like(positive)
+    if bounds.min_positive > 0.0:
+        missing = (bounds.min_positive - positive) / bounds.min_positive
+        factor += (missing * gain).clamp(0.0, MAX_FACTOR)
+    if bounds.max_positive < 1.0:
+        excess = (positive - bounds.max_positive) / (1.0 - bounds.max_positive)
+        factor -= (excess * gain).clamp(0.0, MAX_FACTOR)
+    return factor
+
+
+def scale_factor(mean_abs: Tensor, bounds: Bounds, gain: float) -> Tensor:
+    """Say how much each channel shall grow: (C,) for the means of |x| (C,)."""
+    factor = torch.zeros_like(mean_abs)
+    if bounds.min_abs > 0.0:
+        missing = (bounds.min_abs - mean_abs) / bounds.min_abs
+        factor += (missing * gain).clamp(0.0, MAX_FACTOR)
+    excess = (mean_abs - bounds.max_abs) / bounds.max_abs
+    return factor - (excess * gain).clamp(0.0, MAX_FACTOR)
+
+
+class _BalanceFunction(TensorFunction):
+    """Identity; the gradient ``g`` becomes ``g - |g| (sign + scale ([x > 0] - 1/2))``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sign: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0, sign, scale)
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        is_positive, sign, scale = ctx.saved_tensors
+        factor = torch.where(is_positive, sign + 0.5 * scale, sign - 0.5 * scale)
+        return (grad - grad.abs() * factor).to(grad.dtype), None, None
+
+
+class ActivationBalancer(nn.Module):
+    """The identity; with some probability, its gradient leads channels back into bounds.
+
+    Key: ``count`` () int64, the number of calls, by which the probability falls.
+
+    Args:
+        channel_dim: dimension of the input that is the channels.
+        min_prob: lowest probability of acting.
+        bounds: of every channel.
+    """
+
+    count: Tensor
+
+    def __init__(self, channel_dim: int, min_prob: float = 0.1, **bounds: float) -> None:
+        super().__init__()
+        self.channel_dim = channel_dim
+        self.min_prob = min_prob
+        self.bounds = Bounds(**bounds)
+        self.num_calls = 0
+        self.register_buffer("count", torch.tensor(0, dtype=torch.int64))
+        self.register_state_dict_pre_hook(_write_count)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_read_count)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, of any shape."""
+        if not x.requires_grad:
+            return x
+        prob = max(self.min_prob, 0.5 ** (1.0 + self.num_calls / HALVED_AFTER))
+        self.num_calls += 1
+        if random.random() >= prob:
+            return x
+        wide = at_least_float32(x.detach())
+        channel_dim = self.channel_dim % x.ndim
+        others = [d for d in range(x.ndim) if d != channel_dim]
+        shape = [1] * x.ndim
+        shape[channel_dim] = -1
+        positive = (wide > 0).to(wide.dtype).mean(others)
+        sign = sign_factor(positive, self.bounds, SIGN_GAIN / prob)
+        scale = scale_factor(wide.abs().mean(others), self.bounds, SCALE_GAIN / prob)
+        return _BalanceFunction.call(x, sign.view(shape), scale.view(shape))
+
+
+# Counting on the host costs no wait for a device; the buffer is only what checkpoints see.
+def _write_count(module: nn.Module, *_: Any) -> None:
+    assert isinstance(module, ActivationBalancer)
+    module.count.fill_(module.num_calls)
+
+
+def _read_count(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, ActivationBalancer)
+    if module.count.device.type != "meta":
+        module.num_calls = int(module.count)

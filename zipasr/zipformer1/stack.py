@@ -1,0 +1,157 @@
+"""Layers that run at the same frame rate, and the way down to that rate and back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from zipasr.encoder.masks import NO_MASKS, Masks
+from zipasr.nn.schedule import ScheduledFloat
+from zipasr.zipformer1.attention import Sight
+from zipasr.zipformer1.layer import LayerConfig, LayerMemory, ZipformerEncoderLayer
+from zipasr.zipformer1.positional import RelPositionalEncoding
+from zipasr.zipformer1.resample import AttentionDownsample, BiasedUpsample, SimpleCombiner
+
+#: Probability of leaving a layer out, before and after the layers come into use.
+EARLY_DROP, LATE_DROP = 0.5, 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """Batch counts between which the layers of a stack come into use, one after the other."""
+
+    begin: float
+    end: float
+
+    def drop_rate(self, index: int, num_layers: int) -> ScheduledFloat:
+        """Return how often layer ``index`` is left out; the span is cut into equal parts.
+
+        Within its part the rate falls as if the part were as long as its end is late, so that most
+        of the fall is a step at the end: the published models were trained so.
+        """
+        part = (self.end - self.begin) / num_layers
+        begin = self.begin + index * part
+        end = begin + part
+        before_end = EARLY_DROP - (EARLY_DROP - LATE_DROP) * (end - begin) / end
+        # Nothing is dropped before the first batch.
+        return ScheduledFloat(
+            (0.0, 0.0),
+            (1e-6, EARLY_DROP),
+            (begin, EARLY_DROP),
+            (end, before_end),
+            (end + 1e-6, LATE_DROP),
+        )
+
+
+class ZipformerEncoder(nn.Module):
+    """Layers of equal size at one frame rate.
+
+    Args:
+        config: sizes of each layer.
+        num_layers: how many.
+        warm_up: when they come into use.
+    """
+
+    def __init__(self, config: LayerConfig, num_layers: int, warm_up: WarmUp) -> None:
+        super().__init__()
+        self.encoder_pos = RelPositionalEncoding(config.encoder_dim, config.dropout)
+        self.layers = nn.ModuleList(ZipformerEncoderLayer(config) for _ in range(num_layers))
+        self.drop_rates = nn.ModuleList(warm_up.drop_rate(i, num_layers) for i in range(num_layers))
+        # All processes of a run build the model from one seed, and so drop equally many layers.
+        self.drop_seed = random.randint(0, 999)
+
+    def forward(
+        self,
+        x: Tensor,
+        feature_mask: Tensor | None = None,
+        masks: Masks = NO_MASKS,
+        memories: Sequence[LayerMemory] | None = None,
+    ) -> Tensor:
+        """Run all layers.
+
+        Args:
+            x: (T, N, C).
+            feature_mask: (T, N, C) factors on the input and on the output of every layer that
+                runs; ``None`` keeps all channels.
+            masks: padding and chunks, at the frame rate of the stack.
+            memories: of each layer, if ``x`` is one chunk of many.
+
+        Returns:
+            (T, N, C).
+        """
+        pos_emb = self.encoder_pos(x, memories[0].keys.frames.size(0) if memories else 0)
+        sight, padding = Sight.through(masks), masks.padding_of_last(x.size(0))
+        x = x if feature_mask is None else x * feature_mask
+        dropped = self._dropped(x.numel()) if self.training else frozenset()
+        for index, layer in enumerate(self.layers):
+            if index in dropped:
+                continue
+            x = layer(x, pos_emb, sight, padding, memories[index] if memories else None)
+            x = x if feature_mask is None else x * feature_mask
+        return x
+
+    def _dropped(self, num_elements: int) -> frozenset[int]:
+        """Draw the layers to leave out: how many is the same in all processes, which ones not."""
+        rates = [float(rate) for rate in self.drop_rates]  # type: ignore[arg-type]
+        expected = sum(rates)
+        shared = random.Random(self._batch_count() + self.drop_seed)
+        wanted = int(expected) + (shared.random() < expected - int(expected))
+        own = random.Random(num_elements + random.randint(0, 1000))
+        order = list(range(len(rates)))
+        own.shuffle(order)
+        chosen: set[int] = set()
+        while len(chosen) < wanted:
+            for index in order:
+                if len(chosen) < wanted and own.random() < rates[index]:
+                    chosen.add(index)
+        return frozenset(chosen)
+
+    def _batch_count(self) -> int:
+        rate = self.drop_rates[0]
+        assert isinstance(rate, ScheduledFloat)
+        return int(rate.batch_count or 0)
+
+
+class DownsampledZipformerEncoder(nn.Module):
+    """A stack that runs at a lower frame rate than its input and output.
+
+    Args:
+        stack: the layers.
+        in_channels: C of the input.
+        out_channels: C of the layers and of the output, not smaller.
+        factor: how many input frames make one frame of the stack.
+    """
+
+    def __init__(
+        self, stack: ZipformerEncoder, in_channels: int, out_channels: int, factor: int
+    ) -> None:
+        super().__init__()
+        self.downsample = AttentionDownsample(in_channels, out_channels, factor)
+        self.encoder = stack
+        self.upsample = BiasedUpsample(out_channels, factor)
+        self.out_combiner = SimpleCombiner()
+
+    def forward(
+        self,
+        x: Tensor,
+        feature_mask: Tensor | None = None,
+        masks: Masks = NO_MASKS,
+        memories: Sequence[LayerMemory] | None = None,
+    ) -> Tensor:
+        """Run the stack and combine its result with the input.
+
+        Args:
+            x: (T, N, C of the input).
+            feature_mask: (T of the stack, N, C) ones and zeros, or ``None``.
+            masks: padding and chunks, at the frame rate of the stack.
+            memories: of each layer, if ``x`` is one chunk of many.
+
+        Returns:
+            (T, N, C).
+        """
+        low = self.encoder(self.downsample(x), feature_mask, masks, memories)
+        result: Tensor = self.out_combiner(x, self.upsample(low, x.size(0)))
+        return result
