@@ -49,6 +49,7 @@ def train_one_epoch(
 
     Raises:
         Stopped: after saving, when a signal asked to stop.
+        ResourceError: a signal asked to stop, and the state cannot be saved.
         RollBack: too many updates in a row were left out because they were not finite.
     """
     state, config = session.state, session.configs.train
@@ -69,7 +70,7 @@ def train_one_epoch(
             progress.step(_note(session, total, num_batches, progress.speed()))
             _keep_books(session, metrics, total, len(batch.texts))
             if stop.agreed(session.world):
-                session.save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
+                session.must_save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
                 barrier(session.world)
                 raise Stopped
             if state.batch_idx_train % config.valid_interval == 0:
@@ -130,6 +131,7 @@ def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: 
         lr = max(session.scheduler.get_last_lr())
         text = "epoch %d, batch %d, %d utterances, lr %.2e: %s; running: %s"
         logging.info(text, state.cur_epoch, done, utterances, lr, metrics, total)
+        session.tell_not_saved()
         write_scalars(session, "current", metrics)
         write_scalars(session, "tot", total)
         if session.writer is not None:

@@ -16,9 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 from zipasr.base.config import to_dict
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.env import environment_report
-from zipasr.base.errors import CheckpointError
+from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.checkpoint.average import start_average
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.keeping import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
@@ -65,6 +66,7 @@ class Session:
 
     Attributes:
         last_saved: the checkpoint that this process wrote or saw written last.
+        not_saved: why the last one that was tried could not be written; None if it was.
         network: the model, wrapped when there are several processes; called for the loss.
         model: the model itself.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
@@ -82,6 +84,7 @@ class Session:
     writer: SummaryWriter | None
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
+    not_saved: str | None = None
 
     def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
@@ -109,13 +112,55 @@ class Session:
         }
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint: rank 0 does, but all must call it."""
+        """Write a checkpoint: rank 0 does, but all must call it.
+
+        One that cannot be written is no reason to stop: the training goes on, and the next one may
+        find room. ``not_saved`` has the reason.
+        """
+        self._save(path)
+        if self.not_saved is not None and self.world.is_main:
+            logging.error(
+                "%s Nothing is saved for now: training goes on, and tries again after %d batches",
+                self.not_saved,
+                self.configs.train.save_every_n,
+            )
+
+    def must_save(self, path: Path) -> None:
+        """Write a checkpoint at the end of an epoch or of the run; see ``save``.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        self._save(path)
+        if self.not_saved is not None:
+            last = "there is no checkpoint" if self.last_saved is None else str(self.last_saved)
+            raise ResourceError(
+                f"{self.not_saved} The last that was written: {last}.",
+                "make room, then give the same command: it goes on from there.",
+            )
+
+    def tell_not_saved(self) -> None:
+        """Remind the user, while it is so, that a checkpoint could not be written."""
+        if self.not_saved is not None:
+            since = self.last_saved or "the start"
+            logging.error("nothing is saved since %s: %s", since, self.not_saved)
+
+    def _save(self, path: Path) -> None:
         # Each process has whitening probabilities of its own.
         whiten = all_gather(whiten_state(self.model), self.world)
-        if self.world.is_main:
-            save_checkpoint(path, self.content(whiten))
-            logging.info("saved %s", path)
-        self.last_saved = path
+        problem = self._write(path, whiten) if self.world.is_main else None
+        self.not_saved = all_gather(problem, self.world)[0]
+        if self.not_saved is None:
+            self.last_saved = path
+
+    def _write(self, path: Path, whiten: list[dict[str, float]]) -> str | None:
+        """Write a checkpoint; return what went wrong, if anything."""
+        try:
+            keep_checkpoint(path, self.content(whiten))
+        except ResourceError as problem:
+            return problem.what
+        logging.info("saved %s", path)
+        return None
 
     def restore(self, checkpoint: Mapping[str, Any], path: Path) -> None:
         """Take over parameters, optimizer and counters; settings stay as the command line says.
@@ -148,6 +193,7 @@ class Session:
             of_ranks = checkpoint["whiten"]
             load_whiten_state(self.model, of_ranks[self.world.rank % len(of_ranks)])
         self.state = TrainState.from_checkpoint(dict(checkpoint))
+        self.last_saved = path
         self._fit_position_to_world(checkpoint)
 
     def _fit_position_to_world(self, checkpoint: Mapping[str, Any]) -> None:
@@ -170,21 +216,44 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Find and load the checkpoint with the most batches; damaged files are told and passed over.
 
     Returns:
-        Its path and content, or None when ``exp_dir`` holds no readable checkpoint.
+        Its path and content, or None when ``exp_dir`` holds no checkpoint.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all of them are damaged.
     """
     found: list[tuple[Path, dict[str, Any]]] = []
+    damaged: dict[Path, CheckpointError] = {}
     for pattern in ("epoch-*.pt", "checkpoint-*.pt"):
         for path in sorted(_numbered(exp_dir.glob(pattern)), key=_number, reverse=True):
             try:
                 checkpoint = load_checkpoint(path)
             except CheckpointError as problem:
                 logging.warning("%s; the one before it is used instead", problem)
+                damaged[path] = problem
                 continue
             if checkpoint.keys() >= {*TRAINING_ENTRIES}:
                 found.append((path, checkpoint))
                 break
             logging.warning("%s is a model alone, training cannot go on from it", path)
-    return max(found, key=lambda item: item[1]["batch_idx_train"], default=None)
+    newest = max(found, key=lambda item: item[1]["batch_idx_train"], default=None)
+    if newest is not None:
+        _tell_what_is_lost(newest[1]["batch_idx_train"], damaged)
+    elif damaged:
+        raise CheckpointError(
+            f"{exp_dir} has no checkpoint to go on from: {next(iter(damaged.values())).what}",
+            "--resume 0 starts anew, and writes over what is there.",
+        )
+    return newest
+
+
+def _tell_what_is_lost(batches: int, damaged: Iterable[Path]) -> None:
+    """Say how many batches have to be trained again because newer checkpoints are damaged."""
+    reached = [_number(path) for path in damaged if path.name.startswith("checkpoint-")]
+    notes = [last_saved(path.parent) for path in damaged]
+    names = {path.name for path in damaged}
+    reached += [note.get("batch_idx_train", 0) for note in notes if note.get("name") in names]
+    if (lost := max(reached, default=0) - batches) > 0:
+        logging.warning("%d batches are lost with the damaged files, and trained again", lost)
 
 
 def _numbered(paths: Iterable[Path]) -> list[Path]:

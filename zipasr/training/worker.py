@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,12 @@ from zipasr.base.log import setup_logging
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.keeping import (
+    bytes_of_checkpoint,
+    bytes_to_come,
+    link_as,
+    warn_of_space,
+)
 from zipasr.data.batch import Batch
 from zipasr.data.loaders import train_loader, valid_loader
 from zipasr.model.build import build_model
@@ -206,16 +211,32 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
         skip_batches=state.batches_done,
         doubled=configs.model.use_cr_ctc,
     )
+    check_space(session, batches.num_batches)
     total = train_one_epoch(
         session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)
     )
     note_best(session, "train", total)
     validate(session, data.valid)
     path = configs.train.exp_dir / f"epoch-{state.cur_epoch}.pt"
-    session.save(path)
+    session.must_save(path)
     if world.is_main:
         link_best(session, path)
     barrier(world)
+
+
+def check_space(session: Session, batches_per_epoch: int | None) -> None:
+    """Warn when the checkpoints to come do not fit on the disk."""
+    train, state = session.configs.train, session.state
+    if not session.world.is_main:
+        return
+    epochs = train.num_epochs - state.cur_epoch + 1
+    iterations = train.keep_last_k
+    if batches_per_epoch is not None:
+        total = state.batch_idx_train - state.batches_done + epochs * batches_per_epoch
+        iterations = min(iterations, total // train.save_every_n)
+    each = bytes_of_checkpoint(session.model)
+    need = bytes_to_come(each, train.exp_dir, iterations=iterations, epochs=epochs)
+    warn_of_space(train.exp_dir, need)
 
 
 def validate(session: Session, cuts: CutSet) -> None:
@@ -248,8 +269,4 @@ def link_best(session: Session, path: Path) -> None:
     state = session.state
     for kind in ("train", "valid"):
         if getattr(state, f"best_{kind}_epoch") == state.cur_epoch:
-            best = path.with_name(f"best-{kind}-loss.pt")
-            temporary = path.with_name(f".tmp-{best.name}")
-            temporary.unlink(missing_ok=True)
-            os.link(path, temporary)  # a hard link costs no space
-            temporary.replace(best)
+            link_as(path, f"best-{kind}-loss.pt")
