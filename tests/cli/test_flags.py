@@ -15,14 +15,16 @@ import pytest
 from tests import tones
 from tests.cli.conftest import Call
 from zipasr.base.errors import UserError
-from zipasr.cli import average, bpe, corpus, decode, fbank, train, validate
+from zipasr.cli import average, bpe, corpus, decode, download, fbank, lm_text, train, validate
 from zipasr.cli.commands import (
     AVERAGE,
     BPE,
     COMMANDS,
     CORPUS,
     DECODE,
+    DOWNLOAD,
     FBANK,
+    LM_TEXT,
     TRAIN,
     VALIDATE,
     ExpConfig,
@@ -41,10 +43,12 @@ MODULES = (
     (train, TRAIN),
     (decode, DECODE),
     (average, AVERAGE),
+    (download, DOWNLOAD),
     (corpus, CORPUS),
     (fbank, FBANK),
     (bpe, BPE),
     (validate, VALIDATE),
+    (lm_text, LM_TEXT),
 )
 BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
 REFUSED = [(command, name) for command in (TRAIN, DECODE) for name in command.refused]

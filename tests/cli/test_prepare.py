@@ -169,7 +169,7 @@ def test_a_stage_that_fails_ends_the_run_and_is_not_marked(fresh: Path) -> None:
         (["--stages", "2"], "unknown option --stages. Fix: ./prepare.sh --help"),
         (["--stage"], "--stage needs a value"),
         (["--stage", "two"], "expected a whole number, got 'two'"),
-        (["--stage", "9"], "nothing to do from stage 9 to stage 4"),
+        (["--stage", "9"], "nothing to do from stage 9 to stage 9"),
         (["--stage", "3", "--stop-stage", "2"], "nothing to do from stage 3 to stage 2"),
         (["--num-jobs", "-1"], "expected a whole number, got '-1'"),
         (["--recipe", "espaek"], "no recipe 'espaek': egs/espaek/recipe.toml does not exist"),
@@ -201,7 +201,8 @@ def test_a_python_without_the_packages_is_told_what_to_install(fresh: Path) -> N
 def test_help_lists_the_stages(fresh: Path) -> None:
     done = sh(fresh, "--help")
     assert done.returncode == 0
-    for number, name in enumerate(("corpus", "features", "tokenizer", "validate"), start=1):
+    names = ("download", "corpus", "features", "tokenizer", "validate", "lm")
+    for number, name in enumerate(names):
         assert f"\n  {number}  {name}" in done.stdout
 
 

@@ -15,7 +15,11 @@ from zipasr.cli.flags import build_parser
 
 DOCUMENTS = ("README.md", "egs/README.md", "egs/espeak/README.md", "egs/espeak/RESULTS.md")
 COMMANDS = {command.name: command for command in (TRAIN, DECODE, AVERAGE)}
-OPTIONS = {"prepare.sh": {"--recipe", "--stage", "--stop-stage", "--num-jobs", "--force", "--help"}}
+PREPARE = """
+--recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
+--full-libri --mini-libri --force --dry-run --status --help
+"""
+OPTIONS = {"prepare.sh": set(PREPARE.split())}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELLS = ("", "bash", "sh", "shell", "console")
 ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "2>", "2>&1"}

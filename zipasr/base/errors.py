@@ -46,6 +46,12 @@ class NumericError(UserError):
     exit_code = 6
 
 
+class DownloadError(UserError):
+    """A file could not be downloaded, or is not the one that was published."""
+
+    exit_code = 7
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return a hint such as ``did you mean 'x'?``; empty when nothing is close."""
     close = difflib.get_close_matches(word, list(names), n=1)

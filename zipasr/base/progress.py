@@ -57,6 +57,11 @@ class Progress:
         self._bar.close()
         self._redirect.__exit__(kind, error, trace)
 
+    @property
+    def done(self) -> int:
+        """The steps done so far, those before the start included."""
+        return self._done
+
     def step(self, note: str = "", count: int = 1) -> None:
         """Advance by ``count``; ``note`` is shown behind the numbers."""
         self._done += count

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ else:
     import tomli as tomllib
 
 RECIPES = Path("egs")
-TABLES = {"corpus", "corpus-options", "splits", "flags", "expected"}
+TABLES = {
+    "corpus",
+    "corpus-options",
+    "expected",
+    "flags",
+    "joined",
+    "needs",
+    "splits",
+    "stages",
+    "subsets",
+}
+PLAIN = {"corpus", "stages"}
+SUBSET_TABLES = {"corpus-options", "flags", "splits"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +42,13 @@ class Recipe:
         corpus_options: options of the corpus, checked by the corpus itself.
         splits: purpose (train, valid, test) -> names of splits of the corpus.
         flags: defaults of this recipe, flag name without dashes -> value.
+        joined: split -> the splits of the corpus that it consists of, shuffled once.
+        chosen: the subset that these values are of; None is the whole.
+        subsets: name -> tables ``splits``, ``flags`` and ``corpus-options`` that replace entries.
         expected: figures that the end-to-end test holds the recipe to.
+
+    ``prepare.sh`` reads two more entries by itself: ``stages``, the first and the last it has, and
+    ``needs``, a sentence about time and disk for a stage.
     """
 
     name: str
@@ -38,7 +57,38 @@ class Recipe:
     corpus_options: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, list[str]]
     flags: dict[str, Any] = field(default_factory=dict)
+    joined: dict[str, list[str]] = field(default_factory=dict)
+    chosen: str | None = None
+    subsets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     expected: dict[str, float] = field(default_factory=dict)
+
+    def parts(self, purposes: Iterable[str] = ("train", "valid", "test")) -> list[str]:
+        """Return the splits of the corpus that serve these purposes, each once.
+
+        A joined split is given by its parts.
+        """
+        names = (name for purpose in purposes for name in self.splits[purpose])
+        return list(dict.fromkeys(part for name in names for part in self.joined.get(name, [name])))
+
+    def subset(self, name: str | None) -> Recipe:
+        """Return the recipe with the splits, flags and corpus options of one of its subsets.
+
+        Raises:
+            UserError: it has no such subset.
+        """
+        if name is None:
+            return self
+        if name not in self.subsets:
+            there = ", ".join(sorted(self.subsets)) or "none"
+            raise UserError(f"recipe {self.name!r} has no subset {name!r}; it has {there}.")
+        tables = self.subsets[name]
+        return replace(
+            self,
+            chosen=name,
+            corpus_options=self.corpus_options | tables.get("corpus-options", {}),
+            flags=self.flags | tables.get("flags", {}),
+            splits=self.splits | tables.get("splits", {}),
+        )
 
 
 def load_recipe(name: str, root: Path = RECIPES) -> Recipe:
@@ -82,15 +132,32 @@ def _recipe_from_table(folder: Path, path: Path, table: dict[str, Any]) -> Recip
         corpus_options=table.get("corpus-options", {}),
         splits=splits,
         flags=table.get("flags", {}),
+        joined=table.get("joined", {}),
+        subsets=table.get("subsets", {}),
         expected=table.get("expected", {}),
     )
 
 
 def _check_types(path: Path, table: dict[str, Any]) -> None:
     for key, value in table.items():
-        if key != "corpus" and not isinstance(value, dict):
+        if key not in PLAIN and not isinstance(value, dict):
             raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
-    for purpose, names in table["splits"].items():
+    _check_names(path, table["splits"])
+    _check_names(path, table.get("joined", {}))
+    for name, tables in table.get("subsets", {}).items():
+        _check_subset(path, name, tables)
+
+
+def _check_subset(path: Path, name: str, tables: Any) -> None:
+    known = isinstance(tables, dict) and tables.keys() <= SUBSET_TABLES
+    if not known or not all(isinstance(entries, dict) for entries in tables.values()):
+        fix = f"it may have the tables {', '.join(sorted(SUBSET_TABLES))}."
+        raise UserError(f"{path}: subsets.{name} is no set of tables that are known.", fix)
+    _check_names(path, tables.get("splits", {}))
+
+
+def _check_names(path: Path, table: dict[str, Any]) -> None:
+    for key, names in table.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            fix = f'write {purpose} = ["...", "..."].'
-            raise UserError(f"{path}: {purpose} = {names!r} is no list of names.", fix)
+            fix = f'write {key} = ["...", "..."].'
+            raise UserError(f"{path}: {key} = {names!r} is no list of names.", fix)

@@ -9,6 +9,7 @@ from pathlib import Path
 from zipasr.base.config import flag
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.flags import NOT_YET, Command, Run, parse
+from zipasr.corpora.download import DownloadConfig
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
@@ -37,6 +38,13 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceConfig:
+    """Where downloads are."""
+
+    dl_dir: Path = flag(Path("download"), "folder of what was downloaded, and to download to")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpConfig:
     """Where a training run is."""
 
@@ -50,10 +58,6 @@ class TestSetsConfig:
     test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
 
 
-_CORPUS_LATER = {
-    "--full-libri": ("1", "the LibriSpeech recipe of " + NOT_YET),
-    "--mini-libri": ("0", "the LibriSpeech recipe of " + NOT_YET),
-}
 _TRAIN_LATER = {
     "--print-diagnostics": ("0", NOT_YET),
 }
@@ -95,7 +99,7 @@ TRAIN = Command(
         DataConfig,
         AugmentConfig,
     ),
-    refused=_CORPUS_LATER | _TRAIN_LATER,
+    refused=_TRAIN_LATER,
     presets={name: preset_sizes(name) for name in PRESETS},
 )
 DECODE = Command(
@@ -103,14 +107,23 @@ DECODE = Command(
     "Transcribe the test sets of a recipe and report word error rates.",
     (ExpConfig, ChooseCheckpoint, DecodingConfig, TestSetsConfig, TokenizerConfig, DataConfig),
     stored=(ZipformerConfig, ModelConfig),
-    refused=_CORPUS_LATER | _DECODE_LATER,
+    refused=_DECODE_LATER,
 )
 AVERAGE = Command(
     "average.py",
     "Write the average of checkpoints as one file.",
     (ExpConfig, ChooseCheckpoint),
 )
-CORPUS = Command("prepare_corpus", "Stage 1: audio and transcripts to manifests.", (CorpusConfig,))
+DOWNLOAD = Command(
+    "download_corpus",
+    "Stage 0: archives of a published corpus, checked and unpacked.",
+    (PlaceConfig, DownloadConfig),
+)
+CORPUS = Command(
+    "prepare_corpus",
+    "Stage 1: audio and transcripts to manifests.",
+    (CorpusConfig, PlaceConfig),
+)
 FBANK = Command("compute_fbank", "Stage 2: manifests to features.", (FbankConfig,))
 BPE = Command("train_bpe", "Stage 3: training transcripts to a tokenizer.", (BpeConfig,))
 VALIDATE = Command(
@@ -118,7 +131,8 @@ VALIDATE = Command(
     "Stage 4: check manifests and features, report what training would drop and why.",
     (DataConfig, TokenizerConfig, ModelConfig),
 )
-COMMANDS = (TRAIN, DECODE, AVERAGE, CORPUS, FBANK, BPE, VALIDATE)
+LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
+COMMANDS = (TRAIN, DECODE, AVERAGE, DOWNLOAD, CORPUS, FBANK, BPE, VALIDATE, LM_TEXT)
 
 
 def read(command: Command, argv: Sequence[str] | None) -> Run:

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import CORPUS, CorpusConfig, read
+from zipasr.cli.commands import CORPUS, CorpusConfig, PlaceConfig, read
+from zipasr.cli.corpora import corpus_of
 from zipasr.cli.flags import data_dir, guarded
-from zipasr.corpora.corpus import CorpusOptions, get_corpus
 
 
 @guarded
@@ -17,12 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging()
     run = read(CORPUS, argv)
     config, folder = run[CorpusConfig], data_dir(run.recipe)
-    options = CorpusOptions(
-        recipe_dir=run.recipe.folder,
-        audio_dir=config.audio_dir or folder / "audio",
-        settings=run.recipe.corpus_options,
-    )
-    corpus = get_corpus(run.recipe.corpus, options)
+    corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir, config.audio_dir)
     for split, count in corpus.prepare(folder / "manifests", config.num_jobs).items():
         logging.info("%s: %d utterances", split, count)
     return 0

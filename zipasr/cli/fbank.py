@@ -8,16 +8,21 @@ from zipasr.base.log import setup_logging
 from zipasr.cli.commands import FBANK, read
 from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.joined import join_splits
+from zipasr.data.noise import compute_and_store_noise
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write ``data/RECIPE/fbank``: cuts and features of every split; complete ones are kept."""
+    """Write ``data/RECIPE/fbank``: cuts and features of every split and of noise."""
     setup_logging()
     run = read(FBANK, argv)
-    folder = data_dir(run.recipe)
-    for split in dict.fromkeys(name for names in run.recipe.splits.values() for name in names):
-        compute_and_store(
-            run.recipe.corpus, split, folder / "manifests", folder / "fbank", run[FbankConfig]
-        )
+    folder, recipe = data_dir(run.recipe), run.recipe
+    manifests, features = folder / "manifests", folder / "fbank"
+    for split in recipe.parts():
+        compute_and_store(recipe.corpus, split, manifests, features, run[FbankConfig])
+    for name, parts in recipe.joined.items():
+        if name in recipe.splits["train"]:
+            join_splits(recipe.corpus, name, parts, features)
+    compute_and_store_noise(manifests, features, run[FbankConfig])
     return 0

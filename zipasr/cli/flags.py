@@ -38,6 +38,15 @@ class RecipeConfig:
     """Which recipe a command works for."""
 
     recipe: str = flag("espeak", "name of a folder in egs, or the path of a recipe folder")
+    full_libri: bool = flag(True, "LibriSpeech: all 960 hours; 0 takes the 100 clean ones")
+    mini_libri: bool = flag(False, "LibriSpeech: the five hours of mini LibriSpeech instead")
+
+    @property
+    def subset(self) -> str | None:
+        """The part of the recipe that was asked for; None is the whole."""
+        if self.mini_libri:
+            return "mini-libri"
+        return None if self.full_libri else "clean-100"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,8 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     parser = build_parser(command)
     if {"-h", "--help"} & {*words}:
         parser.parse_args(["--help"])  # ends here, whether or not there is a recipe
-    recipe = load_recipe(_recipe_name(command.name, words))
+    chosen = _chosen_recipe(command.name, words)
+    recipe = load_recipe(chosen.recipe).subset(chosen.subset)
     elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
     # A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
     # another command calls by the same name as something that this one does not have yet.
@@ -175,12 +185,13 @@ def guarded(main: Main) -> Main:
 def _with_recipe(message: str, argv: Sequence[str] | None) -> str:
     """Name the recipe in the command that a message proposes: the rooms below do not know it."""
     try:
-        name = _recipe_name("", list(sys.argv[1:] if argv is None else argv))
+        chosen = _chosen_recipe("", list(sys.argv[1:] if argv is None else argv))
     except UserError:
         return message
-    if name == RecipeConfig().recipe:
-        return message
-    return message.replace("./prepare.sh --stage", f"./prepare.sh --recipe {name} --stage")
+    words = [] if chosen.recipe == RecipeConfig().recipe else ["--recipe", chosen.recipe]
+    words += ["--mini-libri 1"] if chosen.mini_libri else []
+    words += [] if chosen.full_libri else ["--full-libri 0"]
+    return message.replace("./prepare.sh --stage", " ".join(["./prepare.sh", *words, "--stage"]))
 
 
 def data_dir(recipe: Recipe) -> Path:
@@ -188,10 +199,10 @@ def data_dir(recipe: Recipe) -> Path:
     return Path("data") / recipe.name
 
 
-def _recipe_name(prog: str, words: Sequence[str]) -> str:
+def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
     first = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
-    return str(first.parse_known_args(words)[0].recipe)
+    return from_args(RecipeConfig, first.parse_known_args(words)[0])
 
 
 def _typed_preset(command: Command, words: Sequence[str]) -> str:

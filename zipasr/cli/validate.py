@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         min_duration=data.min_cut_duration,
         max_duration=data.max_cut_duration,
     )
-    splits = dict.fromkeys(name for names in run.recipe.splits.values() for name in names)
     reports = [
-        validate_split(data.manifest_dir, run.recipe.corpus, split, wanted) for split in splits
+        validate_split(data.manifest_dir, run.recipe.corpus, split, wanted)
+        for split in run.recipe.parts()
     ]
     sys.stdout.write(report_text(reports))
     faulty = [report.name for report in reports if not report.is_sound]

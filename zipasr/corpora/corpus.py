@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from zipasr.base.errors import UserError, nearest
 from zipasr.corpora.espeak import EspeakCorpus
+from zipasr.corpora.librispeech import LibriSpeechCorpus
 from zipasr.corpora.manifests import ManifestsCorpus
 
 
@@ -47,16 +48,24 @@ class CorpusOptions:
         recipe_dir: the recipe's folder, such as ``egs/espeak``.
         audio_dir: where audio is written by a corpus that makes or unpacks it; the manifests name
             the files under it as given, so a relative folder keeps them movable.
+        download_dir: where the archives of a published corpus are, and where they are unpacked.
+        splits: those that the recipe wants; a corpus that knows its splits prepares no others.
         settings: the recipe's own options for the corpus; each corpus refuses those it lacks.
     """
 
     recipe_dir: Path
     audio_dir: Path
+    download_dir: Path = Path("download")
+    splits: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _espeak(options: CorpusOptions) -> Corpus:
     return EspeakCorpus.from_settings(options.recipe_dir, options.audio_dir, options.settings)
+
+
+def _librispeech(options: CorpusOptions) -> Corpus:
+    return LibriSpeechCorpus.from_settings(options.download_dir, options.splits, options.settings)
 
 
 def _manifests(options: CorpusOptions) -> Corpus:
@@ -65,6 +74,7 @@ def _manifests(options: CorpusOptions) -> Corpus:
 
 CORPORA: dict[str, Callable[[CorpusOptions], Corpus]] = {
     "espeak": _espeak,
+    "librispeech": _librispeech,
     "manifests": _manifests,
 }
 

@@ -15,6 +15,7 @@ from lhotse.dataset import CutMix, SpecAugment
 from lhotse.dataset.signal_transforms import time_warp
 
 from zipasr.base.config import flag
+from zipasr.data.noise import noise_path
 
 NOISE_PROBABILITY = 0.5
 NOISE_SNR = (10.0, 20.0)
@@ -175,7 +176,7 @@ def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:
     """Return the noise transform, or None when it is switched off or there is no noise."""
     if not config.enable_musan:
         return None
-    path = manifest_dir / "musan_cuts.jsonl.gz"
+    path = noise_path(manifest_dir)
     if not path.is_file():
         logging.info("no noise is mixed in: there is no %s", path)
         return None

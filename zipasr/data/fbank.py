@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -133,12 +133,46 @@ def compute_and_store(
         ResourceError: a process was killed, or the storage needs a package that is missing.
     """
     sources = [manifest_dir / f"{corpus}_{k}_{split}.jsonl.gz" for k in _KINDS]
+    files = FeatureFiles(
+        manifest=cuts_path(output_dir, corpus, split),
+        features=output_dir / f"{corpus}_feats_{split}",
+        quarantine=quarantine_path(output_dir, corpus, split),
+    )
+
+    def cuts() -> list[Cut]:
+        return _cuts_to_compute(sources, perturb=config.perturb_speed and "train" in split)
+
+    return store(f"{corpus} {split}", files, sources, cuts, config)
+
+
+class FeatureFiles(NamedTuple):
+    """What is written for one set of cuts: their manifest, the folder of features, the failures."""
+
+    manifest: Path
+    features: Path
+    quarantine: Path
+
+
+def store(
+    what: str,
+    files: FeatureFiles,
+    sources: Sequence[Path],
+    cuts_of: Callable[[], list[Cut]],
+    config: FbankConfig,
+) -> FbankReport:
+    """Compute the features of cuts, unless they are there already; see ``compute_and_store``.
+
+    Args:
+        what: the name of the set, for people.
+        files: where to write.
+        sources: the manifests that the cuts are made from; when one changes, all is done again.
+        cuts_of: makes the cuts, when they are needed.
+        config: features and processes.
+    """
     origin = _origin(sources, config)
-    manifest = cuts_path(output_dir, corpus, split)
-    quarantine = quarantine_path(output_dir, corpus, split)
-    feats = output_dir / f"{corpus}_feats_{split}"
+    manifest, feats, quarantine = files
     if manifest.is_file() and _made_from(feats, origin):
-        logging.info("%s %s: features are complete in %s", corpus, split, feats)
+        logging.info("%s: features are complete in %s", what, feats)
         report = _report(CutSet.from_file(manifest), manifest, quarantine, reused=True)
         if report.failed:
             missing = "%d cuts are missing in %s, see %s; delete it to try them again"
@@ -146,10 +180,10 @@ def compute_and_store(
         return report
     manifest.unlink(missing_ok=True)
     _require_storage(config)
-    cuts = _cuts_to_compute(sources, perturb=config.perturb_speed and "train" in split)
-    done, failures = _computed(cuts, feats, config, f"{corpus} {split}")
+    cuts = cuts_of()
+    done, failures = _computed(cuts, feats, config, what)
     _write_quarantine(quarantine, failures)
-    _stop_when_too_many(failures, len(cuts), f"{corpus} {split}", quarantine)
+    _stop_when_too_many(failures, len(cuts), what, quarantine)
     (feats / _ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     stored = CutSet.from_cuts(done)
     with atomic_path(manifest) as temporary:
@@ -206,7 +240,7 @@ def _cuts_to_compute(sources: list[Path], *, perturb: bool) -> list[Cut]:
     if any(len(cut.supervisions) != 1 for cut in cuts):
         # One utterance in each cut; recordings without any disappear.
         cuts = cuts.trim_to_supervisions(keep_overlapping=False)
-    cuts = CutSet.from_cuts(_at_sampling_rate(cut) for cut in cuts)
+    cuts = CutSet.from_cuts(at_sampling_rate(cut) for cut in cuts)
     speeds = [cuts.perturb_speed(speed) for speed in _SPEEDS] if perturb else []
     return [cut for part in (cuts, *speeds) for cut in part]
 
@@ -221,7 +255,8 @@ def _loaded(path: Path) -> Any:
     return manifest
 
 
-def _at_sampling_rate(cut: Cut) -> Cut:
+def at_sampling_rate(cut: Cut) -> Cut:
+    """Return the cut at 16 kHz, resampled when it is read."""
     return cut if cut.sampling_rate == SAMPLING_RATE else cut.resample(SAMPLING_RATE)
 
 

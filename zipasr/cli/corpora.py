@@ -1,0 +1,43 @@
+"""The corpus of a recipe, and the transcripts in its manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lhotse import SupervisionSet
+
+from zipasr.base.errors import DataError
+from zipasr.base.recipe import Recipe
+from zipasr.cli.flags import data_dir
+from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus
+
+
+def corpus_of(recipe: Recipe, download_dir: Path, audio_dir: Path | None = None) -> Corpus:
+    """Return the corpus of a recipe, which has read the recipe's options for it.
+
+    Raises:
+        UserError: there is no such corpus, or an option is wrong.
+    """
+    options = CorpusOptions(
+        recipe_dir=recipe.folder,
+        audio_dir=audio_dir or data_dir(recipe) / "audio",
+        download_dir=download_dir,
+        splits=tuple(recipe.parts()),
+        settings=recipe.corpus_options,
+    )
+    return get_corpus(recipe.corpus, options)
+
+
+def transcripts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> Iterator[str]:
+    """Yield the text of every supervision, split after split.
+
+    Raises:
+        DataError: a manifest is missing.
+    """
+    paths = [manifest_dir / f"{corpus}_supervisions_{split}.jsonl.gz" for split in splits]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} does not exist.", "run stage 1 first: ./prepare.sh --stage 1")
+        for supervision in SupervisionSet.from_jsonl_lazy(path):
+            yield supervision.text or ""

@@ -1,0 +1,260 @@
+"""Fetch a file: resumed where it stopped, checked before it gets its name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import logging
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from zipasr.base.config import flag
+from zipasr.base.errors import DownloadError, ResourceError
+from zipasr.base.progress import Progress
+from zipasr.corpora.openslr import RemoteFile
+from zipasr.corpora.unpack import DamagedError, check_gzip
+
+_CHUNK = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+# Answers of a server that may change when one asks again.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadConfig:
+    """Downloads."""
+
+    mirror: str | None = flag(
+        None, "server to ask instead of OpenSLR's, such as https://example.org/resources"
+    )
+    keep_archives: bool = flag(True, "keep the archives that are unpacked; 0 needs half the disk")
+
+    def __post_init__(self) -> None:
+        if self.mirror is not None and not re.match(r"https?://[^/]", self.mirror):
+            raise ValueError(f"--mirror {self.mirror} is no address; it begins with https://")
+
+
+class Patience(NamedTuple):
+    """How to deal with a bad connection.
+
+    Attributes:
+        attempts: failures in a row, without a byte between them, before giving up.
+        timeout: seconds without a byte after which an attempt has failed.
+        pause: what to do for so many seconds between attempts.
+    """
+
+    attempts: int = 5
+    timeout: float = 60.0
+    pause: Callable[[float], None] = time.sleep
+
+
+class _RefusedError(Exception):
+    """This address does not give the file, and will not when asked again."""
+
+
+def fetch(
+    file: RemoteFile, folder: Path, *, mirror: str | None = None, patience: Patience | None = None
+) -> Path:
+    """Return the path of a file in ``folder``, after downloading what is missing of it.
+
+    What has arrived is kept in ``NAME.part``; the next call asks for the rest. The file gets its
+    name only after its checksum was found right. A file that is there already is checked, too.
+
+    Args:
+        file: what to fetch.
+        folder: where to put it; created when needed.
+        mirror: server to ask instead of OpenSLR's.
+        patience: with a bad connection.
+
+    Raises:
+        DownloadError: no server gives the file, or it is not the published one.
+        ResourceError: the disk is full.
+    """
+    path = folder / file.name
+    by_hand = f"or get it by other means, put it at {path}, and give the same command again"
+    if path.is_file():
+        _require_whole(path, file, by_hand)
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    problems: list[str] = []
+    for address in file.addresses(mirror):
+        try:
+            _complete(part, address, file, patience or Patience())
+            _verify(part, file, _published_md5(address, file))
+        except _RefusedError as problem:
+            problems.append(f"{address}: {problem}")
+            logging.warning("%s", problems[-1])
+            continue
+        part.replace(path)
+        return path
+    raise DownloadError(
+        f"{file.name} cannot be downloaded ({'; '.join(dict.fromkeys(problems))}).",
+        f"look at the connection (what has arrived is kept), try --mirror URL, {by_hand}.",
+    )
+
+
+def missing_bytes(file: RemoteFile, folder: Path) -> int:
+    """Return how much of a file still has to be downloaded."""
+    if (folder / file.name).is_file():
+        return 0
+    return max(0, file.size - _size(folder / f"{file.name}.part"))
+
+
+def _require_whole(path: Path, file: RemoteFile, by_hand: str) -> None:
+    try:
+        _verify(path, file, None, keep=True)
+    except _RefusedError as problem:
+        raise DownloadError(
+            f"{path}: {problem}.", f"delete it, to download it again, {by_hand}."
+        ) from problem
+
+
+def _complete(part: Path, address: str, file: RemoteFile, patience: Patience) -> None:
+    """Download until ``part`` has all bytes; connections may break on the way."""
+    failures = 0
+    while not (file.is_exact and _size(part) == file.size):
+        before = _size(part)
+        try:
+            if _receive(part, address, file, patience.timeout):
+                return
+            reason = "the connection ended early"
+        except (OSError, http.client.HTTPException) as problem:
+            reason = _reason_to_retry(problem, part)
+        failures = 0 if _size(part) > before else failures + 1
+        if failures >= patience.attempts:
+            raise _RefusedError(f"{reason}, {failures} times in a row")
+        logging.info("%s: %s; going on at byte %d", file.name, reason, _size(part))
+        patience.pause(min(2.0**failures, 60.0))
+
+
+def _reason_to_retry(problem: Exception, part: Path) -> str:
+    """Say what went wrong, or raise when trying again is of no use."""
+    if isinstance(problem, OSError) and problem.errno in _FULL:
+        raise ResourceError(
+            f"the disk of {part} is full; {_size(part) / 1e9:.1f} GB of the file have arrived.",
+            "make room, or choose another disk with --dl-dir; the same command goes on.",
+        ) from problem
+    if isinstance(problem, urllib.error.HTTPError):
+        return _status_to_retry(problem, part)
+    if isinstance(problem, urllib.error.URLError):
+        if isinstance(problem.reason, socket.gaierror):
+            raise _RefusedError("the name of the server is not known here (no network?)")
+        return str(problem.reason)
+    return str(problem) or type(problem).__name__
+
+
+def _status_to_retry(problem: urllib.error.HTTPError, part: Path) -> str:
+    if problem.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and _size(part):
+        part.unlink()
+        return "what had arrived was longer than the file"
+    if problem.code not in _PASSING:
+        raise _RefusedError(f"the server answers {problem.code} {problem.reason}")
+    return f"the server answers {problem.code} {problem.reason}"
+
+
+def _receive(part: Path, address: str, file: RemoteFile, timeout: float) -> bool:
+    """Append what one connection gives; say whether the file is complete."""
+    have = _size(part)
+    request = urllib.request.Request(address, headers={"User-Agent": "zipasr"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        start = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+        total = _total(response, start)
+        _check_answer(response, file, total)
+        first = response.read(_CHUNK)
+        if start == 0 and file.name.endswith(".gz") and not first.startswith(_GZIP_MAGIC):
+            raise _RefusedError("what comes is no gzip file; perhaps the network asks for a login")
+        with part.open("ab" if start else "wb") as out:
+            _copy(first, response, out, _progress(f"MB of {file.name}", total, start))
+    return total is None or _size(part) >= total
+
+
+def _progress(what: str, total: int | None, start: int = 0) -> Progress:
+    in_all = None if total is None else -(-total // _CHUNK)
+    return Progress(what, in_all, start=start // _CHUNK)
+
+
+def _copy(first: bytes, response: Any, out: IO[bytes], progress: Progress) -> None:
+    chunk = first
+    with progress:
+        while chunk:
+            out.write(chunk)
+            progress.step()
+            chunk = response.read(_CHUNK)
+
+
+def _total(response: Any, start: int) -> int | None:
+    """Return the size of the whole file as the server says it; None when it does not."""
+    if start:
+        given = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if given is None or int(given[1]) != start:
+            raise _RefusedError("the server gives another range of bytes than it was asked for")
+        return int(given[2])
+    length = response.headers.get("Content-Length")
+    return int(length) if length else None
+
+
+def _check_answer(response: Any, file: RemoteFile, total: int | None) -> None:
+    if response.headers.get_content_type() == "text/html":
+        raise _RefusedError("a web page comes instead; perhaps the network asks for a login")
+    if file.is_exact and total is not None and total != file.size:
+        raise _RefusedError(f"it has {total} bytes there, the published file has {file.size}")
+
+
+def _published_md5(address: str, file: RemoteFile) -> str | None:
+    """Return the checksum in the list that the server keeps beside the file, if there is one."""
+    if file.sha256 is not None:
+        return None
+    try:
+        listed = address.rsplit("/", 1)[0] + "/md5sum.txt"
+        with urllib.request.urlopen(listed, timeout=20) as response:
+            text = response.read(_CHUNK).decode("ascii", "replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    found = re.search(rf"^([0-9a-f]{{32}})[ *]+(?:\S*/)?{re.escape(file.name)}$", text, re.M)
+    return found[1] if found else None
+
+
+def _verify(path: Path, file: RemoteFile, md5: str | None, *, keep: bool = False) -> None:
+    """Compare with the checksum that is known; without one, see that the archive is intact.
+
+    What is wrong is deleted, unless ``keep`` says that somebody else put it there.
+    """
+    try:
+        if file.sha256 or md5:
+            _check_digest(path, file.sha256, md5)
+        elif file.name.endswith(".gz"):
+            check_gzip(path)
+        elif _size(path) == 0:
+            raise _RefusedError("it is empty")
+    except (_RefusedError, DamagedError) as problem:
+        if not keep:
+            path.unlink()
+        raise _RefusedError(str(problem)) from problem
+
+
+def _check_digest(path: Path, sha256: str | None, md5: str | None) -> None:
+    # md5 finds damage, which is all that the publisher's list promises.
+    kind, wanted = ("sha256", sha256) if sha256 else ("md5", md5)
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as content, _progress(f"MB of {path.name} checked", _size(path)) as seen:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            seen.step()
+    if digest.hexdigest() != wanted:
+        raise _RefusedError(f"its {kind} is {digest.hexdigest()}, published is {wanted}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

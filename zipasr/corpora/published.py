@@ -1,0 +1,117 @@
+"""Corpora that are published on the network: fetch, check and unpack what they need."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from zipasr.base.errors import ResourceError
+from zipasr.corpora.download import DownloadConfig, fetch, missing_bytes
+from zipasr.corpora.openslr import RemoteFile
+from zipasr.corpora.unpack import unpack
+
+# FLAC hardly shrinks in an archive, WAV by a tenth.
+_GROWTH = 1.15
+
+
+class Download(NamedTuple):
+    """One file, and what becomes of it.
+
+    Attributes:
+        file: as published.
+        folder: where it goes.
+        gives: folder that it is unpacked to, below ``folder``; None leaves it as it is.
+    """
+
+    file: RemoteFile
+    folder: Path
+    gives: PurePosixPath | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """The unpacked folder, or the file, is there."""
+        return (self.folder / (self.gives or self.file.name)).exists()
+
+
+@runtime_checkable
+class PublishedCorpus(Protocol):
+    """A corpus that can be downloaded."""
+
+    def downloads(self) -> list[Download]:
+        """Return all files that it needs."""
+        ...
+
+
+@runtime_checkable
+class WithText(Protocol):
+    """A corpus that comes with text for language models and with pronunciations."""
+
+    def lm_text(self) -> Path | None:
+        """Return the gzip file of sentences; None when it was not downloaded."""
+        ...
+
+    def lexicon(self) -> Path | None:
+        """Return the file of lines ``WORD PHONE PHONE``; None when it was not downloaded."""
+        ...
+
+
+def obtain(downloads: Sequence[Download], config: DownloadConfig) -> None:
+    """Fetch and unpack what is missing.
+
+    Raises:
+        DownloadError: a file cannot be had.
+        DataError: an archive does not hold what it should.
+        ResourceError: there is not enough room on the disk, found before the first byte is fetched
+            or, when others fill it, later.
+    """
+    missing = [download for download in downloads if not download.is_done]
+    for download in downloads:
+        if download.is_done:
+            there = download.folder / (download.gives or download.file.name)
+            logging.info("%s is there; it is taken as it is", there)
+    _require_room(missing, keep=config.keep_archives)
+    for number, download in enumerate(missing, start=1):
+        logging.info("%d of %d: %s", number, len(missing), download.file.name)
+        archive = fetch(download.file, download.folder, mirror=config.mirror)
+        if download.gives is not None:
+            unpack(archive, download.folder, download.gives)
+            if not config.keep_archives:
+                archive.unlink()
+
+
+def bytes_needed(downloads: Sequence[Download], *, keep: bool) -> int:
+    """Return the room on the disk that ``obtain`` needs at its fullest."""
+    needed = most = 0
+    for download in downloads:
+        needed += missing_bytes(download.file, download.folder)
+        if download.gives is not None:
+            needed += int(download.file.size * _GROWTH)
+        most = max(most, needed)
+        if download.gives is not None and not keep:
+            needed -= download.file.size
+    return most
+
+
+def _require_room(downloads: Sequence[Download], *, keep: bool) -> None:
+    if not downloads:
+        return
+    folder = downloads[0].folder
+    folder.mkdir(parents=True, exist_ok=True)
+    to_fetch = sum(missing_bytes(each.file, each.folder) for each in downloads)
+    needed, free = bytes_needed(downloads, keep=keep), shutil.disk_usage(folder).free
+    logging.info(
+        "%.1f GB to download; %.1f GB of disk needed, %.1f GB free in %s",
+        to_fetch / 1e9,
+        needed / 1e9,
+        free / 1e9,
+        folder,
+    )
+    if needed > free:
+        frugal = bytes_needed(downloads, keep=False) / 1e9
+        raise ResourceError(
+            f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed.",
+            f"choose another disk with --dl-dir, or give --keep-archives 0 ({frugal:.1f} GB).",
+        )
