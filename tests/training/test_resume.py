@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,17 @@ def test_sigterm_saves_and_the_same_command_goes_on(workdir: Path, trained: Path
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopped and saved; the same command continues where it was" in said
-    done = tones.run(workdir, "train.py")
+    assert not (workdir / "exp" / "run.lock").exists()
+    printed = said.splitlines()[-1].removeprefix("to go on: ")
+    assert shlex.split(printed) == tones.command(workdir, "train.py")[1:]
+    done = subprocess.run(
+        [sys.executable, *shlex.split(printed)],
+        cwd=workdir,
+        env=tones.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert_same_training(
         load_checkpoint(workdir / "exp" / "epoch-2.pt"),

@@ -26,6 +26,8 @@ from torch.multiprocessing.spawn import (
 
 from zipasr.base.errors import ResourceError, UserError
 
+INTERRUPTED = 130  # exit status, as shells report SIGINT
+
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 # Read by the C libraries when a process starts. Threads that spin while they wait steal the core of
@@ -77,6 +79,14 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
     os.environ.setdefault("MASTER_ADDR", "localhost")
     os.environ.setdefault("MASTER_PORT", str(_free_port(master_port)))
     _spawn(work, world_size, args)
+
+
+def is_first() -> bool:
+    """Say whether this is the only process, the one that starts the others, or the first of many.
+
+    Known before there is a group: a launcher such as ``torchrun`` says it in the environment.
+    """
+    return os.environ.get("RANK", "0") == "0"
 
 
 def check_world_size(world_size: int) -> None:
@@ -155,6 +165,8 @@ def _spawned(
     except UserError as error:
         faults.put(error)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # torch would call this a success
+        sys.exit(INTERRUPTED)
 
 
 def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
@@ -165,15 +177,24 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
         _spawned, (size, work, args, faults), nprocs=size, join=False, start_method="spawn"
     )
 
-    def forward(_number: int, _frame: FrameType | None) -> None:
+    asked: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
         # A terminal tells the children too, kill tells only us. SIGTERM for both: to be asked twice
         # to end in peace is harmless, a second SIGINT ends a child at once.
         for process in context.processes:
-            process.terminate()
+            if number == signal.SIGINT and signal.SIGINT in asked:
+                process.kill()
+            else:
+                process.terminate()
+        asked.append(number)
 
     previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         _wait_for(context, faults)
+    except SystemExit as end:
+        # A child that was not yet listening, or would not wait, was ended by the signal itself.
+        raise SystemExit(INTERRUPTED if asked else end.code) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from zipasr.base.config import save
-from zipasr.base.distributed import World, check_world_size, launch
+from zipasr.base.distributed import INTERRUPTED, World, check_world_size, is_first, launch
 from zipasr.base.errors import ResourceError
+from zipasr.base.lock import check_unused, only_run_in
 from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.flags import Run, guarded
+from zipasr.cli.resume import resume_command
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig, load_cuts
 from zipasr.encoder.zipformer import ZipformerConfig
@@ -41,9 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(dry_run(configs, source) + "\n")
         return 0
     make_folder(configs.train.exp_dir)
-    save(configs.train.exp_dir / "config.json", *(run[cls] for cls in TRAIN.configs))
-    launch(train, configs.train.world_size, configs.train.master_port, configs, source)
+    if is_first():
+        check_unused(configs.train.exp_dir)
+        save(configs.train.exp_dir / "config.json", *(run[cls] for cls in TRAIN.configs))
+    try:
+        launch(train_alone, configs.train.world_size, configs.train.master_port, configs, source)
+    except (SystemExit, KeyboardInterrupt) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        if is_first():
+            words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
+            sys.stderr.write(f"to go on: {resume_command(words, configs.train)}\n")
+        return INTERRUPTED
     return 0
+
+
+def train_alone(world: World, configs: TrainConfigs, source: DataSource) -> None:
+    """Train in a folder that no other run writes to; see ``worker.run``.
+
+    Raises:
+        ResourceError: another run holds it.
+    """
+    with only_run_in(configs.train.exp_dir) if world.is_main else nullcontext():
+        train(world, configs, source)
 
 
 def train_configs(run: Run) -> TrainConfigs:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from zipasr.base.distributed import World, barrier
+from zipasr.base.distributed import INTERRUPTED, World, barrier
 from zipasr.base.log import setup_logging
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
@@ -42,8 +42,6 @@ from zipasr.training.precision import Precision
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.sets import DataSource, TrainData, load_sets
 from zipasr.training.validate import validation_loss
-
-INTERRUPTED = 130  # exit status, as shells report SIGINT
 
 
 def run(world: World, configs: TrainConfigs, source: DataSource) -> None:

@@ -1,0 +1,86 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from zipasr.base.errors import ResourceError
+
+LOCK_FILE = "run.lock"
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Hold a folder as the only run that writes to it.
+
+    The system gives the lock back when the process ends, in whatever way: what is left in the file
+    by one that was killed stands in nobody's way. The file is there to say who holds it.
+
+    Raises:
+        ResourceError: another run holds it; names its process and when that started.
+    """
+    path = folder / LOCK_FILE
+    with _locked(path) as file:
+        if before := _holder(file):
+            logging.info("the last run in %s (%s) was ended from outside", folder, before)
+        file.seek(0)
+        file.truncate()
+        started = datetime.now().isoformat(sep=" ", timespec="seconds")
+        json.dump({"process": os.getpid(), "started": started}, file)
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that a run holds; changes nothing. See ``only_run_in``."""
+    path = folder / LOCK_FILE
+    if path.is_file():
+        with path.open("r+", encoding="utf-8") as file:
+            _lock(file, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    while True:
+        with path.open("a+", encoding="utf-8") as file:
+            _lock(file, path)
+            # The run that held it may have removed the file after it was opened here.
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                continue
+            yield file
+            return
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    try:
+        # Of this process alone: what it forks to read data does not keep the lock alive.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as held:
+        raise ResourceError(
+            f"--exp-dir {path.parent} is in use by another run"
+            f"{f' ({who})' if (who := _holder(file)) else ''}; two would write over one another.",
+            "wait for it, stop it, or choose another --exp-dir.",
+        ) from held
+    except OSError:
+        logging.warning("%s has no locks: take care that no other run uses it", path.parent)
+
+
+def _holder(file: IO[str]) -> str:
+    """Say which run wrote the file; empty when none did."""
+    file.seek(0)
+    try:
+        about: dict[str, Any] = json.load(file)
+        return f"process {about['process']}, started {about['started']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
