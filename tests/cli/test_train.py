@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,12 @@ from zipasr.cli import train
 from zipasr.text.tokenizer import Tokenizer
 
 LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
+OTHERS = ("epoch", "learning_rate", "grad_norm", "audio_per_second", "loader_share", "memory_gib")
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) \S")
+PROGRESS = (
+    r" epoch 1/1  batch 5/7  loss \d\S* \(avg \d\S*\)  lr \d\.\d\de-0\d  \|g\| \d\S*  "
+    r"\d+ s-audio/s  load \d+%  mem \d+\.\d/\d+\.\dG  eta epoch \d+s run \d+s; \d+ utterances: "
+)
 # What may warn in a healthy run: our own gradient clipping, which reports its quartiles so.
 OUR_WARNINGS = ("Clipping_scale=",)
 
@@ -45,7 +51,7 @@ def test_tensorboard_gets_icefalls_scalars(
     events = EventAccumulator(str(watched[0] / "exp" / "tensorboard"))
     events.Reload()
     kinds = [f"train/{kind}_{loss}" for kind in ("current", "tot", "valid") for loss in LOSSES]
-    assert set(events.Tags()["scalars"]) == {*kinds, "train/epoch", "train/learning_rate"}
+    assert set(events.Tags()["scalars"]) == {*kinds, *(f"train/{name}" for name in OTHERS)}
     checkpoint = torch.load(watched[0] / "exp" / "epoch-1.pt", weights_only=True)
     (valid,) = events.Scalars("train/valid_loss")
     assert valid.step == checkpoint["batch_idx_train"]
@@ -54,6 +60,34 @@ def test_tensorboard_gets_icefalls_scalars(
     assert (epoch.step, epoch.value) == (0, 1.0)
     (rate,) = events.Scalars("train/learning_rate")
     assert (rate.step, rate.value) == (5, pytest.approx(0.045, rel=0.01))
+
+
+def test_the_same_numbers_are_in_the_lines_of_json(
+    watched: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    exp = watched[0] / "exp"
+    events = EventAccumulator(str(exp / "tensorboard"))
+    events.Reload()
+    records = [json.loads(line) for line in (exp / "metrics.jsonl").read_text().splitlines()]
+    keys = ["step", "epoch", "time", "name", "value", "split"]
+    assert all([*record] == keys for record in records)
+    found = {}
+    for record in records:
+        prefix = "valid_" if record["split"] == "valid" else ""
+        tag = f"train/{prefix}{record['name']}"
+        found.setdefault(tag, []).append((record["step"], pytest.approx(record["value"])))
+    written = {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+    assert written == found
+
+
+def test_one_line_tells_how_the_training_goes(
+    watched: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    line = next(line for line in watched[1].stderr.splitlines() if "  batch " in line)
+    assert re.search(PROGRESS, line)
 
 
 def test_a_log_in_a_pipe_is_plain_and_ours_alone(

@@ -82,6 +82,9 @@ class ScaledAdam(Optimizer):
     num_skipped: int
     """Updates left out since this object was made because the gradient norm was not finite."""
 
+    grad_norm: float
+    """Of all gradients in the last update, each weighted with the size of its parameter."""
+
     def __init__(  # noqa: PLR0913 - the option names are those of published training commands
         self,
         params: ParametersInput,
@@ -109,6 +112,7 @@ class ScaledAdam(Optimizer):
             "clipping_update_period": clipping_update_period,
         }
         self.num_skipped = 0
+        self.grad_norm = math.nan
         self._names: dict[Tensor, str] = {}
         self._batches: dict[int, ParameterBatches] = {}
         super().__init__(_as_groups(params), defaults)
@@ -117,6 +121,7 @@ class ScaledAdam(Optimizer):
         """Take over state from ``load_state_dict`` or a copy; it is arranged at the next step."""
         super().__setstate__(state)
         self.__dict__.setdefault("num_skipped", 0)
+        self.__dict__.setdefault("grad_norm", math.nan)
         self.__dict__.setdefault("_names", {})
         self._batches = {}
 
@@ -152,14 +157,17 @@ class ScaledAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        norms = []
         for index, group in enumerate(self.param_groups):
             if index not in self._batches:
                 period = group["size_update_period"]
                 self._batches[index] = batch_parameters(group["params"], self.state, period)
-            self._step_group(group, self._batches[index])
+            norms.append(self._step_group(group, self._batches[index]))
+        self.grad_norm = math.hypot(*norms)
         return loss
 
-    def _step_group(self, group: Group, batches: ParameterBatches) -> None:
+    def _step_group(self, group: Group, batches: ParameterBatches) -> float:
+        """Make the update of one group and return the norm of its gradients."""
         grads = batches.gradients()
         is_size_update = (batches.step + 1) % group["size_update_period"] == 0
         measures = _measure(batches, grads, is_size_update)
@@ -175,7 +183,7 @@ class ScaledAdam(Optimizer):
                 norm,
                 self.num_skipped,
             )
-            return
+            return norm
         if factor < SEVERE_FACTOR:
             sizes = self._sizes(batches, grads, weights, measures.grad_norms)
             report_clipping(factor, batches.entries[0]["model_norm_threshold"], sizes)
@@ -185,6 +193,7 @@ class ScaledAdam(Optimizer):
         scale_steps = _update_sizes(group, batches, measures, factor)
         _update_values(group, batches, grads, factor, scale_steps)
         batches.advance()
+        return norm
 
     @staticmethod
     def _clip(group: Group, batches: ParameterBatches, norm: float) -> float | None:

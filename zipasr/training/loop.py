@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Callable, Iterable
 
 from zipasr.base.distributed import barrier
-from zipasr.base.progress import Progress, clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
@@ -19,8 +16,8 @@ from zipasr.training.interrupt import StopRequest
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
 from zipasr.training.step import compute_loss, loss_scales
+from zipasr.training.watch import Watch
 
-DECAY = 1 - 1 / 200  # of the running totals that are shown, per batch
 SCHEDULE_INTERVAL = 10  # batches between two updates of the in-model schedules
 
 
@@ -40,7 +37,7 @@ def train_one_epoch(
     Args:
         session: moved forward in place.
         batches: of this process, from the first one that is not trained yet.
-        num_batches: of the whole epoch, for the progress bar; None when unknown.
+        num_batches: of the whole epoch, for the progress line; None when unknown.
         stop: asked after every batch.
         validate: called every ``--valid-interval`` batches.
 
@@ -53,29 +50,22 @@ def train_one_epoch(
         RollBack: too many updates in a row were left out because they were not finite.
     """
     state, config = session.state, session.configs.train
-    total = Metrics()
     guard = NonFiniteGuard(session)
-    with Progress(
-        f"epoch {state.cur_epoch}/{config.num_epochs}",
-        num_batches,
-        start=state.batches_done,
-        visible=session.world.is_main,
-    ) as progress:
-        for batch in batches:
+    with Watch(session, num_batches, start=state.batches_done) as watch:
+        for batch in watch.loading(batches):
             begun = time.monotonic()
             metrics = train_one_batch(session, batch)
             guard.check(metrics, batch)
-            total.add(metrics, DECAY)
             state.seconds_trained += time.monotonic() - begun
-            progress.step(_note(session, total, num_batches, progress.speed()))
-            _keep_books(session, metrics, total, len(batch.texts))
+            watch.update(metrics, len(batch))
+            _keep_books(session)
             if stop.agreed(session.world):
                 session.must_save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
                 barrier(session.world)
                 raise Stopped
             if state.batch_idx_train % config.valid_interval == 0:
                 validate()
-    return total
+    return watch.total
 
 
 def train_one_batch(session: Session, batch: Batch) -> Metrics:
@@ -115,8 +105,8 @@ def try_batch(session: Session, batch: Batch) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: int) -> None:
-    """Average, save and log, each at its interval."""
+def _keep_books(session: Session) -> None:
+    """Average and save, each at its interval."""
     state, config = session.state, session.configs.train
     done = state.batch_idx_train
     if done % config.average_period == 0:
@@ -127,32 +117,3 @@ def _keep_books(session: Session, metrics: Metrics, total: Metrics, utterances: 
         session.save(config.exp_dir / f"checkpoint-{done}.pt")
         if session.world.is_main:
             remove_old(config.exp_dir, config.keep_last_k)
-    if done % config.log_interval == 0 and session.world.is_main:
-        lr = max(session.scheduler.get_last_lr())
-        text = "epoch %d, batch %d, %d utterances, lr %.2e: %s; running: %s"
-        logging.info(text, state.cur_epoch, done, utterances, lr, metrics, total)
-        session.tell_not_saved()
-        write_scalars(session, "current", metrics)
-        write_scalars(session, "tot", total)
-        if session.writer is not None:
-            session.writer.add_scalar("train/learning_rate", lr, done)
-            if session.precision.scaler.is_enabled():
-                scale = session.precision.scaler.get_scale()
-                session.writer.add_scalar("train/grad_scale", scale, done)
-
-
-def write_scalars(session: Session, kind: str, metrics: Metrics) -> None:
-    """Write ``train/{kind}_{loss}`` per frame to TensorBoard, as icefall names them."""
-    if session.writer is not None:
-        for name, value in metrics.per_frame().items():
-            session.writer.add_scalar(f"train/{kind}_{name}", value, session.state.batch_idx_train)
-
-
-def _note(session: Session, total: Metrics, num_batches: int | None, speed: float) -> str:
-    """Return what the progress shows beside the epoch: running loss, and the time the run takes."""
-    text = f"loss {total.per_frame().get('loss', math.nan):.3f}"
-    if num_batches is None or speed == 0:
-        return text
-    state, num_epochs = session.state, session.configs.train.num_epochs
-    batches = num_batches * (num_epochs - state.cur_epoch + 1) - state.batches_done
-    return f"{text}, run {clock(batches / speed)} to go"

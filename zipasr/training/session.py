@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from zipasr.base.config import to_dict
 from zipasr.base.distributed import World, all_gather
@@ -33,6 +32,7 @@ from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
 from zipasr.training.continuity import check_continues
 from zipasr.training.precision import Precision
+from zipasr.training.scalars import Scalars
 from zipasr.training.state import TrainState
 from zipasr.training.step import LossConfig
 
@@ -81,7 +81,7 @@ class Session:
     scheduler: Eden
     precision: Precision
     average: dict[str, Tensor] | None
-    writer: SummaryWriter | None
+    writer: Scalars | None
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
     not_saved: str | None = None

@@ -11,7 +11,6 @@ import torch
 from lhotse import CutSet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from zipasr.base.distributed import INTERRUPTED, World, barrier
 from zipasr.base.log import setup_logging
@@ -36,12 +35,14 @@ from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
-from zipasr.training.loop import Stopped, train_one_epoch, try_batch, write_scalars
+from zipasr.training.loop import Stopped, train_one_epoch, try_batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.precision import Precision
+from zipasr.training.scalars import Scalars
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.sets import DataSource, TrainData, load_sets
 from zipasr.training.validate import validation_loss
+from zipasr.training.watch import write_scalar, write_scalars
 
 
 def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
@@ -164,6 +165,8 @@ def go_back(failed: Session, batch: Batch) -> tuple[Session, int]:
     path = failed.last_saved
     epoch = resume(session) if path is None else take_over(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
+    if session.writer is not None:
+        session.writer.go_back(session.state.batch_idx_train)
     lower_learning_rate(session, rollbacks)
     return session, epoch
 
@@ -180,13 +183,13 @@ def choose_checkpoint(configs: TrainConfigs) -> tuple[Path, dict[str, Any]] | No
     return newest_checkpoint(train.exp_dir) if train.resume else None
 
 
-def open_writer(session: Session) -> SummaryWriter | None:
-    """Open TensorBoard in rank 0; scalars after the point of resuming are dropped."""
+def open_writer(session: Session) -> Scalars | None:
+    """Open the files of scalars in rank 0; what they hold of later updates is dropped."""
     train = session.configs.train
-    if not (train.tensorboard and session.world.is_main):
+    if not session.world.is_main:
         return None
-    folder = train.exp_dir / "tensorboard"
-    return SummaryWriter(str(folder), purge_step=session.state.batch_idx_train + 1)
+    step = session.state.batch_idx_train
+    return Scalars(train.exp_dir, step, tensorboard=train.tensorboard)
 
 
 def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
@@ -197,7 +200,8 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
     set_batch_count(session.model, state.shown_schedule_count)
     session.model.train()
     if session.writer is not None:
-        session.writer.add_scalar("train/epoch", state.cur_epoch, state.batch_idx_train)
+        session.writer.epoch = state.cur_epoch
+    write_scalar(session, "epoch", state.cur_epoch)
     batches = train_loader(
         data.train,
         configs.data,

@@ -1,0 +1,61 @@
+"""The progress line, and what it drops where there is no room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zipasr.training.figures import Figures
+
+FIGURES = Figures(
+    epoch=3,
+    num_epochs=30,
+    batch=1240,
+    num_batches=3551,
+    loss=0.4123,
+    running_loss=0.4361,
+    learning_rate=0.0391,
+    grad_norm=1.83,
+    audio_per_second=312.4,
+    loading=0.031,
+    memory=(15247163187, 25769803776),
+    notes=(("skipped", 2), ("split", 0)),
+    epoch_seconds=1260.0,
+    run_seconds=35880.0,
+)
+WHOLE = (
+    "epoch 3/30  batch 1240/3551  loss 0.412 (avg 0.436)  lr 3.91e-02  |g| 1.8  312 s-audio/s  "
+    "load 3%  mem 14.2/24.0G  skipped 2  eta epoch 21m00s run 9h58m"
+)
+
+
+def test_the_line_has_all_figures() -> None:
+    assert FIGURES.line() == WHOLE
+    assert FIGURES.line(len(WHOLE)) == WHOLE
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    line = replace(FIGURES, num_batches=None, epoch_seconds=None, run_seconds=None, notes=()).line()
+    assert line.startswith("epoch 3/30  batch 1240/?  loss")
+    assert line.endswith("24.0G")
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(len(WHOLE) - 1, ["mem"]), (100, ["mem", "load", "|g|"]), (79, ["lr"]), (72, ["s-audio"])],
+)
+def test_a_narrow_terminal_keeps_what_matters_most(width: int, gone: list[str]) -> None:
+    line = FIGURES.line(width)
+    assert len(line) <= width
+    assert not [word for word in gone if word in line]
+    assert "loss 0.412 (avg 0.436)" in line
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_more_room_shows_no_less(one: int, other: int) -> None:
+    narrow, wide = sorted([one, other])
+    assert len(FIGURES.line(narrow)) <= narrow
+    assert len(FIGURES.line(narrow)) <= len(FIGURES.line(wide))

@@ -1,0 +1,73 @@
+"""The file of numbers: whole lines, and nothing of a run that did not come to be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import pytest
+
+from zipasr.training import scalars
+from zipasr.training.scalars import Scalars, append_line, read, series
+
+
+def written(folder: Path, steps: int) -> Scalars:
+    writer = Scalars(folder, 0, tensorboard=False)
+    for step in range(1, steps + 1):
+        writer.epoch = 1 + step // 3
+        writer.add_scalar("train/tot_loss", 1.0 / step, step)
+        writer.add_scalar("train/valid_loss", 2.0 / step, step)
+    return writer
+
+
+def test_records_say_where_they_belong(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    records = list(read(tmp_path / "metrics.jsonl"))
+    assert [record.pop("time") > 1.6e9 for record in records] == [True] * 6
+    assert records[4] == {
+        "step": 3,
+        "epoch": 2,
+        "name": "tot_loss",
+        "value": 1 / 3,
+        "split": "train",
+    }
+    assert records[5]["split"] == "valid"
+    assert records[5]["name"] == "loss"
+    assert series(tmp_path / "metrics.jsonl", "loss", "valid") == ([1, 2, 3], [2.0, 1.0, 2 / 3])
+    assert series(tmp_path / "none", "loss") == ([], [])
+
+
+@pytest.mark.parametrize("tail", ["", '{"step": 9, "val', "\n", '"text"\n', "\x00\x00"])
+def test_a_run_that_goes_on_cuts_back_what_lay_ahead(tail: str, tmp_path: Path) -> None:
+    written(tmp_path, 5)
+    path = tmp_path / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write(tail)
+    Scalars(tmp_path, 2, tensorboard=False).add_scalar("train/tot_loss", 0.0, 3)
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+    assert series(path, "tot_loss") == ([1, 2, 3], [1.0, 0.5, 0.0])
+
+
+def test_what_is_not_finite_stays_json(tmp_path: Path) -> None:
+    writer = written(tmp_path, 1)
+    writer.add_scalar("train/tot_loss", math.nan, 2)
+    path = tmp_path / "metrics.jsonl"
+    json.loads(path.read_text().splitlines()[-1], parse_constant=pytest.fail)
+    assert series(path, "tot_loss") == ([1], [1.0])
+
+
+def test_a_line_that_finds_no_room_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = written(tmp_path, 2)
+    path = tmp_path / "metrics.jsonl"
+    before, write = path.read_bytes(), scalars.os.write
+    monkeypatch.setattr(scalars.os, "write", lambda file, line: write(file, line[:10]))
+    with pytest.raises(OSError, match="No space left"):
+        append_line(path, '{"step": 3}')
+    assert path.read_bytes() == before
+    with caplog.at_level(logging.WARNING):
+        writer.add_scalar("train/tot_loss", 1.0, 3)
+    assert "metrics.jsonl is not written: No space left" in caplog.text

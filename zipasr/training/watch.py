@@ -1,0 +1,161 @@
+"""What one sees of an epoch in progress: a line of figures, and scalars for curves."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from zipasr.base.live_line import LiveLine
+from zipasr.base.memory import peak_and_total
+from zipasr.data.batch import SECONDS_PER_FRAME, Batch
+from zipasr.training.figures import Figures
+from zipasr.training.metrics import Metrics
+from zipasr.training.session import Session
+from zipasr.training.step import SUBSAMPLING_FACTOR
+
+DECAY = 1 - 1 / 200  # of the running totals that are shown, per update
+PACE_DECAY = 1 - 1 / 50  # of the times of which the speed is a mean
+SECONDS_BETWEEN_LINES = 60.0  # of slow updates, so that a log does not fall silent
+
+
+class Watch:
+    """Follow the updates of an epoch and tell about them.
+
+    On a terminal a line is renewed at most twice a second. In the log there is a plain line every
+    ``--log-interval`` updates, or every minute; the scalars are written at the interval.
+
+    Args:
+        session: of this process; only rank 0 tells.
+        num_updates: of the whole epoch; None when unknown.
+        start: updates of the epoch that were done before.
+
+    Attributes:
+        total: the decayed sums near the present update.
+    """
+
+    def __init__(self, session: Session, num_updates: int | None, start: int) -> None:
+        self.total = Metrics()
+        self._session, self._num_updates, self._done = session, num_updates, start
+        self._last = Metrics()
+        self._waited = self._worked = self._audio = self._updates = 0.0
+        self._unreadable = 0
+        self._mark = self._last_line = time.monotonic()
+        self._live = LiveLine(visible=session.world.is_main)
+
+    def __enter__(self) -> Watch:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def loading(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield ``batches`` and note how long each was waited for."""
+        waiting = iter(batches)
+        while True:
+            begun = time.monotonic()
+            batch = next(waiting, None)
+            self._mark = time.monotonic()
+            self._waited += self._mark - begun
+            if batch is None:
+                return
+            self._unreadable += len(batch.dropped)
+            yield batch
+
+    def update(self, metrics: Metrics, utterances: int) -> None:
+        """Take note of an update with the sums ``metrics`` over so many utterances."""
+        now = time.monotonic()
+        self.total.add(metrics, DECAY)
+        self._last = metrics
+        self._done += 1
+        world, config = self._session.world, self._session.configs.train
+        seconds = metrics.frames * SUBSAMPLING_FACTOR * SECONDS_PER_FRAME * world.size
+        self._worked += now - self._mark
+        self._audio += seconds
+        self._updates += 1
+        if world.is_main:
+            self._live.show(lambda width: self.figures().line(width))
+            is_due = self._session.state.batch_idx_train % config.log_interval == 0
+            if is_due or now - self._last_line >= SECONDS_BETWEEN_LINES:
+                self._last_line = now
+                self._log(utterances)
+            if is_due:
+                self._write_scalars()
+        self._age()
+
+    def figures(self) -> Figures:
+        """Return what the line shows."""
+        session, state = self._session, self._session.state
+        time_taken = self._waited + self._worked
+        per_update = time_taken / max(self._updates, 1e-9)
+        epoch = run = None
+        if self._num_updates is not None:
+            left = self._num_updates - self._done
+            epochs_left = session.configs.train.num_epochs - state.cur_epoch
+            epoch = left * per_update
+            run = epoch + epochs_left * self._num_updates * per_update
+        return Figures(
+            epoch=state.cur_epoch,
+            num_epochs=session.configs.train.num_epochs,
+            batch=self._done,
+            num_batches=self._num_updates,
+            loss=self._last.per_frame().get("loss", math.nan),
+            running_loss=self.total.per_frame().get("loss", math.nan),
+            learning_rate=learning_rate(session),
+            grad_norm=session.optimizer.grad_norm,
+            audio_per_second=self._audio / max(time_taken, 1e-9),
+            loading=self._waited / max(time_taken, 1e-9),
+            memory=peak_and_total(session.world.device),
+            notes=(("skipped", state.skipped_steps), ("unreadable", self._unreadable)),
+            epoch_seconds=epoch,
+            run_seconds=run,
+        )
+
+    def _log(self, utterances: int) -> None:
+        line = self.figures().line()
+        details = f"{utterances} utterances: {self._last}; running: {self.total}"
+        logging.info("%s; %s", line, details)
+        self._session.tell_not_saved()
+
+    def _write_scalars(self) -> None:
+        session, figures = self._session, self.figures()
+        write_scalars(session, "current", self._last)
+        write_scalars(session, "tot", self.total)
+        write_scalar(session, "learning_rate", figures.learning_rate)
+        write_scalar(session, "grad_norm", figures.grad_norm)
+        write_scalar(session, "audio_per_second", figures.audio_per_second)
+        write_scalar(session, "loader_share", figures.loading)
+        write_scalar(session, "memory_gib", figures.memory[0] / 2**30)
+        if session.precision.scaler.is_enabled():
+            write_scalar(session, "grad_scale", session.precision.scaler.get_scale())
+
+    def _age(self) -> None:
+        self._waited *= PACE_DECAY
+        self._worked *= PACE_DECAY
+        self._audio *= PACE_DECAY
+        self._updates *= PACE_DECAY
+
+
+def learning_rate(session: Session) -> float:
+    """Return the highest rate of all parameters."""
+    return float(max(group["lr"] for group in session.optimizer.param_groups))
+
+
+def write_scalars(session: Session, kind: str, metrics: Metrics) -> None:
+    """Write ``train/{kind}_{loss}`` per frame, as icefall names them."""
+    for name, value in metrics.per_frame().items():
+        write_scalar(session, f"{kind}_{name}", value)
+
+
+def write_scalar(session: Session, name: str, value: float) -> None:
+    """Write ``train/{name}`` at the present update, where scalars are written."""
+    if session.writer is not None:
+        session.writer.add_scalar(f"train/{name}", value, session.state.batch_idx_train)
