@@ -45,6 +45,23 @@ class Batch:
         """N, the number of utterances."""
         return len(self.texts)
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the utterances ``start`` to ``stop - 1``.
+
+        Their padding stays, although they may be shorter: convolutions see it, so the losses of
+        the parts add up to the loss of the whole.
+        """
+        lens, second = self.feature_lens[start:stop], self.second_view
+        return replace(
+            self,
+            features=self.features[start:stop],
+            feature_lens=lens,
+            texts=self.texts[start:stop],
+            cut_ids=self.cut_ids[start:stop],
+            seconds=int(lens.sum()) * SECONDS_PER_FRAME,
+            second_view=None if second is None else second[start:stop],
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on ``device``; the lengths move too."""
         second = self.second_view

@@ -21,6 +21,9 @@ class TrainConfig:
     resume: bool = flag(True, "continue from the newest checkpoint in exp-dir, if there is one")
     exp_dir: Path = flag(Path("zipformer/exp"), "folder of checkpoints, logs and results")
     seed: int = flag(42, "of everything random")
+    accumulate: int = flag(
+        1, "batches that make one update; all that counts batches counts them as one"
+    )
     save_every_n: int = flag(4000, "batches between two checkpoint-*.pt")
     keep_last_k: int = flag(30, "how many checkpoint-*.pt stay")
     average_period: int = flag(200, "batches between two updates of the running model average")
@@ -35,7 +38,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.use_fp16 and self.use_bf16:
             raise ValueError("--use-fp16 and --use-bf16 exclude each other.")
-        for name in ("num_epochs", "start_epoch", "save_every_n", "keep_last_k", "average_period"):
+        for name in (
+            "num_epochs",
+            "start_epoch",
+            "accumulate",
+            "save_every_n",
+            "keep_last_k",
+            "average_period",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1.")
         for name in ("log_interval", "valid_interval", "ref_duration"):

@@ -12,9 +12,9 @@ from torch import Tensor
 from zipasr.data.batch import SECONDS_PER_FRAME, Batch
 from zipasr.data.loaders import train_loader
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.loop import try_batch
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.sets import TrainData
+from zipasr.training.update import try_batch
 
 TRIAL_SECONDS = 40.0  # of noise that the trial batch holds
 UTTERANCE_SECONDS = 10.0

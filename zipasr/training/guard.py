@@ -1,4 +1,4 @@
-"""Steps that are not finite: skipped, counted, written down; too many in a row go back."""
+"""Updates that are not finite: skipped, counted, written down; too many go back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import math
 from zipasr.base.errors import NumericError
 from zipasr.base.files import atomic_path
 from zipasr.data.batch import Batch
-from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
+from zipasr.training.update import Gradients
 
-MAX_IN_A_ROW = 20  # skipped updates
+MAX_IN_A_ROW = 3  # skipped updates
+MAX_SHARE = 0.01  # of skipped updates, smoothed over the last ones
+SMOOTHED_OVER = 500  # updates
 MAX_ROLLBACKS = 3
-LR_FACTOR = 0.5  # on the learning rate, each time
+LR_FACTOR = 0.7  # on the learning rate, each time
 
 
 class RollBack(Exception):  # noqa: N818 - a request, not an error
@@ -28,32 +30,39 @@ class RollBack(Exception):  # noqa: N818 - a request, not an error
 class NonFiniteGuard:
     """Watch the updates of one process.
 
-    The optimizer leaves out an update whose gradient is not finite, on all processes alike since
-    gradients are averaged; the process that caused it writes down its cuts.
+    An update is left out, in all processes alike, when the loss of a part is not finite, or when
+    the gradient is not (the optimizer sees that). The process that caused it writes down the cuts
+    of the part; where the losses are finite and the gradient is not, each writes down its cuts.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._known = session.optimizer.num_skipped
 
-    def check(self, metrics: Metrics, batch: Batch) -> None:
+    def check(self, gradients: Gradients) -> None:
         """Look at the update that was just made, or not.
 
         Raises:
-            RollBack: too many updates in a row were left out.
+            RollBack: too many updates were left out, in a row or of the last ones.
         """
-        loss, skipped = metrics.sums["loss"], self._session.optimizer.num_skipped
-        if not math.isfinite(loss):
-            self._write_down(loss, batch)
+        skipped_by_optimizer = self._session.optimizer.num_skipped > self._known
+        self._known = self._session.optimizer.num_skipped
+        bad = [part for part in gradients.parts if not part.is_finite]
+        for part in bad:
+            self._write_down(part.metrics.sums["loss"], part.batch)
+        if skipped_by_optimizer and gradients.not_finite == 0:
+            for part in gradients.parts:
+                self._write_down(part.metrics.sums["loss"], part.batch)
         state = self._session.state
-        if skipped == self._known:
+        skipped = skipped_by_optimizer or gradients.not_finite > 0
+        state.skipped_share += (skipped - state.skipped_share) / SMOOTHED_OVER
+        if not skipped:
             state.skipped_in_a_row = 0
             return
-        state.skipped_steps += skipped - self._known
+        state.skipped_steps += 1
         state.skipped_in_a_row += 1
-        self._known = skipped
-        if state.skipped_in_a_row >= MAX_IN_A_ROW:
-            raise RollBack(batch)
+        if state.skipped_in_a_row >= MAX_IN_A_ROW or state.skipped_share > MAX_SHARE:
+            raise RollBack((bad or gradients.parts)[0].batch)
 
     def _write_down(self, loss: float, batch: Batch) -> None:
         state, world = self._session.state, self._session.world
@@ -67,25 +76,21 @@ class NonFiniteGuard:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         logging.warning(
-            "the loss is %s; update skipped; cuts, also in %s: %s",
+            "the loss is %s%s; update skipped; cuts, also in %s: %s",
             loss,
+            ", its gradient is not finite" if math.isfinite(loss) else "",
             path.name,
             " ".join(batch.cut_ids),
         )
 
 
 def lower_learning_rate(session: Session, rollbacks: int) -> None:
-    """Make the session that goes on after a roll-back take smaller steps.
-
-    Raises:
-        NumericError: it has gone back often enough.
-    """
+    """Make the session that goes on after a roll-back take smaller steps."""
     state = session.state
-    state.rollbacks = rollbacks
+    state.rollbacks, state.skipped_in_a_row, state.skipped_share = rollbacks, 0, 0.0
     state.lr_factor = LR_FACTOR**rollbacks
     logging.warning(
-        "%d updates in a row were not finite: going back to batch %d, learning rate times %g",
-        MAX_IN_A_ROW,
+        "too many updates were not finite: going back to batch %d, learning rate times %g",
         state.batch_idx_train,
         state.lr_factor,
     )

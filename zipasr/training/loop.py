@@ -1,24 +1,28 @@
-"""One epoch, batch by batch."""
+"""One epoch, update by update."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from zipasr.base.distributed import barrier
-from zipasr.base.seed import fix_seeds
+from zipasr.base.errors import NumericError
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
 from zipasr.data.batch import Batch
 from zipasr.nn.schedule import set_batch_count
-from zipasr.training.guard import NonFiniteGuard
+from zipasr.training.guard import NonFiniteGuard, RollBack
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
-from zipasr.training.step import compute_loss, loss_scales
+from zipasr.training.state import count_splits
+from zipasr.training.update import Gradients, compute_gradients
 from zipasr.training.watch import Watch
 
-SCHEDULE_INTERVAL = 10  # batches between two updates of the in-model schedules
+SCHEDULE_INTERVAL = 10  # updates between two updates of the in-model schedules
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -38,26 +42,28 @@ def train_one_epoch(
         session: moved forward in place.
         batches: of this process, from the first one that is not trained yet.
         num_batches: of the whole epoch, for the progress line; None when unknown.
-        stop: asked after every batch.
-        validate: called every ``--valid-interval`` batches.
+        stop: asked after every update.
+        validate: called every ``--valid-interval`` updates.
 
     Returns:
         The decayed sums near the end of the epoch.
 
     Raises:
         Stopped: after saving, when a signal asked to stop.
-        ResourceError: a signal asked to stop, and the state cannot be saved.
-        RollBack: too many updates in a row were left out because they were not finite.
+        RollBack: too many updates were left out because they were not finite.
+        ResourceError: an utterance alone does not fit into memory; or a signal asked to stop, and
+            the state cannot be saved.
     """
     state, config = session.state, session.configs.train
+    num_updates = None if num_batches is None else math.ceil(num_batches / config.accumulate)
     guard = NonFiniteGuard(session)
-    with Watch(session, num_batches, start=state.batches_done) as watch:
-        for batch in watch.loading(batches):
+    with Watch(session, num_updates, start=updates_done(session)) as watch:
+        for group in in_groups(watch.loading(batches), config.accumulate):
             begun = time.monotonic()
-            metrics = train_one_batch(session, batch)
-            guard.check(metrics, batch)
+            gradients = train_one_update(session, group)
+            guard.check(gradients)
             state.seconds_trained += time.monotonic() - begun
-            watch.update(metrics, len(batch))
+            watch.update(gradients.metrics, sum(len(batch) for batch in group))
             _keep_books(session)
             if stop.agreed(session.world):
                 session.must_save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
@@ -68,52 +74,62 @@ def train_one_epoch(
     return watch.total
 
 
-def train_one_batch(session: Session, batch: Batch) -> Metrics:
-    """Forward, backward, update; everything random depends on (seed, epoch, rank, batch) alone."""
+def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
+    """Gradients of ``batches``, then one update; to all counters they are one large batch.
+
+    Everything random depends on (seed, epoch, rank, batch) alone. An update whose loss is not
+    finite in any process is left out in all.
+
+    Raises:
+        RollBack: the gradient scale of float16 is too small to go on.
+        ResourceError: an utterance alone does not fit into memory.
+    """
     state, configs = session.state, session.configs
-    fix_seeds(configs.train.seed, state.cur_epoch, session.world.rank, state.batches_done)
-    if state.batches_done % SCHEDULE_INTERVAL == 0:
+    if updates_done(session) % SCHEDULE_INTERVAL == 0:
         state.shown_schedule_count = state.schedule_count
         set_batch_count(session.model, state.shown_schedule_count)
+    index = updates_done(session)
     state.batch_idx_train += 1
-    seconds = float(configs.data.max_duration) * session.world.size
+    seconds = session.max_duration * session.world.size * len(batches)
     state.schedule_count += seconds / configs.train.ref_duration
-    tokens = session.tokenizer.encode(batch.texts)
-    scales = loss_scales(configs.loss, configs.model, state.batch_idx_train)
-    with session.precision.autocast():
-        loss, metrics = compute_loss(
-            session.network, batch.to(session.world.device), tokens, scales, configs.transducer
-        )
-    session.precision.backward(loss)
+    gradients = compute_gradients(session, batches)
+    count_splits(state, gradients.splits)
     session.scheduler.step_batch(state.batch_idx_train)
     for group in session.optimizer.param_groups:
         group["lr"] *= state.lr_factor
-    session.precision.step(session.optimizer, state.batches_done)
+    if gradients.not_finite == 0:
+        try:
+            session.precision.step(session.optimizer, index)
+        except NumericError as problem:
+            logging.warning("%s", problem)
+            raise RollBack(batches[0]) from problem
     session.optimizer.zero_grad()
-    state.batches_done += 1
-    return metrics
+    state.batches_done += len(batches)
+    return gradients
 
 
-def try_batch(session: Session, batch: Batch) -> None:
-    """Compute the gradients of a batch on this process alone, and leave them there."""
-    configs, tokens = session.configs, session.tokenizer.encode(batch.texts)
-    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
-    session.optimizer.zero_grad()
-    with session.precision.autocast():
-        moved = batch.to(session.world.device)
-        loss, _ = compute_loss(session.model, moved, tokens, scales, configs.transducer)
-    loss.backward()  # type: ignore[no-untyped-call]
+def updates_done(session: Session) -> int:
+    """Return how many updates of the epoch in progress are done."""
+    return math.ceil(session.state.batches_done / session.configs.train.accumulate)
+
+
+def in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Put ``size`` batches together; the last group of an epoch may have fewer."""
+    waiting = iter(batches)
+    while group := list(islice(waiting, size)):
+        yield group
 
 
 def _keep_books(session: Session) -> None:
-    """Average and save, each at its interval."""
+    """Average and save, each at its interval of updates."""
     state, config = session.state, session.configs.train
     done = state.batch_idx_train
     if done % config.average_period == 0:
         state.models_averaged += 1
         if session.average is not None:
             update_average(session.average, session.model, 1 / state.models_averaged)
-    if done % config.save_every_n == 0:
+    # Not between updates that are left out: that would not be a good state to go back to.
+    if done % config.save_every_n == 0 and state.skipped_in_a_row == 0:
         session.save(config.exp_dir / f"checkpoint-{done}.pt")
         if session.world.is_main:
             remove_old(config.exp_dir, config.keep_last_k)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zipasr.base.config import to_dict
 from zipasr.base.distributed import World, all_gather
@@ -66,9 +66,8 @@ class Session:
 
     Attributes:
         last_saved: the checkpoint that this process wrote or saw written last.
+        last_good: the same, none of those between updates that were not finite.
         not_saved: why the last one that was tried could not be written; None if it was.
-        network: the model, wrapped when there are several processes; called for the loss.
-        model: the model itself.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
     """
 
@@ -76,7 +75,6 @@ class Session:
     world: World
     tokenizer: Tokenizer
     model: AsrModel
-    network: nn.Module
     optimizer: ScaledAdam
     scheduler: Eden
     precision: Precision
@@ -84,7 +82,13 @@ class Session:
     writer: Scalars | None
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
+    last_good: Path | None = None
     not_saved: str | None = None
+
+    @property
+    def max_duration(self) -> float:
+        """Seconds of a batch: --max-duration, or less after batches that did not fit."""
+        return float(self.configs.data.max_duration) * self.state.budget_factor
 
     def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
@@ -103,7 +107,7 @@ class Session:
             **self.state.state_dict(),
             "whiten": whiten,
             "world_size": self.world.size,
-            "max_duration": float(self.configs.data.max_duration),
+            "max_duration": self.max_duration,
             "vocab_size": self.tokenizer.vocab_size,
             "blank_id": self.tokenizer.blank_id,
             "tokenizer": torch.frombuffer(bytearray(self.tokenizer.model_bytes), dtype=torch.uint8),
@@ -152,6 +156,8 @@ class Session:
         self.not_saved = all_gather(problem, self.world)[0]
         if self.not_saved is None:
             self.last_saved = path
+            if self.state.skipped_in_a_row == 0:
+                self.last_good = path
 
     def _write(self, path: Path, whiten: list[dict[str, float]]) -> str | None:
         """Write a checkpoint; return what went wrong, if anything."""
@@ -199,7 +205,7 @@ class Session:
     def _fit_position_to_world(self, checkpoint: Mapping[str, Any]) -> None:
         """Translate the position in the epoch when batches are no longer cut the same way."""
         before = checkpoint.get("world_size", 1) * checkpoint.get("max_duration", 0.0)
-        now = self.world.size * float(self.configs.data.max_duration)
+        now = self.world.size * self.max_duration
         if before and before != now and self.state.batches_done:
             done = round(self.state.batches_done * before / now)
             logging.warning(

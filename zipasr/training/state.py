@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from zipasr.checkpoint.average import num_averaged
+
+MAX_EPOCH_SPLITS = 3  # from so many batches that did not fit on, batches become smaller
+BUDGET_FACTOR = 0.9  # on the seconds of a batch, each time
 
 
 @dataclass(slots=True)
@@ -17,13 +21,17 @@ class TrainState:
     Attributes:
         cur_epoch: epoch in progress, from 1.
         batches_done: trained batches of ``cur_epoch``.
-        batch_idx_train: trained batches since the very beginning (icefall's name).
+        batch_idx_train: updates since the very beginning (icefall's name).
         schedule_count: batches of ``ref_duration`` seconds so far; drives the in-model schedules.
         shown_schedule_count: the count that the model's schedules were last given.
         seconds_trained: wall time of training so far, over all resumes.
         models_averaged: how many models the running average is the mean of.
+        memory_splits: batches, or halves of them, that did not fit into memory and were halved.
+        epoch_splits: how many of them in ``cur_epoch``.
+        budget_factor: what they have left of the seconds of a batch.
         skipped_steps: updates left out because the gradient was not finite.
         skipped_in_a_row: how many of them just now.
+        skipped_share: their share of the updates, smoothed.
         rollbacks: times that the run went back to what was saved.
         lr_factor: what going back has left of the learning rate.
         best_train_loss: per frame, of the best epoch.
@@ -39,8 +47,12 @@ class TrainState:
     shown_schedule_count: float = 0.0
     seconds_trained: float = 0.0
     models_averaged: int = 0
+    memory_splits: int = 0
+    epoch_splits: int = 0
+    budget_factor: float = 1.0
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    skipped_share: float = 0.0
     rollbacks: int = 0
     lr_factor: float = 1.0
     best_train_loss: float = math.inf
@@ -62,6 +74,25 @@ class TrainState:
         return state
 
     def start_epoch(self, epoch: int) -> None:
-        """Count the batches of ``epoch`` from zero, unless it is the epoch in progress."""
-        if epoch != self.cur_epoch:
-            self.cur_epoch, self.batches_done = epoch, 0
+        """Count the batches of ``epoch`` from zero, unless it is the epoch in progress.
+
+        After an epoch in which batches were too large for the memory, they become smaller.
+        """
+        if epoch == self.cur_epoch:
+            return
+        if self.epoch_splits >= MAX_EPOCH_SPLITS:
+            self.budget_factor *= BUDGET_FACTOR
+            logging.warning(
+                "%d batches of epoch %d did not fit into memory: from now on a batch has %.0f %% "
+                "of --max-duration",
+                self.epoch_splits,
+                self.cur_epoch,
+                100 * self.budget_factor,
+            )
+        self.cur_epoch, self.batches_done, self.epoch_splits = epoch, 0, 0
+
+
+def count_splits(state: TrainState, splits: int) -> None:
+    """Remember that so many parts of an update were halved."""
+    state.memory_splits += splits
+    state.epoch_splits += splits

@@ -114,7 +114,11 @@ class Watch:
             audio_per_second=self._audio / max(time_taken, 1e-9),
             loading=self._waited / max(time_taken, 1e-9),
             memory=peak_and_total(session.world.device),
-            notes=(("skipped", state.skipped_steps), ("unreadable", self._unreadable)),
+            notes=(
+                ("skipped", state.skipped_steps),
+                ("split", state.memory_splits),
+                ("unreadable", self._unreadable),
+            ),
             epoch_seconds=epoch,
             run_seconds=run,
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lhotse import CutSet
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from zipasr.base.distributed import INTERRUPTED, World, barrier
+from zipasr.base.distributed import (
+    INTERRUPTED,
+    World,
+    all_gather,
+    barrier,
+    broadcast_from_main,
+)
 from zipasr.base.log import setup_logging
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
@@ -26,7 +30,6 @@ from zipasr.checkpoint.keeping import (
 from zipasr.data.batch import Batch
 from zipasr.data.loaders import train_loader, valid_loader
 from zipasr.model.build import build_model
-from zipasr.model.transducer import AsrModel
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
@@ -35,12 +38,13 @@ from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
-from zipasr.training.loop import Stopped, train_one_epoch, try_batch
+from zipasr.training.loop import Stopped, train_one_epoch
 from zipasr.training.metrics import Metrics
 from zipasr.training.precision import Precision
 from zipasr.training.scalars import Scalars
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.sets import DataSource, TrainData, load_sets
+from zipasr.training.update import try_batch
 from zipasr.training.validate import validation_loss
 from zipasr.training.watch import write_scalar, write_scalars
 
@@ -87,6 +91,7 @@ def build_session(world: World, configs: TrainConfigs, tokenizer: Tokenizer) -> 
     """Build model, optimizer and schedule, all seeded from ``--seed``."""
     fix_seeds(configs.train.seed)
     model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
+    broadcast_from_main(model.state_dict().values(), world)
     optimizer = ScaledAdam(parameter_groups(model, configs.eden.base_lr), clipping_scale=2.0)
     eden = configs.eden
     scheduler = Eden(
@@ -99,25 +104,11 @@ def build_session(world: World, configs: TrainConfigs, tokenizer: Tokenizer) -> 
         world=world,
         tokenizer=tokenizer,
         model=model,
-        network=wrap(model, world),
         optimizer=optimizer,
         scheduler=scheduler,
         precision=Precision(configs.train, world.device),
         average=average if world.is_main else None,
         writer=None,
-    )
-
-
-def wrap(model: AsrModel, world: World) -> nn.Module:
-    """Return the module to call: averages gradients when there are several processes."""
-    if world.size == 1:
-        return model
-    # Of 1x1 convolutions; their gradients are the same in either memory format.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    devices = [world.device] if world.device.type == "cuda" else None
-    # Every layer has a parameter that is never used, and a start with CTC alone uses few.
-    return DistributedDataParallel(
-        model, device_ids=devices, find_unused_parameters=True, gradient_as_bucket_view=True
     )
 
 
@@ -160,9 +151,11 @@ def go_back(failed: Session, batch: Batch) -> tuple[Session, int]:
     """
     rollbacks, skipped = failed.state.rollbacks + 1, failed.state.skipped_steps
     if rollbacks > MAX_ROLLBACKS:
-        raise give_up(failed, first_non_finite(failed.model, lambda: try_batch(failed, batch)))
+        culprit = first_non_finite(failed.model, lambda: try_batch(failed, batch))
+        of_ranks = all_gather(culprit, failed.world)  # the batch of one of them alone may be bad
+        raise give_up(failed, next((name for name in of_ranks if name), None))
     session = build_session(failed.world, failed.configs, failed.tokenizer)
-    path = failed.last_saved
+    path = failed.last_good
     epoch = resume(session) if path is None else take_over(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
     if session.writer is not None:
@@ -204,7 +197,7 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
     write_scalar(session, "epoch", state.cur_epoch)
     batches = train_loader(
         data.train,
-        configs.data,
+        replace(configs.data, max_duration=session.max_duration),
         configs.augment,
         seed=configs.train.seed,
         epoch=state.cur_epoch,

@@ -1,0 +1,183 @@
+"""The gradients of one update: of one batch or of several, in parts where memory is short."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zipasr.base.distributed import all_reduce_mean, all_reduce_sum
+from zipasr.base.errors import ResourceError
+from zipasr.base.seed import fix_seeds
+from zipasr.data.batch import Batch
+from zipasr.training.metrics import Metrics
+from zipasr.training.session import Session
+from zipasr.training.step import compute_loss, loss_scales
+
+# How allocators outside of CUDA say that there is no memory, in a plain RuntimeError.
+NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Part(NamedTuple):
+    """A batch, or some of its utterances, with the keys of its random draws."""
+
+    batch: Batch
+    keys: tuple[int, ...]
+
+
+class Measured(NamedTuple):
+    """What was computed of a part."""
+
+    batch: Batch
+    metrics: Metrics
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the loss is a number to learn from."""
+        return math.isfinite(self.metrics.sums["loss"])
+
+
+class Gradients(NamedTuple):
+    """What led to the gradients that the parameters now have.
+
+    Attributes:
+        parts: of this process, in the order of its batches.
+        splits: parts that did not fit into memory and were halved, over all processes.
+        not_finite: parts whose loss is not finite, over all processes; with one, there are no
+            gradients to use.
+    """
+
+    parts: list[Measured]
+    splits: int
+    not_finite: int
+
+    @property
+    def metrics(self) -> Metrics:
+        """Sums over the parts; not finite where a part is not."""
+        frames = sum(part.metrics.frames for part in self.parts)
+        names = {name for part in self.parts for name in part.metrics.sums}
+        return Metrics(
+            frames, **{n: sum(part.metrics.sums.get(n, 0.0) for part in self.parts) for n in names}
+        )
+
+
+def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
+    """Leave in the parameters the mean over the processes of the sum over ``batches``.
+
+    The processes meet once, when each has all of its own gradients: one that needs more attempts
+    keeps the others waiting, not stuck. A batch that does not fit into memory is halved along its
+    utterances, and the halves again, down to one utterance. Losses are sums, so the gradient is
+    the one of the whole; what layers draw at random or measure over a batch is drawn and measured
+    in each part.
+
+    Args:
+        session: its optimizer's gradients are replaced; nothing else changes.
+        batches: of this process.
+
+    Raises:
+        ResourceError: one utterance alone does not fit.
+    """
+    state, world = session.state, session.world
+    place = (session.configs.train.seed, state.cur_epoch, world.rank)
+    parts = [Part(batch, (*place, state.batches_done + i)) for i, batch in enumerate(batches)]
+    splits = 0
+    while True:
+        session.optimizer.zero_grad()
+        measured = _attempt(session, parts)
+        if len(measured) == len(parts):
+            break
+        parts = halve(parts, len(measured))
+        splits += 1
+        _free(world.device)
+    bad = sum(not part.is_finite for part in measured)
+    news = torch.tensor([float(splits), float(bad)], device=world.device)
+    splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
+    if bad == 0:
+        all_reduce_mean(_gradients(session), world)
+    return Gradients(measured, splits, bad)
+
+
+def try_batch(session: Session, batch: Batch) -> None:
+    """Compute the gradients of a batch on this process alone, and leave them there."""
+    session.optimizer.zero_grad()
+    _weighted_loss(session, batch)[0].backward()  # type: ignore[no-untyped-call]
+
+
+def halve(parts: Sequence[Part], index: int) -> list[Part]:
+    """Put two halves in the place of ``parts[index]``.
+
+    Raises:
+        ResourceError: it is a single utterance.
+    """
+    batch, keys = parts[index]
+    if len(batch) < 2:
+        raise ResourceError(
+            f"utterance {batch.cut_ids[0]} ({batch.seconds:.1f} s) alone does not fit into memory.",
+            "leave longer ones out with --max-cut-duration, or train a smaller model.",
+        )
+    middle = (len(batch) + 1) // 2
+    logging.warning(
+        "a batch of %d utterances, %d frames each, does not fit into memory: computed in halves",
+        len(batch),
+        batch.features.size(1),
+    )
+    halves = [
+        Part(batch.part(0, middle), (*keys, 0)),
+        Part(batch.part(middle, len(batch)), (*keys, 1)),
+    ]
+    return [*parts[:index], *halves, *parts[index + 1 :]]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an allocation failed, on a GPU or on the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def _attempt(session: Session, parts: Sequence[Part]) -> list[Measured]:
+    """Add up the gradients of ``parts`` until one does not fit; return those that did."""
+    measured: list[Measured] = []
+    for batch, keys in parts:
+        fix_seeds(*keys)
+        try:
+            loss, metrics = _weighted_loss(session, batch)
+            done = Measured(batch, metrics)
+            if done.is_finite:
+                session.precision.backward(loss)
+        except Exception as error:
+            # Not kept beyond this block: it holds the tensors of all frames it went through.
+            if not is_out_of_memory(error):
+                raise
+            break
+        measured.append(done)
+    return measured
+
+
+def _weighted_loss(session: Session, batch: Batch) -> tuple[Tensor, Metrics]:
+    configs, tokens = session.configs, session.tokenizer.encode(batch.texts)
+    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
+    with session.precision.autocast():
+        moved = batch.to(session.world.device)
+        return compute_loss(session.model, moved, tokens, scales, configs.transducer)
+
+
+def _gradients(session: Session) -> list[Tensor]:
+    """Return the gradients of all parameters; a missing one is made, full of zeros."""
+    parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
+    for parameter in parameters if session.world.size > 1 else ():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def _free(device: torch.device) -> None:
+    """Give memory back after a failed attempt, so that the next finds it in one piece."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
