@@ -124,7 +124,7 @@ def test_an_utterance_that_does_not_fit_alone_is_named() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
-    session = new_session()
+    session = steady(new_session())
     with (
         short_of_memory(session, 0, at="backward", fault=lambda: RuntimeError("wrong shape")),
         pytest.raises(RuntimeError, match="wrong shape"),

@@ -199,7 +199,7 @@ class Session:
             of_ranks = checkpoint["whiten"]
             load_whiten_state(self.model, of_ranks[self.world.rank % len(of_ranks)])
         self.state = TrainState.from_checkpoint(dict(checkpoint))
-        self.last_saved = path
+        self.last_saved = self.last_good = path
         self._fit_position_to_world(checkpoint)
 
     def _fit_position_to_world(self, checkpoint: Mapping[str, Any]) -> None:
