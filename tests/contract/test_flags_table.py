@@ -159,8 +159,9 @@ def rows(command: Command) -> list[tuple[str, Row]]:
 
 
 def defaults_of(command: Command) -> dict[str, Any]:
-    # The flags that a checkpoint knows have no default in the parser.
-    configs = (*command.configs, *command.stored)
+    # The flags that a checkpoint knows have no default in the parser. Where two encoders share a
+    # flag, the default is that of the usual one.
+    configs = (*command.configs, *command.stored)[::-1]
     return {field.name: field.default for cls in configs for field in dataclasses.fields(cls)}
 
 

@@ -229,10 +229,6 @@ def test_what_is_inferred_has_the_same_weights(
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (
-            ["encoder.encoder_embed.conv.0.weight", "encoder.skip_modules.4.weight1"],
-            "holds the first Zipformer (pruned_transducer_stateless7), not a Zipformer.",
-        ),
         (["encoder.encoder.layers.0.self_attn.pos_bias_u"], "holds a Conformer, not"),
         (["encoder.encoder.layers.0.lstm.weight_ih_l0"], "holds an LSTM transducer, not"),
         (["input_embedding.weight", "rnn.weight_ih_l0"], "holds a language model, not"),

@@ -34,11 +34,15 @@ def flag(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type[DataclassInstance]) -> None:
-    """Give ``parser`` one ``--kebab-case`` flag for each field of ``cls``."""
+def add_flags(
+    parser: argparse.ArgumentParser, cls: type[DataclassInstance], but: Collection[str] = ()
+) -> None:
+    """Give ``parser`` a ``--kebab-case`` flag for each field of ``cls`` that is not in ``but``."""
     group = parser.add_argument_group(cls.__name__)
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
+        if field.name in but:
+            continue
         hint = hints[field.name]
         # A boolean without a word after it is true.
         bare: dict[str, Any] = {"nargs": "?", "const": True} if hint is bool else {}

@@ -16,7 +16,7 @@ from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
 from zipasr.encoder.zipformer import ZipformerConfig, in_full
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig, build_model
 from zipasr.model.describe import describe
 from zipasr.model.head_sizes import HEAD_FLAGS
 from zipasr.model.infer import infer
@@ -28,12 +28,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 Flags = Mapping[str, Any]
 
-# The work of one decoding step, not of the weights: any value can be typed for a causal model.
-STREAMING_FLAGS = ("chunk_size", "left_context_frames")
 # Typed values of these settle what the shapes of plain weights leave open.
-_OPEN_FLAGS = (*HEAD_FLAGS, "attention_decoder_num_heads")
-# Typed values of these cannot contradict plain weights.
-_FREE_FLAGS = (*STREAMING_FLAGS, "encoder_unmasked_dim", "dropout", "use_cr_ctc")
+_OPEN_FLAGS = (*HEAD_FLAGS, "attention_decoder_num_heads", "causal")
 
 
 class StoredModel(NamedTuple):
@@ -49,7 +45,7 @@ class StoredModel(NamedTuple):
     """
 
     path: Path
-    zipformer: ZipformerConfig
+    zipformer: EncoderConfig
     model: ModelConfig
     vocab_size: int
     weights: StateDict
@@ -85,14 +81,15 @@ def stored_model(chosen: Chosen, typed: Flags) -> StoredModel:
         UserError: a typed value is out of range.
     """
     if stored := _with_settings(chosen):
-        return _with_typed(stored, typed, STREAMING_FLAGS)
-    return _with_typed(_plain(chosen, typed), typed, _FREE_FLAGS)
+        return _with_typed(stored, typed, stored.zipformer.STREAMING)
+    stored = _plain(chosen, typed)
+    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc"))
 
 
 def plain_flags(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model flags that icefall keeps as entries beside the weights: field -> value."""
     found = {}
-    for cls in (ZipformerConfig, ModelConfig):
+    for cls in (*ENCODER_TYPES.values(), ModelConfig):
         hints = get_type_hints(cls)
         for name in {field.name for field in fields(cls)} & checkpoint.keys():
             # What has another meaning there is left out: the weights tell all that counts.
@@ -106,9 +103,10 @@ def _with_settings(chosen: Chosen) -> StoredModel | None:
     configs, vocab_size = (chosen.checkpoint.get(name) for name in ("configs", "vocab_size"))
     if not configs or not vocab_size:
         return None
+    encoder = next((c for c in ENCODER_TYPES.values() if c.__name__ in configs), ZipformerConfig)
     return StoredModel(
         chosen.path,
-        _read(ZipformerConfig, configs, chosen.path),
+        _read(encoder, configs, chosen.path),
         _read(ModelConfig, configs, chosen.path),
         vocab_size,
         chosen.weights,
@@ -166,6 +164,7 @@ def _counts(name: str, model: ModelConfig) -> bool:
 
 def _with_typed(stored: StoredModel, typed: Flags, free: Sequence[str]) -> StoredModel:
     """Take over typed values that are free, and refuse the others unless they are the same."""
+    _check_generation(stored, typed)
     _check_streaming_flags(stored, typed)
     fixed = {name: value for name, value in typed.items() if name not in free}
     if wrong := _unequal(stored, fixed):
@@ -173,8 +172,19 @@ def _with_typed(stored: StoredModel, typed: Flags, free: Sequence[str]) -> Store
     return _replaced(stored, {name: typed[name] for name in typed if name in free})
 
 
+def _check_generation(stored: StoredModel, typed: Flags) -> None:
+    """Refuse the flags of another encoder."""
+    known = {f.name for cls in (type(stored.zipformer), ModelConfig) for f in fields(cls)}
+    strange = [flag_name(name) for name in typed if name not in known]
+    if strange:
+        raise CheckpointError(
+            f"{strange[0]} is not a setting of {stored.describe()}.",
+            f"leave {' and '.join(strange)} out: the checkpoint knows its model.",
+        )
+
+
 def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
-    for name in STREAMING_FLAGS:
+    for name in stored.zipformer.STREAMING:
         if (
             name in typed
             and not stored.zipformer.causal
@@ -189,7 +199,7 @@ def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
 
 def _unequal(stored: StoredModel, values: Flags) -> list[str]:
     """Return the names of the values that are not those of the model, in the order of fields."""
-    names = [field.name for cls in (ZipformerConfig, ModelConfig) for field in fields(cls)]
+    names = [field.name for cls in (type(stored.zipformer), ModelConfig) for field in fields(cls)]
     stacks = stored.zipformer.num_stacks
     return [
         name
@@ -244,5 +254,5 @@ def _asked(stored: StoredModel, typed: Flags) -> StoredModel:
     try:
         return _replaced(stored, typed)
     except UserError:
-        plain = stored._replace(zipformer=ZipformerConfig(), model=ModelConfig())
+        plain = stored._replace(zipformer=type(stored.zipformer)(), model=ModelConfig())
         return _replaced(plain, typed)

@@ -14,7 +14,7 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
-from zipasr.model.build import ModelConfig
+from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.search.types import DecodingConfig
@@ -101,12 +101,13 @@ TRAIN = Command(
     ),
     refused=_TRAIN_LATER,
     presets={name: preset_sizes(name) for name in PRESETS},
+    encoders=ENCODER_TYPES,
 )
 DECODE = Command(
     "decode.py",
     "Transcribe the test sets of a recipe and report word error rates.",
     (ExpConfig, ChooseCheckpoint, DecodingConfig, TestSetsConfig, TokenizerConfig, DataConfig),
-    stored=(ZipformerConfig, ModelConfig),
+    stored=(*ENCODER_TYPES.values(), ModelConfig),
     refused=_DECODE_LATER,
 )
 AVERAGE = Command(
@@ -133,6 +134,12 @@ VALIDATE = Command(
 )
 LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
 COMMANDS = (TRAIN, DECODE, AVERAGE, DOWNLOAD, CORPUS, FBANK, BPE, VALIDATE, LM_TEXT)
+
+
+def encoder_config(run: Run) -> EncoderConfig:
+    """Return the settings of the encoder that ``--encoder-type`` chose."""
+    config: EncoderConfig = next(run[cls] for cls in ENCODER_TYPES.values() if cls in run.values)
+    return config
 
 
 def read(command: Command, argv: Sequence[str] | None) -> Run:

@@ -18,6 +18,8 @@ from zipasr.cli.commands import DECODE, ExpConfig, TestSetsConfig, read
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import Recogniser, load_recogniser, recognise
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import EncoderConfig
 from zipasr.scoring.align import WordErrors, count_errors
 from zipasr.scoring.reports import (
     ResultRow,
@@ -100,8 +102,7 @@ def file_suffix(run: Run, recogniser: Recogniser) -> str:
     )
     zipformer = recogniser.zipformer
     if zipformer.causal:
-        (chunk,), (left,) = zipformer.chunk_size, zipformer.left_context_frames
-        search = f"_chunk-{chunk}_left-context-{left}{search}"
+        search = f"_{chunks_name(zipformer)}{search}"
     if recogniser.use_bf16:
         search = f"_bf16{search}"
     if choose.checkpoint is not None:
@@ -113,6 +114,14 @@ def file_suffix(run: Run, recogniser: Recogniser) -> str:
         avg=choose.avg,
         use_averaged_model=choose.use_averaged_model,
     )
+
+
+def chunks_name(zipformer: EncoderConfig) -> str:
+    """Return the part of a file name that says how a causal model saw the speech."""
+    if isinstance(zipformer, ZipformerConfig):
+        (chunk,), (left,) = zipformer.chunk_size, zipformer.left_context_frames
+        return f"chunk-{chunk}_left-context-{left}"
+    return f"streaming-chunk-size-{zipformer.decode_chunk_len}"
 
 
 def write_results(

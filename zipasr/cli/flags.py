@@ -61,6 +61,8 @@ class Command:
             typed must agree with it.
         refused: flags that icefall has and we do not yet: name -> (default, reason).
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
+        encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
+            first is among ``configs`` and gives way to the one that is chosen.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Command:
     stored: tuple[type[DataclassInstance], ...] = ()
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    encoders: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,13 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
         UserError: unknown or refused flags, values out of range, unknown recipe.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser(command)
     if {"-h", "--help"} & {*words}:
-        parser.parse_args(["--help"])  # ends here, whether or not there is a recipe
+        # Ends here, whether or not there is a recipe.
+        build_parser(_with_encoder(command, {}, words)).parse_args(["--help"])
     chosen = _chosen_recipe(command.name, words)
     recipe = load_recipe(chosen.recipe).subset(chosen.subset)
+    command = _with_encoder(command, recipe.flags, words)
+    parser = build_parser(command)
     elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
     # A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
     # another command calls by the same name as something that this one does not have yet.
@@ -125,6 +130,7 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
     later = {name[2:] for other in commands for name in other.refused}
     later |= {"preset" for other in commands if other.presets}
+    later |= {"encoder-type" for other in commands if other.encoders}
     parser.set_defaults(**command.presets.get(str(recipe.flags.get("preset")), {}))
     set_defaults(parser, settable, elsewhere | later)
     parser.set_defaults(**command.presets.get(_typed_preset(command, words), {}))
@@ -142,7 +148,8 @@ def build_parser(command: Command) -> Parser:
     for cls in command.configs:
         add_flags(parser, cls)
     for cls in command.stored:
-        add_flags(parser, cls)
+        # Two encoders share some flags: a value that is typed is compared with the stored one.
+        add_flags(parser, cls, but=[action.dest for action in parser._actions])
         # Absent unless typed: the value in the checkpoint counts, not a default.
         names = [f.name for f in fields(cls)]
         for action in parser._actions:
@@ -152,12 +159,41 @@ def build_parser(command: Command) -> Parser:
         parser.add_argument(name, default=default, help=argparse.SUPPRESS)
     if command.presets:
         _add_preset(parser, command)
+    if command.encoders:
+        _add_encoder_type(parser, command)
     return parser
 
 
 def _add_preset(parser: argparse.ArgumentParser, command: Command) -> None:
     about = "sizes of a published encoder; a size that is typed as well wins"
     parser.add_argument("--preset", choices=tuple(command.presets), help=about)
+
+
+def _add_encoder_type(parser: argparse.ArgumentParser, command: Command) -> None:
+    names = tuple(command.encoders)
+    about = f"which encoder; each has flags of its own (default: {names[0]})"
+    parser.add_argument("--encoder-type", choices=names, default=names[0], help=about)
+
+
+def _with_encoder(command: Command, flags: Mapping[str, Any], words: Sequence[str]) -> Command:
+    """Put the settings of the encoder that is asked for in place of those of the usual one.
+
+    Args:
+        command: whose flags are read.
+        flags: of the recipe.
+        words: of the command line.
+    """
+    if not command.encoders:
+        return command
+    first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
+    _add_encoder_type(first, command)
+    set_defaults(first, {k: v for k, v in flags.items() if k == "encoder-type"})
+    chosen = command.encoders[first.parse_known_args(words)[0].encoder_type]
+    usual = next(iter(command.encoders.values()))
+    if chosen is usual:
+        return command
+    configs = tuple(chosen if cls is usual else cls for cls in command.configs)
+    return replace(command, configs=configs, presets={})
 
 
 def guarded(main: Main) -> Main:
@@ -206,6 +242,8 @@ def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
 
 
 def _typed_preset(command: Command, words: Sequence[str]) -> str:
+    if not command.presets:
+        return ""
     first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
     _add_preset(first, command)
     return str(first.parse_known_args(words)[0].preset)

@@ -15,12 +15,13 @@ from zipasr.base.distributed import device_for
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.stored import STREAMING_FLAGS, StoredModel, stored_model
+from zipasr.checkpoint.stored import StoredModel, stored_model
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
 from zipasr.data.batch import Batch
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16
 from zipasr.scoring.reports import Transcript
@@ -51,7 +52,7 @@ class Recogniser(NamedTuple):
     model: AsrModel
     search: Search
     tokenizer: Tokenizer
-    zipformer: ZipformerConfig
+    zipformer: EncoderConfig
     context_size: int
     about: tuple[str, ...]
     is_inferred: bool
@@ -107,7 +108,9 @@ def check_is_settled(stored: StoredModel) -> None:
         UserError: there are several to choose from.
     """
     config = stored.zipformer
-    choices = {name: getattr(config, name) for name in STREAMING_FLAGS if config.causal}
+    if not isinstance(config, ZipformerConfig) or not config.causal:
+        return
+    choices = {name: getattr(config, name) for name in config.STREAMING}
     several = {flag_name(name): values for name, values in choices.items() if len(values) != 1}
     if several:
         lists = " and ".join(f"{flag} {shown(values)}" for flag, values in several.items())

@@ -14,12 +14,11 @@ from zipasr.base.config import save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, is_first, launch
 from zipasr.base.errors import ResourceError
 from zipasr.base.lock import check_unused, only_run_in
-from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.commands import TRAIN, encoder_config, read
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.resume import resume_command
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig, load_cuts
-from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_folder(configs.train.exp_dir)
     if is_first():
         check_unused(configs.train.exp_dir)
-        save(configs.train.exp_dir / "config.json", *(run[cls] for cls in TRAIN.configs))
+        save(configs.train.exp_dir / "config.json", *run.values.values())
     try:
         launch(train_alone, configs.train.world_size, configs.train.master_port, configs, source)
     except (SystemExit, KeyboardInterrupt) as end:
@@ -76,7 +75,7 @@ def train_configs(run: Run) -> TrainConfigs:
         loss=run[LossConfig],
         transducer=run[TransducerConfig],
         eden=run[EdenConfig],
-        zipformer=run[ZipformerConfig],
+        zipformer=encoder_config(run),
         model=run[ModelConfig],
         data=run[DataConfig],
         augment=run[AugmentConfig],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,11 @@ def in_full(value: Any, num_stacks: int) -> Any:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZipformerConfig:
     """Shape of the encoder; a comma list has one value for each stack, or one for all."""
+
+    #: The work of one decoding step: any value can be typed for a causal model.
+    STREAMING: ClassVar[tuple[str, ...]] = ("chunk_size", "left_context_frames")
+    #: Settings that weights do not show.
+    TRACELESS: ClassVar[tuple[str, ...]] = ("encoder_unmasked_dim", "dropout", *STREAMING)
 
     num_encoder_layers: tuple[int, ...] = flag((2, 2, 3, 4, 3, 2), "layers of each stack")
     downsampling_factor: tuple[int, ...] = flag(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
 
 from zipasr.base.config import flag
 from zipasr.encoder.subsampling import Conv2dSubsampling
@@ -12,6 +15,17 @@ from zipasr.model.decoder import CHANNELS_PER_GROUP, Decoder
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+from zipasr.zipformer1.config import Zipformer1Config
+from zipasr.zipformer1.encoder import Zipformer
+
+#: Shape of an encoder; its class says which one.
+EncoderConfig: TypeAlias = ZipformerConfig | Zipformer1Config
+
+#: Values of --encoder-type, the default first.
+ENCODER_TYPES: dict[str, type[EncoderConfig]] = {
+    "zipformer": ZipformerConfig,
+    "zipformer1": Zipformer1Config,
+}
 
 #: Token id of the blank.
 BLANK_ID = 0
@@ -77,29 +91,28 @@ class ModelConfig:
         )
 
 
-def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
+def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
     """Build a model with fresh weights on the default device.
 
     Args:
-        zipformer: shape of the encoder.
+        zipformer: shape of the encoder, of either generation.
         model: heads.
         vocab_size: V, the blank included.
 
     Returns:
         The model, in training mode.
     """
-    layer1, layer2, layer3 = zipformer.embed_channels
-    encoder_embed = Conv2dSubsampling(
-        FEATURE_DIM,
-        zipformer.encoder_dim[0],
-        layer1_channels=layer1,
-        layer2_channels=layer2,
-        layer3_channels=layer3,
-        dropout=zipformer.dropout_rate(),
-    )
+    encoder_embed, encoder = _build_encoder(zipformer)
     decoder = joiner = None
     if model.use_transducer:
-        decoder = Decoder(vocab_size, model.decoder_dim, BLANK_ID, model.context_size)
+        decoder = Decoder(
+            vocab_size,
+            model.decoder_dim,
+            BLANK_ID,
+            model.context_size,
+            # The first recipes trained it without.
+            balanced=isinstance(zipformer, ZipformerConfig),
+        )
         joiner = Joiner(zipformer.output_dim, model.decoder_dim, model.joiner_dim, vocab_size)
     attention_decoder = None
     if model.use_attention_decoder:
@@ -108,7 +121,7 @@ def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int)
         )
     return AsrModel(
         encoder_embed=encoder_embed,
-        encoder=Zipformer2(zipformer),
+        encoder=encoder,
         decoder=decoder,
         joiner=joiner,
         encoder_dim=zipformer.output_dim,
@@ -116,3 +129,19 @@ def build_model(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int)
         use_ctc=model.use_ctc,
         attention_decoder=attention_decoder,
     )
+
+
+def _build_encoder(zipformer: EncoderConfig) -> tuple[nn.Module | None, nn.Module]:
+    """Return front end and encoder; the first Zipformer has its front end inside."""
+    if isinstance(zipformer, Zipformer1Config):
+        return None, Zipformer(zipformer, FEATURE_DIM)
+    layer1, layer2, layer3 = zipformer.embed_channels
+    embed = Conv2dSubsampling(
+        FEATURE_DIM,
+        zipformer.encoder_dim[0],
+        layer1_channels=layer1,
+        layer2_channels=layer2,
+        layer3_channels=layer3,
+        dropout=zipformer.dropout_rate(),
+    )
+    return embed, Zipformer2(zipformer)

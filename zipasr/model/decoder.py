@@ -20,17 +20,25 @@ class Decoder(nn.Module):
         decoder_dim: C of the result, a multiple of 4 unless ``context_size`` is 1.
         blank_id: id of the blank, which stands for the start of the utterance.
         context_size: number of tokens that it sees, at least 1.
+        balanced: whether balancers watch over it in training.
 
     Source: Ghodsi et al., "RNN-transducer with stateless prediction network", 2020.
     """
 
-    def __init__(self, vocab_size: int, decoder_dim: int, blank_id: int, context_size: int) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        decoder_dim: int,
+        blank_id: int,
+        context_size: int,
+        balanced: bool = True,
+    ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.blank_id = blank_id
         self.context_size = context_size
         self.embedding = nn.Embedding(vocab_size, decoder_dim)
-        self.balancer = _balancer(decoder_dim)
+        self.balancer = _balancer(decoder_dim) if balanced else nn.Identity()
         if context_size > 1:
             self.conv = nn.Conv1d(
                 decoder_dim,
@@ -39,7 +47,7 @@ class Decoder(nn.Module):
                 groups=decoder_dim // CHANNELS_PER_GROUP,
                 bias=False,
             )
-            self.balancer2 = _balancer(decoder_dim)
+            self.balancer2 = _balancer(decoder_dim) if balanced else nn.Identity()
 
     def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
         """Embed histories of tokens.

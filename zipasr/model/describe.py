@@ -8,13 +8,11 @@ import torch
 
 from zipasr.base.config import shown
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, in_full
-from zipasr.model.build import ModelConfig, build_model
-
-#: Settings of the encoder that its weights do not show.
-WITHOUT_TRACE = ("encoder_unmasked_dim", "chunk_size", "left_context_frames", "dropout")
+from zipasr.model.build import EncoderConfig, ModelConfig, build_model
+from zipasr.zipformer1.config import Zipformer1Config
 
 
-def describe(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int) -> str:
+def describe(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
     """Name an architecture in a line, its preset when it has one."""
     with torch.device("meta"):
         built = build_model(zipformer, model, vocab_size)
@@ -28,13 +26,15 @@ def describe(zipformer: ZipformerConfig, model: ModelConfig, vocab_size: int) ->
     return ", ".join(parts)
 
 
-def preset_name(zipformer: ZipformerConfig) -> str | None:
+def preset_name(zipformer: EncoderConfig) -> str | None:
     """Return the preset with the same weights, but for causal convolutions; None if there is none.
 
     Settings that leave no trace in the weights are not compared.
     """
+    if isinstance(zipformer, Zipformer1Config):
+        return None
     for name, preset in PRESETS.items():
-        if {*differing(zipformer, preset)} <= {"causal", *WITHOUT_TRACE}:
+        if {*differing(zipformer, preset)} <= {"causal", *ZipformerConfig.TRACELESS}:
             return name
     return None
 
@@ -49,7 +49,10 @@ def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
     ]
 
 
-def _shape_name(zipformer: ZipformerConfig) -> str:
+def _shape_name(zipformer: EncoderConfig) -> str:
+    if isinstance(zipformer, Zipformer1Config):
+        layers, dims = shown(zipformer.num_encoder_layers), shown(zipformer.encoder_dims)
+        return f"first Zipformer with {layers} layers of {dims} channels"
     if name := preset_name(zipformer):
         return f"Zipformer {name}"
     layers, dims = (shown(zipformer.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from zipasr.base.errors import CheckpointError
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
-from zipasr.model.build import ModelConfig
-from zipasr.model.describe import WITHOUT_TRACE, preset_name
+from zipasr.model.build import EncoderConfig, ModelConfig
+from zipasr.model.describe import preset_name
 from zipasr.model.head_sizes import HeadChannels, divide_among_heads, once
+from zipasr.zipformer1.attention import POS_HEAD_DIM
+from zipasr.zipformer1.config import Zipformer1Config
 
 Hints = Mapping[str, Any]
 
@@ -24,7 +26,6 @@ _HEADS = ("decoder.", "ctc_output.", "attention_decoder.")
 
 # Weights of other models, by a part of their names.
 _OTHERS = (
-    ("skip_modules.", "the first Zipformer (pruned_transducer_stateless7)"),
     ("self_attn.pos_bias_u", "a Conformer"),
     ("emformer", "an Emformer"),
     (".lstm.", "an LSTM transducer"),
@@ -37,7 +38,7 @@ _OTHERS = (
 class Architecture(NamedTuple):
     """A model without its values; ``guesses`` says what the weights left open, a sentence each."""
 
-    zipformer: ZipformerConfig
+    zipformer: EncoderConfig
     model: ModelConfig
     vocab_size: int
     guesses: tuple[str, ...] = ()
@@ -103,7 +104,9 @@ def infer(
     """
     hints = hints or {}
     shapes = _Shapes(weights, origin)
-    if not shapes.has("encoder_embed.") or not shapes.has("encoder.encoders.0."):
+    is_first = shapes.has("encoder.encoder_embed.")
+    has_front_end = is_first or shapes.has("encoder_embed.")
+    if not has_front_end or not shapes.has("encoder.encoders.0."):
         raise CheckpointError(
             f"{origin} holds {what_else(weights)}, not a Zipformer.",
             "choose the checkpoint of a model that train.py or icefall's zipformer recipe trained.",
@@ -114,7 +117,7 @@ def infer(
             "choose the checkpoint of a model that was trained on transcripts.",
         )
     try:
-        zipformer, guesses = _zipformer(shapes, hints)
+        zipformer, guesses = (_zipformer1 if is_first else _zipformer)(shapes, hints)
         model, more = _model(shapes, hints)
     except ValueError as refusal:
         raise CheckpointError(f"{origin} holds a model that is refused: {refusal}.") from refusal
@@ -200,7 +203,7 @@ def _zipformer(shapes: _Shapes, hints: Hints) -> tuple[ZipformerConfig, list[str
             shapes.size(f"encoder_embed.conv.{index}.weight", 0) for index in (0, 4, 7)
         ),
     )
-    traceless = {name: hints[name] for name in WITHOUT_TRACE if name in hints}
+    traceless = {name: hints[name] for name in config.TRACELESS if name in hints}
     if "encoder_unmasked_dim" not in traceless:
         name = preset_name(config)
         if name is None:
@@ -211,6 +214,45 @@ def _zipformer(shapes: _Shapes, hints: Hints) -> tuple[ZipformerConfig, list[str
         else:
             traceless["encoder_unmasked_dim"] = PRESETS[name].encoder_unmasked_dim
     return replace(config, **traceless), guesses
+
+
+def _zipformer1(shapes: _Shapes, hints: Hints) -> tuple[Zipformer1Config, list[str]]:
+    """Read the sizes of the first Zipformer; its streaming version has the same weights."""
+    stacks = [_stack1(shapes, i) for i in range(shapes.count("encoder.encoders."))]
+    sizes: dict[str, Any] = {name: tuple(stack[name] for stack in stacks) for name in stacks[0]}
+    found = Zipformer1Config(**sizes, encoder_unmasked_dims=sizes["encoder_dims"])
+    traceless = {name: hints[name] for name in found.TRACELESS if name in hints}
+    guesses = []
+    published = Zipformer1Config()
+    if "encoder_unmasked_dims" not in traceless and found.encoder_dims == published.encoder_dims:
+        traceless["encoder_unmasked_dims"] = published.encoder_unmasked_dims
+    if "causal" not in traceless and "decode_chunk_len" in traceless:
+        traceless["causal"] = True  # only the streaming recipe has that flag
+    if "causal" not in traceless:
+        guesses.append(
+            "the weights do not tell whether the model is a streaming one: taken as --causal 0"
+        )
+    return replace(found, **traceless), guesses
+
+
+def _stack1(shapes: _Shapes, index: int) -> dict[str, int]:
+    start, layers = f"encoder.encoders.{index}.", _layers_of(shapes, index)
+    layer = f"{layers}0."
+    is_slower = shapes.has(f"{start}downsample.")
+    position = shapes.size(f"{layer}self_attn.linear_pos.weight", 0)
+    in_proj = shapes.size(f"{layer}self_attn.in_proj.weight", 0)
+    return {
+        "zipformer_downsampling_factors": (
+            shapes.size(f"{start}upsample.bias", 0) if is_slower else 1
+        ),
+        "num_encoder_layers": shapes.count(layers),
+        "encoder_dims": shapes.size(f"{layer}self_attn.in_proj.weight", 1),
+        "feedforward_dims": shapes.size(f"{layer}feed_forward1.in_proj.weight", 0),
+        "cnn_module_kernels": shapes.size(f"{layer}conv_module1.depthwise_conv.weight", 2),
+        "nhead": position // POS_HEAD_DIM,
+        # Queries, keys, half as many values, and the queries for positions.
+        "attention_dims": (in_proj - position) * 2 // 5,
+    }
 
 
 def _layers_of(shapes: _Shapes, index: int) -> str:

@@ -90,8 +90,9 @@ class AsrModel(nn.Module):
     """Front end, encoder, and the heads that turn frames into tokens.
 
     Args:
-        encoder_embed: (N, T, F), (N,) -> (N, T1, C), (N,).
-        encoder: (T1, N, C), (N,), (N, T1) mask -> (T', N, encoder_dim), (N,).
+        encoder_embed: (N, T, F), (N,) -> (N, T1, C), (N,); ``None`` if it is inside the encoder.
+        encoder: (T1, N, C), (N,), (N, T1) mask -> (T', N, encoder_dim), (N,); with its front end
+            inside, (N, T, F), (N,) -> (N, T', encoder_dim), (N,).
         decoder: prediction network, or ``None`` for a model without transducer.
         joiner: given exactly when the decoder is.
         encoder_dim: C of the encoder output.
@@ -102,7 +103,7 @@ class AsrModel(nn.Module):
 
     def __init__(
         self,
-        encoder_embed: nn.Module,
+        encoder_embed: nn.Module | None,
         encoder: nn.Module,
         decoder: Decoder | None,
         joiner: Joiner | None,
@@ -143,6 +144,8 @@ class AsrModel(nn.Module):
                 features have another number of mel bins.
         """
         lens = checked_lens(features, feature_lens)
+        if self.encoder_embed is None:
+            return EncoderOutput(*self.encoder(features, feature_lens))
         x, x_lens = self.encoder_embed(features, feature_lens)
         is_padded = min(subsampled_lens(num_frames) for num_frames in lens) < x.size(1)
         mask = make_pad_mask(x_lens, x.size(1)) if is_padded else None

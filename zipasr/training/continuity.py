@@ -13,7 +13,7 @@ from zipasr.text.tokenizer import Tokenizer
 
 # Their fields say what the weights mean. Some can change while the weights keep their shapes: two
 # heads of 16 channels are as large as four of 8.
-MODEL_CLASSES = ("ZipformerConfig", "ModelConfig")
+MODEL_CLASSES = ("ZipformerConfig", "Zipformer1Config", "ModelConfig")
 # Of these, the fields that only say how the model is trained.
 TRAINING_FIELDS = (
     "encoder_unmasked_dim",

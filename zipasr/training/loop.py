@@ -21,6 +21,7 @@ from zipasr.training.session import Session
 from zipasr.training.state import count_splits
 from zipasr.training.update import Gradients, compute_gradients
 from zipasr.training.watch import Watch
+from zipasr.zipformer1.config import Zipformer1Config
 
 SCHEDULE_INTERVAL = 10  # updates between two updates of the in-model schedules
 
@@ -86,7 +87,7 @@ def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
     """
     state, configs = session.state, session.configs
     if updates_done(session) % SCHEDULE_INTERVAL == 0:
-        state.shown_schedule_count = state.schedule_count
+        state.shown_schedule_count = schedule_count(session)
         set_batch_count(session.model, state.shown_schedule_count)
     index = updates_done(session)
     state.batch_idx_train += 1
@@ -106,6 +107,13 @@ def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
     session.optimizer.zero_grad()
     state.batches_done += len(batches)
     return gradients
+
+
+def schedule_count(session: Session) -> float:
+    """Return how far the schedules in the model are; the first Zipformer counts plain batches."""
+    if isinstance(session.configs.zipformer, Zipformer1Config):
+        return float(session.state.batch_idx_train)
+    return session.state.schedule_count
 
 
 def updates_done(session: Session) -> int:

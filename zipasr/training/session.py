@@ -22,8 +22,7 @@ from zipasr.checkpoint.keeping import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import ModelConfig
+from zipasr.model.build import EncoderConfig, ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
 from zipasr.optim.eden import Eden, EdenConfig
@@ -49,7 +48,7 @@ class TrainConfigs:
     loss: LossConfig
     transducer: TransducerConfig
     eden: EdenConfig
-    zipformer: ZipformerConfig
+    zipformer: EncoderConfig
     model: ModelConfig
     data: DataConfig
     augment: AugmentConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from zipasr.base.config import flag, flag_name
 from zipasr.encoder.chunks import Chunks
@@ -25,6 +26,17 @@ _PER_STACK = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zipformer1Config:
     """Shape of the first Zipformer; a comma list has one value for each stack."""
+
+    #: The work of one decoding step: any value can be typed for a causal model.
+    STREAMING: ClassVar[tuple[str, ...]] = ("decode_chunk_len", "num_left_chunks")
+    #: Settings that weights do not show.
+    TRACELESS: ClassVar[tuple[str, ...]] = (
+        "encoder_unmasked_dims",
+        "causal",
+        "short_chunk_size",
+        "dropout",
+        *STREAMING,
+    )
 
     num_encoder_layers: tuple[int, ...] = flag((2, 4, 3, 2, 4), "layers of each stack")
     feedforward_dims: tuple[int, ...] = flag(

@@ -1,0 +1,65 @@
+"""Training and decoding with the first Zipformer, through the command line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tones
+from zipasr.base.errors import UserError
+from zipasr.cli.commands import TRAIN, encoder_config, read
+from zipasr.zipformer1.config import Zipformer1Config
+
+SIZES = shlex.split(
+    "--num-encoder-layers 1,1 --zipformer-downsampling-factors 1,2 --encoder-dims 24,24 "
+    "--attention-dims 16,16 --nhead 2,2 --feedforward-dims 32,32 --encoder-unmasked-dims 16,16 "
+    "--cnn-module-kernels 5,5"
+)
+# Of the published command of pruned_transducer_stateless7.
+PUBLISHED = shlex.split(
+    "--world-size 4 --num-epochs 30 --full-libri 1 --use-fp16 1 --max-duration 750 "
+    "--exp-dir pruned_transducer_stateless7/exp --feedforward-dims 1024,1024,2048,2048,1024 "
+    "--master-port 12535"
+)
+
+
+def test_published_command(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('corpus = "x"\n[splits]\ntrain = ["a"]\nvalid = ["b"]\ntest = ["c"]\n')
+    run = read(TRAIN, ["--recipe", str(tmp_path), "--encoder-type", "zipformer1", *PUBLISHED])
+    assert encoder_config(run) == Zipformer1Config()
+    with pytest.raises(UserError, match="unrecognized arguments: --encoder-dim"):
+        read(TRAIN, ["--encoder-type", "zipformer1", "--encoder-dim", "24"])
+    with pytest.raises(UserError, match="unrecognized arguments: --preset small"):
+        read(TRAIN, ["--encoder-type", "zipformer1", "--preset", "small"])
+
+
+def test_help_is_about_the_encoder_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read(TRAIN, ["--encoder-type", "zipformer1", "--help"])
+    text = capsys.readouterr().out
+    assert "--encoder-dims" in text
+    assert "--query-head-dim" not in text
+
+
+def test_train_and_decode(workdir: Path) -> None:
+    flags = ("--encoder-type", "zipformer1", "--causal", "1", "--num-epochs", "1", *SIZES)
+    tones.check(tones.run(workdir, "train.py", *flags))
+    checkpoint = torch.load(workdir / "exp" / "epoch-1.pt", weights_only=True)
+    assert checkpoint["configs"]["Zipformer1Config"]["encoder_dims"] == [24, 24]
+    assert checkpoint["model"]["encoder.encoders.0.layers.0.balancer.count"] > 0
+    # The schedules of the model have seen plain batches, as the published recipe counts.
+    last_shown = (checkpoint["batch_idx_train"] - 1) // 10 * 10
+    assert checkpoint["shown_schedule_count"] == last_shown
+    decode = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
+    done = tones.run(workdir, "decode.py", *decode, "--decode-chunk-len", "64")
+    tones.check(done)
+    names = [path.name for path in (workdir / "exp" / "greedy_search").glob("wer-summary-*")]
+    assert len(names) == 1
+    assert "streaming-chunk-size-64" in names[0]
+    wrong = tones.run(workdir, "decode.py", *decode, "--encoder-dim", "24,24")
+    assert wrong.returncode == 4
+    assert "--encoder-dim is not a setting of" in wrong.stderr
