@@ -15,6 +15,8 @@ test = ["test"]
 base-lr = 0.1
 """
 
+JOINED_HEAD = "corpus = 'x'\n[splits]\ntrain = ['a']\nvalid = ['a']\ntest = ['a']\n"
+
 
 def write(root: Path, text: str) -> Path:
     folder = root / "small"
@@ -43,6 +45,10 @@ def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
         ("corpus = 'x'\n[flag]\n", "unknown entry 'flag'.*did you mean 'flags'"),
         ("corpus = 'x'\nsplits = 3\n", "splits = 3 is no table"),
         ("corpus = 'x'\n[splits]\ntrain = 'a'\n", "train = 'a' is no list of names"),
+        (f"{JOINED_HEAD}[joined]\na = 'b'\n", "a = 'b' is no list of names"),
+        (f"{JOINED_HEAD}[subsets]\na = 3\n", "subsets.a is no set of tables"),
+        (f"{JOINED_HEAD}[subsets.a.flag]\n", "it may have the tables corpus-options, flags"),
+        (f"{JOINED_HEAD}[subsets.a.splits]\ntrain = 3\n", "train = 3 is no list"),
         ("[splits]\n", "lacks .'corpus'"),
         (
             "corpus = 'x'\n[splits]\ntrain = ['a']\nvalid = []\n",
@@ -56,5 +62,53 @@ def test_a_bad_recipe_is_explained(tmp_path: Path, text: str, message: str) -> N
         load_recipe("small", tmp_path)
 
 
+JOINED = """
+corpus = "x"
+stages = [0, 5]
+[splits]
+train = ["all"]
+valid = ["dev"]
+test = ["dev", "test"]
+[joined]
+all = ["a", "b"]
+[needs]
+0 = "nothing"
+[flags]
+base-lr = 0.1
+exp-dir = "exp"
+[subsets.small.splits]
+train = ["a"]
+[subsets.small.flags]
+exp-dir = "exp-small"
+[subsets.small.corpus-options]
+noise = false
+"""
+
+
+def test_a_joined_split_is_given_by_its_parts(tmp_path: Path) -> None:
+    write(tmp_path, JOINED)
+    recipe = load_recipe("small", tmp_path)
+    assert recipe.parts() == ["a", "b", "dev", "test"]
+    assert recipe.parts(["train"]) == ["a", "b"]
+    assert recipe.splits["train"] == ["all"]
+
+
+def test_a_subset_replaces_what_it_names(tmp_path: Path) -> None:
+    write(tmp_path, JOINED)
+    whole = load_recipe("small", tmp_path)
+    assert whole.subset(None) is whole
+    small = whole.subset("small")
+    assert (small.name, small.chosen, whole.chosen) == ("small", "small", None)
+    assert small.parts() == ["a", "dev", "test"]
+    assert small.flags == {"base-lr": 0.1, "exp-dir": "exp-small"}
+    assert (small.corpus_options, whole.corpus_options) == ({"noise": False}, {})
+    with pytest.raises(UserError, match="has no subset 'mini-libri'; it has small"):
+        whole.subset("mini-libri")
+
+
 def test_the_recipes_of_the_project_load() -> None:
     assert load_recipe("espeak").corpus == "espeak"
+    whole = load_recipe("librispeech")
+    assert len(whole.parts()) == 7
+    assert whole.subset("clean-100").parts(["train"]) == ["train-clean-100"]
+    assert whole.subset("mini-libri").parts() == ["train-clean-5", "dev-clean-2"]

@@ -61,6 +61,10 @@ class _RefusedError(Exception):
     """This address does not give the file, and will not when asked again."""
 
 
+class _WrongError(_RefusedError):
+    """It has arrived, but it is not the file."""
+
+
 def fetch(
     file: RemoteFile, folder: Path, *, mirror: str | None = None, patience: Patience | None = None
 ) -> Path:
@@ -89,8 +93,7 @@ def fetch(
     problems: list[str] = []
     for address in file.addresses(mirror):
         try:
-            _complete(part, address, file, patience or Patience())
-            _verify(part, file, _published_md5(address, file))
+            _complete_and_verified(part, address, file, patience or Patience())
         except _RefusedError as problem:
             problems.append(f"{address}: {problem}")
             logging.warning("%s", problems[-1])
@@ -119,10 +122,23 @@ def _require_whole(path: Path, file: RemoteFile, by_hand: str) -> None:
         ) from problem
 
 
+def _complete_and_verified(part: Path, address: str, file: RemoteFile, patience: Patience) -> None:
+    is_resumed = part.is_file()
+    try:
+        _complete(part, address, file, patience)
+        _verify(part, file, _published_md5(address, file))
+    except _WrongError as problem:
+        if not is_resumed:
+            raise
+        # The fault may be in what an earlier call left, perhaps from another server.
+        logging.warning("%s: %s; downloading it from the beginning", file.name, problem)
+        _complete_and_verified(part, address, file, patience)
+
+
 def _complete(part: Path, address: str, file: RemoteFile, patience: Patience) -> None:
     """Download until ``part`` has all bytes; connections may break on the way."""
     failures = 0
-    while not (file.is_exact and _size(part) == file.size):
+    while not _is_complete(part, file):
         before = _size(part)
         try:
             if _receive(part, address, file, patience.timeout):
@@ -135,6 +151,13 @@ def _complete(part: Path, address: str, file: RemoteFile, patience: Patience) ->
             raise _RefusedError(f"{reason}, {failures} times in a row")
         logging.info("%s: %s; going on at byte %d", file.name, reason, _size(part))
         patience.pause(min(2.0**failures, 60.0))
+
+
+def _is_complete(part: Path, file: RemoteFile) -> bool:
+    """Say whether all bytes are there, as far as the size of the file is known."""
+    if file.is_exact and _size(part) > file.size:
+        part.unlink()
+    return file.is_exact and _size(part) == file.size
 
 
 def _reason_to_retry(problem: Exception, part: Path) -> str:
@@ -156,7 +179,7 @@ def _reason_to_retry(problem: Exception, part: Path) -> str:
 def _status_to_retry(problem: urllib.error.HTTPError, part: Path) -> str:
     if problem.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and _size(part):
         part.unlink()
-        return "what had arrived was longer than the file"
+        return "what had arrived is longer than the file"
     if problem.code not in _PASSING:
         raise _RefusedError(f"the server answers {problem.code} {problem.reason}")
     return f"the server answers {problem.code} {problem.reason}"
@@ -168,7 +191,9 @@ def _receive(part: Path, address: str, file: RemoteFile, timeout: float) -> bool
     request = urllib.request.Request(address, headers={"User-Agent": "zipasr"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=timeout) as response:
+    with _answer(request, timeout) as response:
+        if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return True
         start = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         total = _total(response, start)
         _check_answer(response, file, total)
@@ -178,6 +203,17 @@ def _receive(part: Path, address: str, file: RemoteFile, timeout: float) -> bool
         with part.open("ab" if start else "wb") as out:
             _copy(first, response, out, _progress(f"MB of {file.name}", total, start))
     return total is None or _size(part) >= total
+
+
+def _answer(request: urllib.request.Request, timeout: float) -> Any:
+    try:
+        return urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as answer:
+        # There is nothing beyond what we have: a call was ended between the last byte and the name.
+        wanted, there = request.get_header("Range"), answer.headers.get("Content-Range", "")
+        if wanted and there and wanted == f"bytes={there.removeprefix('bytes */')}-":
+            return answer
+        raise
 
 
 def _progress(what: str, total: int | None, start: int = 0) -> Progress:
@@ -237,11 +273,11 @@ def _verify(path: Path, file: RemoteFile, md5: str | None, *, keep: bool = False
         elif file.name.endswith(".gz"):
             check_gzip(path)
         elif _size(path) == 0:
-            raise _RefusedError("it is empty")
-    except (_RefusedError, DamagedError) as problem:
+            raise DamagedError("it is empty")
+    except DamagedError as problem:
         if not keep:
             path.unlink()
-        raise _RefusedError(str(problem)) from problem
+        raise _WrongError(str(problem)) from problem
 
 
 def _check_digest(path: Path, sha256: str | None, md5: str | None) -> None:
@@ -253,7 +289,7 @@ def _check_digest(path: Path, sha256: str | None, md5: str | None) -> None:
             digest.update(chunk)
             seen.step()
     if digest.hexdigest() != wanted:
-        raise _RefusedError(f"its {kind} is {digest.hexdigest()}, published is {wanted}")
+        raise DamagedError(f"its {kind} is {digest.hexdigest()}, published is {wanted}")
 
 
 def _size(path: Path) -> int:

@@ -119,7 +119,7 @@ def _what_is_there(root: Path) -> str:
 
 
 def _way_out(root: Path, part: str) -> str:
-    for folder in (root.parent.parent, root / _ROOT, root.parent / "download" / _ROOT):
+    for folder in (root.parent, root / _ROOT, root.parent / "download" / _ROOT):
         if (folder / part).is_dir() and folder.name == _ROOT:
             return f"give --dl-dir {folder.parent}"
     if (root.parent / part).is_dir():

@@ -1,0 +1,66 @@
+"""Features of MUSAN: windows of ten seconds, where the training looks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lhotse import CutSet
+
+from tests.corpora import libri
+from zipasr.corpora.musan import write_noise_manifests
+from zipasr.data.augment import AugmentConfig, mix_noise
+from zipasr.data.fbank import FbankConfig, FbankReport
+from zipasr.data.noise import compute_and_store_noise, noise_path
+
+CONFIG = FbankConfig(num_jobs=1, perturb_speed=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FbankReport | None]:
+    folder = tmp_path_factory.mktemp("noise")
+    write_noise_manifests(libri.write_musan(folder, seconds=26.0), folder / "manifests")
+    return folder, compute_and_store_noise(folder / "manifests", folder / "fbank", CONFIG)
+
+
+def test_windows_of_ten_seconds_and_what_is_longer_than_five(
+    made: tuple[Path, FbankReport | None],
+) -> None:
+    folder, report = made
+    assert noise_path(folder / "fbank").name == "musan_cuts.jsonl.gz"
+    cuts = list(CutSet.from_file(noise_path(folder / "fbank")))
+    # Three recordings of 10 + 10 + 6 s.
+    assert sorted(cut.duration for cut in cuts) == [6.0] * 3 + [10.0] * 6
+    assert report is not None
+    assert (report.cuts, report.seconds, report.failed) == (9, 78.0, 0)
+    assert (folder / "fbank" / "musan_feats").is_dir()
+    for cut in cuts:
+        features = cut.load_features()
+        assert features.shape == (round(cut.duration * 100), 80)
+        assert np.isfinite(features).all()
+
+
+def test_windows_of_five_seconds_are_too_short(tmp_path: Path) -> None:
+    write_noise_manifests(libri.write_musan(tmp_path, seconds=15.0), tmp_path)
+    compute_and_store_noise(tmp_path, tmp_path, CONFIG)
+    assert [cut.duration for cut in CutSet.from_file(noise_path(tmp_path))] == [10.0] * 3
+
+
+def test_it_is_made_once(made: tuple[Path, FbankReport | None]) -> None:
+    folder, _ = made
+    again = compute_and_store_noise(folder / "manifests", folder / "fbank", CONFIG)
+    assert again is not None
+    assert again.reused
+
+
+def test_the_training_finds_it(made: tuple[Path, FbankReport | None]) -> None:
+    noise = mix_noise(AugmentConfig(), made[0] / "fbank")
+    assert noise is not None
+    assert len(noise._noise) == 9
+    assert all(not cut.supervisions for cut in noise._noise)
+
+
+def test_without_noise_there_is_nothing_to_do(tmp_path: Path) -> None:
+    assert compute_and_store_noise(tmp_path, tmp_path / "fbank", CONFIG) is None
+    assert not (tmp_path / "fbank").exists()
