@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Prepare the data of a recipe: numbered stages, each done once and marked; run again to go on.
 set -euo pipefail
+started_in=$PWD
 cd "$(dirname "$0")"
 
 usage() {
   cat <<'USAGE'
 usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
+       ./prepare.sh [--recipe NAME] --from PATH [--encoding NAME] [OPTIONS]      speech of your own
 
   --recipe NAME      a folder in egs (default: espeak, speech made on this machine)
   --stage N          first stage (default 1, or what the recipe says)
@@ -17,6 +19,11 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
   --keep-archives 0  delete each archive when it is unpacked
   --full-libri 0     LibriSpeech: train on the 100 clean hours alone
   --mini-libri 1     LibriSpeech: the five hours of mini LibriSpeech
+  --from PATH        a table (.tsv or .csv with the columns audio and text; id, start, end, speaker,
+                     split if known), a folder of sound files with .txt files of the same names, a
+                     Kaldi data directory, or lhotse manifests. Any rate, any channels. Writes
+                     egs/NAME/recipe.toml (NAME: my, unless given), then does the stages
+  --encoding NAME    of the text in PATH, if it is not UTF-8
   --force            do the stages again even where they are marked as done
   --dry-run          say what would be done and what it needs, and end
   --status           say which stages are done, and end
@@ -38,7 +45,7 @@ die() {
   exit 2
 }
 
-recipe=espeak stage='' stop_stage='' force=false dry_run=false status=false
+recipe='' from='' encoding='' stage='' stop_stage='' force=false dry_run=false status=false
 vocab_size='' dl_dir=download mirror='' keep_archives=1 full_libri=1 mini_libri=0
 num_jobs=$(getconf _NPROCESSORS_ONLN)
 while [ $# -gt 0 ]; do
@@ -49,7 +56,7 @@ while [ $# -gt 0 ]; do
       shift
       continue
       ;;
-    --recipe | --stage | --stop-stage | --num-jobs | --vocab-size) ;;
+    --recipe | --stage | --stop-stage | --num-jobs | --vocab-size | --from | --encoding) ;;
     --dl-dir | --mirror | --keep-archives | --full-libri | --mini-libri) ;;
     *) die "unknown option $1. Fix: ./prepare.sh --help lists the options." ;;
   esac
@@ -57,10 +64,30 @@ while [ $# -gt 0 ]; do
   name=${1#--} && printf -v "${name//-/_}" '%s' "$2"
   shift 2
 done
+recipe=${recipe:-$([ -n "$from" ] && echo my || echo espeak)}
 case "$recipe" in
   */*) folder=$recipe ;;
   *) folder=egs/$recipe ;;
 esac
+
+python=${PYTHON:-python3}
+find_packages="import sys, importlib.util as u
+sys.exit(not (u.find_spec('torch') and u.find_spec('lhotse')))"
+need_packages() {
+  "$python" -c "$find_packages" ||
+    die "$python lacks packages. Fix: local/install.sh requirements.txt && source .venv/bin/activate"
+}
+
+[ -z "$encoding" ] || [ -n "$from" ] || die "--encoding is about the text of --from PATH."
+if [ -n "$from" ] && [ "$status$dry_run" = falsefalse ]; then
+  need_packages
+  case "$from" in # a relative path counts from where the script was started
+    /*) ;;
+    *) [ "$started_in" = "$PWD" ] || from=$started_in/$from ;;
+  esac
+  "$python" -m local.import_corpus --recipe "$recipe" --from "$from" --num-jobs "$num_jobs" \
+    ${encoding:+--encoding "$encoding"}
+fi
 [ -f "$folder/recipe.toml" ] || die "no recipe '$recipe': $folder/recipe.toml does not exist; egs has:\
 $(for file in egs/*/recipe.toml; do printf ' %s' "$(basename "$(dirname "$file")")"; done)."
 
@@ -88,7 +115,6 @@ case "$mini_libri" in
   *) die "expected 1 or 0 after --mini-libri, got '$mini_libri'." ;;
 esac
 
-python=${PYTHON:-python3}
 data=data/$(basename "$folder")
 marks=$data/.done$subset
 places=(--dl-dir "$dl_dir")
@@ -98,8 +124,6 @@ if [ -n "$vocab_size" ]; then
   sizes=(--vocab-size "$vocab_size" --lang-dir "$lang")
   vocabulary=(--bpe-model "$lang/bpe.model")
 fi
-find_packages="import sys, importlib.util as u
-sys.exit(not (u.find_spec('torch') and u.find_spec('lhotse')))"
 
 # The mark of a stage; another vocabulary is other work.
 mark_of() {
@@ -144,8 +168,7 @@ run_stage() {
     die "stage $number needs what stage $((number - 1)) makes. Fix: run stage $((number - 1)) first:\
  ./prepare.sh --recipe $recipe${choice[*]:+ ${choice[*]}} --stage $((number - 1))"
   fi
-  "$python" -c "$find_packages" ||
-    die "$python lacks packages. Fix: local/install.sh requirements.txt && source .venv/bin/activate"
+  need_packages
   mkdir -p "$marks"
   local later
   for later in 0 1 2 3 4 5; do # what was made from the old output is out of date
@@ -169,3 +192,11 @@ run_stage 3 "training transcripts -> tokenizer (seconds)" "$data" \
 run_stage 4 "check everything, report what would be dropped (seconds)" "$data" \
   local.validate_data ${vocabulary[@]+"${vocabulary[@]}"}
 run_stage 5 "text for a language model" "$data/lm$subset" local.prepare_lm_text "${places[@]}"
+
+if [ -n "$from" ] && [ "$stop_stage" -ge 4 ] && [ "$status$dry_run" = falsefalse ]; then
+  cat <<NEXT
+next: ./train.py --recipe $recipe --dry-run 1      what the training will take
+      ./train.py --recipe $recipe --world-size 1   train; run it again to go on
+      ./decode.py --recipe $recipe                 word error rates of the test sets
+NEXT
+fi

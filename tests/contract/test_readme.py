@@ -17,7 +17,7 @@ DOCUMENTS = ("README.md", "egs/README.md", "egs/espeak/README.md", "egs/espeak/R
 COMMANDS = {command.name: command for command in (TRAIN, DECODE, AVERAGE)}
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
---full-libri --mini-libri --force --dry-run --status --help
+--full-libri --mini-libri --from --encoding --force --dry-run --status --help
 """
 OPTIONS = {"prepare.sh": set(PREPARE.split())}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

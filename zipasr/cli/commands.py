@@ -45,6 +45,20 @@ class PlaceConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImportConfig:
+    """How a corpus of one's own is read."""
+
+    encoding: str = flag("utf-8", "of text files")
+    seed: int = flag(42, "of the splits, where the corpus has none")
+    normalise: bool = flag(False, "write transcripts in upper case and without punctuation")
+    num_jobs: int = flag(2, "threads that read sound files")
+
+    def __post_init__(self) -> None:
+        if self.num_jobs < 1:
+            raise ValueError("--num-jobs must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpConfig:
     """Where a training run is."""
 

@@ -11,6 +11,7 @@ from zipasr.base.errors import UserError, nearest
 from zipasr.corpora.espeak import EspeakCorpus
 from zipasr.corpora.librispeech import LibriSpeechCorpus
 from zipasr.corpora.manifests import ManifestsCorpus
+from zipasr.corpora.own import OwnCorpus
 
 
 class Corpus(Protocol):
@@ -72,10 +73,15 @@ def _manifests(options: CorpusOptions) -> Corpus:
     return ManifestsCorpus.from_settings(options.settings)
 
 
+def _own(options: CorpusOptions) -> Corpus:
+    return OwnCorpus.from_settings(options.audio_dir, options.settings)
+
+
 CORPORA: dict[str, Callable[[CorpusOptions], Corpus]] = {
     "espeak": _espeak,
     "librispeech": _librispeech,
     "manifests": _manifests,
+    "own": _own,
 }
 
 

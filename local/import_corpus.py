@@ -1,0 +1,8 @@
+"""Entry of the import of a corpus; the work is in zipasr.cli.own."""
+
+import sys
+
+from zipasr.cli.own import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+import random
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zipasr.base.errors import DataError
+from zipasr.corpora.splits import purpose_of, with_splits
+from zipasr.corpora.utterances import Utterance
+
+
+def corpus(count: int, speakers: int = 0, per_file: int = 1) -> list[Utterance]:
+    return [
+        Utterance(
+            id=f"u{i}",
+            audio=Path(f"f{i // per_file}.wav"),
+            text="x",
+            speaker=f"s{i % speakers}" if speakers else None,
+        )
+        for i in range(count)
+    ]
+
+
+def shared(utterances: list[Utterance], seed: int = 1) -> dict[str, set[str]]:
+    splits = defaultdict(set)
+    for utterance in with_splits(utterances, lambda _: 1.0, seed)[0]:
+        splits[str(utterance.split)].add(utterance.id)
+    return splits
+
+
+@settings(max_examples=40)
+@given(st.integers(8, 120), st.integers(0, 40), st.integers(1, 3), st.integers(0, 3))
+def test_every_utterance_is_in_one_split_and_no_speaker_or_file_in_two(
+    count: int, speakers: int, per_file: int, seed: int
+) -> None:
+    utterances = corpus(count, speakers, per_file)
+    splits = shared(utterances, seed)
+    assert set(splits) == {"train", "dev", "test"}
+    assert sum(map(len, splits.values())) == count
+    assert len(splits["train"]) >= count / 4
+    by_speaker = len({u.speaker for u in utterances}) >= 5
+    for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        of = [
+            {u.speaker if by_speaker else u.audio for u in utterances if u.id in splits[s]}
+            for s in (a, b)
+        ]
+        assert not of[0] & of[1]
+
+
+def test_the_choice_depends_on_the_seed_and_the_names_alone() -> None:
+    utterances = corpus(100)
+    first = shared(utterances)
+    mixed = utterances[:]
+    random.Random(0).shuffle(mixed)
+    assert shared(mixed) == first
+    assert shared(utterances, seed=2) != first
+    assert len(first["dev"]) == len(first["test"]) == 5
+
+
+def test_splits_that_are_given_stay(tmp_path: Path) -> None:
+    given_ones = [replace(u, split="Test_Clean" if i < 9 else "train") for i, u in
+                  enumerate(corpus(40))]  # fmt: skip
+    splits = shared(given_ones)
+    assert splits["test-clean"] == {f"u{i}" for i in range(9)}
+    assert set(splits) == {"train", "dev", "test-clean"}
+    assert splits["dev"]
+
+
+def test_names_tell_the_purpose() -> None:
+    names = {"train-clean-100": "train", "dev": "valid", "validation": "valid", "eval2": "test"}
+    names |= {"test_other": "test", "TEST": "test", "trash": None, "other": None, "tr": "train"}
+    assert {name: purpose_of(name) for name in names} == names
+
+
+@pytest.mark.parametrize(
+    ("utterances", "message"),
+    [
+        (corpus(2), "1 utterances of 1 files are too few"),
+        ([replace(u, split="other") for u in corpus(9)], "split 'other' is neither train nor dev"),
+        ([replace(u, split="test") for u in corpus(9)], "no utterance in a split called train"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(utterances: list[Utterance], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        with_splits(utterances, lambda _: 1.0, 1)

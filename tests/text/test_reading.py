@@ -1,0 +1,48 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from zipasr.base.errors import DataError, UserError
+from zipasr.text.reading import BOM, CRLF, NOT_COMPOSED, check_encoding, read_text
+
+GERMAN = "Grüße aus Köln, schöne Straße\nÜbermorgen hören wir wieder größere Vögel\n"
+RUSSIAN = "съешь же ещё этих мягких французских булок да выпей чаю\n" * 3
+
+
+def test_the_place_and_the_likely_encoding_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.tsv"
+    path.write_bytes(b"id\ttext\na\tfine\nb\tcaf\xe9 cr\xe8me br\xfbl\xe9e tr\xe8s f\xeate\n")
+    with pytest.raises(DataError) as said:
+        read_text(path)
+    assert f"{path} is not utf-8: line 3, column 6, bytes E9" in said.value.what
+    assert "--encoding cp1252" in said.value.fix
+    assert read_text(path, "cp1252").endswith("fête\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"), [(GERMAN, "cp1252"), (RUSSIAN, "cp1251"), (GERMAN, "utf-16")]
+)
+def test_the_guess_reads_the_text(text: str, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(DataError) as said:
+        read_text(path)
+    guess = said.value.fix.split()[2].rstrip(",")
+    assert read_text(path, guess) == text
+
+
+def test_small_things_are_put_right_and_counted(tmp_path: Path) -> None:
+    path, notes = tmp_path / "text.txt", Counter[str]()
+    path.write_bytes("\ufeffcafe\u0301\r\nend\r\n".encode())
+    assert read_text(path, notes=notes) == "caf\u00e9\nend\n"
+    assert notes == {BOM: 1, CRLF: 1, NOT_COMPOSED: 1}
+    path.write_text("plain\n")
+    read_text(path, notes=notes)
+    assert notes.total() == 3
+
+
+def test_an_encoding_that_does_not_exist_is_refused() -> None:
+    check_encoding("latin-1")
+    with pytest.raises(UserError, match="--encoding latin-x"):
+        check_encoding("latin-x")

@@ -1,0 +1,121 @@
+"""What is in a sound file, read to its end; or why it cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+EMPTY = "empty file (0 bytes)"
+MISSING = "the file does not exist"
+HTML = "an HTML page, not audio (did the download fail?)"
+POINTER = "a git-lfs pointer, not audio (run git lfs pull)"
+NO_SAMPLES = "no samples"
+SILENT = "all samples are zero"
+NOT_FINITE = "samples that are not finite"
+TOO_LOUD = "samples far beyond full scale (integers stored as floating point?)"
+
+_BLOCK_FRAMES = 1 << 20
+_FULL_SCALE = 0.999
+# Floating-point files may go a little beyond 1; integers that were not scaled go far beyond.
+_FAR_BEYOND = 64.0
+_BYTES_OF_HEAD = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioFacts:
+    """One file.
+
+    Attributes:
+        fault: why the file cannot be used; empty when it can.
+        rate: samples a second.
+        num_samples: of each channel, as decoded.
+        digest: of the decoded samples; equal for equal sound in different containers.
+        energies: mean square of each channel.
+        clipped: share of the samples at full scale.
+    """
+
+    fault: str = ""
+    rate: int = 0
+    num_samples: int = 0
+    digest: str = ""
+    energies: tuple[float, ...] = ()
+    clipped: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound."""
+        return self.num_samples / self.rate if self.rate else 0.0
+
+
+def facts_of(path: Path) -> AudioFacts:
+    """Decode a file in blocks and describe it; never raises on account of the file."""
+    fault = _fault_of_head(path)
+    if fault:
+        return AudioFacts(fault=fault)
+    try:
+        with soundfile.SoundFile(path) as file:
+            return _decoded(file)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as problem:
+        said = getattr(problem, "error_string", "") or str(problem)
+        return AudioFacts(fault=f"cannot be decoded: {said.strip().rstrip('.')}")
+
+
+def _fault_of_head(path: Path) -> str:
+    """Recognise from the first bytes what no audio library has a word for."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_BYTES_OF_HEAD)
+    except FileNotFoundError:
+        return MISSING
+    except OSError as problem:
+        return f"cannot be read: {problem.strerror}"
+    if not head:
+        return EMPTY
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return HTML
+    return POINTER if start.startswith(b"version https://git-lfs") else ""
+
+
+def _decoded(file: soundfile.SoundFile) -> AudioFacts:
+    digest = hashlib.blake2b(digest_size=16)
+    squares = np.zeros(file.channels)
+    count = at_full_scale = 0
+    peak = 0.0
+    # Some decoders stop in silence where the data end; the count shows it.
+    for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True):
+        digest.update(np.ascontiguousarray(block).data)
+        squares += np.square(block, dtype=np.float64).sum(axis=0)
+        absolute = np.abs(block)
+        peak = max(peak, float(absolute.max(initial=0.0)))
+        at_full_scale += int((absolute >= _FULL_SCALE).sum())
+        count += len(block)
+    return AudioFacts(
+        fault=_fault_of_samples(file, count, squares, peak),
+        rate=file.samplerate,
+        num_samples=count,
+        digest=digest.hexdigest(),
+        energies=tuple(float(value) for value in squares / max(count, 1)),
+        clipped=at_full_scale / max(count * file.channels, 1),
+    )
+
+
+def _fault_of_samples(
+    file: soundfile.SoundFile, count: int, squares: np.ndarray, peak: float
+) -> str:
+    declared = file.frames
+    if count == 0:
+        return NO_SAMPLES
+    if not np.isfinite(squares).all():
+        return NOT_FINITE
+    # Streamed files declare a length that is no length at all; only a shortage is a fault.
+    if count < declared < np.iinfo(np.int64).max // 2:
+        rate = file.samplerate
+        return f"ends after {count / rate:.2f} s of the {declared / rate:.2f} s in its header"
+    if not squares.any():
+        return SILENT
+    return TOO_LOUD if peak > _FAR_BEYOND else ""

@@ -1,0 +1,107 @@
+"""Before stage 1: look at a corpus of one's own and write a recipe for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zipasr.base.config import add_flags, from_args
+from zipasr.base.errors import UserError
+from zipasr.base.files import atomic_path
+from zipasr.base.log import setup_logging
+from zipasr.base.progress import clock
+from zipasr.base.recipe import RECIPES, load_recipe
+from zipasr.cli.commands import ImportConfig
+from zipasr.cli.flags import Parser, RecipeConfig, guarded
+from zipasr.corpora.own import OwnCorpus, Surveyed
+from zipasr.corpora.recipe_file import Sizes, flags_for, recipe_text
+from zipasr.corpora.splits import purpose_of
+from zipasr.text.characters import count_characters
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write ``egs/NAME/recipe.toml``; one that is there is kept if it is about the same corpus."""
+    setup_logging()
+    args = _parser().parse_args(argv)
+    config = from_args(ImportConfig, args)
+    name = str(args.recipe)
+    folder = Path(name) if "/" in name else RECIPES / name
+    options = {"from": str(args.source)} | _typed(config)
+    if (folder / "recipe.toml").is_file():
+        _check_same(name, options)
+        return 0
+    data = Path("data") / folder.name
+    corpus = OwnCorpus.from_settings(data / "audio", options)
+    seen = corpus.survey(data / "manifests", config.num_jobs)
+    sizes = sizes_of(seen)
+    flags = flags_for(folder.name, sizes)
+    about = f"{seen.found.kind}: {clock(sizes.hours * 3600)} of training speech."
+    with atomic_path(folder / "recipe.toml") as temporary:
+        temporary.write_text(recipe_text(options, splits_of(seen), flags, about), encoding="utf-8")
+    model = flags.get("preset", "model of the embedded recipe")
+    sys.stdout.write(
+        f"wrote {folder / 'recipe.toml'}: {clock(sizes.hours * 3600)} of training speech, {model}, "
+        f"{flags['vocab-size']} tokens, {flags['num-epochs']} epochs\n"
+    )
+    return 0
+
+
+def sizes_of(seen: Surveyed) -> Sizes:
+    """Return what the settings of the recipe depend on."""
+    training = [u for u in seen.utterances if purpose_of(str(u.split)) == "train"]
+    seconds = np.array([seen.seconds(utterance) for utterance in training])
+    shortest, longest = np.percentile(seconds, [1, 99])
+    characters = len(count_characters(utterance.text for utterance in training))
+    return Sizes(float(seconds.sum()) / 3600, characters, float(shortest), float(longest))
+
+
+def splits_of(seen: Surveyed) -> dict[str, list[str]]:
+    """Return purpose -> names of splits."""
+    names = sorted(seen.splits())
+    return {
+        purpose: [name for name in names if purpose_of(name) == purpose]
+        for purpose in ("train", "valid", "test")
+    }
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="import_corpus", allow_abbrev=False)
+    add_flags(parser, RecipeConfig)
+    about = "table, folder, Kaldi data directory or folder of lhotse manifests"
+    parser.add_argument("--from", dest="source", required=True, metavar="PATH", help=about)
+    add_flags(parser, ImportConfig)
+    return parser
+
+
+def _typed(config: ImportConfig) -> dict[str, Any]:
+    """Return the options that are not at their defaults; the recipe says no more than it must."""
+    usual = ImportConfig()
+    options = {name: getattr(config, name) for name in ("encoding", "seed", "normalise")}
+    return {name: value for name, value in options.items() if value != getattr(usual, name)}
+
+
+def _check_same(name: str, options: dict[str, Any]) -> None:
+    """Refuse a recipe of the same name that is about something else.
+
+    Raises:
+        UserError: its corpus or an option that was typed differs.
+    """
+    recipe = load_recipe(name)
+    path = recipe.folder / "recipe.toml"
+    if recipe.corpus != "own":
+        raise UserError(
+            f"{path} is a recipe for the corpus {recipe.corpus!r}, not for --from.",
+            "choose another name: --recipe NAME.",
+        )
+    for key, value in options.items():
+        said = recipe.corpus_options.get(key)
+        if said != value:
+            raise UserError(
+                f"{path} says {key} = {said!r}, but {value!r} was given.",
+                "leave it out, change the recipe, or choose another name: --recipe NAME.",
+            )
