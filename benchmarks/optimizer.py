@@ -2,11 +2,13 @@
 
 Run from the repository root:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.optimizer
+    OMP_NUM_THREADS=2 python -m benchmarks.optimizer
     python -m benchmarks.optimizer --device cuda
 
 The optimizers take turns of four steps, the period in which ScaledAdam looks at the sizes of
-the parameters, so a machine that is busy for a while slows all of them.
+the parameters, so a machine that is busy for a while slows all of them. *Plain* is
+``plain_scaled_adam.py``, one parameter at a time. Printed are medians and minima, and two ratios:
+the median of the ratios to AdamW in the same round, foreach and fused.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.plain_scaled_adam import PlainScaledAdam
 from zipasr.optim.scaled_adam import ScaledAdam
 
 SHAPES = Path(__file__).parent / "data" / "small_model_shapes.json"
 STEPS_PER_TURN = 4
+OURS, PLAIN, FOREACH, FUSED = "ScaledAdam", "ScaledAdam, plain", "AdamW, foreach", "AdamW, fused"
 
 
 def small_model_parameters(device: torch.device) -> list[nn.Parameter]:
@@ -50,10 +54,12 @@ def competitors(device: torch.device) -> dict[str, Callable[[], object]]:
         return small_model_parameters(device)
 
     return {
-        "ScaledAdam, clipping 2.0": ScaledAdam(params(), lr=0.045, clipping_scale=2.0).step,
-        "ScaledAdam, no clipping": ScaledAdam(params(), lr=0.045).step,
-        "AdamW, foreach": torch.optim.AdamW(params(), foreach=True).step,
-        "AdamW, fused": torch.optim.AdamW(params(), fused=True).step,
+        OURS: ScaledAdam(params(), lr=0.045, clipping_scale=2.0).step,
+        f"{OURS}, no clipping": ScaledAdam(params(), lr=0.045).step,
+        f"{OURS}, torch": ScaledAdam(params(), lr=0.045, clipping_scale=2.0, backend="torch").step,
+        PLAIN: PlainScaledAdam(params(), lr=0.045, clipping_scale=2.0).step,
+        FOREACH: torch.optim.AdamW(params(), foreach=True).step,
+        FUSED: torch.optim.AdamW(params(), fused=True).step,
     }
 
 
@@ -74,12 +80,18 @@ def measure(
 
 
 def table(times: dict[str, list[float]]) -> str:
-    """Format median and best time, and the ratio of the medians to AdamW foreach."""
-    reference = statistics.median(times["AdamW, foreach"])
-    lines = [f"{'milliseconds per step':26} {'median':>8} {'best':>8} {'ratio':>6}"]
+    """Format median and best time in milliseconds per step, and the ratios to AdamW."""
+
+    def ratio(name: str, reference: str) -> float:
+        rounds = zip(times[name], times[reference], strict=True)
+        return statistics.median(own / other for own, other in rounds)
+
+    lines = [f"| {'ms per step':23} | median |   best | to foreach | to fused |", "|---" * 5 + "|"]
     for name, values in times.items():
-        median = statistics.median(values)
-        lines.append(f"{name:26} {median:8.1f} {min(values):8.1f} {median / reference:6.2f}")
+        lines.append(
+            f"| {name:23} | {statistics.median(values):6.1f} | {min(values):6.1f} "
+            f"| {ratio(name, FOREACH):10.2f} | {ratio(name, FUSED):8.2f} |"
+        )
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.eden import Eden
 from zipasr.optim.scaled_adam import ScaledAdam
 
@@ -31,6 +32,7 @@ class Run:
     scenario: str
     params: dict[str, nn.Parameter] = field(default_factory=dict)
     step: int = 0
+    backend: OptimizerBackend = "auto"
 
     def __post_init__(self) -> None:
         self.kwargs: dict[str, Any] = META["scenarios"][self.scenario]["kwargs"]
@@ -46,6 +48,7 @@ class Run:
             lr=BASE_LR,
             clipping_scale=self.kwargs["clipping_scale"],
             clipping_update_period=self.kwargs.get("period", 100),
+            backend=self.backend,
         )
         self.eden = Eden(self.optimizer, 7.5, 3.5, 10, 0.1) if "eden" in self.kwargs else None
 

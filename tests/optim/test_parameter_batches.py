@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from zipasr.optim import parameter_batches
-from zipasr.optim.parameter_batches import batch_parameters, bucket_by_shape, chunk_slices
+from zipasr.optim import sweeps
+from zipasr.optim.parameter_batches import batch_parameters, bucket_by_shape
+from zipasr.optim.sweeps import chunk_slices
 
 
 def parameters(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
@@ -21,7 +22,7 @@ def test_buckets_are_in_lexicographic_order_and_keep_the_order_inside() -> None:
 
 @pytest.mark.parametrize("limit", [1, 5, 10, 1000])
 def test_chunks_cover_all_parameters_once(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parameter_batches, "CPU_CHUNK_ELEMENTS", limit)
+    monkeypatch.setattr(sweeps, "CPU_CHUNK_ELEMENTS", limit)
     params = parameters((4,), (4,), (20,), (1,), ())
     chunks = chunk_slices(params)
     assert [index for chunk in chunks for index in range(len(params))[chunk]] == [0, 1, 2, 3, 4]
@@ -41,7 +42,7 @@ def test_entries_and_vectors_share_memory() -> None:
     assert state[params[0]]["param_rms"].tolist() == [[[1.0]], [[2.0]]]
     assert state[params[1]]["param_rms"].tolist() == [[3.0]]
     assert state[params[0]]["scale_grads"][2].flatten().tolist() == [4.0, 5.0]
-    batches.delta[1].fill_(7.0)
+    batches.elements.delta[1].fill_(7.0)
     assert state[params[0]]["delta"][1].eq(7.0).all()
     assert "param_rms" not in state[params[3]]
 

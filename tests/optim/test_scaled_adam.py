@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.optim.golden import EXPECTED, META, NAMES, SCENARIOS, Run
 from zipasr.base.errors import CheckpointError, UserError
+from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.scaled_adam import ScaledAdam
 
 
@@ -25,9 +26,10 @@ def set_random_gradients(params: list[nn.Parameter], step: int) -> None:
         param.grad = torch.randn(param.numel(), generator=generator).view(param.shape)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_trajectory_equals_the_reference(scenario: str) -> None:
-    run = Run(scenario)
+def test_trajectory_equals_the_reference(scenario: str, backend: OptimizerBackend) -> None:
+    run = Run(scenario, backend=backend)
     for step in META["scenarios"][scenario]["record_at"]:
         while run.step < step:
             run.update()
@@ -122,8 +124,8 @@ def test_how_parameters_share_buckets_does_not_change_the_step(
 def test_chunks_do_not_change_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for limit in (1, 40, 10**9):
-        monkeypatch.setattr("zipasr.optim.parameter_batches.CPU_CHUNK_ELEMENTS", limit)
-        run = Run("clip2")
+        monkeypatch.setattr("zipasr.optim.sweeps.CPU_CHUNK_ELEMENTS", limit)
+        run = Run("clip2", backend="torch")
         while run.step < 16:
             run.update()
         results.append(run.values())

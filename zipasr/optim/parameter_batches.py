@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zipasr.base.errors import CheckpointError, UserError
-
-# Number of elements that are taken through all operations of a step together. On a CPU the
-# values, gradients, moments and temporaries of that many fit into the cache, so each is fetched
-# from memory once per step instead of once per operation; on other devices fewer and larger
-# launches are better.
-CPU_CHUNK_ELEMENTS = 1 << 18
+from zipasr.optim.backend import OptimizerBackend, sweeps_for
+from zipasr.optim.sweeps import Elements, Sweeps
 
 StateEntry = dict[str, Any]
 
@@ -34,56 +29,43 @@ def bucket_by_shape(params: Iterable[Tensor]) -> list[list[Tensor]]:
     return [buckets[shape] for shape in sorted(buckets)]
 
 
-def chunk_slices(params: Sequence[Tensor]) -> list[slice]:
-    """Cut a list of tensors into runs that are worked on together.
-
-    Returns:
-        Slices that cover ``params`` in order. On a CPU a run has at most ``CPU_CHUNK_ELEMENTS``
-        elements, or is a single larger tensor; elsewhere there is one run.
-    """
-    if not params or params[0].device.type != "cpu":
-        return [slice(0, len(params))]
-    cuts = [0]
-    filled = 0
-    for index, param in enumerate(params):
-        if filled and filled + param.numel() > CPU_CHUNK_ELEMENTS:
-            cuts.append(index)
-            filled = 0
-        filled += param.numel()
-    return [slice(start, end) for start, end in pairwise([*cuts, len(params)])]
-
-
 @dataclass(slots=True)
 class ParameterBatches:
     """Parameters of one group, with views into the stacked state of their buckets.
 
     The lists run over all P parameters: first the M with more than one element, then the
-    scalars. The vectors run over the first M and share memory with the state entries, so what
-    is written here is what ``state_dict`` saves.
+    scalars. What is one number per parameter lies on the host, in vectors that share memory with
+    the state entries: what is written here is what ``state_dict`` saves.
     """
 
-    params: list[Tensor]
-    """P parameters."""
-    exp_avg_sq: list[Tensor]
-    """P views of the shape of the parameter: second moment of the gradient."""
-    delta: list[Tensor]
-    """P views of the shape of the parameter: smoothed step."""
-    num_tensors: int
-    """M, the number of parameters that have a scale."""
+    elements: Elements
+    """Parameters and the parts of the state that have their shape."""
+    sweeps: Sweeps
+    """The way to work on them."""
+    numels: Tensor
+    """(P,) float64, number of elements of each parameter."""
     rms: Tensor
     """(M,), root mean square of each parameter when it was last looked at."""
     scale_grads: Tensor
     """(K, M), gradients with respect to the scale in the last K updates."""
     scale_exp_avg_sq: Tensor
     """(M,), second moment of the scale gradient."""
+    asleep: Tensor
+    """(P,) bool, parameters whose moments are zero and that had no gradient so far."""
     entries: list[StateEntry]
     """State entry of each bucket; the first one also holds what belongs to the group."""
-    chunks: list[slice]
-    """Runs of parameters to work on together."""
-    rms_values: list[float]
-    """``rms`` on the host, so that reading it costs no synchronisation."""
-    zeros: Tensor | None = None
-    """Stands for missing gradients; made when first needed."""
+    addresses: list[int]
+    """Where the elements of each parameter were when this was made."""
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The P parameters."""
+        return self.elements.params
+
+    @property
+    def num_tensors(self) -> int:
+        """M, the number of parameters with more than one element."""
+        return self.rms.numel()
 
     @property
     def step(self) -> int:
@@ -96,35 +78,39 @@ class ParameterBatches:
         for entry in self.entries:
             entry["step"] = step
 
-    def gradients(self) -> list[Tensor]:
-        """Return the P gradients; a missing one is all zeros, to be read only.
+    def is_current(self) -> bool:
+        """Say whether the parameters are still where they were."""
+        return [param.data_ptr() for param in self.params] == self.addresses
+
+    def gradients(self) -> list[Tensor | None]:
+        """Return the P gradients, and note which parameters have their first one.
 
         Raises:
             UserError: a gradient is sparse.
         """
-        grads = []
-        for param in self.params:
-            grad = param.grad
-            if grad is None:
-                grad = self.zeros_like(param)
-            elif grad.layout is not torch.strided:
+        grads = [param.grad for param in self.params]
+        for param, grad in zip(self.params, grads, strict=True):
+            if grad is not None and grad.layout is not torch.strided:
                 raise UserError(
                     f"ScaledAdam got a sparse gradient for a parameter of shape "
                     f"{tuple(param.shape)}.",
                     "use dense gradients (for an embedding: sparse=False).",
                 )
-            grads.append(grad)
+        self.asleep &= torch.tensor([grad is None for grad in grads])
         return grads
 
-    def zeros_like(self, param: Tensor) -> Tensor:
-        """Return zeros of the shape of ``param``; the memory is shared by all such results."""
-        if self.zeros is None:
-            self.zeros = param.new_zeros(max(p.numel() for p in self.params))
-        return self.zeros[: param.numel()].view(param.shape)
+    def weights(self, scalar_weight: float) -> Tensor:
+        """Return (P,), the factors of the gradients in the norm of the group."""
+        return torch.cat(
+            [self.rms, self.rms.new_full((len(self.params) - len(self.rms),), scalar_weight)]
+        )
 
 
 def batch_parameters(
-    params: Sequence[Tensor], state: MutableMapping[Tensor, StateEntry], size_update_period: int
+    params: Sequence[Tensor],
+    state: MutableMapping[Tensor, StateEntry],
+    size_update_period: int,
+    backend: OptimizerBackend = "auto",
 ) -> ParameterBatches:
     """Arrange the parameters of one group and tie them to their state.
 
@@ -135,9 +121,11 @@ def batch_parameters(
         params: the parameters of the group, of one floating-point type and on one device.
         state: state of the optimizer; entries lie under the first parameter of each bucket.
         size_update_period: K, number of updates between two looks at the size of a parameter.
+        backend: what makes the steps.
 
     Raises:
-        UserError: the parameters differ in type or device, or are not floating-point numbers.
+        UserError: the back end does not work here; the parameters differ in type or device, or
+            are not floating-point numbers.
         CheckpointError: the state belongs to other parameters.
     """
     check_uniform(params)
@@ -153,7 +141,7 @@ def batch_parameters(
             check_entry(bucket, state[bucket[0]], size_update_period)
         else:
             state[bucket[0]] = new_entry(bucket, size_update_period)
-    return tie(buckets, [state[bucket[0]] for bucket in buckets], size_update_period)
+    return tie(buckets, [state[bucket[0]] for bucket in buckets], backend)
 
 
 def check_uniform(params: Sequence[Tensor]) -> None:
@@ -202,41 +190,62 @@ def check_entry(bucket: Sequence[Tensor], entry: StateEntry, size_update_period:
 
 
 def tie(
-    buckets: Sequence[Sequence[Tensor]], entries: list[StateEntry], size_update_period: int
+    buckets: Sequence[Sequence[Tensor]], entries: list[StateEntry], backend: OptimizerBackend
 ) -> ParameterBatches:
     """Build the lists and vectors over all parameters, and let the entries view the vectors."""
     pairs = list(zip(buckets, entries, strict=True))
     tensors = [pair for pair in pairs if pair[0][0].numel() > 1]
     ordered = tensors + [pair for pair in pairs if pair[0][0].numel() == 1]
-    params = [param for bucket, _ in ordered for param in bucket]
-    empty = params[0].new_zeros(0)
-    rms = torch.cat([empty, *(e["param_rms"].flatten() for _, e in tensors)])
-    second = torch.cat([empty, *(e["scale_exp_avg_sq"].flatten() for _, e in tensors)])
-    grads = torch.cat(
-        [
-            empty.view(size_update_period, 0),
-            *(e["scale_grads"].flatten(start_dim=1) for _, e in tensors),
-        ],
-        dim=1,
-    )
-    bounds = accumulate((len(bucket) for bucket, _ in tensors), initial=0)
-    for (_, entry), (start, end) in zip(tensors, pairwise(bounds), strict=True):
-        per_param = entry["param_rms"].shape
-        entry["param_rms"] = rms[start:end].view(per_param)
-        entry["scale_exp_avg_sq"] = second[start:end].view(per_param)
-        entry["scale_grads"] = grads[:, start:end].view(size_update_period, *per_param)
-    return ParameterBatches(
-        params=params,
+    elements = Elements(
+        params=[param for bucket, _ in ordered for param in bucket],
         exp_avg_sq=[view for _, entry in ordered for view in entry["exp_avg_sq"].unbind()],
         delta=[view for _, entry in ordered for view in entry["delta"].unbind()],
-        num_tensors=rms.numel(),
+    )
+    counts = [len(bucket) for bucket, _ in tensors]
+    rms, second, grads = (
+        tied_vector([entry for _, entry in tensors], key, counts, elements.params[0].dtype)
+        for key in ("param_rms", "scale_exp_avg_sq", "scale_grads")
+    )
+    if "model_norms" in entries[0]:
+        entries[0]["model_norms"] = entries[0]["model_norms"].cpu()
+    return ParameterBatches(
+        elements=elements,
+        sweeps=sweeps_for(elements, backend),
+        numels=torch.tensor([param.numel() for param in elements.params], dtype=torch.float64),
         rms=rms,
         scale_grads=grads,
         scale_exp_avg_sq=second,
+        asleep=all_zero(elements.exp_avg_sq) & all_zero(elements.delta),
         entries=entries,
-        chunks=chunk_slices(params),
-        rms_values=rms.tolist(),
+        addresses=[param.data_ptr() for param in elements.params],
     )
+
+
+def tied_vector(
+    entries: Sequence[StateEntry], key: str, counts: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    """Join what the entries hold under ``key`` on the host, and let them view their parts.
+
+    Args:
+        entries: of the buckets of tensors.
+        key: ``scale_grads`` has an axis more, in front.
+        counts: number of parameters of each bucket.
+        dtype: of the parameters.
+
+    Returns:
+        (..., sum of ``counts``).
+    """
+    axis = int(key == "scale_grads")
+    parts = [entry[key].cpu().flatten(start_dim=axis) for entry in entries]
+    vector = torch.cat(parts, dim=axis) if parts else torch.zeros((1,) * axis + (0,), dtype=dtype)
+    for entry, part in zip(entries, torch.split(vector, list(counts), dim=axis), strict=True):
+        entry[key] = part.view(entry[key].shape)
+    return vector
+
+
+def all_zero(tensors: Sequence[Tensor]) -> Tensor:
+    """Return (n,) bool: which tensors hold nothing but zeros."""
+    return torch.stack(torch._foreach_norm(list(tensors), math.inf)).cpu() == 0
 
 
 def root_mean_squares(params: Sequence[Tensor]) -> Tensor:

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.clipping import (
     SEVERE_FACTOR,
     GradientSizes,
     gradient_scale,
     report_clipping,
 )
-from zipasr.optim.parameter_batches import (
-    ParameterBatches,
-    batch_parameters,
-    root_mean_squares,
-)
+from zipasr.optim.named_state import NamedShapes, fit_state
+from zipasr.optim.parameter_batches import ParameterBatches, batch_parameters
+from zipasr.optim.sweeps import Motion
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +33,16 @@ Group = dict[str, Any]
 ParametersInput = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
 
 
-class Measures(NamedTuple):
-    """What one pass over parameters and gradients finds, before anything is changed."""
+class _Look(NamedTuple):
+    """What is known of the gradients of one group before anything is changed; on the host."""
 
-    grad_norms: list[float]
-    """P norms of the gradients."""
-    scale_grads: Tensor
-    """(M,), sum over the elements of parameter times gradient."""
-    rms: Tensor | None
-    """(M,), present size of the parameters; None in the updates that keep the old one."""
+    group: Group
+    batches: ParameterBatches
+    grads: list[Tensor | None]
+    sums: Tensor
+    """(3, P) float64, over the elements: g^2, p g and, in a size update, p^2."""
+    norm: float
+    """Norm of the group, each gradient weighted with the size of its parameter."""
 
 
 class ScaledAdam(Optimizer):
@@ -55,12 +55,12 @@ class ScaledAdam(Optimizer):
     Tensors with one element ("scalars") take plain steps with a rate of their own.
 
     An update whose gradient norm is NaN, or infinite while no clipping threshold is known, is
-    left out for the whole group and counted in ``num_skipped``. An infinite norm with a known
+    left out for all groups and counted in ``num_skipped``. An infinite norm with a known
     threshold scales the gradients to zero: momentum and decay go on.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or groups with ``params`` or
-            ``named_params``. Names serve messages only.
+            ``named_params``. Names serve messages, and to find saved state again.
         lr: learning rate, relative to the size of a tensor.
         clipping_scale: gradients are clipped at this multiple of their median norm; None: never.
         betas: decay of the smoothed step and of the second moment.
@@ -71,6 +71,9 @@ class ScaledAdam(Optimizer):
         scalar_max: scalars stay within plus and minus this value.
         size_update_period: updates between two steps of the scale.
         clipping_update_period: updates between two new clipping thresholds.
+        global_norm: all groups are clipped by one norm over all of them, instead of each by its
+            own. With one group that is the same.
+        backend: what makes the steps; ``auto`` takes what is fastest here.
 
     Raises:
         ValueError: there are no parameters, or an option is out of its range.
@@ -98,6 +101,9 @@ class ScaledAdam(Optimizer):
         scalar_max: float = 10.0,
         size_update_period: int = 4,
         clipping_update_period: int = 100,
+        *,
+        global_norm: bool = False,
+        backend: OptimizerBackend = "auto",
     ) -> None:
         defaults = {
             "lr": lr,
@@ -113,16 +119,20 @@ class ScaledAdam(Optimizer):
         }
         self.num_skipped = 0
         self.grad_norm = math.nan
+        self._global_norm = global_norm
+        self._backend = backend
         self._names: dict[Tensor, str] = {}
         self._batches: dict[int, ParameterBatches] = {}
         super().__init__(_as_groups(params), defaults)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all that a copy needs."""
+        own = ("num_skipped", "grad_norm", "_global_norm", "_backend", "_names")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over state from ``load_state_dict`` or a copy; it is arranged at the next step."""
         super().__setstate__(state)
-        self.__dict__.setdefault("num_skipped", 0)
-        self.__dict__.setdefault("grad_norm", math.nan)
-        self.__dict__.setdefault("_names", {})
         self._batches = {}
 
     def add_param_group(self, param_group: Group) -> None:
@@ -157,71 +167,115 @@ class ScaledAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        norms = []
-        for index, group in enumerate(self.param_groups):
-            if index not in self._batches:
-                period = group["size_update_period"]
-                self._batches[index] = batch_parameters(group["params"], self.state, period)
-            norms.append(self._step_group(group, self._batches[index]))
-        self.grad_norm = math.hypot(*norms)
-        return loss
-
-    def _step_group(self, group: Group, batches: ParameterBatches) -> float:
-        """Make the update of one group and return the norm of its gradients."""
-        grads = batches.gradients()
-        is_size_update = (batches.step + 1) % group["size_update_period"] == 0
-        measures = _measure(batches, grads, is_size_update)
-        weights = batches.rms_values + [group["scalar_lr_scale"]] * (
-            len(grads) - batches.num_tensors
-        )
-        norm = _weighted_norm(weights, measures.grad_norms)
-        factor = self._clip(group, batches, norm)
-        if factor is None:
+        looks = self._look()
+        bad = [look.norm for look in looks if not _is_usable(look)]
+        if bad:
             self.num_skipped += 1
             logger.warning(
                 "The gradient norm is %s: this update is skipped (%d so far)",
-                norm,
+                bad[0],
                 self.num_skipped,
             )
-            return norm
-        if factor < SEVERE_FACTOR:
-            sizes = self._sizes(batches, grads, weights, measures.grad_norms)
-            report_clipping(factor, batches.entries[0]["model_norm_threshold"], sizes)
-        if factor == 0.0:
-            # Infinity times zero would be NaN, so the gradients are replaced.
-            grads = [batches.zeros_like(param) for param in batches.params]
-        scale_steps = _update_sizes(group, batches, measures, factor)
-        _update_values(group, batches, grads, factor, scale_steps)
-        batches.advance()
-        return norm
+            return loss
+        for look in looks:
+            self._update(look)
+        return loss
 
-    @staticmethod
-    def _clip(group: Group, batches: ParameterBatches, norm: float) -> float | None:
-        """Return the factor for the gradients, or None when the update must be left out."""
-        state, scale = batches.entries[0], group["clipping_scale"]
-        is_clipping = scale is not None and batches.step > 0
-        has_threshold = is_clipping and "model_norm_threshold" in state
-        if math.isnan(norm) or (math.isinf(norm) and not has_threshold):
+    def named_shapes(self) -> NamedShapes | None:
+        """Return name and shape of the parameters of each group, in the order of ``state_dict``.
+
+        Stored beside ``state_dict``, they let ``load_named`` find its way in it. None where a
+        parameter has no name.
+        """
+        params = [group["params"] for group in self.param_groups]
+        if not all(param in self._names for group in params for param in group):
             return None
-        if not is_clipping:
-            return 1.0
-        period = group["clipping_update_period"]
-        if "model_norms" not in state:
-            state["model_norms"] = batches.params[0].new_zeros(period)
-        return gradient_scale(state, batches.step, norm, scale, period)
+        return [[(self._names[p], tuple(p.shape)) for p in group] for group in params]
 
-    def _sizes(
-        self,
-        batches: ParameterBatches,
-        grads: Sequence[Tensor],
-        weights: Sequence[float],
-        norms: Sequence[float],
-    ) -> GradientSizes | None:
+    def load_named(self, state_dict: dict[str, Any], shapes: NamedShapes | None) -> list[str]:
+        """Load state by name, so that parameters may have been frozen, added or reordered.
+
+        The same parameters in the same order, or ``shapes`` None: as ``load_state_dict``. Otherwise
+        saved state of unknown parameters is left out, and the learning rate stays.
+
+        Args:
+            state_dict: from ``state_dict``.
+            shapes: from ``named_shapes`` of the optimizer that was saved.
+
+        Returns:
+            Names of the parameters that begin anew.
+
+        Raises:
+            CheckpointError: no saved parameter is known here, or a shape differs.
+        """
+        own = self.named_shapes()
+        if shapes is None or own is None or own == [[(n, tuple(s)) for n, s in g] for g in shapes]:
+            self.load_state_dict(state_dict)
+            return []
+        fitted, fresh = fit_state(self.param_groups, self._names, state_dict, shapes)
+        self.load_state_dict(fitted)
+        return fresh
+
+    def _look(self) -> list[_Look]:
+        """Measure the gradients of all groups, with one wait for the device."""
+        batches = [self._tied(index) for index in range(len(self.param_groups))]
+        grads = [each.gradients() for each in batches]
+        sums = _to_host(
+            [
+                each.sweeps.measure(of_group, _changes_sizes(group, each))
+                for group, each, of_group in zip(self.param_groups, batches, grads, strict=True)
+            ]
+        )
+        looks = [
+            _Look(group, each, of_group, sum_, _norm(group, each, sum_))
+            for group, each, of_group, sum_ in zip(
+                self.param_groups, batches, grads, sums, strict=True
+            )
+        ]
+        self.grad_norm = math.sqrt(sum(look.norm * look.norm for look in looks))
+        if self._global_norm:
+            return [look._replace(norm=self.grad_norm) for look in looks]
+        return looks
+
+    def _tied(self, index: int) -> ParameterBatches:
+        """Return the parameters of a group with their state, arranged anew if anything moved."""
+        batches = self._batches.get(index)
+        if batches is None or not batches.is_current():
+            group = self.param_groups[index]
+            period = group["size_update_period"]
+            batches = batch_parameters(group["params"], self.state, period, self._backend)
+            self._batches[index] = batches
+        return batches
+
+    def _update(self, look: _Look) -> None:
+        """Change the parameters and the state of a group."""
+        group, batches = look.group, look.batches
+        factor = _clip(look)
+        if factor < SEVERE_FACTOR:
+            threshold = batches.entries[0]["model_norm_threshold"]
+            report_clipping(factor, threshold, self._sizes(look))
+        growths = _update_sizes(look, factor)
+        batches.sweeps.move(look.grads, _motion(group, batches, factor, growths))
+        scalars = batches.params[batches.num_tensors :]
+        if scalars:
+            torch._foreach_clamp_min_(scalars, -group["scalar_max"])
+            torch._foreach_clamp_max_(scalars, group["scalar_max"])
+        batches.advance()
+
+    def _sizes(self, look: _Look) -> GradientSizes | None:
         """Collect what a message needs, when all parameters have names."""
+        batches = look.batches
         if not all(param in self._names for param in batches.params):
             return None
-        names = [self._names[param] for param in batches.params]
-        return GradientSizes(names, grads, weights, norms, batches.exp_avg_sq)
+        present = [(i, grad) for i, grad in enumerate(look.grads) if grad is not None]
+        indexes = [i for i, _ in present]
+        return GradientSizes(
+            names=[self._names[batches.params[i]] for i in indexes],
+            grads=[grad for _, grad in present],
+            weights=batches.weights(look.group["scalar_lr_scale"])[indexes].tolist(),
+            norms=look.sums[0, indexes].sqrt().tolist(),
+            second_moments=[batches.elements.exp_avg_sq[i] for i in indexes],
+        )
 
 
 def _as_groups(params: ParametersInput) -> list[Group]:
@@ -249,51 +303,58 @@ def _check_options(group: Group) -> None:
         raise ValueError("clipping_update_period must be positive")
 
 
-def _measure(batches: ParameterBatches, grads: list[Tensor], with_rms: bool) -> Measures:
-    """Look at parameters and gradients once, chunk by chunk; one host synchronisation."""
-    grad_norms: list[Tensor] = []
-    products: list[Tensor] = []
-    sizes: list[Tensor] = []
-    for chunk in batches.chunks:
-        chunk_grads = grads[chunk]
-        params = batches.params[chunk.start : min(chunk.stop, batches.num_tensors)]
-        grad_norms.extend(torch._foreach_norm(chunk_grads))
-        products.extend(
-            torch.dot(param.reshape(-1), grad.reshape(-1))
-            for param, grad in zip(params, chunk_grads, strict=False)
-        )
-        if with_rms and params:
-            sizes.append(root_mean_squares(params))
-    empty = batches.rms.new_zeros(0)
-    return Measures(
-        grad_norms=torch.stack(grad_norms).tolist(),
-        scale_grads=torch.stack(products) if products else empty,
-        rms=torch.cat([empty, *sizes]) if with_rms else None,
-    )
+def _changes_sizes(group: Group, batches: ParameterBatches) -> bool:
+    """Say whether the update to come is one that looks at the sizes and changes them."""
+    return bool((batches.step + 1) % group["size_update_period"] == 0)
 
 
-def _weighted_norm(weights: Sequence[float], norms: Sequence[float]) -> float:
-    """Norm over a group of gradients, each multiplied by its weight."""
-    return math.sqrt(sum((w * n) ** 2 for w, n in zip(weights, norms, strict=True)))
+def _to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Fetch tensors of the same number of rows, in one transfer."""
+    device = tensors[0].device
+    joined = torch.cat([tensor.to(device) for tensor in tensors], dim=1).cpu()
+    return list(torch.split(joined, [tensor.shape[1] for tensor in tensors], dim=1))
 
 
-def _update_sizes(
-    group: Group, batches: ParameterBatches, measures: Measures, factor: float
-) -> list[float] | None:
+def _norm(group: Group, batches: ParameterBatches, sums: Tensor) -> float:
+    """Return the norm of the gradients of a group, each weighted with the size of its parameter."""
+    weights = batches.weights(group["scalar_lr_scale"]).double()
+    return float((weights.square() @ sums[0]).sqrt())
+
+
+def _is_usable(look: _Look) -> bool:
+    """Say whether an update can be made: never with NaN, with infinity if it can be clipped."""
+    has_threshold = "model_norm_threshold" in look.batches.entries[0]
+    is_clipped = look.group["clipping_scale"] is not None and has_threshold
+    return math.isfinite(look.norm) or (math.isinf(look.norm) and is_clipped)
+
+
+def _clip(look: _Look) -> float:
+    """Return the factor for the gradients of a group."""
+    group, step = look.group, look.batches.step
+    state, scale = look.batches.entries[0], group["clipping_scale"]
+    if scale is None or step == 0:
+        return 1.0
+    period = group["clipping_update_period"]
+    if "model_norms" not in state:
+        state["model_norms"] = torch.zeros(period)
+    return gradient_scale(state, step, look.norm, scale, period)
+
+
+def _update_sizes(look: _Look, factor: float) -> Tensor | None:
     """Remember the scale gradients; every K-th time derive a relative change of the sizes.
 
     Returns:
-        M relative changes, or None in the updates that change no size.
+        (P,) relative changes, 0 for scalars; None in the updates that change no size.
     """
-    row = batches.scale_grads[batches.step % group["size_update_period"]]
-    if factor == 0.0:
-        row.zero_()
-    else:
-        torch.mul(measures.scale_grads, factor, out=row)
-    if measures.rms is None:
+    group, batches, count = look.group, look.batches, look.batches.num_tensors
+    if not count:
         return None
-    rms = batches.rms.copy_(measures.rms)
     period = group["size_update_period"]
+    row = batches.scale_grads[batches.step % period]
+    row.copy_(look.sums[1, :count] * factor if factor else torch.zeros(count))
+    if not _changes_sizes(group, batches):
+        return None
+    rms = batches.rms.copy_((look.sums[2] / batches.numels)[:count].sqrt())
     decay = group["betas"][1] ** period
     grads, second = batches.scale_grads, batches.scale_exp_avg_sq
     second.mul_(decay).add_(grads.square().mean(dim=0), alpha=1.0 - decay)
@@ -304,51 +365,26 @@ def _update_sizes(
     steps.clamp_(-MAX_SCALE_STEP, MAX_SCALE_STEP)
     # Not limited from below on purpose: a tensor beyond the largest size shrinks at once.
     steps = torch.minimum(steps, (group["param_max_rms"] - rms) / rms)
-    batches.rms_values, step_values = torch.stack([rms, steps]).tolist()
-    return list(step_values)
+    # A parameter without gradients moves when it is beyond the largest size.
+    batches.asleep[:count] &= steps == 0
+    return torch.nn.functional.pad(steps, (0, len(batches.params) - count))
 
 
-def _update_values(
-    group: Group,
-    batches: ParameterBatches,
-    grads: list[Tensor],
-    factor: float,
-    scale_steps: list[float] | None,
-) -> None:
-    """Move the parameters, chunk by chunk.
-
-    The gradients are never written to: the clipping factor and the correction of the second
-    moment are folded into the constants.
-    """
+def _motion(
+    group: Group, batches: ParameterBatches, factor: float, growths: Tensor | None
+) -> Motion:
+    """Fold the learning rate, the sizes and both corrections into a few constants."""
     beta1, beta2 = group["betas"]
     correction = 1.0 - beta2 ** (batches.step + 1)
     root = math.sqrt(correction) if correction < CORRECTED_BELOW else 1.0
-    num_scalars = len(batches.params) - batches.num_tensors
-    sizes = [max(rms, group["param_min_rms"]) for rms in batches.rms_values]
-    rates = sizes + [group["scalar_lr_scale"]] * num_scalars
-    rate = -(1.0 - beta1) * group["lr"] * factor * root
-    for chunk in batches.chunks:
-        params, chunk_grads = batches.params[chunk], grads[chunk]
-        second, delta = batches.exp_avg_sq[chunk], batches.delta[chunk]
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(
-            second, chunk_grads, chunk_grads, value=(1.0 - beta2) * factor * factor
-        )
-        roots = torch._foreach_sqrt(second)
-        torch._foreach_add_(roots, group["eps"] * root)
-        torch._foreach_mul_(delta, beta1)
-        torch._foreach_addcdiv_(delta, chunk_grads, roots, [rate * r for r in rates[chunk]])
-        if scale_steps is not None:
-            changes = [(1.0 - beta1) * step for step in scale_steps[chunk]]
-            _add_multiples(delta[: len(changes)], params[: len(changes)], changes)
-        torch._foreach_add_(params, delta)
-    if num_scalars:
-        scalars = batches.params[batches.num_tensors :]
-        torch._foreach_clamp_min_(scalars, -group["scalar_max"])
-        torch._foreach_clamp_max_(scalars, group["scalar_max"])
-
-
-def _add_multiples(targets: list[Tensor], sources: list[Tensor], factors: list[float]) -> None:
-    """Add to each target its source times its factor."""
-    if targets:
-        torch._foreach_add_(targets, torch._foreach_mul(sources, factors))
+    rates = batches.weights(group["scalar_lr_scale"])
+    rates[: batches.num_tensors].clamp_(min=group["param_min_rms"])
+    return Motion(
+        beta1,
+        beta2,
+        factor,
+        group["eps"] * root,
+        rates.mul_(-(1.0 - beta1) * group["lr"] * root),
+        None if growths is None else growths.mul_(1.0 - beta1),
+        batches.asleep,
+    )
