@@ -1,26 +1,30 @@
 import gzip
-import logging
 import pickle
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lhotse import CutSet
-from lhotse.testing.dummies import dummy_cut
 
 from tests.data.conftest import CONFIG, NUM_CUTS, TinyCorpus, write_manifests, write_recording
 from zipasr.base.errors import DataError
 from zipasr.data import loaders
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.batch import Batch
+from zipasr.data.cuts import in_memory
 from zipasr.data.fbank import compute_and_store
-from zipasr.data.loaders import DataConfig, load_cuts, train_loader, valid_loader
-from zipasr.data.sampling import Order, bucketed_batches, eval_batches, simple_batches
+from zipasr.data.loaders import (
+    DataConfig,
+    Loader,
+    Place,
+    load_cuts,
+    train_loader,
+    valid_loader,
+)
 
 MAX_DURATION = 8.0
 AUGMENT = AugmentConfig(spec_aug_time_warp_factor=20)
@@ -40,112 +44,19 @@ def same(a: Batch, b: Batch) -> bool:
     )
 
 
-def epoch_of(corpus: TinyCorpus, data: DataConfig, **position: int) -> list[Batch]:
-    augment = AUGMENT
-    loader = train_loader(corpus.cuts, data, augment, **{"seed": 1, "epoch": 1, **position})
-    return list(loader)
+def loader_of(
+    corpus: TinyCorpus, data: DataConfig, augment: AugmentConfig = PLAIN, **settings: Any
+) -> Loader:
+    """The first epoch of seed 1, unless ``settings`` say otherwise."""
+    place = {"seed": 1, "epoch": 1, "layout": data.layout(settings.pop("world_size", 1))}
+    doubled = settings.pop("doubled", False)
+    cuts = settings.pop("cuts", corpus.cuts)
+    where = Place(**(place | settings))
+    return train_loader(in_memory(cuts)[0], data, augment, where, doubled=doubled)
 
 
-# ---------------------------------------------------------------------------------- sampling
-
-corpora = st.lists(st.floats(0.5, 20.0), min_size=1, max_size=60)
-
-
-def cuts_of(lengths: list[float]) -> CutSet:
-    return CutSet.from_cuts(
-        dummy_cut(i, duration=round(seconds, 3)) for i, seconds in enumerate(lengths)
-    )
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    lengths=corpora,
-    max_duration=st.floats(20.0, 100.0),
-    world_size=st.integers(1, 3),
-    num_buckets=st.integers(2, 30),
-    drop_last=st.booleans(),
-    bucketing=st.booleans(),
-)
-def test_an_epoch_has_each_cut_once_and_no_batch_too_long(
-    lengths: list[float],
-    max_duration: float,
-    world_size: int,
-    num_buckets: int,
-    drop_last: bool,
-    bucketing: bool,
-) -> None:
-    cuts = cuts_of(lengths)
-    orders = [
-        Order(max_duration, 3, 2, rank, world_size, drop_last, shuffle=True)
-        for rank in range(world_size)
-    ]
-    ranks = [
-        list(
-            bucketed_batches(cuts, order, num_buckets) if bucketing else simple_batches(cuts, order)
-        )
-        for order in orders
-    ]
-    # Ranks that have unequal numbers of batches would wait for each other for ever.
-    assert len({len(batches) for batches in ranks}) == 1
-    for batch in (batch for batches in ranks for batch in batches):
-        assert len(batch) * max(cut.duration for cut in batch) <= max_duration + 1e-6
-    seen = Counter(cut.id for batches in ranks for batch in batches for cut in batch)
-    originals = {cut.id for cut in cuts}
-    assert max(seen.values(), default=1) == 1
-    if drop_last:
-        assert set(seen) <= originals
-    else:
-        # Where cuts are fewer than ranks, lhotse marks the copies.
-        assert originals <= set(seen)
-
-
-@settings(max_examples=40, deadline=None)
-@given(lengths=corpora, max_duration=st.floats(20.0, 100.0), world_size=st.integers(1, 3))
-def test_evaluation_has_each_cut_once_over_all_ranks(
-    lengths: list[float], max_duration: float, world_size: int
-) -> None:
-    cuts = cuts_of(lengths)
-    ranks = [
-        eval_batches(cuts, max_duration, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    seen = [cut.id for batches in ranks for batch in batches for cut in batch]
-    assert sorted(seen) == sorted(cut.id for cut in cuts)
-    for batch in (batch for batches in ranks for batch in batches):
-        assert len(batch) * max(cut.duration for cut in batch) <= max_duration + 1e-6
-
-
-def test_cut_longer_than_the_limit_goes_alone() -> None:
-    cuts = cuts_of([30.0, 2.0, 2.0, 2.0])
-    assert [len(batch) for batch in eval_batches(cuts, 10.0)] == [1, 3]
-    bucketed = list(bucketed_batches(cuts, Order(10.0), 2))
-    assert sum(len(batch) for batch in bucketed) == 4
-    assert [len(batch) for batch in bucketed if batch[0].duration == 30.0] == [1]
-
-
-def test_order_follows_seed_and_epoch() -> None:
-    cuts = cuts_of([1.0 + 0.01 * i for i in range(200)])
-
-    def order(seed: int, epoch: int) -> list[list[str]]:
-        batches = bucketed_batches(cuts, Order(10.0, seed, epoch, shuffle=True), 4)
-        return [[cut.id for cut in batch] for batch in batches]
-
-    orders = [order(seed, epoch) for seed in (1, 2) for epoch in (1, 2)]
-    assert order(1, 1) == orders[0]
-    assert len({str(o) for o in orders}) == 4
-
-
-def test_iterating_a_lhotse_sampler_twice_gives_the_same() -> None:
-    batches = bucketed_batches(cuts_of([1.0, 2.0, 3.0, 4.0] * 5), Order(10.0, shuffle=True), 2)
-    first, second = ([[c.id for c in batch] for batch in batches] for _ in range(2))
-    assert first == second
-
-
-def test_small_corpus_has_fewer_buckets(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        list(bucketed_batches(cuts_of([1.0, 2.0, 3.0]), Order(10.0), 30))
-    assert "--num-buckets 30 is more than 6 s of speech" in caplog.text
-    assert "using 2" in caplog.text
+def epoch_of(corpus: TinyCorpus, data: DataConfig, **settings: Any) -> list[Batch]:
+    return list(loader_of(corpus, data, AUGMENT, **settings))
 
 
 # ----------------------------------------------------------------------------------- batches
@@ -153,7 +64,7 @@ def test_small_corpus_has_fewer_buckets(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_batch_holds_what_is_on_disk(corpus: TinyCorpus) -> None:
     by_id = {cut.id: cut for cut in corpus.cuts}
-    loader = train_loader(corpus.cuts, config(corpus), PLAIN, seed=1, epoch=1)
+    loader = loader_of(corpus, config(corpus))
     batches = list(loader)
     assert loader.num_batches == len(batches) > 1
     for index, batch in enumerate(batches):
@@ -177,7 +88,7 @@ def test_resumed_epoch_has_the_same_tail(corpus: TinyCorpus, skip: int, num_work
     corpus_with_noise(corpus)
     whole = epoch_of(corpus, config(corpus))
     data = config(corpus, num_workers=num_workers)
-    tail = epoch_of(corpus, data, skip_batches=skip)
+    tail = epoch_of(corpus, data, start=skip)
     assert len(tail) == len(whole) - skip > 0
     assert all(same(a, b) for a, b in zip(whole[skip:], tail, strict=True))
 
@@ -202,7 +113,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(corpus: TinyCorpus) -> N
 
 def test_a_second_view_follows_the_position_alone(corpus: TinyCorpus) -> None:
     whole = epoch_of(corpus, config(corpus), doubled=True)
-    tail = epoch_of(corpus, config(corpus, num_workers=1), doubled=True, skip_batches=1)
+    tail = epoch_of(corpus, config(corpus, num_workers=1), doubled=True, start=1)
     plain = epoch_of(corpus, config(corpus))
     for batch, again in zip(whole[1:], tail, strict=True):
         assert same(batch, again)
@@ -218,7 +129,7 @@ def test_a_second_view_follows_the_position_alone(corpus: TinyCorpus) -> None:
         assert moved.features.is_meta
         assert moved.second_view.is_meta
     late = AugmentConfig(spec_aug_start_epoch=2)
-    loader = train_loader(corpus.cuts, config(corpus), late, seed=1, epoch=1, doubled=True)
+    loader = loader_of(corpus, config(corpus), late, doubled=True)
     first = next(iter(loader))
     assert first.second_view is None
 
@@ -260,8 +171,8 @@ def test_features_on_the_fly_are_those_on_disk(corpus: TinyCorpus) -> None:
     bare = CutSet.from_cuts(cut.drop_features() for cut in corpus.cuts)
     for changes in ({"on_the_fly_feats": True}, {"input_strategy": "AudioSamples"}):
         data = config(corpus, **changes)
-        computed = list(train_loader(bare, data, PLAIN, seed=1, epoch=1))
-        stored = list(train_loader(corpus.cuts, config(corpus), PLAIN, seed=1, epoch=1))
+        computed = list(loader_of(corpus, data, cuts=bare))
+        stored = list(loader_of(corpus, config(corpus)))
         for a, b in zip(computed, stored, strict=True):
             assert a.cut_ids == b.cut_ids
             assert torch.equal(a.feature_lens, b.feature_lens)
@@ -290,7 +201,7 @@ def test_loader_can_be_sent_to_a_fresh_interpreter(corpus: TinyCorpus) -> None:
     """Where processes are spawned, the dataset is pickled."""
     corpus_with_noise(corpus)
     data = config(corpus, manifest_dir=corpus.fbank.parent / "noise", concatenate_cuts=True)
-    loader = train_loader(corpus.cuts, data, AUGMENT, seed=1, epoch=1)
+    loader = loader_of(corpus, data, AUGMENT)
     copy = pickle.loads(pickle.dumps(loader._dataset))
     first = next(iter(loader._sampler))
     assert same(copy[first], loader._dataset[first])
@@ -344,13 +255,13 @@ def test_truncated_audio_is_left_out_on_the_fly(tmp_path: Path) -> None:
 def test_cuts_without_features_name_the_way_out(corpus: TinyCorpus) -> None:
     bare = CutSet.from_cuts(cut.drop_features() for cut in corpus.cuts)
     with pytest.raises(DataError, match=r"no stored features.*--on-the-fly-feats 1"):
-        train_loader(bare, config(corpus), PLAIN, seed=1, epoch=1)
+        loader_of(corpus, config(corpus), cuts=bare)
 
 
 def test_corpus_that_fills_no_batch_is_an_error(corpus: TinyCorpus) -> None:
     data = config(corpus, max_duration=1000.0)
     with pytest.raises(DataError, match=r"24 cuts \(\d+ s\) do not fill one batch.*--drop-last 0"):
-        train_loader(corpus.cuts, data, PLAIN, seed=1, epoch=1)
+        loader_of(corpus, data)
 
 
 # ------------------------------------------------------------------------------ load and eval
@@ -373,11 +284,6 @@ def test_large_manifests_stay_on_disk(corpus: TinyCorpus, monkeypatch: pytest.Mo
     cuts = load_cuts(corpus.fbank, "tiny", ["train", "train"])
     assert cuts.is_lazy
     assert sum(1 for _ in cuts) == 2 * NUM_CUTS
-    lazy = load_cuts(corpus.fbank, "tiny", ["train"])
-    loader = train_loader(lazy, config(corpus), AUGMENT, seed=1, epoch=1)
-    assert loader.num_batches is None
-    expected = epoch_of(corpus, config(corpus))
-    assert all(same(a, b) for a, b in zip(loader, expected, strict=True))
 
 
 def test_splits_are_joined_in_order(corpus: TinyCorpus) -> None:

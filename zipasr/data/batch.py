@@ -28,6 +28,7 @@ class Batch:
         index: position of the batch in its epoch on this rank, from 0; to go on after this batch,
             ask the loader to skip ``index + 1``.
         dropped: names of the utterances that could not be read and are missing here.
+        step_seconds: length of the batches at this position over all ranks, padding included.
         second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
             without consistency training.
     """
@@ -39,6 +40,7 @@ class Batch:
     seconds: float
     index: int = 0
     dropped: tuple[str, ...] = ()
+    step_seconds: float = 0.0
     second_view: Tensor | None = None
 
     def __len__(self) -> int:
@@ -73,15 +75,11 @@ class Batch:
         )
 
 
-def batch_from_lhotse(
-    raw: Mapping[str, Any], index: int = 0, dropped: tuple[str, ...] = (), num_views: int = 1
-) -> Batch:
+def batch_from_lhotse(raw: Mapping[str, Any], num_views: int = 1) -> Batch:
     """Take the batch dictionary of ``K2SpeechRecognitionDataset`` apart.
 
     Args:
         raw: made with ``return_cuts=True``; ``inputs`` are features.
-        index: position in the epoch.
-        dropped: names of cuts that are missing.
         num_views: 2 when ``TwoViews`` doubled the features.
     """
     features, *other_views = raw["inputs"].float().chunk(num_views)
@@ -98,8 +96,6 @@ def batch_from_lhotse(
         texts=[text_of(cut) for cut in cuts],
         cut_ids=[_name(cut) for cut in cuts],
         seconds=int(lens.sum()) * SECONDS_PER_FRAME,
-        index=index,
-        dropped=dropped,
         second_view=other_views[0] if other_views else None,
     )
 

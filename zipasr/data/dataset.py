@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -18,6 +18,7 @@ from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 from zipasr.base.seed import seeded
 from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
 from zipasr.data.batch import Batch, batch_from_lhotse
+from zipasr.data.cuts import CutSource
 from zipasr.data.failures import reason_of
 from zipasr.data.sampling import SampledBatch
 
@@ -58,20 +59,23 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
     process makes it, in which order, or what was made before.
 
     Args:
+        source: the cuts by number.
         recipe: how cuts become features.
         keys: seed, epoch and rank.
     """
 
-    def __init__(self, recipe: Recipe, keys: tuple[int, ...]) -> None:
+    def __init__(self, source: CutSource, recipe: Recipe, keys: tuple[int, ...]) -> None:
+        self._source = source
         self._recipe = recipe
         self._keys = keys
 
     def __getitem__(self, sampled: SampledBatch) -> Batch | Unreadable:
         """Read, mix, pad and mask; cuts that cannot be read are left out with a warning."""
+        cuts = CutSet.from_cuts(self._source[number] for number in sampled.members)
         try:
-            return self._made(sampled.index, sampled.cuts, dropped=())
+            return self._made(sampled, cuts)
         except Exception as error:
-            readable, reasons = self._separated(sampled.cuts)
+            readable, reasons = self._separated(cuts)
             if not reasons:
                 # All cuts are readable: the fault is elsewhere, and is not ours to hide.
                 raise
@@ -79,12 +83,13 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
                 logging.warning("cut %s is left out of its batch: %s", cut_id, reason)
             if not readable:
                 return Unreadable(sampled.index, f"{next(iter(reasons))}: {reason_of(error)}")
-            return self._made(sampled.index, CutSet.from_cuts(readable), tuple(reasons))
+            made = self._made(sampled, CutSet.from_cuts(readable))
+            return replace(made, dropped=tuple(reasons))
 
-    def _made(self, index: int, cuts: CutSet, dropped: tuple[str, ...]) -> Batch:
+    def _made(self, sampled: SampledBatch, cuts: CutSet) -> Batch:
         # The sum of a mean depends on the number of threads; a worker has one.
         transforms = [t for t in (self._recipe.mask, self._recipe.views) if t is not None]
-        with seeded(*self._keys, index), _one_thread():
+        with seeded(*self._keys, sampled.index), _one_thread():
             dataset = K2SpeechRecognitionDataset(
                 return_cuts=True,
                 cut_transforms=self._cut_transforms(),
@@ -92,7 +97,8 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
                 input_strategy=self._recipe.read,
             )
             num_views = 2 if self._recipe.views is not None else 1
-            return batch_from_lhotse(dataset[cuts], index, dropped, num_views)
+            batch = batch_from_lhotse(dataset[cuts], num_views)
+        return replace(batch, index=sampled.index, step_seconds=sampled.step_seconds)
 
     def _separated(self, cuts: CutSet) -> tuple[list[Cut], dict[str, str]]:
         """Try each cut: return the readable ones, and the reason for each of the others."""

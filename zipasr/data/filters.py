@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
-from lhotse import CutSet
 from lhotse.cut import Cut
 
 TOO_SHORT = "shorter than --min-cut-duration"
@@ -99,6 +99,18 @@ class DropReport:
         return "\n".join(lines)
 
 
+class Verdict(NamedTuple):
+    """What is thought of a cut.
+
+    Attributes:
+        reason: why it cannot be trained on; None when it can.
+        tokens: number of its tokens; 0 when nobody asked for them.
+    """
+
+    reason: str | None
+    tokens: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainFilter:
     """The verdict on a cut: fit for training, or the reason why not.
@@ -117,64 +129,20 @@ class TrainFilter:
     min_duration: float = 1.0
     max_duration: float = 20.0
 
-    def reason_to_drop(self, cut: Cut) -> str | None:
-        """Return why the cut cannot be trained on, or None when it can."""
+    def judge(self, cut: Cut) -> Verdict:
+        """Return why the cut cannot be trained on, if so, and the number of its tokens."""
         if not keep_duration(cut, self.min_duration, self.max_duration):
-            return TOO_SHORT if cut.duration < self.min_duration else TOO_LONG
+            return Verdict(TOO_SHORT if cut.duration < self.min_duration else TOO_LONG)
         text = text_of(cut)
         if not text:
-            return NO_TEXT
+            return Verdict(NO_TEXT)
         if self.encode is None or self.output_lens is None:
-            return None
+            return Verdict(None)
         tokens = self.encode([text])[0]
         if keep_alignable(num_frames(cut), tokens, self.output_lens, use_ctc=self.use_ctc):
-            return None
-        return MORE_TOKENS_THAN_FRAMES
+            return Verdict(None, len(tokens))
+        return Verdict(MORE_TOKENS_THAN_FRAMES, len(tokens))
 
-
-def filter_cuts(cuts: CutSet, wanted: TrainFilter) -> tuple[CutSet, DropReport]:
-    """Keep the cuts that can be trained on.
-
-    Args:
-        cuts: read into memory or lazily from disk.
-        wanted: the verdict.
-
-    Returns:
-        The cuts that are left and the report. Cuts in memory are judged now and once; lazy cuts
-        are judged whenever they are read, and the report grows as they are read first.
-    """
-    report = DropReport()
-    if cuts.is_lazy:
-        return cuts.filter(_Watched(wanted, report)), report
-    kept = []
-    for cut in cuts:
-        reason = wanted.reason_to_drop(cut)
-        report.add(cut, reason)
-        if reason is None:
-            kept.append(cut)
-    return CutSet.from_cuts(kept), report
-
-
-@dataclass(slots=True)
-class _Watched:
-    """A predicate that reports on each cut the first time it sees it, over repeated passes.
-
-    A pass may stop anywhere; the next one begins with the first cut again.
-    """
-
-    wanted: TrainFilter
-    report: DropReport
-    first: str | None = None
-    position: int = 0
-    furthest: int = 0
-
-    def __call__(self, cut: Cut) -> bool:
-        reason = self.wanted.reason_to_drop(cut)
-        if self.first is None or cut.id == self.first:
-            self.first = cut.id
-            self.position = 0
-        self.position += 1
-        if self.position > self.furthest:
-            self.furthest = self.position
-            self.report.add(cut, reason)
-        return reason is None
+    def reason_to_drop(self, cut: Cut) -> str | None:
+        """Return why the cut cannot be trained on, or None when it can."""
+        return self.judge(cut).reason

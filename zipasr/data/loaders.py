@@ -18,23 +18,17 @@ from zipasr.base.errors import DataError
 from zipasr.base.seed import generator_for
 from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_views
 from zipasr.data.batch import Batch
+from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
 from zipasr.data.failures import reason_of
 from zipasr.data.fbank import cuts_path, fbank_extractor
+from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan, make_plan
 from zipasr.data.processes import process_context, quiet_worker
-from zipasr.data.sampling import (
-    IndexedSampler,
-    Order,
-    bucketed_batches,
-    eval_batches,
-    simple_batches,
-)
+from zipasr.data.sampling import PlannedBatches, SampledBatch, eval_batches
 
 # A manifest below this size is read into memory (about 100 000 cuts); a larger one is read from
 # disk again in every epoch.
 _EAGER_BYTES = 16_000_000
-# The batches of an epoch are listed in advance up to this number of cuts (about a second).
-_PLANNED_CUTS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,29 +63,66 @@ class DataConfig:
         if not 0 <= self.min_cut_duration <= self.max_cut_duration:
             raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
 
+    def layout(self, world_size: int) -> Layout:
+        """Return how an epoch is cut into batches for ``world_size`` processes."""
+        return Layout(
+            budget=Budget(max_duration=float(self.max_duration)),
+            world_size=world_size,
+            num_buckets=self.num_buckets if self.bucketing_sampler else 1,
+            drop_last=self.drop_last,
+            shuffle=self.shuffle,
+        )
+
     @property
     def from_audio(self) -> bool:
         """Features are computed while loading, not read from disk."""
         return self.on_the_fly_feats or self.input_strategy == "AudioSamples"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a rank is in its training data.
+
+    Attributes:
+        layout: how the steps to come are cut.
+        seed: of the run.
+        epoch: counted from 1.
+        rank: of this process.
+        start: steps of this epoch that were trained on before.
+        legs: what was trained of this epoch in other layouts, in order.
+    """
+
+    layout: Layout
+    seed: int
+    epoch: int
+    rank: int = 0
+    start: int = 0
+    legs: tuple[Leg, ...] = ()
+
+    def plan(self, lengths: Lengths) -> Plan:
+        """Return the plan of what the ``legs`` have left of the epoch."""
+        return make_plan(lengths, self.layout, seed=self.seed, epoch=self.epoch, legs=self.legs)
+
+
 class Loader:
     """An epoch of batches; iterating it starts the worker processes.
 
     Attributes:
-        num_batches: batches of the whole epoch on this rank, skipped ones included; None when the
-            corpus is too large to count them in advance.
+        num_batches: batches of the whole epoch on this rank, skipped ones included.
+        plan_digest: of the training batches, over all ranks, that are not in earlier legs.
     """
 
     def __init__(
         self,
         dataset: BatchDataset,
-        sampler: IndexedSampler,
+        sampler: Iterable[SampledBatch],
         *,
         num_workers: int,
-        num_batches: int | None,
+        num_batches: int,
+        plan_digest: str = "",
     ) -> None:
         self.num_batches = num_batches
+        self.plan_digest = plan_digest
         self._dataset = dataset
         self._sampler = sampler
         self._num_workers = num_workers
@@ -125,66 +156,47 @@ class Loader:
         )
 
 
-def train_loader(  # noqa: PLR0913 - five of them say which batch it is
-    cuts: CutSet,
+def train_loader(
+    cuts: TrainCuts,
     data: DataConfig,
     augment: AugmentConfig,
+    place: Place,
     *,
-    seed: int,
-    epoch: int,
-    rank: int = 0,
-    world_size: int = 1,
-    skip_batches: int = 0,
     doubled: bool = False,
 ) -> Loader:
     """Return the batches of one epoch on one rank.
 
-    The batches depend on the cuts, the two configs, ``seed``, ``epoch``, ``rank``,
-    ``world_size`` and ``doubled``, bit for bit; not on the number of workers or on
-    ``skip_batches``.
+    The batches depend on the cuts, the two configs, ``place`` and ``doubled``, bit for bit; not
+    on the number of workers or on how many batches are skipped.
 
     Args:
         cuts: filtered already.
-        data: limits and workers.
+        data: workers, and how features are read.
         augment: SpecAugment and noise.
-        seed: of the run.
-        epoch: counted from 1.
-        rank: of this process.
-        world_size: number of processes; all get equally many batches.
-        skip_batches: batches of this epoch that were trained on before.
+        place: which epoch, on which rank, from where on, in which layout.
         doubled: give a second view of each batch, for consistency training; see ``two_views``.
 
     Raises:
         DataError: not one batch can be filled.
     """
-    order = Order(
-        max_duration=data.max_duration,
-        seed=seed,
-        epoch=epoch,
-        rank=rank,
-        world_size=world_size,
-        drop_last=data.drop_last,
-        shuffle=data.shuffle,
-    )
-    batches = _train_batches(cuts, data, order)
-    num_batches = None
-    if not cuts.is_lazy and len(cuts) <= _PLANNED_CUTS:
-        batches = list(batches)
-        num_batches = len(batches)
-        if not batches:
-            raise _nothing_to_train(cuts, order)
+    plan = place.plan(cuts.lengths)
+    first = sum(leg.steps for leg in place.legs)
+    if first + len(plan) == 0:
+        raise _nothing_to_train(cuts, place.layout)
+    seed, epoch, rank = place.seed, place.epoch, place.rank
     recipe = Recipe(
-        read=_input_strategy(cuts, data),
+        read=_input_strategy(cuts.source, data),
         join=_join_cuts(data),
         noise=mix_noise(augment, data.manifest_dir),
         mask=None if doubled else spec_augment(augment, epoch),
         views=two_views(augment, epoch) if doubled else None,
     )
     return Loader(
-        BatchDataset(recipe, (seed, epoch, rank)),
-        IndexedSampler(batches, skip_batches),
+        BatchDataset(cuts.source, recipe, (seed, epoch, rank)),
+        PlannedBatches(plan, cuts.lengths, rank, first=first, start=place.start),
         num_workers=data.num_workers,
-        num_batches=num_batches,
+        num_batches=first + len(plan),
+        plan_digest=plan.digest(),
     )
 
 
@@ -193,10 +205,12 @@ def valid_loader(cuts: CutSet, data: DataConfig, rank: int = 0, world_size: int 
 
     Ranks may get numbers of batches that differ by one: do not synchronise within the loop.
     """
-    batches = eval_batches(cuts, data.max_duration, rank=rank, world_size=world_size)
+    source = list(cuts)
+    seconds = [cut.duration for cut in source]
+    batches = eval_batches(seconds, data.max_duration, rank=rank, world_size=world_size)
     return Loader(
-        BatchDataset(Recipe(read=_input_strategy(cuts, data)), (0, 0, rank)),
-        IndexedSampler(batches),
+        BatchDataset(source, Recipe(read=_input_strategy(source, data)), (0, 0, rank)),
+        batches,
         num_workers=data.num_workers,
         num_batches=len(batches),
     )
@@ -248,29 +262,21 @@ def _load_split(path: Path) -> CutSet:
     return cuts
 
 
-def _train_batches(cuts: CutSet, data: DataConfig, order: Order) -> Iterable[CutSet]:
-    if data.bucketing_sampler and data.num_buckets > 1:
-        return bucketed_batches(cuts, order, data.num_buckets)
-    return simple_batches(cuts, order)
-
-
-def _nothing_to_train(cuts: CutSet, order: Order) -> DataError:
-    seconds = sum(cut.duration for cut in cuts)
+def _nothing_to_train(cuts: TrainCuts, layout: Layout) -> DataError:
     return DataError(
-        f"{len(cuts)} cuts ({seconds:.0f} s) do not fill one batch of {order.max_duration:g} s "
-        f"for each of {order.world_size} processes.",
+        f"{len(cuts)} cuts ({cuts.hours * 3600:.0f} s) do not fill one batch of "
+        f"{layout.budget.max_duration:g} s for each of {layout.world_size} processes.",
         "give a smaller --max-duration, or --drop-last 0",
     )
 
 
-def _input_strategy(cuts: CutSet, data: DataConfig) -> BatchIO:
+def _input_strategy(cuts: CutSource, data: DataConfig) -> BatchIO:
     if data.from_audio:
         # One by one: a batch would be padded first, which changes the last frames of short cuts.
         return OnTheFlyFeatures(fbank_extractor(), use_batch_extract=False)
-    first = next(iter(cuts), None)
-    if first is not None and not first.has_features:
+    if len(cuts) and not cuts[0].has_features:
         raise DataError(
-            f"cut {first.id} has no stored features.",
+            f"cut {cuts[0].id} has no stored features.",
             "run ./prepare.sh --stage 2 first, or give --on-the-fly-feats 1",
         )
     return PrecomputedFeatures()

@@ -18,6 +18,9 @@ class TrainConfig:
     num_epochs: int = flag(30, "last epoch, inclusive")
     start_epoch: int = flag(1, "first epoch; above 1 continues from epoch-{n-1}.pt")
     start_batch: int = flag(0, "above 0 continues from checkpoint-{n}.pt")
+    allow_data_change: bool = flag(
+        False, "go on with other training data than before; the epoch in progress starts again"
+    )
     resume: bool = flag(True, "continue from the newest checkpoint in exp-dir, if there is one")
     exp_dir: Path = flag(Path("zipformer/exp"), "folder of checkpoints, logs and results")
     seed: int = flag(42, "of everything random")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zipasr.data.batch import SECONDS_PER_FRAME, Batch
-from zipasr.data.loaders import train_loader
+from zipasr.data.loaders import Place, train_loader
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.sets import TrainData
@@ -27,16 +27,16 @@ class Estimate:
 
     Attributes:
         parameters: number of the model's.
-        hours: of training speech that is left after filtering; ``None`` for a lazy manifest.
-        steps: updates per epoch; ``None`` for a lazy manifest.
+        hours: of training speech that is left after filtering.
+        steps: updates per epoch.
         state_bytes: of parameters, gradients, optimizer and running average.
         batch_bytes: of what one batch needs beside that.
         seconds_per_step: forward and backward, without loading.
     """
 
     parameters: int
-    hours: float | None
-    steps: int | None
+    hours: float
+    steps: int
     state_bytes: int
     batch_bytes: int
     seconds_per_step: float
@@ -44,24 +44,18 @@ class Estimate:
     def text(self, configs: TrainConfigs) -> str:
         """Return the lines that ``--dry-run`` prints."""
         world, epochs = configs.train.world_size, configs.train.num_epochs
-        lines = [f"model      {self.parameters:,} parameters"]
-        if self.hours is not None and self.steps is not None:
-            run_hours = self.steps * self.seconds_per_step * epochs / 3600
-            lines += [
-                f"data       {self.hours:.2f} hours of speech an epoch",
-                f"steps      {self.steps} an epoch, {self.steps * epochs} in {epochs} epochs",
-            ]
-        lines += [
+        run_hours = self.steps * self.seconds_per_step * epochs / 3600
+        lines = [
+            f"model      {self.parameters:,} parameters",
+            f"data       {self.hours:.2f} hours of speech an epoch",
+            f"steps      {self.steps} an epoch, {self.steps * epochs} in {epochs} epochs",
             f"batches    up to {configs.data.max_duration:g} s on each of {world} process(es)",
             f"memory     {_gib(self.state_bytes)} GiB for the model and its optimizer, about "
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
+            f"           about {run_hours:.1f} hours for the run on this machine",
+            f"Memory and time of a batch: measured with {TRIAL_SECONDS:g} s of noise, scaled.",
         ]
-        if self.hours is not None and self.steps is not None:
-            lines.append(f"           about {run_hours:.1f} hours for the run on this machine")
-        lines.append(
-            f"Memory and time of a batch: measured with {TRIAL_SECONDS:g} s of noise, scaled."
-        )
         return "\n".join(lines)
 
 
@@ -71,11 +65,10 @@ def estimate(session: Session, data: TrainData) -> Estimate:
     parameters = sum(p.numel() for p in session.model.parameters())
     seconds, batch_bytes = _trial(session)
     scale = float(configs.data.max_duration) / TRIAL_SECONDS
-    hours = None if data.train.is_lazy else sum(cut.duration for cut in data.train) / 3600
     return Estimate(
         parameters=parameters,
-        hours=hours,
-        steps=None if data.train.is_lazy else _steps(configs, data),
+        hours=data.train.hours,
+        steps=_steps(configs, data),
         # Parameters, gradients and two moments in float32, the average in float64.
         state_bytes=parameters * (4 * 4 + 8),
         batch_bytes=int(batch_bytes * scale),
@@ -83,14 +76,16 @@ def estimate(session: Session, data: TrainData) -> Estimate:
     )
 
 
-def _steps(configs: TrainConfigs, data: TrainData) -> int | None:
+def _steps(configs: TrainConfigs, data: TrainData) -> int:
     return train_loader(
         data.train,
         replace(configs.data, num_workers=0),
         configs.augment,
-        seed=configs.train.seed,
-        epoch=1,
-        world_size=configs.train.world_size,
+        Place(
+            layout=configs.data.layout(configs.train.world_size),
+            seed=configs.train.seed,
+            epoch=1,
+        ),
         doubled=configs.model.use_cr_ctc,
     ).num_batches
 

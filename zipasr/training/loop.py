@@ -91,7 +91,7 @@ def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
         set_batch_count(session.model, state.shown_schedule_count)
     index = updates_done(session)
     state.batch_idx_train += 1
-    seconds = session.max_duration * session.world.size * len(batches)
+    seconds = sum(batch.step_seconds for batch in batches)
     state.schedule_count += seconds / configs.train.ref_duration
     gradients = compute_gradients(session, batches)
     count_splits(state, gradients.splits)

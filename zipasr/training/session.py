@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from zipasr.checkpoint.keeping import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
+from zipasr.data.plan import Layout
 from zipasr.model.build import EncoderConfig, ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
@@ -30,6 +31,7 @@ from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
 from zipasr.training.continuity import check_continues
+from zipasr.training.course import Course
 from zipasr.training.precision import Precision
 from zipasr.training.scalars import Scalars
 from zipasr.training.state import TrainState
@@ -67,6 +69,7 @@ class Session:
         last_saved: the checkpoint that this process wrote or saw written last.
         last_good: the same, none of those between updates that were not finite.
         not_saved: why the last one that was tried could not be written; None if it was.
+        course: where the run is in its data.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
     """
 
@@ -79,6 +82,7 @@ class Session:
     precision: Precision
     average: dict[str, Tensor] | None
     writer: Scalars | None
+    course: Course
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
     last_good: Path | None = None
@@ -88,6 +92,12 @@ class Session:
     def max_duration(self) -> float:
         """Seconds of a batch: --max-duration, or less after batches that did not fit."""
         return float(self.configs.data.max_duration) * self.state.budget_factor
+
+    @property
+    def layout(self) -> Layout:
+        """How the flags, and batches that did not fit, want an epoch to be cut into batches."""
+        data = replace(self.configs.data, max_duration=self.max_duration)
+        return data.layout(self.world.size)
 
     def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
@@ -101,7 +111,11 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "grad_scaler": self.precision.scaler.state_dict(),
-            "sampler": {"epoch": self.state.cur_epoch, "batches": self.state.batches_done},
+            "sampler": {
+                "epoch": self.state.cur_epoch,
+                "batches": self.state.batches_done,
+                **self.course.to_dict(),
+            },
             "average_period": self.configs.train.average_period,
             **self.state.state_dict(),
             "whiten": whiten,
@@ -199,22 +213,21 @@ class Session:
             load_whiten_state(self.model, of_ranks[self.world.rank % len(of_ranks)])
         self.state = TrainState.from_checkpoint(dict(checkpoint))
         self.last_saved = self.last_good = path
-        self._fit_position_to_world(checkpoint)
+        if path.name.startswith("epoch-"):
+            self.start_epoch(self.state.cur_epoch + 1)
+        self.course.layout = self.layout
+        self.course.resume(
+            checkpoint.get("sampler") or {},
+            self.state,
+            other_data=self.configs.train.allow_data_change,
+        )
 
-    def _fit_position_to_world(self, checkpoint: Mapping[str, Any]) -> None:
-        """Translate the position in the epoch when batches are no longer cut the same way."""
-        before = checkpoint.get("world_size", 1) * checkpoint.get("max_duration", 0.0)
-        now = self.world.size * self.max_duration
-        if before and before != now and self.state.batches_done:
-            done = round(self.state.batches_done * before / now)
-            logging.warning(
-                "seconds per step changed from %g to %g: the epoch goes on at batch %d of the new "
-                "order, so some utterances of this epoch are seen twice or not at all",
-                before,
-                now,
-                done,
-            )
-            self.state.batches_done = done
+    def start_epoch(self, epoch: int) -> None:
+        """Begin ``epoch``, unless it is the one in progress."""
+        if epoch != self.state.cur_epoch:
+            self.course.start_epoch()
+        self.state.start_epoch(epoch)
+        self.course.change_layout(self.layout, self.state.batches_done)
 
 
 def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:

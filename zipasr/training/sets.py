@@ -9,7 +9,8 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError
-from zipasr.data.filters import TrainFilter, filter_cuts
+from zipasr.data.cuts import TrainCuts, in_memory
+from zipasr.data.filters import TrainFilter
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.lengths import output_lens
 from zipasr.text.tokenizer import Tokenizer
@@ -30,7 +31,7 @@ class DataSource:
 class TrainData:
     """Cuts of the two sets; those of training are filtered."""
 
-    train: CutSet
+    train: TrainCuts
     valid: CutSet
 
 
@@ -57,14 +58,13 @@ def load_sets(
         min_duration=configs.data.min_cut_duration,
         max_duration=configs.data.max_cut_duration,
     )
-    train, report = filter_cuts(cuts, wanted)
-    if not train.is_lazy:
-        if told:
-            logging.info("training set: %s", report.text())
-        if report.kept == 0:
-            raise DataError(
-                f"no utterance of {', '.join(source.train)} can be trained on:"
-                f" {'; '.join(report.dropped)}.",
-                "./prepare.sh --stage 4 --force shows why.",
-            )
+    train, report = in_memory(cuts, wanted)
+    if told:
+        logging.info("training set: %s", report.text())
+    if report.kept == 0:
+        raise DataError(
+            f"no utterance of {', '.join(source.train)} can be trained on:"
+            f" {'; '.join(report.dropped)}.",
+            "./prepare.sh --stage 4 --force shows why.",
+        )
     return TrainData(train, load_cuts(folder, source.corpus, source.valid))

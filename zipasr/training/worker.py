@@ -28,13 +28,15 @@ from zipasr.checkpoint.keeping import (
     warn_of_space,
 )
 from zipasr.data.batch import Batch
-from zipasr.data.loaders import train_loader, valid_loader
+from zipasr.data.cuts import DataIdentity
+from zipasr.data.loaders import Place, train_loader, valid_loader
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.course import Course, check_ranks_agree
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
@@ -63,7 +65,7 @@ def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
     torch.set_flush_denormal(True)
     tokenizer = Tokenizer.from_file(source.bpe_model)
     data = load_sets(source, configs, tokenizer, told=world.is_main)
-    session = build_session(world, configs, tokenizer)
+    session = build_session(world, configs, tokenizer, data.train.identity())
     if train.inf_check:
         warn_of_non_finite(session.model)
     epoch = resume(session)
@@ -72,7 +74,7 @@ def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
         with StopRequest() as stop:
             while epoch <= train.num_epochs:
                 try:
-                    session.state.start_epoch(epoch)
+                    session.start_epoch(epoch)
                     run_epoch(session, data, stop)
                     epoch += 1
                 except RollBack as request:
@@ -87,7 +89,9 @@ def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
         logging.info("trained %d epochs, see %s", train.num_epochs, train.exp_dir)
 
 
-def build_session(world: World, configs: TrainConfigs, tokenizer: Tokenizer) -> Session:
+def build_session(
+    world: World, configs: TrainConfigs, tokenizer: Tokenizer, data: DataIdentity | None = None
+) -> Session:
     """Build model, optimizer and schedule, all seeded from ``--seed``."""
     fix_seeds(configs.train.seed)
     model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
@@ -109,6 +113,7 @@ def build_session(world: World, configs: TrainConfigs, tokenizer: Tokenizer) -> 
         precision=Precision(configs.train, world.device),
         average=average if world.is_main else None,
         writer=None,
+        course=Course(configs.data.layout(world.size), data),
     )
 
 
@@ -128,8 +133,6 @@ def take_over(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
     """Restore ``session`` and return the epoch to go on with."""
     session.restore(checkpoint, path)
     state = session.state
-    if path.name.startswith("epoch-"):
-        state.start_epoch(state.cur_epoch + 1)
     logging.info(
         "continuing from %s: epoch %d, %d of its batches done, %d in all",
         path,
@@ -154,7 +157,7 @@ def go_back(failed: Session, batch: Batch) -> tuple[Session, int]:
         culprit = first_non_finite(failed.model, lambda: try_batch(failed, batch))
         of_ranks = all_gather(culprit, failed.world)  # the batch of one of them alone may be bad
         raise give_up(failed, next((name for name in of_ranks if name), None))
-    session = build_session(failed.world, failed.configs, failed.tokenizer)
+    session = build_session(failed.world, failed.configs, failed.tokenizer, failed.course.data)
     path = failed.last_good
     epoch = resume(session) if path is None else take_over(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
@@ -197,15 +200,19 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
     write_scalar(session, "epoch", state.cur_epoch)
     batches = train_loader(
         data.train,
-        replace(configs.data, max_duration=session.max_duration),
+        configs.data,
         configs.augment,
-        seed=configs.train.seed,
-        epoch=state.cur_epoch,
-        rank=world.rank,
-        world_size=world.size,
-        skip_batches=state.batches_done,
+        Place(
+            layout=session.course.layout,
+            seed=configs.train.seed,
+            epoch=state.cur_epoch,
+            rank=world.rank,
+            start=state.batches_done,
+            legs=session.course.legs,
+        ),
         doubled=configs.model.use_cr_ctc,
     )
+    check_ranks_agree(world, session.course, state.batches_done, batches.plan_digest)
     check_space(session, batches.num_batches)
     total = train_one_epoch(
         session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)

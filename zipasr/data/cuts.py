@@ -1,0 +1,157 @@
+"""Training cuts by number: their lengths in small arrays, the cuts themselves on demand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from lhotse.cut import Cut
+
+from zipasr.data.filters import DropReport, TrainFilter
+from zipasr.data.plan import Lengths
+
+
+class CutSource(Protocol):
+    """Cuts by number, wherever they are; it can be sent to another process."""
+
+    def __getitem__(self, number: int, /) -> Cut:
+        """Return a cut."""
+
+    def __len__(self) -> int:
+        """N, the number of cuts."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataIdentity:
+    """What tells the training data of two runs apart, without the data.
+
+    Attributes:
+        cuts: number of cuts.
+        hours: of speech.
+        names: digest of their ids, in order.
+        seconds: digest of their durations.
+        tokens: digest of the lengths of their transcripts in tokens.
+    """
+
+    cuts: int
+    hours: float
+    names: str
+    seconds: str
+    tokens: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataIdentity:
+        """Read back what ``to_dict`` gave."""
+        return cls(**values)
+
+    def differences(
+        self, other: DataIdentity, when: tuple[str, str] = ("then", "now")
+    ) -> list[str]:
+        """Say in words what is different in ``other``; nothing when the data are the same.
+
+        Args:
+            other: to compare with.
+            when: what to call these data and the others.
+        """
+        found = []
+        if (self.cuts, self.seconds) != (other.cuts, other.seconds):
+            mine, others = (f"{d.cuts} cuts of {d.hours:.2f} h" for d in (self, other))
+            found.append(f"{mine} {when[0]}, {others} {when[1]}")
+        if self.names != other.names:
+            found.append("other names, or another order")
+        if self.tokens != other.tokens:
+            found.append("other transcripts, or another tokenizer")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class TrainCuts:
+    """The cuts of a training set that can be trained on.
+
+    Attributes:
+        source: the cuts by number.
+        lengths: what the plan of an epoch needs to know of each.
+        names: digest of the ids of the cuts, in order.
+    """
+
+    source: CutSource
+    lengths: Lengths
+    names: str
+
+    def __len__(self) -> int:
+        """N, the number of cuts."""
+        return len(self.lengths)
+
+    @property
+    def hours(self) -> float:
+        """Speech in all, in hours."""
+        return float(self.lengths.seconds.sum()) / 3600
+
+    def identity(self) -> DataIdentity:
+        """Return what tells these data from others."""
+        return DataIdentity(
+            cuts=len(self),
+            hours=self.hours,
+            names=self.names,
+            seconds=_digest(self.lengths.seconds.tobytes()),
+            tokens=_digest(self.lengths.tokens.tobytes()),
+        )
+
+
+class Register:
+    """Judge cuts one by one and note the lengths and names of those that are kept.
+
+    Args:
+        wanted: the filter of the training.
+    """
+
+    def __init__(self, wanted: TrainFilter) -> None:
+        self.report = DropReport()
+        self._wanted = wanted
+        self._seconds: list[float] = []
+        self._tokens: list[int] = []
+        self._names = hashlib.blake2b(digest_size=8)
+
+    def add(self, cut: Cut) -> bool:
+        """Note a cut; say whether it is kept."""
+        reason, tokens = self._wanted.judge(cut)
+        self.report.add(cut, reason)
+        if reason is not None:
+            return False
+        self._seconds.append(float(cut.duration))
+        self._tokens.append(tokens)
+        self._names.update(f"{cut.id}\n".encode())
+        return True
+
+    def lengths(self) -> Lengths:
+        """Return the lengths of the cuts that were kept."""
+        return Lengths(np.asarray(self._seconds, np.float64), np.asarray(self._tokens, np.int64))
+
+    def names(self) -> str:
+        """Return the digest of the names of the cuts that were kept."""
+        return self._names.hexdigest()
+
+
+def in_memory(
+    cuts: Iterable[Cut], wanted: TrainFilter | None = None
+) -> tuple[TrainCuts, DropReport]:
+    """Keep the cuts that can be trained on, as objects.
+
+    Args:
+        cuts: all cuts.
+        wanted: the filter; None keeps all, and does not count their tokens.
+    """
+    register = Register(wanted or TrainFilter(min_duration=0.0, max_duration=float("inf")))
+    kept = [cut for cut in cuts if register.add(cut)]
+    return TrainCuts(kept, register.lengths(), register.names()), register.report
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
