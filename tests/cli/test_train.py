@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,29 +227,6 @@ def test_a_fault_in_several_processes_is_told_once(workdir: Path) -> None:
     (told,) = [line for line in done.stderr.splitlines() if not LOG_LINE.match(line)]
     assert told.startswith("error: 60 cuts")
     assert "do not fill one batch of 1000 s for each of 2 processes" in told
-
-
-def test_torchrun_starts_the_same_training(workdir: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script, *flags = tones.command(workdir, "train.py", "--num-epochs", "1", "--max-duration", "5")[
-        1:
-    ]
-    done = subprocess.run(
-        [sys.executable, *launcher, script, *flags],
-        cwd=workdir,
-        env=tones.environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("saved exp/epoch-1.pt") == 1
-    checkpoint = torch.load(workdir / "exp" / "epoch-1.pt", weights_only=True)
-    assert checkpoint["world_size"] == 2
-    assert len(checkpoint["whiten"]) == 2
-    assert {path.name[-2:] for path in (workdir / "exp" / "log").iterdir()} == {"-0", "-1"}
 
 
 def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing.spawn import (
     ProcessContext,
     ProcessExitedException,
@@ -25,11 +27,15 @@ from torch.multiprocessing.spawn import (
 )
 
 from zipasr.base.errors import ResourceError, UserError
+from zipasr.base.faults import faults_shared
 
 INTERRUPTED = 130  # exit status, as shells report SIGINT
 
 # Numbers that go over the wire together: enough to use it well, few enough to overlap with copies.
 BUCKET_ELEMENTS = 1 << 23
+
+GRACE_SECONDS = 5.0  # that the other processes get to end when one has failed
+
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 # Read by the C libraries when a process starts. Threads that spin while they wait steal the core of
@@ -65,7 +71,8 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
 
     Raises:
         ResourceError: more processes than GPUs (or, without GPUs, than CPU cores).
-        UserError: a process found a fault, which may be of any kind.
+        UserError: a process found a fault, which may be of any kind; the first that failed says
+            it, and the others end within seconds.
         SystemExit: a process ended with that status.
     """
     if all(name in os.environ for name in TORCHRUN):
@@ -176,11 +183,16 @@ def _work_in_group(
     else:
         cores = os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", size))))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=size)
-    try:
-        work(World(rank, size, device), *args)
-    finally:
-        dist.destroy_process_group()
+    store, _, _ = next(iter(rendezvous("env://", rank, size)))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    own, of_group = (PrefixStore(name, store) for name in ("zipasr", "group"))
+    with faults_shared(own):
+        dist.init_process_group(backend, store=of_group, rank=rank, world_size=size)
+        try:
+            work(World(rank, size, device), *args)
+            dist.barrier()  # nobody leaves while another still needs the store
+        finally:
+            dist.destroy_process_group()
 
 
 def _spawned(
@@ -221,24 +233,33 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
 
     previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _wait_for(context, faults)
-    except SystemExit as end:
-        # A child that was not yet listening, or would not wait, was ended by the signal itself.
-        raise SystemExit(INTERRUPTED if asked else end.code) from None
+        _wait_for(context, faults, asked)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _wait_for(context: ProcessContext, faults: SimpleQueue[UserError]) -> None:
+def _wait_for(
+    context: ProcessContext, faults: SimpleQueue[UserError], asked: Sequence[int]
+) -> None:
     try:
-        while not context.join(timeout=1.0):
+        while not context.join(timeout=1.0, grace_period=GRACE_SECONDS):
             pass
     except (ProcessExitedException, ProcessRaisedException) as ended:
         if not faults.empty():
             raise faults.get() from None  # what all processes found is told once
         if isinstance(ended, ProcessRaisedException):
             raise
+        if ended.signal_name is not None and asked:
+            # It was not listening yet, or the second Ctrl-C would not wait.
+            sys.exit(INTERRUPTED)
+        if ended.signal_name is not None:
+            raise ResourceError(
+                f"process {ended.error_index} was ended from outside ({ended.signal_name}), and "
+                "the others with it.",
+                "if nobody did that, the system ran out of memory: lower --max-duration or "
+                "--num-workers; then give the same command.",
+            ) from None
         sys.exit(ended.exit_code)
 
 

@@ -13,6 +13,7 @@ import torch
 from zipasr.base.config import save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, is_first, launch
 from zipasr.base.errors import ResourceError
+from zipasr.base.faults import said_once
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.cli.commands import TRAIN, encoder_config, read
 from zipasr.cli.flags import Run, guarded
@@ -35,17 +36,18 @@ from zipasr.training.worker import run as train
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Train until ``--num-epochs``; started again, continue where the last run ended."""
-    run = read(TRAIN, argv)
-    configs = train_configs(run)
-    source = data_source(run)
-    check_before_spending(configs, source)
-    if configs.train.dry_run:
-        sys.stdout.write(dry_run(configs, source) + "\n")
-        return 0
-    make_folder(configs.train.exp_dir)
-    if is_first():
-        check_unused(configs.train.exp_dir)
-        save(configs.train.exp_dir / "config.json", *run.values.values())
+    with said_once():
+        run = read(TRAIN, argv)
+        configs = train_configs(run)
+        source = data_source(run)
+        check_before_spending(configs, source)
+        if configs.train.dry_run:
+            sys.stdout.write(dry_run(configs, source) + "\n")
+            return 0
+        make_folder(configs.train.exp_dir)
+        if is_first():
+            check_unused(configs.train.exp_dir)
+            save(configs.train.exp_dir / "config.json", *run.values.values())
     try:
         launch(train_alone, configs.train.world_size, configs.train.master_port, configs, source)
     except (SystemExit, KeyboardInterrupt) as end:

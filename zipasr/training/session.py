@@ -29,6 +29,7 @@ from zipasr.nn.whiten import load_whiten_state, whiten_state
 from zipasr.optim.eden import Eden, EdenConfig
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.agreement import tell_different_parameters
 from zipasr.training.config import TrainConfig
 from zipasr.training.continuity import check_continues
 from zipasr.training.course import Course
@@ -163,6 +164,7 @@ class Session:
             logging.error("nothing is saved since %s: %s", since, self.not_saved)
 
     def _save(self, path: Path) -> None:
+        tell_different_parameters(self.model, self.world)
         # Each process has whitening probabilities of its own.
         whiten = all_gather(whiten_state(self.model), self.world)
         problem = self._write(path, whiten) if self.world.is_main else None

@@ -35,6 +35,7 @@ from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.agreement import check_same_start
 from zipasr.training.course import Course, check_ranks_agree
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
@@ -123,6 +124,7 @@ def resume(session: Session) -> int:
         The epoch to go on with.
     """
     found = choose_checkpoint(session.configs)
+    check_same_start(found and found[0], session.world)
     if found is None:
         return 1
     return take_over(session, *found)

@@ -1,0 +1,122 @@
+"""A group of processes in which one fails: all end, and it is said once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tones
+from zipasr.base import distributed
+from zipasr.base.distributed import (
+    INTERRUPTED,
+    World,
+    all_gather,
+    all_reduce_sum,
+    barrier,
+    launch,
+)
+from zipasr.base.errors import DataError, ResourceError
+from zipasr.base.faults import said_once
+from zipasr.training.interrupt import StopRequest
+
+pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
+HANG = 300.0
+
+
+def gathers_then_fails_in_rank_1(world: World, folder: Path) -> None:
+    assert all_gather(world.rank, world) == [0, 1]
+    assert float(all_reduce_sum(torch.tensor(1.0 + world.rank), world)) == 3.0
+    (folder / str(world.rank)).touch()
+    if world.rank == 1:
+        raise DataError("rank 1 has no data.", "give it some.")
+    time.sleep(HANG)  # as if it waited on a GPU: it takes no notice of a connection that broke
+    (folder / "woke up").touch()
+
+
+def waits(world: World, folder: str) -> None:
+    with StopRequest() as stop:
+        Path(folder, f"waits-{world.rank}").touch()
+        while not stop.requested:
+            time.sleep(0.05)
+        Path(folder, f"asked-{world.rank}").touch()
+        time.sleep(HANG)
+
+
+def is_killed_in_rank_1(world: World) -> None:
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    barrier(world)
+
+
+def test_one_that_fails_ends_one_that_hangs_and_its_message_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^rank 1 has no data\. Fix: give it some\.$"):
+        launch(gathers_then_fails_in_rank_1, 2, 12355, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
+def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
+    script = "from tests.base.test_distributed import *; launch(waits, 2, 12358, sys.argv[1])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=tones.ROOT, env=tones.environment()
+    )
+    while len(list(tmp_path.iterdir())) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)  # each child notes it, and goes on waiting
+    while len(list(tmp_path.iterdir())) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=HANG) == INTERRUPTED
+
+
+def test_one_that_is_killed_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "GRACE_SECONDS", 1.0)
+    with pytest.raises(ResourceError, match=r"process 1 was ended from outside \(SIGKILL\)"):
+        launch(is_killed_in_rank_1, 2, 12356)
+
+
+def test_what_all_find_alike_is_said_by_the_first_on_each_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(DataError), said_once():
+        raise DataError("x")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit) as ended, said_once():
+        raise DataError("x")
+    assert ended.value.code == 3
+
+
+def test_torchrun_says_it_once_too(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from zipasr.base.distributed import launch\n"
+        "from zipasr.base.errors import DataError\n"
+        "from zipasr.cli.flags import guarded\n"
+        "def work(world):\n"
+        "    raise DataError('no data.')\n"
+        "@guarded\n"
+        "def main(argv=None):\n"
+        "    launch(work, 1, 12357)\n"
+        "sys.exit(main())\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script)],
+        env=tones.environment() | {"PYTHONPATH": str(tones.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("error: no data.") == 1
+    assert "exitcode  : 3" in done.stderr

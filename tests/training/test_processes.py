@@ -1,0 +1,95 @@
+"""Several processes, on one machine and on two, train one and the same model."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tones
+from zipasr.base.distributed import World
+from zipasr.base.errors import ResourceError
+from zipasr.training import agreement
+
+SCRIPT = str(tones.ROOT / "tests" / "training" / "train_and_dump.py")
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return str(probe.getsockname()[1])
+
+
+def torchrun(folder: Path, launcher: list[str], *flags: str) -> subprocess.Popen[str]:
+    words = [SCRIPT, "--recipe", str(folder / "tones"), "--num-workers", "0", *flags]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *launcher, *words],
+        cwd=folder,
+        env=tones.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def check_equal(exp_dir: Path, count: int) -> None:
+    """Compare the parameters that the processes left with those in the checkpoint."""
+    checkpoint = torch.load(exp_dir / "epoch-2.pt", weights_only=True)
+    assert checkpoint["world_size"] == count == len(checkpoint["whiten"])
+    assert checkpoint["batch_idx_train"] >= 20
+    for rank in range(count):
+        own = torch.load(exp_dir / f"rank-{rank}.pt", weights_only=True)
+        for name, value in checkpoint["model"].items():
+            assert torch.equal(own[name], value), f"process {rank}: {name}"
+
+
+def test_two_processes_of_torchrun_have_the_same_parameters(workdir: Path) -> None:
+    process = torchrun(workdir, ["--standalone"], "--max-duration", "3")
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert said.count("saved exp/epoch-1.pt") == 1
+    assert "no longer the same" not in said
+    assert {path.name[-2:] for path in (workdir / "exp" / "log").iterdir()} == {"-0", "-1"}
+    check_equal(workdir / "exp", 2)
+
+
+def test_two_machines_of_two_processes_have_the_same_parameters(workdir: Path) -> None:
+    at = ["--nnodes", "2", "--master-addr", "localhost", "--master-port", free_port()]
+    nodes = [
+        torchrun(workdir, [*at, "--node-rank", rank], "--max-duration", "1.6") for rank in "01"
+    ]
+    for node in nodes:
+        said = node.communicate(timeout=300)[1]
+        assert node.returncode == 0, said
+    check_equal(workdir / "exp", 4)
+
+
+@pytest.mark.parametrize("names", [["epoch-1.pt", None], [None, "epoch-2.pt"]])
+def test_processes_that_would_begin_in_different_places_are_refused(
+    names: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(0, 2, torch.device("cpu"))
+    monkeypatch.setattr(agreement, "all_gather", lambda value, world: names)
+    with pytest.raises(ResourceError, match=r"process 0 goes on from .*, process 1 from .*share"):
+        agreement.check_same_start(None, world)
+    names[1] = names[0]
+    agreement.check_same_start(None, world)
+
+
+def test_parameters_that_drift_apart_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, model = World(0, 2, torch.device("cpu")), torch.nn.Linear(3, 3)
+    seen: list[str] = []
+    monkeypatch.setattr(agreement, "all_gather", lambda value, world: seen.append(value) or seen)
+    agreement.tell_different_parameters(model, world)
+    agreement.tell_different_parameters(model, world)
+    assert not caplog.text
+    with torch.no_grad():
+        model.weight[1, 1] += 1e-6
+    agreement.tell_different_parameters(model, world)
+    assert "the parameters of process 0 and of process 2 are no longer the same" in caplog.text
