@@ -1,0 +1,109 @@
+"""Parts of a test set add up to the whole, and records come back from their files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.scoring.decoded import decoding
+from zipasr.base.errors import DataError, UserError
+from zipasr.scoring.align import GAP, count_errors
+from zipasr.scoring.breakdown import (
+    by_duration,
+    by_speaker,
+    by_words,
+    confusions,
+    overview,
+    worst,
+)
+from zipasr.scoring.decodings import read_decodings, write_decoding
+from zipasr.scoring.records import Record, read_records, records_name
+
+RECORDS = decoding("greedy_search", 0.3, 1).records
+
+
+def test_overview_is_what_counting_gives() -> None:
+    found = overview(RECORDS)
+    assert found.errors == count_errors((r.ref, r.hyp) for r in RECORDS)
+    assert found.utterances == 40
+    assert found.sentence_rate == 100 * sum(list(r.ref) != list(r.hyp) for r in RECORDS) / 40
+    assert found.hours == pytest.approx(sum(r.duration for r in RECORDS) / 3600)
+    characters = count_errors((list(" ".join(r.ref)), list(" ".join(r.hyp))) for r in RECORDS)
+    assert found.character_rate == characters.rate
+
+
+@pytest.mark.parametrize("split", [by_duration, by_words, by_speaker])
+def test_parts_add_up(split: object) -> None:
+    assert callable(split)
+    parts = split(RECORDS)
+    whole = overview(RECORDS)
+    assert sum(part.utterances for part in parts) == whole.utterances
+    sums = tuple(sum(column) for column in zip(*(part.errors for part in parts), strict=True))
+    assert sums == whole.errors
+
+
+def test_names_of_the_classes() -> None:
+    def record(words: int, seconds: float) -> Record:
+        return Record(id=f"{words}", ref=["A"] * words, hyp=["A"] * words, duration=seconds)
+
+    few = [record(1, 1.0), record(2, 1.1), record(3, 30.0), record(51, 30.5)]
+    assert [part.name for part in by_words(few)] == ["1 word", "2 to 3 words", "more"]
+    assert [part.name for part in by_duration(few)] == [
+        "0 to 1 s",
+        "1 to 2 s",
+        "20 to 30 s",
+        "longer",
+    ]
+    assert by_speaker(few) == []
+
+
+def test_confusions_are_counted() -> None:
+    pairs = Counter(p for r in RECORDS for p in r.alignment if not p.is_correct)
+    found = confusions(RECORDS, 1000)
+    assert {(c.ref, c.hyp): c.times for kind in found for c in kind} == pairs
+    assert all(c.hyp == GAP for c in found.deletions)
+    assert all(c.ref == GAP for c in found.insertions)
+    times = [c.times for c in found.substitutions]
+    assert times == sorted(times, reverse=True)
+    assert len(confusions(RECORDS, 2).deletions) == 2
+
+
+def test_worst_come_first() -> None:
+    totals = [record.errors.total for record in worst(RECORDS, 100)]
+    assert totals == sorted(totals, reverse=True)
+    assert 0 not in totals
+    assert len(worst(RECORDS, 3)) == 3
+
+
+def test_time_of_a_word_is_that_of_its_first_piece() -> None:
+    pieces = ["\u2581", "HE", "LLO", "\u2581WOR", "LD", "\u2581A"]
+    record = Record(
+        id="u", ref=[], hyp=["HELLO", "WORLD", "A"], tokens=pieces, times=[0, 1, 2, 3, 4, 5]
+    )
+    assert record.word_times == [1, 3, 5]
+    assert Record(id="u", ref=[], hyp=["A", "B"], tokens=["\u2581A"], times=[0]).word_times == []
+
+
+def test_decodings_come_back_best_first(tmp_path: Path) -> None:
+    good, bad = decoding("beam", 0.1, 2), decoding("greedy_search", 0.5, 3)
+    for one in (bad, good):
+        write_decoding(tmp_path / one.setting.key, one)
+    found = read_decodings(tmp_path)
+    assert [d.setting for d in found] == [good.setting, bad.setting]
+    assert [list(r.hyp) for r in found[0].records] == [list(r.hyp) for r in good.records]
+    (tmp_path / "beam" / records_name("test", "epoch-1_beam")).write_text("{}\n")
+    with pytest.raises(DataError, match=r"line 1 is not a decoded utterance"):
+        read_decodings(tmp_path)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no decoding to report on"):
+        read_decodings(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_records(tmp_path / "none.jsonl")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "setting-a.json").write_text("[]")
+    with pytest.raises(DataError, match="is damaged"):
+        read_decodings(tmp_path)

@@ -1,0 +1,166 @@
+"""The report page: what stands in it, and that it needs nothing from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scoring.decoded import decoding
+from zipasr.scoring.align import align
+from zipasr.scoring.page import Report, comparison_page, page
+from zipasr.scoring.page_utterances import alignment
+from zipasr.scoring.short_report import short_report
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+# A tenth of a second of silence.
+SOUND = "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQAAAAA="
+VOID = {"meta", "input", "br", "link", "img"}
+
+GOOD = decoding("modified_beam_search_beam-size-4", 0.15, 1)
+PLAIN = decoding("greedy_search", 0.3, 2)
+REPORT = Report(
+    title="exp/<run>",
+    subtitle="a model",
+    decodings=[GOOD, PLAIN],
+    sounds={record.id: SOUND for record in GOOD.records},
+)
+
+
+class Balance(HTMLParser):
+    """Fails where tags are not closed in order; collects what would be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(text: str) -> Balance:
+    balance = Balance()
+    balance.feed(text)
+    assert balance.open == []
+    return balance
+
+
+@pytest.mark.parametrize("text", [page(REPORT), comparison_page(REPORT, REPORT)])
+def test_page_is_whole_and_fetches_nothing(text: str) -> None:
+    fetched = parsed(text).fetched
+    assert fetched
+    assert all(address.startswith(("#", "data:")) for address in fetched)
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "<run>" not in text
+
+
+def test_errors_are_marked_by_more_than_colour() -> None:
+    text = alignment(align(["A", "B", "C"], ["A", "X", "C", "D"]), [0.5, 1.0, 1.5, 2.0])
+    assert text == (
+        '<p class="alignment"><span title="0.50 s">A</span> '
+        '<span class="e s" title="1.00 s"><del>B</del><ins>X</ins></span> '
+        '<span title="1.50 s">C</span> <span class="e i" title="2.00 s"><ins>D</ins></span></p>'
+    )
+    assert '<span class="e d"><del>B</del></span>' in alignment(align(["A", "B"], ["A"]))
+
+
+def test_other_methods_stand_beside_the_best() -> None:
+    text = page(REPORT)
+    assert text.count("<article") == sum(r.errors.total > 0 for r in GOOD.records)
+    assert "<dt>greedy_search, " in text
+    assert re.search(r"WER %.*95 % interval", text)
+
+
+def test_comparison_says_who_is_better() -> None:
+    other = Report(title="other", subtitle="", decodings=[decoding("greedy_search", 0.6, 5)])
+    assert "second is better" in comparison_page(other, REPORT)
+    assert "second is worse" in comparison_page(REPORT, other)
+    assert "no significant difference" in comparison_page(REPORT, REPORT)
+
+
+def test_short_report() -> None:
+    text = short_report(REPORT)
+    assert text.startswith("# exp/<run>\n\na model\n\n## test\n\n| method | WER % |")
+    assert "| greedy_search |" in text
+    assert "Worst utterances:" in text
+    clean = decoding("greedy_search", 0.0, 1)
+    assert "Worst" not in short_report(Report(title="t", subtitle="", decodings=[clean]))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.is_file():
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page(REPORT), encoding="utf-8")
+    return path
+
+
+def test_page_in_a_browser(browser: Any, report_file: Path) -> None:
+    tab = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme="dark")
+    problems: list[str] = []
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("request", lambda request: problems.extend([request.url] * ("http" in request.url)))
+    tab.goto(report_file.as_uri())
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.keyboard.press("t")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "light"
+    first, second = [
+        article.get_attribute("id") for article in tab.query_selector_all("article")[:2]
+    ]
+    for key, expected in (("j", first), ("j", second), ("k", first)):
+        tab.keyboard.press(key)
+        assert tab.evaluate("document.activeElement.id") == expected
+    tab.keyboard.press("/")
+    tab.keyboard.type(str(second))
+    shown = [a.get_attribute("id") for a in tab.query_selector_all("article:not([hidden])")]
+    assert shown == [second]
+    assert tab.inner_text("#found").startswith("1 of ")
+    tab.keyboard.press("Escape")
+    assert len(tab.query_selector_all("article:not([hidden])")) > 2
+    assert problems == []
+    tab.close()
+
+
+def test_narrow_screens_need_no_sideways_scrolling(browser: Any, report_file: Path) -> None:
+    tab = browser.new_page(viewport={"width": 360, "height": 700})
+    tab.goto(report_file.as_uri())
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    tab.close()
+    assert width <= 360
+
+
+def test_errors_can_be_read_without_colours(browser: Any, report_file: Path) -> None:
+    tab = browser.new_page()
+    tab.goto(report_file.as_uri())
+    style = "getComputedStyle(document.querySelector('{}')).textDecorationLine"
+    assert tab.evaluate(style.format(".e del")) == "line-through"
+    assert tab.evaluate(style.format(".e ins")) == "underline"
+    sign = "getComputedStyle(document.querySelector('.e.i'), '::before').content"
+    assert "+" in tab.evaluate(sign)
+    tab.close()

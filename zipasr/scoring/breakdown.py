@@ -1,0 +1,147 @@
+"""Where errors are: by length, by speaker, by word."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from zipasr.scoring.align import GAP, WordErrors, count_errors
+from zipasr.scoring.records import Record
+from zipasr.scoring.statistics import Interval, rate_interval
+
+#: Upper edges of the classes of duration in seconds, and of reference words.
+SECONDS = (1, 2, 4, 8, 12, 16, 20, 30)
+WORDS = (1, 3, 5, 10, 20, 30, 50)
+
+
+class Part(NamedTuple):
+    """Some utterances of a test set and their errors."""
+
+    name: str
+    utterances: int
+    errors: WordErrors
+    interval: Interval
+
+
+class Counted(NamedTuple):
+    """A confusion and how often it happened; ``GAP`` on the side where there is no word."""
+
+    ref: str
+    hyp: str
+    times: int
+
+
+class Confusions(NamedTuple):
+    """The commonest errors of each kind, the most frequent first."""
+
+    substitutions: list[Counted]
+    deletions: list[Counted]
+    insertions: list[Counted]
+
+
+class Overview(NamedTuple):
+    """The figures of one test set under one method.
+
+    Attributes:
+        errors: of words.
+        interval: of the word error rate.
+        character_rate: errors of characters, spaces included, in percent.
+        sentence_rate: utterances with an error, in percent.
+        utterances: how many there are.
+        hours: of speech.
+    """
+
+    errors: WordErrors
+    interval: Interval
+    character_rate: float
+    sentence_rate: float
+    utterances: int
+    hours: float
+
+
+def overview(records: Sequence[Record]) -> Overview:
+    """Sum up a test set."""
+    characters = count_errors((list(" ".join(r.ref)), list(" ".join(r.hyp))) for r in records)
+    wrong = sum(record.errors.total > 0 for record in records)
+    part = _part("", records)
+    return Overview(
+        errors=part.errors,
+        interval=part.interval,
+        character_rate=characters.rate,
+        sentence_rate=100.0 * wrong / max(1, len(records)),
+        utterances=len(records),
+        hours=sum(record.duration for record in records) / 3600.0,
+    )
+
+
+def by_duration(records: Sequence[Record]) -> list[Part]:
+    """Split by seconds of speech, the shortest first; classes without utterances are left out."""
+    names = [f"{low} to {high} s" for low, high in pairwise((0, *SECONDS))]
+    return _by_class(records, lambda record: record.duration, SECONDS, [*names, "longer"])
+
+
+def by_words(records: Sequence[Record]) -> list[Part]:
+    """Split by the number of reference words, the shortest first."""
+    names = [
+        f"{low + 1} to {high} words" if low + 1 < high else f"{high} word{'s' * (high > 1)}"
+        for low, high in pairwise((0, *WORDS))
+    ]
+    return _by_class(records, lambda record: float(len(record.ref)), WORDS, [*names, "more"])
+
+
+def by_speaker(records: Sequence[Record]) -> list[Part]:
+    """Split by speaker, the most errors first; empty when no speaker is known."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.speaker].append(record)
+    if set(groups) <= {""}:
+        return []
+    parts = [_part(name or "unknown", group) for name, group in groups.items()]
+    return sorted(parts, key=lambda part: (-part.errors.rate, part.name))
+
+
+def confusions(records: Sequence[Record], most: int) -> Confusions:
+    """Count what was taken for what.
+
+    Args:
+        records: of a test set.
+        most: length of each list.
+    """
+    pairs = Counter(p for r in records for p in r.alignment if not p.is_correct)
+    ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    found = [Counted(ref, hyp, count) for (ref, hyp), count in ordered]
+    return Confusions(
+        [c for c in found if GAP not in (c.ref, c.hyp)][:most],
+        [c for c in found if c.hyp == GAP][:most],
+        [c for c in found if c.ref == GAP][:most],
+    )
+
+
+def worst(records: Sequence[Record], most: int) -> list[Record]:
+    """Return the utterances with errors, those with the most errors first."""
+    wrong = [record for record in records if record.errors.total]
+    return sorted(wrong, key=lambda r: (-r.errors.total, -r.errors.rate, r.id))[:most]
+
+
+def _part(name: str, records: Sequence[Record]) -> Part:
+    errors = [record.errors.total for record in records]
+    words = [record.errors.ref_words for record in records]
+    sums = (sum(column) for column in zip(*(r.errors for r in records), strict=True))
+    total = WordErrors(*sums) if records else WordErrors(0, 0, 0, 0)
+    return Part(name, len(records), total, rate_interval(errors, words))
+
+
+def _by_class(
+    records: Sequence[Record],
+    size: Callable[[Record], float],
+    edges: Sequence[int],
+    names: Sequence[str],
+) -> list[Part]:
+    """Split by size: class i reaches up to ``edges[i]``, the last one further."""
+    groups: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[bisect_left(edges, size(record))].append(record)
+    return [_part(names[index], groups[index]) for index in sorted(groups)]

@@ -1,0 +1,190 @@
+"""A report on decodings as one HTML page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+
+from zipasr.scoring.breakdown import (
+    by_duration,
+    by_speaker,
+    by_words,
+    confusions,
+    overview,
+    worst,
+)
+from zipasr.scoring.decodings import Decoding, by_test_set
+from zipasr.scoring.page_tables import (
+    comparison_table,
+    counted_table,
+    overview_table,
+    parts_table,
+)
+from zipasr.scoring.page_utterances import Shown, utterance
+from zipasr.scoring.records import Record
+from zipasr.scoring.statistics import Comparison, compare
+
+WORST = 100
+CONFUSIONS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a page is about.
+
+    Attributes:
+        title: of the page.
+        subtitle: a line below it.
+        decodings: of one or more test sets; the best of each set is shown in detail.
+        sounds: id of an utterance -> address of its audio, or the audio itself as a data address.
+    """
+
+    title: str
+    subtitle: str
+    decodings: Sequence[Decoding]
+    sounds: Mapping[str, str] = field(default_factory=dict)
+
+
+def page(report: Report) -> str:
+    """Return the page of one run."""
+    sets = by_test_set(report.decodings)
+    sections = [_section(name, decodings, report.sounds) for name, decodings in sets.items()]
+    return _document(report.title, report.subtitle, list(sets), "".join(sections))
+
+
+def comparison_page(first: Report, second: Report) -> str:
+    """Return a page that says where and how surely the second run is better than the first."""
+    pairs = matching(first.decodings, second.decodings)
+    summary = comparison_table([(name, _compared(a, b)) for name, a, b in pairs])
+    legend = (
+        f"<p>First: {escape(first.title)} &middot; {escape(first.subtitle)}<br>"
+        f"Second: {escape(second.title)} &middot; {escape(second.subtitle)}</p>"
+    )
+    sections = [_changes(name, a, b, second.sounds) for name, a, b in pairs]
+    title = f"{second.title} against {first.title}"
+    names = [name for name, _, _ in pairs]
+    return _document(title, "", names, legend + summary + "".join(sections))
+
+
+def matching(
+    first: Sequence[Decoding], second: Sequence[Decoding]
+) -> list[tuple[str, Decoding, Decoding]]:
+    """Pair the decodings of two runs: the same test set and method, else the best of each set."""
+    pairs = []
+    theirs = by_test_set(second)
+    for name, mine in by_test_set(first).items():
+        if name not in theirs:
+            continue
+        same = [(a, b) for a in mine for b in theirs[name] if a.setting.key == b.setting.key]
+        for a, b in same or [(mine[0], theirs[name][0])]:
+            label = name if len(same) < 2 else f"{name} {a.setting.key}"
+            pairs.append((label, a, b))
+    return pairs
+
+
+def compared(first: Decoding, second: Decoding) -> tuple[list[Record], list[Record]]:
+    """Return the utterances that two decodings share, in the same order."""
+    theirs = {record.id: record for record in second.records}
+    common = [record for record in first.records if record.id in theirs]
+    return common, [theirs[record.id] for record in common]
+
+
+def _compared(first: Decoding, second: Decoding) -> Comparison:
+    mine, theirs = compared(first, second)
+    return compare(
+        [record.errors.total for record in mine],
+        [record.errors.total for record in theirs],
+        [record.errors.ref_words for record in mine],
+    )
+
+
+def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> str:
+    main = decodings[0]
+    figures = [(d.setting.key, overview(d.records), d.setting.rtf) for d in decodings]
+    _, total, _ = figures[0]
+    found = confusions(main.records, CONFUSIONS)
+    size = f"{total.utterances} utterances, {total.errors.ref_words} words, {total.hours:.2f} hours"
+    return (
+        f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2><p>{size}</p>'
+        f"{overview_table(figures)}"
+        f"<h3>Where the errors are <small>{escape(main.setting.key)}</small></h3>"
+        f'<div class="columns">{parts_table("By duration", by_duration(main.records))}'
+        f"{parts_table('By length', by_words(main.records))}"
+        f"{parts_table('By speaker', by_speaker(main.records))}</div>"
+        f'<h3>What was taken for what</h3><div class="columns">'
+        f"{counted_table('Substitutions', found.substitutions)}"
+        f"{counted_table('Deletions', found.deletions)}"
+        f"{counted_table('Insertions', found.insertions)}</div>"
+        f"{_worst(decodings, sounds)}</section>"
+    )
+
+
+def _worst(decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> str:
+    others = {d.setting.key: {record.id: record for record in d.records} for d in decodings[1:]}
+    chosen = worst(decodings[0].records, WORST)
+    articles = [
+        utterance(
+            Shown(
+                record,
+                sounds.get(record.id, ""),
+                {key: known[record.id] for key, known in others.items() if record.id in known},
+            )
+        )
+        for record in chosen
+    ]
+    head = "Worst utterances" if chosen else "No utterance has an error"
+    return f"<h3>{head}</h3>{_LEGEND if chosen else ''}{''.join(articles)}"
+
+
+def _changes(name: str, first: Decoding, second: Decoding, sounds: Mapping[str, str]) -> str:
+    """Show the utterances that changed most, the second run in detail."""
+    mine, theirs = compared(first, second)
+    changed = sorted(
+        ((b.errors.total - a.errors.total, a, b) for a, b in zip(mine, theirs, strict=True)),
+        key=lambda item: (-abs(item[0]), item[2].id),
+    )
+    articles = [
+        utterance(Shown(b, sounds.get(b.id, ""), {"first run": a}))
+        for change, a, b in changed[:WORST]
+        if change
+    ]
+    return (
+        f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2>'
+        f"<h3>Utterances that changed most</h3>{_LEGEND}{''.join(articles)}</section>"
+    )
+
+
+_LEGEND = (
+    '<p class="legend"><span class="e s"><del>said</del><ins>recognised</ins></span> substitution '
+    '<span class="e d"><del>said</del></span> deletion '
+    '<span class="e i"><ins>recognised</ins></span> insertion</p>'
+)
+
+
+def _document(title: str, subtitle: str, names: Sequence[str], body: str) -> str:
+    folder = files("zipasr.scoring") / "page"
+    style, script = (
+        (folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
+    )
+    links = "".join(
+        f'<a href="#set-{escape(name, quote=True)}">{escape(name)}</a>' for name in names
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>\n{style}</style></head>\n<body>"
+        f'<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p><nav aria-label="test sets">'
+        f"{links}</nav>{_CONTROLS}</header>\n<main>{body}</main>\n"
+        f"<script>\n{script}</script></body></html>\n"
+    )
+
+
+_CONTROLS = (
+    '<div class="controls"><label>Find <input type="search" id="find" '
+    'placeholder="word, speaker or utterance"></label><output id="found"></output>'
+    '<button type="button" id="theme" aria-pressed="false">Dark</button>'
+    '<p class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous utterance &middot; <kbd>p</kbd> play '
+    "&middot; <kbd>/</kbd> find &middot; <kbd>t</kbd> light or dark</p></div>"
+)

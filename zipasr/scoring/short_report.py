@@ -1,0 +1,58 @@
+"""A report on decodings in a few lines of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zipasr.scoring.align import GAP
+from zipasr.scoring.breakdown import Counted, confusions, overview, worst
+from zipasr.scoring.decodings import Decoding, by_test_set
+from zipasr.scoring.page import Report
+
+SHOWN = 10
+
+
+def short_report(report: Report) -> str:
+    """Return the short version of the page: rates, commonest errors, worst utterances."""
+    lines = [f"# {report.title}", "", report.subtitle, ""]
+    for name, decodings in by_test_set(report.decodings).items():
+        lines += _section(name, decodings)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
+    lines = [
+        f"## {name}",
+        "",
+        "| method | WER % | 95 % interval | ins | del | sub | CER % | RTF |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for decoding in decodings:
+        figures, rtf = overview(decoding.records), decoding.setting.rtf
+        errors, (low, high) = figures.errors, figures.interval
+        lines.append(
+            f"| {decoding.setting.key} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
+            f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
+            f"{'-' if rtf is None else f'{rtf:.4f}'} |"
+        )
+    main = decodings[0]
+    found = confusions(main.records, SHOWN)
+    common = [*found.substitutions, *found.deletions, *found.insertions]
+    common = sorted(common, key=lambda item: -item.times)[:SHOWN]
+    if common:
+        lines += ["", f"Commonest errors of {main.setting.key}:", ""]
+        lines += [f"- {item.times} x {_named(item)}" for item in common]
+        lines += ["", "Worst utterances:", ""]
+        lines += [
+            f"- `{r.id}` ({r.errors.total} errors): *{' '.join(r.ref)}* as *{' '.join(r.hyp)}*"
+            for r in worst(main.records, SHOWN)
+        ]
+    return [*lines, ""]
+
+
+def _named(item: Counted) -> str:
+    if item.ref == GAP:
+        return f"inserted {item.hyp}"
+    if item.hyp == GAP:
+        return f"lost {item.ref}"
+    return f"{item.ref} as {item.hyp}"
