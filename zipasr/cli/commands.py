@@ -72,6 +72,20 @@ class TestSetsConfig:
     test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """What a report holds."""
+
+    compare_with: Path | None = flag(None, "folder of another training run, to compare this with")
+    embed_audio_mb: float = flag(
+        10.0, "megabytes of speech inside the page; what does not fit is linked"
+    )
+
+    def __post_init__(self) -> None:
+        if self.embed_audio_mb < 0:
+            raise ValueError("--embed-audio-mb must not be negative")
+
+
 _TRAIN_LATER = {
     "--print-diagnostics": ("0", NOT_YET),
 }
@@ -134,6 +148,11 @@ DOWNLOAD = Command(
     "Stage 0: archives of a published corpus, checked and unpacked.",
     (PlaceConfig, DownloadConfig),
 )
+REPORT = Command(
+    "report.py",
+    "Write the report on the decodings of a training run, or compare it with another run.",
+    (ExpConfig, ReportConfig),
+)
 CORPUS = Command(
     "prepare_corpus",
     "Stage 1: audio and transcripts to manifests.",
@@ -147,7 +166,7 @@ VALIDATE = Command(
     (DataConfig, TokenizerConfig, ModelConfig),
 )
 LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
-COMMANDS = (TRAIN, DECODE, AVERAGE, DOWNLOAD, CORPUS, FBANK, BPE, VALIDATE, LM_TEXT)
+COMMANDS = (TRAIN, DECODE, AVERAGE, REPORT, DOWNLOAD, CORPUS, FBANK, BPE, VALIDATE, LM_TEXT)
 
 
 def encoder_config(run: Run) -> EncoderConfig:

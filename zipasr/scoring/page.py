@@ -57,7 +57,7 @@ def page(report: Report) -> str:
 def comparison_page(first: Report, second: Report) -> str:
     """Return a page that says where and how surely the second run is better than the first."""
     pairs = matching(first.decodings, second.decodings)
-    summary = comparison_table([(name, _compared(a, b)) for name, a, b in pairs])
+    summary = comparison_table([(name, comparison_of(a, b)) for name, a, b in pairs])
     legend = (
         f"<p>First: {escape(first.title)} &middot; {escape(first.subtitle)}<br>"
         f"Second: {escape(second.title)} &middot; {escape(second.subtitle)}</p>"
@@ -91,7 +91,8 @@ def compared(first: Decoding, second: Decoding) -> tuple[list[Record], list[Reco
     return common, [theirs[record.id] for record in common]
 
 
-def _compared(first: Decoding, second: Decoding) -> Comparison:
+def comparison_of(first: Decoding, second: Decoding) -> Comparison:
+    """Compare the utterances that two decodings share."""
     mine, theirs = compared(first, second)
     return compare(
         [record.errors.total for record in mine],

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from zipasr.scoring.align import GAP
 from zipasr.scoring.breakdown import Counted, confusions, overview, worst
 from zipasr.scoring.decodings import Decoding, by_test_set
-from zipasr.scoring.page import Report
+from zipasr.scoring.page import Report, comparison_of, matching
+from zipasr.scoring.page_tables import verdict
 
 SHOWN = 10
 
@@ -18,6 +19,20 @@ def short_report(report: Report) -> str:
     for name, decodings in by_test_set(report.decodings).items():
         lines += _section(name, decodings)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def short_comparison(first: Report, second: Report) -> str:
+    """Return a line for each test set: the difference of two runs and whether it is chance."""
+    lines = []
+    for name, a, b in matching(first.decodings, second.decodings):
+        found = comparison_of(a, b)
+        low, high = found.interval
+        lines.append(
+            f"{name}: {found.difference:+.2f} % WER ({low:+.2f} to {high:+.2f}), "
+            f"p = {found.p_value:.4f}: {verdict(found)} "
+            f"({found.better} utterances better, {found.worse} worse, {found.equal} equal)"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:

@@ -1,0 +1,41 @@
+"""Write the report on the decodings of a training run; compare it with another run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from zipasr.base.errors import UserError
+from zipasr.cli.commands import REPORT, ExpConfig, ReportConfig, read
+from zipasr.cli.flags import guarded
+from zipasr.cli.run_report import load_report, write_report, write_text
+from zipasr.scoring.page import comparison_page, matching
+from zipasr.scoring.short_report import short_comparison
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write report.html and report.md of a run, or the comparison with another one.
+
+    Raises:
+        UserError: nothing was decoded, or the runs have no test set in common.
+        DataError: a result file is damaged.
+    """
+    run = read(REPORT, argv)
+    exp_dir, config = run[ExpConfig].exp_dir, run[ReportConfig]
+    if config.compare_with is None:
+        for path in write_report(exp_dir, config.embed_audio_mb):
+            sys.stdout.write(f"{path}\n")
+        return 0
+    second = load_report(exp_dir, config.embed_audio_mb)
+    first = load_report(config.compare_with, 0.0)
+    if not matching(first.decodings, second.decodings):
+        raise UserError(
+            f"{exp_dir} and {config.compare_with} have no test set in common.",
+            "decode the same --test-sets with both.",
+        )
+    sys.stdout.write(short_comparison(first, second))
+    path = exp_dir / f"report-against-{config.compare_with.resolve().name}.html"
+    write_text(path, comparison_page(first, second))
+    sys.stdout.write(f"{path}\n")
+    return 0

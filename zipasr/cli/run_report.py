@@ -1,0 +1,51 @@
+"""The report of a training run: from its result files to report.html and report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from zipasr.base.files import atomic_path
+from zipasr.scoring.breakdown import worst
+from zipasr.scoring.decodings import Decoding, by_test_set, read_decodings
+from zipasr.scoring.page import WORST, Report, page
+from zipasr.scoring.records import Record
+from zipasr.scoring.short_report import short_report
+from zipasr.scoring.sounds import sound_addresses
+
+BYTES_PER_MB = 1e6
+
+
+def write_report(exp_dir: Path, embed_audio_mb: float = 10.0) -> list[Path]:
+    """Write the page and its short version into the folder of a run; return their paths."""
+    report = load_report(exp_dir, embed_audio_mb)
+    html, short = exp_dir / "report.html", exp_dir / "report.md"
+    write_text(html, page(report))
+    write_text(short, short_report(report))
+    return [html, short]
+
+
+def load_report(exp_dir: Path, embed_audio_mb: float) -> Report:
+    """Read what was decoded and find the speech of the worst utterances."""
+    decodings = read_decodings(exp_dir)
+    room = embed_audio_mb * BYTES_PER_MB
+    return Report(
+        title=str(exp_dir),
+        subtitle=decodings[0].setting.model,
+        decodings=decodings,
+        sounds=sound_addresses(_shown(decodings), exp_dir, room),
+    )
+
+
+def _shown(decodings: Sequence[Decoding]) -> list[Record]:
+    """Return the utterances of a page, the worst of each test set in turn."""
+    best = [group[0] for group in by_test_set(decodings).values()]
+    in_turn = zip_longest(*(worst(decoding.records, WORST) for decoding in best))
+    return [record for record in chain.from_iterable(in_turn) if record is not None]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole or not there."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
