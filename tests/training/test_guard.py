@@ -14,6 +14,7 @@ from tests.training.short import train
 from zipasr.base.errors import NumericError
 from zipasr.model.joiner import Joiner
 from zipasr.training import guard, update, worker
+from zipasr.training.precision import Precision
 
 FLAGS = "--save-every-n 2 --num-epochs 2 --base-lr 0.02 --max-duration 12"
 
@@ -63,6 +64,24 @@ def test_inf_check_names_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         train(tmp_path, f"{FLAGS} --inf-check 1 --ctc-only-batches 0")
     (log,) = (tmp_path / "log").iterdir()
     assert "not finite: output of joiner (Joiner)" in log.read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_small_gradient_scale_keeps_the_model_and_watches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, watched = Precision.step, []
+
+    def step(self: Precision, optimizer: Any, batch_in_epoch: int) -> None:
+        real(self, optimizer, batch_in_epoch)
+        self.is_scale_small = batch_in_epoch >= 1
+
+    monkeypatch.setattr(Precision, "step", step)
+    monkeypatch.setattr(guard, "warn_of_non_finite", lambda model: watched.append(model) or [])
+    train(tmp_path, FLAGS)
+    assert len(watched) == 2  # once in each epoch
+    kept = torch.load(tmp_path / "bad-model-first-warning-0.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in kept["model"].values())
 
 
 @pytest.mark.usefixtures("here")

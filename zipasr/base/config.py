@@ -45,7 +45,9 @@ def add_flags(
             continue
         hint = hints[field.name]
         # A boolean without a word after it is true.
-        bare: dict[str, Any] = {"nargs": "?", "const": True} if hint is bool else {}
+        bare: dict[str, Any] = (
+            {"nargs": "?", "const": True} if bool in (hint, *get_args(hint)) else {}
+        )
         group.add_argument(
             flag_name(field.name),
             **bare,

@@ -31,7 +31,11 @@ class TrainConfig:
     keep_last_k: int = flag(30, "how many checkpoint-*.pt stay")
     average_period: int = flag(200, "batches between two updates of the running model average")
     use_fp16: bool = flag(False, "train in mixed precision with float16 (GPU)")
-    use_bf16: bool = flag(False, "train in mixed precision with bfloat16; ignored where it is slow")
+    use_bf16: bool | None = flag(
+        None,
+        "train in mixed precision with bfloat16; ignored where it is slow; none: on a GPU that has "
+        "it, unless --use-fp16",
+    )
     ref_duration: float = flag(600.0, "seconds of audio that count as one batch for schedules")
     inf_check: bool = flag(False, "warn of each module whose output or gradient is not finite")
     dry_run: bool = flag(False, "say what the run would take, write nothing, and stop")

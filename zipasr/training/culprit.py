@@ -35,9 +35,9 @@ def first_non_finite(model: nn.Module, run: Callable[[], None]) -> str | None:
     return found[0] if found else None
 
 
-def warn_of_non_finite(model: nn.Module) -> None:
+def warn_of_non_finite(model: nn.Module) -> list[RemovableHandle]:
     """Log a warning whenever an output or a gradient is not finite (``--inf-check``)."""
-    watch(model, lambda what: logging.warning("not finite: %s", what))
+    return watch(model, lambda what: logging.warning("not finite: %s", what))
 
 
 def watch(model: nn.Module, report: Callable[[str], None]) -> list[RemovableHandle]:

@@ -6,9 +6,13 @@ import json
 import logging
 import math
 
-from zipasr.base.errors import NumericError
+from torch.utils.hooks import RemovableHandle
+
+from zipasr.base.errors import NumericError, ResourceError
 from zipasr.base.files import atomic_path
+from zipasr.checkpoint.files import save_checkpoint
 from zipasr.data.batch import Batch
+from zipasr.training.culprit import warn_of_non_finite
 from zipasr.training.session import Session
 from zipasr.training.update import Gradients
 
@@ -33,11 +37,15 @@ class NonFiniteGuard:
     An update is left out, in all processes alike, when the loss of a part is not finite, or when
     the gradient is not (the optimizer sees that). The process that caused it writes down the cuts
     of the part; where the losses are finite and the gradient is not, each writes down its cuts.
+
+    When the gradient scale of float16 is small for the first time in an epoch, the model is kept
+    and watched from there on, as with --inf-check.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._known = session.optimizer.num_skipped
+        self._handles: list[RemovableHandle] | None = None
 
     def check(self, gradients: Gradients) -> None:
         """Look at the update that was just made, or not.
@@ -45,6 +53,10 @@ class NonFiniteGuard:
         Raises:
             RollBack: too many updates were left out, in a row or of the last ones.
         """
+        if self._session.precision.is_scale_small and self._handles is None:
+            keep_bad_model(self._session, "bad-model-first-warning")
+            is_watched = self._session.configs.train.inf_check
+            self._handles = [] if is_watched else warn_of_non_finite(self._session.model)
         skipped_by_optimizer = self._session.optimizer.num_skipped > self._known
         self._known = self._session.optimizer.num_skipped
         bad = [part for part in gradients.parts if not part.is_finite]
@@ -64,6 +76,11 @@ class NonFiniteGuard:
         if state.skipped_in_a_row >= MAX_IN_A_ROW or state.skipped_share > MAX_SHARE:
             raise RollBack((bad or gradients.parts)[0].batch)
 
+    def close(self) -> None:
+        """Stop watching the model: the epoch is over."""
+        for handle in self._handles or ():
+            handle.remove()
+
     def _write_down(self, loss: float, batch: Batch) -> None:
         state, world = self._session.state, self._session.world
         entry = {
@@ -82,6 +99,20 @@ class NonFiniteGuard:
             path.name,
             " ".join(batch.cut_ids),
         )
+
+
+def keep_bad_model(session: Session, name: str) -> None:
+    """Write the parameters as they are to ``{name}-{rank}.pt``, to be looked at later."""
+    train, rank = session.configs.train, session.world.rank
+    content = {
+        "model": session.model.state_dict(),
+        "batch_idx_train": session.state.batch_idx_train,
+        "grad_scaler": session.precision.scaler.state_dict(),
+    }
+    try:
+        save_checkpoint(train.exp_dir / f"{name}-{rank}.pt", content)
+    except ResourceError as problem:
+        logging.warning("%s", problem)
 
 
 def lower_learning_rate(session: Session, rollbacks: int) -> None:

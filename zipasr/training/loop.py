@@ -14,7 +14,7 @@ from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
 from zipasr.data.batch import Batch
 from zipasr.nn.schedule import set_batch_count
-from zipasr.training.guard import NonFiniteGuard, RollBack
+from zipasr.training.guard import NonFiniteGuard, RollBack, keep_bad_model
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
@@ -72,6 +72,7 @@ def train_one_epoch(
                 raise Stopped
             if state.batch_idx_train % config.valid_interval == 0:
                 validate()
+    guard.close()
     return watch.total
 
 
@@ -103,6 +104,7 @@ def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
             session.precision.step(session.optimizer, index)
         except NumericError as problem:
             logging.warning("%s", problem)
+            keep_bad_model(session, "bad-model")
             raise RollBack(batches[0]) from problem
     session.optimizer.zero_grad()
     state.batches_done += len(batches)

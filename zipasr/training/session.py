@@ -110,6 +110,7 @@ class Session:
             "model": self.model.state_dict(),
             "model_avg": self.average,
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_parameters": self.optimizer.named_shapes(),
             "scheduler": self.scheduler.state_dict(),
             "grad_scaler": self.precision.scaler.state_dict(),
             "sampler": {
@@ -204,7 +205,11 @@ class Session:
             )
         load_model(self.model, checkpoint["model"], path)
         check_continues(checkpoint, self.configs.to_dict(), self.tokenizer, path)
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        fresh = self.optimizer.load_named(
+            checkpoint["optimizer"], checkpoint.get("optimizer_parameters")
+        )
+        if fresh:
+            logging.warning("the optimizer begins anew for %s", ", ".join(fresh))
         self.scheduler.load_state_dict(checkpoint["scheduler"])
         if self.precision.scaler.is_enabled() and checkpoint.get("grad_scaler"):
             self.precision.scaler.load_state_dict(checkpoint["grad_scaler"])
