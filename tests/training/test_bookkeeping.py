@@ -170,7 +170,7 @@ def test_after_each_batch_a_small_gradient_scale_is_told(caplog: pytest.LogCaptu
 def test_a_vanishing_gradient_scale_ends_the_run() -> None:
     precision, scaler = with_scale(1.9e-5)
     scaler.overflows = True
-    with pytest.raises(NumericError, match="fell to 9.5e-06.*0.005 down to 0.02"):
+    with pytest.raises(NumericError, match=r"fell to 9.5e-06.*0.005 down to 0.02"):
         precision.step(None, 3)  # type: ignore[arg-type]
 
 
