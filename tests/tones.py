@@ -55,6 +55,7 @@ log-interval = 5
 epoch = 2
 avg = 1
 tensorboard = 0
+curves = 0
 """
 
 

@@ -20,8 +20,10 @@ from zipasr.base import distributed
 from zipasr.cli import train
 from zipasr.text.tokenizer import Tokenizer
 
+BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-wer.pt"}
 LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
 OTHERS = ("epoch", "learning_rate", "grad_norm", "audio_per_second", "loader_share", "memory_gib")
+OTHERS += ("valid_wer",)
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) \S")
 PROGRESS = (
     r" epoch 1/1  batch 5/7  loss \d\S* \(avg \d\S*\)  lr \d\.\d\de-0\d  \|g\| \d\S*  "
@@ -124,7 +126,7 @@ def test_a_checkpoint_holds_all_that_it_takes_to_use_it_and_to_go_on(trained: Pa
 def test_a_run_leaves_its_best_and_its_last_checkpoints(trained: Path) -> None:
     exp = trained / "exp"
     names = {path.name for path in exp.glob("*.pt")}
-    assert names >= {"epoch-1.pt", "epoch-2.pt", "best-valid-loss.pt", "best-train-loss.pt"}
+    assert names >= {"epoch-1.pt", "epoch-2.pt", *BEST}
     # Every fourth batch of 14, of which the last two stay.
     assert {name for name in names if name.startswith("checkpoint")} == {
         "checkpoint-8.pt",

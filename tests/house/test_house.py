@@ -18,7 +18,15 @@ SOURCES = sorted((ROOT / "zipasr").rglob("*.py"))
 MADE = {"data", "exp", "__pycache__", "build", "dist", "node_modules"}
 HIDDEN_BUT_OURS = {".ci", ".github"}
 TEXT = {".py", ".sh", ".md", ".toml", ".txt", ".json", ".cfg", ".ini", ".yml", ".yaml", ".svg", ""}
-ENTRIES = ("train.py", "decode.py", "average.py", "report.py", "prepare.sh", "egs/espeak/run.sh", "tests/run.sh")
+ENTRIES = (
+    "train.py",
+    "decode.py",
+    "average.py",
+    "report.py",
+    "prepare.sh",
+    "egs/espeak/run.sh",
+    "tests/run.sh",
+)
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 
+from zipasr import __version__
+
 PACKAGES = ("torch", "torchaudio", "lhotse", "sentencepiece", "kaldialign", "k2")
 
 
 def environment_report() -> dict[str, str]:
     """Return what is needed to repeat a run; names no machine, user or path."""
-    report = {"python": platform.python_version(), "machine": platform.machine()}
+    report = {"zipasr": __version__, "python": platform.python_version()}
+    report |= {"machine": platform.machine(), "cuda": torch.version.cuda or "absent"}
     report |= {name: _version(name) for name in PACKAGES}
     report["revision"] = _revision()
     if torch.cuda.is_available():

@@ -28,6 +28,7 @@ from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import recognise, recogniser_of
 from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
+from zipasr.data.subset import evenly_spread
 from zipasr.scoring.align import WordErrors, count_errors
 from zipasr.search.types import DecodingConfig
 from zipasr.text.tokenizer import TokenizerConfig
@@ -99,11 +100,7 @@ def dev_cuts(run: Run) -> CutSet:
     except DataError as error:
         raise DataError(f"--auto-avg 1 needs the dev set: {error.what}", error.fix) from error
     count = run[ChooseCheckpoint].auto_avg_cuts
-    # Neighbours are often of one speaker, so the first ones alone would not stand for all.
-    every = list(cuts) if count else []
-    if len(every) <= count:
-        return cuts
-    return CutSet.from_cuts(every[place * len(every) // count] for place in range(count))
+    return evenly_spread(cuts, count) if count else cuts
 
 
 def greedy_of(decoding: DecodingConfig) -> DecodingConfig:

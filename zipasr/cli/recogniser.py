@@ -28,6 +28,7 @@ from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
 from zipasr.search.types import DecodingConfig, Search
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.training.session import Session
 
 LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
 
@@ -190,6 +191,27 @@ def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
     utterances = recogniser.search(encoded.frames.float(), encoded.lens)
     return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
+
+
+def recognise_greedily(session: Session, batch: Batch) -> list[str]:
+    """Return the text of each utterance by the model in training, with its best head."""
+    configs, model = session.configs, session.model
+    has_transducer = configs.model.use_transducer
+    decoding = DecodingConfig(
+        decoding_method="greedy_search" if has_transducer else "ctc_greedy_search"
+    )
+    ctc = model.ctc_log_probs if configs.model.use_ctc else None
+    search = search_for(decoding, model.decoder, model.joiner, ctc)
+    recogniser = Recogniser(
+        model,
+        search,
+        session.tokenizer,
+        configs.zipformer,
+        configs.model.context_size,
+        (),
+        is_inferred=False,
+    )
+    return transcribe(recogniser, batch)
 
 
 def with_silence(features: Tensor, lens: Tensor, tail: int) -> tuple[Tensor, Tensor]:

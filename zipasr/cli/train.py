@@ -8,66 +8,74 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
 from zipasr.base.config import save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, is_first, launch
 from zipasr.base.errors import ResourceError
 from zipasr.base.faults import said_once
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.cli.commands import TRAIN, encoder_config, read
+from zipasr.cli.dry_run import dry_run
 from zipasr.cli.flags import Run, guarded
+from zipasr.cli.provenance import Facts, begin, facts_of, with_end
+from zipasr.cli.recogniser import recognise_greedily
 from zipasr.cli.resume import resume_command
 from zipasr.data.augment import AugmentConfig
-from zipasr.data.loaders import DataConfig, load_cuts
+from zipasr.data.loaders import DataConfig
 from zipasr.model.build import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig
-from zipasr.training.estimate import estimate
 from zipasr.training.session import TrainConfigs
-from zipasr.training.sets import DataSource, load_sets
+from zipasr.training.sets import DataSource
 from zipasr.training.step import LossConfig
-from zipasr.training.worker import build_session
 from zipasr.training.worker import run as train
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Train until ``--num-epochs``; started again, continue where the last run ended."""
+    words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     with said_once():
         run = read(TRAIN, argv)
         configs = train_configs(run)
         source = data_source(run)
-        check_before_spending(configs, source)
         if configs.train.dry_run:
             sys.stdout.write(dry_run(configs, source) + "\n")
             return 0
+        facts = check_before_spending(run, words)
         make_folder(configs.train.exp_dir)
         if is_first():
             check_unused(configs.train.exp_dir)
             save(configs.train.exp_dir / "config.json", *run.values.values())
     try:
-        launch(train_alone, configs.train.world_size, configs.train.master_port, configs, source)
+        with with_end(configs.train.exp_dir, facts) if is_first() else nullcontext():
+            launch_training(configs, source, facts)
     except (SystemExit, KeyboardInterrupt) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
         if is_first():
-            words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
             sys.stderr.write(f"to go on: {resume_command(words, configs.train)}\n")
         return INTERRUPTED
     return 0
 
 
-def train_alone(world: World, configs: TrainConfigs, source: DataSource) -> None:
+def launch_training(configs: TrainConfigs, source: DataSource, facts: Facts) -> None:
+    """Train in as many processes as asked for; see ``train_alone``."""
+    train = configs.train
+    launch(train_alone, train.world_size, train.master_port, configs, source, facts)
+
+
+def train_alone(world: World, configs: TrainConfigs, source: DataSource, facts: Facts) -> None:
     """Train in a folder that no other run writes to; see ``worker.run``.
 
     Raises:
         ResourceError: another run holds it.
     """
     with only_run_in(configs.train.exp_dir) if world.is_main else nullcontext():
-        train(world, configs, source)
+        if world.is_main:
+            begin(configs.train.exp_dir, facts)
+        train(world, configs, source, recognise_greedily)
 
 
 def train_configs(run: Run) -> TrainConfigs:
@@ -94,25 +102,18 @@ def data_source(run: Run) -> DataSource:
     )
 
 
-def check_before_spending(configs: TrainConfigs, source: DataSource) -> None:
+def check_before_spending(run: Run, words: Sequence[str]) -> Facts:
     """Find in the first seconds what would stop the run later.
+
+    Returns:
+        What the run is made from, for ``run.json``.
 
     Raises:
         UserError: devices, folder, tokenizer or manifests are not as they must be.
     """
     if "WORLD_SIZE" not in os.environ:
-        check_world_size(configs.train.world_size)
-    Tokenizer.from_file(source.bpe_model)
-    for split in (*source.train, *source.valid):
-        load_cuts(configs.data.manifest_dir, source.corpus, [split])
-
-
-def dry_run(configs: TrainConfigs, source: DataSource) -> str:
-    """Return what ``--dry-run`` prints; leaves no file behind."""
-    world = World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    tokenizer = Tokenizer.from_file(source.bpe_model)
-    data = load_sets(source, configs, tokenizer, told=False)
-    return estimate(build_session(world, configs, tokenizer), data).text(configs)
+        check_world_size(run[TrainConfig].world_size)
+    return facts_of(run, words)
 
 
 def make_folder(path: Path) -> None:

@@ -41,6 +41,10 @@ class TrainConfig:
     dry_run: bool = flag(False, "say what the run would take, write nothing, and stop")
     log_interval: int = flag(50, "batches between two log lines")
     valid_interval: int = flag(3000, "batches between validations; one follows each epoch anyway")
+    valid_wer_cuts: int = flag(
+        300, "dev utterances that greedy search transcribes after each epoch; 0 for none"
+    )
+    curves: bool = flag(True, "draw curves.png in exp-dir after each epoch")
 
     def __post_init__(self) -> None:
         if self.use_fp16 and self.use_bf16:
@@ -58,5 +62,6 @@ class TrainConfig:
         for name in ("log_interval", "valid_interval", "ref_duration"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive.")
-        if self.start_batch < 0:
-            raise ValueError("--start-batch must not be negative.")
+        for name in ("start_batch", "valid_wer_cuts"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} must not be negative.")

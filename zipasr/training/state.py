@@ -38,6 +38,8 @@ class TrainState:
         best_valid_loss: per frame, of the best validation.
         best_train_epoch: epoch of ``best_train_loss``, -1 before the first.
         best_valid_epoch: epoch of ``best_valid_loss``, -1 before the first.
+        best_wer: lowest word error rate on dev at the end of an epoch, in percent.
+        best_wer_epoch: epoch of ``best_wer``, -1 before the first.
     """
 
     cur_epoch: int = 1
@@ -59,6 +61,8 @@ class TrainState:
     best_valid_loss: float = math.inf
     best_train_epoch: int = -1
     best_valid_epoch: int = -1
+    best_wer: float = math.inf
+    best_wer_epoch: int = -1
 
     def state_dict(self) -> dict[str, int | float]:
         """Return the plain values for a checkpoint."""

@@ -38,11 +38,13 @@ from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.agreement import check_same_start
 from zipasr.training.course import Course, check_ranks_agree
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
+from zipasr.training.dev_errors import Recognise
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.loop import Stopped, train_one_epoch
 from zipasr.training.metrics import Metrics
 from zipasr.training.precision import Precision
+from zipasr.training.report import report_epoch
 from zipasr.training.scalars import Scalars
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.sets import DataSource, TrainData, load_sets
@@ -51,8 +53,16 @@ from zipasr.training.validate import validation_loss
 from zipasr.training.watch import write_scalar, write_scalars
 
 
-def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
+def run(
+    world: World, configs: TrainConfigs, source: DataSource, recognise: Recognise | None = None
+) -> None:
     """Train until ``--num-epochs``, from the beginning or from a checkpoint.
+
+    Args:
+        world: this process among the others.
+        configs: of the run.
+        source: where its data are.
+        recognise: how to transcribe for the word error rate after each epoch; None leaves it out.
 
     Raises:
         SystemExit: status 130 after a signal; the state is saved.
@@ -75,7 +85,7 @@ def run(world: World, configs: TrainConfigs, source: DataSource) -> None:
             while epoch <= train.num_epochs:
                 try:
                     session.start_epoch(epoch)
-                    run_epoch(session, data, stop)
+                    run_epoch(session, data, stop, recognise)
                     epoch += 1
                 except RollBack as request:
                     session, epoch = go_back(session, request.batch)
@@ -189,8 +199,10 @@ def open_writer(session: Session) -> Scalars | None:
     return Scalars(train.exp_dir, step, tensorboard=train.tensorboard)
 
 
-def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
-    """Train the epoch in progress to its end, validate, save."""
+def run_epoch(
+    session: Session, data: TrainData, stop: StopRequest, recognise: Recognise | None
+) -> None:
+    """Train the epoch in progress to its end, validate, report, save."""
     configs, state, world = session.configs, session.state, session.world
     session.scheduler.step_epoch(state.cur_epoch - 1)
     # A resumed model needs the schedule values that it had when it was saved.
@@ -220,6 +232,7 @@ def run_epoch(session: Session, data: TrainData, stop: StopRequest) -> None:
     )
     note_best(session, "train", total)
     validate(session, data.valid)
+    report_epoch(session, data.valid, recognise)
     path = configs.train.exp_dir / f"epoch-{state.cur_epoch}.pt"
     session.must_save(path)
     if world.is_main:
@@ -268,8 +281,8 @@ def note_best(session: Session, kind: str, metrics: Metrics) -> None:
 
 
 def link_best(session: Session, path: Path) -> None:
-    """Let best-train-loss.pt and best-valid-loss.pt name ``path`` too when it is the best."""
+    """Let best-train-loss.pt, best-valid-loss.pt and best-wer.pt name ``path`` when it is best."""
     state = session.state
-    for kind in ("train", "valid"):
+    for kind, name in (("train", "train-loss"), ("valid", "valid-loss"), ("wer", "wer")):
         if getattr(state, f"best_{kind}_epoch") == state.cur_epoch:
-            link_as(path, f"best-{kind}-loss.pt")
+            link_as(path, f"best-{name}.pt")

@@ -1,0 +1,110 @@
+"""What is told at the end of an epoch: rates, a line, curves."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import math
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from zipasr.base.distributed import World
+from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.train import train_configs
+from zipasr.data.loaders import load_cuts
+from zipasr.data.subset import evenly_spread
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.curves import draw_curves, sparkline
+from zipasr.training.dev_errors import dev_errors
+from zipasr.training.report import course
+from zipasr.training.scalars import Scalars
+from zipasr.training.worker import build_session
+
+
+def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([0.0, 1.0, 7.0, 3.5]) == "▁▂█▅"
+    assert sparkline([2.0, 2.0]) == "▁▁"
+    assert sparkline([]) == ""
+    assert len(sparkline([float(n) for n in range(99)], width=30)) == 30
+
+
+def history(folder: Path) -> Scalars:
+    writer = Scalars(folder, 0, tensorboard=False)
+    for step in range(1, 121):
+        if step % 40 == 1:
+            writer.epoch = 1 + step // 40
+            writer.add_scalar("train/epoch", writer.epoch, step)
+        writer.add_scalar("train/tot_loss", 3 * math.exp(-step / 40) + 0.1, step)
+        writer.add_scalar("train/learning_rate", 0.04 / (1 + step / 60), step)
+        writer.add_scalar("train/grad_norm", 5 + math.sin(step), step)
+        if step % 40 == 0:
+            writer.add_scalar("train/valid_loss", 3 * math.exp(-step / 40) + 0.2, step)
+            writer.add_scalar("train/valid_wer", 100 * math.exp(-step / 80), step)
+    return writer
+
+
+def test_curves_become_a_picture(tmp_path: Path) -> None:
+    history(tmp_path)
+    draw_curves(tmp_path)
+    picture = (tmp_path / "curves.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert width > height > 600
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_picture_that_fails_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError("no matplotlib here")
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with caplog.at_level(logging.WARNING):
+        draw_curves(tmp_path)
+    assert "curves.png is not drawn: no matplotlib here" in caplog.text
+
+
+def test_the_line_after_an_epoch(tmp_path: Path) -> None:
+    history(tmp_path)
+    train = SimpleNamespace(exp_dir=tmp_path)
+    session: Any = SimpleNamespace(
+        configs=SimpleNamespace(train=train), state=SimpleNamespace(cur_epoch=3)
+    )
+    assert course(session) == (
+        "epoch 3 is over: dev loss █▃▁ 0.349 (best), dev wer █▄▁ 22.3 % (best)"
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_some_utterances_stand_for_the_dev_set_and_are_shared_out() -> None:
+    """Rates of two processes together are those of one; the search is a stand-in."""
+    words = "--recipe ./tones --num-workers 0 --valid-wer-cuts 5"
+    configs = train_configs(read(TRAIN, words.split()))
+    tokenizer = Tokenizer.from_file("data/tones/lang_bpe/bpe.model")
+    cuts = load_cuts(Path("data/tones/fbank"), "manifests", ["dev"])
+    session = build_session(World(0, 1, torch.device("cpu")), configs, tokenizer)
+    seen: list[str] = []
+
+    def one_word_less(session: Any, batch: Any) -> list[str]:
+        assert not session.model.training
+        seen.extend(batch.cut_ids)
+        return [text.partition(" ")[2] for text in batch.texts]
+
+    before = torch.get_rng_state()
+    errors = dev_errors(session, cuts, one_word_less)
+    assert torch.equal(before, torch.get_rng_state())
+    assert session.model.training
+    assert sorted(seen) == sorted(cut.id for cut in evenly_spread(cuts, 5))
+    assert (errors.ins, errors.dels, errors.subs) == (0, 5, 0)
+    texts = {cut.id: cut.supervisions[0].text for cut in cuts}
+    assert errors.ref_words == sum(len(texts[name].split()) for name in seen)

@@ -1,0 +1,159 @@
+"""run.json: what a training was made from, and how each of its sittings ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from zipasr.base.config import to_dict
+from zipasr.base.distributed import INTERRUPTED
+from zipasr.base.env import environment_report
+from zipasr.base.errors import UserError
+from zipasr.base.files import atomic_path
+from zipasr.cli.flags import Run
+from zipasr.data.fbank import cuts_path
+from zipasr.data.loaders import DataConfig, load_cuts
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.training.config import TrainConfig
+
+RUN_FILE = "run.json"
+
+Facts = dict[str, Any]
+
+
+def facts_of(run: Run, words: Sequence[str]) -> Facts:
+    """Return all that a session depends on and that is known before it starts.
+
+    Paths inside the working or the home directory are written relative to it.
+
+    Args:
+        run: of train.py.
+        words: script and flags, as typed.
+
+    Raises:
+        DataError: tokenizer or manifests are missing or damaged.
+    """
+    tokenizer = run[TokenizerConfig].bpe_model
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "ended": None,
+        "exit": None,
+        "command": [Path(words[0]).name, *(portable(word) for word in words[1:])],
+        "recipe": run.recipe.name,
+        "world_size": run[TrainConfig].world_size,
+        "seed": run[TrainConfig].seed,
+        "tokenizer": {
+            "sha256": hashlib.sha256(Tokenizer.from_file(tokenizer).model_bytes).hexdigest(),
+            "vocab_size": Tokenizer.from_file(tokenizer).vocab_size,
+        },
+        "data": {
+            use: [set_facts(run[DataConfig], run.recipe.corpus, split) for split in splits]
+            for use, splits in run.recipe.splits.items()
+            if use in ("train", "valid")
+        },
+        "config": {
+            cls.__name__: _portable_all(to_dict(value)) for cls, value in run.values.items()
+        },
+    }
+
+
+def set_facts(data: DataConfig, corpus: str, split: str) -> Facts:
+    """Return name, hash and size of a manifest; a large one is hashed, its cuts not counted.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = cuts_path(data.manifest_dir, corpus, split)
+    cuts = load_cuts(data.manifest_dir, corpus, [split])
+    found: Facts = {"split": split, "manifest": portable(str(path)), "sha256": _sha256(path)}
+    if not cuts.is_lazy:
+        hours = sum(cut.duration for cut in cuts) / 3600
+        found |= {"cuts": len(cuts), "hours": round(hours, 4)}
+    return found
+
+
+def begin(exp_dir: Path, facts: Facts) -> None:
+    """Add a session to ``run.json``; one before it that has no end was ended from outside."""
+    sessions = _sessions(exp_dir)
+    if sessions and sessions[-1].get("exit") is None:
+        sessions[-1]["exit"] = "ended from outside"
+    _write(exp_dir, [*sessions, {**facts, "environment": environment_report()}])
+
+
+def end(exp_dir: Path, facts: Facts, reason: str) -> None:
+    """Write when and how the session of ``facts`` ended; nothing if it is not the last one."""
+    sessions = _sessions(exp_dir)
+    if sessions and sessions[-1].get("started") == facts["started"]:
+        now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+        sessions[-1] |= {"ended": now, "exit": reason}
+        _write(exp_dir, sessions)
+
+
+@contextmanager
+def with_end(exp_dir: Path, facts: Facts) -> Iterator[None]:
+    """Write how the block ended; see ``end``."""
+    reason = "finished"
+    try:
+        yield
+    except BaseException as error:
+        reason = _reason(error)
+        raise
+    finally:
+        # A full disk must not hide why the training ended.
+        try:
+            end(exp_dir, facts, reason)
+        except OSError as problem:
+            sys.stderr.write(f"{exp_dir / RUN_FILE} is not written: {problem.strerror}\n")
+
+
+def portable(word: str) -> str:
+    """Return a path as it would be on another machine, where that can be said."""
+    for folder, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if word.startswith(f"{folder}/") and folder != Path("/"):
+            return prefix + word[len(f"{folder}/") :]
+    return word
+
+
+def _portable_all(values: Facts) -> Facts:
+    return {
+        name: portable(value) if isinstance(value, str) else value for name, value in values.items()
+    }
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "interrupted" if error.code == INTERRUPTED else f"exit status {error.code}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, UserError):
+        return f"error: {error.what}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sessions(exp_dir: Path) -> list[Facts]:
+    """Read the sessions so far; a file that cannot be read is begun anew."""
+    try:
+        found = json.loads((exp_dir / RUN_FILE).read_text(encoding="utf-8"))["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _write(exp_dir: Path, sessions: Sequence[Facts]) -> None:
+    with atomic_path(exp_dir / RUN_FILE) as temporary:
+        text = json.dumps({"sessions": sessions}, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
