@@ -27,6 +27,7 @@ def test_files_and_single_utterances_are_left_out(tmp_path: Path) -> None:
     assert quarantine.holds("a.flac", "any")
     assert quarantine.holds("b.flac", "b-1")
     assert not quarantine.holds("b.flac", "b-2")
+    assert not quarantine.holds("c.flac", "b-1")  # another utterance that has the same name
     assert len(quarantine) == 2
     assert {row.found_by for row in quarantine.rows} == {"hand"}
     assert not Quarantine.read(tmp_path / "nowhere").holds("a.flac", "any")

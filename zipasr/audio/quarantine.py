@@ -41,7 +41,7 @@ class Quarantine:
     def __init__(self, rows: Iterable[LeftOut] = ()) -> None:
         self.rows = list(rows)
         self._files = {row.path for row in self.rows if not row.utterance}
-        self._utterances = {row.utterance for row in self.rows if row.utterance}
+        self._utterances = {(row.path, row.utterance) for row in self.rows if row.utterance}
 
     @classmethod
     def read(cls, folder: Path) -> Quarantine:
@@ -67,7 +67,7 @@ class Quarantine:
 
     def holds(self, path: str, utterance: str) -> bool:
         """Say whether an utterance of a file is left out."""
-        return path in self._files or utterance in self._utterances
+        return path in self._files or bool(self._utterances & {(path, utterance), ("", utterance)})
 
 
 def write_quarantine(folder: Path, rows: Iterable[LeftOut], found_by: str) -> Path:

@@ -1,4 +1,4 @@
-"""The corpus of a recipe, and the transcripts in its manifests."""
+"""The corpus of a recipe, the transcripts in its manifests, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from zipasr.base.errors import DataError
 from zipasr.base.recipe import Recipe
 from zipasr.cli.flags import data_dir
 from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus
+from zipasr.data.corpus_check import CorpusReport, check_corpus
 
 
 def corpus_of(recipe: Recipe, download_dir: Path, audio_dir: Path | None = None) -> Corpus:
@@ -27,6 +28,17 @@ def corpus_of(recipe: Recipe, download_dir: Path, audio_dir: Path | None = None)
         settings=recipe.corpus_options,
     )
     return get_corpus(recipe.corpus, options)
+
+
+def check_recipe(recipe: Recipe, num_jobs: int) -> CorpusReport:
+    """Check the sound and the transcripts of all splits of a recipe; see ``check_corpus``."""
+    return check_corpus(
+        data_dir(recipe) / "manifests",
+        recipe.corpus,
+        recipe.parts(["train"]),
+        recipe.parts(["valid", "test"]),
+        num_jobs,
+    )
 
 
 def transcripts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> Iterator[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from zipasr.audio.quarantine import Quarantine, write_quarantine
 from zipasr.base.log import setup_logging
 from zipasr.cli.commands import FBANK, read
+from zipasr.cli.corpora import check_recipe
 from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.fbank import FbankConfig, compute_and_store
 from zipasr.data.joined import join_splits
@@ -19,6 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = read(FBANK, argv)
     folder, recipe = data_dir(run.recipe), run.recipe
     manifests, features = folder / "manifests", folder / "fbank"
+    if run[FbankConfig].check_audio:
+        report = check_recipe(recipe, run[FbankConfig].jobs)
+        logging.info("%s", report.text())
+        report.stop_when_too_many()
+    write_quarantine(features, Quarantine.read(manifests).rows, "preparation")
     for split in recipe.parts():
         compute_and_store(recipe.corpus, split, manifests, features, run[FbankConfig])
     for name, parts in recipe.joined.items():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import DataError
 from zipasr.base.log import setup_logging
+from zipasr.base.recipe import Recipe
 from zipasr.cli.commands import VALIDATE, read
-from zipasr.cli.flags import guarded
+from zipasr.cli.corpora import check_recipe, transcripts
+from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.filters import TrainFilter
 from zipasr.data.loaders import DataConfig
 from zipasr.data.validate import report_text, validate_split
 from zipasr.encoder.lengths import output_lens
 from zipasr.model.build import ModelConfig
+from zipasr.text.characters import count_characters
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -35,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for split in run.recipe.parts()
     ]
     sys.stdout.write(report_text(reports))
+    if (data_dir(run.recipe) / "manifests").is_dir():
+        sys.stdout.write("\n" + check_recipe(run.recipe, _threads()).text())
+        sys.stdout.write(unseen_characters(run.recipe))
     faulty = [report.name for report in reports if not report.is_sound]
     if faulty:
         raise DataError(
@@ -42,3 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             "mend the corpus, then ./prepare.sh --stage 1 --force.",
         )
     return 0
+
+
+def unseen_characters(recipe: Recipe) -> str:
+    """Name the characters of test and validation that training never sees; empty without any."""
+    manifests = data_dir(recipe) / "manifests"
+    known, others = (
+        count_characters(transcripts(manifests, recipe.corpus, recipe.parts(purposes)))
+        for purposes in (["train"], ["valid", "test"])
+    )
+    never = sorted(set(others) - set(known))
+    if not never:
+        return ""
+    shown = ", ".join(f"{char!r} ({others[char]} times)" for char in never[:10])
+    return f"characters that training never sees: {len(never)}, e.g. {shown}\n"
+
+
+def _threads() -> int:
+    return os.cpu_count() or 1

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from lhotse.cut import Cut
 from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, NumpyFilesWriter
 from lhotse.utils import fastcopy
 
+from zipasr.audio.quarantine import Quarantine
 from zipasr.base.config import flag
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.base.files import atomic_path
@@ -36,6 +38,9 @@ NUM_MEL_BINS = 80
 
 MAX_JOBS = 15
 _SPEEDS = (0.9, 1.1)
+_SPEED_SUFFIX = re.compile(r"_sp[0-9.]+$")
+# Seconds; ends are rounded by whoever wrote the manifest.
+_SAME_TIME = 0.01
 _CUTS_PER_ARCHIVE = 200
 
 # Extraction goes on past damaged files, unless that many suggests a fault of the whole corpus.
@@ -55,6 +60,7 @@ class FbankConfig:
     num_mel_bins: int = flag(NUM_MEL_BINS, "log-mel energies of a frame; the models expect 80")
     num_jobs: int = flag(0, f"processes; 0 takes one for each CPU core, at most {MAX_JOBS}")
     perturb_speed: bool = flag(False, "add copies at 0.9 and 1.1 times the speed to train splits")
+    check_audio: bool = flag(True, "first decode every file once and leave out what is damaged")
     storage: Literal["lilcom_chunky", "numpy_files"] = flag(
         "lilcom_chunky", "lilcom_chunky is 4 times smaller, numpy_files is exact"
     )
@@ -117,8 +123,8 @@ def compute_and_store(
     other manifests or with other settings are made again. The result does not depend on the
     number of processes.
 
-    A cut of which the audio cannot be read is left out, counted and listed in
-    ``{corpus}_quarantine_{split}.tsv``.
+    What ``quarantine.tsv`` among the manifests lists is left out. A cut of which the audio cannot
+    be read all the same is counted and listed in ``{corpus}_quarantine_{split}.tsv``.
 
     Args:
         corpus: first part of the file names.
@@ -139,8 +145,11 @@ def compute_and_store(
         quarantine=quarantine_path(output_dir, corpus, split),
     )
 
+    quarantine = Quarantine.read(manifest_dir)
+
     def cuts() -> list[Cut]:
-        return _cuts_to_compute(sources, perturb=config.perturb_speed and "train" in split)
+        perturb = config.perturb_speed and "train" in split
+        return _cuts_to_compute(sources, quarantine, perturb=perturb)
 
     return store(f"{corpus} {split}", files, sources, cuts, config)
 
@@ -234,15 +243,36 @@ def _require_storage(config: FbankConfig) -> None:
         )
 
 
-def _cuts_to_compute(sources: list[Path], *, perturb: bool) -> list[Cut]:
+def _cuts_to_compute(sources: list[Path], quarantine: Quarantine, *, perturb: bool) -> list[Cut]:
     recordings, supervisions = (_loaded(path) for path in sources)
     cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
-    if any(len(cut.supervisions) != 1 for cut in cuts):
+    if not all(map(_is_one_utterance, cuts)):
         # One utterance in each cut; recordings without any disappear.
         cuts = cuts.trim_to_supervisions(keep_overlapping=False)
-    cuts = CutSet.from_cuts(at_sampling_rate(cut) for cut in cuts)
+    cuts = CutSet.from_cuts(
+        at_sampling_rate(cut) for cut in cuts if not is_left_out(cut, quarantine)
+    )
+    if not len(cuts):
+        raise DataError(f"{sources[0]}: the quarantine leaves nothing of it.", "mend the corpus.")
     speeds = [cuts.perturb_speed(speed) for speed in _SPEEDS] if perturb else []
     return [cut for part in (cuts, *speeds) for cut in part]
+
+
+def _is_one_utterance(cut: Cut) -> bool:
+    return len(cut.supervisions) == 1 and (
+        abs(cut.supervisions[0].start) < _SAME_TIME
+        and abs(cut.supervisions[0].end - cut.duration) < _SAME_TIME
+    )
+
+
+def is_left_out(cut: Cut, quarantine: Quarantine) -> bool:
+    """Say whether the quarantine lists the file of a cut, or its utterance at any speed."""
+    if not len(quarantine):
+        return False
+    recording = getattr(cut, "recording", None)
+    paths = [str(source.source) for source in recording.sources] if recording is not None else [""]
+    names = [_SPEED_SUFFIX.sub("", supervision.id) for supervision in cut.supervisions] or [""]
+    return any(quarantine.holds(path, name) for path in paths for name in names)
 
 
 def _loaded(path: Path) -> Any:

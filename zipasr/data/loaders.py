@@ -13,6 +13,7 @@ from lhotse import CutSet
 from lhotse.dataset import CutConcatenate, OnTheFlyFeatures
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 
+from zipasr.audio.quarantine import Quarantine
 from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.base.seed import generator_for
@@ -21,7 +22,7 @@ from zipasr.data.batch import Batch
 from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
 from zipasr.data.failures import reason_of
-from zipasr.data.fbank import cuts_path, fbank_extractor
+from zipasr.data.fbank import cuts_path, fbank_extractor, is_left_out
 from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan, make_plan
 from zipasr.data.processes import process_context, quiet_worker
 from zipasr.data.sampling import PlannedBatches, SampledBatch, eval_batches
@@ -224,7 +225,8 @@ def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
 def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
     """Return the cuts of the given splits, joined in this order.
 
-    A small manifest is read into memory, a large one lazily from disk.
+    A small manifest is read into memory, a large one lazily from disk. What ``quarantine.tsv`` in
+    ``manifest_dir`` lists is left out.
 
     Args:
         manifest_dir: where ``compute_and_store`` wrote.
@@ -237,6 +239,9 @@ def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
     if not splits:
         raise DataError(f"no split of {corpus} was asked for.", "name one in the recipe")
     parts = [_load_split(cuts_path(manifest_dir, corpus, split)) for split in splits]
+    quarantine = Quarantine.read(manifest_dir)
+    if len(quarantine):
+        parts = [part.filter(lambda cut: not is_left_out(cut, quarantine)) for part in parts]
     if any(part.is_lazy for part in parts):
         return sum(parts[1:], start=parts[0])
     return CutSet.from_cuts(cut for part in parts for cut in part)
