@@ -188,7 +188,7 @@ run_stage 1 "corpus -> manifests" "$data/manifests" \
 run_stage 2 "manifests -> fbank features (about 5 s an hour of speech and core)" "$data/fbank" \
   local.compute_fbank --num-jobs "$num_jobs"
 run_stage 3 "training transcripts -> tokenizer (seconds)" "$data" \
-  local.train_bpe ${sizes[@]+"${sizes[@]}"}
+  local.train_bpe "${places[@]}" ${sizes[@]+"${sizes[@]}"}
 run_stage 4 "check everything, report what would be dropped (seconds)" "$data" \
   local.validate_data ${vocabulary[@]+"${vocabulary[@]}"}
 run_stage 5 "text for a language model" "$data/lm$subset" local.prepare_lm_text "${places[@]}"

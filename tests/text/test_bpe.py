@@ -14,14 +14,28 @@ def test_writes_the_language_folder(tmp_path: Path) -> None:
     lang = tmp_path / "lang"
     assert sorted(p.name for p in lang.iterdir()) == [
         "bpe.model",
+        "bpe.vocab",
+        "lexicon.txt",
+        "lexicon_disambig.txt",
         "tokens.txt",
         "transcript_words.txt",
+        "words.txt",
     ]
     assert (lang / "transcript_words.txt").read_text().splitlines() == TEXTS
     table = [line.rsplit(" ", 1) for line in (lang / "tokens.txt").read_text().splitlines()]
     assert [int(i) for _, i in table] == list(range(tokenizer.vocab_size))
     assert [piece for piece, _ in table[:3]] == ["<blk>", "<sos/eos>", "<unk>"]
+    scored = [line.split("\t") for line in (lang / "bpe.vocab").read_text().splitlines()]
+    assert [piece for piece, _ in scored] == tokenizer.pieces()
+    scores = [float(score) for _, score in scored[3:]]
+    assert scores == sorted(scores, reverse=True)
     assert Tokenizer.from_file(lang / "bpe.model").encode(TEXTS) == tokenizer.encode(TEXTS)
+
+
+def test_words_of_the_text_and_more_are_spelt(tmp_path: Path) -> None:
+    train_bpe(TEXTS, BpeConfig(lang_dir=tmp_path, vocab_size=60), ["ZEBRA"])
+    spelt = {line.split()[0] for line in (tmp_path / "lexicon.txt").read_text().splitlines()}
+    assert spelt == {word for text in TEXTS for word in text.split()} | {"ZEBRA", "<UNK>"}
 
 
 def test_same_text_gives_the_same_model(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import BPE, read
-from zipasr.cli.corpora import transcripts
+from zipasr.cli.commands import BPE, PlaceConfig, read
+from zipasr.cli.corpora import corpus_of, transcripts, words_of
 from zipasr.cli.flags import data_dir, guarded
+from zipasr.corpora.published import WithText
 from zipasr.text.bpe import BpeConfig, train_bpe
 
 
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts = transcripts(
         data_dir(run.recipe) / "manifests", run.recipe.corpus, run.recipe.parts(["train"])
     )
-    tokenizer = train_bpe(texts, run[BpeConfig])
+    corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir)
+    lexicon = corpus.lexicon() if isinstance(corpus, WithText) else None
+    more = () if lexicon is None else words_of(lexicon)
+    tokenizer = train_bpe(texts, run[BpeConfig], more)
     logging.info("%d tokens in %s", tokenizer.vocab_size, run[BpeConfig].lang_dir)
     return 0

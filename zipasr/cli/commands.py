@@ -159,7 +159,9 @@ CORPUS = Command(
     (CorpusConfig, PlaceConfig),
 )
 FBANK = Command("compute_fbank", "Stage 2: manifests to features.", (FbankConfig,))
-BPE = Command("train_bpe", "Stage 3: training transcripts to a tokenizer.", (BpeConfig,))
+BPE = Command(
+    "train_bpe", "Stage 3: training transcripts to a tokenizer.", (BpeConfig, PlaceConfig)
+)
 VALIDATE = Command(
     "validate_data",
     "Stage 4: check manifests and features, report what training would drop and why.",

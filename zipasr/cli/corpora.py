@@ -53,3 +53,10 @@ def transcripts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> Itera
             raise DataError(f"{path} does not exist.", "run stage 1 first: ./prepare.sh --stage 1")
         for supervision in SupervisionSet.from_jsonl_lazy(path):
             yield supervision.text or ""
+
+
+def words_of(lexicon: Path) -> Iterator[str]:
+    """Yield the first word of each line of a file of pronunciations."""
+    with lexicon.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield from line.split()[:1]

@@ -14,6 +14,7 @@ import sentencepiece
 from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
+from zipasr.text.lexicon import lang_files
 from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, UNKNOWN_ID, Tokenizer
 
 # More lines than any transcript has: all of them take part, none is sampled.
@@ -32,17 +33,20 @@ class BpeConfig:
             raise ValueError("--vocab-size must be at least 4: three ids are reserved")
 
 
-def train_bpe(texts: Iterable[str], config: BpeConfig) -> Tokenizer:
+def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str] = ()) -> Tokenizer:
     """Train a sentencepiece unigram model and write it to ``config.lang_dir``.
 
-    The folder gets ``transcript_words.txt`` (the text that was used), ``bpe.model`` and
-    ``tokens.txt`` (lines ``piece id``, ids 0 to V - 1). Id 0 is ``<blk>``, 1 ``<sos/eos>``, 2
-    ``<unk>``. When the text does not support as many tokens as asked for, there are fewer and
-    a notice says how many. Each file is written whole or not at all, ``bpe.model`` last.
+    The folder gets ``transcript_words.txt`` (the text that was used), ``bpe.model``,
+    ``tokens.txt`` (lines ``piece id``, ids 0 to V - 1), ``bpe.vocab`` (lines ``piece<TAB>score``)
+    and the words of the text: ``words.txt``, ``lexicon.txt``, ``lexicon_disambig.txt``. Id 0 is
+    ``<blk>``, 1 ``<sos/eos>``, 2 ``<unk>``. When the text does not support as many tokens as asked
+    for, there are fewer and a notice says how many. Each file is written whole or not at all,
+    ``bpe.model`` last.
 
     Args:
         texts: one transcript each, in the spelling that the model shall produce.
         config: the folder and the size.
+        more_words: words beyond those of the text, for the files of words.
 
     Raises:
         DataError: there is no text, or it has more different characters than the vocabulary.
@@ -57,6 +61,10 @@ def train_bpe(texts: Iterable[str], config: BpeConfig) -> Tokenizer:
             tokenizer.vocab_size,
         )
     _write(config.lang_dir / "transcript_words.txt", "".join(f"{line}\n" for line in lines))
+    words = {word for line in lines for word in line.split()}
+    for name, content in lang_files(words.union(more_words), tokenizer).items():
+        _write(config.lang_dir / name, content)
+    _write(config.lang_dir / "bpe.vocab", vocab_text(tokenizer))
     _write(config.lang_dir / "tokens.txt", tokens_text(tokenizer))
     with atomic_path(config.lang_dir / "bpe.model") as temporary:
         temporary.write_bytes(tokenizer.model_bytes)
@@ -66,6 +74,12 @@ def train_bpe(texts: Iterable[str], config: BpeConfig) -> Tokenizer:
 def tokens_text(tokenizer: Tokenizer) -> str:
     """Format the table of tokens: one line ``piece id`` for each id from 0."""
     return "".join(f"{piece} {i}\n" for i, piece in enumerate(tokenizer.pieces()))
+
+
+def vocab_text(tokenizer: Tokenizer) -> str:
+    """Format the scores of the tokens as sentencepiece does: one line ``piece<TAB>score``."""
+    scored = zip(tokenizer.pieces(), tokenizer.scores(), strict=True)
+    return "".join(f"{piece}\t{score:g}\n" for piece, score in scored)
 
 
 def _train(lines: list[str], vocab_size: int) -> bytes:

@@ -98,6 +98,10 @@ class Tokenizer:
         """Return the V pieces in the order of their ids."""
         return [str(self._pieces.id_to_piece(i)) for i in range(self.vocab_size)]
 
+    def scores(self) -> list[float]:
+        """Return the log-probability of each piece, in the order of their ids."""
+        return [float(self._pieces.get_score(i)) for i in range(self.vocab_size)]
+
 
 def _text_ids(ids: Iterable[int]) -> list[int]:
     return [int(i) for i in ids if i not in _NOT_TEXT]
