@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from pathlib import Path
 
 import pytest
 
+from tests import disk
+from zipasr.base.log import _PatientFile
 from zipasr.training import scalars
 from zipasr.training.scalars import Scalars, append_line, read, series
 
@@ -71,3 +74,28 @@ def test_a_line_that_finds_no_room_is_taken_back(
     with caplog.at_level(logging.WARNING):
         writer.add_scalar("train/tot_loss", 1.0, 3)
     assert "metrics.jsonl is not written: No space left" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_ends_neither_curves_nor_log_with_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with disk.small(tmp_path / "disk", 40_000) as folder:
+        log = _PatientFile(folder / "log")
+        scalars_of_run = Scalars(folder, 0, tensorboard=True)
+        (folder / "others").write_bytes(b"x" * 10_000)
+        for step in range(2000):
+            scalars_of_run.add_scalar("train/loss", 1.0, step)
+            if step % 200 == 0:
+                time.sleep(0.05)  # for the thread that writes the events
+                log.handle(logging.makeLogRecord({"msg": "x" * 100}))
+        assert "metrics.jsonl is not written: No space left on device" in caplog.text
+        assert "TensorBoard stops at" in caplog.text
+        scalars_of_run.close()
+        log.close()
+        (folder / "others").unlink()
+        # With room again, and after going back, the curves go on.
+        scalars_of_run.go_back(3)
+        assert [record["step"] for record in read(folder / "metrics.jsonl")] == [0, 1, 2, 3]
+        scalars_of_run.close()
+    assert "Logging error" not in capsys.readouterr().err

@@ -10,6 +10,14 @@ from pathlib import Path
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
+class _PatientFile(logging.FileHandler):
+    """A log that misses lines on a full disk; the screen has them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def setup_logging(prefix: Path | None = None, rank: int = 0, world_size: int = 1) -> None:
     """Send log records to the screen (rank 0 only) and to ``{prefix}-{time}[-{rank}]``.
 
@@ -26,5 +34,5 @@ def setup_logging(prefix: Path | None = None, rank: int = 0, world_size: int = 1
         stamp = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
         suffix = f"-{rank}" if world_size > 1 else ""
         name = f"{prefix.name}-{stamp}{suffix}"
-        handlers.append(logging.FileHandler(prefix.with_name(name), encoding="utf-8"))
+        handlers.append(_PatientFile(prefix.with_name(name), encoding="utf-8"))
     logging.basicConfig(format=FORMAT, level=logging.INFO, handlers=handlers, force=True)

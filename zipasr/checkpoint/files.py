@@ -54,9 +54,18 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     # torch reports a failed write as RuntimeError, or as OSError, depending on where it happens.
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ResourceError(
-            f"Cannot write {path}: {first_line(error)} ({free_space(path.parent)}).",
+            f"Cannot write {path}: {why_not_written(error)} ({free_space(path.parent)}).",
             "free some disk space or choose another --exp-dir; earlier checkpoints are untouched.",
         ) from error
+
+
+def why_not_written(error: Exception) -> str:
+    """Say why a file could not be written; of a full disk torch tells positions in the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if "unexpected pos" in str(error) or "failed writing" in str(error):
+        return "it ended before all was written, as on a full disk"
+    return first_line(error)
 
 
 def check_plain(value: object, where: str) -> None:

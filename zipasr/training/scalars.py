@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,15 @@ class Scalars:
     def go_back(self, step: int) -> None:
         """Forget what was written of updates after ``step``."""
         cut_back(self._path, step)
-        if self._events is not None:
-            self._events.close()
+        self.close()
         if self._folder is not None:
             self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Write ``value`` of update ``step``; ``tag`` is TensorBoard's, ``train/...``."""
-        if self._events is not None:
-            self._events.add_scalar(tag, value, step)
+        with self._patience():
+            if self._events is not None:
+                self._events.add_scalar(tag, value, step)
         name = tag.removeprefix("train/")
         record = {
             "step": step,
@@ -74,8 +75,19 @@ class Scalars:
 
     def close(self) -> None:
         """Write out what TensorBoard holds back."""
-        if self._events is not None:
-            self._events.close()
+        with self._patience():
+            if self._events is not None:
+                self._events.close()
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Do without TensorBoard once it could not write: its writer does not recover."""
+        try:
+            yield
+        except OSError as problem:
+            # It is not closed, either: that would wait for a thread that is dead.
+            self._events = None
+            logging.warning("TensorBoard stops at %s: %s", self._folder, problem.strerror)
 
 
 def append_line(path: Path, text: str) -> None:
