@@ -13,7 +13,13 @@ from zipasr.base.config import from_args
 from zipasr.cli.commands import AVERAGE, DECODE, TRAIN
 from zipasr.cli.flags import build_parser
 
-DOCUMENTS = ("README.md", "egs/README.md", "egs/espeak/README.md", "egs/espeak/RESULTS.md")
+DOCUMENTS = (
+    "README.md",
+    "egs/README.md",
+    "egs/espeak/README.md",
+    "egs/espeak/RESULTS.md",
+    "egs/librispeech/README.md",
+)
 COMMANDS = {command.name: command for command in (TRAIN, DECODE, AVERAGE)}
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
