@@ -240,8 +240,16 @@ def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(
     done = tones.run(folder, "train.py", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert sorted(folder.rglob("*")) == before
-    for words in (" parameters", "hours of speech", " an epoch", "GiB for a batch", "s a step"):
+    for words in (
+        " parameters",
+        "hours of speech",
+        " an epoch",
+        "GiB for a batch",
+        "GiB of checkpoints",
+        "s a step",
+    ):
         assert words in done.stdout
+    assert "GiB of checkpoints" in done.stdout
     steps = int(re.search(r"steps +(\d+) an epoch", done.stdout)[1])
     done = tones.run(folder, "train.py", "--num-epochs", "1")
     assert f"batch {steps}, " in done.stderr

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from zipasr.checkpoint.keeping import BYTES_PER_PARAMETER
 from zipasr.data.batch import SECONDS_PER_FRAME, Batch
 from zipasr.data.loaders import Place, train_loader
 from zipasr.text.tokenizer import Tokenizer
@@ -52,11 +53,17 @@ class Estimate:
             f"batches    up to {configs.data.max_duration:g} s on each of {world} process(es)",
             f"memory     {_gib(self.state_bytes)} GiB for the model and its optimizer, about "
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
+            f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
             f"           about {run_hours:.1f} hours for the run on this machine",
             f"Memory and time of a batch: measured with {TRIAL_SECONDS:g} s of noise, scaled.",
         ]
         return "\n".join(lines)
+
+    def _disk_bytes(self, configs: TrainConfigs) -> int:
+        train = configs.train
+        iterations = min(train.keep_last_k, self.steps * train.num_epochs // train.save_every_n)
+        return self.parameters * BYTES_PER_PARAMETER * (iterations + train.num_epochs)
 
 
 def estimate(session: Session, data: TrainData) -> Estimate:
