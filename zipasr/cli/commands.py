@@ -86,9 +86,6 @@ class ReportConfig:
             raise ValueError("--embed-audio-mb must not be negative")
 
 
-_TRAIN_LATER = {
-    "--print-diagnostics": ("0", NOT_YET),
-}
 _DECODE_LATER = {
     "--lang-dir": ("data/lang_bpe_500", NOT_YET),
     "--beam": ("20.0", NOT_YET),
@@ -127,7 +124,6 @@ TRAIN = Command(
         DataConfig,
         AugmentConfig,
     ),
-    refused=_TRAIN_LATER,
     presets={name: preset_sizes(name) for name in PRESETS},
     encoders=ENCODER_TYPES,
 )

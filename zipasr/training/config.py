@@ -38,6 +38,9 @@ class TrainConfig:
     )
     ref_duration: float = flag(600.0, "seconds of audio that count as one batch for schedules")
     inf_check: bool = flag(False, "warn of each module whose output or gradient is not finite")
+    print_diagnostics: bool = flag(
+        False, "print statistics of all tensors over six batches, and stop without a checkpoint"
+    )
     dry_run: bool = flag(False, "say what the run would take, write nothing, and stop")
     log_interval: int = flag(50, "batches between two log lines")
     valid_interval: int = flag(3000, "batches between validations; one follows each epoch anyway")

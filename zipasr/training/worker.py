@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from zipasr.base.distributed import (
     broadcast_from_main,
 )
 from zipasr.base.log import setup_logging
+from zipasr.base.progress import clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
@@ -28,7 +30,7 @@ from zipasr.checkpoint.keeping import (
 )
 from zipasr.data.batch import Batch
 from zipasr.data.cuts import DataIdentity
-from zipasr.data.loaders import Place, train_loader, valid_loader
+from zipasr.data.loaders import Loader, Place, train_loader, valid_loader
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
@@ -39,6 +41,7 @@ from zipasr.training.agreement import check_same_start
 from zipasr.training.course import Course, check_ranks_agree
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.dev_errors import Recognise
+from zipasr.training.diagnose import diagnose
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.loop import Stopped, train_one_epoch
@@ -71,14 +74,10 @@ def run(
         NumericError: the loss stays not finite.
     """
     train = configs.train
-    setup_logging(train.exp_dir / "log" / "log-train", world.rank, world.size)
-    torch.set_flush_denormal(True)
-    tokenizer = Tokenizer.from_file(source.bpe_model)
-    data = load_sets(source, configs, tokenizer, told=world.is_main)
-    session = build_session(world, configs, tokenizer, data.train.identity())
-    if train.inf_check:
-        warn_of_non_finite(session.model)
-    epoch = resume(session)
+    session, data, epoch = begin(world, configs, source)
+    if train.print_diagnostics:
+        print_diagnostics(session, data, epoch)
+        return
     session.writer = open_writer(session)
     try:
         with StopRequest() as stop:
@@ -96,7 +95,36 @@ def run(
         if session.writer is not None:
             session.writer.close()
     if world.is_main:
-        logging.info("trained %d epochs, see %s", train.num_epochs, train.exp_dir)
+        spent = clock(session.state.seconds_trained)
+        logging.info("trained %d epochs in %s, see %s", train.num_epochs, spent, train.exp_dir)
+
+
+def begin(
+    world: World, configs: TrainConfigs, source: DataSource
+) -> tuple[Session, TrainData, int]:
+    """Open the log, load the data, build the model, take over a checkpoint.
+
+    Returns:
+        What trains, what on, and the epoch to start or go on with.
+    """
+    setup_logging(configs.train.exp_dir / "log" / "log-train", world.rank, world.size)
+    torch.set_flush_denormal(True)
+    tokenizer = Tokenizer.from_file(source.bpe_model)
+    data = load_sets(source, configs, tokenizer, told=world.is_main)
+    session = build_session(world, configs, tokenizer, data.train.identity())
+    if configs.train.inf_check:
+        warn_of_non_finite(session.model)
+    return session, data, resume(session)
+
+
+def print_diagnostics(session: Session, data: TrainData, epoch: int) -> None:
+    """Train on some batches and write to the standard output what flows through the model."""
+    session.start_epoch(epoch)
+    session.scheduler.step_epoch(epoch - 1)
+    session.model.train()
+    text = diagnose(session, batches_of_epoch(session, data))
+    if session.world.is_main:
+        sys.stdout.write(text)
 
 
 def build_session(
@@ -211,20 +239,7 @@ def run_epoch(
     if session.writer is not None:
         session.writer.epoch = state.cur_epoch
     write_scalar(session, "epoch", state.cur_epoch)
-    batches = train_loader(
-        data.train,
-        configs.data,
-        configs.augment,
-        Place(
-            layout=session.course.layout,
-            seed=configs.train.seed,
-            epoch=state.cur_epoch,
-            rank=world.rank,
-            start=state.batches_done,
-            legs=session.course.legs,
-        ),
-        doubled=configs.model.use_cr_ctc,
-    )
+    batches = batches_of_epoch(session, data)
     check_ranks_agree(world, session.course, state.batches_done, batches.plan_digest)
     check_space(session, batches.num_batches)
     total = train_one_epoch(
@@ -238,6 +253,25 @@ def run_epoch(
     if world.is_main:
         link_best(session, path)
     barrier(world)
+
+
+def batches_of_epoch(session: Session, data: TrainData) -> Loader:
+    """Return what is left of the epoch in progress, for this process."""
+    configs, state = session.configs, session.state
+    return train_loader(
+        data.train,
+        configs.data,
+        configs.augment,
+        Place(
+            layout=session.course.layout,
+            seed=configs.train.seed,
+            epoch=state.cur_epoch,
+            rank=session.world.rank,
+            start=state.batches_done,
+            legs=session.course.legs,
+        ),
+        doubled=configs.model.use_cr_ctc,
+    )
 
 
 def check_space(session: Session, batches_per_epoch: int | None) -> None:
