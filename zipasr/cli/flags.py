@@ -37,7 +37,11 @@ NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
 class RecipeConfig:
     """Which recipe a command works for."""
 
-    recipe: str = flag("espeak", "name of a folder in egs, or the path of a recipe folder")
+    recipe: str = flag(
+        "espeak",
+        "name of a folder in egs, or the path of a recipe folder; with --full-libri or "
+        "--mini-libri and without this flag: librispeech",
+    )
     full_libri: bool = flag(True, "LibriSpeech: all 960 hours; 0 takes the 100 clean ones")
     mini_libri: bool = flag(False, "LibriSpeech: the five hours of mini LibriSpeech instead")
 
@@ -238,7 +242,12 @@ def data_dir(recipe: Recipe) -> Path:
 def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
     first = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
-    return from_args(RecipeConfig, first.parse_known_args(words)[0])
+    chosen = from_args(RecipeConfig, first.parse_known_args(words)[0])
+    typed = {word.partition("=")[0] for word in words}
+    if "--recipe" not in typed and typed & {"--full-libri", "--mini-libri"}:
+        # They say which recipe is meant: the published commands name it in no other way.
+        return replace(chosen, recipe="librispeech")
+    return chosen
 
 
 def _typed_preset(command: Command, words: Sequence[str]) -> str:
