@@ -11,9 +11,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,8 +28,8 @@ from zipasr.base.config import flag
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
+from zipasr.data.executors import ExecutorName, work_through
 from zipasr.data.failures import Failure, failure_of, quarantine_text, reason_of
-from zipasr.data.processes import process_context, quiet_worker
 
 SAMPLING_RATE = 16_000
 NUM_MEL_BINS = 80
@@ -65,7 +63,12 @@ class FbankConfig:
         "lilcom_chunky", "lilcom_chunky is 4 times smaller, numpy_files is exact"
     )
 
+    executor: ExecutorName = flag("local", "who computes: this machine, or dask: many of them")
+    scheduler: str | None = flag(None, "address of the Dask scheduler, such as tcp://host:8786")
+
     def __post_init__(self) -> None:
+        if (self.executor == "dask") != (self.scheduler is not None):
+            raise ValueError("--executor dask and --scheduler ADDRESS belong together")
         if self.num_mel_bins < 1:
             raise ValueError("--num-mel-bins must be positive")
         if self.num_jobs < 0:
@@ -305,8 +308,9 @@ def _computed(
     done: list[Cut] = []
     failures: list[Failure] = []
     try:
+        results = work_through(_store, tasks, num_jobs=config.jobs, scheduler=config.scheduler)
         with Progress(f"features of {what}", len(cuts)) as progress:
-            for task, (stored, failed) in zip(tasks, _run(tasks, config.jobs), strict=True):
+            for task, (stored, failed) in zip(tasks, results, strict=True):
                 done += stored
                 failures += failed
                 progress.step(count=len(task.cuts))
@@ -328,21 +332,6 @@ class _Archive(NamedTuple):
 
 
 _Stored = tuple[list[Cut], list[Failure]]
-
-
-def _run(tasks: list[_Archive], jobs: int) -> Iterator[_Stored]:
-    jobs = min(jobs, len(tasks))
-    if jobs <= 1:
-        yield from map(_store, tasks)
-        return
-    try:
-        with ProcessPoolExecutor(jobs, process_context(), initializer=quiet_worker) as pool:
-            yield from pool.map(_store, tasks)
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "a process that computed features was killed, perhaps for lack of memory.",
-            "run the stage again with a smaller --num-jobs",
-        ) from error
 
 
 def _store(task: _Archive) -> _Stored:
