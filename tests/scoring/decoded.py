@@ -6,7 +6,8 @@ import random
 import shlex
 
 from zipasr.scoring.decodings import Decoding, Setting
-from zipasr.scoring.records import WORD_START, Record
+from zipasr.scoring.records import Record
+from zipasr.text.words import WORD_START
 
 WORDS = shlex.split(
     "THE CAT SAT ON A MAT WHILE RAIN FELL OVER QUIET STREETS <B> & NOBODY CAME HOME", posix=False

@@ -7,7 +7,8 @@ from html import escape
 from typing import NamedTuple
 
 from zipasr.scoring.align import GAP, AlignedPair
-from zipasr.scoring.records import WORD_START, Record
+from zipasr.scoring.records import Record
+from zipasr.text.words import WORD_START
 
 
 class Shown(NamedTuple):

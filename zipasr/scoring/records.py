@@ -12,9 +12,7 @@ from typing import Any
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 from zipasr.scoring.align import AlignedPair, WordErrors, align, errors_of
-
-# Sentencepiece marks the beginning of a word so.
-WORD_START = "\u2581"
+from zipasr.text.words import TimedPiece, words_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +56,8 @@ class Record:
     @property
     def word_times(self) -> list[float]:
         """For each recognised word, the second of its first piece; empty if they do not fit."""
-        pieces = zip(self.tokens, self.times, strict=False)
-        starts: list[float] = []
-        is_new = True
-        for piece, time in pieces:
-            is_new = is_new or piece.startswith(WORD_START)
-            if is_new and piece.strip(WORD_START):
-                starts.append(time)
-                is_new = False
+        pieces = [TimedPiece(p, t, t) for p, t in zip(self.tokens, self.times, strict=False)]
+        starts = [word.start for word in words_of(pieces)]
         return starts if len(starts) == len(self.hyp) else []
 
 

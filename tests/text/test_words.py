@@ -1,0 +1,68 @@
+"""Pieces become words, words of overlapping windows become one text, texts become files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zipasr.text.formats import FORMATS, subtitle_lines
+from zipasr.text.words import TimedPiece, Word, join_windows, words_of
+
+WORDS = [Word("HELLO", 0.12, 0.4), Word("BIG", 0.52, 0.8), Word("WORLD", 3661.5, 3662.25)]
+
+
+def test_words_of_pieces() -> None:
+    pieces = [("\u2581HE", 0), ("LLO", 1), ("\u2581", 2), ("WOR", 3), ("LD", 4), ("\u2581A", 5)]
+    words = words_of([TimedPiece(piece, at, at + 0.5) for piece, at in pieces])
+    assert words == [("HELLO", 0, 1.5), ("WORLD", 3, 4.5), ("A", 5, 5.5)]
+    assert words_of([]) == []
+    assert words_of([TimedPiece("LLO", 1, 2)]) == [("LLO", 1, 2)]  # cut at the start of a window
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["A", "B", "C"]), st.floats(0.5, 2.0)), max_size=20),
+    st.floats(-0.15, 0.15),
+    st.integers(0, 20),
+)
+def test_windows_that_heard_the_same_are_joined_without_loss(
+    said: list[tuple[str, float]], jitter: float, index: int
+) -> None:
+    clock, words = 0.0, []
+    for text, gap in said:
+        clock += gap
+        words.append(Word(text, clock, clock + 0.3))
+    border = words[min(index, len(words) - 1)].start if words else 0.0
+    moved = [Word(w.text, w.start + jitter, w.end + jitter) for w in words]
+    left = [w for w in words if w.start < border + 1.0]
+    right = [w for w in moved if w.start >= border - 1.0]
+    assert [w.text for w in join_windows(left, right, border)] == [w.text for w in words]
+
+
+def test_each_window_is_believed_on_its_own_side() -> None:
+    left = [Word("ONE", 1, 1.2), Word("TW", 2.9, 3.0)]
+    right = [Word("NE", 1.9, 2.0), Word("TWO", 2.9, 3.2)]
+    assert [w.text for w in join_windows(left, right, 2.5)] == ["ONE", "TWO"]
+
+
+def test_formats() -> None:
+    assert FORMATS["txt"]("a.wav", WORDS) == "HELLO BIG WORLD\n"
+    content = json.loads(FORMATS["json"]("a.wav", WORDS))
+    assert content["text"] == "HELLO BIG WORLD"
+    assert content["words"][1] == {"word": "BIG", "start": 0.52, "end": 0.8}
+    assert FORMATS["ctm"]("a b.wav", WORDS[:1]) == "a_b.wav 1 0.120 0.280 HELLO\n"
+    assert FORMATS["srt"]("a.wav", WORDS) == (
+        "1\n00:00:00,120 --> 00:00:00,800\nHELLO BIG\n\n2\n01:01:01,500 --> 01:01:02,250\nWORLD\n"
+    )
+    assert FORMATS["srt"]("a.wav", []) == ""
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_subtitles_are_short(count: int) -> None:
+    words = [Word("WORD", 0.3 * i, 0.3 * i + 0.2) for i in range(count)]
+    lines = subtitle_lines(words)
+    assert [word for line in lines for word in line] == words
+    assert all(len(" ".join(w.text for w in line)) <= 64 for line in lines)
+    assert all(line[-1].end - line[0].start <= 6.0 for line in lines)

@@ -1,0 +1,80 @@
+"""Words with their times, from pieces with theirs; and words of overlapping windows joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Sentencepiece marks the beginning of a word so.
+WORD_START = "\u2581"
+
+# The same word in two windows, at times that differ by less than this, was said once.
+SAME_MOMENT = 0.4
+
+
+class TimedPiece(NamedTuple):
+    """A piece of a word and when it was said, in seconds."""
+
+    piece: str
+    start: float
+    end: float
+
+
+class Word(NamedTuple):
+    """A word and when it was said, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+def words_of(pieces: Sequence[TimedPiece]) -> list[Word]:
+    """Join pieces to words.
+
+    A word begins with a piece that has the mark, and lasts from the start of its first piece to
+    the end of its last one. A mark by itself belongs to the piece that follows, if that has none.
+    """
+    words: list[Word] = []
+    is_new = True
+    for piece, start, end in pieces:
+        text = piece.replace(WORD_START, "")
+        is_new = is_new or piece.startswith(WORD_START)
+        if not text:
+            continue
+        if is_new:
+            words.append(Word(text, start, end))
+        else:
+            words[-1] = Word(words[-1].text + text, words[-1].start, end)
+        is_new = False
+    return words
+
+
+def join_windows(left: Sequence[Word], right: Sequence[Word], border: float) -> list[Word]:
+    """Join the words of two windows that overlap around ``border``.
+
+    Each window is believed on its own side of the border: at its edge a word may be cut. A word
+    that both have at the border is taken once.
+
+    Args:
+        left: of the earlier window, in order.
+        right: of the later window, in order; times of the same clock.
+        border: seconds.
+    """
+    before = [word for word in left if word.start < border]
+    after = [word for word in right if word.start >= border]
+    if before and after:
+        last, first = before[-1], after[0]
+        if last.text == first.text and abs(first.start - last.start) < SAME_MOMENT:
+            after = after[1:]
+    return [*before, *_at_border(left, right, border), *after]
+
+
+def _at_border(left: Sequence[Word], right: Sequence[Word], border: float) -> list[Word]:
+    """Return the word that each window puts on the other's side of the border, if there is one."""
+    later = [word for word in left if border <= word.start < border + SAME_MOMENT]
+    earlier = [word for word in right if border - SAME_MOMENT < word.start < border]
+    for word in later:
+        for other in earlier:
+            if word.text == other.text and abs(word.start - other.start) < SAME_MOMENT:
+                return [other]
+    return []
