@@ -175,6 +175,8 @@ def test_a_stage_that_fails_ends_the_run_and_is_not_marked(fresh: Path) -> None:
         (["--stage", "two"], "expected a whole number, got 'two'"),
         (["--stage", "9"], "nothing to do from stage 9 to stage 9"),
         (["--stage", "3", "--stop-stage", "2"], "nothing to do from stage 3 to stage 2"),
+        (["--full-libri", "maybe"], "expected 1 or 0 after --full-libri, got 'maybe'"),
+        (["--mini-libri", "2"], "expected 1 or 0 after --mini-libri, got '2'"),
         (["--num-jobs", "-1"], "expected a whole number, got '-1'"),
         (["--recipe", "espaek"], "no recipe 'espaek': egs/espaek/recipe.toml does not exist"),
         (["--recipe", "espaek"], "egs has: espeak."),
@@ -260,3 +262,76 @@ def test_a_file_where_a_folder_belongs_is_one_line(fresh: Path, call: Call) -> N
     said = call(corpus.main, fresh)
     assert said.status == 5
     assert "Not a directory" in said.error
+
+
+def published(folder: Path) -> None:
+    """Make the recipe one whose stages begin with a download, and give it a subset."""
+    path = folder / "tones" / "recipe.toml"
+    path.write_text(
+        "stages = [0, 5]\n"
+        + path.read_text()
+        + '\n[needs]\n0 = "9 GB"\n3 = "an hour"\n[needs.mini-libri]\n0 = "1 GB"\n'
+        + '[subsets.mini-libri.splits]\ntrain = ["train"]\n'
+    )
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(fresh: Path) -> None:
+    published(fresh)
+    words = ("--recipe", "./tones", "--dry-run")
+    done = sh(fresh, *words, python="no-python-is-needed")
+    assert done.returncode == 0
+    told = done.stdout.splitlines()
+    assert [line.split()[1] for line in told] == [f"{number}:" for number in range(6)]
+    assert all(line.split(":")[1] == " would do" for line in told)
+    assert told[0].endswith("; needs 9 GB")
+    # What the recipe says takes the place of what holds for most.
+    assert told[3].endswith("training transcripts -> tokenizer; needs an hour")
+    assert told[4].endswith(" (seconds)")
+    assert sh(fresh, *words, "--mini-libri", "1").stdout.splitlines()[0].endswith("; needs 1 GB")
+    assert not (fresh / "data").exists()
+
+
+def test_the_status_tells_done_from_to_do(project: Path) -> None:
+    words = ("--recipe", "./tones", "--status")
+    told = sh(project, *words, python="no-python-is-needed").stdout.splitlines()
+    assert [line.split()[2] for line in told] == ["done"] * 4
+    (project / DONE / "4").unlink()
+    told = sh(project, *words).stdout.splitlines()
+    assert told[3].startswith("stage 4: to do: check everything")
+    # Another subset, and another vocabulary, are other work.
+    published(project)
+    told = sh(project, *words, "--mini-libri", "1").stdout.splitlines()
+    assert [line.split(":")[1] for line in told] == [" to do"] * 6
+    told = sh(project, *words, "--vocab-size", "30").stdout.splitlines()
+    assert [line.split(":")[1].split()[0] for line in told] == [
+        "to",
+        "done",
+        "done",
+        "to",
+        "to",
+        "to",
+    ]
+
+
+def test_another_vocabulary_has_a_folder_of_its_own(project: Path) -> None:
+    words = ("--recipe", "./tones", "--stage", "3", "--stop-stage", "3", "--vocab-size", "15")
+    done = sh(project, *words)
+    assert done.returncode == 0, done.stderr
+    tokens = (project / "data/tones/lang_bpe_15/tokens.txt").read_text().splitlines()
+    assert len(tokens) <= 15
+    assert len((project / "data/tones/lang_bpe/tokens.txt").read_text().splitlines()) > 15
+    assert (project / DONE / "3").exists()
+    assert (project / DONE / "3-15").exists()
+
+
+def test_a_stage_that_a_recipe_does_not_have_is_said_to_be_none(fresh: Path) -> None:
+    done = sh(fresh, "--recipe", "./tones", "--stage", "0", "--stop-stage", "0")
+    assert done.returncode == 2
+    assert "recipe 'tones' has nothing to download" in done.stderr
+
+
+def test_text_for_a_language_model_is_made_when_it_is_asked_for(project: Path) -> None:
+    done = sh(project, "--recipe", "./tones", "--stage", "5")
+    assert done.returncode == 0, done.stderr
+    assert "stage 5: took" in done.stdout
+    assert len((project / "data/tones/lm/train.txt").read_text().splitlines()) == 60
