@@ -9,6 +9,7 @@ import soundfile
 import torch
 import torchaudio
 from lhotse import CutSet, Recording, RecordingSet, load_manifest
+from lhotse.cut import Cut
 
 from tests.data.conftest import (
     CONFIG,
@@ -18,6 +19,7 @@ from tests.data.conftest import (
     write_recording,
 )
 from zipasr.base.errors import DataError
+from zipasr.data import fbank, unfinished
 from zipasr.data.fbank import FbankConfig, compute_and_store, fbank_extractor
 
 EXACT = FbankConfig(num_jobs=1, storage="numpy_files")
@@ -100,6 +102,50 @@ def test_killed_run_does_not_look_whole(
     report = compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
     assert (report.reused, report.cuts) == (False, NUM_CUTS)
     assert not (tmp_path / ".partial-tiny_feats_train").exists()
+
+
+def test_an_interrupted_run_goes_on_where_it_was(
+    corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipasr.data.fbank._CUTS_PER_ARCHIVE", 5)
+    samples, read = fbank._samples, []
+
+    def counted(cut: Cut) -> np.ndarray:
+        if len(read) == 12:
+            raise KeyboardInterrupt
+        read.append(cut.id)
+        return samples(cut)
+
+    monkeypatch.setattr(fbank, "_samples", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == [".partial-tiny_feats_train"]
+    again = read[10:]
+    read[:] = ["unlimited"] * 13
+    report = compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
+    # The two archives that were whole are not read again, the third is.
+    assert read[13:15] == again
+    assert len(read[13:]) == NUM_CUTS - 10
+    cuts = CutSet.from_file(report.manifest).to_eager()
+    assert [cut.id for cut in cuts] == [cut.id for cut in corpus.cuts]
+    for cut, expected in zip(cuts, corpus.cuts, strict=True):
+        np.testing.assert_array_equal(cut.load_features(), expected.load_features())
+    names = {path.name for path in (tmp_path / "tiny_feats_train").iterdir()}
+    assert {name for name in names if not name.endswith(".lca")} == {"made_from.json"}
+
+
+def test_what_was_begun_with_other_settings_is_thrown_away(
+    corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipasr.data.fbank._CUTS_PER_ARCHIVE", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(unfinished, "forget", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
+    assert unfinished.has_memory(tmp_path / ".partial-tiny_feats_train")
+    report = compute_and_store("tiny", "train", corpus.manifests, tmp_path, EXACT)
+    first = next(iter(CutSet.from_file(report.manifest)))
+    assert first.features.storage_type == "numpy_files"
 
 
 def test_other_settings_or_manifests_are_computed_again(

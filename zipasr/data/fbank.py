@@ -28,6 +28,7 @@ from zipasr.base.config import flag
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
+from zipasr.data import unfinished
 from zipasr.data.executors import ExecutorName, work_through
 from zipasr.data.failures import Failure, failure_of, quarantine_text, reason_of
 
@@ -193,7 +194,7 @@ def store(
     manifest.unlink(missing_ok=True)
     _require_storage(config)
     cuts = cuts_of()
-    done, failures = _computed(cuts, feats, config, what)
+    done, failures = _computed(cuts, feats, origin, config, what)
     _write_quarantine(quarantine, failures)
     _stop_when_too_many(failures, len(cuts), what, quarantine)
     (feats / _ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
@@ -294,12 +295,14 @@ def at_sampling_rate(cut: Cut) -> Cut:
 
 
 def _computed(
-    cuts: list[Cut], feats: Path, config: FbankConfig, what: str
+    cuts: list[Cut], feats: Path, origin: dict[str, Any], config: FbankConfig, what: str
 ) -> tuple[list[Cut], list[Failure]]:
-    """Compute into a temporary folder and rename it to ``feats`` when it is whole."""
+    """Compute into a temporary folder and rename it to ``feats`` when it is whole.
+
+    Archives that an interrupted call has finished there are not computed again.
+    """
     partial = feats.with_name(f".partial-{feats.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    unfinished.begin(partial, origin)
     starts = range(0, len(cuts), _CUTS_PER_ARCHIVE)
     tasks = [
         _Archive(cuts[start : start + _CUTS_PER_ARCHIVE], f"feats-{i:05d}", partial, feats, config)
@@ -314,10 +317,13 @@ def _computed(
                 done += stored
                 failures += failed
                 progress.step(count=len(task.cuts))
-        shutil.rmtree(feats, ignore_errors=True)
-        partial.replace(feats)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        if not unfinished.has_memory(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    unfinished.forget(partial)
+    shutil.rmtree(feats, ignore_errors=True)
+    partial.replace(feats)
     return done, failures
 
 
@@ -335,6 +341,9 @@ _Stored = tuple[list[Cut], list[Failure]]
 
 
 def _store(task: _Archive) -> _Stored:
+    known = unfinished.remembered(task.folder, task.name, task.cuts)
+    if known is not None:
+        return known
     extractor = fbank_extractor(task.config.num_mel_bins)
     done: list[Cut] = []
     failures: list[Failure] = []
@@ -350,6 +359,7 @@ def _store(task: _Archive) -> _Stored:
             # The folder is renamed at the end; the manifest names it as it will be.
             path = task.final_folder / Path(features.storage_path).name
             done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
+    unfinished.remember(task.folder, task.name, done, failures)
     return done, failures
 
 
