@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from lhotse.cut import Cut
 
+from zipasr.base.errors import DataError
+
 # lhotse lists what each of its audio libraries said; the first of them is the one that counts.
 _FIRST_LIBRARY = re.compile(r"Exception #0 .*?: <class '[^']*'>: ([^\n]*)")
 _MAX_CHARACTERS = 200
+
+# What reading a manifest raises that is cut off, or is something else.
+BROKEN_MANIFEST = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error)
 
 
 class Failure(NamedTuple):
@@ -27,6 +33,14 @@ def reason_of(error: BaseException) -> str:
     said = _FIRST_LIBRARY.search(str(error))
     text = " ".join((said[1] if said else str(error)).split()) or type(error).__name__
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 3] + "..."
+
+
+def broken_manifest(path: Path, error: BaseException) -> DataError:
+    """Return the error that says that a manifest is damaged."""
+    return DataError(
+        f"{path} is not a readable manifest of cuts: {reason_of(error)}.",
+        "delete it and run ./prepare.sh --stage 2 again",
+    )
 
 
 def failure_of(cut: Cut, error: BaseException) -> Failure:

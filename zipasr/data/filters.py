@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lhotse.cut import Cut
 
@@ -86,6 +86,26 @@ class DropReport:
         examples = self.examples.setdefault(reason, [])
         if len(examples) < _MAX_EXAMPLES:
             examples.append(f"{cut.id} ({cut.duration:.2f} s)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"dropped": dict(self.dropped)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DropReport:
+        """Read back what ``to_dict`` gave."""
+        return cls(**{**values, "dropped": Counter(values["dropped"])})
+
+    def include(self, other: DropReport) -> None:
+        """Add the counts of another report."""
+        self.kept += other.kept
+        self.kept_seconds += other.kept_seconds
+        self.dropped += other.dropped
+        self.dropped_seconds += other.dropped_seconds
+        for reason, names in other.examples.items():
+            known = self.examples.setdefault(reason, [])
+            known += names[: _MAX_EXAMPLES - len(known)]
 
     def text(self) -> str:
         """Format the counts: one line for what was kept, one for each reason to drop."""

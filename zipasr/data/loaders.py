@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_view
 from zipasr.data.batch import Batch
 from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
-from zipasr.data.failures import reason_of
+from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.fbank import cuts_path, fbank_extractor, is_left_out
 from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan, make_plan
 from zipasr.data.processes import process_context, quiet_worker
@@ -247,21 +246,23 @@ def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
     return CutSet.from_cuts(cut for part in parts for cut in part)
 
 
+def is_large(path: Path) -> bool:
+    """Say whether a manifest is too large to be held in memory as objects."""
+    return path.stat().st_size > _EAGER_BYTES
+
+
 def _load_split(path: Path) -> CutSet:
     fix = "run ./prepare.sh --stage 2 first"
     if not path.is_file():
         raise DataError(f"there are no features: {path} does not exist.", fix)
-    lazy = path.stat().st_size > _EAGER_BYTES
+    lazy = is_large(path)
     try:
         cuts = CutSet.from_jsonl_lazy(path)
         if not lazy:
             cuts = cuts.to_eager()
         first = next(iter(cuts), None)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
-        raise DataError(
-            f"{path} is not a readable manifest of cuts: {reason_of(error)}.",
-            "delete it and run ./prepare.sh --stage 2 again",
-        ) from error
+    except BROKEN_MANIFEST as error:
+        raise broken_manifest(path, error) from error
     if first is None:
         raise DataError(f"{path} is empty: it lists no cuts.", fix)
     return cuts

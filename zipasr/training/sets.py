@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError
-from zipasr.data.cuts import TrainCuts, in_memory
+from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import TrainFilter
+from zipasr.data.index import load_train_cuts
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.lengths import output_lens
 from zipasr.text.tokenizer import Tokenizer
@@ -50,7 +52,6 @@ def load_sets(
         DataError: manifests are missing or empty, or nothing is left of the training set.
     """
     folder = configs.data.manifest_dir
-    cuts = load_cuts(folder, source.corpus, source.train)
     wanted = TrainFilter(
         encode=tokenizer.encode,
         output_lens=output_lens,
@@ -58,7 +59,10 @@ def load_sets(
         min_duration=configs.data.min_cut_duration,
         max_duration=configs.data.max_cut_duration,
     )
-    train, report = in_memory(cuts, wanted)
+    vocabulary = hashlib.blake2b(tokenizer.model_bytes, digest_size=8).hexdigest()
+    train, report = load_train_cuts(
+        folder, source.corpus, source.train, wanted, tokenizer=vocabulary, told=told
+    )
     if told:
         logging.info("training set: %s", report.text())
     if report.kept == 0:

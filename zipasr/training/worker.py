@@ -16,6 +16,7 @@ from zipasr.base.distributed import (
     all_gather,
     barrier,
     broadcast_from_main,
+    main_first,
 )
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import clock
@@ -110,7 +111,9 @@ def begin(
     setup_logging(configs.train.exp_dir / "log" / "log-train", world.rank, world.size)
     torch.set_flush_denormal(True)
     tokenizer = Tokenizer.from_file(source.bpe_model)
-    data = load_sets(source, configs, tokenizer, told=world.is_main)
+    # What the first process writes beside the manifests, the others only read.
+    with main_first(world):
+        data = load_sets(source, configs, tokenizer, told=world.is_main)
     session = build_session(world, configs, tokenizer, data.train.identity())
     if configs.train.inf_check:
         warn_of_non_finite(session.model)

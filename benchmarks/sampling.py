@@ -1,0 +1,142 @@
+"""Time the order of an epoch: the plan against lhotse's DynamicBucketingSampler.
+
+Run from the repository root:
+
+    OMP_NUM_THREADS=1 python -m benchmarks.sampling
+
+The durations are drawn to look like LibriSpeech's 960 hours at three speeds. Planning gives all
+batches of an epoch; lhotse makes them one by one, so it is asked for some and its time for the whole
+epoch follows from them. To continue in the middle of an epoch lhotse makes the batches up to there
+again; the plan is made and indexed. Both only choose cuts: no manifest is parsed, no feature is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import lhotse
+import numpy as np
+from lhotse.cut import MonoCut
+from lhotse.dataset import DynamicBucketingSampler
+
+from zipasr.data.plan import Budget, Layout, Lengths, Plan, make_plan
+from zipasr.data.sampling import PlannedBatches
+
+NUM_CUTS = 843_723  # of LibriSpeech, 960 hours at speeds 0.9, 1 and 1.1
+BUFFER_PER_BUCKET = 5_000  # as icefall asks lhotse for
+
+
+def durations(num_cuts: int) -> np.ndarray:
+    """Draw lengths in seconds: most between 11 and 17, a tail of short ones, at three speeds."""
+    rng = np.random.default_rng(0)
+    long = rng.normal(14.7, 1.3, num_cuts)
+    short = rng.uniform(1.5, 14.0, num_cuts)
+    drawn = np.where(rng.random(num_cuts) < 0.6, long, short) / rng.choice(
+        [0.9, 1.0, 1.1], num_cuts
+    )
+    return np.clip(drawn, 1.0, 20.0).round(3)
+
+
+class Cuts:
+    """Cuts that are made when they are asked for, as a lazy manifest is read, but without parsing."""
+
+    def __init__(self, seconds: np.ndarray) -> None:
+        self._seconds = seconds.tolist()
+
+    def __iter__(self) -> Iterator[MonoCut]:
+        for number, length in enumerate(self._seconds):
+            yield MonoCut(id=str(number), start=0.0, duration=length, channel=0)
+
+
+def time_of_plan(lengths: Lengths, layout: Layout, rounds: int) -> tuple[float, Plan]:
+    """Return the median seconds of planning an epoch, and a plan."""
+    seconds = []
+    for epoch in range(1, rounds + 1):
+        # The order by length is kept over the epochs; here each round finds it again.
+        fresh = Lengths(lengths.seconds, lengths.tokens)
+        begun = time.perf_counter()
+        plan = make_plan(fresh, layout, seed=42, epoch=epoch)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds), plan
+
+
+def time_of_seek(lengths: Lengths, plan: Plan) -> float:
+    """Return the median seconds to the first batch at places all over a plan that is made."""
+    seconds = []
+    for step in np.linspace(0, len(plan) - 1, 100).astype(int):
+        begun = time.perf_counter()
+        next(iter(PlannedBatches(plan, lengths, 0, start=int(step))))
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+def time_of_lhotse(seconds: np.ndarray, args: argparse.Namespace) -> tuple[float, float]:
+    """Return the seconds to the first batch, and those of each further one."""
+    sampler = DynamicBucketingSampler(
+        Cuts(seconds),
+        max_duration=args.max_duration,
+        shuffle=True,
+        num_buckets=args.num_buckets,
+        buffer_size=BUFFER_PER_BUCKET * args.num_buckets,
+        drop_last=True,
+        rank=0,
+        world_size=args.world_size,
+    )
+    begun = time.perf_counter()
+    batches = iter(sampler)
+    next(batches)
+    first = time.perf_counter() - begun
+    begun = time.perf_counter()
+    made = sum(1 for _ in islice(batches, args.lhotse_steps))
+    return first, (time.perf_counter() - begun) / made
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Compare the plan of an epoch with lhotse.")
+    parser.add_argument("--num-cuts", type=int, default=NUM_CUTS)
+    parser.add_argument("--max-duration", type=float, default=1000.0, help="seconds of a batch")
+    parser.add_argument("--num-buckets", type=int, default=30)
+    parser.add_argument("--world-size", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5, help="plans to time")
+    parser.add_argument("--lhotse-steps", type=int, default=100, help="batches to ask lhotse for")
+    args = parser.parse_args()
+    seconds = durations(args.num_cuts)
+    lengths = Lengths(seconds, np.zeros(len(seconds), np.int64))
+    layout = Layout(
+        budget=Budget(max_duration=args.max_duration),
+        world_size=args.world_size,
+        num_buckets=args.num_buckets,
+        drop_last=True,
+        shuffle=True,
+    )
+    planning, plan = time_of_plan(lengths, layout, args.rounds)
+    seeking = time_of_seek(lengths, plan)
+    first, each = time_of_lhotse(seconds, args)
+    steps = len(plan)
+    padded = sum(plan.step_seconds(step, seconds) for step in range(steps))
+    used = np.concatenate([plan.trained(steps)])
+    whole, half = first + each * steps, first + each * steps / 2
+    resume = planning + seeking
+    print(
+        f"{len(seconds)} cuts, {seconds.sum() / 3600:.0f} h, {steps} steps of "
+        f"{args.world_size} x {args.max_duration:g} s; lhotse {lhotse.__version__}\n"
+        f"plan: {100 * (padded / seconds[used].sum() - 1):.1f} % padding, "
+        f"{len(seconds) - len(used)} cuts left out\n\n"
+        f"{'seconds':34} {'plan':>10} {'lhotse':>10} {'ratio':>8}"
+    )
+    for name, ours, theirs in (
+        ("to the first batch of an epoch", planning, first),
+        ("all batches of an epoch", planning, whole),
+        ("to go on in the middle of an epoch", resume, half),
+        ("the same, with the plan at hand", seeking, half),
+    ):
+        print(f"{name:34} {ours:10.2g} {theirs:10.2g} {theirs / ours:8.3g}")
+
+
+if __name__ == "__main__":
+    main()

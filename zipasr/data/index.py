@@ -1,0 +1,222 @@
+"""Large manifests: judged once, then read cut by cut from disk in any order.
+
+What is kept is copied, uncompressed, into the folder ``index`` beside the manifest, with the place
+and the lengths of each cut in small arrays. Both are made again when the manifest, the tokenizer
+or the filter is another one.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from lhotse.cut import Cut
+from lhotse.serialization import deserialize_item
+
+from zipasr.audio.quarantine import Quarantine
+from zipasr.base.files import atomic_path
+from zipasr.base.progress import Progress
+from zipasr.data.cuts import Register, TrainCuts, in_memory
+from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
+from zipasr.data.fbank import cuts_path, is_left_out
+from zipasr.data.filters import DropReport, TrainFilter
+from zipasr.data.loaders import is_large, load_cuts
+from zipasr.data.plan import Lengths, Numbers
+
+_NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True, slots=True)
+class LinesOnDisk:
+    """Cuts by number, each read when it is asked for; nothing is held but where they are.
+
+    Attributes:
+        paths: uncompressed manifests.
+        parts: (N,) which of them.
+        offsets: (N,) first byte of the line.
+        sizes: (N,) bytes of the line.
+    """
+
+    paths: tuple[Path, ...]
+    parts: Numbers
+    offsets: Numbers
+    sizes: Numbers
+
+    def __len__(self) -> int:
+        """N, the number of cuts."""
+        return len(self.offsets)
+
+    def __getitem__(self, number: int) -> Cut:
+        """Return a cut."""
+        # Opened each time: a file that processes share would be read from where another one left.
+        with self.paths[self.parts[number]].open("rb") as file:
+            file.seek(int(self.offsets[number]))
+            return deserialize_item(json.loads(file.read(int(self.sizes[number]))))
+
+
+class _Index(NamedTuple):
+    """What is known of the kept cuts of one manifest."""
+
+    key: str
+    names: str
+    report: DropReport
+    lengths: Lengths
+    offsets: Numbers
+    sizes: Numbers
+
+
+def load_train_cuts(
+    manifest_dir: Path,
+    corpus: str,
+    splits: Sequence[str],
+    wanted: TrainFilter,
+    *,
+    tokenizer: str = "",
+    told: bool = False,
+) -> tuple[TrainCuts, DropReport]:
+    """Return the cuts of the splits that can be trained on: small sets in memory, large ones not.
+
+    Args:
+        manifest_dir: where ``compute_and_store`` wrote.
+        corpus: first part of the file names.
+        splits: last part of the file names.
+        wanted: the filter.
+        tokenizer: names what ``wanted`` counts tokens with; another one makes another index.
+        told: show progress (one process does).
+
+    Raises:
+        DataError: a manifest is missing, empty or damaged.
+    """
+    cuts = load_cuts(manifest_dir, corpus, splits)
+    paths = [cuts_path(manifest_dir, corpus, split) for split in splits]
+    if not any(is_large(path) for path in paths):
+        return in_memory(cuts, wanted)
+    quarantine = _digest(repr(Quarantine.read(manifest_dir).rows))
+    key = f"{quarantine} {tokenizer} {wanted.use_ctc} {wanted.min_duration} {wanted.max_duration}"
+    try:
+        indices = [_index_of(path, wanted, key, told) for path in paths]
+    except OSError as problem:
+        if problem.errno not in _NOWHERE_TO_WRITE:
+            raise
+        if told:
+            logging.warning(
+                "no index can be written beside the manifests in %s (%s): every process keeps all "
+                "cuts in memory, about 4 GB for a million",
+                manifest_dir,
+                problem.strerror,
+            )
+        return in_memory(cuts, wanted)
+    return _joined(paths, indices)
+
+
+def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts, DropReport]:
+    report = DropReport()
+    for index in indices:
+        report.include(index.report)
+    source = LinesOnDisk(
+        tuple(_lines_path(path) for path in paths),
+        np.repeat(np.arange(len(indices)), [len(index.offsets) for index in indices]),
+        np.concatenate([index.offsets for index in indices]),
+        np.concatenate([index.sizes for index in indices]),
+    )
+    lengths = Lengths(
+        np.concatenate([index.lengths.seconds for index in indices]),
+        np.concatenate([index.lengths.tokens for index in indices]),
+    )
+    return TrainCuts(source, lengths, _digest("".join(index.names for index in indices))), report
+
+
+def _index_of(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
+    """Read the index of a manifest; make it when there is none, or one of other things."""
+    path = _lines_path(manifest).with_suffix(".npz")
+    status = manifest.stat()
+    key = f"{status.st_size} {status.st_mtime_ns} {key}"
+    index = _read(path) if path.is_file() and _lines_path(manifest).is_file() else None
+    if index is None or index.key != key:
+        try:
+            index = _made(manifest, wanted, key, told)
+        except BROKEN_MANIFEST as error:
+            if isinstance(error, OSError) and error.errno in _NOWHERE_TO_WRITE:
+                raise
+            raise broken_manifest(manifest, error) from error
+        _write(path, index)
+    return index
+
+
+def _made(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
+    """Judge all cuts of a manifest and copy the lines of those that are kept."""
+    register, quarantine = Register(wanted), Quarantine.read(manifest.parent)
+    offsets, sizes, position = [], [], 0
+    with (
+        Progress(f"index of {manifest.name}", None, visible=told) as progress,
+        atomic_path(_lines_path(manifest)) as temporary,
+        gzip.open(manifest, "rb") as lines,
+        temporary.open("wb") as copy,
+    ):
+        for line in lines:
+            progress.step()
+            cut = deserialize_item(json.loads(line))
+            if not is_left_out(cut, quarantine) and register.add(cut):
+                copy.write(line)
+                offsets.append(position)
+                sizes.append(len(line))
+                position += len(line)
+    return _Index(
+        key=key,
+        names=register.names(),
+        report=register.report,
+        lengths=register.lengths(),
+        offsets=np.asarray(offsets, np.int64),
+        sizes=np.asarray(sizes, np.int64),
+    )
+
+
+def _write(path: Path, index: _Index) -> None:
+    about = {
+        "key": index.key,
+        "names": index.names,
+        "report": index.report.to_dict(),
+    }
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            about=np.asarray(json.dumps(about)),
+            seconds=index.lengths.seconds,
+            tokens=index.lengths.tokens,
+            offsets=index.offsets,
+            sizes=index.sizes,
+        )
+
+
+def _read(path: Path) -> _Index | None:
+    """Return an index that was written earlier; None when it is damaged."""
+    try:
+        with np.load(path) as stored:
+            about = json.loads(str(stored["about"]))
+            return _Index(
+                key=about["key"],
+                names=about["names"],
+                report=DropReport.from_dict(about["report"]),
+                lengths=Lengths(stored["seconds"], stored["tokens"]),
+                offsets=stored["offsets"],
+                sizes=stored["sizes"],
+            )
+    except Exception as error:  # whatever a damaged file says
+        logging.warning("%s cannot be read (%s): it is made again", path, error)
+        return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _lines_path(manifest: Path) -> Path:
+    return manifest.parent / "index" / manifest.name.removesuffix(".gz")
