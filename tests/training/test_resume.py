@@ -80,6 +80,21 @@ def test_kill_9_of_two_processes_changes_nothing(workdir: Path) -> None:
     )
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
+def test_other_processes_and_batches_go_on_with_what_is_left(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    (folder / "exp" / "epoch-2.pt").unlink()
+    # Five of the seven batches of the second epoch are done.
+    done = tones.run(folder, "train.py", "--world-size", "2", "--max-duration", "4")
+    assert done.returncode == 0, done.stderr
+    assert "continuing from exp/checkpoint-12.pt" in done.stderr
+    change = "max_duration changed from 10.0 to 4.0: epoch 2 goes on with the utterances"
+    assert f"world_size changed from 1 to 2, {change}" in done.stderr
+    (leg,) = load_checkpoint(folder / "exp" / "epoch-2.pt")["sampler"]["legs"]
+    assert (leg["layout"]["world_size"], leg["steps"]) == (1, 5)
+
+
 def test_sigterm_saves_and_the_same_command_goes_on(workdir: Path, trained: Path) -> None:
     process = start(workdir)
     wait_for(workdir / "exp" / "checkpoint-4.pt", process)
@@ -139,6 +154,7 @@ def test_a_truncated_newest_checkpoint_is_told_and_passed_over(
         (("--start-epoch", "9"), 4, "epoch-8.pt"),
         (("--start-batch", "999"), 4, "checkpoint-999.pt"),
         (("--encoder-dim", "32,48"), 4, "holds another model than the flags describe"),
+        (("--min-cut-duration", "0.8"), 4, "the run was begun with other training data: 60 cuts"),
     ],
 )
 def test_what_cannot_be_continued_is_explained(
