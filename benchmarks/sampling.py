@@ -5,9 +5,9 @@ Run from the repository root:
     OMP_NUM_THREADS=1 python -m benchmarks.sampling
 
 The durations are drawn to look like LibriSpeech's 960 hours at three speeds. Planning gives all
-batches of an epoch; lhotse makes them one by one, so it is asked for some and its time for the whole
-epoch follows from them. To continue in the middle of an epoch lhotse makes the batches up to there
-again; the plan is made and indexed. Both only choose cuts: no manifest is parsed, no feature is read.
+batches of an epoch; lhotse makes them one by one, so it is asked for some, and its time for the
+whole epoch follows from them. To go on in the middle of an epoch lhotse makes the batches up to
+there again; the plan is made and indexed. Both only choose cuts: nothing is parsed or read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def durations(num_cuts: int) -> np.ndarray:
 
 
 class Cuts:
-    """Cuts that are made when they are asked for, as a lazy manifest is read, but without parsing."""
+    """Cuts made when they are asked for, as from a lazy manifest, but without parsing."""
 
     def __init__(self, seconds: np.ndarray) -> None:
         self._seconds = seconds.tolist()

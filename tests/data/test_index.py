@@ -112,7 +112,7 @@ def test_an_index_is_made_once_and_again_when_it_does_not_fit(
 def test_what_is_quarantined_later_is_left_out(folder: Path) -> None:
     cuts, _ = load(folder)
     bad = cuts.source[2]
-    row = LeftOut(bad.recording.sources[0].source, "", "damaged", "")
+    row = LeftOut(bad.recording.sources[0].source, "damaged")
     write_quarantine(folder, [row], "somebody")
     assert [cut.id for cut in all_cuts(load(folder)[0])] == [
         cut.id for cut in all_cuts(cuts) if cut.id != bad.id
