@@ -1,8 +1,8 @@
 """Large manifests: judged once, then read cut by cut from disk in any order.
 
-What is kept is copied, uncompressed, into the folder ``index`` beside the manifest, with the place
-and the lengths of each cut in small arrays. Both are made again when the manifest, the tokenizer
-or the filter is another one.
+The lines are copied, uncompressed, into the folder ``index`` beside the manifest, with the place
+and the lengths of each cut that is kept in small arrays. A changed manifest has a new copy, another
+tokenizer, filter or quarantine has arrays of its own.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class LinesOnDisk:
 class _Index(NamedTuple):
     """What is known of the kept cuts of one manifest."""
 
-    key: str
     names: str
     report: DropReport
     lengths: Lengths
@@ -135,24 +134,31 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
 
 
 def _index_of(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
-    """Read the index of a manifest; make it when there is none, or one of other things."""
-    path = _lines_path(manifest).with_suffix(".npz")
-    status = manifest.stat()
-    key = f"{status.st_size} {status.st_mtime_ns} {key}"
-    index = _read(path) if path.is_file() and _lines_path(manifest).is_file() else None
-    if index is None or index.key != key:
+    """Read the index of a manifest; make it when there is none for this manifest and filter."""
+    lines = _lines_path(manifest)
+    path = lines.with_suffix(f".{_digest(key)}.npz")
+    index = _read(path) if path.is_file() and lines.is_file() else None
+    if index is None:
         try:
-            index = _made(manifest, wanted, key, told)
+            index = _made(manifest, wanted, told)
         except BROKEN_MANIFEST as error:
             if isinstance(error, OSError) and error.errno in _NOWHERE_TO_WRITE:
                 raise
             raise broken_manifest(manifest, error) from error
         _write(path, index)
+        _remove_stale(manifest, lines)
     return index
 
 
-def _made(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
-    """Judge all cuts of a manifest and copy the lines of those that are kept."""
+def _remove_stale(manifest: Path, lines: Path) -> None:
+    """Delete what was made of the manifest before it was written anew."""
+    for path in lines.parent.glob(f"{_name(manifest)}.*"):
+        if not path.name.startswith(f"{lines.stem}."):
+            path.unlink(missing_ok=True)
+
+
+def _made(manifest: Path, wanted: TrainFilter, told: bool) -> _Index:
+    """Copy the lines of a manifest, and note where those are that are kept."""
     register, quarantine = Register(wanted), Quarantine.read(manifest.parent)
     offsets, sizes, position = [], [], 0
     with (
@@ -165,12 +171,11 @@ def _made(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
             progress.step()
             cut = deserialize_item(json.loads(line))
             if not is_left_out(cut, quarantine) and register.add(cut):
-                copy.write(line)
                 offsets.append(position)
                 sizes.append(len(line))
-                position += len(line)
+            copy.write(line)
+            position += len(line)
     return _Index(
-        key=key,
         names=register.names(),
         report=register.report,
         lengths=register.lengths(),
@@ -181,7 +186,6 @@ def _made(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
 
 def _write(path: Path, index: _Index) -> None:
     about = {
-        "key": index.key,
         "names": index.names,
         "report": index.report.to_dict(),
     }
@@ -202,7 +206,6 @@ def _read(path: Path) -> _Index | None:
         with np.load(path) as stored:
             about = json.loads(str(stored["about"]))
             return _Index(
-                key=about["key"],
                 names=about["names"],
                 report=DropReport.from_dict(about["report"]),
                 lengths=Lengths(stored["seconds"], stored["tokens"]),
@@ -218,5 +221,12 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def _name(manifest: Path) -> str:
+    return manifest.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
 def _lines_path(manifest: Path) -> Path:
-    return manifest.parent / "index" / manifest.name.removesuffix(".gz")
+    """Name the copy after what it is a copy of: a run keeps its lines whatever others do."""
+    status = manifest.stat()
+    stamp = _digest(f"{status.st_size} {status.st_mtime_ns}")
+    return manifest.parent / "index" / f"{_name(manifest)}.{stamp}.jsonl"
