@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from tests import tones
@@ -39,3 +42,16 @@ def workdir(prepared: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "work"
     shutil.copytree(prepared, folder)
     return folder
+
+
+@pytest.fixture
+def put_back() -> Iterator[None]:
+    """Undo what a training in this process sets for all of it: logging, rounding to zero."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    torch.set_flush_denormal(False)
+    for handler in root.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+    root.handlers, root.level = handlers, level

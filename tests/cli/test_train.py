@@ -253,3 +253,29 @@ def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(
     steps = int(re.search(r"steps +(\d+) an epoch", done.stdout)[1])
     done = tones.run(folder, "train.py", "--num-epochs", "1")
     assert f"batch {steps}, " in done.stderr
+
+
+def test_a_dry_run_for_another_machine_is_measured_on_this_one(prepared: Path, call: Call) -> None:
+    words = ["--world-size", "9", "--use-fp16", "1", "--max-duration", "4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed.torch.cuda, "is_available", lambda: False)
+        patch.setattr(distributed.os, "cpu_count", lambda: 2)
+        said = call(train.main, prepared, "--dry-run", *words)
+    assert said.status == 0, said.err
+    notes = [line for line in said.out.splitlines() if line.startswith("Note: ")]
+    assert len(notes) == 2
+    assert notes[0].startswith("Note: --world-size 9, but this machine has 2 CPU cores")
+    assert notes[1].startswith("Note: --use-fp16 1 needs a GPU")
+
+
+def test_a_dry_run_names_all_that_is_missing_at_once(workdir: Path, call: Call) -> None:
+    for path in ("lang_bpe/bpe.model", "fbank/manifests_cuts_dev.jsonl.gz"):
+        (workdir / "data" / "tones" / path).unlink()
+    before = sorted(workdir.rglob("*"))
+    said = call(train.main, workdir, "--dry-run")
+    assert said.status == 3
+    assert "2 things are missing. there is no tokenizer at data/tones/lang_bpe/bpe.model. " in (
+        said.error
+    )
+    assert "fbank/manifests_cuts_dev.jsonl.gz does not exist. Fix: ./prepare.sh makes" in said.error
+    assert sorted(workdir.rglob("*")) == before
