@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zipasr.base.config import flag
+from zipasr.base.errors import nearest
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.flags import NOT_YET, Command, Run, parse
 from zipasr.corpora.download import DownloadConfig
@@ -19,6 +21,7 @@ from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.search.types import DecodingConfig
 from zipasr.text.bpe import BpeConfig
+from zipasr.text.formats import FORMATS
 from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig
 from zipasr.training.heads import check_heads
@@ -86,6 +89,32 @@ class ReportConfig:
             raise ValueError("--embed-audio-mb must not be negative")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscribeConfig:
+    """How recordings are cut, and what is written of them."""
+
+    format: tuple[str, ...] = flag(("txt",), f"comma list of {', '.join(FORMATS)}")
+    output_dir: Path | None = flag(None, "folder to write to; none: the standard output")
+    window: float = flag(25.0, "longest piece, in seconds, that is recognised at once")
+    overlap: float = flag(2.0, "seconds that neighbours share where speech had to be cut")
+    batch_windows: int = flag(4, "pieces that are recognised side by side")
+    word_times: Literal["auto", "ctc", "transducer"] = flag(
+        "auto",
+        "where words begin: by alignment with the CTC head, if there is one, or when the "
+        "transducer emitted them",
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.format:
+            if name not in FORMATS:
+                hint = nearest(name, FORMATS) or f"known: {', '.join(FORMATS)}."
+                raise ValueError(f"--format {name} is unknown. {hint}")
+        if self.overlap < 0 or self.window <= 2 * self.overlap:
+            raise ValueError("--window must be more than twice --overlap, and that not negative")
+        if self.batch_windows < 1:
+            raise ValueError("--batch-windows must be at least 1")
+
+
 _DECODE_LATER = {
     "--lang-dir": ("data/lang_bpe_500", NOT_YET),
     "--beam": ("20.0", NOT_YET),
@@ -149,6 +178,13 @@ REPORT = Command(
     "Write the report on the decodings of a training run, or compare it with another run.",
     (ExpConfig, ReportConfig),
 )
+TRANSCRIBE = Command(
+    "transcribe.py",
+    "Write down what is said in recordings of any length.",
+    (ExpConfig, ChooseCheckpoint, DecodingConfig, TokenizerConfig, TranscribeConfig),
+    stored=(*ENCODER_TYPES.values(), ModelConfig),
+    operands=("FILE", "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there"),
+)
 CORPUS = Command(
     "prepare_corpus",
     "Stage 1: audio and transcripts to manifests.",
@@ -164,7 +200,19 @@ VALIDATE = Command(
     (DataConfig, TokenizerConfig, ModelConfig),
 )
 LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
-COMMANDS = (TRAIN, DECODE, AVERAGE, REPORT, DOWNLOAD, CORPUS, FBANK, BPE, VALIDATE, LM_TEXT)
+COMMANDS = (
+    TRAIN,
+    DECODE,
+    AVERAGE,
+    REPORT,
+    TRANSCRIBE,
+    DOWNLOAD,
+    CORPUS,
+    FBANK,
+    BPE,
+    VALIDATE,
+    LM_TEXT,
+)
 
 
 def encoder_config(run: Run) -> EncoderConfig:

@@ -67,6 +67,7 @@ class Command:
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen.
+        operands: name and meaning of the words that are no flags; none if empty.
     """
 
     name: str
@@ -76,15 +77,24 @@ class Command:
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     encoders: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
+    operands: tuple[str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A parsed command line: the recipe, one value per dataclass, and the stored flags typed."""
+    """A parsed command line.
+
+    Attributes:
+        recipe: that the command works for.
+        values: of each dataclass.
+        typed: stored flags that were typed: field -> value.
+        operands: the words that are no flags.
+    """
 
     recipe: Recipe
     values: dict[type[Any], Any]
     typed: dict[str, Any]
+    operands: tuple[str, ...] = ()
 
     def __getitem__(self, cls: type[C]) -> C:
         value: C = self.values[cls]
@@ -142,7 +152,8 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     _refuse(command, args)
     typed = {f.name for cls in command.stored for f in fields(cls) if hasattr(args, f.name)}
     values: dict[type[Any], Any] = {cls: from_args(cls, args) for cls in command.configs}
-    return Run(recipe, values, {name: getattr(args, name) for name in typed})
+    operands = tuple(getattr(args, "operands", ()))
+    return Run(recipe, values, {name: getattr(args, name) for name in typed}, operands)
 
 
 def build_parser(command: Command) -> Parser:
@@ -161,11 +172,19 @@ def build_parser(command: Command) -> Parser:
                 action.default = argparse.SUPPRESS
     for name, (default, _) in command.refused.items():
         parser.add_argument(name, default=default, help=argparse.SUPPRESS)
+    _add_choices(parser, command)
+    return parser
+
+
+def _add_choices(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add what is not a field of a dataclass."""
     if command.presets:
         _add_preset(parser, command)
     if command.encoders:
         _add_encoder_type(parser, command)
-    return parser
+    if command.operands:
+        name, about = command.operands
+        parser.add_argument("operands", nargs="+", metavar=name, help=about)
 
 
 def _add_preset(parser: argparse.ArgumentParser, command: Command) -> None:

@@ -1,0 +1,100 @@
+"""Recordings from the command line: any length and format, words with times, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests import tones
+from zipasr.cli import transcribe
+
+MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
+
+
+@pytest.fixture
+def folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def call(folder: Path, *words: str) -> int:
+    return transcribe.main(["--recipe", str(folder / "tones"), *MODEL, *words])
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a minute of tones at 22 kHz, in stereo."""
+    draws = np.random.default_rng(3)
+    words = [str(word) for word in draws.choice(list(tones.TONES), size=60)]
+    samples = tones.audio_of(words, draws)
+    path = tmp_path_factory.mktemp("long") / "long.ogg"
+    soundfile.write(path, np.stack([samples, samples], axis=1), tones.RATE)
+    return path
+
+
+def test_long_recording_in_all_formats(
+    folder: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--window", "8", "--format", "txt,json,srt,ctm", "--output-dir", str(tmp_path))
+    assert call(folder, str(recording), *flags) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "16000 Hz, 2 channels: mixed down" in told.err
+    assert "RTF" in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "long.ctm",
+        "long.json",
+        "long.srt",
+        "long.txt",
+    ]
+    content = json.loads((tmp_path / "long.json").read_text())
+    starts = [word["start"] for word in content["words"]]
+    assert starts == sorted(starts)
+    assert all(word["end"] > word["start"] for word in content["words"])
+    assert content["text"] == (tmp_path / "long.txt").read_text().strip()
+    assert content["text"] == " ".join(word["word"] for word in content["words"])
+
+
+def test_one_window_is_what_decode_gives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audio = sorted((folder / "source" / "test").glob("*.flac"))
+    assert call(folder, *map(str, audio), "--word-times", "transducer") == 0
+    heard = capsys.readouterr().out.splitlines()
+    tones.check(tones.run(folder, "decode.py", *MODEL))
+    (recogs,) = (folder / "exp" / "greedy_search").glob("recogs-test-epoch-2_avg-1_context*1.txt")
+    lines = [line for line in recogs.read_text().splitlines() if "\thyp=" in line]
+    assert [json.dumps(line.split()) for line in heard] == [
+        line.split("hyp=")[1].replace("'", '"') for line in lines
+    ]
+
+
+def test_what_cannot_be_read_does_not_stop_the_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"<html>")
+    good = next((folder / "source" / "test").glob("*.flac"))
+    assert call(folder, str(bad), str(good)) == 3
+    told = capsys.readouterr()
+    assert told.out.count("\n") == 1
+    assert "an HTML page" in told.err
+    assert "1 of 2 files could not be read" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.wav", "--format", "docx"], "--format docx is unknown"),
+        (["a.wav", "b/a.flac", "--output-dir", "out"], "would have the same name"),
+        (["a.wav", "--window", "3"], "--window must be more than twice"),
+        ([], "the following arguments are required: FILE"),
+    ],
+)
+def test_bad_flags(
+    folder: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(folder, *words) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""Write down what is said in recordings of any length, rate and common format."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from zipasr.audio.loading import Sound, load_sound
+from zipasr.audio.windows import Window
+from zipasr.base.errors import DataError, UserError
+from zipasr.base.files import atomic_path
+from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
+from zipasr.cli.flags import guarded
+from zipasr.cli.long_form import Cutting, words_in
+from zipasr.cli.recogniser import Recogniser, load_recogniser
+from zipasr.search.methods import check_method
+from zipasr.search.types import DecodingConfig
+from zipasr.text.formats import FORMATS
+from zipasr.text.words import Word
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Transcribe files one after the other; one that cannot be read does not stop the others.
+
+    Raises:
+        UserError: flags are wrong, or two files would be written to one.
+        CheckpointError: no such model.
+        DataError: files could not be read; the others are done.
+    """
+    run = read(TRANSCRIBE, argv)
+    config = run[TranscribeConfig]
+    check_method(run[DecodingConfig].decoding_method)
+    paths = [Path(word) for word in run.operands]
+    check_names(paths, config)
+    recogniser = load_recogniser(run)
+    if config.word_times == "ctc" and recogniser.model.ctc_output is None:
+        raise UserError("--word-times ctc needs a CTC head, which this model has not.")
+    failed: list[str] = []
+    for path in paths:
+        try:
+            sound = load_sound(path)
+        except DataError as problem:
+            failed.append(str(path))
+            sys.stderr.write(f"{problem}\n")
+            continue
+        write(path, transcribe(recogniser, path, sound, config), config)
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(paths)} files could not be read: {', '.join(failed[:5])}.",
+            "the reasons stand above; the other files are done.",
+        )
+    return 0
+
+
+def check_names(paths: Sequence[Path], config: TranscribeConfig) -> None:
+    """Refuse files whose results would have one name.
+
+    Raises:
+        UserError: there are two.
+    """
+    if config.output_dir is None:
+        return
+    first: dict[str, Path] = {}
+    for path in paths:
+        other = first.setdefault(path.stem, path)
+        if other != path:
+            raise UserError(
+                f"the results of {other} and {path} would have the same name.",
+                "transcribe them into different --output-dir.",
+            )
+
+
+def transcribe(
+    recogniser: Recogniser, path: Path, sound: Sound, config: TranscribeConfig
+) -> list[Word]:
+    """Recognise one recording; windows are told on the error stream as they are done."""
+    sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
+    begun = time.monotonic()
+    cutting = Cutting(config.window, config.overlap, config.batch_windows)
+    words = words_in(recogniser, sound, cutting, config.word_times, _tell)
+    spent = time.monotonic() - begun
+    rtf = spent / max(sound.seconds, 1e-9)
+    sys.stderr.write(f"{path}: {len(words)} words in {spent:.1f} s, RTF {rtf:.4f}\n")
+    logging.info("%s: RTF %.4f", path, rtf)
+    return words
+
+
+def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:
+    """Write the transcript in each format: to files, or to the standard output."""
+    for name in config.format:
+        text = FORMATS[name](path.name, words)
+        if config.output_dir is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            continue
+        with atomic_path(config.output_dir / f"{path.stem}.{name}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _tell(window: Window, text: str) -> None:
+    sys.stderr.write(f"  {window.start:8.1f} to {window.end:8.1f} s  {text}\n")
