@@ -23,6 +23,7 @@ ENTRIES = (
     "decode.py",
     "average.py",
     "report.py",
+    "transcribe.py",
     "prepare.sh",
     "egs/espeak/run.sh",
     "tests/run.sh",
