@@ -24,8 +24,19 @@ NAMES = {
     "greedy_search": "epoch-2_avg-1_context-2_max-sym-per-frame-1_use-averaged-model",
     "modified_beam_search": "epoch-2_avg-1__modified_beam_search__beam-size-4_use-averaged-model",
     "ctc_greedy_search": "epoch-2_avg-1_use-averaged-model",
+    "ctc-greedy-search": "epoch-2_avg-1_use-averaged-model",
+    "ctc-decoding": "epoch-2_avg-1_use-averaged-model",
+    "ctc-prefix-beam-search": "epoch-2_avg-1__ctc-prefix-beam-search__beam-size-4"
+    "_use-averaged-model",
+    "beam_search": "epoch-2_avg-1__beam_search__beam-size-4_use-averaged-model",
+    "fast_beam_search": "epoch-2_avg-1_beam-20.0_max-contexts-8_max-states-64_use-averaged-model",
 }
-KEYS = {"modified_beam_search": "modified_beam_search_beam-size-4"}
+KEYS = {
+    "modified_beam_search": "modified_beam_search_beam-size-4",
+    "ctc-prefix-beam-search": "ctc-prefix-beam-search_beam-size-4",
+    "beam_search": "beam_search_beam-size-4",
+    "fast_beam_search": "fast_beam_search_beam-20.0_max-contexts-8_max-states-64",
+}
 # Reading in this process: starting another one takes longer than the work.
 HERE = ("--num-workers", "0")
 
@@ -83,6 +94,24 @@ def test_a_method_writes_icefalls_files_and_prints_a_table(
     assert f"%WER {rate}% [{errors} / {words}, {ins} ins, {dels} del, {subs} sub ]" in (
         log.read_text()
     )
+
+
+def test_hot_words_are_read_and_name_the_files(run_folder: Path, call: Call) -> None:
+    words = ("--decoding-method", "modified_beam_search", "--context-file", "hot.txt")
+    (run_folder / "hot.txt").write_text("TOP :20\n\nHIGH LOW\nMÜNCHEN\n", encoding="utf-8")
+    said = call(decode.main, run_folder, *HERE, *words, "--blank-penalty", "3")
+    assert said.status == 0, said.err
+    folder = run_folder / "exp" / "modified_beam_search"
+    search = "__modified_beam_search__beam-size-4-context-score-2.0_blank-penalty-3.0"
+    name = f"epoch-2_avg-1{search}_use-averaged-model"
+    assert read_recogs(folder / f"recogs-test-{name}.txt")
+    assert (
+        "modified_beam_search_beam-size-4_context-score-2.0\t"
+        in (folder / f"wer-summary-test-{name}.txt").read_text()
+    )
+    (run_folder / "hot.txt").unlink()
+    said = call(decode.main, run_folder, *HERE, *words)
+    assert (said.status, "--context-file hot.txt does not exist" in said.error) == (3, True)
 
 
 def test_the_command_as_a_user_types_it(run_folder: Path) -> None:
@@ -166,7 +195,9 @@ def test_a_flag_that_agrees_with_the_checkpoint_is_accepted(run_folder: Path, ca
     [
         (["--decoding-method", "modifed_beam_search"], 2, "did you mean 'modified_beam_search'?"),
         (["--decoding-method", "zzz"], 2, "greedy_search (best symbol at each frame)"),
-        (["--decoding-method", "fast_beam_search"], 2, "fast_beam_search is not available yet"),
+        (["--decoding-method", "nbest"], 2, "nbest is not available yet"),
+        (["--context-file", "no.txt"], 2, "greedy_search cannot use the hot-words"),
+        (["--beam", "0"], 2, "--beam must be above 0"),
         (["--test-sets", "tset"], 2, "--test-sets tset: tones has no such split."),
         (["--test-sets", "tset"], 2, "did you mean 'test'?"),
         (["--epoch", "9"], 4, "exp/epoch-8.pt does not exist; exp has epoch-1.pt, epoch-2.pt"),

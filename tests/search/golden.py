@@ -13,6 +13,8 @@ from torch import Tensor
 
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
+from zipasr.search.hot_words import ContextGraph, HotWords
+from zipasr.search.steps import TransducerSteps
 from zipasr.search.types import Utterance
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "search"
@@ -42,12 +44,27 @@ def transducer() -> tuple[Decoder, Joiner]:
     return decoder.eval(), joiner.eval()
 
 
+def steps(options: dict[str, Any]) -> TransducerSteps:
+    """The transducer with the blank penalty and the temperature of a run."""
+    names = ("blank_penalty", "temperature")
+    return TransducerSteps(*transducer(), **{n: options[n] for n in names if n in options})
+
+
+def hot_words(options: dict[str, Any], *, strict: bool) -> HotWords | None:
+    """The hot-words of a run, if it has any."""
+    if "context" not in options:
+        return None
+    context = options["context"]
+    graph = ContextGraph(context["words"], context["context_score"], context.get("scores"))
+    return HotWords(graph, strict=strict)
+
+
 def check(utterances: list[Utterance], run: dict[str, Any]) -> None:
-    """Compare with the stored run, near ties excepted."""
+    """Compare with the stored run, near ties and what did not end excepted."""
     for n, utterance in enumerate(utterances):
-        if run["stable"][n]:
+        if run["stable"][n] and run["hyps"][n] is not None:
             assert utterance.tokens == run["hyps"][n]
-            if run["timestamps"] is not None:
+            if run["timestamps"] is not None and run["timestamps"][n] is not None:
                 assert utterance.frames == run["timestamps"][n]
-            if "log_probs" in run:
+            if run.get("log_probs", [None] * (n + 1))[n] is not None:
                 assert abs(utterance.log_prob - run["log_probs"][n]) < 1e-4

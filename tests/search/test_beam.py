@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.beam import advance, modified_beam_search, start_beams
+from zipasr.search.beam import (
+    ModifiedBeamSearch,
+    advance,
+    modified_beam_search,
+    start_beams,
+)
 from zipasr.search.greedy import greedy_search
 from zipasr.search.steps import TransducerSteps
 
@@ -17,17 +22,16 @@ lens_lists = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 @pytest.mark.parametrize("run", golden.runs("modified_beam_search"), ids=lambda run: run["id"])
 def test_reference_results(run):
-    options = run["options"]
-    steps = TransducerSteps(*golden.transducer(), options["blank_penalty"], options["temperature"])
-    golden.check(
-        modified_beam_search(
-            golden.arrays()["encoder_out"],
-            golden.arrays()["lens"],
-            steps=steps,
-            beam_size=options["beam"],
-        ),
-        run,
-    )
+    options, lens = run["options"], golden.arrays()["lens"]
+    scorer = golden.hot_words(options, strict=False)
+    search = ModifiedBeamSearch(golden.steps(options), options["beam"], scorer)
+    start = search.start(len(lens), lens.device)
+    state = search.advance(start, golden.arrays()["encoder_out"], lens)
+    golden.check(search.results(state), run)
+    for hypotheses, num, stable in zip(
+        search.nbest(state), run["num_hyps"], run["stable"], strict=True
+    ):
+        assert len(hypotheses) == num or not stable
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -2,11 +2,23 @@ import pytest
 
 from zipasr.base.errors import UserError
 from zipasr.search.beam import modified_beam_search
-from zipasr.search.ctc import ctc_greedy_search
+from zipasr.search.ctc import CtcHead, ctc_greedy_search
+from zipasr.search.ctc_prefix import CtcPrefixBeamSearch, ctc_prefix_beam_search
+from zipasr.search.fast_beam import fast_beam_search
+from zipasr.search.graves import beam_search
 from zipasr.search.greedy import greedy_search
-from zipasr.search.methods import NOT_YET, SEARCHES, check_method, search_for
+from zipasr.search.hot_words import ContextGraph, HotWords
+from zipasr.search.methods import (
+    NOT_YET,
+    SEARCHES,
+    Aids,
+    ModelParts,
+    check_method,
+    resumable_for,
+    search_for,
+)
 from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import DecodingConfig
+from zipasr.search.types import DecodingConfig, LatticeConfig
 
 from .tiny import tiny_batch, tiny_steps
 
@@ -33,6 +45,49 @@ def test_settings_reach_the_searches():
 
     ctc = build(None, None, lambda x: x, decoding_method="ctc_greedy_search", **flags)(frames, lens)
     assert ctc == ctc_greedy_search(frames, lens, ctc_output=lambda x: x, **flags)
+
+
+def test_settings_reach_the_other_searches():
+    steps = tiny_steps(0, blank_penalty=1.5, temperature=2.0)
+    parts = steps.decoder, steps.joiner
+    frames, lens = tiny_batch(0, [20, 15])
+    flags = {"blank_penalty": 1.5, "temperature": 2.0}
+
+    graves = build(*parts, decoding_method="beam_search", beam_size=2, **flags)(frames, lens)
+    assert graves == beam_search(frames, lens, steps=steps, beam_size=2)
+
+    limits = LatticeConfig(beam=3.0, max_states=4, max_contexts=2)
+    config = DecodingConfig(decoding_method="fast_beam_search", **flags)
+    fast = search_for(config, *parts, aids=Aids(limits))(frames, lens)
+    assert fast == fast_beam_search(
+        frames, lens, steps=steps, beam=3.0, max_states=4, max_contexts=2, allow_partial=True
+    )
+
+    config = DecodingConfig(decoding_method="ctc-prefix-beam-search", beam_size=3, **flags)
+    prefix = search_for(config, None, None, lambda x: x)(frames, lens)
+    head = CtcHead(lambda x: x, blank_penalty=1.5, temperature=2.0)
+    assert prefix == ctc_prefix_beam_search(frames, lens, head=head, beam_size=3)
+
+
+def test_hot_words_reach_the_searches_in_their_modes():
+    steps = tiny_steps(0)
+    aids = Aids(hot_words=ContextGraph([[1, 2], [3]], 2.0))
+    parts = ModelParts(steps.decoder, steps.joiner, lambda x: x)
+    beam = resumable_for(DecodingConfig(decoding_method="modified_beam_search"), parts, aids)
+    prefix = resumable_for(DecodingConfig(decoding_method="ctc-prefix-beam-search"), parts, aids)
+    assert isinstance(prefix, CtcPrefixBeamSearch)
+    for search, strict in ((beam, False), (prefix, True)):
+        assert isinstance(search.scorer, HotWords)
+        assert search.scorer.strict == strict
+    with pytest.raises(UserError, match="greedy_search cannot use the hot-words of --context-file"):
+        resumable_for(DecodingConfig(), parts, aids)
+
+
+def test_methods_for_whole_utterances_do_not_stream():
+    steps = tiny_steps(0)
+    parts = ModelParts(steps.decoder, steps.joiner)
+    with pytest.raises(UserError, match=r"needs whole utterances[.] Fix: choose one of"):
+        resumable_for(DecodingConfig(decoding_method="beam_search"), parts, Aids())
 
 
 def test_unknown_method_lists_the_names_and_the_nearest():

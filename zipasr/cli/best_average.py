@@ -23,6 +23,7 @@ from zipasr.checkpoint.candidates import (
     number_of,
     ranked,
 )
+from zipasr.cli.aids import unaided
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import recognise, recogniser_of
@@ -63,7 +64,7 @@ def with_best_average(run: Run) -> tuple[Run, str]:
     setup_logging()
     if scores:
         logging.info("%s has %d of the scores", record.path, len(scores))
-    greedy = run.having(greedy_of(run[DecodingConfig]))
+    greedy = unaided(run.having(greedy_of(run[DecodingConfig])))
     refusals: dict[ChooseCheckpoint, CheckpointError] = {}
     while todo := next_to_try(offered, _errors(scores) | dict.fromkeys(refusals)):
         for choose in todo:

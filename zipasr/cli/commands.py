@@ -16,10 +16,12 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
+from zipasr.lm.config import LmConfig
+from zipasr.lm.rnn import RnnLmConfig
 from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
-from zipasr.search.types import DecodingConfig
+from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.bpe import BpeConfig
 from zipasr.text.formats import FORMATS
 from zipasr.text.tokenizer import TokenizerConfig
@@ -116,27 +118,8 @@ class TranscribeConfig:
 
 
 _DECODE_LATER = {
-    "--lang-dir": ("data/lang_bpe_500", NOT_YET),
-    "--beam": ("20.0", NOT_YET),
-    "--max-contexts": ("8", NOT_YET),
-    "--max-states": ("64", NOT_YET),
     "--num-paths": ("200", NOT_YET),
     "--nbest-scale": ("0.5", NOT_YET),
-    "--ngram-lm-scale": ("0.01", NOT_YET),
-    "--use-shallow-fusion": ("0", NOT_YET),
-    "--lm-type": ("rnn", NOT_YET),
-    "--lm-scale": ("0.3", NOT_YET),
-    "--tokens-ngram": ("2", NOT_YET),
-    "--backoff-id": ("500", NOT_YET),
-    "--lm-epoch": ("7", NOT_YET),
-    "--lm-avg": ("1", NOT_YET),
-    "--lm-vocab-size": ("500", NOT_YET),
-    "--rnn-lm-embedding-dim": ("2048", NOT_YET),
-    "--rnn-lm-hidden-dim": ("2048", NOT_YET),
-    "--rnn-lm-num-layers": ("3", NOT_YET),
-    "--rnn-lm-tie-weights": ("1", NOT_YET),
-    "--context-score": ("2.0", NOT_YET),
-    "--context-file": ("", NOT_YET),
 }
 
 TRAIN = Command(
@@ -159,9 +142,21 @@ TRAIN = Command(
 DECODE = Command(
     "decode.py",
     "Transcribe the test sets of a recipe and report word error rates.",
-    (ExpConfig, ChooseCheckpoint, DecodingConfig, TestSetsConfig, TokenizerConfig, DataConfig),
+    (
+        ExpConfig,
+        ChooseCheckpoint,
+        DecodingConfig,
+        LatticeConfig,
+        HotWordsConfig,
+        LmConfig,
+        RnnLmConfig,
+        TestSetsConfig,
+        TokenizerConfig,
+        DataConfig,
+    ),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     refused=_DECODE_LATER,
+    own=("lm-scale",),
 )
 AVERAGE = Command(
     "average.py",

@@ -13,28 +13,24 @@ from zipasr.base.errors import UserError, nearest
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.aids import check_aids
 from zipasr.cli.best_average import with_best_average
 from zipasr.cli.commands import DECODE, ExpConfig, TestSetsConfig, read
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import Recogniser, load_recogniser, recognise
+from zipasr.cli.result_names import file_suffix, key_of
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import EncoderConfig
 from zipasr.scoring.align import WordErrors, count_errors
 from zipasr.scoring.reports import (
     ResultRow,
     Transcript,
     errs_text,
     recogs_text,
-    result_suffix,
     results_table,
-    search_suffix,
-    setting_key,
     wer_log_line,
     wer_log_text,
     wer_summary,
 )
-from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
 
 
@@ -42,7 +38,7 @@ from zipasr.search.types import DecodingConfig
 def main(argv: Sequence[str] | None = None) -> int:
     """Decode every test set and write the result files; print a table."""
     run = read(DECODE, argv)
-    check_method(run[DecodingConfig].decoding_method)
+    check_aids(run)
     test_sets = load_test_sets(run)
     if run[ChooseCheckpoint].auto_avg:
         run, report = with_best_average(run)
@@ -57,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loader = test_loader(cuts, run[DataConfig])
         transcripts, rtf = recognise(recogniser, loader, name, loader.num_batches)
         row = ResultRow(name, run[DecodingConfig].decoding_method, _errors(transcripts), rtf)
-        write_results(folder, suffix, row, transcripts, run[DecodingConfig])
+        write_results(folder, suffix, row, transcripts, run)
         rows.append(row)
     if not run[DecodingConfig].skip_scoring:
         sys.stdout.write(results_table(rows))
@@ -89,54 +85,19 @@ def introduce(recogniser: Recogniser) -> None:
             sys.stdout.write(f"{line}\n")
 
 
-def file_suffix(run: Run, recogniser: Recogniser) -> str:
-    """Return the part of the result files' names that says how they were made."""
-    decoding, choose = run[DecodingConfig], run[ChooseCheckpoint]
-    search = search_suffix(
-        decoding.decoding_method,
-        beam_size=decoding.beam_size,
-        context_size=recogniser.context_size,
-        max_sym_per_frame=decoding.max_sym_per_frame,
-        blank_penalty=decoding.blank_penalty,
-        temperature=decoding.temperature,
-    )
-    zipformer = recogniser.zipformer
-    if zipformer.causal:
-        search = f"_{chunks_name(zipformer)}{search}"
-    if recogniser.use_bf16:
-        search = f"_bf16{search}"
-    if choose.checkpoint is not None:
-        return f"{choose.checkpoint.stem}{search}"
-    return result_suffix(
-        search,
-        epoch=choose.epoch,
-        iteration=choose.iter,
-        avg=choose.avg,
-        use_averaged_model=choose.use_averaged_model,
-    )
-
-
-def chunks_name(zipformer: EncoderConfig) -> str:
-    """Return the part of a file name that says how a causal model saw the speech."""
-    if isinstance(zipformer, ZipformerConfig):
-        (chunk,), (left,) = zipformer.chunk_size, zipformer.left_context_frames
-        return f"chunk-{chunk}_left-context-{left}"
-    return f"streaming-chunk-size-{zipformer.decode_chunk_len}"
-
-
 def write_results(
     folder: Path,
     suffix: str,
     row: ResultRow,
     transcripts: Sequence[Transcript],
-    decoding: DecodingConfig,
+    run: Run,
 ) -> None:
     """Write recogs, errs and wer-summary of one test set, and log its rate."""
     name = row.test_set
     _write(folder / f"recogs-{name}-{suffix}.txt", recogs_text(transcripts))
-    if decoding.skip_scoring:
+    if run[DecodingConfig].skip_scoring:
         return
-    key = setting_key(decoding.decoding_method, beam_size=decoding.beam_size)
+    key = key_of(run)
     rates = {key: round(row.errors.rate, 2)}
     _write(folder / f"errs-{name}-{suffix}.txt", errs_text(transcripts))
     _write(folder / f"wer-summary-{name}-{suffix}.txt", wer_summary(rates))

@@ -64,6 +64,8 @@ class Command:
         stored: of these, the ones whose values come from the checkpoint; a flag of theirs that is
             typed must agree with it.
         refused: flags that icefall has and we do not yet: name -> (default, reason).
+        own: flags whose names mean something else in other commands: a recipe does not set them.
+        defaults: field -> default of this command, where it is not that of the dataclass.
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen.
@@ -76,6 +78,8 @@ class Command:
     stored: tuple[type[DataclassInstance], ...] = ()
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
     operands: tuple[str, str] | tuple[()] = ()
 
@@ -141,6 +145,7 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     # another command calls by the same name as something that this one does not have yet.
     stored = {flag_name(f.name)[2:] for cls in command.stored for f in fields(cls)}
     fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
+    fixed |= {*command.own}
     settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
     later = {name[2:] for other in commands for name in other.refused}
     later |= {"preset" for other in commands if other.presets}
@@ -170,6 +175,7 @@ def build_parser(command: Command) -> Parser:
         for action in parser._actions:
             if action.dest in names:
                 action.default = argparse.SUPPRESS
+    parser.set_defaults(**command.defaults)
     for name, (default, _) in command.refused.items():
         parser.add_argument(name, default=default, help=argparse.SUPPRESS)
     _add_choices(parser, command)

@@ -16,6 +16,7 @@ from zipasr.base.errors import CheckpointError, UserError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.stored import StoredModel, stored_model
+from zipasr.cli.aids import aids_of
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
 from zipasr.data.batch import Batch
@@ -89,6 +90,8 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
         model.decoder,
         model.joiner,
         model.ctc_log_probs if stored.model.use_ctc else None,
+        attention_decoder=model.attention_decoder,
+        aids=aids_of(run, tokenizer, device_for(0)),
     )
     return Recogniser(
         model,

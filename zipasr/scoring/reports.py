@@ -92,8 +92,13 @@ def wer_log_line(test_set: str, key: str, errors: WordErrors) -> str:
     )
 
 
-def setting_key(method: str, *, beam_size: int) -> str:
-    """Name a setting in summaries, such as ``modified_beam_search_beam-size-4``."""
+def setting_key(method: str, *, beam_size: int, limits: str = "") -> str:
+    """Name a setting in summaries, such as ``modified_beam_search_beam-size-4``.
+
+    ``limits`` names those of a search that keeps a lattice, which has no beam size.
+    """
+    if limits:
+        return f"{method}{limits}"
     return f"{method}_beam-size-{beam_size}" if _has_beam(method) else method
 
 
@@ -103,20 +108,28 @@ def search_suffix(
     beam_size: int,
     context_size: int,
     max_sym_per_frame: int,
+    limits: str = "",
+    aids: str = "",
     blank_penalty: float = 0.0,
     temperature: float = 1.0,
 ) -> str:
     """Name a search in file names.
 
+    ``limits`` names those of a search that keeps a lattice, which has no beam size; ``aids`` what
+    helped beside the model.
+
     Blank penalty and temperature appear only when they were changed, so that the usual names
     are those of other recipes and unusual runs do not overwrite them.
     """
-    if _has_beam(method):
+    if limits:
+        suffix = limits
+    elif _has_beam(method):
         suffix = f"__{method}__beam-size-{beam_size}"
-    elif method.startswith("ctc_"):
+    elif method.startswith("ctc"):
         suffix = ""
     else:
         suffix = f"_context-{context_size}_max-sym-per-frame-{max_sym_per_frame}"
+    suffix += aids
     if blank_penalty != 0.0:
         suffix += f"_blank-penalty-{blank_penalty}"
     if temperature != 1.0:

@@ -1,13 +1,15 @@
-"""CTC greedy search: best symbol of each frame, repeats joined, blanks dropped."""
+"""The CTC head, and greedy search: best symbol of each frame, repeats joined, blanks dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from zipasr.search.hypotheses import Partial
 from zipasr.search.steps import adjusted_log_probs, check_lens
 from zipasr.search.types import Utterance
 
@@ -15,7 +17,95 @@ CtcOutput: TypeAlias = Callable[[Tensor], Tensor]
 """Encoder frames (N, T', C) to logits or log-probabilities (N, T', V)."""
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True)
+class CtcHead:
+    """A CTC head, with what sharpens or flattens its scores.
+
+    Attributes:
+        output: the head.
+        blank_id: id of blank.
+        blank_penalty: subtracted from the logit of blank.
+        temperature: divides the logits.
+    """
+
+    output: CtcOutput
+    blank_id: int = 0
+    blank_penalty: float = 0.0
+    temperature: float = 1.0
+
+    def log_probs(self, frames: Tensor) -> Tensor:
+        """Encoder frames (N, T', C) to log-probabilities (N, T', V), float32."""
+        logits = self.output(frames)
+        return adjusted_log_probs(logits, self.blank_id, self.blank_penalty, self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class CtcGreedyState:
+    """Where a search stands in N streams.
+
+    Attributes:
+        last: (N,) int64, symbol of the last frame; -1 before the first.
+        log_probs: (N,), of the path.
+        partials: for each stream, what it has recognised.
+        num_frames: for each stream, how many frames it has seen.
+    """
+
+    last: Tensor
+    log_probs: Tensor
+    partials: list[Partial]
+    num_frames: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CtcGreedySearch:
+    """Read the CTC head along its best path.
+
+    Without a language model or a lexicon this is the best path through the lattice of the CTC
+    topology, too.
+
+    Args:
+        head: the CTC head.
+
+    Source: Graves et al., "Connectionist temporal classification", 2006, section 3.2.
+    """
+
+    head: CtcHead
+
+    def start(self, num: int, device: torch.device) -> CtcGreedyState:
+        """State of ``num`` streams of which nothing was heard."""
+        last = torch.full((num,), -1, dtype=torch.int64, device=device)
+        return CtcGreedyState(last, torch.zeros(num, device=device), [Partial()] * num, [0] * num)
+
+    @torch.no_grad()
+    def advance(self, state: CtcGreedyState, frames: Tensor, lens: Tensor) -> CtcGreedyState:
+        """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
+
+        Raises:
+            ValueError: a length is negative or longer than the frames given.
+        """
+        check_lens(lens, frames.size(1))
+        best = self.head.log_probs(frames).max(dim=-1)
+        path = torch.cat((state.last[:, None], best.indices), dim=1)
+        is_token = (path[:, 1:] != path[:, :-1]) & (path[:, 1:] != self.head.blank_id)
+        partials, log_probs = [], state.log_probs.clone()
+        for row, num in enumerate(lens.tolist()):
+            before, times = state.partials[row], is_token[row, :num].nonzero().squeeze(1)
+            tokens = best.indices[row, times].tolist()
+            shifted = (times + state.num_frames[row]).tolist()
+            partials.append(before.plus(tokens, shifted))
+            log_probs[row] += best.values[row, :num].sum()
+        last = path.gather(1, lens.to(path.device)[:, None]).squeeze(1)
+        seen = [before + num for before, num in zip(state.num_frames, lens.tolist(), strict=True)]
+        return CtcGreedyState(last, log_probs, partials, seen)
+
+    def results(self, state: CtcGreedyState) -> list[Utterance]:
+        """What each stream has recognised; a token's frame is the first of its run."""
+        return [
+            Utterance(list(partial.tokens), list(partial.frames), log_prob)
+            for partial, log_prob in zip(state.partials, state.log_probs.tolist(), strict=True)
+        ]
+
+
 def ctc_greedy_search(
     frames: Tensor,
     lens: Tensor,
@@ -25,7 +115,7 @@ def ctc_greedy_search(
     blank_penalty: float = 0.0,
     temperature: float = 1.0,
 ) -> list[Utterance]:
-    """Read the CTC head along its best path.
+    """Search whole utterances; see ``CtcGreedySearch`` and ``CtcHead``.
 
     Args:
         frames: (N, T', C), encoder output.
@@ -40,19 +130,6 @@ def ctc_greedy_search(
 
     Raises:
         ValueError: a length is negative or longer than the frames given.
-
-    Source: Graves et al., "Connectionist temporal classification", 2006, section 3.2.
     """
-    check_lens(lens, frames.size(1))
-    log_probs = adjusted_log_probs(ctc_output(frames), blank_id, blank_penalty, temperature)
-    best = log_probs.max(dim=-1)
-    is_new = torch.ones_like(best.indices, dtype=torch.bool)
-    is_new[:, 1:] = best.indices[:, 1:] != best.indices[:, :-1]
-    is_token = is_new & (best.indices != blank_id)
-    utterances = []
-    for row, num_frames in enumerate(lens.tolist()):
-        times = is_token[row, :num_frames].nonzero().squeeze(1)
-        tokens = best.indices[row, times].tolist()
-        log_prob = float(best.values[row, :num_frames].sum())
-        utterances.append(Utterance(tokens, times.tolist(), log_prob))
-    return utterances
+    search = CtcGreedySearch(CtcHead(ctc_output, blank_id, blank_penalty, temperature))
+    return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from zipasr.search.fusion import ScorerState
 from zipasr.search.types import Utterance
 
 # An odd 64-bit constant with irregular bits (the golden ratio times 2^64, as a signed number).
@@ -55,6 +57,7 @@ class Beams:
         num_tokens: (N, B) int64.
         contexts: (N, B, C) int64, last tokens.
         predictions: (N, B, J), what the decoder makes of the contexts.
+        scorer: state of the scorer that helps the search, each tensor (N, B, ...).
     """
 
     log_probs: Tensor
@@ -62,67 +65,119 @@ class Beams:
     num_tokens: Tensor
     contexts: Tensor
     predictions: Tensor
+    scorer: ScorerState = ()
 
     def first(self, num: int) -> Beams:
         """Keep the first ``num`` utterances."""
-        if num == self.log_probs.size(0):
-            return self
+        return self if num == self.log_probs.size(0) else self._rows(slice(num))
+
+    def after(self, num: int) -> Beams:
+        """Keep the utterances after the first ``num``."""
+        return self._rows(slice(num, None))
+
+    def _rows(self, rows: slice) -> Beams:
         return Beams(
-            self.log_probs[:num],
-            self.fingerprints[:num],
-            self.num_tokens[:num],
-            self.contexts[:num],
-            self.predictions[:num],
+            self.log_probs[rows],
+            self.fingerprints[rows],
+            self.num_tokens[rows],
+            self.contexts[rows],
+            self.predictions[rows],
+            tuple(part[rows] for part in self.scorer),
         )
 
 
-class History:
-    """Where each hypothesis came from, frame by frame, and where its utterance stands now.
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What a hypothesis has recognised so far: tokens and the frame of each."""
 
-    Tokens are not copied along while the search runs; the winner is read backwards at the end.
+    tokens: tuple[int, ...] = ()
+    frames: tuple[int, ...] = ()
+
+    def plus(self, tokens: Iterable[int], frames: Iterable[int]) -> Partial:
+        """Return the same with more tokens, and the frame of each."""
+        return Partial((*self.tokens, *tokens), (*self.frames, *frames))
+
+
+class History:
+    """Where each slot of a beam came from, frame by frame.
+
+    Tokens are not copied along while the search runs; they are read backwards at the end.
     """
 
-    def __init__(self, num_frames: int, beams: Beams, blank_id: int) -> None:
-        """Start at ``beams``, with room for ``num_frames`` frames."""
-        shape = (num_frames, *beams.log_probs.shape)
-        self._parents = beams.num_tokens.new_zeros(shape)
-        self._tokens = beams.num_tokens.new_zeros(shape)
-        self._log_probs = beams.log_probs.clone()
-        self._num_tokens = beams.num_tokens.clone()
+    def __init__(self, num_frames: int, num_rows: int, num_slots: int, blank_id: int) -> None:
+        """Make room for the frames of a batch; at first, nothing happens in any of them."""
+        shape = (num_frames, num_rows, num_slots)
+        self._parents = torch.arange(num_slots).expand(shape).contiguous()
+        self._symbols = torch.full(shape, blank_id, dtype=torch.int64)
         self._blank_id = blank_id
 
-    def record(self, frame: int, beams: Beams, parents: Tensor, tokens: Tensor) -> None:
-        """Note the state after ``frame`` of the first M utterances.
+    def to(self, device: torch.device) -> History:
+        """Keep the records where they are made."""
+        self._parents, self._symbols = self._parents.to(device), self._symbols.to(device)
+        return self
+
+    def record(self, frame: int, parents: Tensor, symbols: Tensor) -> None:
+        """Note what the first M utterances did at ``frame``.
 
         Args:
             frame: index of the frame.
-            beams: of M utterances, after the frame.
             parents: (M, B), slot before the frame from which each slot came.
-            tokens: (M, B), symbol it took, blank included.
+            symbols: (M, B), symbol it took, blank included.
         """
-        num_alive = parents.size(0)
-        self._parents[frame, :num_alive] = parents
-        self._tokens[frame, :num_alive] = tokens
-        self._log_probs[:num_alive] = beams.log_probs
-        self._num_tokens[:num_alive] = beams.num_tokens
+        self._parents[frame, : parents.size(0)] = parents
+        self._symbols[frame, : symbols.size(0)] = symbols
 
-    def winners(self, lens: list[int], context_size: int) -> list[Utterance]:
-        """Choose the best hypothesis of each utterance by log-probability per symbol.
+    def grown(self, before: list[list[Partial]], first_frames: list[int]) -> list[list[Partial]]:
+        """Return what every slot has recognised at the end.
 
-        The ``context_size`` start symbols count as symbols, as in the published searches.
+        Args:
+            before: for each utterance and slot, what it had recognised before the first frame.
+            first_frames: for each utterance, the index of the first frame.
         """
-        norms = self._log_probs / (self._num_tokens + context_size)
-        slots = norms.argmax(dim=-1, keepdim=True)
-        log_probs = self._log_probs.gather(1, slots).squeeze(1).tolist()
-        parents, symbols = self._parents.tolist(), self._tokens.tolist()
-        utterances = []
-        for row, (slot, num_frames) in enumerate(zip(slots.squeeze(1).tolist(), lens, strict=True)):
-            tokens, frames = [], []
-            for frame in reversed(range(num_frames)):
-                symbol = symbols[frame][row][slot]
-                if symbol != self._blank_id:
-                    tokens.append(symbol)
-                    frames.append(frame)
-                slot = parents[frame][row][slot]
-            utterances.append(Utterance(tokens[::-1], frames[::-1], log_probs[row]))
-        return utterances
+        num_frames, num_rows, num_slots = self._parents.shape
+        slots = torch.arange(num_slots, device=self._parents.device).expand(num_rows, num_slots)
+        taken = torch.empty_like(self._symbols)
+        for frame in reversed(range(num_frames)):
+            taken[frame] = self._symbols[frame].gather(1, slots)
+            slots = self._parents[frame].gather(1, slots)
+        by_slot = taken.permute(1, 2, 0)
+        where = (by_slot != self._blank_id).nonzero()
+        symbols = by_slot[tuple(where.T)].tolist()
+        found: list[list[tuple[list[int], list[int]]]] = [
+            [([], []) for _ in range(num_slots)] for _ in range(num_rows)
+        ]
+        for (row, slot, frame), symbol in zip(where.tolist(), symbols, strict=True):
+            tokens, frames = found[row][slot]
+            tokens.append(symbol)
+            frames.append(first_frames[row] + frame)
+        return [
+            [
+                before[row][origin].plus(tokens, frames)
+                for origin, (tokens, frames) in zip(origins, found[row], strict=True)
+            ]
+            for row, origins in enumerate(slots.tolist())
+        ]
+
+
+def ranked(
+    partials: list[list[Partial]], log_probs: Tensor, norms: Tensor
+) -> list[list[Utterance]]:
+    """List the hypotheses of each utterance, best first; empty slots are left out.
+
+    Args:
+        partials: for each utterance and slot, what it has recognised.
+        log_probs: (N, B), -inf where a slot is empty.
+        norms: (N, B), what decides about the order.
+    """
+    # A NaN would compare as anything: an empty slot has no norm.
+    order = norms.masked_fill(log_probs == -math.inf, -math.inf).argsort(
+        dim=-1, descending=True, stable=True
+    )
+    return [
+        [
+            Utterance(list(row[slot].tokens), list(row[slot].frames), values[slot])
+            for slot in slots
+            if values[slot] > -math.inf
+        ]
+        for row, slots, values in zip(partials, order.tolist(), log_probs.tolist(), strict=True)
+    ]

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.search.beam import modified_beam_search
-from zipasr.search.ctc import CtcOutput, ctc_greedy_search
-from zipasr.search.greedy import greedy_search
+from zipasr.search.beam import ModifiedBeamSearch
+from zipasr.search.ctc import CtcGreedySearch, CtcHead, CtcOutput
+from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
+from zipasr.search.fast_beam import FastBeamSearch
+from zipasr.search.fusion import TokenScorer, together
+from zipasr.search.graves import beam_search
+from zipasr.search.greedy import GreedySearch
+from zipasr.search.hot_words import ContextGraph, HotWords
+from zipasr.search.language_models import LanguageModel
+from zipasr.search.rescoring import (
+    AttentionDecoderLike,
+    Rescoring,
+    Weighing,
+    attention_judge,
+    attention_weighings,
+    language_judge,
+    lm_weighings,
+    lodr_weighings,
+)
 from zipasr.search.steps import DecoderLike, JoinerLike, TransducerSteps
-from zipasr.search.types import DecodingConfig, Search
+from zipasr.search.types import DecodingConfig, LatticeConfig, Resumable, Search, whole
+
+# Hypotheses of the CTC head that the attention decoder judges, at least.
+MIN_ATTENTION_BEAM = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +41,65 @@ class ModelParts:
     decoder: DecoderLike | None
     joiner: JoinerLike | None
     ctc_output: CtcOutput | None = None
+    attention_decoder: AttentionDecoderLike | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What helps a search beside the model.
+
+    Attributes:
+        lattice: limits of the searches that keep a lattice.
+        hot_words: phrases with a bonus.
+        lm: a language model.
+        lm_scale: its weight during a search.
+        low_order: what LODR subtracts.
+        low_order_scale: its weight during a search, negative.
+    """
+
+    lattice: LatticeConfig = field(default_factory=LatticeConfig)
+    hot_words: ContextGraph | None = None
+    lm: LanguageModel | None = None
+    lm_scale: float = 0.3
+    low_order: LanguageModel | None = None
+    low_order_scale: float = 0.0
+
+    def scorer(self, *uses: str, strict: bool = False) -> TokenScorer | None:
+        """Return what scores tokens during a search; for ``strict`` see ``ContextGraph.step``.
+
+        ``uses`` names the language models that take part: lm, lodr.
+        """
+        scorers: list[TokenScorer] = []
+        if "lm" in uses and self.lm is not None:
+            scorers.append(self.lm.scorer(self.lm_scale))
+        if "lodr" in uses and self.low_order is not None:
+            scorers.append(self.low_order.scorer(self.low_order_scale))
+        if self.hot_words is not None:
+            scorers.append(HotWords(self.hot_words, strict=strict))
+        return together(scorers)
+
+
+Builder = Callable[[DecodingConfig, ModelParts, Aids], Any]
 
 
 class Method(NamedTuple):
-    """One entry of the table: what it does in one line, and how to build it."""
+    """One entry of the table.
+
+    Attributes:
+        meaning: what it does, in one line.
+        build: makes a ``Resumable`` if ``can_stream``, else a ``Search``.
+        head: the head of the model that it reads: transducer or ctc.
+        can_stream: whether it can go on from chunk to chunk.
+        takes_hot_words: whether ``--context-file`` has an effect.
+        uses: what it cannot do without: lm, lodr, attention.
+    """
 
     meaning: str
-    build: Callable[[DecodingConfig, ModelParts], Search]
+    build: Builder
+    head: str = "transducer"
+    can_stream: bool = True
+    takes_hot_words: bool = False
+    uses: tuple[str, ...] = ()
 
 
 def search_for(
@@ -36,6 +107,9 @@ def search_for(
     decoder: DecoderLike | None,
     joiner: JoinerLike | None,
     ctc_output: CtcOutput | None = None,
+    *,
+    attention_decoder: AttentionDecoderLike | None = None,
+    aids: Aids | None = None,
 ) -> Search:
     """Build the search that ``config`` asks for.
 
@@ -44,13 +118,43 @@ def search_for(
         decoder: of the transducer, or ``None`` for a model without.
         joiner: of the transducer, or ``None`` for a model without.
         ctc_output: encoder frames (N, T', C) to CTC log-probabilities (N, T', V), or ``None``.
+        attention_decoder: what judges hypotheses, or ``None``.
+        aids: what helps it; nothing if omitted.
 
     Raises:
-        UserError: the method is unknown, not available yet, or needs a part the model lacks.
+        UserError: the method is unknown, not available yet, needs a part the model lacks, or
+            cannot use what shall help.
     """
-    check_method(config.decoding_method)
-    parts = ModelParts(decoder, joiner, ctc_output)
-    return SEARCHES[config.decoding_method].build(config, parts)
+    parts = ModelParts(decoder, joiner, ctc_output, attention_decoder)
+    method, built = _built(config, parts, aids or Aids())
+    search: Search = whole(built) if method.can_stream else built
+    return search
+
+
+def resumable_for(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Resumable[Any]:
+    """Build the search that ``config`` asks for, to go on from chunk to chunk.
+
+    Raises:
+        UserError: as ``search_for``, or the method needs whole utterances.
+    """
+    method, built = _built(config, parts, aids)
+    if not method.can_stream:
+        able = ", ".join(name for name, one in SEARCHES.items() if one.can_stream)
+        raise UserError(
+            f"--decoding-method {config.decoding_method} needs whole utterances.",
+            f"choose one of: {able}.",
+        )
+    resumable: Resumable[Any] = built
+    return resumable
+
+
+def _built(config: DecodingConfig, parts: ModelParts, aids: Aids) -> tuple[Method, Any]:
+    name = config.decoding_method
+    check_method(name)
+    method = SEARCHES[name]
+    if aids.hot_words is not None:
+        check_takes_hot_words(name)
+    return method, method.build(config, parts, aids)
 
 
 def check_method(name: str) -> None:
@@ -69,27 +173,107 @@ def check_method(name: str) -> None:
     raise UserError(what if what.endswith("?") else f"{what}.", fix)
 
 
-def _greedy(config: DecodingConfig, parts: ModelParts) -> Search:
-    steps = _transducer(config, parts)
-    return partial(greedy_search, steps=steps, max_sym_per_frame=config.max_sym_per_frame)
+def check_takes_hot_words(name: str) -> None:
+    """Refuse hot-words for a method that cannot use them.
+
+    Raises:
+        UserError: says which methods can.
+    """
+    if not SEARCHES[name].takes_hot_words:
+        able = ", ".join(other for other, one in SEARCHES.items() if one.takes_hot_words)
+        raise UserError(
+            f"--decoding-method {name} cannot use the hot-words of --context-file.",
+            f"choose one of: {able}.",
+        )
 
 
-def _modified_beam(config: DecodingConfig, parts: ModelParts) -> Search:
-    steps = _transducer(config, parts)
-    return partial(modified_beam_search, steps=steps, beam_size=config.beam_size)
+def _greedy(config: DecodingConfig, parts: ModelParts, _: Aids) -> GreedySearch:
+    return GreedySearch(_transducer(config, parts), config.max_sym_per_frame)
 
 
-def _ctc_greedy(config: DecodingConfig, parts: ModelParts) -> Search:
+def _modified_beam(*uses: str) -> Builder:
+    def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> ModifiedBeamSearch:
+        steps = _transducer(config, parts)
+        return ModifiedBeamSearch(steps, config.beam_size, aids.scorer(*uses))
+
+    return build
+
+
+def _rescored_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+    first = _modified_beam()(config, parts, aids)
+    judge = language_judge(_needed(aids.lm))
+    weighings = lm_weighings()
+    return Rescoring(first.search, (judge,), weighings, _at(weighings, "_nnlm_scale_0.30"))
+
+
+def _rescored_beam_lodr(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+    first = _modified_beam()(config, parts, aids)
+    judges = language_judge(_needed(aids.lm)), language_judge(_needed(aids.low_order))
+    weighings = lodr_weighings()
+    default = _at(weighings, "_nnlm_scale_0.30_lodr_scale_0.50")
+    return Rescoring(first.search, judges, weighings, default)
+
+
+def _attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+    head = _ctc(config, parts)
+    if parts.attention_decoder is None:
+        raise UserError(
+            f"--decoding-method {config.decoding_method} needs an attention decoder, this model "
+            "has none.",
+            "use ctc-prefix-beam-search, or train with --use-attention-decoder 1.",
+        )
+    # Its hypotheses need to differ in more than the last token.
+    beam_size = max(config.beam_size, MIN_ATTENTION_BEAM)
+    first = CtcPrefixBeamSearch(head, beam_size, aids.scorer(strict=True))
+    weighings = attention_weighings()
+    judge = attention_judge(parts.attention_decoder)
+    return Rescoring(first.search, (judge,), weighings, _at(weighings, "_attention_scale_1.0"))
+
+
+def _at(weighings: tuple[Weighing, ...], name: str) -> Weighing:
+    return next(one for one in weighings if one.name == name)
+
+
+def _needed(model: LanguageModel | None) -> LanguageModel:
+    assert model is not None, "what a method uses is read before it is built"
+    return model
+
+
+def _beam(config: DecodingConfig, parts: ModelParts, _: Aids) -> Search:
+    return partial(beam_search, steps=_transducer(config, parts), beam_size=config.beam_size)
+
+
+def _fast_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> FastBeamSearch:
+    limits = aids.lattice
+    return FastBeamSearch(
+        _transducer(config, parts),
+        limits.beam,
+        limits.max_states,
+        limits.max_contexts,
+        allow_partial=True,
+    )
+
+
+def _ctc_greedy(config: DecodingConfig, parts: ModelParts, _: Aids) -> CtcGreedySearch:
+    return CtcGreedySearch(_ctc(config, parts))
+
+
+def _ctc_prefix(*uses: str) -> Builder:
+    def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> CtcPrefixBeamSearch:
+        scorer = aids.scorer(*uses, strict=True)
+        return CtcPrefixBeamSearch(_ctc(config, parts), config.beam_size, scorer)
+
+    return build
+
+
+def _ctc(config: DecodingConfig, parts: ModelParts) -> CtcHead:
     if parts.ctc_output is None:
         raise UserError(
             f"--decoding-method {config.decoding_method} needs a CTC head, this model has none.",
             "use greedy_search, or train with --use-ctc 1.",
         )
-    return partial(
-        ctc_greedy_search,
-        ctc_output=parts.ctc_output,
-        blank_penalty=config.blank_penalty,
-        temperature=config.temperature,
+    return CtcHead(
+        parts.ctc_output, blank_penalty=config.blank_penalty, temperature=config.temperature
     )
 
 
@@ -97,28 +281,86 @@ def _transducer(config: DecodingConfig, parts: ModelParts) -> TransducerSteps:
     if parts.decoder is None or parts.joiner is None:
         raise UserError(
             f"--decoding-method {config.decoding_method} needs a transducer, this model has none.",
-            "use ctc_greedy_search, or train with --use-transducer 1.",
+            "use ctc-greedy-search, or train with --use-transducer 1.",
         )
     return TransducerSteps(parts.decoder, parts.joiner, config.blank_penalty, config.temperature)
 
 
+_CTC_GREEDY = Method("best path through the CTC head", _ctc_greedy, "ctc")
 SEARCHES: dict[str, Method] = {
     "greedy_search": Method("best symbol at each frame", _greedy),
-    "modified_beam_search": Method(
-        "--beam-size hypotheses, one token per frame, equal prefixes merged", _modified_beam
+    "beam_search": Method(
+        "--beam-size hypotheses, any number of tokens per frame, slow", _beam, can_stream=False
     ),
-    "ctc_greedy_search": Method("best path through the CTC head", _ctc_greedy),
+    "modified_beam_search": Method(
+        "--beam-size hypotheses, one token per frame, equal prefixes merged",
+        _modified_beam(),
+        takes_hot_words=True,
+    ),
+    "modified_beam_search_lm_shallow_fusion": Method(
+        "the same, with a language model in the search",
+        _modified_beam("lm"),
+        takes_hot_words=True,
+        uses=("lm",),
+    ),
+    "modified_beam_search_LODR": Method(
+        "the same, less a token n-gram",
+        _modified_beam("lm", "lodr"),
+        takes_hot_words=True,
+        uses=("lm", "lodr"),
+    ),
+    "modified_beam_search_lm_rescore": Method(
+        "modified_beam_search, its hypotheses judged by a language model",
+        _rescored_beam,
+        can_stream=False,
+        takes_hot_words=True,
+        uses=("lm",),
+    ),
+    "modified_beam_search_lm_rescore_LODR": Method(
+        "the same, less a token n-gram",
+        _rescored_beam_lodr,
+        can_stream=False,
+        takes_hot_words=True,
+        uses=("lm", "lodr"),
+    ),
+    "fast_beam_search": Method(
+        "best alignment within --beam, --max-states and --max-contexts", _fast_beam
+    ),
+    "ctc-greedy-search": _CTC_GREEDY,
+    "ctc_greedy_search": _CTC_GREEDY,
+    "ctc-decoding": _CTC_GREEDY._replace(
+        meaning="best path through the CTC topology, which is that of ctc-greedy-search"
+    ),
+    "ctc-prefix-beam-search": Method(
+        "--beam-size token sequences of the CTC head, all alignments of each added up",
+        _ctc_prefix(),
+        "ctc",
+        takes_hot_words=True,
+    ),
+    "ctc-prefix-beam-search-shallow-fussion": Method(
+        "the same, with a language model in the search",
+        _ctc_prefix("lm", "lodr"),
+        "ctc",
+        takes_hot_words=True,
+        uses=("lm",),
+    ),
+    "attention-decoder-rescoring-no-ngram": Method(
+        "token sequences of the CTC head, judged by the attention decoder",
+        _attention,
+        "ctc",
+        can_stream=False,
+        takes_hot_words=True,
+        uses=("attention",),
+    ),
 }
 
 # Names that published recipes use and that users will try.
 NOT_YET = (
-    "beam_search",
-    "modified_beam_search_LODR",
-    "modified_beam_search_lm_shallow_fusion",
-    "modified_beam_search_lm_rescore",
-    "modified_beam_search_lm_rescore_LODR",
-    "fast_beam_search",
     "fast_beam_search_nbest",
     "fast_beam_search_nbest_LG",
     "fast_beam_search_nbest_oracle",
+    "1best",
+    "nbest",
+    "nbest-rescoring",
+    "whole-lattice-rescoring",
 )

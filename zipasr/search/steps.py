@@ -127,8 +127,14 @@ class LongestFirst(NamedTuple):
 
     def restore(self, rows: Sequence[T]) -> list[T]:
         """Bring one result per row back to the original order."""
-        by_place = dict(zip(self.order, rows, strict=True))
-        return [by_place[place] for place in range(len(rows))]
+        return [rows[row] for row in self.places()]
+
+    def places(self) -> list[int]:
+        """For each place in the original batch, its row."""
+        rows = [0] * len(self.order)
+        for row, place in enumerate(self.order):
+            rows[place] = row
+        return rows
 
 
 def longest_first(frames: Tensor, lens: Tensor) -> LongestFirst:

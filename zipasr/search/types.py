@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias, TypeVar
 
+import torch
 from torch import Tensor
 
 from zipasr.base.config import flag
@@ -30,6 +32,35 @@ class Utterance:
 Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]
 """Encoder frames (N, T', C) and their lengths (N,) to N utterances, in the same order."""
 
+S = TypeVar("S")
+
+
+class Resumable(Protocol[S]):
+    """A search that can stop after a chunk and go on with the next; a state holds N streams.
+
+    What it finds does not depend on where the chunks end. ``streams`` puts states together and
+    takes them apart.
+    """
+
+    def start(self, num: int, device: torch.device) -> S:
+        """State of ``num`` streams of which nothing was heard."""
+
+    def advance(self, state: S, frames: Tensor, lens: Tensor) -> S:
+        """Go on with the next frames (N, T', C), ``lens`` (N,) of them valid."""
+
+    def results(self, state: S) -> list[Utterance]:
+        """What each stream has recognised so far."""
+
+
+def whole(resumable: Resumable[S]) -> Search:
+    """Search utterances that are there as a whole."""
+
+    def search(frames: Tensor, lens: Tensor) -> list[Utterance]:
+        state = resumable.start(len(lens), frames.device)
+        return resumable.results(resumable.advance(state, frames, lens))
+
+    return search
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingConfig:
@@ -53,3 +84,33 @@ class DecodingConfig:
             )
         if not self.temperature > 0:
             raise ValueError(f"--temperature must be above 0, not {self.temperature}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatticeConfig:
+    """How much a search that keeps a lattice keeps of it, and what is taken from it."""
+
+    beam: float = flag(20.0, "fast_beam_search keeps what is at most so much worse, in nats")
+    max_contexts: int = flag(8, "different contexts that fast_beam_search keeps at a frame")
+    max_states: int = flag(64, "states that fast_beam_search keeps at a frame")
+
+    def __post_init__(self) -> None:
+        if not self.beam > 0:
+            raise ValueError(f"--beam must be above 0, not {self.beam}")
+        for name in ("max_contexts", "max_states"):
+            if getattr(self, name) < 1:
+                flags = "--" + name.replace("_", "-")
+                raise ValueError(f"{flags} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HotWordsConfig:
+    """Phrases that the search prefers."""
+
+    context_file: str = flag("", "text file of hot-words, a phrase per line; empty: none")
+    context_score: float = flag(2.0, "bonus for each token of a hot-word")
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is one."""
+        return Path(self.context_file) if self.context_file else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,10 @@ class Tokenizer:
     def scores(self) -> list[float]:
         """Return the log-probability of each piece, in the order of their ids."""
         return [float(self._pieces.get_score(i)) for i in range(self.vocab_size)]
+
+    def table_hash(self) -> str:
+        """Return what tells this table of tokens from others, 16 hexadecimal digits."""
+        return hashlib.sha256("\n".join(self.pieces()).encode()).hexdigest()[:16]
 
 
 def _text_ids(ids: Iterable[int]) -> list[int]:

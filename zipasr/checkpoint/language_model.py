@@ -1,0 +1,92 @@
+"""Files of recurrent language models, ours and icefall's."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+from zipasr.base.config import flag_name, from_dict
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.average import mean_of
+from zipasr.checkpoint.files import epoch_checkpoint, load_checkpoint
+from zipasr.checkpoint.weights import StateDict, load_model, model_state
+from zipasr.lm.rnn import RnnLm, RnnLmConfig
+
+# The token before and after a sentence, in icefall's models and in ours.
+SENTENCE_ENDS_ID = 1
+
+
+class StoredLm(NamedTuple):
+    """A language model in files.
+
+    Attributes:
+        path: of the newest one.
+        config: sizes.
+        vocab_size: V.
+        token_table: hash of the table of tokens; ``None`` where the file does not say it.
+        weights: state dict.
+    """
+
+    path: Path
+    config: RnnLmConfig
+    vocab_size: int
+    token_table: str | None
+    weights: StateDict
+
+    def build(self) -> RnnLm:
+        """Return the model with its weights, in training mode on the CPU.
+
+        Raises:
+            CheckpointError: the weights do not fit to the settings.
+        """
+        model = RnnLm(self.vocab_size, self.config, SENTENCE_ENDS_ID)
+        load_model(model, self.weights, self.path)
+        return model
+
+    def check_sizes(self, asked: RnnLmConfig, vocab_size: int) -> None:
+        """Refuse sizes that were asked for and are not those of the model.
+
+        Raises:
+            CheckpointError: one that is not at its default contradicts the file.
+        """
+        usual = RnnLmConfig()
+        pairs = {
+            flag_name(f.name): [getattr(one, f.name) for one in (asked, usual, self.config)]
+            for f in fields(RnnLmConfig)
+        }
+        pairs["--lm-vocab-size"] = [vocab_size, 500, self.vocab_size]
+        for name, (wanted, default, found) in pairs.items():
+            if wanted not in (default, found):
+                raise CheckpointError(
+                    f"{name} {wanted} was asked for, but {self.path} has {found}.",
+                    f"leave {name} out.",
+                )
+
+
+def read_rnn_lm(folder: Path, epoch: int, avg: int) -> StoredLm:
+    """Read the mean of the last ``avg`` checkpoints of a language model up to ``epoch``.
+
+    Raises:
+        CheckpointError: one is missing or damaged, or holds no recurrent language model.
+    """
+    paths = [epoch_checkpoint(folder, n) for n in range(max(1, epoch - avg + 1), epoch + 1)]
+    checkpoints = [load_checkpoint(path) for path in paths]
+    last = checkpoints[-1]
+    weights = mean_of(model_state(one) for one in checkpoints)
+    if "input_embedding.weight" not in weights or "rnn.weight_ih_l0" not in weights:
+        raise CheckpointError(f"{paths[-1]} holds no recurrent language model.")
+    config = from_dict(RnnLmConfig, last["lm_config"]) if "lm_config" in last else sizes_of(weights)
+    table = last.get("token_table")
+    return StoredLm(paths[-1], config, weights["input_embedding.weight"].size(0), table, weights)
+
+
+def sizes_of(weights: StateDict) -> RnnLmConfig:
+    """Read the sizes of a recurrent language model off its weights."""
+    embedding, output = weights["input_embedding.weight"], weights["output_linear.weight"]
+    return RnnLmConfig(
+        rnn_lm_embedding_dim=embedding.size(1),
+        rnn_lm_hidden_dim=weights["rnn.weight_hh_l0"].size(1),
+        rnn_lm_num_layers=sum(name.startswith("rnn.weight_ih_l") for name in weights),
+        rnn_lm_tie_weights=bool(embedding.shape == output.shape and embedding.equal(output)),
+    )

@@ -1,0 +1,130 @@
+"""From the flags of decode.py to what helps a search beside the model."""
+
+from __future__ import annotations
+
+import torch
+
+from zipasr.base.errors import CheckpointError, DataError, UserError
+from zipasr.checkpoint.language_model import read_rnn_lm
+from zipasr.cli.flags import Run
+from zipasr.lm.arpa import END, START, read_arpa
+from zipasr.lm.config import LmConfig
+from zipasr.lm.rnn import RnnLmConfig
+from zipasr.search.hot_words import ContextGraph
+from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens
+from zipasr.search.methods import SEARCHES, Aids, check_method, check_takes_hot_words
+from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
+from zipasr.text.phrases import read_phrases
+from zipasr.text.tokenizer import Tokenizer
+
+
+def check_aids(run: Run) -> None:
+    """Refuse a method that cannot be run, or cannot use what shall help it, before any reading.
+
+    Raises:
+        UserError: says what is missing, or which methods there are.
+    """
+    name, lm = run[DecodingConfig].decoding_method, run[LmConfig]
+    check_method(name)
+    if run[HotWordsConfig].path is not None:
+        check_takes_hot_words(name)
+    uses = SEARCHES[name].uses
+    if "lm" in uses and lm.lm_type == "transformer":
+        raise UserError("--lm-type transformer is not built yet.", "use --lm-type rnn or ngram.")
+    if "lm" in uses and lm.lm_type == "rnn" and lm.lm_exp_dir is None:
+        raise UserError(
+            f"--decoding-method {name} needs a language model.",
+            "give --lm-exp-dir, the folder of a model from train_lm.py, or --lm-type ngram.",
+        )
+    if "lodr" in uses and lm.lm_type == "ngram":
+        raise UserError(
+            f"--decoding-method {name} subtracts the token n-gram from another model.",
+            "use --lm-type rnn, or a method without LODR.",
+        )
+    if name == "modified_beam_search_LODR" and lm.ngram_lm_scale >= 0:
+        raise UserError(
+            f"--ngram-lm-scale {lm.ngram_lm_scale}: LODR subtracts the n-gram.",
+            "give a negative scale; -0.26 is published with --lm-scale 0.52 and --beam-size 12.",
+        )
+
+
+def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
+    """Read the files that the flags name and the method uses.
+
+    Raises:
+        CheckpointError: a language model is missing, damaged, or of other tokens.
+        DataError: another file is missing, damaged, or of other tokens.
+    """
+    lm, uses = run[LmConfig], SEARCHES[run[DecodingConfig].decoding_method].uses
+    return Aids(
+        run[LatticeConfig],
+        hot_words_of(run[HotWordsConfig], tokenizer),
+        language_model(run, tokenizer, device) if "lm" in uses else None,
+        lm.lm_scale,
+        ngram_of(lm, tokenizer) if "lodr" in uses else None,
+        lm.ngram_lm_scale,
+    )
+
+
+def hot_words_of(config: HotWordsConfig, tokenizer: Tokenizer) -> ContextGraph | None:
+    """Return the graph of the phrases in ``--context-file``, if there is one.
+
+    Raises:
+        DataError: the file is missing, or has no phrases.
+    """
+    if config.path is None:
+        return None
+    phrases = read_phrases(config.path, tokenizer)
+    return ContextGraph(phrases.tokens, config.context_score, phrases.scores)
+
+
+def language_model(run: Run, tokenizer: Tokenizer, device: torch.device) -> LanguageModel:
+    """Return the language model that the flags name.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of other tokens.
+        DataError: it is an n-gram, and that is missing, damaged, or of other tokens.
+    """
+    config = run[LmConfig]
+    if config.lm_type == "ngram":
+        return ngram_of(config, tokenizer)
+    assert config.lm_exp_dir is not None, "check_aids comes first"
+    stored = read_rnn_lm(config.lm_exp_dir, config.lm_epoch, config.lm_avg)
+    stored.check_sizes(run[RnnLmConfig], config.lm_vocab_size)
+    if stored.token_table not in (None, tokenizer.table_hash()):
+        raise CheckpointError(
+            f"{stored.path} was trained on other tokens than the model: its token table is "
+            f"{stored.token_table}, that of the model {tokenizer.table_hash()}.",
+            "train the language model with the tokenizer of the model: ./train_lm.py.",
+        )
+    if stored.vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{stored.path} knows {stored.vocab_size} tokens, the model {tokenizer.vocab_size}.",
+            "train the language model with the tokenizer of the model: ./train_lm.py.",
+        )
+    return RnnTokens(stored.build().to(device).eval())
+
+
+def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:
+    """Return the token n-gram that the flags name.
+
+    Raises:
+        DataError: it is missing, damaged, or of other tokens.
+    """
+    model, pieces = read_arpa(config.ngram_path), tokenizer.pieces()
+    strangers = sorted(model.words - {START, END, *pieces})
+    missing = [piece for piece in pieces[3:] if piece not in model.words]
+    other = model.token_table not in (None, tokenizer.table_hash())
+    if other or strangers or len(missing) > len(pieces) // 2:
+        what = f"it has {strangers[0]!r}" if strangers else f"it lacks {missing[:1]}"
+        raise DataError(
+            f"{config.ngram_path} is an n-gram of other tokens than those of the model"
+            + (f" ({what})." if not other else f": its token table is {model.token_table}."),
+            "make it with the tokenizer of the model: ./train_lm.py --lm-type ngram.",
+        )
+    return NgramTokens(model, pieces)
+
+
+def unaided(run: Run) -> Run:
+    """Return the run without what helps a search."""
+    return run.having(HotWordsConfig())

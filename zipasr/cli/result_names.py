@@ -1,0 +1,90 @@
+"""Names of result files and of settings: how a result was made, in icefall's words."""
+
+from __future__ import annotations
+
+from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.flags import Run
+from zipasr.cli.recogniser import Recogniser
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.lm.config import LmConfig
+from zipasr.model.build import EncoderConfig
+from zipasr.scoring.reports import result_suffix, search_suffix, setting_key
+from zipasr.search.methods import SEARCHES
+from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
+
+
+def file_suffix(run: Run, recogniser: Recogniser) -> str:
+    """Return the part of the result files' names that says how they were made."""
+    decoding, choose = run[DecodingConfig], run[ChooseCheckpoint]
+    search = search_suffix(
+        decoding.decoding_method,
+        beam_size=decoding.beam_size,
+        context_size=recogniser.context_size,
+        max_sym_per_frame=decoding.max_sym_per_frame,
+        limits=limits_of(run),
+        aids=aids_suffix(run),
+        blank_penalty=decoding.blank_penalty,
+        temperature=decoding.temperature,
+    )
+    zipformer = recogniser.zipformer
+    if zipformer.causal:
+        search = f"_{chunks_name(zipformer)}{search}"
+    if recogniser.use_bf16:
+        search = f"_bf16{search}"
+    if choose.checkpoint is not None:
+        return f"{choose.checkpoint.stem}{search}"
+    return result_suffix(
+        search,
+        epoch=choose.epoch,
+        iteration=choose.iter,
+        avg=choose.avg,
+        use_averaged_model=choose.use_averaged_model,
+    )
+
+
+def chunks_name(zipformer: EncoderConfig) -> str:
+    """Return the part of a file name that says how a causal model saw the speech."""
+    if isinstance(zipformer, ZipformerConfig):
+        (chunk,), (left,) = zipformer.chunk_size, zipformer.left_context_frames
+        return f"chunk-{chunk}_left-context-{left}"
+    return f"streaming-chunk-size-{zipformer.decode_chunk_len}"
+
+
+def key_of(run: Run) -> str:
+    """Name the setting of a run in summaries."""
+    decoding = run[DecodingConfig]
+    key = setting_key(decoding.decoding_method, beam_size=decoding.beam_size, limits=limits_of(run))
+    return f"{key}{hot_words_suffix(run).replace('-context', '_context')}{lm_suffix(run)}"
+
+
+def limits_of(run: Run) -> str:
+    """Name the limits of a search that keeps a lattice; nothing for other searches."""
+    if not run[DecodingConfig].decoding_method.startswith("fast_beam_search"):
+        return ""
+    limits = run[LatticeConfig]
+    return f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}_max-states-{limits.max_states}"
+
+
+def aids_suffix(run: Run) -> str:
+    """Name what helps the search."""
+    return f"{hot_words_suffix(run)}{lm_suffix(run)}"
+
+
+def hot_words_suffix(run: Run) -> str:
+    """Name the bonus of hot-words; nothing without."""
+    hot_words = run[HotWordsConfig]
+    method = SEARCHES[run[DecodingConfig].decoding_method]
+    if hot_words.path is None or not method.takes_hot_words:
+        return ""
+    return f"-context-score-{hot_words.context_score}"
+
+
+def lm_suffix(run: Run) -> str:
+    """Name the language model of the search and the scales; a rescoring names its own."""
+    lm, method = run[LmConfig], SEARCHES[run[DecodingConfig].decoding_method]
+    if "lm" not in method.uses or not method.can_stream:
+        return ""
+    suffix = f"_{lm.lm_type}-lm-scale-{lm.lm_scale}"
+    if "lodr" in method.uses:
+        suffix += f"_LODR-{lm.tokens_ngram}gram-scale-{lm.ngram_lm_scale}"
+    return suffix

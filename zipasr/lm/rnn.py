@@ -1,0 +1,118 @@
+"""The recurrent language model: what token follows, from all before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zipasr.base.config import flag
+
+#: Target of positions beyond a sentence; it has no loss.
+IGNORE_ID = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RnnLmConfig:
+    """Sizes of the recurrent language model."""
+
+    rnn_lm_embedding_dim: int = flag(2048, "channels of the token embedding")
+    rnn_lm_hidden_dim: int = flag(2048, "channels of each recurrent layer")
+    rnn_lm_num_layers: int = flag(3, "recurrent layers")
+    rnn_lm_tie_weights: bool = flag(True, "use the embedding as the output layer, too")
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "hidden_dim", "num_layers"):
+            if getattr(self, f"rnn_lm_{name}") < 1:
+                raise ValueError(f"--rnn-lm-{name.replace('_', '-')} must be at least 1")
+        if self.rnn_lm_tie_weights and self.rnn_lm_embedding_dim != self.rnn_lm_hidden_dim:
+            raise ValueError(
+                "--rnn-lm-tie-weights 1 needs --rnn-lm-embedding-dim and --rnn-lm-hidden-dim to be "
+                f"equal, got {self.rnn_lm_embedding_dim} and {self.rnn_lm_hidden_dim}"
+            )
+
+
+class RnnLm(nn.Module):
+    """Embedding, LSTM layers, and scores of the next token.
+
+    A sentence is preceded and followed by the same token, the end of a sentence.
+
+    Args:
+        vocab_size: V.
+        config: sizes.
+        sentence_ends_id: id of the token around sentences.
+
+    Source: Mikolov et al., "Recurrent neural network based language model", 2010, with the cells of
+    Hochreiter and Schmidhuber, "Long short-term memory", 1997.
+    """
+
+    def __init__(self, vocab_size: int, config: RnnLmConfig, sentence_ends_id: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.sentence_ends_id = sentence_ends_id
+        # The names below are fixed by published checkpoints.
+        self.input_embedding = nn.Embedding(vocab_size, config.rnn_lm_embedding_dim)
+        self.rnn = nn.LSTM(
+            config.rnn_lm_embedding_dim,
+            config.rnn_lm_hidden_dim,
+            config.rnn_lm_num_layers,
+            batch_first=True,
+        )
+        self.output_linear = nn.Linear(config.rnn_lm_hidden_dim, vocab_size)
+        if config.rnn_lm_tie_weights:
+            self.output_linear.weight = self.input_embedding.weight
+
+    def forward(self, sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Return the sum over all tokens and ends of the negative log-likelihood, in nats."""
+        return self.nll(sentences).sum()
+
+    def nll(self, sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Negative log-likelihood of each token.
+
+        Args:
+            sentences: token ids, at least one sentence; sentences may be empty.
+
+        Returns:
+            (N, S + 1) in nats, S the length of the longest one: the tokens and then the end; 0
+            beyond.
+        """
+        ends, width = self.sentence_ends_id, 1 + max(map(len, sentences))
+        inputs = [[ends, *ids, *[ends] * (width - 1 - len(ids))] for ids in sentences]
+        targets = [[*ids, ends, *[IGNORE_ID] * (width - 1 - len(ids))] for ids in sentences]
+        device = self.output_linear.weight.device
+        output, _ = self.rnn(self.input_embedding(torch.tensor(inputs, device=device)))
+        return F.cross_entropy(
+            self.output_linear(output).transpose(1, 2),
+            torch.tensor(targets, device=device),
+            ignore_index=IGNORE_ID,
+            reduction="none",
+        )
+
+    def start(self, num: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Begin ``num`` sentences; see ``step`` for what it returns."""
+        shape = (num, self.rnn.num_layers, self.rnn.hidden_size)
+        nothing = torch.zeros(shape, device=device)
+        if num == 0:
+            return torch.zeros(0, self.vocab_size, device=device), nothing, nothing
+        ends = torch.full((num,), self.sentence_ends_id, device=device)
+        return self.step(ends, nothing, nothing)
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one token of each of M sentences.
+
+        Args:
+            tokens: (M,) ids.
+            hidden: (M, layers, H) before it.
+            cell: (M, layers, H) before it.
+
+        Returns:
+            (M, V) log-probabilities of the tokens that follow; (M, layers, H) and (M, layers, H).
+        """
+        state = hidden.transpose(0, 1).contiguous(), cell.transpose(0, 1).contiguous()
+        output, (hidden, cell) = self.rnn(self.input_embedding(tokens[:, None]), state)
+        log_probs = self.output_linear(output[:, 0]).log_softmax(dim=-1)
+        return log_probs, hidden.transpose(0, 1), cell.transpose(0, 1)

@@ -1,0 +1,209 @@
+"""Fast beam search: the best alignment, frame by frame, within limits on states and contexts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zipasr.search.fast_frame import Arcs, Limits, meeting, survivors, through
+from zipasr.search.hypotheses import History, Partial
+from zipasr.search.steps import TransducerSteps, longest_first
+from zipasr.search.streams import rows_of
+from zipasr.search.types import Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class FastState:
+    """Where a search stands in N streams.
+
+    Attributes:
+        scores: (N, S), of the best alignment into each state; -inf where the slot is empty.
+        contexts: (N, S, C) int64, last tokens: what tells states apart.
+        predictions: (N, S, J), what the decoder makes of the contexts.
+        final: (N,), score of the best way to end at the last frame; -inf if there is none.
+        partials: for each stream, what the S states have recognised and, behind them, the best end.
+        num_frames: for each stream, how many frames it has seen.
+    """
+
+    scores: Tensor
+    contexts: Tensor
+    predictions: Tensor
+    final: Tensor
+    partials: list[list[Partial]]
+    num_frames: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FastBeamSearch:
+    """Follow all alignments with at most one token per frame that stay within a beam.
+
+    A state is the last ``context_size`` tokens; alignments that meet in one compete, the better
+    goes on. At each frame go: first, arcs with a token whose score is lower by more than ``beam``
+    than the best score before the frame; then, states that are worse by more than ``beam`` than
+    the best, and all but the ``max_states`` best; then, all but the ``max_contexts`` best contexts.
+
+    As in the published search, it starts from blanks, and the frame of an utterance's end takes
+    no token and adds no score; what could end there is one of the states of that frame. Where
+    no end survives, the result is empty, or with ``allow_partial`` the best there is.
+
+    Args:
+        steps: the transducer.
+        beam: in nats.
+        max_states: at least 1.
+        max_contexts: at least 1.
+        allow_partial: see above.
+        ilme_scale: share of the scores without sound (the joiner's, of a projected frame of
+            zeros) that is subtracted.
+
+    Source: Kang et al., "Fast and parallel decoding for transducer", 2022, section 4.
+    """
+
+    steps: TransducerSteps
+    beam: float = 20.0
+    max_states: int = 64
+    max_contexts: int = 8
+    allow_partial: bool = False
+    ilme_scale: float = 0.0
+
+    @torch.no_grad()
+    def start(self, num: int, device: torch.device) -> FastState:
+        """State of ``num`` streams of which nothing was heard."""
+        slots, context_size = min(self.max_states, self.max_contexts), self.steps.context_size
+        scores = torch.full((num, slots), -math.inf, device=device)
+        scores[:, 0] = 0.0
+        contexts = torch.full(
+            (num, slots, context_size), self.steps.blank_id, dtype=torch.int64, device=device
+        )
+        predictions = self.steps.predict(contexts.flatten(0, 1))
+        predictions = predictions.view(num, slots, predictions.size(-1))
+        partials = [[Partial()] * (slots + 1) for _ in range(num)]
+        return FastState(
+            scores, contexts, predictions, torch.zeros(num, device=device), partials, [0] * num
+        )
+
+    @torch.no_grad()
+    def advance(
+        self,
+        state: FastState,
+        frames: Tensor,
+        lens: Tensor,
+        keep: Callable[[Arcs], None] | None = None,
+    ) -> FastState:
+        """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
+
+        Args:
+            state: before the frames.
+            frames: encoder output.
+            lens: valid frames.
+            keep: is given the arcs of each frame, of the utterances sorted by length.
+
+        Raises:
+            ValueError: a length is negative or longer than the frames given.
+        """
+        batch = longest_first(self.steps.project(frames), lens)
+        state = rows_of(state, batch.order)
+        slots = state.scores.size(1)
+        history = History(len(batch.num_alive), len(batch.lens), slots + 1, self.steps.blank_id).to(
+            frames.device
+        )
+        scores, contexts = state.scores.clone(), state.contexts.clone()
+        predictions, final = state.predictions.clone(), state.final.clone()
+        for frame, num in enumerate(batch.num_alive):
+            log_probs = self._log_probs(batch.frames[:num, frame], predictions[:num])
+            arcs = self._arcs(scores[:num], contexts[:num], log_probs)
+            if keep is not None:
+                keep(arcs)
+            parents, symbols, best = arcs.best(scores[:num], self.steps.blank_id)
+            end, final[:num] = arcs.best_end(scores[:num], parents, best, self.allow_partial)
+            no_symbol = torch.full_like(end, self.steps.blank_id)
+            history.record(frame, torch.cat((parents, end), 1), torch.cat((symbols, no_symbol), 1))
+            predictions[:num] = self._predictions(
+                scores[:num] > -math.inf, contexts[:num], predictions[:num], arcs
+            )
+            scores[:num], contexts[:num] = best, arcs.contexts
+        partials = history.grown(state.partials, state.num_frames)
+        seen = [before + num for before, num in zip(state.num_frames, batch.lens, strict=True)]
+        done = FastState(scores, contexts, predictions, final, partials, seen)
+        return rows_of(done, batch.places())
+
+    def results(self, state: FastState) -> list[Utterance]:
+        """Best alignment of each stream that ends with the last frame; else an empty result."""
+        return [
+            Utterance(list(partials[-1].tokens), list(partials[-1].frames), score)
+            if score > -math.inf
+            else Utterance([], [], score)
+            for partials, score in zip(state.partials, state.final.tolist(), strict=True)
+        ]
+
+    def _log_probs(self, frames: Tensor, predictions: Tensor) -> Tensor:
+        """Log-probabilities (M, S, V) of the projected frames (M, J) after each state."""
+        num, slots, width = predictions.shape
+        flat = predictions.reshape(num * slots, width)
+        log_probs = self.steps.next_scores(frames.repeat_interleave(slots, dim=0), flat)
+        if self.ilme_scale != 0.0:
+            silent = self.steps.next_scores(torch.zeros_like(flat), flat)
+            log_probs = log_probs - self.ilme_scale * silent
+        return log_probs.view(num, slots, log_probs.size(-1))
+
+    def _arcs(self, scores: Tensor, contexts: Tensor, log_probs: Tensor) -> Arcs:
+        """Take the arcs of one frame that pruning keeps."""
+        blank_id, limits = (
+            self.steps.blank_id,
+            Limits(self.beam, self.max_states, self.max_contexts),
+        )
+        floor = scores.amax(dim=1, keepdim=True) - self.beam
+        blank = scores + log_probs[:, :, blank_id]
+        grown = scores[:, :, None] + log_probs
+        grown = grown.masked_fill(grown < floor[:, :, None], -math.inf)
+        grown[:, :, blank_id] = -math.inf
+        end = blank.masked_fill(scores < floor, -math.inf)
+        into, stay = meeting(grown, blank, contexts, scores > -math.inf)
+        kept, may_end = survivors(into, stay, end, contexts, limits)
+        return through(log_probs, grown > -math.inf, scores > -math.inf, contexts, kept, may_end)
+
+    def _predictions(
+        self, is_there: Tensor, contexts: Tensor, predictions: Tensor, arcs: Arcs
+    ) -> Tensor:
+        """Predictions (M, S, J) after a frame; those of states that were there before are known."""
+        same = (contexts[:, :, None] == arcs.contexts[:, None]).all(-1) & is_there[:, :, None]
+        rows = torch.arange(same.size(0), device=same.device)[:, None]
+        after = predictions[rows, same.int().argmax(dim=1)]
+        new = (~same.any(dim=1) & arcs.is_there).nonzero(as_tuple=True)
+        if new[0].numel():
+            after[new] = self.steps.predict(arcs.contexts[new])
+        return after
+
+
+def fast_beam_search(
+    frames: Tensor,
+    lens: Tensor,
+    *,
+    steps: TransducerSteps,
+    beam: float = 20.0,
+    max_states: int = 64,
+    max_contexts: int = 8,
+    allow_partial: bool = False,
+) -> list[Utterance]:
+    """Search whole utterances; see ``FastBeamSearch``.
+
+    Args:
+        frames: (N, T', C), encoder output.
+        lens: (N,) integers, valid frames of each utterance; 0 gives an empty result.
+        steps: the transducer.
+        beam: in nats.
+        max_states: at least 1.
+        max_contexts: at least 1.
+        allow_partial: give the best there is where no end survived.
+
+    Returns:
+        N utterances; ``log_prob`` is that of the best alignment, -inf where none ended.
+
+    Raises:
+        ValueError: a length is negative or longer than the frames given.
+    """
+    search = FastBeamSearch(steps, beam, max_states, max_contexts, allow_partial)
+    return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))

@@ -1,0 +1,82 @@
+"""What helps a search beside the model: scores of tokens by what came before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+ScorerState: TypeAlias = tuple[Tensor, ...]
+"""What a scorer remembers of M hypotheses: tensors (M, ...), the same number for every M."""
+
+
+class TokenScorer(Protocol):
+    """Scores of the next token, for many hypotheses at once; a state belongs to one hypothesis."""
+
+    def start(self, num: int, device: torch.device) -> ScorerState:
+        """State of ``num`` hypotheses without tokens."""
+
+    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
+        """Scores (M,) of the tokens (M,) that follow, float32."""
+
+    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
+        """State after the tokens (M,)."""
+
+    def finish(self, state: ScorerState) -> Tensor:
+        """Scores (M,) of ending here, float32."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Several scorers as one: their scores are added."""
+
+    scorers: Sequence[TokenScorer]
+
+    def start(self, num: int, device: torch.device) -> ScorerState:
+        """State of ``num`` hypotheses without tokens."""
+        return tuple(part for scorer in self.scorers for part in scorer.start(num, device))
+
+    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
+        """Scores (M,) of the tokens (M,) that follow."""
+        total = torch.zeros(tokens.size(0), device=tokens.device)
+        for scorer, own in self._parts(state, tokens.device):
+            total = total + scorer.score(own, tokens)
+        return total
+
+    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
+        """State after the tokens (M,)."""
+        return tuple(
+            part
+            for scorer, own in self._parts(state, tokens.device)
+            for part in scorer.extend(own, tokens)
+        )
+
+    def finish(self, state: ScorerState) -> Tensor:
+        """Scores (M,) of ending here."""
+        total = torch.zeros(state[0].size(0), device=state[0].device)
+        for scorer, own in self._parts(state, total.device):
+            total = total + scorer.finish(own)
+        return total
+
+    def _parts(
+        self, state: ScorerState, device: torch.device
+    ) -> list[tuple[TokenScorer, ScorerState]]:
+        parts, place = [], 0
+        for scorer in self.scorers:
+            width = len(scorer.start(0, device))
+            parts.append((scorer, state[place : place + width]))
+            place += width
+        return parts
+
+
+def in_slots(state: ScorerState, num: int, slots: int) -> ScorerState:
+    """Lay out the state of ``num * slots`` hypotheses as (num, slots, ...)."""
+    return tuple(part.view(num, slots, *part.shape[1:]) for part in state)
+
+
+def together(scorers: Sequence[TokenScorer]) -> TokenScorer | None:
+    """Return one scorer for several; ``None`` for none."""
+    return scorers[0] if len(scorers) == 1 else Sum(tuple(scorers)) if scorers else None

@@ -1,0 +1,63 @@
+"""Files of phrases: one per line, each with a score of its own if it has one."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from zipasr.base.errors import DataError
+from zipasr.text.tokenizer import Tokenizer
+
+
+class Phrases(NamedTuple):
+    """Token ids of phrases, and the score of each; 0 for one without its own."""
+
+    tokens: list[list[int]]
+    scores: list[float]
+
+
+def read_phrases(path: Path, tokenizer: Tokenizer) -> Phrases:
+    """Read a file of phrases.
+
+    A line is a phrase in the spelling of the transcripts, and may end in its score, such as
+    ``NEW YORK :3.5``. Empty lines are skipped. So is, with a warning, a phrase with characters
+    that the tokenizer does not know: the model cannot write it.
+
+    Raises:
+        DataError: the file is missing, is no text, has a score that is no number, or no phrase.
+    """
+    if not path.is_file():
+        raise DataError(f"--context-file {path} does not exist.", "give a text file of phrases.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"--context-file {path} is not UTF-8 text.") from error
+    found = Phrases([], [])
+    for number, line in enumerate(lines, start=1):
+        text, score = _phrase(line, f"{path}:{number}")
+        if not text:
+            continue
+        (tokens,) = tokenizer.encode([text])
+        if tokenizer.unknown_id in tokens:
+            logging.warning("%s:%d: the tokenizer cannot write %r; left out", path, number, text)
+            continue
+        found.tokens.append(tokens)
+        found.scores.append(score)
+    if not found.tokens:
+        raise DataError(
+            f"--context-file {path} has no phrase that the model can write.",
+            "write one phrase per line, in the spelling of the transcripts.",
+        )
+    return found
+
+
+def _phrase(line: str, place: str) -> tuple[str, float]:
+    text, score = line, "0"
+    if match := re.fullmatch(r"(.*\S)\s+:(\S+)\s*", line):
+        text, score = match.groups()
+    try:
+        return " ".join(text.split()), float(score)
+    except ValueError as error:
+        raise DataError(f"{place}: the score {score!r} is not a number.") from error
