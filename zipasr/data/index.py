@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
@@ -28,7 +29,8 @@ from zipasr.data.cuts import Register, TrainCuts, in_memory
 from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.fbank import cuts_path, is_left_out
 from zipasr.data.filters import DropReport, TrainFilter
-from zipasr.data.loaders import is_large, load_cuts
+from zipasr.data.loaders import is_large, load_cuts, load_extra
+from zipasr.data.mixed import Extra
 from zipasr.data.plan import Lengths, Numbers
 
 _NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -96,9 +98,28 @@ def load_train_cuts(
     """
     cuts = load_cuts(manifest_dir, corpus, splits)
     paths = [cuts_path(manifest_dir, corpus, split) for split in splits]
+    return _kept(paths, cuts, wanted, tokenizer, told)
+
+
+def load_extra_cuts(
+    extra: Extra, wanted: TrainFilter, *, tokenizer: str = "", told: bool = False
+) -> tuple[TrainCuts, DropReport]:
+    """Return the cuts of a corpus that is mixed in; see ``load_train_cuts``.
+
+    Raises:
+        DataError: its manifest is missing, empty or damaged.
+    """
+    return _kept([extra.path], load_extra(extra), wanted, tokenizer, told)
+
+
+def _kept(
+    paths: Sequence[Path], cuts: CutSet, wanted: TrainFilter, tokenizer: str, told: bool
+) -> tuple[TrainCuts, DropReport]:
+    """Keep what can be trained on of the cuts of manifests, in memory unless they are large."""
     if not any(is_large(path) for path in paths):
         return in_memory(cuts, wanted)
-    quarantine = _digest(repr(Quarantine.read(manifest_dir).rows))
+    folder = paths[0].parent
+    quarantine = _digest(repr(Quarantine.read(folder).rows))
     key = f"{quarantine} {tokenizer} {wanted.use_ctc} {wanted.min_duration} {wanted.max_duration}"
     try:
         indices = [_index_of(path, wanted, key, told) for path in paths]
@@ -109,7 +130,7 @@ def load_train_cuts(
             logging.warning(
                 "no index can be written beside the manifests in %s (%s): every process keeps all "
                 "cuts in memory, about 4 GB for a million",
-                manifest_dir,
+                folder,
                 problem.strerror,
             )
         return in_memory(cuts, wanted)

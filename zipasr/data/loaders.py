@@ -22,7 +22,8 @@ from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
 from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.fbank import cuts_path, fbank_extractor, is_left_out
-from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan, make_plan
+from zipasr.data.mixed import Extra, mixed_plan
+from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan
 from zipasr.data.processes import process_context, quiet_worker
 from zipasr.data.sampling import PlannedBatches, SampledBatch, eval_batches
 
@@ -53,7 +54,13 @@ class DataConfig:
     min_cut_duration: float = flag(1.0, "seconds; shorter cuts are not trained on")
     max_cut_duration: float = flag(20.0, "seconds; longer cuts are not trained on")
 
+    extra_manifest: tuple[str, ...] | None = flag(
+        None, "more corpora to train on: NAME=PATH:WEIGHT,...; a weight is a share of the batches"
+    )
+
     def __post_init__(self) -> None:
+        if sum(extra.weight for extra in self.extras) >= 1.0:
+            raise ValueError("--extra-manifest: the weights must leave a share to the recipe's own")
         if self.max_duration <= 0:
             raise ValueError("--max-duration must be positive")
         if self.num_buckets < 1:
@@ -72,6 +79,11 @@ class DataConfig:
             drop_last=self.drop_last,
             shuffle=self.shuffle,
         )
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """The corpora that are mixed in."""
+        return tuple(map(Extra.parse, self.extra_manifest or ()))
 
     @property
     def from_audio(self) -> bool:
@@ -101,7 +113,7 @@ class Place:
 
     def plan(self, lengths: Lengths) -> Plan:
         """Return the plan of what the ``legs`` have left of the epoch."""
-        return make_plan(lengths, self.layout, seed=self.seed, epoch=self.epoch, legs=self.legs)
+        return mixed_plan(lengths, self.layout, seed=self.seed, epoch=self.epoch, legs=self.legs)
 
 
 class Loader:
@@ -251,8 +263,18 @@ def is_large(path: Path) -> bool:
     return path.stat().st_size > _EAGER_BYTES
 
 
-def _load_split(path: Path) -> CutSet:
-    fix = "run ./prepare.sh --stage 2 first"
+def load_extra(extra: Extra) -> CutSet:
+    """Return the cuts of a corpus that is mixed in.
+
+    Raises:
+        DataError: its manifest is missing, empty or damaged.
+    """
+    cuts = _load_split(extra.path, "correct the path in --extra-manifest")
+    quarantine = Quarantine.read(extra.path.parent)
+    return cuts.filter(lambda cut: not is_left_out(cut, quarantine))
+
+
+def _load_split(path: Path, fix: str = "run ./prepare.sh --stage 2 first") -> CutSet:
     if not path.is_file():
         raise DataError(f"there are no features: {path} does not exist.", fix)
     lazy = is_large(path)

@@ -27,6 +27,21 @@ _BATCHES_PER_BUCKET = 6
 _ROUNDING = 1e-9
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Cuts of one of several corpora that are trained on together.
+
+    Attributes:
+        name: for messages.
+        size: number of its cuts.
+        weight: share of the batches.
+    """
+
+    name: str
+    size: int
+    weight: float
+
+
 @dataclass(frozen=True)
 class Lengths:
     """What a plan needs to know of the cuts.
@@ -34,14 +49,26 @@ class Lengths:
     Attributes:
         seconds: (N,) duration of each cut.
         tokens: (N,) number of tokens of its transcript; zeros when no budget asks for them.
+        parts: the corpora, in the order of their cuts; empty when there is one.
     """
 
     seconds: Seconds
     tokens: Numbers
+    parts: tuple[Part, ...] = ()
 
     def __len__(self) -> int:
         """N, the number of cuts."""
         return len(self.seconds)
+
+    def offset(self, number: int) -> int:
+        """Return the number of the first cut of a part."""
+        return sum(part.size for part in self.parts[:number])
+
+    def part(self, number: int) -> Lengths:
+        """Return the lengths of the cuts of one part."""
+        begin = self.offset(number)
+        end = begin + self.parts[number].size
+        return Lengths(self.seconds[begin:end], self.tokens[begin:end])
 
     @cached_property
     def by_length(self) -> Numbers:

@@ -12,8 +12,9 @@ from lhotse import CutSet
 from zipasr.base.errors import DataError
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import TrainFilter
-from zipasr.data.index import load_train_cuts
+from zipasr.data.index import load_extra_cuts, load_train_cuts
 from zipasr.data.loaders import load_cuts
+from zipasr.data.mixed import combined
 from zipasr.encoder.lengths import output_lens
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import TrainConfigs
@@ -71,4 +72,10 @@ def load_sets(
             f" {'; '.join(report.dropped)}.",
             "./prepare.sh --stage 4 --force shows why.",
         )
-    return TrainData(train, load_cuts(folder, source.corpus, source.valid))
+    extras = []
+    for extra in configs.data.extras:
+        more, of_extra = load_extra_cuts(extra, wanted, tokenizer=vocabulary, told=told)
+        if told:
+            logging.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
+        extras.append((extra, more))
+    return TrainData(combined(train, extras), load_cuts(folder, source.corpus, source.valid))
