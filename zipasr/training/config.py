@@ -27,6 +27,10 @@ class TrainConfig:
     accumulate: int = flag(
         1, "batches that make one update; all that counts batches counts them as one"
     )
+    memory_budget_gb: float = flag(
+        0.0, "GiB that a batch may take beside the model, as estimated; 0: no limit but seconds"
+    )
+    rehearse: bool = flag(True, "see before the first epoch that the largest batches fit in memory")
     save_every_n: int = flag(4000, "batches between two checkpoint-*.pt")
     keep_last_k: int = flag(30, "how many checkpoint-*.pt stay")
     average_period: int = flag(200, "batches between two updates of the running model average")
@@ -65,6 +69,6 @@ class TrainConfig:
         for name in ("log_interval", "valid_interval", "ref_duration"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive.")
-        for name in ("start_batch", "valid_wer_cuts"):
+        for name in ("start_batch", "valid_wer_cuts", "memory_budget_gb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative.")

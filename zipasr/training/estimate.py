@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import resource
+import math
 import time
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from zipasr.checkpoint.keeping import BYTES_PER_PARAMETER
-from zipasr.data.batch import SECONDS_PER_FRAME, Batch
 from zipasr.data.loaders import Place, train_loader
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.encoder.zipformer import PRESETS, preset_sizes
+from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales
+from zipasr.training.rehearsal import sizes_of
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.sets import TrainData
-from zipasr.training.update import try_batch
+from zipasr.training.update import weighted_loss
 
 TRIAL_SECONDS = 40.0  # of noise that the trial batch holds
 UTTERANCE_SECONDS = 10.0
 TOKENS_PER_SECOND = 3
+# GPUs and --max-duration of the published trainings: of a size of encoder, and of its heads.
+PUBLISHED = {
+    ("small", "transducer"): (2, 1500),
+    ("medium", "transducer"): (4, 1000),
+    ("large", "transducer"): (4, 1000),
+    ("small", "attention"): (2, 1700),
+    ("medium", "attention"): (4, 1200),
+    ("large", "attention"): (4, 1200),
+    ("small", "consistency"): (2, 850),
+    ("medium", "consistency"): (4, 700),
+    ("large", "consistency"): (2, 1400),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +43,7 @@ class Estimate:
         hours: of training speech that is left after filtering.
         steps: updates per epoch.
         state_bytes: of parameters, gradients, optimizer and running average.
-        batch_bytes: of what one batch needs beside that.
+        batch_bytes: of what the largest batch needs beside that.
         seconds_per_step: forward and backward, without loading.
     """
 
@@ -44,19 +56,19 @@ class Estimate:
 
     def text(self, configs: TrainConfigs) -> str:
         """Return the lines that ``--dry-run`` prints."""
-        world, epochs = configs.train.world_size, configs.train.num_epochs
+        epochs = configs.train.num_epochs
         run_hours = self.steps * self.seconds_per_step * epochs / 3600
         lines = [
             f"model      {self.parameters:,} parameters",
             f"data       {self.hours:.2f} hours of speech an epoch",
             f"steps      {self.steps} an epoch, {self.steps * epochs} in {epochs} epochs",
-            f"batches    up to {configs.data.max_duration:g} s on each of {world} process(es)",
+            *_update_lines(configs),
             f"memory     {_gib(self.state_bytes)} GiB for the model and its optimizer, about "
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
             f"           about {run_hours:.1f} hours for the run on this machine",
-            f"Memory and time of a batch: measured with {TRIAL_SECONDS:g} s of noise, scaled.",
+            f"Memory: counted for one utterance. Time: of {TRIAL_SECONDS:g} s of noise. Both scaled.",
         ]
         return "\n".join(lines)
 
@@ -70,26 +82,28 @@ def estimate(session: Session, data: TrainData) -> Estimate:
     """Measure a small batch on the device of ``session`` and scale it to the run's batches."""
     configs = session.configs
     parameters = sum(p.numel() for p in session.model.parameters())
-    seconds, batch_bytes = _trial(session)
-    scale = float(configs.data.max_duration) / TRIAL_SECONDS
+    scale = configs.data.max_duration * configs.train.accumulate / TRIAL_SECONDS
+    sizes = sizes_of(session, data.train.lengths)
+    cost = row_cost(session, max((size.seconds for size in sizes), default=UTTERANCE_SECONDS))
     return Estimate(
         parameters=parameters,
         hours=data.train.hours,
-        steps=_steps(configs, data),
+        steps=math.ceil(_batches(session, data) / configs.train.accumulate),
         # Parameters, gradients and two moments in float32, the average in float64.
         state_bytes=parameters * (4 * 4 + 8),
-        batch_bytes=int(batch_bytes * scale),
-        seconds_per_step=seconds * scale,
+        batch_bytes=int(max((bytes_of(size, cost) for size in sizes), default=0)),
+        seconds_per_step=_trial(session) * scale,
     )
 
 
-def _steps(configs: TrainConfigs, data: TrainData) -> int:
+def _batches(session: Session, data: TrainData) -> int:
+    configs = session.configs
     return train_loader(
         data.train,
         replace(configs.data, num_workers=0),
         configs.augment,
         Place(
-            layout=configs.data.layout(configs.train.world_size),
+            layout=replace(session.layout, world_size=configs.train.world_size),
             seed=configs.train.seed,
             epoch=1,
         ),
@@ -97,40 +111,57 @@ def _steps(configs: TrainConfigs, data: TrainData) -> int:
     ).num_batches
 
 
-def _trial(session: Session) -> tuple[float, float]:
-    """Return seconds and bytes of a batch of noise."""
-    batch = _noise(session.tokenizer, session.configs)
-    device = session.world.device
-    session.model.train()
-    before = _peak(device)
-    try_batch(session, batch)  # what is compiled or cached at first does not count
-    begun = time.monotonic()
-    try_batch(session, batch)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.monotonic() - begun, max(0.0, _peak(device) - before)
+def _update_lines(configs: TrainConfigs) -> list[str]:
+    """Say how much speech makes an update, and how much it was in the published trainings."""
+    train, seconds = configs.train, float(configs.data.max_duration)
+    ours = seconds * train.world_size * train.accumulate
+    lines = [
+        f"update     {ours:g} s of speech: {train.world_size} process(es) x {seconds:g} s"
+        f" x --accumulate {train.accumulate}"
+    ]
+    published = published_batch(configs)
+    if published is not None:
+        gpus, limit = published
+        theirs = gpus * limit
+        fitting = max(1, round(theirs / (seconds * train.world_size)))
+        advice = f"; --accumulate {fitting} comes closest" if fitting != train.accumulate else ""
+        lines.append(
+            f"           published for this model: {gpus} x {limit} s = {theirs} s{advice}"
+        )
+    return lines
 
 
-def _noise(tokenizer: Tokenizer, configs: TrainConfigs) -> Batch:
-    num_utterances = int(TRIAL_SECONDS / UTTERANCE_SECONDS)
-    num_frames = int(UTTERANCE_SECONDS / SECONDS_PER_FRAME)
-    features: Tensor = torch.randn(num_utterances, num_frames, 80)
-    ids = list(range(1, 1 + int(TOKENS_PER_SECOND * UTTERANCE_SECONDS)))
-    (text,) = tokenizer.decode([[i % (tokenizer.vocab_size - 3) + 3 for i in ids]])
-    return Batch(
-        features=features,
-        feature_lens=torch.full((num_utterances,), num_frames),
-        texts=[text] * num_utterances,
-        cut_ids=["noise"] * num_utterances,
-        seconds=TRIAL_SECONDS,
-        second_view=features.clone() if configs.model.use_cr_ctc else None,
-    )
+def published_batch(configs: TrainConfigs) -> tuple[int, int] | None:
+    """Return GPUs and seconds per GPU of the published training of this model; None for others.
+
+    Source: the training commands in icefall's ``RESULTS.md`` of the Zipformer on LibriSpeech.
+    """
+    zipformer, model = configs.zipformer, configs.model
+    heads = "transducer" if model.use_transducer else "attention"
+    if model.use_cr_ctc:
+        heads = "consistency"
+    for name in PRESETS:
+        sizes = preset_sizes(name)
+        if all(getattr(zipformer, field, None) == value for field, value in sizes.items()):
+            return PUBLISHED.get((name, heads))
+    return None
 
 
-def _peak(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+def _trial(session: Session) -> float:
+    """Return the seconds that a batch of noise takes, forward and backward."""
+    rows = int(TRIAL_SECONDS / UTTERANCE_SECONDS)
+    tokens = int(TOKENS_PER_SECOND * UTTERANCE_SECONDS)
+    batch, labels = noise(session, Size(rows, UTTERANCE_SECONDS, tokens))
+    scales = settled_scales(session)
+    for _ in range(2):  # what is compiled or cached at first does not count
+        begun = time.monotonic()
+        loss, _ = weighted_loss(session, batch, labels, scales)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if session.world.device.type == "cuda":
+            torch.cuda.synchronize(session.world.device)
+        seconds = time.monotonic() - begun
+    session.optimizer.zero_grad()
+    return seconds
 
 
 def _gib(num_bytes: int) -> str:

@@ -22,7 +22,7 @@ from zipasr.checkpoint.keeping import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.data.plan import Layout
+from zipasr.data.plan import Layout, RowCost
 from zipasr.model.build import EncoderConfig, ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
@@ -71,6 +71,7 @@ class Session:
         last_good: the same, none of those between updates that were not finite.
         not_saved: why the last one that was tried could not be written; None if it was.
         course: where the run is in its data.
+        row_cost: bytes of an utterance in a batch; None without --memory-budget-gb.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
     """
 
@@ -84,6 +85,7 @@ class Session:
     average: dict[str, Tensor] | None
     writer: Scalars | None
     course: Course
+    row_cost: RowCost | None = None
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
     last_good: Path | None = None
@@ -98,7 +100,12 @@ class Session:
     def layout(self) -> Layout:
         """How the flags, and batches that did not fit, want an epoch to be cut into batches."""
         data = replace(self.configs.data, max_duration=self.max_duration)
-        return data.layout(self.world.size)
+        layout = data.layout(self.world.size)
+        if self.row_cost is None:
+            return layout
+        limit = self.configs.train.memory_budget_gb * 2**30 * self.state.budget_factor
+        budget = replace(layout.budget, max_cost=limit, cost=self.row_cost)
+        return replace(layout, budget=budget)
 
     def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.

@@ -17,7 +17,7 @@ from zipasr.base.seed import fix_seeds
 from zipasr.data.batch import Batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
-from zipasr.training.step import compute_loss, loss_scales
+from zipasr.training.step import LossScales, compute_loss, loss_scales
 
 # How allocators outside of CUDA say that there is no memory, in a plain RuntimeError.
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -93,7 +93,7 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
             break
         parts = halve(parts, len(measured))
         splits += 1
-        _free(world.device)
+        free_memory(world.device)
     bad = sum(not part.is_finite for part in measured)
     news = torch.tensor([float(splits), float(bad)], device=world.device)
     splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
@@ -105,7 +105,31 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
 def try_batch(session: Session, batch: Batch) -> None:
     """Compute the gradients of a batch on this process alone, and leave them there."""
     session.optimizer.zero_grad()
-    _weighted_loss(session, batch)[0].backward()  # type: ignore[no-untyped-call]
+    weighted_loss(session, batch)[0].backward()  # type: ignore[no-untyped-call]
+
+
+def weighted_loss(
+    session: Session,
+    batch: Batch,
+    tokens: Sequence[Sequence[int]] | None = None,
+    scales: LossScales | None = None,
+) -> tuple[Tensor, Metrics]:
+    """Run the model in the precision of the run; see ``compute_loss``.
+
+    Args:
+        session: nothing in it changes.
+        batch: on any device.
+        tokens: N lists of token ids; those of its texts if not given.
+        scales: weights; those of the update in progress if not given.
+    """
+    configs = session.configs
+    if tokens is None:
+        tokens = session.tokenizer.encode(batch.texts)
+    if scales is None:
+        scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
+    with session.precision.autocast():
+        moved = batch.to(session.world.device)
+        return compute_loss(session.model, moved, tokens, scales, configs.transducer)
 
 
 def halve(parts: Sequence[Part], index: int) -> list[Part]:
@@ -146,7 +170,7 @@ def _attempt(session: Session, parts: Sequence[Part]) -> list[Measured]:
     for batch, keys in parts:
         fix_seeds(*keys)
         try:
-            loss, metrics = _weighted_loss(session, batch)
+            loss, metrics = weighted_loss(session, batch)
             done = Measured(batch, metrics)
             if done.is_finite:
                 session.precision.backward(loss)
@@ -159,14 +183,6 @@ def _attempt(session: Session, parts: Sequence[Part]) -> list[Measured]:
     return measured
 
 
-def _weighted_loss(session: Session, batch: Batch) -> tuple[Tensor, Metrics]:
-    configs, tokens = session.configs, session.tokenizer.encode(batch.texts)
-    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
-    with session.precision.autocast():
-        moved = batch.to(session.world.device)
-        return compute_loss(session.model, moved, tokens, scales, configs.transducer)
-
-
 def _gradients(session: Session) -> list[Tensor]:
     """Return the gradients of all parameters; a missing one is made, full of zeros."""
     parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
@@ -176,7 +192,7 @@ def _gradients(session: Session) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def _free(device: torch.device) -> None:
+def free_memory(device: torch.device) -> None:
     """Give memory back after a failed attempt, so that the next finds it in one piece."""
     gc.collect()
     if device.type == "cuda":

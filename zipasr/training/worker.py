@@ -46,8 +46,10 @@ from zipasr.training.diagnose import diagnose
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.loop import Stopped, train_one_epoch
+from zipasr.training.memory import row_cost
 from zipasr.training.metrics import Metrics
 from zipasr.training.precision import Precision
+from zipasr.training.rehearsal import rehearse, sizes_of
 from zipasr.training.report import report_epoch
 from zipasr.training.scalars import Scalars
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
@@ -73,12 +75,15 @@ def run(
         CheckpointError: the checkpoint to continue from is missing or of another model.
         DataError: features are missing, or no utterance can be trained on.
         NumericError: the loss stays not finite.
+        ResourceError: the largest batches do not fit into memory.
     """
     train = configs.train
     session, data, epoch = begin(world, configs, source)
     if train.print_diagnostics:
         print_diagnostics(session, data, epoch)
         return
+    if train.rehearse and epoch <= train.num_epochs:
+        rehearse(session, sizes_of(session, data.train.lengths))
     session.writer = open_writer(session)
     try:
         with StopRequest() as stop:
@@ -144,7 +149,7 @@ def build_session(
     )
     logging.info("%d parameters", sum(p.numel() for p in model.parameters()))
     average = start_average(model.state_dict())
-    return Session(
+    session = Session(
         configs=configs,
         world=world,
         tokenizer=tokenizer,
@@ -156,6 +161,11 @@ def build_session(
         writer=None,
         course=Course(configs.data.layout(world.size), data),
     )
+    if configs.train.memory_budget_gb:
+        # Of the new model, so that a resumed run counts the same.
+        session.row_cost = row_cost(session, configs.data.max_cut_duration)
+        session.course.layout = session.layout
+    return session
 
 
 def resume(session: Session) -> int:
