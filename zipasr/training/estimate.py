@@ -68,7 +68,7 @@ class Estimate:
             f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
             f"           about {run_hours:.1f} hours for the run on this machine",
-            f"Memory: counted for one utterance. Time: of {TRIAL_SECONDS:g} s of noise. Both scaled.",
+            f"Memory is scaled from one utterance, time from {TRIAL_SECONDS:g} s of noise.",
         ]
         return "\n".join(lines)
 
