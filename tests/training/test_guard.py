@@ -16,7 +16,7 @@ from zipasr.model.joiner import Joiner
 from zipasr.training import guard, update, worker
 from zipasr.training.precision import Precision
 
-FLAGS = "--save-every-n 2 --num-epochs 2 --base-lr 0.02 --max-duration 12"
+FLAGS = "--rehearse 0 --save-every-n 2 --num-epochs 2 --base-lr 0.02 --max-duration 12"
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_batches_become_smaller_after_an_epoch_with_three_that_did_not_fit(
         return real(model, batch, *args)
 
     monkeypatch.setattr(update, "compute_loss", compute_loss)
-    checkpoint = train(tmp_path, "--max-duration 10 --num-epochs 2")
+    checkpoint = train(tmp_path, "--rehearse 0 --max-duration 10 --num-epochs 2")
     assert checkpoint["memory_splits"] == 3
     assert checkpoint["epoch_splits"] == 0
     assert checkpoint["budget_factor"] == pytest.approx(0.9)
