@@ -12,6 +12,7 @@ from lhotse.cut import Cut
 
 from zipasr.data.filters import DropReport, TrainFilter
 from zipasr.data.plan import Lengths
+from zipasr.data.shards import shard_of
 
 
 class CutSource(Protocol):
@@ -118,6 +119,8 @@ class Register:
         self._seconds: list[float] = []
         self._tokens: list[int] = []
         self._names = hashlib.blake2b(digest_size=8)
+        self._shards: list[int] = []
+        self._known: dict[str, int] = {"": -1}
 
     def add(self, cut: Cut) -> bool:
         """Note a cut; say whether it is kept."""
@@ -127,12 +130,18 @@ class Register:
             return False
         self._seconds.append(float(cut.duration))
         self._tokens.append(tokens)
+        self._shards.append(self._known.setdefault(shard_of(cut), len(self._known) - 1))
         self._names.update(f"{cut.id}\n".encode())
         return True
 
     def lengths(self) -> Lengths:
         """Return the lengths of the cuts that were kept."""
-        return Lengths(np.asarray(self._seconds, np.float64), np.asarray(self._tokens, np.int64))
+        shards = np.asarray(self._shards, np.int64)
+        return Lengths(
+            np.asarray(self._seconds, np.float64),
+            np.asarray(self._tokens, np.int64),
+            shards=shards if len(shards) and shards.min() >= 0 else None,
+        )
 
     def names(self) -> str:
         """Return the digest of the names of the cuts that were kept."""

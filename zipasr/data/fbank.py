@@ -14,13 +14,14 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, Literal, NamedTuple
 
 import lhotse
 import numpy as np
 from lhotse import CutSet, Fbank
 from lhotse.cut import Cut
-from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, NumpyFilesWriter
+from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWriter, NumpyFilesWriter
 from lhotse.utils import fastcopy
 
 from zipasr.audio.quarantine import Quarantine
@@ -31,12 +32,14 @@ from zipasr.base.progress import Progress
 from zipasr.data import unfinished
 from zipasr.data.executors import ExecutorName, work_through
 from zipasr.data.failures import Failure, failure_of, quarantine_text, reason_of
+from zipasr.data.shards import ShardOfFeatures
 
 SAMPLING_RATE = 16_000
 NUM_MEL_BINS = 80
 
 MAX_JOBS = 15
 _SPEEDS = (0.9, 1.1)
+_SHARD_SEED = 42
 _SPEED_SUFFIX = re.compile(r"_sp[0-9.]+$")
 # Seconds; ends are rounded by whoever wrote the manifest.
 _SAME_TIME = 0.01
@@ -60,8 +63,10 @@ class FbankConfig:
     num_jobs: int = flag(0, f"processes; 0 takes one for each CPU core, at most {MAX_JOBS}")
     perturb_speed: bool = flag(False, "add copies at 0.9 and 1.1 times the speed to train splits")
     check_audio: bool = flag(True, "first decode every file once and leave out what is damaged")
-    storage: Literal["lilcom_chunky", "numpy_files"] = flag(
-        "lilcom_chunky", "lilcom_chunky is 4 times smaller, numpy_files is exact"
+    storage: Literal["lilcom_chunky", "numpy_files", "shar", "none"] = flag(
+        "lilcom_chunky",
+        "lilcom_chunky is 4 times smaller, numpy_files is exact, shar is for large corpora (all "
+        "reads in order), none is for --on-the-fly-feats 1",
     )
 
     executor: ExecutorName = flag("local", "who computes: this machine, or dask: many of them")
@@ -153,7 +158,11 @@ def compute_and_store(
 
     def cuts() -> list[Cut]:
         perturb = config.perturb_speed and "train" in split
-        return _cuts_to_compute(sources, quarantine, perturb=perturb)
+        computed = _cuts_to_compute(sources, quarantine, perturb=perturb)
+        if config.storage == "shar" and "train" in split:
+            # Batches are made of the cuts of a few shards: neighbours should not be alike.
+            Random(_SHARD_SEED).shuffle(computed)
+        return computed
 
     return store(f"{corpus} {split}", files, sources, cuts, config)
 
@@ -240,9 +249,9 @@ def _made_from(feats: Path, origin: dict[str, Any]) -> bool:
 
 
 def _require_storage(config: FbankConfig) -> None:
-    if config.storage == "lilcom_chunky" and importlib.util.find_spec("lilcom") is None:
+    if config.storage in ("lilcom_chunky", "shar") and importlib.util.find_spec("lilcom") is None:
         raise ResourceError(
-            "--storage lilcom_chunky needs the package lilcom, which is not installed.",
+            f"--storage {config.storage} needs the package lilcom, which is not installed.",
             "pip install lilcom, or give --storage numpy_files",
         )
 
@@ -344,6 +353,10 @@ def _store(task: _Archive) -> _Stored:
     known = unfinished.remembered(task.folder, task.name, task.cuts)
     if known is not None:
         return known
+    if task.config.storage == "none":
+        return task.cuts, []
+    if task.config.storage == "shar":
+        return _store_shard(task)
     extractor = fbank_extractor(task.config.num_mel_bins)
     done: list[Cut] = []
     failures: list[Failure] = []
@@ -360,6 +373,23 @@ def _store(task: _Archive) -> _Stored:
             path = task.final_folder / Path(features.storage_path).name
             done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
     unfinished.remember(task.folder, task.name, done, failures)
+    return done, failures
+
+
+def _store_shard(task: _Archive) -> _Stored:
+    extractor = fbank_extractor(task.config.num_mel_bins)
+    done: list[Cut] = []
+    failures: list[Failure] = []
+    with ShardOfFeatures(task.folder, int(task.name.rpartition("-")[2])) as shard:
+        for cut in task.cuts:
+            try:
+                features = extractor.extract_from_samples_and_store(
+                    _samples(cut), MemoryRawWriter(), SAMPLING_RATE, cut.start, cut.channel
+                )
+            except _UNUSABLE as error:
+                failures.append(failure_of(cut, error))
+                continue
+            done.append(shard.write(cut, features, task.final_folder))
     return done, failures
 
 

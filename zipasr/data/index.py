@@ -30,7 +30,7 @@ from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.fbank import cuts_path, is_left_out
 from zipasr.data.filters import DropReport, TrainFilter
 from zipasr.data.loaders import is_large, load_cuts, load_extra
-from zipasr.data.mixed import Extra
+from zipasr.data.mixed import Extra, shards_of
 from zipasr.data.plan import Lengths, Numbers
 
 _NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -150,6 +150,7 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
     lengths = Lengths(
         np.concatenate([index.lengths.seconds for index in indices]),
         np.concatenate([index.lengths.tokens for index in indices]),
+        shards=shards_of([index.lengths for index in indices]),
     )
     return TrainCuts(source, lengths, _digest("".join(index.names for index in indices))), report
 
@@ -218,6 +219,7 @@ def _write(path: Path, index: _Index) -> None:
             tokens=index.lengths.tokens,
             offsets=index.offsets,
             sizes=index.sizes,
+            shards=np.empty(0, np.int64) if index.lengths.shards is None else index.lengths.shards,
         )
 
 
@@ -229,7 +231,11 @@ def _read(path: Path) -> _Index | None:
             return _Index(
                 names=about["names"],
                 report=DropReport.from_dict(about["report"]),
-                lengths=Lengths(stored["seconds"], stored["tokens"]),
+                lengths=Lengths(
+                    stored["seconds"],
+                    stored["tokens"],
+                    shards=stored["shards"] if len(stored["shards"]) else None,
+                ),
                 offsets=stored["offsets"],
                 sizes=stored["sizes"],
             )

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from zipasr.base.errors import DataError
 from zipasr.base.seed import derive_seed
 from zipasr.data.cuts import CutSource, TrainCuts
-from zipasr.data.plan import Layout, Leg, Lengths, Part, Plan, make_plan
+from zipasr.data.plan import Layout, Leg, Lengths, Part, Plan
+from zipasr.data.windows import plan_in_windows
 
 Choices = NDArray[np.int64]
 
@@ -98,6 +99,7 @@ def combined(main: TrainCuts, extras: Sequence[tuple[Extra, TrainCuts]]) -> Trai
         np.concatenate([cuts.lengths.seconds for cuts in sets]),
         np.concatenate([cuts.lengths.tokens for cuts in sets]),
         parts,
+        shards_of([cuts.lengths for cuts in sets]),
     )
     source = Sources(
         tuple(cuts.source for cuts in sets), tuple(np.cumsum([len(cuts) for cuts in sets]).tolist())
@@ -106,10 +108,22 @@ def combined(main: TrainCuts, extras: Sequence[tuple[Extra, TrainCuts]]) -> Trai
     return TrainCuts(source, lengths, hashlib.blake2b(said.encode(), digest_size=8).hexdigest())
 
 
+def shards_of(sets: Sequence[Lengths]) -> NDArray[np.int64] | None:
+    """Number the shards of all sets; a set without any counts as one."""
+    if all(lengths.shards is None for lengths in sets):
+        return None
+    numbered, first = [], 0
+    for lengths in sets:
+        shards = np.zeros(len(lengths), np.int64) if lengths.shards is None else lengths.shards
+        numbered.append(shards + first)
+        first += int(shards.max(initial=0)) + 1
+    return np.concatenate(numbered)
+
+
 def mixed_plan(
     lengths: Lengths, layout: Layout, *, seed: int, epoch: int, legs: Sequence[Leg] = ()
 ) -> Plan:
-    """Plan an epoch of one corpus (see ``make_plan``) or of several.
+    """Plan an epoch of one corpus (see ``plan_in_windows``) or of several.
 
     Args:
         lengths: of all cuts, part after part.
@@ -122,14 +136,14 @@ def mixed_plan(
         DataError: a corpus does not fill one batch.
     """
     if not lengths.parts:
-        return make_plan(lengths, layout, seed=seed, epoch=epoch, legs=legs)
+        return plan_in_windows(lengths, layout, seed=seed, epoch=epoch, legs=legs)
     weights = np.array([part.weight for part in lengths.parts])
     own_legs = []
     for number, leg in enumerate(legs):
         key = (seed, epoch if leg.layout.shuffle else 0, number)
         chosen = _choices(weights, key, num_steps=leg.steps)
         own_legs.append(Leg(leg.layout, int((chosen == 0).sum())))
-    first = make_plan(lengths.part(0), layout, seed=seed, epoch=epoch, legs=own_legs)
+    first = plan_in_windows(lengths.part(0), layout, seed=seed, epoch=epoch, legs=own_legs)
     key = (seed, epoch if layout.shuffle else 0, len(legs))
     chosen = _choices(weights, key, num_first=len(first))
     counts = np.bincount(chosen, minlength=len(weights))
@@ -170,7 +184,7 @@ def _repeated(
     plans: list[Plan] = []
     while sum(map(len, plans)) < num_steps:
         seed = derive_seed(*key, number, len(plans))
-        plans.append(make_plan(part, layout, seed=seed, epoch=key[1]))
+        plans.append(plan_in_windows(part, layout, seed=seed, epoch=key[1]))
         if not len(plans[-1]):
             raise DataError(
                 f"--extra-manifest: {lengths.parts[number].name} does not fill one batch of "

@@ -50,11 +50,13 @@ class Lengths:
         seconds: (N,) duration of each cut.
         tokens: (N,) number of tokens of its transcript; zeros when no budget asks for them.
         parts: the corpora, in the order of their cuts; empty when there is one.
+        shards: (N,) number of the shard that holds each cut; None when they are not in shards.
     """
 
     seconds: Seconds
     tokens: Numbers
     parts: tuple[Part, ...] = ()
+    shards: Numbers | None = None
 
     def __len__(self) -> int:
         """N, the number of cuts."""
@@ -68,7 +70,8 @@ class Lengths:
         """Return the lengths of the cuts of one part."""
         begin = self.offset(number)
         end = begin + self.parts[number].size
-        return Lengths(self.seconds[begin:end], self.tokens[begin:end])
+        shards = None if self.shards is None else self.shards[begin:end]
+        return Lengths(self.seconds[begin:end], self.tokens[begin:end], shards=shards)
 
     @cached_property
     def by_length(self) -> Numbers:

@@ -1,0 +1,128 @@
+"""Features in shards: read in order, every cut once in an epoch, and from any step on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lhotse import CutSet
+from lhotse.shar.readers.tar import TarIterator
+
+from tests.data.conftest import NUM_CUTS, TinyCorpus
+from zipasr.data import fbank, shards, windows
+from zipasr.data.augment import AugmentConfig
+from zipasr.data.cuts import TrainCuts, in_memory
+from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.loaders import DataConfig, Place, load_cuts, train_loader
+from zipasr.data.plan import Budget, Layout, Leg, Lengths
+from zipasr.data.windows import plan_in_windows
+
+OFF = AugmentConfig(enable_spec_aug=False, enable_musan=False)
+
+
+@pytest.fixture(scope="module")
+def sharded(corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of the corpus in eight shards of three cuts."""
+    folder = tmp_path_factory.mktemp("shards")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fbank, "_CUTS_PER_ARCHIVE", 3)
+        config = FbankConfig(num_jobs=2, storage="shar")
+        compute_and_store("tiny", "train", corpus.manifests, folder, config)
+    return folder
+
+
+@pytest.fixture
+def cuts(sharded: Path) -> TrainCuts:
+    return in_memory(load_cuts(sharded, "tiny", ["train"]))[0]
+
+
+def test_shards_hold_the_features_and_lhotse_reads_them(corpus: TinyCorpus, sharded: Path) -> None:
+    ours = {cut.id: cut.load_features() for cut in load_cuts(sharded, "tiny", ["train"])}
+    assert len(list((sharded / "tiny_feats_train").glob("features.*.tar"))) == 8
+    for cut in corpus.cuts:
+        np.testing.assert_allclose(ours[cut.id], cut.load_features(), atol=0.02)
+    folder = sharded / "tiny_feats_train"
+    fields = {name: sorted(folder.glob(f"{name}.*")) for name in ("cuts", "features")}
+    theirs = CutSet.from_shar(fields=fields).to_eager()
+    assert {cut.id for cut in theirs} == set(ours)
+    for cut in theirs:
+        np.testing.assert_array_equal(cut.load_features(), ours[cut.id])
+
+
+def test_two_ranks_with_two_workers_have_each_cut_once(cuts: TrainCuts) -> None:
+    data = DataConfig(max_duration=6, num_workers=2, num_buckets=2)
+    for epoch in (1, 2):
+        seen: Counter[str] = Counter()
+        for rank in range(2):
+            place = Place(layout=data.layout(2), seed=1, epoch=epoch, rank=rank)
+            seen.update(n for b in train_loader(cuts, data, OFF, place) for n in b.cut_ids)
+        assert len(seen) == NUM_CUTS
+        assert set(seen.values()) == {1}
+
+
+def test_every_shard_is_read_once_in_an_epoch(
+    cuts: TrainCuts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(windows, "SHARDS_HELD", 2)
+
+    def watched(path: str) -> TarIterator:
+        read.append(path)
+        return TarIterator(path)
+
+    monkeypatch.setattr(shards, "TarIterator", watched)
+    shards._held.cache_clear()
+    data = DataConfig(max_duration=4, num_workers=0)
+    batches = list(train_loader(cuts, data, OFF, Place(layout=data.layout(1), seed=1, epoch=1)))
+    assert sum(len(batch) for batch in batches) == NUM_CUTS
+    assert len(read) == len(set(read)) == 8
+
+
+def test_a_run_goes_on_from_any_step(cuts: TrainCuts) -> None:
+    data = DataConfig(max_duration=6, num_workers=0)
+    place = Place(layout=data.layout(1), seed=3, epoch=2)
+    names = [batch.cut_ids for batch in train_loader(cuts, data, OFF, place)]
+    later = train_loader(cuts, data, OFF, replace(place, start=2))
+    assert [batch.cut_ids for batch in later] == names[2:]
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 30), st.booleans())
+def test_every_cut_once_whatever_the_shards_and_after_a_change_of_layout(
+    num_shards: int, world_size: int, steps: int, shuffle: bool
+) -> None:
+    rng = np.random.default_rng(num_shards)
+    count = num_shards * 12
+    lengths = Lengths(
+        rng.uniform(1, 9, count), np.ones(count, int), shards=rng.permutation(count) // 12
+    )
+    layout = Layout(budget=Budget(max_duration=20.0), shuffle=shuffle)
+    first = plan_in_windows(lengths, layout, seed=1, epoch=1)
+    steps = min(steps, len(first))
+    rest = plan_in_windows(
+        lengths, replace(layout, world_size=world_size), seed=1, epoch=1, legs=(Leg(layout, steps),)
+    )
+    seen = Counter([*first.trained(steps).tolist(), *rest.trained(len(rest)).tolist()])
+    assert set(seen) == set(range(count))
+    # A window with fewer cuts than ranks repeats some, so that all ranks have a batch.
+    assert sum(seen.values()) - count <= world_size * (num_shards // windows.SHARDS_HELD + 1)
+
+
+def test_without_storage_there_are_cuts_for_features_on_the_fly(
+    corpus: TinyCorpus, tmp_path: Path
+) -> None:
+    config = FbankConfig(num_jobs=1, storage="none")
+    compute_and_store("tiny", "train", corpus.manifests, tmp_path, config)
+    cuts = in_memory(load_cuts(tmp_path, "tiny", ["train"]))[0]
+    data = DataConfig(max_duration=20, num_workers=0, on_the_fly_feats=True)
+    batch = next(iter(train_loader(cuts, data, OFF, Place(layout=data.layout(1), seed=1, epoch=1))))
+    stored = {cut.id: cut for cut in corpus.cuts}
+    for name, features, size in zip(
+        batch.cut_ids, batch.features, batch.feature_lens.tolist(), strict=True
+    ):
+        np.testing.assert_allclose(features[:size], stored[name].load_features(), atol=0.02)
