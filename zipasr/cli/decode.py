@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from zipasr.cli.commands import DECODE, ExpConfig, TestSetsConfig, read
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import Recogniser, load_recogniser, recognise
 from zipasr.cli.result_names import file_suffix, key_of
+from zipasr.cli.run_report import records_of, write_report
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.scoring.align import WordErrors, count_errors
+from zipasr.scoring.decodings import Decoding, Setting, write_decoding
 from zipasr.scoring.reports import (
     ResultRow,
     Transcript,
@@ -54,9 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         transcripts, rtf = recognise(recogniser, loader, name, loader.num_batches)
         row = ResultRow(name, run[DecodingConfig].decoding_method, _errors(transcripts), rtf)
         write_results(folder, suffix, row, transcripts, run)
+        about = Setting(
+            test_set=name,
+            key=key_of(run),
+            suffix=suffix,
+            model=recogniser.about[0],
+            rtf=rtf,
+            decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+        write_decoding(folder, Decoding(about, records_of(transcripts, cuts)))
         rows.append(row)
     if not run[DecodingConfig].skip_scoring:
         sys.stdout.write(results_table(rows))
+        tell_report(run[ExpConfig].exp_dir)
     return 0
 
 
@@ -83,6 +96,16 @@ def introduce(recogniser: Recogniser) -> None:
         logging.info("%s", line)
         if recogniser.is_inferred:
             sys.stdout.write(f"{line}\n")
+
+
+def tell_report(exp_dir: Path) -> None:
+    """Write the report of a run and say where it is; a fault of older results ends nothing."""
+    try:
+        page, _ = write_report(exp_dir)
+    except UserError as problem:
+        logging.warning("no report: %s", problem)
+        return
+    sys.stdout.write(f"report: {page}\n")
 
 
 def write_results(

@@ -12,14 +12,18 @@ from torch import Tensor
 from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.windows import Window, cut_into_windows
-from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, Recogniser, with_silence
+from zipasr.cli.recogniser import (
+    CAUSAL_TAIL,
+    LOG_ZERO,
+    SECONDS_PER_FRAME,
+    Recogniser,
+    with_silence,
+)
 from zipasr.data.fbank import fbank_extractor
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.types import Utterance
 from zipasr.text.words import TimedPiece, Word, join_windows, words_of
-
-SECONDS_PER_FRAME = 0.04  # of the encoder
 
 WordTimes = Literal["auto", "ctc", "transducer"]
 Tell = Callable[[Window, str], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,7 +27,7 @@ from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16
 from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
-from zipasr.search.types import DecodingConfig, Search
+from zipasr.search.types import DecodingConfig, Search, Utterance
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.session import Session
 
@@ -35,6 +35,8 @@ LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
 
 # Frames of silence after each utterance for a causal model, so that it gets to see the last word.
 CAUSAL_TAIL = 30
+
+SECONDS_PER_FRAME = 0.04  # of the encoder
 
 
 class Recogniser(NamedTuple):
@@ -172,28 +174,48 @@ def recognise(
     with Progress(f"decoding {name}", total) as progress, torch.inference_mode():
         for batch in batches:
             begun = time.monotonic()
-            hypotheses = transcribe(recogniser, batch)
+            utterances = hear(recogniser, batch)
             spent += time.monotonic() - begun
             speech += batch.seconds
-            transcripts += [
-                Transcript(cut_id, reference.split(), hypothesis.split())
-                for cut_id, reference, hypothesis in zip(
-                    batch.cut_ids, batch.texts, hypotheses, strict=True
-                )
-            ]
+            transcripts += _transcripts(recogniser.tokenizer, batch, utterances)
             progress.step(f"{len(transcripts)} utterances")
     return transcripts, spent / max(speech, 1e-9)
 
 
+def _transcripts(
+    tokenizer: Tokenizer, batch: Batch, utterances: Sequence[Utterance]
+) -> list[Transcript]:
+    pieces = tokenizer.pieces()
+    hypotheses = tokenizer.decode([utterance.tokens for utterance in utterances])
+    return [
+        Transcript(
+            cut_id,
+            reference.split(),
+            hypothesis.split(),
+            [pieces[token] for token in utterance.tokens],
+            [round(SECONDS_PER_FRAME * frame, 3) for frame in utterance.frames],
+            utterance.log_prob,
+        )
+        for cut_id, reference, hypothesis, utterance in zip(
+            batch.cut_ids, batch.texts, hypotheses, utterances, strict=True
+        )
+    ]
+
+
 def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
-    """Return the text of each utterance; one too short for the encoder is padded with silence."""
+    """Return the text of each utterance."""
+    utterances = hear(recogniser, batch)
+    return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
+
+
+def hear(recogniser: Recogniser, batch: Batch) -> list[Utterance]:
+    """Return the tokens of each utterance; one too short for the encoder is padded with silence."""
     device = next(recogniser.model.parameters()).device
     tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
     features, lens = with_silence(batch.features, batch.feature_lens, tail)
     with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
-    utterances = recogniser.search(encoded.frames.float(), encoded.lens)
-    return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
+    return recogniser.search(encoded.frames.float(), encoded.lens)
 
 
 def recognise_greedily(session: Session, batch: Batch) -> list[str]:

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, MonoCut
+from lhotse.cut import Cut
 
 from zipasr.base.files import atomic_path
 from zipasr.scoring.breakdown import worst
 from zipasr.scoring.decodings import Decoding, by_test_set, read_decodings
 from zipasr.scoring.page import WORST, Report, page
 from zipasr.scoring.records import Record
+from zipasr.scoring.reports import Transcript
 from zipasr.scoring.short_report import short_report
 from zipasr.scoring.sounds import sound_addresses
 
 BYTES_PER_MB = 1e6
+
+
+def records_of(transcripts: Iterable[Transcript], cuts: CutSet) -> list[Record]:
+    """Join what was recognised with what is known of the cuts."""
+    known = {cut.id: cut for cut in cuts}
+    return [
+        Record(
+            id=t.cut_id,
+            ref=t.ref,
+            hyp=t.hyp,
+            tokens=t.tokens,
+            times=t.times,
+            log_prob=t.log_prob,
+            **_facts(known[t.cut_id]),
+        )
+        for t in transcripts
+    ]
+
+
+def _facts(cut: Cut) -> dict[str, Any]:
+    """Return duration, speaker and place in a recording."""
+    speakers = [s.speaker for s in cut.supervisions if s.speaker]
+    facts = {"duration": cut.duration, "speaker": str(speakers[0]) if speakers else ""}
+    if not isinstance(cut, MonoCut) or not cut.has_recording:
+        return facts
+    sources = [s for s in cut.recording.sources if s.type == "file"]
+    return facts | {"audio": sources[0].source if sources else "", "start": cut.start}
 
 
 def write_report(exp_dir: Path, embed_audio_mb: float = 10.0) -> list[Path]:

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 from zipasr.scoring.align import GAP, WordErrors, count_errors
 from zipasr.scoring.records import Record
-from zipasr.scoring.statistics import Interval, rate_interval
+from zipasr.scoring.statistics import RESAMPLES, Interval, rate_interval
+
+# There are many parts, and their intervals are only drawn.
+PART_RESAMPLES = 1_000
 
 #: Upper edges of the classes of duration in seconds, and of reference words.
 SECONDS = (1, 2, 4, 8, 12, 16, 20, 30)
@@ -66,10 +69,10 @@ def overview(records: Sequence[Record]) -> Overview:
     """Sum up a test set."""
     characters = count_errors((list(" ".join(r.ref)), list(" ".join(r.hyp))) for r in records)
     wrong = sum(record.errors.total > 0 for record in records)
-    part = _part("", records)
+    errors = _sum(records)
     return Overview(
-        errors=part.errors,
-        interval=part.interval,
+        errors=errors,
+        interval=_interval(records, RESAMPLES),
         character_rate=characters.rate,
         sentence_rate=100.0 * wrong / max(1, len(records)),
         utterances=len(records),
@@ -127,11 +130,18 @@ def worst(records: Sequence[Record], most: int) -> list[Record]:
 
 
 def _part(name: str, records: Sequence[Record]) -> Part:
+    return Part(name, len(records), _sum(records), _interval(records, PART_RESAMPLES))
+
+
+def _sum(records: Sequence[Record]) -> WordErrors:
+    sums = (sum(column) for column in zip(*(r.errors for r in records), strict=True))
+    return WordErrors(*sums) if records else WordErrors(0, 0, 0, 0)
+
+
+def _interval(records: Sequence[Record], resamples: int) -> Interval:
     errors = [record.errors.total for record in records]
     words = [record.errors.ref_words for record in records]
-    sums = (sum(column) for column in zip(*(r.errors for r in records), strict=True))
-    total = WordErrors(*sums) if records else WordErrors(0, 0, 0, 0)
-    return Part(name, len(records), total, rate_interval(errors, words))
+    return rate_interval(errors, words, resamples=resamples)
 
 
 def _by_class(

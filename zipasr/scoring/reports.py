@@ -13,11 +13,23 @@ SHOWN_GAP = "*"
 
 
 class Transcript(NamedTuple):
-    """One decoded utterance: its cut, the words that were said, the words recognised."""
+    """One decoded utterance.
+
+    Attributes:
+        cut_id: name of its cut.
+        ref: the words that were said.
+        hyp: the words recognised.
+        tokens: pieces recognised, if they were kept.
+        times: for each of them, seconds from the beginning.
+        log_prob: of ``tokens``, in nats.
+    """
 
     cut_id: str
     ref: Sequence[str]
     hyp: Sequence[str]
+    tokens: Sequence[str] = ()
+    times: Sequence[float] = ()
+    log_prob: float | None = None
 
 
 class ResultRow(NamedTuple):
@@ -42,8 +54,8 @@ class WordCount(NamedTuple):
 def recogs_text(transcripts: Iterable[Transcript]) -> str:
     """Reference and result of each utterance, two lines each, sorted by cut id."""
     return "".join(
-        f"{cut_id}:\tref={list(ref)}\n{cut_id}:\thyp={list(hyp)}\n"
-        for cut_id, ref, hyp in sorted(transcripts, key=lambda transcript: transcript.cut_id)
+        f"{t.cut_id}:\tref={list(t.ref)}\n{t.cut_id}:\thyp={list(t.hyp)}\n"
+        for t in sorted(transcripts, key=lambda transcript: transcript.cut_id)
     )
 
 

@@ -51,7 +51,9 @@ class Comparison(NamedTuple):
         return self.p_value < 1.0 - CONFIDENCE
 
 
-def rate_interval(errors: Sequence[int], words: Sequence[int], seed: int = 0) -> Interval:
+def rate_interval(
+    errors: Sequence[int], words: Sequence[int], seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Return the bootstrap interval of a word error rate in percent.
 
     Utterances are drawn anew with replacement, as many as there are; the words of an utterance
@@ -61,11 +63,13 @@ def rate_interval(errors: Sequence[int], words: Sequence[int], seed: int = 0) ->
         errors: of each utterance.
         words: of each reference.
         seed: of the draws.
+        resamples: number of draws.
 
     Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
     evaluation", 2004.
     """
-    return _interval(np.asarray(errors, dtype=float), np.asarray(words, dtype=float), seed)
+    lost, said = np.asarray(errors, dtype=float), np.asarray(words, dtype=float)
+    return _interval(lost, said, seed, resamples)
 
 
 def compare(
@@ -91,7 +95,7 @@ def compare(
     total = max(1.0, float(np.sum(words)))
     return Comparison(
         difference=100.0 * float(difference.sum()) / total,
-        interval=_interval(difference, np.asarray(words, dtype=float), seed),
+        interval=_interval(difference, np.asarray(words, dtype=float), seed, RESAMPLES),
         p_value=matched_pairs(difference),
         better=int((difference < 0).sum()),
         worse=int((difference > 0).sum()),
@@ -113,18 +117,18 @@ def matched_pairs(difference: Counts) -> float:
     return math.erfc(abs(float(difference.mean())) / spread / math.sqrt(2.0))
 
 
-def _interval(errors: Counts, words: Counts, seed: int) -> Interval:
+def _interval(errors: Counts, words: Counts, seed: int, resamples: int) -> Interval:
     if len(errors) == 0:
         return Interval(0.0, 0.0)
-    rates = np.concatenate(list(_resampled_rates(errors, words, seed)))
+    rates = np.concatenate(list(_resampled_rates(errors, words, seed, resamples)))
     tail = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(rates, [tail, 100.0 - tail])
     return Interval(float(low), float(high))
 
 
-def _resampled_rates(errors: Counts, words: Counts, seed: int) -> Iterator[Counts]:
+def _resampled_rates(errors: Counts, words: Counts, seed: int, resamples: int) -> Iterator[Counts]:
     generator = np.random.default_rng(seed)
     count = len(errors)
-    for _ in range(RESAMPLES // _BLOCK):
+    for _ in range(resamples // _BLOCK):
         drawn = generator.integers(0, count, size=(_BLOCK, count))
         yield 100.0 * errors[drawn].sum(axis=1) / np.maximum(1.0, words[drawn].sum(axis=1))
