@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 from pathlib import Path
@@ -94,6 +95,13 @@ def test_a_method_writes_icefalls_files_and_prints_a_table(
     assert f"%WER {rate}% [{errors} / {words}, {ins} ins, {dels} del, {subs} sub ]" in (
         log.read_text()
     )
+    (records,) = folder.glob("utterances-test-*.jsonl")
+    first = json.loads(records.read_text().splitlines()[0])
+    assert first["duration"] > 0
+    assert len(first["tokens"]) == len(first["times"])
+    assert Path(first["audio"]).is_file()
+    report = (run_folder / "exp" / "report.html").read_text()
+    assert f"<strong>{rate}</strong>" in report
 
 
 def test_hot_words_are_read_and_name_the_files(run_folder: Path, call: Call) -> None:

@@ -57,15 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         transcripts, rtf = recognise(recogniser, loader, name, loader.num_batches)
         row = ResultRow(name, run[DecodingConfig].decoding_method, _errors(transcripts), rtf)
         write_results(folder, suffix, row, transcripts, run)
-        about = Setting(
-            test_set=name,
-            key=key_of(run),
-            suffix=suffix,
-            model=recogniser.about[0],
-            rtf=rtf,
-            decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
-        )
-        write_decoding(folder, Decoding(about, records_of(transcripts, cuts)))
+        if not run[DecodingConfig].skip_scoring:
+            setting = setting_of(run, recogniser, row, suffix)
+            write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
         rows.append(row)
     if not run[DecodingConfig].skip_scoring:
         sys.stdout.write(results_table(rows))
@@ -98,6 +92,18 @@ def introduce(recogniser: Recogniser) -> None:
             sys.stdout.write(f"{line}\n")
 
 
+def setting_of(run: Run, recogniser: Recogniser, row: ResultRow, suffix: str) -> Setting:
+    """Say for the report how a test set was decoded."""
+    return Setting(
+        test_set=row.test_set,
+        key=key_of(run),
+        suffix=suffix,
+        model=recogniser.about[0],
+        rtf=row.rtf,
+        decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+    )
+
+
 def tell_report(exp_dir: Path) -> None:
     """Write the report of a run and say where it is; a fault of older results ends nothing."""
     try:
@@ -105,7 +111,7 @@ def tell_report(exp_dir: Path) -> None:
     except UserError as problem:
         logging.warning("no report: %s", problem)
         return
-    sys.stdout.write(f"report: {page}\n")
+    logging.info("report: %s", page)
 
 
 def write_results(
