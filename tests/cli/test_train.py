@@ -127,10 +127,10 @@ def test_a_run_leaves_its_best_and_its_last_checkpoints(trained: Path) -> None:
     exp = trained / "exp"
     names = {path.name for path in exp.glob("*.pt")}
     assert names >= {"epoch-1.pt", "epoch-2.pt", *BEST}
-    # Every fourth batch of 14, of which the last two stay.
+    # Every fourth batch of 16, of which the last two stay.
     assert {name for name in names if name.startswith("checkpoint")} == {
-        "checkpoint-8.pt",
         "checkpoint-12.pt",
+        "checkpoint-16.pt",
     }
     last = torch.load(exp / "epoch-2.pt", weights_only=True)
     best = torch.load(exp / "best-valid-loss.pt", weights_only=True)
