@@ -283,8 +283,8 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
     [
         (["--use-averaged-model", "0"], "epoch-2_avg-1_"),
         (["--use-averaged-model", "0", "--avg", "2"], "epoch-2_avg-2_"),
-        (["--iter", "12"], "iter-12_avg-1_"),
-        (["--iter", "12", "--avg", "2", "--use-averaged-model", "0"], "iter-12_avg-2_"),
+        (["--iter", "16"], "iter-16_avg-1_"),
+        (["--iter", "16", "--avg", "2", "--use-averaged-model", "0"], "iter-16_avg-2_"),
     ],
 )
 def test_checkpoints_are_chosen_as_in_icefall(
