@@ -112,7 +112,11 @@ def test_a_checkpoint_holds_all_that_it_takes_to_use_it_and_to_go_on(trained: Pa
     parts = ("model", "model_avg", "optimizer", "scheduler", "grad_scaler", "sampler", "whiten")
     assert checkpoint.keys() >= {*parts, "configs", "tokenizer", "env_info"}
     assert checkpoint["cur_epoch"] == 2
-    assert checkpoint["sampler"] == {"epoch": 2, "batches": checkpoint["batches_done"]}
+    sampler = checkpoint["sampler"]
+    assert (sampler["epoch"], sampler["batches"]) == (2, checkpoint["batches_done"])
+    assert (sampler["data"]["cuts"], sampler["legs"]) == (60, [])
+    assert sampler["layout"]["world_size"] == 1
+    assert sampler["layout"]["budget"]["max_duration"] == 10.0
     assert checkpoint["batch_idx_train"] == 2 * checkpoint["batches_done"]
     assert checkpoint["model"].keys() == checkpoint["model_avg"].keys()
     assert checkpoint["configs"]["ZipformerConfig"]["encoder_dim"] == [32, 40]

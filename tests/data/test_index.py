@@ -108,6 +108,17 @@ def test_an_index_is_made_once_and_again_when_it_does_not_fit(
     assert sorted(file.suffix for file in (folder / "index").iterdir()) == [".jsonl", ".npz"]
 
 
+def test_no_file_is_written_unasked(folder: Path) -> None:
+    cuts, report = load_train_cuts(folder, "tiny", ["train"], WANTED, writes=False)
+    assert isinstance(cuts.source, list)
+    assert not (folder / "index").exists()
+    indexed, same = load(folder)
+    assert report.text() == same.text()
+    again, _ = load_train_cuts(folder, "tiny", ["train"], WANTED, writes=False)
+    assert isinstance(again.source, LinesOnDisk)
+    assert again.identity() == indexed.identity()
+
+
 def test_what_is_quarantined_later_is_left_out(folder: Path) -> None:
     cuts, _ = load(folder)
     bad = cuts.source[2]

@@ -33,7 +33,7 @@ def dry_run(configs: TrainConfigs, source: DataSource) -> str:
     if device.type == "cpu":
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
     tokenizer = Tokenizer.from_file(source.bpe_model)
-    data = load_sets(source, configs, tokenizer, told=False)
+    data = load_sets(source, configs, tokenizer, told=False, writes=False)
     session = build_session(World(0, 1, device), configs, tokenizer)
     return "\n".join([estimate(session, data).text(configs), *notes])
 

@@ -82,6 +82,7 @@ def load_train_cuts(
     *,
     tokenizer: str = "",
     told: bool = False,
+    writes: bool = True,
 ) -> tuple[TrainCuts, DropReport]:
     """Return the cuts of the splits that can be trained on: small sets in memory, large ones not.
 
@@ -92,28 +93,39 @@ def load_train_cuts(
         wanted: the filter.
         tokenizer: names what ``wanted`` counts tokens with; another one makes another index.
         told: show progress (one process does).
+        writes: False leaves no file behind: without an index large sets are held in memory too.
 
     Raises:
         DataError: a manifest is missing, empty or damaged.
     """
     cuts = load_cuts(manifest_dir, corpus, splits)
     paths = [cuts_path(manifest_dir, corpus, split) for split in splits]
-    return _kept(paths, cuts, wanted, tokenizer, told)
+    return _kept(paths, cuts, wanted, tokenizer, told, writes)
 
 
 def load_extra_cuts(
-    extra: Extra, wanted: TrainFilter, *, tokenizer: str = "", told: bool = False
+    extra: Extra,
+    wanted: TrainFilter,
+    *,
+    tokenizer: str = "",
+    told: bool = False,
+    writes: bool = True,
 ) -> tuple[TrainCuts, DropReport]:
     """Return the cuts of a corpus that is mixed in; see ``load_train_cuts``.
 
     Raises:
         DataError: its manifest is missing, empty or damaged.
     """
-    return _kept([extra.path], load_extra(extra), wanted, tokenizer, told)
+    return _kept([extra.path], load_extra(extra), wanted, tokenizer, told, writes)
 
 
 def _kept(
-    paths: Sequence[Path], cuts: CutSet, wanted: TrainFilter, tokenizer: str, told: bool
+    paths: Sequence[Path],
+    cuts: CutSet,
+    wanted: TrainFilter,
+    tokenizer: str,
+    told: bool,
+    writes: bool,
 ) -> tuple[TrainCuts, DropReport]:
     """Keep what can be trained on of the cuts of manifests, in memory unless they are large."""
     if not any(is_large(path) for path in paths):
@@ -121,6 +133,8 @@ def _kept(
     folder = paths[0].parent
     quarantine = _digest(repr(Quarantine.read(folder).rows))
     key = f"{quarantine} {tokenizer} {wanted.use_ctc} {wanted.min_duration} {wanted.max_duration}"
+    if not writes and not all(_arrays_path(path, key).is_file() for path in paths):
+        return in_memory(cuts, wanted)
     try:
         indices = [_index_of(path, wanted, key, told) for path in paths]
     except OSError as problem:
@@ -158,7 +172,7 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
 def _index_of(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
     """Read the index of a manifest; make it when there is none for this manifest and filter."""
     lines = _lines_path(manifest)
-    path = lines.with_suffix(f".{_digest(key)}.npz")
+    path = _arrays_path(manifest, key)
     index = _read(path) if path.is_file() and lines.is_file() else None
     if index is None:
         try:
@@ -250,6 +264,10 @@ def _digest(text: str) -> str:
 
 def _name(manifest: Path) -> str:
     return manifest.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _arrays_path(manifest: Path, key: str) -> Path:
+    return _lines_path(manifest).with_suffix(f".{_digest(key)}.npz")
 
 
 def _lines_path(manifest: Path) -> Path:

@@ -39,7 +39,12 @@ class TrainData:
 
 
 def load_sets(
-    source: DataSource, configs: TrainConfigs, tokenizer: Tokenizer, *, told: bool
+    source: DataSource,
+    configs: TrainConfigs,
+    tokenizer: Tokenizer,
+    *,
+    told: bool,
+    writes: bool = True,
 ) -> TrainData:
     """Load both sets and drop from training what cannot be trained on.
 
@@ -48,6 +53,7 @@ def load_sets(
         configs: of the run.
         tokenizer: for the length of the labels.
         told: log what was dropped (one process does).
+        writes: False leaves no file behind.
 
     Raises:
         DataError: manifests are missing or empty, or nothing is left of the training set.
@@ -62,7 +68,7 @@ def load_sets(
     )
     vocabulary = hashlib.blake2b(tokenizer.model_bytes, digest_size=8).hexdigest()
     train, report = load_train_cuts(
-        folder, source.corpus, source.train, wanted, tokenizer=vocabulary, told=told
+        folder, source.corpus, source.train, wanted, tokenizer=vocabulary, told=told, writes=writes
     )
     if told:
         logging.info("training set: %s", report.text())
@@ -74,7 +80,9 @@ def load_sets(
         )
     extras = []
     for extra in configs.data.extras:
-        more, of_extra = load_extra_cuts(extra, wanted, tokenizer=vocabulary, told=told)
+        more, of_extra = load_extra_cuts(
+            extra, wanted, tokenizer=vocabulary, told=told, writes=writes
+        )
         if told:
             logging.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
         extras.append((extra, more))
