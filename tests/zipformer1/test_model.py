@@ -99,3 +99,34 @@ def test_losses_reach_encoder_and_heads() -> None:
     assert losses.ctc is not None
     (losses.simple + losses.pruned + losses.ctc).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_model_of_two_corpora_has_the_published_size() -> None:
+    with torch.device("meta"):
+        model = build_model(Zipformer1Config(), ModelConfig(own_heads="giga"), 500)
+    state = model.state_dict()
+    assert sum(p.numel() for p in model.parameters()) == 71_794_763
+    names = ("decoder", "joiner", "simple_am_proj", "simple_lm_proj")
+    more = {key for key in state if key.split(".")[0] in [f"{name}_giga" for name in names]}
+    assert state.keys() - more == TABLE.keys()
+    assert infer(state).model == ModelConfig(own_heads="giga")
+
+
+def test_a_batch_trains_the_heads_of_its_corpus() -> None:
+    torch.manual_seed(0)
+    model = build_model(TINY, replace(HEADS, own_heads="giga"), 20).eval()
+    with torch.no_grad():
+        model.decoder_giga.load_state_dict(model.decoder.state_dict())
+    for corpus, used, idle in (
+        ("", "joiner.", "joiner_giga."),
+        ("giga", "joiner_giga.", "joiner."),
+    ):
+        model.zero_grad()
+        losses = model(
+            features(), torch.tensor(LENS), [[3, 4, 5], [6]], TransducerConfig(), corpus=corpus
+        )
+        (losses.simple + losses.pruned).backward()
+        grads = {name: p.grad for name, p in model.named_parameters()}
+        assert all(g is not None for name, g in grads.items() if name.startswith(used))
+        assert all(g is None for name, g in grads.items() if name.startswith(idle))
+        assert all(g is not None for name, g in grads.items() if name.startswith("encoder."))

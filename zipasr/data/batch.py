@@ -31,6 +31,7 @@ class Batch:
         step_seconds: length of the batches at this position over all ranks, padding included.
         second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
             without consistency training.
+        corpus: name of the extra manifest that the utterances are from; empty for the recipe's own.
     """
 
     features: Tensor
@@ -42,6 +43,7 @@ class Batch:
     dropped: tuple[str, ...] = ()
     step_seconds: float = 0.0
     second_view: Tensor | None = None
+    corpus: str = ""
 
     def __len__(self) -> int:
         """N, the number of utterances."""

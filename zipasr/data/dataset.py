@@ -98,7 +98,12 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
             )
             num_views = 2 if self._recipe.views is not None else 1
             batch = batch_from_lhotse(dataset[cuts], num_views)
-        return replace(batch, index=sampled.index, step_seconds=sampled.step_seconds)
+        return replace(
+            batch,
+            index=sampled.index,
+            step_seconds=sampled.step_seconds,
+            corpus=sampled.corpus,
+        )
 
     def _separated(self, cuts: CutSet) -> tuple[list[Cut], dict[str, str]]:
         """Try each cut: return the readable ones, and the reason for each of the others."""

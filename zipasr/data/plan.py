@@ -73,6 +73,14 @@ class Lengths:
         shards = None if self.shards is None else self.shards[begin:end]
         return Lengths(self.seconds[begin:end], self.tokens[begin:end], shards=shards)
 
+    def corpus_of(self, number: int) -> str:
+        """Return the name of the part that a cut belongs to; empty for the first part."""
+        for index, part in enumerate(self.parts):
+            if number < part.size:
+                return part.name if index else ""
+            number -= part.size
+        return ""
+
     @cached_property
     def by_length(self) -> Numbers:
         """(N,) the numbers of the cuts, shortest first, equal ones as they come."""

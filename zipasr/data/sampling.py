@@ -18,11 +18,13 @@ class SampledBatch:
         index: position in the epoch, the same number on every rank.
         members: numbers of the cuts.
         step_seconds: length of the batches of this position over all ranks, padding included.
+        corpus: name of the extra manifest that the cuts are from; empty for the recipe's own.
     """
 
     index: int
     members: tuple[int, ...]
     step_seconds: float = 0.0
+    corpus: str = ""
 
 
 class PlannedBatches:
@@ -39,16 +41,18 @@ class PlannedBatches:
     def __init__(
         self, plan: Plan, lengths: Lengths, rank: int, *, first: int = 0, start: int = 0
     ) -> None:
-        self._plan, self._seconds, self._rank = plan, lengths.seconds, rank
+        self._plan, self._lengths, self._rank = plan, lengths, rank
         self._first, self._start = first, start
 
     def __iter__(self) -> Iterator[SampledBatch]:
         """Yield the batches from ``start`` on."""
         for step in range(self._start - self._first, len(self._plan)):
+            members = tuple(self._plan.batch(step, self._rank).tolist())
             yield SampledBatch(
                 step + self._first,
-                tuple(self._plan.batch(step, self._rank).tolist()),
-                self._plan.step_seconds(step, self._seconds),
+                members,
+                self._plan.step_seconds(step, self._lengths.seconds),
+                self._lengths.corpus_of(members[0]) if members else "",
             )
 
 

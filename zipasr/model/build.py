@@ -43,6 +43,10 @@ class ModelConfig:
     context_size: int = flag(2, "tokens that the prediction network sees")
     use_transducer: bool = flag(True, "whether the model has a transducer head")
     use_ctc: bool = flag(False, "whether the model has a CTC head")
+    own_heads: str = flag(
+        "",
+        "name of an --extra-manifest whose batches train a transducer of their own, such as giga",
+    )
     use_attention_decoder: bool = flag(False, "whether the model has an attention decoder")
     use_cr_ctc: bool = flag(
         False, "train CTC to be consistent over two masked views of each utterance"
@@ -63,6 +67,11 @@ class ModelConfig:
         if self.context_size > 1 and self.decoder_dim % CHANNELS_PER_GROUP:
             raise ValueError(
                 f"--decoder-dim must be a multiple of {CHANNELS_PER_GROUP}, got {self.decoder_dim}"
+            )
+        if self.own_heads and not (self.use_transducer and self.own_heads.isidentifier()):
+            raise ValueError(
+                f"--own-heads {self.own_heads} needs --use-transducer 1 and a name of letters, "
+                "digits and underscores"
             )
         self._check_attention_decoder()
 
@@ -105,21 +114,13 @@ def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -
     encoder_embed, encoder = _build_encoder(zipformer)
     decoder = joiner = None
     if model.use_transducer:
-        decoder = Decoder(
-            vocab_size,
-            model.decoder_dim,
-            BLANK_ID,
-            model.context_size,
-            # The first recipes trained it without.
-            balanced=isinstance(zipformer, ZipformerConfig),
-        )
-        joiner = Joiner(zipformer.output_dim, model.decoder_dim, model.joiner_dim, vocab_size)
+        decoder, joiner = _build_transducer(zipformer, model, vocab_size)
     attention_decoder = None
     if model.use_attention_decoder:
         attention_decoder = AttentionDecoderModel(
             vocab_size, zipformer.output_dim, model.attention_decoder, SENTENCE_ENDS_ID
         )
-    return AsrModel(
+    built = AsrModel(
         encoder_embed=encoder_embed,
         encoder=encoder,
         decoder=decoder,
@@ -129,6 +130,23 @@ def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -
         use_ctc=model.use_ctc,
         attention_decoder=attention_decoder,
     )
+    if model.own_heads:
+        built.add_own_heads(model.own_heads, *_build_transducer(zipformer, model, vocab_size))
+    return built
+
+
+def _build_transducer(
+    zipformer: EncoderConfig, model: ModelConfig, vocab_size: int
+) -> tuple[Decoder, Joiner]:
+    decoder = Decoder(
+        vocab_size,
+        model.decoder_dim,
+        BLANK_ID,
+        model.context_size,
+        # The first recipes trained it without.
+        balanced=isinstance(zipformer, ZipformerConfig),
+    )
+    return decoder, Joiner(zipformer.output_dim, model.decoder_dim, model.joiner_dim, vocab_size)
 
 
 def _build_encoder(zipformer: EncoderConfig) -> tuple[nn.Module | None, nn.Module]:

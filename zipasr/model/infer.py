@@ -77,6 +77,12 @@ class _Shapes:
             )
         return shape[axis]
 
+    def own_heads(self) -> str:
+        """Return the name of the corpus that has a transducer of its own, if there is one."""
+        ending = ".embedding.weight"
+        found = [n for n in self.shapes if n.startswith("decoder_") and n.endswith(ending)]
+        return found[0].removeprefix("decoder_").removesuffix(ending) if found else ""
+
     def count(self, start: str) -> int:
         """Return how many numbered modules there are: ``start0.``, ``start1.``, ..."""
         number = 0
@@ -149,6 +155,7 @@ def _model(shapes: _Shapes, hints: Hints) -> tuple[ModelConfig, list[str]]:
             "joiner_dim": shapes.size("joiner.output_linear.weight", 1),
             "context_size": shapes.size("decoder.conv.weight", 2) if has_conv else 1,
         }
+        sizes["own_heads"] = shapes.own_heads()
     sizes["use_ctc"] = shapes.has("ctc_output.")
     sizes["use_cr_ctc"] = bool(sizes["use_ctc"] and hints.get("use_cr_ctc", False))
     if shapes.has("attention_decoder."):

@@ -54,6 +54,15 @@ class AsrLosses(NamedTuple):
     cr: Tensor | None = None
 
 
+class TransducerHeads(NamedTuple):
+    """What turns encoder frames into transducer losses."""
+
+    decoder: Decoder
+    joiner: Joiner
+    simple_am_proj: nn.Linear
+    simple_lm_proj: nn.Linear
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransducerConfig:
     """How the transducer loss is computed."""
@@ -116,18 +125,47 @@ class AsrModel(nn.Module):
         self.vocab_size = vocab_size
         self.encoder_embed = encoder_embed
         self.encoder = encoder
+        self.encoder_dim = encoder_dim
+        self.own_heads = ""
         self.decoder = decoder
         self.joiner = joiner
         if decoder is not None:
-            decoder_dim = decoder.embedding.embedding_dim
-            self.simple_am_proj = scaled_linear(encoder_dim, vocab_size, initial_scale=0.25)
-            self.simple_lm_proj = scaled_linear(decoder_dim, vocab_size, initial_scale=0.25)
+            self.simple_am_proj, self.simple_lm_proj = self._simple_projections(decoder)
         self.ctc_output: nn.Sequential | None = None
         if use_ctc:
             self.ctc_output = nn.Sequential(
                 nn.Dropout(0.1), nn.Linear(encoder_dim, vocab_size), nn.LogSoftmax(dim=-1)
             )
         self.attention_decoder = attention_decoder
+
+    def add_own_heads(self, corpus: str, decoder: Decoder, joiner: Joiner) -> None:
+        """Give the batches of one more corpus a transducer of their own, on the same encoder.
+
+        The modules are called ``decoder_CORPUS`` and so on; they have a part in training only.
+
+        Source: the public recipe pruned_transducer_stateless8, where the corpus is called giga.
+        """
+        self.own_heads = corpus
+        am_proj, lm_proj = self._simple_projections(decoder)
+        heads = TransducerHeads(decoder, joiner, am_proj, lm_proj)
+        for name, module in heads._asdict().items():
+            self.add_module(f"{name}_{corpus}", module)
+
+    def _simple_projections(self, decoder: Decoder) -> tuple[nn.Linear, nn.Linear]:
+        decoder_dim = decoder.embedding.embedding_dim
+        return (
+            scaled_linear(self.encoder_dim, self.vocab_size, initial_scale=0.25),
+            scaled_linear(decoder_dim, self.vocab_size, initial_scale=0.25),
+        )
+
+    def _heads(self, corpus: str) -> TransducerHeads | None:
+        """Return the transducer of a corpus; ``None`` for a model without."""
+        if self.decoder is None or self.joiner is None:
+            return None
+        if self.own_heads and corpus == self.own_heads:
+            modules = (self.get_submodule(f"{name}_{corpus}") for name in TransducerHeads._fields)
+            return TransducerHeads(*modules)  # type: ignore[arg-type]
+        return TransducerHeads(self.decoder, self.joiner, self.simple_am_proj, self.simple_lm_proj)
 
     def encode(self, features: Tensor, feature_lens: Tensor) -> EncoderOutput:
         """Run the front end and the encoder.
@@ -198,6 +236,7 @@ class AsrModel(nn.Module):
         config: TransducerConfig,
         ctc_only: bool = False,
         second_view: Tensor | None = None,
+        corpus: str = "",
     ) -> AsrLosses:
         """Compute the losses of a batch.
 
@@ -211,6 +250,7 @@ class AsrModel(nn.Module):
             config: how the transducer losses are computed.
             ctc_only: leave out the transducer and the attention decoder.
             second_view: (N, T, 80), or ``None`` for training without consistency.
+            corpus: where the batch is from; see ``add_own_heads``.
 
         Returns:
             Sums over the N utterances; losses of heads that are off, or not asked for, are
@@ -221,13 +261,14 @@ class AsrModel(nn.Module):
                 views but no CTC head.
         """
         check_tokens(tokens, features.size(0), self.vocab_size)
+        heads = None if ctc_only else self._heads(corpus)
         if second_view is None:
             encoded = self.encode(features, feature_lens)
-            return self._losses(encoded, tokens, config, ctc_only=ctc_only, consistency=False)
+            return self._losses(encoded, tokens, config, heads, ctc_only=ctc_only)
         check_second_view(features, second_view)
         both = self.encode(torch.cat([features, second_view]), feature_lens.repeat(2))
         twice = [*tokens, *tokens]
-        losses = self._losses(both, twice, config, ctc_only=ctc_only, consistency=True)
+        losses = self._losses(both, twice, config, heads, ctc_only=ctc_only, consistency=True)
         return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
@@ -253,15 +294,14 @@ class AsrModel(nn.Module):
         encoded: EncoderOutput,
         tokens: Sequence[Sequence[int]],
         config: TransducerConfig,
+        heads: TransducerHeads | None,
         *,
         ctc_only: bool,
-        consistency: bool,
+        consistency: bool = False,
     ) -> AsrLosses:
         losses = AsrLosses()
-        if self.decoder is not None and self.joiner is not None and not ctc_only:
-            simple, pruned = self._transducer_losses(
-                encoded, tokens, config, self.decoder, self.joiner
-            )
+        if heads is not None:
+            simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
             losses = losses._replace(simple=simple, pruned=pruned)
         if self.attention_decoder is not None and not ctc_only:
             attention = self.attention_decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
@@ -278,16 +318,15 @@ class AsrModel(nn.Module):
         encoded: EncoderOutput,
         tokens: Sequence[Sequence[int]],
         config: TransducerConfig,
-        decoder: Decoder,
-        joiner: Joiner,
+        heads: TransducerHeads,
     ) -> tuple[Tensor, Tensor]:
         """Return the simple and the pruned loss, summed."""
-        blank = decoder.blank_id
+        blank = heads.decoder.blank_id
         labels = padded_labels(tokens, encoded.lens, blank, config.rnnt_type)
         # The decoder starts from a blank and sees the labels before each position.
-        decoded = decoder(F.pad(labels.symbols, (1, 0), value=blank))
-        lm = at_least_float32(self.simple_lm_proj(decoded))
-        am = at_least_float32(self.simple_am_proj(encoded.frames))
+        decoded = heads.decoder(F.pad(labels.symbols, (1, 0), value=blank))
+        lm = at_least_float32(heads.simple_lm_proj(decoded))
+        am = at_least_float32(heads.simple_am_proj(encoded.frames))
         with torch.autocast(am.device.type, enabled=False):
             simple, (px_grad, py_grad) = rnnt_loss_smoothed(
                 lm=lm,
@@ -303,7 +342,7 @@ class AsrModel(nn.Module):
                 backend=config.rnnt_backend,
             )
             ranges = get_rnnt_prune_ranges(px_grad, py_grad, labels.boundary, config.prune_range)
-        logits = joiner(encoded.frames, decoded, ranges=ranges, backend=config.rnnt_backend)
+        logits = heads.joiner(encoded.frames, decoded, ranges=ranges, backend=config.rnnt_backend)
         with torch.autocast(logits.device.type, enabled=False):
             pruned = rnnt_loss_pruned(
                 logits=logits,

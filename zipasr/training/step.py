@@ -101,6 +101,7 @@ def compute_loss(
         transducer,
         ctc_only=scales.pruned == 0,
         second_view=batch.second_view,
+        corpus=batch.corpus,
     )
     weighted = [
         (name, value, scale)
