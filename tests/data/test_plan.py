@@ -69,7 +69,8 @@ def test_each_cut_is_there_once_and_each_rank_has_equally_many_batches(
         assert len(lengths) - len(seen) <= largest * layout.world_size
     else:
         assert set(seen) == set(range(len(lengths)))
-        if len(lengths) >= layout.world_size:
+        # Fewer cuts than batches that fill the steps: some must be there twice.
+        if len(lengths) >= len(batches):
             assert max(seen.values()) == 1
 
 
