@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from zipasr.nn.blocks import is_traced
 from zipasr.nn.dropout import Dropout2
 
 
@@ -28,15 +29,21 @@ def compact_positions(num_frames: int, num_channels: int) -> Tensor:
     Source: Yao et al., "Zipformer: a faster and better encoder for automatic speech
     recognition", 2024, and its public recipe.
     """
+    return _encode(
+        torch.arange(1 - num_frames, num_frames, dtype=torch.float64, device="cpu"), num_channels
+    )
+
+
+def _encode(distance: Tensor, num_channels: int) -> Tensor:
+    """Encode (K,) distances: (K, num_channels) float32, computed in the type of ``distance``."""
     scale = math.sqrt(num_channels)
-    distance = torch.arange(1 - num_frames, num_frames, dtype=torch.float64, device="cpu")
     squeezed = distance.sign() * scale * ((distance.abs() + scale).log() - math.log(scale))
     angle = (squeezed * (2.0 * math.pi / num_channels)).atan()
-    harmonics = torch.arange(1, num_channels // 2 + 1, dtype=torch.float64, device="cpu")
+    harmonics = torch.arange(1, num_channels // 2 + 1, dtype=distance.dtype, device=distance.device)
     phases = angle[:, None] * harmonics
+    constant = torch.ones_like(angle)[:, None]
     table = torch.stack([phases.cos(), phases.sin()], dim=2).flatten(1)
-    table[:, -1] = 1.0
-    return table.to(torch.float32)
+    return torch.cat([table[:, :-1], constant], dim=1).to(torch.float32)
 
 
 class CompactRelPositionalEncoding(nn.Module):
@@ -67,9 +74,15 @@ class CompactRelPositionalEncoding(nn.Module):
             (1, 2 T' - 1 + L, num_channels).
         """
         num_frames = x.size(0)
-        table = self._long_enough_table(num_frames + left_context, x.device)
-        centre = table.size(0) // 2
-        positions = table[centre - num_frames - left_context + 1 : centre + num_frames]
+        first = 1 - num_frames - left_context
+        if is_traced():
+            # Exported models keep no tables, and runtimes know no trigonometry in float64.
+            distance = torch.arange(first, num_frames, dtype=torch.float32, device=x.device)
+            positions = _encode(distance, self.num_channels)
+        else:
+            table = self._long_enough_table(num_frames + left_context, x.device)
+            centre = table.size(0) // 2
+            positions = table[centre + first : centre + num_frames]
         encoded: Tensor = self.dropout(positions.to(x.dtype).unsqueeze(0))
         return encoded
 

@@ -131,11 +131,22 @@ def shift_positions(scores: Tensor, num_sources: int) -> Tensor:
         (..., T', S), a view: entry (i, j) is column T' - 1 - i + j of row i.
     """
     *batch, num_targets, num_columns = scores.shape
+    if is_traced():
+        return _gathered_positions(scores, num_sources)
     return scores.as_strided(
         (*batch, num_targets, num_sources),
         (*scores.stride()[:-2], num_columns - 1, 1),
         scores.storage_offset() + num_targets - 1,
     )
+
+
+def _gathered_positions(scores: Tensor, num_sources: int) -> Tensor:
+    """Do the same by index: strides would tie an exported model to the sizes it was traced with."""
+    num_targets = scores.size(-2)
+    targets = torch.arange(num_targets, device=scores.device)
+    sources = torch.arange(num_sources, device=scores.device)
+    columns = num_targets - 1 - targets[:, None] + sources
+    return scores.gather(-1, columns.expand(*scores.shape[:-1], num_sources))
 
 
 def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeights:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from zipasr.nn.blocks import is_traced
+
 
 class SimpleDownsample(nn.Module):
     """Replace each group of frames by their weighted mean, with learned weights.
@@ -29,12 +31,17 @@ class SimpleDownsample(nn.Module):
         Returns:
             (ceil(T / factor), N, C).
         """
-        missing = -x.size(0) % self.factor
-        if missing:
-            x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
-        groups = x.reshape(-1, self.factor, x.size(1), x.size(2))
+        groups = self._whole_groups(x).reshape(-1, self.factor, x.size(1), x.size(2))
         weights = self.bias.softmax(dim=0).to(x.dtype)
         return (groups * weights[:, None, None]).sum(dim=1)
+
+    def _whole_groups(self, x: Tensor) -> Tensor:
+        missing = -x.size(0) % self.factor
+        if is_traced():
+            # How many are missing is not known when an exported model is made.
+            longest = torch.cat([x, x[-1:].expand(self.factor - 1, -1, -1)])
+            return longest[: x.size(0) + missing]
+        return torch.cat([x, x[-1:].expand(missing, -1, -1)]) if missing else x
 
 
 class SimpleUpsample(nn.Module):

@@ -14,7 +14,7 @@ from zipasr.encoder.bypass import keep_mask
 from zipasr.encoder.lengths import subsampled_lens
 from zipasr.nn.activations import SwooshR
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.blocks import row_blocks
+from zipasr.nn.blocks import is_traced, row_blocks
 from zipasr.nn.dropout import Dropout3
 from zipasr.nn.fused import activation_dropout_linear
 from zipasr.nn.gradients import ScaleGrad
@@ -33,7 +33,7 @@ class PictureBalancer(Balancer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``, (N, C, T, F)."""
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class SingleChannelConv2d(nn.Conv2d):
@@ -101,8 +101,8 @@ class ConvNeXt(nn.Module):
         y = self._pointwise(self.depthwise_conv(x))
         keep = keep_mask(x.size(0), float(self.layerdrop_rate), like=y) if self.training else None
         x = x + y if keep is None else torch.addcmul(x, y, keep[:, :, None, None])
-        result: Tensor = self.out_whiten(self.out_balancer(x).movedim(1, -1))
-        return result.movedim(-1, 1)
+        result: Tensor = self.out_whiten(self.out_balancer(x).permute(0, 2, 3, 1))
+        return result.permute(0, 3, 1, 2)
 
     def streaming_forward(self, x: Tensor, cached_left_pad: Tensor) -> tuple[Tensor, Tensor]:
         """Add what the branch sees of one chunk, the frames before it, and those after it.
@@ -125,7 +125,7 @@ class ConvNeXt(nn.Module):
         """Apply both pointwise layers to (N, C, T1, F), as linear layers on its channels."""
         picture = x.permute(0, 2, 3, 1)
         rows = picture.reshape(-1, picture.size(3))
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_traced():
             y = self._linear_layers(rows)
         else:
             # Without a backward pass the layer of 3 C channels need not exist as a whole.
@@ -236,6 +236,7 @@ class Conv2dSubsampling(nn.Module):
     def _project(self, x: Tensor) -> Tensor:
         """Apply ``out`` to (N, C, T1, F); its weights are stored channel-major."""
         # To reorder the weights is cheaper than to reorder all frames.
-        by_channel = self.out.weight.view(self.out.out_features, x.size(1), x.size(3))
+        channels = self.convnext.depthwise_conv.in_channels
+        by_channel = self.out.weight.view(self.out.out_features, channels, -1)
         weight = by_channel.transpose(1, 2).flatten(1)
         return F.linear(x.permute(0, 2, 3, 1).flatten(2), weight, self.out.bias)

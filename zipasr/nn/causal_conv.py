@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.nn.blocks import is_traced
 from zipasr.nn.depthwise import convolve_time
 from zipasr.nn.linear import scaled_conv1d
 from zipasr.nn.memory import FrameMemory
@@ -55,18 +56,28 @@ class ChunkCausalDepthwiseConv1d(nn.Module):
 
     def _inside_chunks(self, x: Tensor, chunk_size: int) -> Tensor:
         num_frames = x.size(0)
-        if chunk_size < 0 or chunk_size > num_frames:
-            chunk_size = num_frames
+        if chunk_size < 0 or chunk_size >= num_frames:
+            return self._inside_one_chunk(x.unsqueeze(0)).squeeze(0)
         padded = F.pad(x, (0, 0, 0, 0, 0, -num_frames % chunk_size))
         chunks = padded.view(-1, chunk_size, *x.shape[1:])
+        return self._inside_one_chunk(chunks).flatten(0, 1)[:num_frames]
+
+    def _inside_one_chunk(self, x: Tensor) -> Tensor:
+        """Convolve (B, T, N, C), B chunks of T frames."""
         conv = self.chunkwise_conv
-        y = convolve_time(chunks, conv.weight, conv.bias, padding=self.kernel_size // 2)
-        y = y * self._edge_scale(chunk_size).t().unsqueeze(1)
-        return y.flatten(0, 1)[:num_frames]
+        y = convolve_time(x, conv.weight, conv.bias, padding=self.kernel_size // 2)
+        return y * self._edge_scale(x.size(1)).t().unsqueeze(1)
 
     def _edge_scale(self, chunk_size: int) -> Tensor:
         """Return (C, chunk_size), how much the inner convolution counts at each frame."""
         left, right = self.chunkwise_conv_scale
+        if is_traced():
+            # Which frames lie near an edge is looked up: an exported model knows no sizes.
+            frame = torch.arange(chunk_size, device=left.device)
+            from_left = frame.clamp(max=self.kernel_size)
+            from_right = (frame - (chunk_size - self.kernel_size) + 1).clamp(min=0)
+            near_left = F.pad(left, (0, 1)).index_select(1, from_left)
+            return 1.0 + near_left + F.pad(right, (1, 0)).index_select(1, from_right)
         missing = chunk_size - self.kernel_size
         if missing < 0:
             left, right = left[:, :chunk_size], right[:, -missing:]

@@ -1,5 +1,6 @@
 """BiasNorm: divide by the RMS of ``x - bias``, keeping the length of ``x`` as information."""
 
+import math
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class _BiasNormFunction(TensorFunction):
         """Normalise; ``bias`` has the rank of ``x`` and size 1 except at ``dim``."""
         wide = at_least_float32(x)
         length = torch.linalg.vector_norm(wide - bias, dim=dim, keepdim=True)
-        factor = log_scale.exp() * x.shape[dim] ** 0.5 / length
+        factor = log_scale.exp() * math.sqrt(x.shape[dim]) / length
         ctx.save_for_backward(x, bias, length, factor)
         ctx.dim = dim
         y: Tensor = wide * factor

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from zipasr.base.optional import compiled_module
 from zipasr.nn.blocks import is_traced
@@ -95,6 +96,9 @@ def swoosh_value_and_gradient(
 
 def _value(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
     y = at_least_float32(x) - swoosh.shift
+    if is_traced():
+        y = torch.add(softplus(y, 1.0, LINEAR_FROM), x, alpha=-SLOPE) - swoosh.offset
+        return y if mask is None else y * mask
     # In place: for the large maps of the front end, touching new memory costs more than the maths.
     torch.ops.aten.softplus.out(y, 1, LINEAR_FROM, out=y)
     y.add_(x, alpha=-SLOPE).sub_(swoosh.offset)
