@@ -18,7 +18,7 @@ import matplotlib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.decode import load_recogniser, recognise
+from zipasr.cli.recogniser import load_recogniser, recognise
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.scoring.align import count_errors
 

@@ -17,9 +17,12 @@ from tests import tones
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode
+from zipasr.cli.method_sweep import warnings_about
 from zipasr.data.fbank import cuts_path
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.nn.precision import has_bfloat16
+from zipasr.scoring.align import WordErrors
+from zipasr.scoring.reports import ResultRow
 
 NAMES = {
     "greedy_search": "epoch-2_avg-1_context-2_max-sym-per-frame-1_use-averaged-model",
@@ -120,6 +123,40 @@ def test_hot_words_are_read_and_name_the_files(run_folder: Path, call: Call) -> 
     (run_folder / "hot.txt").unlink()
     said = call(decode.main, run_folder, *HERE, *words)
     assert (said.status, "--context-file hot.txt does not exist" in said.error) == (3, True)
+
+
+def test_methods_are_compared_on_dev_and_the_best_decodes_test(
+    run_folder: Path, call: Call
+) -> None:
+    methods = "greedy_search,ctc-greedy-search,modified_beam_search_lm_rescore"
+    said = call(decode.main, run_folder, *HERE, "--methods", methods, "--blank-penalty", "1")
+    assert said.status == 0, said.err
+    lines = said.out.splitlines()
+    assert [line.split()[:2] for line in lines[2:4]] == [
+        ["dev", "greedy_search"],
+        ["dev", "ctc-greedy-search"],
+    ]
+    best = min(lines[2:4], key=lambda line: float(line.split()[2])).split()[1]
+    assert lines[4].startswith(f"--methods chose {best}: WER ")
+    assert lines[7].split()[:2] == ["test", best]
+    (table,) = (run_folder / "exp").glob("methods-dev-*.txt")
+    assert table.read_text().splitlines() == lines[:5]
+    assert [path.name for path in (run_folder / "exp").glob("*search")] == [best]
+
+
+def test_a_beam_that_is_worse_than_greedy_is_told() -> None:
+    def row(method: str, ins: int, dels: int, subs: int) -> ResultRow:
+        return ResultRow("dev", method, WordErrors(ins, dels, subs, 100), 0.1)
+
+    rows = {
+        "greedy_search": row("greedy_search", 5, 5, 90),
+        "fast_beam_search": row("fast_beam_search", 5, 5, 92),
+        "modified_beam_search": row("modified_beam_search", 5, 8, 90),
+        "ctc-prefix-beam-search": row("ctc-prefix-beam-search", 50, 80, 90),
+    }
+    (line,) = warnings_about(rows)
+    assert line.startswith("modified_beam_search makes 103 errors, greedy search 100: more words")
+    assert "--blank-penalty 1" in line
 
 
 def test_the_command_as_a_user_types_it(run_folder: Path) -> None:

@@ -19,6 +19,7 @@ from zipasr.cli import (
     average,
     bpe,
     corpus,
+    ctc_decode,
     decode,
     download,
     fbank,
@@ -33,6 +34,7 @@ from zipasr.cli.commands import (
     BPE,
     COMMANDS,
     CORPUS,
+    CTC_DECODE,
     DECODE,
     DOWNLOAD,
     FBANK,
@@ -56,6 +58,7 @@ WithFlags = Callable[[str], Path]
 MODULES = (
     (train, TRAIN),
     (decode, DECODE),
+    (ctc_decode, CTC_DECODE),
     (average, AVERAGE),
     (download, DOWNLOAD),
     (corpus, CORPUS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +117,29 @@ class TranscribeConfig:
             raise ValueError("--batch-windows must be at least 1")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """Comparison of decoding methods."""
+
+    methods: tuple[str, ...] | None = flag(
+        None, "try these methods, or all, on the dev set and decode the test sets with the best"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedConfig:
+    """Flags of icefall's ctc_decode.py that change nothing here."""
+
+    attention_decoder_loss_scale: float = flag(0.8, "a weight in training, published with decoding")
+    lm_dir: Path = flag(Path("data/lm"), "folder of the word grammar of the lattice methods")
+    hlg_scale: float = flag(0.6, "weight of the graph of the lattice methods")
+    num_paths: int = flag(100, "paths of the lattice methods")
+    nbest_scale: float = flag(1.0, "weight of scores when the lattice methods draw paths")
+
+
+# What helps a search beside the model.
+AIDS = (LatticeConfig, HotWordsConfig, LmConfig, RnnLmConfig)
+
 _DECODE_LATER = {
     "--num-paths": ("200", NOT_YET),
     "--nbest-scale": ("0.5", NOT_YET),
@@ -146,10 +169,8 @@ DECODE = Command(
         ExpConfig,
         ChooseCheckpoint,
         DecodingConfig,
-        LatticeConfig,
-        HotWordsConfig,
-        LmConfig,
-        RnnLmConfig,
+        *AIDS,
+        SweepConfig,
         TestSetsConfig,
         TokenizerConfig,
         DataConfig,
@@ -157,6 +178,14 @@ DECODE = Command(
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     refused=_DECODE_LATER,
     own=("lm-scale",),
+)
+CTC_DECODE = replace(
+    DECODE,
+    name="ctc_decode.py",
+    about="Transcribe the test sets through the CTC head and report word error rates.",
+    configs=(*DECODE.configs, AcceptedConfig),
+    refused={},
+    defaults={"decoding_method": "ctc-decoding", "context_score": 0.0},
 )
 AVERAGE = Command(
     "average.py",
@@ -176,8 +205,9 @@ REPORT = Command(
 TRANSCRIBE = Command(
     "transcribe.py",
     "Write down what is said in recordings of any length.",
-    (ExpConfig, ChooseCheckpoint, DecodingConfig, TokenizerConfig, TranscribeConfig),
+    (ExpConfig, ChooseCheckpoint, DecodingConfig, *AIDS, TokenizerConfig, TranscribeConfig),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
+    own=("lm-scale",),
     operands=("FILE", "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there"),
 )
 CORPUS = Command(
@@ -198,6 +228,7 @@ LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (Pla
 COMMANDS = (
     TRAIN,
     DECODE,
+    CTC_DECODE,
     AVERAGE,
     REPORT,
     TRANSCRIBE,

@@ -16,7 +16,7 @@ from zipasr.base.errors import CheckpointError, UserError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.stored import StoredModel, stored_model
-from zipasr.cli.aids import aids_of
+from zipasr.cli.aids import aids_of, check_aids
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
 from zipasr.data.batch import Batch
@@ -27,6 +27,7 @@ from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16
 from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
+from zipasr.search.rescoring import Rescoring
 from zipasr.search.types import DecodingConfig, Search, Utterance
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.session import Session
@@ -62,6 +63,11 @@ class Recogniser(NamedTuple):
     is_inferred: bool
     use_bf16: bool = False
 
+    def with_setting(self, name: str) -> Recogniser:
+        """Return the same with one setting of a rescoring."""
+        search = self.search
+        return self._replace(search=search.only(name)) if isinstance(search, Rescoring) else self
+
 
 def load_recogniser(run: Run) -> Recogniser:
     """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
@@ -82,6 +88,7 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
+    check_aids(run)
     stored = stored_model(chosen, run.typed)
     check_is_settled(stored)
     tokenizer = tokenizer_of(chosen, run)
@@ -160,26 +167,66 @@ def check_vocabulary(stored: StoredModel, tokenizer: Tokenizer, run: Run) -> Non
         )
 
 
+class Recognised(NamedTuple):
+    """What was recognised in a set.
+
+    Attributes:
+        by_setting: the transcripts, in decoding order, by the name of the setting; the name is
+            empty for a search that has only one.
+        seconds: of computing, model and search, not loading.
+        speech: seconds of it.
+    """
+
+    by_setting: dict[str, list[Transcript]]
+    seconds: float
+    speech: float
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: seconds of computing per second of speech."""
+        return self.seconds / max(self.speech, 1e-9)
+
+    def speed(self) -> str:
+        """Say how fast it went."""
+        return (
+            f"RTF {self.rtf:.4f}: {self.speech / 3600:.2f} h of speech in {self.seconds:.1f} s, "
+            f"{self.speech / max(self.seconds, 1e-9):.0f} h of speech per hour"
+        )
+
+
 def recognise(
     recogniser: Recogniser, batches: Iterable[Batch], name: str, total: int | None
 ) -> tuple[list[Transcript], float]:
-    """Transcribe all batches.
+    """Transcribe all batches with the usual setting of the search.
 
     Returns:
-        Reference and hypothesis of each utterance, in decoding order, and the real-time factor:
-        seconds of computing (model and search, not loading) per second of speech.
+        Reference and hypothesis of each utterance, in decoding order, and the real-time factor.
     """
-    transcripts: list[Transcript] = []
+    search = recogniser.search
+    if isinstance(search, Rescoring):
+        recogniser = recogniser.with_setting(search.default.name)
+    found = recognise_settings(recogniser, batches, name, total)
+    (transcripts,) = found.by_setting.values()
+    return transcripts, found.rtf
+
+
+def recognise_settings(
+    recogniser: Recogniser, batches: Iterable[Batch], name: str, total: int | None
+) -> Recognised:
+    """Transcribe all batches with every setting that the search has."""
+    found: dict[str, list[Transcript]] = {}
     spent = speech = 0.0
     with Progress(f"decoding {name}", total) as progress, torch.inference_mode():
         for batch in batches:
             begun = time.monotonic()
-            utterances = hear(recogniser, batch)
+            heard = hear_settings(recogniser, batch)
             spent += time.monotonic() - begun
             speech += batch.seconds
-            transcripts += _transcripts(recogniser.tokenizer, batch, utterances)
-            progress.step(f"{len(transcripts)} utterances")
-    return transcripts, spent / max(speech, 1e-9)
+            for setting, utterances in heard.items():
+                transcripts = _transcripts(recogniser.tokenizer, batch, utterances)
+                found.setdefault(setting, []).extend(transcripts)
+            progress.step(f"{len(next(iter(found.values())))} utterances")
+    return Recognised(found or {"": []}, spent, speech)
 
 
 def _transcripts(
@@ -210,12 +257,24 @@ def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
 
 def hear(recogniser: Recogniser, batch: Batch) -> list[Utterance]:
     """Return the tokens of each utterance; one too short for the encoder is padded with silence."""
+    return recogniser.search(*_encoded(recogniser, batch))
+
+
+def hear_settings(recogniser: Recogniser, batch: Batch) -> dict[str, list[Utterance]]:
+    """Return the tokens of each utterance under every setting of the search, by its name."""
+    search = recogniser.search
+    if isinstance(search, Rescoring):
+        return search.settings(*_encoded(recogniser, batch))
+    return {"": hear(recogniser, batch)}
+
+
+def _encoded(recogniser: Recogniser, batch: Batch) -> tuple[Tensor, Tensor]:
     device = next(recogniser.model.parameters()).device
     tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
     features, lens = with_silence(batch.features, batch.feature_lens, tail)
     with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
-    return recogniser.search(encoded.frames.float(), encoded.lens)
+    return encoded.frames.float(), encoded.lens
 
 
 def recognise_greedily(session: Session, batch: Batch) -> list[str]:

@@ -75,9 +75,23 @@ class Decoder(nn.Module):
     def _convolve(self, embedded: Tensor, need_pad: bool) -> Tensor:
         channels_first = embedded.transpose(1, 2)
         if need_pad:
-            channels_first = F.pad(channels_first, (self.context_size - 1, 0))
-        result: Tensor = self.balancer2(torch.relu(self.conv(channels_first)).transpose(1, 2))
+            padded = F.pad(channels_first, (self.context_size - 1, 0))
+            convolved = self.conv(padded).transpose(1, 2)
+        else:
+            convolved = self._of_one_history(channels_first)
+        result: Tensor = self.balancer2(torch.relu(convolved))
         return result
+
+    def _of_one_history(self, channels_first: Tensor) -> Tensor:
+        """Convolve (N, C, context_size) to (N, 1, C) as a product for each group of channels.
+
+        Searches call this at every frame; on a CPU the convolution takes up to ten times longer.
+        """
+        num, channels, _ = channels_first.shape
+        groups = self.conv.groups
+        inputs = channels_first.reshape(num, groups, -1).transpose(0, 1)
+        weight = self.conv.weight.view(groups, CHANNELS_PER_GROUP, -1).transpose(1, 2)
+        return torch.bmm(inputs, weight).transpose(0, 1).reshape(num, 1, channels)
 
 
 def _balancer(num_channels: int) -> Balancer:

@@ -74,11 +74,15 @@ class GreedySearch:
         state = rows_of(state, batch.order)
         contexts, predictions, log_probs = state.contexts, state.predictions, state.log_probs
         emitted: list[list[tuple[int, int]]] = [[] for _ in batch.lens]
+        everyone = torch.arange(len(batch.lens), device=frames.device)
         for frame, num_alive in enumerate(batch.num_alive):
-            rows = torch.arange(num_alive, device=frames.device)
-            for _ in range(self.max_sym_per_frame):
-                scores = steps.next_scores(batch.frames[rows, frame], predictions[rows])
-                best = scores.max(dim=-1)
+            rows = everyone[:num_alive]
+            # At first without indices, which would copy all frames and predictions.
+            heard, predicted = batch.frames[:num_alive, frame], predictions[:num_alive]
+            for turn in range(self.max_sym_per_frame):
+                if turn:
+                    heard, predicted = batch.frames[rows, frame], predictions[rows]
+                best = steps.next_scores(heard, predicted).max(dim=-1)
                 log_probs[rows] += best.values
                 is_token = best.indices != steps.blank_id
                 rows, tokens = rows[is_token], best.indices[is_token]

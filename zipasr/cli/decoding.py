@@ -1,0 +1,175 @@
+"""Decode sets of a recipe with one search: result files, log, rows of a table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lhotse import CutSet
+
+from zipasr.base.errors import UserError, nearest
+from zipasr.base.files import atomic_path
+from zipasr.base.log import setup_logging
+from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.aids import check_aids
+from zipasr.cli.best_average import with_best_average
+from zipasr.cli.commands import ExpConfig, SweepConfig, TestSetsConfig
+from zipasr.cli.flags import Run
+from zipasr.cli.method_sweep import with_best_method
+from zipasr.cli.recogniser import Recognised, Recogniser, load_recogniser, recognise_settings
+from zipasr.cli.result_names import file_suffix, key_of
+from zipasr.cli.run_report import records_of, write_report
+from zipasr.data.loaders import DataConfig, load_cuts, test_loader
+from zipasr.scoring.align import WordErrors, count_errors
+from zipasr.scoring.decodings import Decoding, Setting, write_decoding
+from zipasr.scoring.reports import (
+    ResultRow,
+    Transcript,
+    errs_text,
+    recogs_text,
+    results_table,
+    wer_log_line,
+    wer_log_text,
+    wer_summary,
+)
+from zipasr.search.types import DecodingConfig
+
+
+def decode(run: Run) -> int:
+    """Decode every test set and write the result files; print a table.
+
+    Raises:
+        UserError: flags do not fit together.
+        DataError: data are missing.
+        CheckpointError: so are checkpoints, or flags contradict them.
+    """
+    if run[SweepConfig].methods is None:
+        check_aids(run)
+    test_sets = load_test_sets(run)
+    if run[ChooseCheckpoint].auto_avg:
+        run, report = with_best_average(run)
+        sys.stdout.write(report)
+    setting = None
+    if run[SweepConfig].methods is not None:
+        run, setting, report = with_best_method(run)
+        sys.stdout.write(report)
+    rows = decode_sets(run, test_sets, setting)
+    if not run[DecodingConfig].skip_scoring:
+        sys.stdout.write(results_table(rows))
+        tell_report(run[ExpConfig].exp_dir)
+    return 0
+
+
+def decode_sets(
+    run: Run, test_sets: Mapping[str, CutSet], chosen: str | None = None
+) -> list[ResultRow]:
+    """Decode sets and write their files.
+
+    Args:
+        run: flags.
+        test_sets: cuts by the name of the set.
+        chosen: setting of a rescoring, the one to use; all of them if omitted.
+    """
+    recogniser = load_recogniser(run)
+    if chosen is not None:
+        recogniser = recogniser.with_setting(chosen)
+    folder = run[ExpConfig].exp_dir / run[DecodingConfig].decoding_method
+    suffix = file_suffix(run, recogniser)
+    setup_logging(folder / f"log-decode-{suffix}")
+    introduce(recogniser)
+    rows = []
+    for name, cuts in test_sets.items():
+        loader = test_loader(cuts, run[DataConfig])
+        found = recognise_settings(recogniser, loader, name, loader.num_batches)
+        logging.info("%s: %s", name, found.speed())
+        row, transcripts = write_results(folder, suffix, name, found, run)
+        if not run[DecodingConfig].skip_scoring:
+            setting = setting_of(run, recogniser, row, suffix)
+            write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
+        rows.append(row)
+    return rows
+
+
+def load_test_sets(run: Run) -> dict[str, CutSet]:
+    """Return the cuts of each test set; what is missing is found before anything is decoded.
+
+    Raises:
+        UserError: the recipe has no such split.
+        DataError: a manifest is missing, empty or damaged.
+    """
+    known = dict.fromkeys(name for names in run.recipe.splits.values() for name in names)
+    cuts = {}
+    for name in run[TestSetsConfig].test_sets or run.recipe.splits["test"]:
+        if name not in known:
+            hint = nearest(name, known) or f"the recipe has {', '.join(known)}."
+            raise UserError(f"--test-sets {name}: {run.recipe.name} has no such split.", hint)
+        cuts[name] = load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, [name])
+    return cuts
+
+
+def introduce(recogniser: Recogniser) -> None:
+    """Log which model decodes; print it too when nothing but its weights said so."""
+    for line in recogniser.about:
+        logging.info("%s", line)
+        if recogniser.is_inferred:
+            sys.stdout.write(f"{line}\n")
+
+
+def setting_of(run: Run, recogniser: Recogniser, row: ResultRow, suffix: str) -> Setting:
+    """Say for the report how a test set was decoded."""
+    return Setting(
+        test_set=row.test_set,
+        key=key_of(run),
+        suffix=suffix,
+        model=recogniser.about[0],
+        rtf=row.rtf,
+        decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+    )
+
+
+def tell_report(exp_dir: Path) -> None:
+    """Write the report of a run and say where it is; a fault of older results ends nothing."""
+    try:
+        page, _ = write_report(exp_dir)
+    except UserError as problem:
+        logging.warning("no report: %s", problem)
+        return
+    logging.info("report: %s", page)
+
+
+def write_results(
+    folder: Path, suffix: str, name: str, found: Recognised, run: Run
+) -> tuple[ResultRow, list[Transcript]]:
+    """Write recogs, errs and wer-summary of one test set, and log its rate.
+
+    Of several settings the files show the best, and have its name in theirs; the summary has all.
+
+    Returns:
+        The row of the table, and the transcripts that the files show.
+    """
+    scored = {setting: _errors(those) for setting, those in found.by_setting.items()}
+    best = min(scored, key=lambda setting: scored[setting].total)
+    transcripts, key = found.by_setting[best], key_of(run)
+    row = ResultRow(name, run[DecodingConfig].decoding_method + best, scored[best], found.rtf)
+    _write(folder / f"recogs-{name}-{suffix}{best}.txt", recogs_text(transcripts))
+    if run[DecodingConfig].skip_scoring:
+        return row, transcripts
+    rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
+    _write(folder / f"errs-{name}-{suffix}{best}.txt", errs_text(transcripts))
+    _write(folder / f"wer-summary-{name}-{suffix}.txt", wer_summary(rates))
+    logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
+    logging.info("%s", wer_log_text(name, rates))
+    return row, transcripts
+    return row
+
+
+def _errors(transcripts: Sequence[Transcript]) -> WordErrors:
+    return count_errors((t.ref, t.hyp) for t in transcripts)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
