@@ -1,0 +1,58 @@
+import gzip
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from zipasr.base.errors import DataError
+from zipasr.lm.arpa import END, LN10, arpa_text, read_arpa, write_arpa
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "lm"
+CASES = json.loads((GOLDEN / "kenlm.json").read_text())
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_scores_are_those_of_kenlm(case):
+    model = read_arpa(GOLDEN / "trigram.arpa")
+    assert model.sentence(case["words"]) / LN10 == pytest.approx(case["total"], abs=1e-4)
+    context, each = model.start(), []
+    for word in (*case["words"], END):
+        each.append(model.score(context, word) / LN10)
+        context = model.next_context(context, word)
+    assert each == pytest.approx(case["each"], abs=1e-5)
+
+
+def test_a_file_that_was_written_is_read_back(tmp_path):
+    model = read_arpa(GOLDEN / "trigram.arpa")
+    write_arpa(tmp_path / "again.arpa", model)
+    again = read_arpa(tmp_path / "again.arpa")
+    assert again == model
+    with gzip.open(tmp_path / "packed.arpa.gz", "wt") as packed:
+        packed.write("token-table: abc\n\n" + arpa_text(model))
+    assert read_arpa(tmp_path / "packed.arpa.gz").token_table == "abc"
+
+
+def test_a_word_nobody_knows_without_unk(tmp_path):
+    path = tmp_path / "tiny.arpa"
+    path.write_text("\\data\\\nngram 1=1\n\n\\1-grams:\n-0.5\ta\n\n\\end\\\n")
+    model = read_arpa(path)
+    assert model.score((), "a") == pytest.approx(-0.5 * math.log(10))
+    assert model.score((), "b") == pytest.approx(-100 * math.log(10))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("hello\n", "is no ARPA file, or is cut"),
+        ("\\data\\\nngram 1=2\n\n\\1-grams:\n-0.5\ta\n\n\\end\\\n", "has 1 of 2 n-grams"),
+        ("\\data\\\nngram 1=1\n\n\\1-grams:\nx\ta\n\n\\end\\\n", r":5: a probability is no number"),
+        ("\\data\\\nngram 1=1\n\n\\1-grams:\n-1 a b c\n\n\\end\\\n", "are not a 1-gram"),
+    ],
+)
+def test_damaged_files(content, message, tmp_path):
+    (tmp_path / "bad.arpa").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_arpa(tmp_path / "bad.arpa")
+    with pytest.raises(DataError, match="there is no n-gram language model"):
+        read_arpa(tmp_path / "none.arpa")

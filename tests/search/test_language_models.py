@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+
+from tests.lm.test_arpa import GOLDEN
+from zipasr.lm.arpa import read_arpa
+from zipasr.lm.rnn import RnnLm, RnnLmConfig
+from zipasr.search.beam import ModifiedBeamSearch
+from zipasr.search.fusion import Sum, together
+from zipasr.search.language_models import NgramTokens, RnnTokens
+
+from .tiny import assert_same, tiny_batch, tiny_steps
+
+PIECES = ["<blk>", "<sos/eos>", "<unk>", "a", "b", "c", "x"]
+
+
+def models():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        sizes = RnnLmConfig(rnn_lm_embedding_dim=6, rnn_lm_hidden_dim=6, rnn_lm_num_layers=2)
+        rnn = RnnLm(7, sizes, 1).eval()
+    return {
+        "ngram": NgramTokens(read_arpa(GOLDEN / "trigram.arpa"), PIECES),
+        "rnn": RnnTokens(rnn),
+    }
+
+
+@pytest.mark.parametrize("kind", ["ngram", "rnn"])
+def test_token_by_token_is_the_whole_but_its_end(kind):
+    model = models()[kind]
+    sequences = [[3, 4, 3, 4, 5], [6, 6, 3, 3, 4]]
+    scorer = model.scorer(0.5)
+    state, total = scorer.start(2, torch.device("cpu")), torch.zeros(2)
+    for column in zip(*sequences, strict=True):
+        total += scorer.score(state, torch.tensor(column))
+        state = scorer.extend(state, torch.tensor(column))
+    if kind == "ngram":
+        ends = [
+            read_arpa(GOLDEN / "trigram.arpa").score(c, "</s>") for c in (("b", "c"), ("a", "b"))
+        ]
+    else:
+        ends = state[0][:, 1].tolist()
+    for one, whole, end in zip(total.tolist(), model.log_probs(sequences), ends, strict=True):
+        assert one / 0.5 + end == pytest.approx(whole, abs=1e-4)
+    assert scorer.finish(state).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["ngram", "rnn"])
+def test_a_search_with_a_language_model_adds_its_scores(kind):
+    """Over a beam of everything: the log-probability is that without it, and what it says."""
+    model, steps = models()[kind], tiny_steps(4)
+    frames, lens = tiny_batch(4, [3, 2])
+    plain = ModifiedBeamSearch(steps, 7**3).search(frames, lens)
+    fused = ModifiedBeamSearch(steps, 7**3, model.scorer(0.3)).search(frames, lens)
+    for before, after in zip(plain, fused, strict=True):
+        known = {tuple(one.tokens): one.log_prob for one in before}
+        assert len(after) == len(before)
+        for one in after:
+            scorer, total = model.scorer(0.3), 0.0
+            state = scorer.start(1, torch.device("cpu"))
+            for token in one.tokens:
+                total += scorer.score(state, torch.tensor([token])).item()
+                state = scorer.extend(state, torch.tensor([token]))
+            assert math.isclose(one.log_prob, known[tuple(one.tokens)] + total, abs_tol=1e-3)
+
+
+def test_several_scorers_are_a_sum_and_a_batch_is_one_by_one():
+    both = models()
+    scorer = together([both["rnn"].scorer(0.5), both["ngram"].scorer(-0.2)])
+    assert isinstance(scorer, Sum)
+    steps = tiny_steps(2)
+    frames, lens = tiny_batch(2, [6, 4, 1])
+    search = ModifiedBeamSearch(steps, 4, scorer)
+    got = [nbest[0] for nbest in search.search(frames, lens)]
+    want = [
+        search.search(frames[n : n + 1, :num], lens[n : n + 1])[0][0]
+        for n, num in enumerate(lens.tolist())
+    ]
+    assert_same(got, want)
+    assert together([]) is None
