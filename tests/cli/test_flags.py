@@ -26,6 +26,7 @@ from zipasr.cli import (
     lm_text,
     report,
     train,
+    train_lm,
     transcribe,
     validate,
 )
@@ -41,6 +42,7 @@ from zipasr.cli.commands import (
     LM_TEXT,
     REPORT,
     TRAIN,
+    TRAIN_LM,
     TRANSCRIBE,
     VALIDATE,
     ExpConfig,
@@ -57,6 +59,7 @@ from zipasr.training.config import TrainConfig
 WithFlags = Callable[[str], Path]
 MODULES = (
     (train, TRAIN),
+    (train_lm, TRAIN_LM),
     (decode, DECODE),
     (ctc_decode, CTC_DECODE),
     (average, AVERAGE),

@@ -304,7 +304,9 @@ def test_empty_manifest_is_an_error(tmp_path: Path, content: bytes) -> None:
         load_cuts(tmp_path, "tiny", ["dev"])
 
 
-@pytest.mark.parametrize("content", [b"<html>", gzip.compress(b"<html>", mtime=0), gzip.compress(b"{}", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"<html>", gzip.compress(b"<html>", mtime=0), gzip.compress(b"{}", mtime=0)]
+)
 def test_damaged_manifest_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tiny_cuts_dev.jsonl.gz").write_bytes(content)
     with pytest.raises(DataError, match="is not a readable manifest") as refusal:

@@ -27,6 +27,7 @@ from zipasr.text.formats import FORMATS
 from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig
 from zipasr.training.heads import check_heads
+from zipasr.training.language_model import LmTrainConfig
 from zipasr.training.step import LossConfig
 
 
@@ -225,8 +226,15 @@ VALIDATE = Command(
     (DataConfig, TokenizerConfig, ModelConfig),
 )
 LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
+TRAIN_LM = Command(
+    "train_lm.py",
+    "Train a recurrent language model for the search.",
+    (LmTrainConfig, RnnLmConfig, TokenizerConfig),
+    own=("exp-dir", "num-epochs", "seed"),
+)
 COMMANDS = (
     TRAIN,
+    TRAIN_LM,
     DECODE,
     CTC_DECODE,
     AVERAGE,

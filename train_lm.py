@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Entry point; the work is in zipasr.cli.train_lm."""
+
+import sys
+
+from zipasr.cli.train_lm import main
+
+if __name__ == "__main__":
+    sys.exit(main())
