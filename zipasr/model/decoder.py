@@ -87,10 +87,12 @@ class Decoder(nn.Module):
 
         Searches call this at every frame; on a CPU the convolution takes up to ten times longer.
         """
-        num, channels, _ = channels_first.shape
+        num, channels, width = channels_first.shape
         groups = self.conv.groups
-        inputs = channels_first.reshape(num, groups, -1).transpose(0, 1)
-        weight = self.conv.weight.view(groups, CHANNELS_PER_GROUP, -1).transpose(1, 2)
+        inputs = channels_first.reshape(num, groups, CHANNELS_PER_GROUP * width).transpose(0, 1)
+        weight = self.conv.weight.view(
+            groups, CHANNELS_PER_GROUP, CHANNELS_PER_GROUP * width
+        ).transpose(1, 2)
         return torch.bmm(inputs, weight).transpose(0, 1).reshape(num, 1, channels)
 
 
