@@ -6,12 +6,13 @@ import ast
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lhotse import CutSet, SupervisionSet
+from lhotse import CutSet, MonoCut, SupervisionSet
 
 from tests import tones
 from tests.cli.conftest import Call
@@ -387,3 +388,24 @@ def test_missing_features_are_told_before_anything_is_decoded(run_folder: Path, 
     assert said.status == 3
     assert "cuts_dev.jsonl.gz does not exist. Fix: run ./prepare.sh" in said.error
     assert not (run_folder / "exp" / "greedy_search").exists()
+
+
+def test_words_can_be_compared_in_one_spelling(run_folder: Path, call: Call) -> None:
+    said = call(decode.main, run_folder, *HERE)
+    assert "words are compared as they are written" in said.err
+    counts = said.out.splitlines()[-1].split()[2:-1]
+    path = cuts_path(run_folder / "data" / "tones" / "fbank", "manifests", "test")
+    cuts = [change_text(cut, lambda text: text.lower().replace(" ", ", ")) for cut in load(path)]
+    CutSet.from_cuts(cuts).to_file(path)
+    said = call(decode.main, run_folder, *HERE, "--score-normalised", "1")
+    assert "words are compared in upper case and without punctuation" in said.err
+    assert said.out.splitlines()[-1].split()[2:-1] == counts
+
+
+def load(path: Path) -> list[MonoCut]:
+    return list(CutSet.from_file(path))
+
+
+def change_text(cut: MonoCut, change: Callable[[str], str]) -> MonoCut:
+    cut.supervisions[0].text = change(cut.supervisions[0].text)
+    return cut

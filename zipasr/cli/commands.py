@@ -76,6 +76,9 @@ class TestSetsConfig:
     """What is decoded."""
 
     test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
+    score_normalised: bool = flag(
+        False, "compare words in upper case and without punctuation; else as they are written"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from zipasr.cli.run_report import records_of, write_report
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.scoring.align import WordErrors, count_errors
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
+from zipasr.scoring.normalised import AS_WRITTEN, NORMALISED, normalised
 from zipasr.scoring.reports import (
     ResultRow,
     Transcript,
@@ -126,6 +127,7 @@ def setting_of(run: Run, recogniser: Recogniser, row: ResultRow, suffix: str) ->
         suffix=suffix,
         model=recogniser.about[0],
         rtf=row.rtf,
+        scoring=scoring_of(run),
         decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
 
@@ -142,28 +144,41 @@ def tell_report(exp_dir: Path) -> None:
 
 def write_results(
     folder: Path, suffix: str, name: str, found: Recognised, run: Run
-) -> tuple[ResultRow, list[Transcript]]:
+) -> tuple[ResultRow, Sequence[Transcript]]:
     """Write recogs, errs and wer-summary of one test set, and log its rate.
 
     Of several settings the files show the best, and have its name in theirs; the summary has all.
 
     Returns:
-        The row of the table, and the transcripts that the files show.
+        The row of the table, and the transcripts that were scored.
     """
-    scored = {setting: _errors(those) for setting, those in found.by_setting.items()}
+    compared = {setting: _compared(run, those) for setting, those in found.by_setting.items()}
+    scored = {setting: _errors(those) for setting, those in compared.items()}
     best = min(scored, key=lambda setting: scored[setting].total)
-    transcripts, key = found.by_setting[best], key_of(run)
+    transcripts, key = compared[best], key_of(run)
     row = ResultRow(name, run[DecodingConfig].decoding_method + best, scored[best], found.rtf)
-    _write(folder / f"recogs-{name}-{suffix}{best}.txt", recogs_text(transcripts))
+    _write(folder / f"recogs-{name}-{suffix}{best}.txt", recogs_text(found.by_setting[best]))
     if run[DecodingConfig].skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
     _write(folder / f"errs-{name}-{suffix}{best}.txt", errs_text(transcripts))
     _write(folder / f"wer-summary-{name}-{suffix}.txt", wer_summary(rates))
+    logging.info("%s: %s", name, scoring_of(run))
     logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
     logging.info("%s", wer_log_text(name, rates))
     return row, transcripts
-    return row
+
+
+def _compared(run: Run, transcripts: Sequence[Transcript]) -> Sequence[Transcript]:
+    """Return the words that are counted."""
+    if run[TestSetsConfig].score_normalised:
+        return [normalised(transcript) for transcript in transcripts]
+    return transcripts
+
+
+def scoring_of(run: Run) -> str:
+    """Say how words are compared."""
+    return NORMALISED if run[TestSetsConfig].score_normalised else AS_WRITTEN
 
 
 def _errors(transcripts: Sequence[Transcript]) -> WordErrors:

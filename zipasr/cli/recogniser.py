@@ -280,9 +280,11 @@ def _encoded(recogniser: Recogniser, batch: Batch) -> tuple[Tensor, Tensor]:
 def recognise_greedily(session: Session, batch: Batch) -> list[str]:
     """Return the text of each utterance by the model in training, with its best head."""
     configs, model = session.configs, session.model
-    has_transducer = configs.model.use_transducer
+    # A transducer that has not begun to train has nothing to say.
+    has_begun = session.state.batch_idx_train > configs.loss.ctc_only_batches
+    use_transducer = configs.model.use_transducer and has_begun
     decoding = DecodingConfig(
-        decoding_method="greedy_search" if has_transducer else "ctc_greedy_search"
+        decoding_method="greedy_search" if use_transducer else "ctc_greedy_search"
     )
     ctc = model.ctc_log_probs if configs.model.use_ctc else None
     search = search_for(decoding, model.decoder, model.joiner, ctc)

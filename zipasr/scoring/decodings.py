@@ -23,6 +23,7 @@ class Setting:
         model: a line on the model.
         rtf: seconds of computing per second of speech.
         decoded_at: date and time, for people.
+        scoring: how words were compared.
     """
 
     test_set: str
@@ -31,6 +32,7 @@ class Setting:
     model: str = ""
     rtf: float | None = None
     decoded_at: str = ""
+    scoring: str = ""
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
     _, total, _ = figures[0]
     found = confusions(main.records, CONFUSIONS)
     size = f"{total.utterances} utterances, {total.errors.ref_words} words, {total.hours:.2f} hours"
+    if main.setting.scoring:
+        size += f"; {escape(main.setting.scoring)}"
     return (
         f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2><p>{size}</p>'
         f"{overview_table(figures)}"
