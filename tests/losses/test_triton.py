@@ -3,37 +3,16 @@
 Triton reads at its first import whether to interpret, so that takes a process of its own.
 """
 
-import importlib.util
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.losses.oracle import Batch
+from tests.other_process import needs_triton, run_python
 from zipasr.losses import recursion, triton_backend
 
-ROOT = Path(__file__).parents[2]
-needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="triton is not installed"
-)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def run_python(*arguments: str, **environment: str) -> None:
-    """Run Python in its own process; what it prints is the message if it fails."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 @needs_triton

@@ -1,17 +1,13 @@
 """Which way to make a step is chosen, what is told about it, and Triton without a GPU."""
 
-import importlib.util
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from tests.optim.golden import Run
+from tests.other_process import needs_triton, run_python
 from zipasr.base.errors import UserError
 from zipasr.optim import backend as backends
 from zipasr.optim import compiled_sweeps
@@ -20,11 +16,6 @@ from zipasr.optim.compiled_sweeps import CompiledSweeps
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.optim.sweeps import Elements, Motion, TorchSweeps
 from zipasr.optim.triton_sweeps import TritonSweeps
-
-ROOT = Path(__file__).parents[2]
-needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="triton is not installed"
-)
 
 
 def elements(*params: torch.Tensor) -> Elements:
@@ -123,19 +114,6 @@ def test_backward_notices_that_a_step_was_made() -> None:
     ScaledAdam([param], backend="numba").step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
-
-
-def run_python(*arguments: str, **environment: str) -> None:
-    """Run Python in its own process; what it prints is the message if it fails."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 @needs_triton
