@@ -4,6 +4,7 @@ Triton reads at its first import whether to interpret, so that takes a process o
 """
 
 import math
+from pathlib import Path
 
 import pytest
 import torch

@@ -1,6 +1,7 @@
 """Which way to make a step is chosen, what is told about it, and Triton without a GPU."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
