@@ -66,7 +66,7 @@ class StoredModel(NamedTuple):
         return model
 
 
-def stored_model(chosen: Chosen, typed: Flags) -> StoredModel:
+def stored_model(chosen: Chosen, typed: Flags, free: Sequence[str] = ()) -> StoredModel:
     """Find out what model was stored.
 
     A checkpoint of ours says it. icefall's says it less reliably, in flags beside the weights, or
@@ -75,15 +75,16 @@ def stored_model(chosen: Chosen, typed: Flags) -> StoredModel:
     Args:
         chosen: weights and the checkpoint that they come from.
         typed: field -> value of the model flags on the command line.
+        free: more fields that typed flags may change, beside those that any use of a model may.
 
     Raises:
         CheckpointError: typed flags contradict the file; or it holds no Zipformer.
         UserError: a typed value is out of range.
     """
     if stored := _with_settings(chosen):
-        return _with_typed(stored, typed, stored.zipformer.STREAMING)
+        return _with_typed(stored, typed, (*stored.zipformer.STREAMING, *free))
     stored = _plain(chosen, typed)
-    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc"))
+    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc", *free))
 
 
 def plain_flags(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

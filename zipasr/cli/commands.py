@@ -26,6 +26,7 @@ from zipasr.text.bpe import BpeConfig
 from zipasr.text.formats import FORMATS
 from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig
+from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.heads import check_heads
 from zipasr.training.language_model import LmTrainConfig
 from zipasr.training.step import LossConfig
@@ -154,6 +155,7 @@ TRAIN = Command(
     "Train a transducer or a CTC model on a prepared corpus; run again to continue where it was.",
     (
         TrainConfig,
+        FinetuneConfig,
         LossConfig,
         TransducerConfig,
         EdenConfig,

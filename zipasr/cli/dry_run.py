@@ -11,7 +11,6 @@ import torch
 from zipasr.base.distributed import World, check_world_size
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.data.loaders import load_cuts
-from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.estimate import estimate
 from zipasr.training.session import TrainConfigs
 from zipasr.training.sets import DataSource, load_sets
@@ -32,7 +31,7 @@ def dry_run(configs: TrainConfigs, source: DataSource) -> str:
     notes = [*_notes(configs, device)]
     if device.type == "cpu":
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
-    tokenizer = Tokenizer.from_file(source.bpe_model)
+    tokenizer = source.tokenizer()
     data = load_sets(source, configs, tokenizer, told=False, writes=False)
     session = build_session(World(0, 1, device), configs, tokenizer)
     return "\n".join([estimate(session, data).text(configs), *notes])
@@ -46,7 +45,7 @@ def check_data(configs: TrainConfigs, source: DataSource) -> None:
     """
     folder = configs.data.manifest_dir
     checks: list[Callable[[], object]] = [
-        partial(Tokenizer.from_file, source.bpe_model),
+        source.tokenizer,
         *(
             partial(load_cuts, folder, source.corpus, [split])
             for split in (*source.train, *source.valid)

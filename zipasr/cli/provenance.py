@@ -19,7 +19,7 @@ from zipasr.base.files import atomic_path
 from zipasr.cli.flags import Run
 from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, load_cuts
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
 
 RUN_FILE = "run.json"
@@ -27,7 +27,7 @@ RUN_FILE = "run.json"
 Facts = dict[str, Any]
 
 
-def facts_of(run: Run, words: Sequence[str]) -> Facts:
+def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
     """Return all that a session depends on and that is known before it starts.
 
     Paths inside the working or the home directory are written relative to it.
@@ -35,11 +35,11 @@ def facts_of(run: Run, words: Sequence[str]) -> Facts:
     Args:
         run: of train.py.
         words: script and flags, as typed.
+        tokenizer: to train with.
 
     Raises:
-        DataError: tokenizer or manifests are missing or damaged.
+        DataError: manifests are missing or damaged.
     """
-    tokenizer = run[TokenizerConfig].bpe_model
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "ended": None,
@@ -49,8 +49,8 @@ def facts_of(run: Run, words: Sequence[str]) -> Facts:
         "world_size": run[TrainConfig].world_size,
         "seed": run[TrainConfig].seed,
         "tokenizer": {
-            "sha256": hashlib.sha256(Tokenizer.from_file(tokenizer).model_bytes).hexdigest(),
-            "vocab_size": Tokenizer.from_file(tokenizer).vocab_size,
+            "sha256": hashlib.sha256(tokenizer.model_bytes).hexdigest(),
+            "vocab_size": tokenizer.vocab_size,
         },
         "data": {
             use: [set_facts(run[DataConfig], run.recipe.corpus, split) for split in splits]
@@ -84,6 +84,14 @@ def begin(exp_dir: Path, facts: Facts) -> None:
     if sessions and sessions[-1].get("exit") is None:
         sessions[-1]["exit"] = "ended from outside"
     _write(exp_dir, [*sessions, {**facts, "environment": environment_report()}])
+
+
+def note(exp_dir: Path, facts: Facts, values: Facts) -> None:
+    """Add what became known while the session of ``facts`` runs."""
+    sessions = _sessions(exp_dir)
+    if sessions and sessions[-1].get("started") == facts["started"]:
+        sessions[-1] |= values
+        _write(exp_dir, sessions)
 
 
 def end(exp_dir: Path, facts: Facts, reason: str) -> None:

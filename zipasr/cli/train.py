@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from zipasr.base.config import save
@@ -13,10 +14,11 @@ from zipasr.base.distributed import INTERRUPTED, World, check_world_size, is_fir
 from zipasr.base.errors import ResourceError
 from zipasr.base.faults import said_once
 from zipasr.base.lock import check_unused, only_run_in
-from zipasr.cli.commands import TRAIN, encoder_config, read
+from zipasr.cli.commands import encoder_config
 from zipasr.cli.dry_run import dry_run
+from zipasr.cli.finetuning import read_training
 from zipasr.cli.flags import Run, guarded
-from zipasr.cli.provenance import Facts, begin, facts_of, with_end
+from zipasr.cli.provenance import Facts, begin, facts_of, note, with_end
 from zipasr.cli.recogniser import recognise_greedily
 from zipasr.cli.resume import resume_command
 from zipasr.data.augment import AugmentConfig
@@ -24,8 +26,9 @@ from zipasr.data.loaders import DataConfig
 from zipasr.model.build import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
-from zipasr.text.tokenizer import TokenizerConfig
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig
+from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.session import TrainConfigs
 from zipasr.training.sets import DataSource
 from zipasr.training.step import LossConfig
@@ -37,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train until ``--num-epochs``; started again, continue where the last run ended."""
     words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     with said_once():
-        run = read(TRAIN, argv)
+        run, tokenizer = read_training(argv)
         configs = train_configs(run)
-        source = data_source(run)
+        source = data_source(run, tokenizer)
         if configs.train.dry_run:
             sys.stdout.write(dry_run(configs, source) + "\n")
             return 0
-        facts = check_before_spending(run, words)
+        facts = check_before_spending(run, words, source.tokenizer)
         make_folder(configs.train.exp_dir)
         if is_first():
             check_unused(configs.train.exp_dir)
@@ -75,7 +78,8 @@ def train_alone(world: World, configs: TrainConfigs, source: DataSource, facts: 
     with only_run_in(configs.train.exp_dir) if world.is_main else nullcontext():
         if world.is_main:
             begin(configs.train.exp_dir, facts)
-        train(world, configs, source, recognise_greedily)
+        told = partial(note, configs.train.exp_dir, facts)
+        train(world, configs, source, recognise_greedily, told)
 
 
 def train_configs(run: Run) -> TrainConfigs:
@@ -89,20 +93,24 @@ def train_configs(run: Run) -> TrainConfigs:
         model=run[ModelConfig],
         data=run[DataConfig],
         augment=run[AugmentConfig],
+        finetune=run[FinetuneConfig],
     )
 
 
-def data_source(run: Run) -> DataSource:
-    """Say where the data of the recipe are."""
+def data_source(run: Run, tokenizer: Tokenizer | None = None) -> DataSource:
+    """Say where the data of the recipe are; a tokenizer takes the place of --bpe-model."""
     return DataSource(
         corpus=run.recipe.corpus,
         train=tuple(run.recipe.splits["train"]),
         valid=tuple(run.recipe.splits["valid"]),
         bpe_model=run[TokenizerConfig].bpe_model,
+        tokenizer_model=None if tokenizer is None else tokenizer.model_bytes,
     )
 
 
-def check_before_spending(run: Run, words: Sequence[str]) -> Facts:
+def check_before_spending(
+    run: Run, words: Sequence[str], tokenizer: Callable[[], Tokenizer]
+) -> Facts:
     """Find in the first seconds what would stop the run later.
 
     Returns:
@@ -113,7 +121,7 @@ def check_before_spending(run: Run, words: Sequence[str]) -> Facts:
     """
     if "WORLD_SIZE" not in os.environ:
         check_world_size(run[TrainConfig].world_size)
-    return facts_of(run, words)
+    return facts_of(run, words, tokenizer())
 
 
 def make_folder(path: Path) -> None:

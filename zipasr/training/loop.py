@@ -113,9 +113,9 @@ def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
 
 def schedule_count(session: Session) -> float:
     """Return how far the schedules in the model are; the first Zipformer counts plain batches."""
-    if isinstance(session.configs.zipformer, Zipformer1Config):
-        return float(session.state.batch_idx_train)
-    return session.state.schedule_count
+    state = session.state
+    is_first = isinstance(session.configs.zipformer, Zipformer1Config)
+    return state.schedule_start + (state.batch_idx_train if is_first else state.schedule_count)
 
 
 def updates_done(session: Session) -> int:

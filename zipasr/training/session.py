@@ -33,6 +33,7 @@ from zipasr.training.agreement import tell_different_parameters
 from zipasr.training.config import TrainConfig
 from zipasr.training.continuity import check_continues
 from zipasr.training.course import Course
+from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.precision import Precision
 from zipasr.training.scalars import Scalars
 from zipasr.training.state import TrainState
@@ -55,6 +56,7 @@ class TrainConfigs:
     model: ModelConfig
     data: DataConfig
     augment: AugmentConfig
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return class name -> plain values, as checkpoints and config.json hold them."""

@@ -28,6 +28,17 @@ class DataSource:
     train: tuple[str, ...]
     valid: tuple[str, ...]
     bpe_model: Path
+    tokenizer_model: bytes | None = None
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer of a model that is fine-tuned, or else --bpe-model.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.tokenizer_model is not None:
+            return Tokenizer.from_bytes(self.tokenizer_model)
+        return Tokenizer.from_file(self.bpe_model)
 
 
 @dataclass(frozen=True, slots=True)

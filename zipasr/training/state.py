@@ -23,6 +23,7 @@ class TrainState:
         batches_done: trained batches of ``cur_epoch``.
         batch_idx_train: updates since the very beginning (icefall's name).
         schedule_count: batches of ``ref_duration`` seconds so far; drives the in-model schedules.
+        schedule_start: what the in-model schedules count as done before the first batch.
         shown_schedule_count: the count that the model's schedules were last given.
         seconds_trained: wall time of training so far, over all resumes.
         models_averaged: how many models the running average is the mean of.
@@ -38,6 +39,7 @@ class TrainState:
         best_valid_loss: per frame, of the best validation.
         best_train_epoch: epoch of ``best_train_loss``, -1 before the first.
         best_valid_epoch: epoch of ``best_valid_loss``, -1 before the first.
+        start_wer: word error rate on dev of the model that a fine-tuning began with, in percent.
         best_wer: lowest word error rate on dev at the end of an epoch, in percent.
         best_wer_epoch: epoch of ``best_wer``, -1 before the first.
     """
@@ -46,6 +48,7 @@ class TrainState:
     batches_done: int = 0
     batch_idx_train: int = 0
     schedule_count: float = 0.0
+    schedule_start: float = 0.0
     shown_schedule_count: float = 0.0
     seconds_trained: float = 0.0
     models_averaged: int = 0
@@ -61,10 +64,11 @@ class TrainState:
     best_valid_loss: float = math.inf
     best_train_epoch: int = -1
     best_valid_epoch: int = -1
+    start_wer: float | None = None
     best_wer: float = math.inf
     best_wer_epoch: int = -1
 
-    def state_dict(self) -> dict[str, int | float]:
+    def state_dict(self) -> dict[str, int | float | None]:
         """Return the plain values for a checkpoint."""
         return dataclasses.asdict(self)
 

@@ -44,13 +44,14 @@ from zipasr.training.culprit import first_non_finite, warn_of_non_finite
 from zipasr.training.dev_errors import Recognise
 from zipasr.training.diagnose import diagnose
 from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
+from zipasr.training.initial import begin_with_file
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.loop import Stopped, train_one_epoch
 from zipasr.training.memory import row_cost
 from zipasr.training.metrics import Metrics
 from zipasr.training.precision import Precision
 from zipasr.training.rehearsal import rehearse, sizes_of
-from zipasr.training.report import report_epoch
+from zipasr.training.report import Note, report_epoch, report_start
 from zipasr.training.scalars import Scalars
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.sets import DataSource, TrainData, load_sets
@@ -60,7 +61,11 @@ from zipasr.training.watch import write_scalar, write_scalars
 
 
 def run(
-    world: World, configs: TrainConfigs, source: DataSource, recognise: Recognise | None = None
+    world: World,
+    configs: TrainConfigs,
+    source: DataSource,
+    recognise: Recognise | None = None,
+    note: Note | None = None,
 ) -> None:
     """Train until ``--num-epochs``, from the beginning or from a checkpoint.
 
@@ -69,6 +74,7 @@ def run(
         configs: of the run.
         source: where its data are.
         recognise: how to transcribe for the word error rate after each epoch; None leaves it out.
+        note: where to write down what a fine-tuning began with.
 
     Raises:
         SystemExit: status 130 after a signal; the state is saved.
@@ -85,6 +91,7 @@ def run(
     if train.rehearse and epoch <= train.num_epochs:
         rehearse(session, sizes_of(session, data.train.lengths))
     session.writer = open_writer(session)
+    report_start(session, data.valid, recognise, note)
     try:
         with StopRequest() as stop:
             while epoch <= train.num_epochs:
@@ -115,7 +122,7 @@ def begin(
     """
     setup_logging(configs.train.exp_dir / "log" / "log-train", world.rank, world.size)
     torch.set_flush_denormal(True)
-    tokenizer = Tokenizer.from_file(source.bpe_model)
+    tokenizer = source.tokenizer()
     # What the first process writes beside the manifests, the others only read.
     with main_first(world):
         data = load_sets(source, configs, tokenizer, told=world.is_main)
@@ -169,7 +176,7 @@ def build_session(
 
 
 def resume(session: Session) -> int:
-    """Load the checkpoint that the flags choose, if any.
+    """Load the checkpoint that the flags choose, if any; else the model to fine-tune, if any.
 
     Returns:
         The epoch to go on with.
@@ -177,6 +184,8 @@ def resume(session: Session) -> int:
     found = choose_checkpoint(session.configs)
     check_same_start(found and found[0], session.world)
     if found is None:
+        if session.configs.finetune.do_finetune:
+            begin_with_file(session)
         return 1
     return take_over(session, *found)
 

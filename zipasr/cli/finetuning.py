@@ -1,0 +1,120 @@
+"""train.py --finetune-ckpt: other defaults, and a model whose settings the file knows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zipasr.base.config import add_flags
+from zipasr.base.errors import CheckpointError, UserError
+from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.stored import stored_model
+from zipasr.cli.commands import COMMANDS, TRAIN, read
+from zipasr.cli.flags import Parser, Run, parse
+from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
+from zipasr.data.augment import AugmentConfig
+from zipasr.data.loaders import DataConfig
+from zipasr.model.build import ENCODER_TYPES, ModelConfig
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.training.config import TrainConfig
+from zipasr.training.continuity import TRAINING_FIELDS
+from zipasr.training.finetune import FinetuneConfig
+from zipasr.training.heads import check_heads
+from zipasr.training.step import LossConfig
+
+# A tenth of the usual learning rate, that hardly falls and begins at half of its height; and all
+# losses from the first batch on: the model knows already where the tokens are.
+DEFAULTS = {
+    "base_lr": 0.0045,
+    "lr_batches": 100_000.0,
+    "lr_epochs": 100.0,
+    "warmup_start": 0.5,
+    "ctc_only_batches": 0,
+}
+FINETUNE = replace(
+    TRAIN,
+    configs=tuple(c for c in TRAIN.configs if c not in (*ENCODER_TYPES.values(), ModelConfig)),
+    stored=(*ENCODER_TYPES.values(), ModelConfig),
+    # The recipe's are for a training from the beginning.
+    own=tuple(name.replace("_", "-") for name in DEFAULTS),
+    defaults=DEFAULTS,
+    presets={},
+    encoders={},
+)
+
+
+def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
+    """Read the flags of train.py and, for a fine-tuning, the settings of the model to begin with.
+
+    Returns:
+        The run, and the tokenizer to fine-tune with; None for a training from the beginning.
+
+    Raises:
+        UserError: flags are wrong, alone or together.
+        CheckpointError: the file is missing or damaged, or flags contradict it.
+        DataError: there is no tokenizer.
+    """
+    if not _is_finetuning(argv):
+        run = read(TRAIN, argv)
+        if run[FinetuneConfig].finetune_ckpt is not None:
+            raise UserError("--finetune-ckpt is typed on the command line, not set in a recipe.")
+        return _checked(run), None
+    run = _checked(parse(FINETUNE, argv, COMMANDS))
+    file = ChooseCheckpoint(checkpoint=run[FinetuneConfig].finetune_ckpt)
+    chosen = read_chosen(run[TrainConfig].exp_dir, file)
+    stored = stored_model(chosen, run.typed, TRAINING_FIELDS)
+    if run[FinetuneConfig].finetune_tokenizer == "new":
+        tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
+    else:
+        tokenizer = _kept_tokenizer(chosen, run)
+        check_vocabulary(stored, tokenizer, run)
+    check_heads(stored.model, run[LossConfig], run[AugmentConfig])
+    return run.having(stored.zipformer, stored.model), tokenizer
+
+
+def _is_finetuning(argv: Sequence[str] | None) -> bool:
+    """Say whether the model comes from a file: its flags are other ones then."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & {*words}:
+        return False
+    first = Parser(prog=TRAIN.name, add_help=False, allow_abbrev=False)
+    add_flags(first, FinetuneConfig)
+    return first.parse_known_args(words)[0].finetune_ckpt is not None
+
+
+def _checked(run: Run) -> Run:
+    """Refuse flags that do not go together.
+
+    Raises:
+        UserError: so it is.
+    """
+    config, train = run[FinetuneConfig], run[TrainConfig]
+    if config.use_mux and not run[DataConfig].extras:
+        raise UserError(
+            "--use-mux 1 mixes nothing in: there is no other corpus.",
+            "add one, for example --extra-manifest original=data/fbank/cuts.jsonl.gz:0.5",
+        )
+    goes_on = train.start_epoch > 1 or train.start_batch > 0
+    if config.do_finetune and train.start_epoch > 1:
+        raise UserError(
+            f"--do-finetune 1 begins anew, --start-epoch {train.start_epoch} goes on.",
+            "leave --start-epoch out: the same command goes on where it was; or type "
+            "--do-finetune 0.",
+        )
+    if config.finetune_ckpt is not None and not (config.do_finetune or goes_on):
+        raise UserError(
+            f"--finetune-ckpt {config.finetune_ckpt} is not used without --do-finetune 1.",
+            "add --do-finetune 1.",
+        )
+    return run
+
+
+def _kept_tokenizer(chosen: Chosen, run: Run) -> Tokenizer:
+    """Return the tokenizer of the file; one that is typed and is another one is refused."""
+    try:
+        return tokenizer_of(chosen, run)
+    except CheckpointError as problem:
+        raise CheckpointError(
+            problem.what, f"{problem.fix.rstrip('.')}; or add --finetune-tokenizer new."
+        ) from problem
