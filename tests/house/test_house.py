@@ -24,6 +24,7 @@ ENTRIES = (
     "average.py",
     "report.py",
     "transcribe.py",
+    "export.py",
     "prepare.sh",
     "egs/espeak/run.sh",
     "tests/run.sh",

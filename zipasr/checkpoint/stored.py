@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 Flags = Mapping[str, Any]
 
+#: What a model needs beside its weights.
+KEPT = ("configs", "tokenizer", "vocab_size", "blank_id", "env_info")
+
 # Typed values of these settle what the shapes of plain weights leave open.
 _OPEN_FLAGS = (*HEAD_FLAGS, "attention_decoder_num_heads", "causal")
 
@@ -85,6 +88,12 @@ def stored_model(chosen: Chosen, typed: Flags, free: Sequence[str] = ()) -> Stor
         return _with_typed(stored, typed, (*stored.zipformer.STREAMING, *free))
     stored = _plain(chosen, typed)
     return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc", *free))
+
+
+def kept_entries(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model needs beside its weights, and icefall's flags under their own names."""
+    names = (*KEPT, *plain_flags(checkpoint))
+    return {name: checkpoint[name] for name in names if name in checkpoint}
 
 
 def plain_flags(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

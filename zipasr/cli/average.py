@@ -9,13 +9,10 @@ from dataclasses import replace
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.stored import plain_flags
+from zipasr.checkpoint.stored import kept_entries
 from zipasr.cli.best_average import with_best_average
 from zipasr.cli.commands import AVERAGE, DECODE, ExpConfig, read
 from zipasr.cli.flags import Run, guarded
-
-# What a model needs beside its weights; icefall's flags are kept too, under their own names.
-KEPT = ("configs", "tokenizer", "vocab_size", "blank_id", "env_info")
 
 
 @guarded
@@ -39,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
     path = exp_dir / f"{start}-avg-{choose.avg}.pt"
     chosen = read_chosen(exp_dir, choose)
-    kept = (*KEPT, *plain_flags(chosen.checkpoint))
-    about = {name: chosen.checkpoint[name] for name in kept if name in chosen.checkpoint}
-    save_checkpoint(path, {"model": chosen.weights, **about})
+    save_checkpoint(path, {"model": chosen.weights, **kept_entries(chosen.checkpoint)})
     sys.stdout.write(f"{path}\n")
     return 0
 

@@ -31,6 +31,8 @@ from zipasr.training.heads import check_heads
 from zipasr.training.language_model import LmTrainConfig
 from zipasr.training.step import LossConfig
 
+EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusConfig:
@@ -70,6 +72,29 @@ class ExpConfig:
     """Where a training run is."""
 
     exp_dir: Path = flag(Path("zipformer/exp"), "folder of the training run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """What is exported."""
+
+    format: tuple[str, ...] = flag(
+        ("pretrained", "onnx"), f"comma list of {', '.join(EXPORT_FORMATS)}"
+    )
+    jit: bool = flag(False, "export TorchScript too")
+    enable_int8_quantization: bool = flag(True, "ONNX: write files with weights of 8 bits as well")
+    output_dir: Path | None = flag(None, "folder to make; none: in --exp-dir, named as the model")
+
+    def __post_init__(self) -> None:
+        for name in self.format:
+            if name not in EXPORT_FORMATS:
+                hint = nearest(name, EXPORT_FORMATS) or f"known: {', '.join(EXPORT_FORMATS)}."
+                raise ValueError(f"--format {name} is unknown. {hint}")
+
+    @property
+    def formats(self) -> set[str]:
+        """All formats that are asked for."""
+        return {*self.format, "torchscript"} if self.jit else {*self.format}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +241,12 @@ TRANSCRIBE = Command(
     own=("lm-scale",),
     operands=("FILE", "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there"),
 )
+EXPORT = Command(
+    "export.py",
+    "Export a trained model: averaged weights, TorchScript, and ONNX for sherpa-onnx.",
+    (ExpConfig, ChooseCheckpoint, ExportConfig, TokenizerConfig, DataConfig),
+    stored=(*ENCODER_TYPES.values(), ModelConfig),
+)
 CORPUS = Command(
     "prepare_corpus",
     "Stage 1: audio and transcripts to manifests.",
@@ -245,6 +276,7 @@ COMMANDS = (
     AVERAGE,
     REPORT,
     TRANSCRIBE,
+    EXPORT,
     DOWNLOAD,
     CORPUS,
     FBANK,

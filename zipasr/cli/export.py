@@ -1,0 +1,191 @@
+"""Export a trained model: for icefall, for TorchScript, and for sherpa-onnx."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from lhotse.cut import Cut
+from torch import Tensor
+
+from zipasr.base.errors import DataError, UserError
+from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.files import save_checkpoint
+from zipasr.checkpoint.stored import StoredModel, kept_entries, stored_model
+from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig, read
+from zipasr.cli.flags import Run, guarded
+from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
+from zipasr.data.loaders import DataConfig, load_cuts
+from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.export.checks import Check, made_up_utterances, refuse_differences, table
+from zipasr.export.folder import whole_folder, write_readme, write_sample, write_texts
+from zipasr.export.writing import Job, export_onnx, export_torchscript
+from zipasr.scoring.align import count_errors
+from zipasr.scoring.decodings import read_decodings
+from zipasr.scoring.reports import ResultRow, results_table
+
+# Utterances with which exported models are compared.
+NUM_TRIED = 5
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the folder, unless an exported model differs from the one it was made from.
+
+    Raises:
+        UserError: flags are wrong, a package is missing, or the model cannot be exported.
+        CheckpointError: no such checkpoints, or flags that contradict them.
+        NumericError: an exported model gives other results.
+    """
+    run = read(EXPORT, argv)
+    check_packages(run[ExportConfig])
+    check_choice(run)
+    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
+    stored = stored_model(chosen, run.typed)
+    check_can_export(stored)
+    tokenizer = tokenizer_of(chosen, run)
+    check_vocabulary(stored, tokenizer, run)
+    cuts = some_cuts(run)
+    with torch.device("cpu"):
+        model = stored.build().eval()
+    assert isinstance(stored.zipformer, ZipformerConfig)
+    name = name_of(run[ChooseCheckpoint])
+    utterances = utterances_of(cuts) or made_up_utterances()
+    job = Job(model, stored.zipformer, Path(), f"-{name}", utterances)
+    target = run[ExportConfig].output_dir or run[ExpConfig].exp_dir / f"export-{name}{job.chunks}"
+    with whole_folder(target) as folder:
+        job = Job(model, stored.zipformer, folder, f"-{name}", utterances)
+        checks = write_models(job, chosen, run[ExportConfig])
+        write_texts(folder, tokenizer, settings_of(stored, checks), results_of(run))
+        if cuts:
+            write_sample(folder, cuts[0])
+        write_readme(folder, stored.describe(), checks, job.streaming)
+    sys.stdout.write(f"{target}\n")
+    return 0
+
+
+def check_packages(config: ExportConfig) -> None:
+    """Ask for the packages that write and run ONNX.
+
+    Raises:
+        UserError: one is missing.
+    """
+    lacking = [name for name in ("onnx", "onnxruntime") if not importlib.util.find_spec(name)]
+    if "onnx" in config.formats and lacking:
+        raise UserError(
+            f"--format onnx needs the package {lacking[0]}.",
+            "pip install -r export-requirements.txt",
+        )
+
+
+def check_choice(run: Run) -> None:
+    """Leave the search for the best average to the commands that decode.
+
+    Raises:
+        UserError: --auto-avg was typed.
+    """
+    if run[ChooseCheckpoint].auto_avg:
+        raise UserError(
+            "--auto-avg 1 decodes, which export.py does not.",
+            "run average.py --auto-avg 1, then export.py --checkpoint with the file it names.",
+        )
+
+
+def check_can_export(stored: StoredModel) -> None:
+    """Refuse what no exported graph exists for.
+
+    Raises:
+        UserError: the model is a first Zipformer, or its chunks are not settled.
+    """
+    check_is_settled(stored)
+    config = stored.zipformer
+    if not isinstance(config, ZipformerConfig):
+        raise UserError(f"{stored.path} is a first Zipformer, whose export is not built yet.")
+    if config.causal and (config.chunk_size[0] > 0) != (config.left_context_frames[0] > 0):
+        raise UserError(
+            "--chunk-size and --left-context-frames must both be positive, or both -1 for an "
+            "export that hears whole utterances."
+        )
+
+
+def name_of(choose: ChooseCheckpoint) -> str:
+    """Return the part of file names that says which checkpoints were exported."""
+    if choose.checkpoint is not None:
+        return choose.checkpoint.stem
+    start = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
+    return f"{start}-avg-{choose.avg}"
+
+
+def some_cuts(run: Run) -> list[Cut]:
+    """Return a few utterances of the first test set; none if it is not prepared."""
+    data = run[DataConfig]
+    try:
+        cuts = load_cuts(data.manifest_dir, run.recipe.corpus, [run.recipe.splits["test"][0]])
+        return list(cuts.subset(first=NUM_TRIED))
+    except (DataError, KeyError, IndexError):
+        return []
+
+
+def utterances_of(cuts: Sequence[Cut]) -> list[Tensor]:
+    """Return the features of the cuts, in turn of an even and an odd length."""
+    found = []
+    for index, cut in enumerate(cuts):
+        features = torch.from_numpy(cut.load_features()).float()
+        length = len(features) - (len(features) + index) % 2
+        if length >= MIN_FRAMES:
+            found.append(features[:length])
+    return found
+
+
+def write_models(job: Job, chosen: Chosen, config: ExportConfig) -> list[Check]:
+    """Write the models in all formats and show how they compare.
+
+    Raises:
+        NumericError: one differs.
+    """
+    checks: list[Check] = []
+    if "pretrained" in config.formats:
+        kept = kept_entries(chosen.checkpoint)
+        save_checkpoint(job.folder / "pretrained.pt", {"model": chosen.weights, **kept})
+    if "torchscript" in config.formats:
+        checks += export_torchscript(job)
+    if "onnx" in config.formats:
+        checks += export_onnx(job, config.enable_int8_quantization)
+    if checks:
+        sys.stdout.write(table(checks))
+    refuse_differences(checks)
+    return checks
+
+
+def settings_of(stored: StoredModel, checks: Sequence[Check]) -> dict[str, object]:
+    """Return what the folder says of its model."""
+    return {
+        "encoder": asdict(stored.zipformer),
+        "model": asdict(stored.model),
+        "vocab_size": stored.vocab_size,
+        "checkpoint": stored.path.name,
+        "checks": [check._asdict() for check in checks],
+    }
+
+
+def results_of(run: Run) -> str:
+    """Return the error rates of the decodings that are there; empty without."""
+    try:
+        decodings = read_decodings(run[ExpConfig].exp_dir)
+    except UserError:
+        return ""
+    rows = [
+        ResultRow(
+            decoding.setting.test_set,
+            f"{decoding.setting.key} {decoding.setting.suffix}",
+            count_errors((record.ref, record.hyp) for record in decoding.records),
+            decoding.setting.rtf,
+        )
+        for decoding in decodings
+    ]
+    return results_table(rows)

@@ -1,0 +1,145 @@
+"""An exported model beside the model it was made from: the same frames, the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zipasr.base.errors import NumericError
+from zipasr.encoder.streaming import chunk_frames
+from zipasr.model.inputs import FEATURE_DIM
+from zipasr.model.transducer import AsrModel
+from zipasr.search.types import Utterance
+
+LOG_ZERO = -23.025851  # log(1e-10), silence
+
+#: Largest difference between the outputs of the encoders, in float32.
+TOLERANCE = 1e-3
+
+#: Lengths of utterances, where there is no speech to take: odd and even.
+LENGTHS = (9, 64, 97, 150, 333)
+
+Encode: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]
+Step: TypeAlias = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
+
+
+class Way(NamedTuple):
+    """One way to run a model: features to frames, frames to tokens."""
+
+    encode: Encode
+    search: Search
+
+
+class Check(NamedTuple):
+    """How one exported model compares.
+
+    Attributes:
+        name: of the file.
+        utterances: how many were tried, each alone and all side by side.
+        lengths: their feature frames.
+        difference: largest absolute difference of the encoder output.
+        same_tokens: utterances for which greedy search found the same.
+        must_agree: whether a difference is a fault.
+    """
+
+    name: str
+    utterances: int
+    lengths: tuple[int, ...]
+    difference: float
+    same_tokens: int
+    must_agree: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether the files can be used."""
+        if not self.must_agree:
+            return self.difference < float("inf")
+        return self.difference <= TOLERANCE and self.same_tokens == self.utterances
+
+
+def made_up_utterances() -> list[Tensor]:
+    """Return noise of the loudness of speech, (T, 80) each, for want of speech."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(num, FEATURE_DIM, generator=generator) * 3 - 9 for num in LENGTHS]
+
+
+@torch.no_grad()
+def compare(
+    name: str, way: Way, reference: Way, utterances: Sequence[Tensor], must_agree: bool
+) -> Check:
+    """Run both ways on each utterance alone, and on all in one batch."""
+    difference, same = 0.0, [True] * len(utterances)
+    alone = [([i], u.unsqueeze(0)) for i, u in enumerate(utterances)]
+    batch = torch.nn.utils.rnn.pad_sequence(list(utterances), True, LOG_ZERO)
+    for rows, features in [*alone, (list(range(len(utterances))), batch)]:
+        lens = torch.tensor([len(utterances[row]) for row in rows])
+        (frames, num), (expected, wanted) = (
+            way.encode(features, lens),
+            reference.encode(features, lens),
+        )
+        if not torch.equal(num.long(), wanted.long()):
+            difference = float("inf")
+            continue
+        for i, length in enumerate(wanted.tolist()):
+            gap = (frames[i, :length] - expected[i, :length]).abs().nan_to_num(torch.inf).max()
+            difference = max(difference, float(gap))
+        found, right = way.search(frames, num.long()), reference.search(expected, wanted.long())
+        for row, ours, theirs in zip(rows, found, right, strict=True):
+            same[row] &= list(ours.tokens) == list(theirs.tokens)
+    lengths = tuple(len(u) for u in utterances)
+    return Check(name, len(utterances), lengths, difference, sum(same), must_agree)
+
+
+def chunkwise(model: AsrModel, size: int, step: Step) -> Encode:
+    """Return the encoder that goes through utterances chunk by chunk, to the end of the longest.
+
+    Args:
+        model: makes the states before the first chunk.
+        size: of a chunk, in frames of 20 ms.
+        step: (N, 2 c + 13, 80) features and states to frames and states.
+    """
+
+    def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        shift, length = 2 * size, chunk_frames(size)
+        num = -(-features.size(1) // shift)
+        padded = F.pad(
+            features, (0, 0, 0, (num - 1) * shift + length - features.size(1)), value=LOG_ZERO
+        )
+        states, outputs = model.init_state(len(lens)).to_list(), []
+        for start in range(0, num * shift, shift):
+            frames, states = step(padded[:, start : start + length].contiguous(), states)
+            outputs.append(frames)
+        whole = torch.cat(outputs, dim=1)
+        return whole, torch.full((len(lens),), whole.size(1))
+
+    return encode
+
+
+def table(checks: Sequence[Check]) -> str:
+    """Return the comparisons as lines of a table."""
+    head = f"{'file':<44}  utterances  max difference  same tokens"
+    lines = [
+        f"{c.name:<44}  {c.utterances:>10}  {c.difference:>14.2e}  {c.same_tokens:>11}"
+        for c in checks
+    ]
+    return "\n".join([head, *lines]) + "\n"
+
+
+def refuse_differences(checks: Sequence[Check]) -> None:
+    """Stop where an exported model is another one.
+
+    Raises:
+        NumericError: a check failed.
+    """
+    if bad := [check for check in checks if not check.ok]:
+        raise NumericError(
+            f"{bad[0].name} differs from the model: by {bad[0].difference:.2e} in the encoder "
+            f"output (at most {TOLERANCE} is allowed), and {bad[0].same_tokens} of "
+            f"{bad[0].utterances} utterances gave the same tokens. Nothing was written.",
+            "this is a fault of the export, please report it with the table above.",
+        )

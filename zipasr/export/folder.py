@@ -1,0 +1,119 @@
+"""What stands beside the exported models: tokens, settings, results, a sample, how to use them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from lhotse.cut import Cut
+
+from zipasr.base.errors import UserError
+from zipasr.export.checks import Check, table
+from zipasr.text.bpe import tokens_text, vocab_text
+from zipasr.text.tokenizer import Tokenizer
+
+#: File that says that a folder was made here.
+SETTINGS = "config.json"
+
+FEATURES = {
+    "sampling_rate": 16000,
+    "num_mel_bins": 80,
+    "low_freq": 20,
+    "high_freq": -400,
+    "snip_edges": False,
+    "dither": 0,
+    "window": "povey",
+    "padding": -23.025851,
+}
+
+LICENCE = """The program that made these files sets no terms for them. The weights were learned
+from a corpus: before you pass them on, put the terms of that corpus, and your own, in place of
+this note.
+"""
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to fill that gets its name when all went well, else it is removed.
+
+    Raises:
+        UserError: there is a folder of that name which was not made here.
+    """
+    if path.exists() and not (path / SETTINGS).is_file() and any(path.iterdir()):
+        raise UserError(f"{path} exists and was not made by export.py.", "choose --output-dir.")
+    temporary, old = path.with_name(f".tmp-{path.name}"), path.with_name(f".old-{path.name}")
+    for rest in (temporary, old):
+        shutil.rmtree(rest, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        for rest in (temporary, old):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def write_texts(
+    folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], results: str
+) -> None:
+    """Write tokens, tokenizer, settings, error rates and the note on licences."""
+    texts = {
+        "tokens.txt": tokens_text(tokenizer),
+        "bpe.vocab": vocab_text(tokenizer),
+        SETTINGS: json.dumps({"features": FEATURES, **settings}, indent=2, default=str) + "\n",
+        "LICENSE.md": LICENCE,
+        "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "bpe.model").write_bytes(tokenizer.model_bytes)
+
+
+def write_sample(folder: Path, cut: Cut) -> None:
+    """Write one recording and what is said in it."""
+    place = folder / "test_wavs"
+    place.mkdir()
+    soundfile.write(place / "0.wav", cut.resample(16000).load_audio()[0], 16000)
+    text = " ".join(s.text or "" for s in cut.supervisions)
+    (place / "trans.txt").write_text(f"0.wav {text}\n", encoding="utf-8")
+
+
+def write_readme(folder: Path, about: str, checks: Sequence[Check], streaming: bool) -> None:
+    """Write how the files are used, and how they compare with the model."""
+    names = sorted(path.name for path in folder.iterdir())
+    wave = "test_wavs/0.wav" if (folder / "test_wavs").is_dir() else "YOUR.wav"
+    lines = [f"# {about}", ""]
+    for kind in (".onnx", ".int8.onnx"):
+        lines += _commands(names, kind, wave, streaming)
+    if checks:
+        lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _commands(names: Sequence[str], kind: str, wave: str, streaming: bool) -> list[str]:
+    def file(part: str) -> str:
+        fit = (n for n in names if n.startswith(part) and n.endswith(kind))
+        return next((n for n in fit if (".int8." in n) == (".int8." in kind)), "")
+
+    program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
+    lines = []
+    if encoder := file("encoder"):
+        lines += [
+            "```bash",
+            f"{program} --tokens=tokens.txt --encoder={encoder} \\",
+            f"  --decoder={file('decoder')} --joiner={file('joiner')} \\",
+            f"  --decoding-method=greedy_search {wave}",
+            "```",
+            "",
+        ]
+    if model := file("model"):
+        flag = "zipformer2-ctc-model" if streaming else "zipformer-ctc-model"
+        lines += ["```bash", f"{program} --tokens=tokens.txt --{flag}={model} {wave}", "```", ""]
+    return lines

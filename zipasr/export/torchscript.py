@@ -1,0 +1,146 @@
+"""TorchScript files as published recipes make them: one module, to be run from C++ or Python."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zipasr.encoder.layer_states import BATCH_DIMS, NUM_STATES
+from zipasr.encoder.streaming import LOOK_AHEAD_FRAMES, chunk_frames
+from zipasr.export.graphs import ChunkEncoder, WholeEncoder
+from zipasr.model.decoder import Decoder
+from zipasr.model.inputs import FEATURE_DIM
+from zipasr.model.joiner import Joiner
+from zipasr.model.transducer import AsrModel
+
+EXAMPLE_FRAMES = 100
+
+
+class ScriptedDecoder(nn.Module):
+    """``Decoder`` without what is for training alone; called in the same way."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.vocab_size: int = decoder.vocab_size
+        self.context_size: int = decoder.context_size
+        self.blank_id: int = decoder.blank_id
+        self.embedding = decoder.embedding
+        self.conv: nn.Module = decoder.conv if decoder.context_size > 1 else nn.Identity()
+
+    def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
+        """Embed histories (N, U): (N, U, C), or (N, 1, C) without padding."""
+        x: Tensor = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
+        if self.context_size > 1:
+            x = x.transpose(1, 2)
+            if need_pad:
+                x = F.pad(x, [self.context_size - 1, 0])
+            x = torch.relu(self.conv(x)).transpose(1, 2)
+        return x
+
+
+class ScriptedJoiner(nn.Module):
+    """``Joiner`` without pruning; called in the same way."""
+
+    def __init__(self, joiner: Joiner) -> None:
+        super().__init__()
+        self.encoder_proj = joiner.encoder_proj
+        self.decoder_proj = joiner.decoder_proj
+        self.output_linear = joiner.output_linear
+
+    def forward(
+        self, encoder_out: Tensor, decoder_out: Tensor, project_input: bool = True
+    ) -> Tensor:
+        """Score the next token: (..., V) logits."""
+        if project_input:
+            encoder_out = self.encoder_proj(encoder_out)
+            decoder_out = self.decoder_proj(decoder_out)
+        logits: Tensor = self.output_linear(torch.tanh(encoder_out + decoder_out))
+        return logits
+
+
+class ScriptedChunkEncoder(nn.Module):
+    """A recorded ``ChunkEncoder`` that knows its zero states."""
+
+    def __init__(self, recorded: nn.Module, chunk_size: int, states: list[Tensor]) -> None:
+        super().__init__()
+        self.recorded = recorded
+        self.chunk_size: int = chunk_size
+        self.pad_length: int = LOOK_AHEAD_FRAMES
+        self.shapes: list[list[int]] = [list(state.shape) for state in states[:-1]]
+        self.batch_dims: list[int] = [*BATCH_DIMS * (len(states) // NUM_STATES), 0]
+
+    def forward(
+        self, features: Tensor, feature_lengths: Tensor, states: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Encode the next chunk: (N, c / 2, C), lengths, states."""
+        result: tuple[Tensor, Tensor, list[Tensor]] = self.recorded(
+            features, feature_lengths, states
+        )
+        return result
+
+    @torch.jit.export
+    def get_init_states(
+        self,
+        batch_size: int = 1,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - the scripted default
+    ) -> list[Tensor]:
+        """Return the states before the first chunk."""
+        states: list[Tensor] = []
+        for i, known in enumerate(self.shapes):
+            shape = known[:]
+            shape[self.batch_dims[i]] = batch_size
+            states.append(torch.zeros(shape, device=device))
+        states.append(torch.zeros(batch_size, dtype=torch.int32, device=device))
+        return states
+
+
+class ScriptedModel(nn.Module):
+    """The parts under their usual names: ``encoder``, ``decoder``, ``joiner``, ``ctc_output``."""
+
+    def __init__(self, encoder: nn.Module, model: AsrModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        if model.decoder is not None and model.joiner is not None:
+            self.decoder = ScriptedDecoder(model.decoder)
+            self.joiner = ScriptedJoiner(model.joiner)
+        if model.ctc_output is not None:
+            self.ctc_output = model.ctc_output
+
+
+@torch.no_grad()
+def scripted(model: AsrModel, streaming: bool) -> torch.jit.ScriptModule:
+    """Return the model as one TorchScript module.
+
+    Args:
+        model: in evaluation mode, of an upgraded Zipformer.
+        streaming: whether the encoder works chunk by chunk.
+    """
+    with warnings.catch_warnings():
+        # Sizes that are the same for every input are meant to become constants.
+        warnings.simplefilter("ignore")
+        encoder = _chunk_encoder(model) if streaming else _whole_encoder(model)
+        whole = ScriptedModel(encoder, model).eval()
+        return torch.jit.script(whole)
+
+
+def _whole_encoder(model: AsrModel) -> nn.Module:
+    example = torch.zeros(1, EXAMPLE_FRAMES, FEATURE_DIM), torch.tensor([EXAMPLE_FRAMES])
+    return _recorded(WholeEncoder(model, nn.Identity()), example)
+
+
+def _chunk_encoder(model: AsrModel) -> nn.Module:
+    encoder = ChunkEncoder(model, nn.Identity())
+    size = encoder.encoder.streaming_chunks().size
+    states = model.init_state(1).to_list()
+    length = chunk_frames(size)
+    example = torch.zeros(1, length, FEATURE_DIM), torch.tensor([length]), states
+    return ScriptedChunkEncoder(_recorded(encoder, example), size, states)
+
+
+def _recorded(module: nn.Module, example: tuple[object, ...]) -> nn.Module:
+    recorded = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+    assert isinstance(recorded, nn.Module)
+    return recorded

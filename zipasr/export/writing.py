@@ -1,0 +1,196 @@
+"""All files of a model in one format, each compared with the model as soon as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.export.checks import Check, Encode, Search, Way, chunkwise, compare
+from zipasr.model.joiner import Joiner
+from zipasr.model.transducer import AsrModel
+from zipasr.search.ctc import ctc_greedy_search
+from zipasr.search.greedy import greedy_search
+from zipasr.search.steps import TransducerSteps
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is exported.
+
+    Attributes:
+        model: in evaluation mode on the CPU.
+        config: of its encoder.
+        folder: to write to.
+        suffix: of the files of a transducer, such as ``-epoch-30-avg-9``.
+        utterances: (T, 80) features each, to compare with.
+    """
+
+    model: AsrModel
+    config: ZipformerConfig
+    folder: Path
+    suffix: str
+    utterances: Sequence[Tensor]
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the files work on speech as it comes."""
+        return self.config.causal and self.config.chunk_size[0] > 0
+
+    @property
+    def chunks(self) -> str:
+        """The part of file names that says so."""
+        if not self.streaming:
+            return ""
+        return f"-chunk-{self.config.chunk_size[0]}-left-{self.config.left_context_frames[0]}"
+
+
+def export_onnx(job: Job, int8: bool) -> list[Check]:
+    """Write the ONNX files of all heads: float32, and 8 bits if asked for."""
+    from zipasr.export import onnx_files
+
+    checks = []
+    if job.model.decoder is not None:
+        graphs = onnx_files.transducer_graphs(job.model, job.config, job.streaming)
+        names = {part: f"{part}{job.suffix}{job.chunks}" for part in graphs}
+        for part, graph in graphs.items():
+            path = job.folder / f"{names[part]}.onnx"
+            onnx_files.write_onnx(path, graph)
+            if int8:
+                onnx_files.write_int8(path.with_suffix(".int8.onnx"), path, part == "decoder")
+        kinds = [".onnx", ".int8.onnx"] if int8 else [".onnx"]
+        checks += [_check_transducer(job, names, kind) for kind in kinds]
+    if job.model.ctc_output is not None:
+        path = job.folder / f"model{job.chunks}.onnx"
+        onnx_files.write_onnx(path, onnx_files.ctc_graph(job.model, job.config, job.streaming))
+        checks.append(_check_ctc(job, path, must_agree=True))
+        if int8:
+            small = path.with_suffix(".int8.onnx")
+            onnx_files.write_int8(small, path, is_decoder=False)
+            checks.append(_check_ctc(job, small, must_agree=False))
+    return checks
+
+
+def export_torchscript(job: Job) -> list[Check]:
+    """Write the TorchScript file."""
+    from zipasr.export.torchscript import scripted
+
+    stem = "jit_script" + job.chunks.replace("-", "_")
+    path = job.folder / f"{stem}.pt"
+    torch.jit.save(scripted(job.model, job.streaming), str(path))
+    module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    if job.streaming:
+        step = partial(_scripted_step, module.encoder)
+        encode: Encode = chunkwise(job.model, job.config.chunk_size[0], step)
+    else:
+        encode = module.encoder
+    search = (
+        _search(module.decoder, module.joiner)
+        if (job.model.decoder is not None)
+        else _ctc(module.ctc_output)
+    )
+    plain = _reference(job, torch.nn.Identity())
+    model = job.model
+    right = (
+        _search(model.decoder, model.joiner)
+        if (model.decoder is not None)
+        else _ctc(model.ctc_log_probs)
+    )
+    return [compare(path.name, Way(encode, search), Way(plain, right), job.utterances, True)]
+
+
+def _check_transducer(job: Job, names: dict[str, str], kind: str) -> Check:
+    from zipasr.export.onnx_runtime import onnx_steps
+
+    decoder, joiner = job.model.decoder, job.model.joiner
+    assert decoder is not None
+    assert joiner is not None
+    files = {part: job.folder / f"{name}{kind}" for part, name in names.items()}
+    steps = onnx_steps(files["decoder"], files["joiner"], decoder.context_size)
+    way = Way(_onnx_encode(job, files["encoder"]), partial(greedy_search, steps=steps))
+    right = TransducerSteps(decoder, _Projected(joiner))  # type: ignore[arg-type]
+    reference = Way(_reference(job, joiner.encoder_proj), partial(greedy_search, steps=right))
+    return compare(files["encoder"].name, way, reference, job.utterances, kind == ".onnx")
+
+
+def _check_ctc(job: Job, path: Path, must_agree: bool) -> Check:
+    head = job.model.ctc_log_probs
+    search = _ctc(torch.nn.Identity())
+    reference = Way(_reference(job, head), search)
+    return compare(
+        path.name, Way(_onnx_encode(job, path), search), reference, job.utterances, must_agree
+    )
+
+
+class _Projected:
+    """A joiner whose frames were projected by the encoder's file."""
+
+    def __init__(self, joiner: Joiner) -> None:
+        self.encoder_proj = torch.nn.Identity()
+        self.decoder_proj = joiner.decoder_proj
+        self._joiner = joiner
+
+    def __call__(self, frames: Tensor, predictions: Tensor, project_input: bool = False) -> Tensor:
+        logits: Tensor = self._joiner(frames, predictions, project_input=project_input)
+        return logits
+
+
+def _reference(job: Job, head: object) -> Encode:
+    """Return the encoder of the model itself, with a head."""
+    assert callable(head)
+    if not job.streaming:
+
+        def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+            encoded = job.model.encode(features, lens)
+            return head(encoded.frames), encoded.lens
+
+        return encode
+
+    def step(features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        from zipasr.encoder.streaming import StreamingState
+
+        lens = torch.full((features.size(0),), features.size(1))
+        state = StreamingState.from_list(states)
+        encoded, after = job.model.encode_chunk(features, lens, state)
+        return head(encoded.frames), after.to_list()
+
+    return chunkwise(job.model, job.config.chunk_size[0], step)
+
+
+def _onnx_encode(job: Job, path: Path) -> Encode:
+    from zipasr.export.onnx_runtime import OnnxGraph, run_chunk
+
+    graph = OnnxGraph(path)
+    if not job.streaming:
+
+        def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+            frames, num = graph(features, lens)
+            return frames, num
+
+        return encode
+
+    def step(features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        frames, *after = run_chunk(graph, features, states)
+        return frames, after
+
+    return chunkwise(job.model, job.config.chunk_size[0], step)
+
+
+def _scripted_step(
+    encoder: torch.nn.Module, features: Tensor, states: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    frames, _, after = encoder(features, torch.full((features.size(0),), features.size(1)), states)
+    return frames, after
+
+
+def _search(decoder: object, joiner: object) -> Search:
+    return partial(greedy_search, steps=TransducerSteps(decoder, joiner))  # type: ignore[arg-type]
+
+
+def _ctc(output: object) -> Search:
+    return partial(ctc_greedy_search, ctc_output=output)  # type: ignore[arg-type]
