@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from zipasr.base.masks import make_pad_mask
+from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.layer_states import BATCH_DIMS, NUM_STATES
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2
@@ -116,6 +117,18 @@ def unstack_states(state: StreamingState) -> list[StreamingState]:
     ]
 
 
+def rows_of_states(state: StreamingState, rows: Sequence[int]) -> StreamingState:
+    """Take some of the streams, in the order given, as copies."""
+    tensors = state.to_list()
+    index = torch.tensor(rows, dtype=torch.int64, device=state.processed_lens.device)
+    return StreamingState.from_list(
+        [
+            tensor.index_select(dim, index)
+            for dim, tensor in zip(_batch_dims(len(tensors)), tensors, strict=True)
+        ]
+    )
+
+
 def _batch_dims(num_tensors: int) -> tuple[int, ...]:
     return BATCH_DIMS * (num_tensors // NUM_STATES) + (0, 0)
 
@@ -189,3 +202,34 @@ def _not_yet_heard(processed_lens: Tensor, left_frames: int) -> Tensor:
     """Return (N, left_frames), True where a remembered frame lies before the stream began."""
     age = torch.arange(left_frames - 1, -1, -1, device=processed_lens.device)
     return processed_lens[:, None] <= age
+
+
+@dataclass(frozen=True, slots=True)
+class Zipformer2Chunks:
+    """A ``ChunkEncoder`` of a front end and a Zipformer."""
+
+    embed: Conv2dSubsampling
+    encoder: Zipformer2
+
+    def size(self) -> ChunkSize:
+        """See ``ChunkEncoder``."""
+        chunk = self.encoder.streaming_chunks().size
+        return ChunkSize(chunk_frames(chunk), 2 * chunk)
+
+    def start(self, batch_size: int, device: torch.device | str) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return initial_state(self.embed, self.encoder, batch_size, device)
+
+    def advance(
+        self, features: Tensor, feature_lens: Tensor, state: StreamingState
+    ) -> tuple[Tensor, Tensor, StreamingState]:
+        """See ``ChunkEncoder``."""
+        return encode_chunk(self.embed, self.encoder, features, feature_lens, state)
+
+    def stack(self, states: Sequence[StreamingState]) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return stack_states(states)
+
+    def rows(self, state: StreamingState, rows: Sequence[int]) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return rows_of_states(state, rows)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from torch import nn
-
 from zipasr.base.config import flag
+from zipasr.encoder.streaming import Zipformer2Chunks
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
 from zipasr.model.attention_decoder import AttentionDecoderConfig, AttentionDecoderModel
 from zipasr.model.decoder import CHANNELS_PER_GROUP, Decoder
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.joiner import Joiner
-from zipasr.model.transducer import AsrModel
+from zipasr.model.transducer import AsrModel, EncoderParts
 from zipasr.zipformer1.config import Zipformer1Config
 from zipasr.zipformer1.encoder import Zipformer
+from zipasr.zipformer1.streaming import Zipformer1Chunks
 
 #: Shape of an encoder; its class says which one.
 EncoderConfig: TypeAlias = ZipformerConfig | Zipformer1Config
@@ -111,7 +111,6 @@ def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -
     Returns:
         The model, in training mode.
     """
-    encoder_embed, encoder = _build_encoder(zipformer)
     decoder = joiner = None
     if model.use_transducer:
         decoder, joiner = _build_transducer(zipformer, model, vocab_size)
@@ -121,8 +120,7 @@ def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -
             vocab_size, zipformer.output_dim, model.attention_decoder, SENTENCE_ENDS_ID
         )
     built = AsrModel(
-        encoder_embed=encoder_embed,
-        encoder=encoder,
+        encoder=_build_encoder(zipformer),
         decoder=decoder,
         joiner=joiner,
         encoder_dim=zipformer.output_dim,
@@ -149,10 +147,11 @@ def _build_transducer(
     return decoder, Joiner(zipformer.output_dim, model.decoder_dim, model.joiner_dim, vocab_size)
 
 
-def _build_encoder(zipformer: EncoderConfig) -> tuple[nn.Module | None, nn.Module]:
+def _build_encoder(zipformer: EncoderConfig) -> EncoderParts:
     """Return front end and encoder; the first Zipformer has its front end inside."""
     if isinstance(zipformer, Zipformer1Config):
-        return None, Zipformer(zipformer, FEATURE_DIM)
+        first = Zipformer(zipformer, FEATURE_DIM)
+        return EncoderParts(None, first, Zipformer1Chunks(first))
     layer1, layer2, layer3 = zipformer.embed_channels
     embed = Conv2dSubsampling(
         FEATURE_DIM,
@@ -162,4 +161,5 @@ def _build_encoder(zipformer: EncoderConfig) -> tuple[nn.Module | None, nn.Modul
         layer3_channels=layer3,
         dropout=zipformer.dropout_rate(),
     )
-    return embed, Zipformer2(zipformer)
+    encoder = Zipformer2(zipformer)
+    return EncoderParts(embed, encoder, Zipformer2Chunks(embed, encoder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,8 @@ from torch.nn import functional as F
 
 from zipasr.base.config import flag
 from zipasr.base.masks import make_pad_mask
+from zipasr.encoder.chunk_encoder import ChunkEncoder
 from zipasr.encoder.lengths import subsampled_lens
-from zipasr.encoder.streaming import StreamingState, encode_chunk, initial_state
-from zipasr.encoder.subsampling import Conv2dSubsampling
-from zipasr.encoder.zipformer import Zipformer2
 from zipasr.losses import (
     get_rnnt_prune_ranges,
     rnnt_loss_pruned,
@@ -95,13 +93,26 @@ class TransducerConfig:
             )
 
 
+class EncoderParts(NamedTuple):
+    """Front end and encoder.
+
+    Attributes:
+        embed: (N, T, F), (N,) -> (N, T1, C), (N,); ``None`` if it is inside the encoder.
+        encoder: (T1, N, C), (N,), (N, T1) mask -> (T', N, encoder_dim), (N,); with its front end
+            inside, (N, T, F), (N,) -> (N, T', encoder_dim), (N,).
+        chunks: both together, for speech as it comes.
+    """
+
+    embed: nn.Module | None
+    encoder: nn.Module
+    chunks: ChunkEncoder[Any]
+
+
 class AsrModel(nn.Module):
     """Front end, encoder, and the heads that turn frames into tokens.
 
     Args:
-        encoder_embed: (N, T, F), (N,) -> (N, T1, C), (N,); ``None`` if it is inside the encoder.
-        encoder: (T1, N, C), (N,), (N, T1) mask -> (T', N, encoder_dim), (N,); with its front end
-            inside, (N, T, F), (N,) -> (N, T', encoder_dim), (N,).
+        encoder: front end and encoder.
         decoder: prediction network, or ``None`` for a model without transducer.
         joiner: given exactly when the decoder is.
         encoder_dim: C of the encoder output.
@@ -112,8 +123,7 @@ class AsrModel(nn.Module):
 
     def __init__(
         self,
-        encoder_embed: nn.Module | None,
-        encoder: nn.Module,
+        encoder: EncoderParts,
         decoder: Decoder | None,
         joiner: Joiner | None,
         encoder_dim: int,
@@ -123,10 +133,11 @@ class AsrModel(nn.Module):
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
-        self.encoder_embed = encoder_embed
-        self.encoder = encoder
+        self.encoder_embed = encoder.embed
+        self.encoder = encoder.encoder
+        self.chunk_encoder = encoder.chunks
         self.encoder_dim = encoder_dim
-        self.own_heads = ""
+        self.own_heads = \"\"
         self.decoder = decoder
         self.joiner = joiner
         if decoder is not None:
@@ -190,43 +201,39 @@ class AsrModel(nn.Module):
         x, x_lens = self.encoder(x.transpose(0, 1).contiguous(), x_lens, mask)
         return EncoderOutput(x.transpose(0, 1).contiguous(), x_lens)
 
-    def init_state(self, batch_size: int = 1) -> StreamingState:
+    def init_state(self, batch_size: int = 1) -> Any:
         """Return the state of streams of which nothing has been heard, where the model is.
+
+        What it is depends on the encoder; ``chunk_encoder`` puts states together and takes
+        streams out.
 
         Raises:
             ValueError: the model is not causal, or has several chunk sizes or left contexts.
         """
-        embed, encoder = self._streaming_parts()
-        return initial_state(embed, encoder, batch_size, next(self.parameters()).device)
+        return self.chunk_encoder.start(batch_size, next(self.parameters()).device)
 
     @torch.no_grad()
     def encode_chunk(
-        self, features: Tensor, feature_lens: Tensor, state: StreamingState
-    ) -> tuple[EncoderOutput, StreamingState]:
+        self, features: Tensor, feature_lens: Tensor, state: Any
+    ) -> tuple[EncoderOutput, Any]:
         """Run the front end and the encoder on the next chunk of each stream.
 
         Args:
-            features: (N, ``chunk_frames(size)``, 80) log-mel energies; the next chunk begins
-                ``2 * size`` frames later.
+            features: (N, ``chunk_encoder.size().frames``, 80) log-mel energies; the next chunk
+                begins ``step`` frames later.
             feature_lens: (N,) number of valid frames; fewer where a stream ends.
             state: of the N streams before the chunk; it is left as it was.
 
         Returns:
-            Frames (N, size // 2, C) with their lengths, and the state after the chunk.
+            Frames (N, T', C), one for each 40 ms of the step, with their lengths, and the state
+            after the chunk.
 
         Raises:
             ValueError: the shape of the features does not fit, or the model is not causal.
         """
         check_features(features)
-        embed, encoder = self._streaming_parts()
-        frames, lens, state = encode_chunk(embed, encoder, features, feature_lens, state)
+        frames, lens, state = self.chunk_encoder.advance(features, feature_lens, state)
         return EncoderOutput(frames, lens), state
-
-    def _streaming_parts(self) -> tuple[Conv2dSubsampling, Zipformer2]:
-        embed, encoder = self.encoder_embed, self.encoder
-        if not isinstance(embed, Conv2dSubsampling) or not isinstance(encoder, Zipformer2):
-            raise ValueError(f"a {type(encoder).__name__} cannot work on speech as it comes")
-        return embed, encoder
 
     def forward(
         self,

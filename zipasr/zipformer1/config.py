@@ -28,7 +28,11 @@ class Zipformer1Config:
     """Shape of the first Zipformer; a comma list has one value for each stack."""
 
     #: The work of one decoding step: any value can be typed for a causal model.
-    STREAMING: ClassVar[tuple[str, ...]] = ("decode_chunk_len", "num_left_chunks")
+    STREAMING: ClassVar[tuple[str, ...]] = (
+        "decode_chunk_len",
+        "num_left_chunks",
+        "mask_unfilled_cache",
+    )
     #: Settings that weights do not show.
     TRACELESS: ClassVar[tuple[str, ...]] = (
         "encoder_unmasked_dims",
@@ -64,6 +68,11 @@ class Zipformer1Config:
         50, "causal models: frames of 20 ms of the longest chunk but the whole utterance, training"
     )
     decode_chunk_len: int = flag(32, "causal models: frames of 10 ms in a chunk, decoding")
+    mask_unfilled_cache: bool = flag(
+        False,
+        "causal models, chunk by chunk: look at nothing before the beginning, as on whole "
+        "utterances; published figures were made without",
+    )
     dropout: float = flag(0.1, "dropout rate")
 
     def __post_init__(self) -> None:

@@ -21,10 +21,12 @@ L is the left context at the frame rate of the stack.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.lengths import halved_lens, subsampled_lens
 from zipasr.encoder.masks import Masks
 from zipasr.nn.memory import FrameMemory
@@ -42,6 +44,8 @@ BATCH_DIMS = (1, 1, 2, 2, 2, 1, 1)
 #: Feature frames that a chunk needs beyond its own length.
 LOOK_AHEAD_FRAMES = 7
 
+NOT_CAUSAL = "the model is not causal: train one with --causal 1 to stream"
+
 
 def chunk_frames(config: Zipformer1Config) -> int:
     """Return how many feature frames a chunk is made of; the next begins LOOK_AHEAD earlier."""
@@ -57,7 +61,7 @@ def initial_states(
         ValueError: the model is not causal.
     """
     if not config.causal:
-        raise ValueError("the model is not causal: train one with --causal 1 to stream")
+        raise ValueError(NOT_CAUSAL)
     kinds: list[list[Tensor]] = [[] for _ in range(NUM_KINDS)]
     for stack in range(config.num_stacks):
         layers = config.num_encoder_layers[stack]
@@ -91,6 +95,13 @@ def unstack_states(states: Sequence[Tensor]) -> list[list[Tensor]]:
     dims = _batch_dims(len(states))
     columns = [torch.split(tensor, 1, dim) for dim, tensor in zip(dims, states, strict=True)]
     return [[part.clone() for part in row] for row in zip(*columns, strict=True)]
+
+
+def rows_of_states(states: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+    """Take some of the streams, in the order given, as copies."""
+    index = torch.tensor(rows, dtype=torch.int64, device=states[0].device)
+    dims = _batch_dims(len(states))
+    return [tensor.index_select(dim, index) for dim, tensor in zip(dims, states, strict=True)]
 
 
 def _batch_dims(num_tensors: int) -> list[int]:
@@ -186,3 +197,36 @@ def _states(memories: Sequence[Sequence[LayerMemory]]) -> list[Tensor]:
         [[m.conv2.frames.permute(1, 2, 0) for m in layers] for layers in memories],
     ]
     return [torch.stack(layers) for kind in kinds for layers in kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Zipformer1Chunks:
+    """A ``ChunkEncoder`` of the first Zipformer; its configuration says what attention sees."""
+
+    encoder: Zipformer
+
+    def size(self) -> ChunkSize:
+        """See ``ChunkEncoder``."""
+        config = self.encoder.config
+        if not config.causal:
+            raise ValueError(NOT_CAUSAL)
+        return ChunkSize(chunk_frames(config), config.decode_chunk_len)
+
+    def start(self, batch_size: int, device: torch.device | str) -> list[Tensor]:
+        """See ``ChunkEncoder``."""
+        return initial_states(self.encoder.config, batch_size, device)
+
+    def advance(
+        self, features: Tensor, feature_lens: Tensor, state: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """See ``ChunkEncoder``."""
+        masked = self.encoder.config.mask_unfilled_cache
+        return encode_chunk(self.encoder, features, feature_lens, state, masked)
+
+    def stack(self, states: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """See ``ChunkEncoder``."""
+        return stack_states(states)
+
+    def rows(self, state: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+        """See ``ChunkEncoder``."""
+        return rows_of_states(state, rows)
