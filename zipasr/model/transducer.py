@@ -137,7 +137,7 @@ class AsrModel(nn.Module):
         self.encoder = encoder.encoder
         self.chunk_encoder = encoder.chunks
         self.encoder_dim = encoder_dim
-        self.own_heads = \"\"
+        self.own_heads = ""
         self.decoder = decoder
         self.joiner = joiner
         if decoder is not None:
