@@ -1,0 +1,57 @@
+"""A model that differs is refused; a folder is whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from zipasr.base.errors import NumericError, UserError
+from zipasr.export.checks import Way, compare, made_up_utterances, refuse_differences, table
+from zipasr.export.folder import SETTINGS, whole_folder
+from zipasr.search.types import Utterance
+
+
+def way(shift: float = 0.0, token: int = 1, extra: int = 0) -> Way:
+    def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        return features + shift, lens + extra
+
+    return Way(encode, lambda frames, lens: [Utterance([token], [0], 0.0)] * len(lens))
+
+
+@pytest.mark.parametrize(
+    "other", [way(shift=0.01), way(token=2), way(extra=-1), way(shift=float("nan"))]
+)
+def test_what_differs_is_refused(other: Way) -> None:
+    check = compare("x.onnx", other, way(), made_up_utterances(), True)
+    assert "x.onnx" in table([check])
+    with pytest.raises(NumericError, match=r"x\.onnx differs"):
+        refuse_differences([check])
+
+
+def test_what_is_the_same_passes_and_eight_bits_may_differ() -> None:
+    same = compare("x.onnx", way(), way(), made_up_utterances(), True)
+    small = compare("x.int8.onnx", way(shift=0.5), way(), made_up_utterances(), False)
+    refuse_differences([same, small])
+    broken = compare("x.int8.onnx", way(shift=torch.nan), way(), made_up_utterances(), False)
+    assert not broken.ok
+
+
+def test_a_failed_export_leaves_the_old_folder(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    for content in ("old", "new"):
+        with whole_folder(place) as folder:
+            (folder / SETTINGS).write_text(content)
+    with pytest.raises(RuntimeError, match="full"), whole_folder(place) as folder:
+        (folder / SETTINGS).write_text("broken")
+        raise RuntimeError("full")
+    assert (place / SETTINGS).read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="was not made by export"), whole_folder(tmp_path):
+        pass
