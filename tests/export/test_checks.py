@@ -39,14 +39,19 @@ def test_what_is_the_same_passes_and_eight_bits_may_differ() -> None:
     assert not broken.ok
 
 
+def fail_in(place: Path) -> None:
+    with whole_folder(place) as folder:
+        (folder / SETTINGS).write_text("broken")
+        raise RuntimeError("full")
+
+
 def test_a_failed_export_leaves_the_old_folder(tmp_path: Path) -> None:
     place = tmp_path / "out"
     for content in ("old", "new"):
         with whole_folder(place) as folder:
             (folder / SETTINGS).write_text(content)
-    with pytest.raises(RuntimeError, match="full"), whole_folder(place) as folder:
-        (folder / SETTINGS).write_text("broken")
-        raise RuntimeError("full")
+    with pytest.raises(RuntimeError, match="full"):
+        fail_in(place)
     assert (place / SETTINGS).read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
