@@ -12,7 +12,9 @@ import torch
 
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.cli import decode, train
+from zipasr.checkpoint.weights import model_state
+from zipasr.cli import average, decode, train
+from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import BpeConfig, train_bpe
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.initial import SCHEDULES_DONE
@@ -162,6 +164,67 @@ def test_it_goes_on_in_its_first_epoch_as_if_it_had_not_stopped(
     assert (parts["start_wer"], parts["best_wer"]) == (whole["start_wer"], whole["best_wer"])
 
 
+def test_frozen_parts_stay_and_a_run_goes_on_with_others_frozen(
+    run_folder: Path, call: Call
+) -> None:
+    fast = ("--base-lr", "0.05", "--freeze")
+    said = call(train.main, run_folder, *START, *SHORT, *fast, "encoder_embed,encoder.encoders.0")
+    assert said.status == 0, said.err
+    old, first = (load_checkpoint(run_folder / p) for p in ("exp/epoch-2.pt", "fine/epoch-1.pt"))
+
+    def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+        return {".".join(n.split(".")[:3]) for n in before if not torch.equal(before[n], after[n])}
+
+    moved = changed(old["model"], first["model"])
+    assert {"encoder.encoders.1", "decoder.embedding.weight"} <= moved
+    assert not any(name.startswith(("encoder_embed", "encoder.encoders.0")) for name in moved)
+    words = (*START, *SHORT[2:], "--num-epochs", "2", *fast, "decoder,joiner")
+    said = call(train.main, run_folder, *words)
+    assert said.status == 0, said.err
+    moved = changed(first["model"], load_checkpoint(run_folder / "fine/epoch-2.pt")["model"])
+    assert {"encoder.encoders.0", "encoder.encoders.1"} <= moved
+    assert not any(name.startswith(("decoder", "joiner")) for name in moved)
+    assert "the optimizer begins anew for encoder_embed" in log_of(run_folder / "fine")
+
+
+def test_adapters_are_trained_alone_and_decoded_as_a_plain_model(
+    run_folder: Path, call: Call
+) -> None:
+    lora = ("--lora-rank", "2", "--base-lr", "0.05", "--save-every-n", "1")
+    lora += ("--average-period", "1")
+    said = call(train.main, run_folder, *START, *SHORT, *lora)
+    assert said.status == 0, said.err
+    exp = run_folder / "fine"
+    old, last = (load_checkpoint(run_folder / p) for p in ("exp/epoch-2.pt", "fine/epoch-1.pt"))
+    names = {name for name in last["model"] if is_adapter(name)}
+    assert names
+    for name, value in last["model"].items():
+        if name in old["model"]:
+            assert torch.equal(value, old["model"][name]), name
+    plain = model_state(last)
+    assert plain.keys() == old["model"].keys()
+    moved = {
+        name for name in plain if not torch.allclose(plain[name], old["model"][name], atol=1e-5)
+    }
+    assert moved
+    assert all("self_attn" in name or "feed_forward" in name for name in moved)
+    # It goes on, to the same bits.
+    newest = max(exp.glob("checkpoint-*.pt"), key=lambda path: path.name)
+    for path in (*exp.glob("best-*.pt"), exp / "epoch-1.pt", newest):
+        path.unlink()
+    assert call(train.main, run_folder, *START, *SHORT, *lora).status == 0
+    again = load_checkpoint(exp / "epoch-1.pt")
+    assert all(torch.equal(value, again["model"][name]) for name, value in last["model"].items())
+    one = ("--exp-dir", "fine", "--num-workers", "0", "--checkpoint", "fine/epoch-1.pt")
+    assert call(decode.main, run_folder, *one).status == 0
+    pair = ("--exp-dir", "fine", "--iter", "99", "--avg", "1")
+    assert call(average.main, run_folder, *pair).status == 0
+    written = load_checkpoint(exp / "iter-99-avg-1.pt")["model"]
+    assert {n: (t.shape, t.dtype) for n, t in written.items()} == {
+        n: (t.shape, t.dtype) for n, t in old["model"].items()
+    }
+
+
 BAD: list[tuple[Sequence[str], int, str]] = [
     (["--do-finetune", "1"], 2, "--do-finetune 1 needs a model to begin with: --finetune-ckpt"),
     (["--finetune-ckpt", "exp/epoch-2.pt"], 2, "is not used without --do-finetune 1"),
@@ -179,6 +242,10 @@ BAD: list[tuple[Sequence[str], int, str]] = [
     (["--init-modules", "encoder"], 2, "--init-modules says what to take from --finetune-ckpt"),
     ([*START, "--finetune-tokenizer", "other"], 2, "invalid choice: 'other'"),
     ([*START, "--init-modules", "encodr"], 2, "did you mean 'encoder'?"),
+    ([*START, "--freeze", "encoder,joinr"], 2, "Cannot freeze 'joinr'"),
+    ([*START, "--freeze", "*"], 2, "nothing is left to train"),
+    (["--lora-rank", "4"], 2, "--lora-rank adapts a model: add --finetune-ckpt FILE"),
+    ([*START, "--lora-rank", "4", "--lora-modules", "joinr"], 2, "no such linear layer"),
 ]
 
 

@@ -51,6 +51,29 @@ def test_unknown_frozen_name_is_an_error_and_freezes_nothing() -> None:
     assert all(param.requires_grad for param in net.parameters())
 
 
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("encoder.1", {"embed", "encoder.0", "joiner"}),
+        ("e*", {"joiner"}),
+        ("*.bias", {"embed", "encoder.0", "encoder.1", "joiner"}),
+        ("encoder.*.weight", {"embed", "encoder.0", "encoder.1", "joiner"}),
+    ],
+)
+def test_a_pattern_freezes_what_it_names_at_any_depth(pattern: str, left: set[str]) -> None:
+    net = model()
+    (group,) = parameter_groups(net, 0.1, frozen=[pattern])
+    assert {name.rpartition(".")[0] for name in names(group)} == left
+    trained = {name for name, param in net.named_parameters() if param.requires_grad}
+    assert trained == {*names(group)}
+    assert ("encoder.1.bias" in trained) == (pattern == "encoder.*.weight")
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    with pytest.raises(UserError, match="nothing is left to train"):
+        parameter_groups(model(), 0.1, frozen=["*"])
+
+
 def test_shared_parameter_appears_once() -> None:
     net = model()
     net["joiner"].weight = net["embed"].weight

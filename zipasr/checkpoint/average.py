@@ -14,6 +14,7 @@ from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import epoch_checkpoint, find_checkpoints, load_checkpoint
 from zipasr.checkpoint.weights import StateDict, check_same_keys, model_state, unwrapped
+from zipasr.nn.lora import merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +129,13 @@ def average_window(start: Mapping[str, Any], end: Mapping[str, Any]) -> StateDic
     check_same_keys(before, after, "the earlier checkpoint")
     dtypes = {key: tensor.dtype for key, tensor in model_state(end).items()}
     weight = n_end / (n_end - n_start)
-    return {
-        key: torch.lerp(before[key].double(), last.double(), weight).to(dtypes.get(key, last.dtype))
+    means = {
+        key: torch.lerp(before[key].double(), last.double(), weight)
         if last.is_floating_point()
         else last.clone()
         for key, last in after.items()
     }
+    return {key: mean.to(dtypes.get(key, mean.dtype)) for key, mean in merged(means).items()}
 
 
 def check_same_period(start: Mapping[str, Any], end: Mapping[str, Any]) -> None:

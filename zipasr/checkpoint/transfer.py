@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zipasr.base.errors import CheckpointError, UserError, nearest
 from zipasr.checkpoint.weights import StateDict, differences, summary
+from zipasr.nn.lora import without_adapters
 
 #: Pairs of rows: of the file, of the model.
 Rows = Sequence[tuple[int, int]]
@@ -78,7 +79,7 @@ def take_weights(
         UserError: one of the modules is unknown.
         CheckpointError: names or shapes differ; shows the first differences.
     """
-    own = model.state_dict()
+    own = without_adapters(model.state_dict())
     for module in modules or ():
         _check_module(module, own, weights, path)
     of_tokens = {name for name in own if rows is not None and OF_TOKENS.fullmatch(name)}
@@ -104,7 +105,7 @@ def take_weights(
 
 def table(done: Transfer, model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Return lines that say, module by module, how many parameters came from where."""
-    own = model.state_dict()
+    own = without_adapters(model.state_dict())
     counts: dict[str, list[int]] = {}
 
     def count(name: str, column: int, size: int) -> None:

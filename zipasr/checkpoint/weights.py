@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zipasr.base.errors import CheckpointError
 from zipasr.model.describe import describe
 from zipasr.model.infer import infer, what_else
+from zipasr.nn.lora import merged
 
 StateDict = dict[str, Tensor]
 
@@ -25,7 +26,8 @@ SHOWN = 3
 def model_state(checkpoint: Mapping[str, Any], origin: str = "The checkpoint") -> StateDict:
     """Return the weights in a checkpoint, without the prefix of a wrapper.
 
-    They are its entry ``model``, or all of it if it consists of named tensors.
+    They are its entry ``model``, or all of it if it consists of named tensors. Adapters are merged
+    into the weights that they correct.
 
     Args:
         checkpoint: what a file holds.
@@ -43,7 +45,7 @@ def model_state(checkpoint: Mapping[str, Any], origin: str = "The checkpoint") -
             f"{origin} has no entry 'model' with the weights of a model; it holds {held}.",
             "choose a checkpoint that train.py wrote, or a pretrained.pt.",
         )
-    return unwrapped(weights)
+    return merged(unwrapped(weights))
 
 
 def unwrapped(state_dict: Mapping[str, Tensor]) -> StateDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -24,15 +25,15 @@ def parameter_groups(
     Args:
         model: may be wrapped for distributed training; names are those without the wrapper.
         lr: learning rate of the model.
-        frozen: names of direct children of the model whose parameters are not trained. They
-            are marked as needing no gradient.
+        frozen: names of modules or parameters, at any depth, that are not trained; ``*`` in them
+            stands for any text. They are marked as needing no gradient.
 
     Returns:
         One dictionary per learning rate, in order of first appearance, with ``named_params``
         (pairs of name and parameter) and ``lr``. Parameters that need no gradient are left out.
 
     Raises:
-        UserError: a name in ``frozen`` is not a child of the model.
+        UserError: ``frozen`` names something that is not there, or all that there is.
     """
     inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
     freeze(inner, frozen)
@@ -45,17 +46,36 @@ def parameter_groups(
     return [{"named_params": named, "lr": rate} for rate, named in groups.items()]
 
 
-def freeze(model: nn.Module, names: Collection[str]) -> None:
-    """Switch off the gradients of the named direct children of a model."""
-    children = dict(model.named_children())
-    for name in names:
-        if name not in children:
+def freeze(model: nn.Module, patterns: Collection[str]) -> None:
+    """Switch off the gradients of the parameters that a pattern names; see ``parameter_groups``."""
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        if not any(is_named(name, pattern) for name in parameters):
+            known = {path: None for name in parameters for path in _paths(name)}
             raise UserError(
-                f"Cannot freeze {name!r}: the model has no such module.",
-                nearest(name, children) or f"choose from {', '.join(children)}.",
+                f"Cannot freeze {pattern!r}: the model has no such module or parameter.",
+                nearest(pattern, known)
+                or f"choose from {', '.join(name for name, _ in model.named_children())}.",
             )
-    for name in names:
-        children[name].requires_grad_(False)
+    chosen = [n for n in parameters if any(is_named(n, pattern) for pattern in patterns)]
+    if parameters and len(chosen) == len(parameters):
+        raise UserError(
+            f"{','.join(patterns)} is all of the model: nothing is left to train.", "freeze less."
+        )
+    for name in chosen:
+        parameters[name].requires_grad_(False)
+
+
+def is_named(name: str, pattern: str) -> bool:
+    """Say whether a pattern, in which ``*`` is any text, is a parameter or a module around it."""
+    return any(fnmatchcase(path, pattern) for path in _paths(name))
+
+
+def _paths(name: str) -> Iterator[str]:
+    """Yield the names of the modules around a parameter, outermost first, and its own."""
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        yield ".".join(parts[:depth])
 
 
 def scaled_parameters(

@@ -28,10 +28,28 @@ class FinetuneConfig:
     use_mux: bool = flag(
         False, "mix other corpora into the training set: those of --extra-manifest"
     )
+    freeze: tuple[str, ...] | None = flag(
+        None, "comma list of modules or parameters that stay as they are; * is any text"
+    )
+    lora_rank: int = flag(0, "train adapters of this rank on linear layers alone; 0: no adapters")
+    lora_alpha: float | None = flag(
+        None, "weight of an adapter times its rank; none: the rank, a weight of 1"
+    )
+    lora_modules: tuple[str, ...] | None = flag(
+        None,
+        "comma list of the linear layers to adapt; none: projections of self-attention, and "
+        "feed-forward modules",
+    )
 
     def __post_init__(self) -> None:
+        if self.lora_rank < 0:
+            raise ValueError("--lora-rank must not be negative.")
+        if self.lora_alpha is not None and self.lora_alpha <= 0:
+            raise ValueError("--lora-alpha must be positive.")
         if self.finetune_ckpt is not None:
             return
+        if self.lora_rank > 0:
+            raise ValueError("--lora-rank adapts a model: add --finetune-ckpt FILE.")
         if self.do_finetune:
             raise ValueError("--do-finetune 1 needs a model to begin with: --finetune-ckpt FILE.")
         if self.init_modules is not None:

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from zipasr.base.distributed import broadcast_from_main
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.transfer import Rows, shared_rows, table, take_weights
 from zipasr.checkpoint.weights import model_state
+from zipasr.nn.lora import draw_adapters
 from zipasr.text.tokenizer import BLANK_ID, Tokenizer
 from zipasr.training.session import Session
 
@@ -34,6 +36,8 @@ def begin_with_file(session: Session) -> None:
     weights = model_state(checkpoint, str(path))
     rows = rows_of(checkpoint, session.tokenizer) if config.finetune_tokenizer == "new" else None
     done = take_weights(session.model, weights, path, config.init_modules, rows)
+    draw_adapters(session.model)
+    broadcast_from_main(session.model.state_dict().values(), session.world)
     if session.average is not None:
         session.average = start_average(session.model.state_dict())
     session.state.schedule_start = SCHEDULES_DONE

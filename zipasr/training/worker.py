@@ -38,6 +38,7 @@ from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.adapters import adapt
 from zipasr.training.agreement import check_same_start
 from zipasr.training.course import Course, check_ranks_agree
 from zipasr.training.culprit import first_non_finite, warn_of_non_finite
@@ -149,12 +150,16 @@ def build_session(
     fix_seeds(configs.train.seed)
     model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
     broadcast_from_main(model.state_dict().values(), world)
-    optimizer = ScaledAdam(parameter_groups(model, configs.eden.base_lr), clipping_scale=2.0)
+    adapt(model, configs.finetune)
+    groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
+    optimizer = ScaledAdam(groups, clipping_scale=2.0)
     eden = configs.eden
     scheduler = Eden(
         optimizer, eden.lr_batches, eden.lr_epochs, eden.warmup_batches, eden.warmup_start
     )
-    logging.info("%d parameters", sum(p.numel() for p in model.parameters()))
+    every = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logging.info("%d parameters%s", every, "" if trained == every else f", {trained} are trained")
     average = start_average(model.state_dict())
     session = Session(
         configs=configs,
