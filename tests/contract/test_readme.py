@@ -15,6 +15,7 @@ from zipasr.cli.flags import build_parser
 
 DOCUMENTS = (
     "README.md",
+    "docs/finetune.md",
     "egs/README.md",
     "egs/espeak/README.md",
     "egs/espeak/RESULTS.md",
