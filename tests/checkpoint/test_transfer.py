@@ -74,3 +74,13 @@ def test_a_module_that_one_side_lacks_is_refused() -> None:
         take_weights(model(4), model(4).state_dict(), FILE, ["decodr"])
     with pytest.raises(UserError, match=r"encoder: x.pt has no such module"):
         take_weights(model(4), {"decoder.conv.bias": torch.zeros(2)}, FILE, ["encoder"])
+
+
+@pytest.mark.parametrize(
+    "name", ["decoder_giga.embedding.weight", "joiner_giga.output_linear.bias"]
+)
+def test_heads_of_another_corpus_know_tokens_too(name: str) -> None:
+    assert begins_anew(name, None, new_tokens=True)
+    assert not begins_anew(
+        name.replace("embedding", "conv").replace("output", "x"), None, new_tokens=True
+    )

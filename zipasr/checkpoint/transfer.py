@@ -17,10 +17,12 @@ from zipasr.nn.lora import without_adapters
 #: Pairs of rows: of the file, of the model.
 Rows = Sequence[tuple[int, int]]
 
-# Tensors with a row for each token, in the modules of icefall's models and ours.
+# Tensors with a row for each token, in the modules of icefall's models and ours; heads of another
+# corpus have its name behind theirs.
 OF_TOKENS = re.compile(
-    r"decoder\.embedding\.weight|joiner\.output_linear\.\w+|simple_[al]m_proj\.\w+|"
-    r"ctc_output\.1\.\w+|attention_decoder\.decoder\.(embed|output_layer)\.\w+"
+    r"decoder(_\w+)?\.embedding\.weight|joiner(_\w+)?\.output_linear\.\w+|"
+    r"simple_[al]m_proj(_\w+)?\.\w+|ctc_output\.1\.\w+|"
+    r"attention_decoder\.decoder\.(embed|output_layer)\.\w+"
 )
 
 
