@@ -53,11 +53,16 @@ def digit_takes() -> dict[tuple[str, str], list[tuple[Path, str]]]:
     return takes
 
 
-def write_strings(source: Path, split: str, count: int, seed: int) -> None:
-    """Join two to five digits of one speaker, with pauses of low noise between them."""
+def write_strings(source: Path, split: str, count: int, seed: int, held_out: str = "") -> None:
+    """Join two to five digits of one speaker, with pauses of low noise between them.
+
+    A speaker who is held out is the only one of the test set, and in no other.
+    """
     rng = np.random.default_rng(seed)
     takes = digit_takes()
     speakers = sorted({speaker for speaker, _ in takes})
+    if held_out:
+        speakers = [name for name in speakers if (name == held_out) == (split == "test")]
     spoken = {}
     for index in range(count):
         pool = takes[speakers[index % len(speakers)], "train" if split == "train" else "test"]
