@@ -23,6 +23,7 @@ ENTRIES = (
     "decode.py",
     "average.py",
     "report.py",
+    "streaming_decode.py",
     "transcribe.py",
     "export.py",
     "prepare.sh",

@@ -108,6 +108,18 @@ class TestSetsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamingConfig:
+    """How utterances are decoded as streams."""
+
+    num_decode_streams: int = flag(2000, "utterances that are decoded at once, chunk by chunk")
+    label: str = flag("", "is added to the names of the result files")
+
+    def __post_init__(self) -> None:
+        if self.num_decode_streams < 1:
+            raise ValueError("--num-decode-streams must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportConfig:
     """What a report holds."""
 
@@ -218,6 +230,17 @@ CTC_DECODE = replace(
     refused={},
     defaults={"decoding_method": "ctc-decoding", "context_score": 0.0},
 )
+STREAMING_DECODE = replace(
+    DECODE,
+    name="streaming_decode.py",
+    about="Transcribe the test sets chunk by chunk with a causal model, and report error rates.",
+    configs=(
+        *(config for config in DECODE.configs if config is not SweepConfig),
+        StreamingConfig,
+    ),
+    refused={},
+    defaults={"epoch": 28, "beam": 4.0, "max_contexts": 4, "max_states": 32},
+)
 AVERAGE = Command(
     "average.py",
     "Write the average of checkpoints as one file.",
@@ -273,6 +296,7 @@ COMMANDS = (
     TRAIN_LM,
     DECODE,
     CTC_DECODE,
+    STREAMING_DECODE,
     AVERAGE,
     REPORT,
     TRANSCRIBE,

@@ -58,7 +58,7 @@ def read_decodings(exp_dir: Path) -> list[Decoding]:
         UserError: there is none.
         DataError: a file is damaged or missing.
     """
-    decodings = [_read(path) for path in sorted(exp_dir.glob("*/setting-*.json"))]
+    decodings = [_read(path) for path in sorted(exp_dir.glob("**/setting-*.json"))]
     if not decodings:
         raise UserError(f"{exp_dir} holds no decoding to report on.", "run decode.py first.")
     return sorted(decodings, key=_by_set_and_rate)

@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Entry point; the work is in zipasr.cli.streaming_decode."""
+
+import sys
+
+from zipasr.cli.streaming_decode import main
+
+if __name__ == "__main__":
+    sys.exit(main())

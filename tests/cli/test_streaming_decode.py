@@ -1,0 +1,75 @@
+"""Utterances decoded chunk by chunk: the words of the masked decode, for any chunks and batch."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import tones
+from zipasr.cli import decode, streaming_decode
+from zipasr.cli.commands import STREAMING_DECODE, StreamingConfig, read
+from zipasr.search.types import DecodingConfig
+
+MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
+
+
+@pytest.fixture(scope="module")
+def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+
+    folder = tmp_path_factory.mktemp("causal") / "run"
+    shutil.copytree(prepared, folder)
+    flags = ("--chunk-size", "8,16,32", "--left-context-frames", "32", "--num-epochs", "1")
+    tones.check(tones.run(folder, "train.py", "--causal", "1", *flags))
+    return folder
+
+
+def words(folder: Path, pattern: str) -> str:
+    (path,) = folder.glob(pattern)
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("chunk", "method", "streams"),
+    [
+        ("8", "greedy_search", "3"),
+        ("16", "modified_beam_search", "2000"),
+        ("32", "fast_beam_search", "5"),
+    ],
+)
+def test_chunks_give_the_words_of_the_masked_decode(
+    causal: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_back: None,
+    chunk: str,
+    method: str,
+    streams: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(causal)
+    flags = ["--recipe", "./tones", *MODEL, "--chunk-size", chunk, "--left-context-frames", "32"]
+    flags += ["--decoding-method", method, "--beam", "4", "--max-contexts", "4"]
+    flags += ["--max-states", "32"]
+    assert decode.main(flags) == 0
+    assert streaming_decode.main([*flags, "--num-decode-streams", streams]) == 0
+    told = capsys.readouterr().out
+    assert "test: first token " in told
+    assert "test: last token " in told
+    simulated = words(causal / "exp" / method, f"recogs-test-*chunk-{chunk}_*")
+    assert (
+        words(causal / "exp" / "streaming" / method, f"recogs-test_*chunk-{chunk}_*") == simulated
+    )
+    assert "'" in simulated
+
+
+def test_the_published_command_is_understood() -> None:
+    line = (
+        "--epoch 30 --avg 8 --use-averaged-model 1 --exp-dir ./zipformer/exp-causal --full-libri 1 "
+        "--causal 1 --chunk-size 16 --left-context-frames 128 --num-decode-streams 2000 "
+        "--decoding-method modified_beam_search --beam-size 7"
+    )
+    run = read(STREAMING_DECODE, line.split())
+    assert run[StreamingConfig].num_decode_streams == 2000
+    assert run[DecodingConfig].beam_size == 7
+    assert streaming_decode._spelt("--num_active_paths=7") == "--beam-size=7"

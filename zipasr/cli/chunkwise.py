@@ -1,0 +1,164 @@
+"""Utterances as many streams: chunk by chunk, each joins and leaves when it wants to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME
+from zipasr.data.live_fbank import AHEAD_SECONDS
+from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.model.transducer import AsrModel
+from zipasr.search import streams
+from zipasr.search.types import Resumable, Utterance
+
+SECONDS_PER_FEATURE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Where N streams stand: states of the encoder and of the search."""
+
+    encoder: Any
+    search: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecogniser:
+    """A causal model and a search that goes on from chunk to chunk."""
+
+    model: AsrModel
+    search: Resumable[Any]
+    use_bf16: bool = False
+
+    def start(self, num: int) -> Hearing:
+        """Streams of which nothing has been heard."""
+        device = next(self.model.parameters()).device
+        return Hearing(self.model.init_state(num), self.search.start(num, device))
+
+    @torch.inference_mode()
+    def advance(self, hearing: Hearing, features: Tensor, lens: Tensor) -> Hearing:
+        """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
+        device = next(self.model.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.use_bf16):
+            encoded, state = self.model.encode_chunk(
+                features.to(device), lens.to(device), hearing.encoder
+            )
+        found = self.search.advance(hearing.search, encoded.frames.float(), encoded.lens)
+        return Hearing(state, found)
+
+    def join(self, hearing: Hearing | None, num: int) -> Hearing:
+        """Put ``num`` new streams behind those that there are."""
+        new = self.start(num)
+        if hearing is None:
+            return new
+        encoder = self.model.chunk_encoder.stack([hearing.encoder, new.encoder])
+        return Hearing(encoder, streams.stack([hearing.search, new.search]))
+
+    def keep(self, hearing: Hearing, rows: list[int]) -> Hearing:
+        """Let all streams but some go."""
+        encoder = self.model.chunk_encoder.rows(hearing.encoder, rows)
+        return Hearing(encoder, streams.rows_of(hearing.search, rows))
+
+
+@dataclass(slots=True)
+class Stream:
+    """One utterance on its way.
+
+    Attributes:
+        name: of the utterance.
+        features: (T, 80).
+        index: of the next chunk.
+        found: what is recognised so far.
+        shown: for each token, when it was there for good: seconds from the beginning.
+    """
+
+    name: str
+    features: Tensor
+    index: int = 0
+    found: Utterance = field(default_factory=lambda: Utterance([], [], 0.0))
+    shown: list[float] = field(default_factory=list)
+
+    @property
+    def num_frames(self) -> int:
+        """Feature frames with the silence at the end, as on whole utterances."""
+        return max(len(self.features) + CAUSAL_TAIL, MIN_FRAMES)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the speech."""
+        return len(self.features) * SECONDS_PER_FEATURE
+
+    def chunk(self, size: ChunkSize) -> tuple[Tensor, int]:
+        """Return the next chunk (``frames``, 80), filled up with silence, and its length."""
+        begin = self.index * size.step
+        part = self.features[begin : begin + size.frames]
+        filled = F.pad(part, (0, 0, 0, size.frames - len(part)), value=LOG_ZERO)
+        return filled, size.valid(self.index, self.num_frames)
+
+    def is_over(self, size: ChunkSize) -> bool:
+        """Say whether there is no next chunk."""
+        return self.index >= size.num_chunks(self.num_frames)
+
+    def note(self, found: Utterance, size: ChunkSize, spent: float) -> None:
+        """Take the result of a chunk that took ``spent`` seconds to compute."""
+        end = (self.index * size.step + size.frames) * SECONDS_PER_FEATURE + AHEAD_SECONDS
+        now = min(end, self.seconds) + spent
+        pairs = zip(self.found.tokens, found.tokens, strict=False)
+        same = next((n for n, (old, new) in enumerate(pairs) if old != new), None)
+        kept = min(len(self.shown), len(found.tokens)) if same is None else same
+        self.shown = self.shown[:kept] + [now] * (len(found.tokens) - kept)
+        self.found = found
+        self.index += 1
+
+    def delays(self) -> list[float]:
+        """For each token, seconds from the end of its encoder frame until it was there for good.
+
+        It waits for the rest of its chunk and for what the front end looks ahead, and then for
+        the computation of the chunk, of all streams together. Of frames in the silence behind the
+        speech, the end of the speech counts.
+        """
+        ends = [SECONDS_PER_FRAME * (frame + 1) for frame in self.found.frames]
+        return [shown - min(end, self.seconds) for shown, end in zip(self.shown, ends, strict=True)]
+
+
+def through_streams(
+    recogniser: ChunkRecogniser, waiting: Iterable[Stream], most: int
+) -> Iterator[tuple[list[Stream], float]]:
+    """Work on at most ``most`` streams at once; one that is over makes room for the next.
+
+    Yields:
+        After each step, the streams that are over, and the seconds that the step took.
+    """
+    size, queue = recogniser.model.chunk_encoder.size(), iter(waiting)
+    active: list[Stream] = []
+    hearing: Hearing | None = None
+    while True:
+        new = list(islice(queue, most - len(active)))
+        active += new
+        if not active:
+            return
+        begun = time.monotonic()
+        if new:
+            hearing = recogniser.join(hearing, len(new))
+        assert hearing is not None
+        chunks, lens = zip(*(stream.chunk(size) for stream in active), strict=True)
+        hearing = recogniser.advance(hearing, torch.stack(chunks), torch.tensor(lens))
+        results = recogniser.search.results(hearing.search)
+        spent = time.monotonic() - begun
+        for stream, found in zip(active, results, strict=True):
+            stream.note(found, size, spent)
+        rows = [row for row, stream in enumerate(active) if not stream.is_over(size)]
+        over = [stream for stream in active if stream.is_over(size)]
+        active = [active[row] for row in rows]
+        if over:
+            hearing = recogniser.keep(hearing, rows) if rows else None
+        yield over, spent

@@ -1,0 +1,181 @@
+"""Transcribe the test sets chunk by chunk, many utterances at once, each with its state."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, median
+
+from lhotse import CutSet
+
+from zipasr.base.distributed import device_for
+from zipasr.base.errors import UserError
+from zipasr.base.log import setup_logging
+from zipasr.base.progress import Progress
+from zipasr.cli.aids import aids_of, check_aids
+from zipasr.cli.chunkwise import ChunkRecogniser, Stream, through_streams
+from zipasr.cli.commands import STREAMING_DECODE, ExpConfig, StreamingConfig, read
+from zipasr.cli.decoding import introduce, load_test_sets, setting_of, tell_report
+from zipasr.cli.flags import Run, guarded
+from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recogniser, load_recogniser
+from zipasr.cli.result_names import file_suffix, limits_of
+from zipasr.cli.run_report import records_of, write_text
+from zipasr.data.loaders import DataConfig, Loader, test_loader
+from zipasr.scoring.align import count_errors
+from zipasr.scoring.decodings import Decoding, write_decoding
+from zipasr.scoring.reports import (
+    ResultRow,
+    Transcript,
+    errs_text,
+    recogs_text,
+    results_table,
+    wer_log_line,
+    wer_summary,
+)
+from zipasr.search.methods import ModelParts, resumable_for
+from zipasr.search.types import DecodingConfig
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Decode every test set as streams and write the result files; print a table.
+
+    Beside the error rate it tells how long the first and the last token of an utterance take
+    to be there for good; ``Stream.delays`` says what is counted.
+
+    Raises:
+        UserError: the model is not causal, or the method needs whole utterances.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    run = read(STREAMING_DECODE, [_spelt(word) for word in words])
+    check_aids(run)
+    test_sets = load_test_sets(run)
+    recogniser = load_recogniser(run)
+    if not recogniser.zipformer.causal:
+        raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
+    folder = run[ExpConfig].exp_dir / "streaming" / run[DecodingConfig].decoding_method
+    label = run[StreamingConfig].label
+    suffix = file_suffix(run, recogniser) + (f"-{label}" if label else "")
+    setup_logging(folder / f"log-decode-{suffix}")
+    introduce(recogniser)
+    chunkwise = _chunkwise(run, recogniser)
+    rows = [
+        _decode_set(run, recogniser, chunkwise, (name, cuts), (folder, suffix))
+        for name, cuts in test_sets.items()
+    ]
+    if not run[DecodingConfig].skip_scoring:
+        sys.stdout.write(results_table(rows))
+        tell_report(run[ExpConfig].exp_dir)
+    return 0
+
+
+def _spelt(word: str) -> str:
+    """Give the published name of ``--beam-size`` in this command its usual spelling."""
+    return word.replace("--num_active_paths", "--beam-size", 1)
+
+
+def _chunkwise(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
+    model = recogniser.model
+    ctc = model.ctc_log_probs if model.ctc_output is not None else None
+    parts = ModelParts(model.decoder, model.joiner, ctc, model.attention_decoder)
+    aids = aids_of(run, recogniser.tokenizer, device_for(0))
+    search = resumable_for(run[DecodingConfig], parts, aids)
+    return ChunkRecogniser(model, search, recogniser.use_bf16)
+
+
+def _decode_set(
+    run: Run,
+    recogniser: Recogniser,
+    chunkwise: ChunkRecogniser,
+    named_cuts: tuple[str, CutSet],
+    place: tuple[Path, str],
+) -> ResultRow:
+    """Decode one test set and write its files."""
+    name, cuts = named_cuts
+    texts = {cut.id: " ".join(s.text or "" for s in cut.supervisions) for cut in cuts}
+    done: list[Stream] = []
+    spent = 0.0
+    most = run[StreamingConfig].num_decode_streams
+    with Progress(f"streaming {name}", len(texts)) as progress:
+        waiting = _streams(test_loader(cuts, run[DataConfig]))
+        for over, seconds in through_streams(chunkwise, waiting, most):
+            spent += seconds
+            for stream in over:
+                done.append(stream)
+                progress.step(f"{len(done)} utterances")
+    rtf = spent / max(sum(stream.seconds for stream in done), 1e-9)
+    transcripts = [_transcript(recogniser, stream, texts[stream.name]) for stream in done]
+    errors = count_errors((t.ref, t.hyp) for t in transcripts)
+    row = ResultRow(name, f"streaming {run[DecodingConfig].decoding_method}", errors, rtf)
+    _write_results(run, place, row, transcripts)
+    if not run[DecodingConfig].skip_scoring:
+        setting = setting_of(run, recogniser, row, place[1])
+        write_decoding(place[0], Decoding(setting, records_of(transcripts, cuts)))
+    for line in latency_lines(done):
+        sys.stdout.write(f"{name}: {line}\n")
+        logging.info("%s: %s", name, line)
+    return row
+
+
+def _streams(loader: Loader) -> Iterator[Stream]:
+    for batch in loader:
+        for name, features, length in zip(
+            batch.cut_ids, batch.features, batch.feature_lens.tolist(), strict=True
+        ):
+            yield Stream(name, features[:length].clone())
+
+
+def _transcript(recogniser: Recogniser, stream: Stream, text: str) -> Transcript:
+    pieces, found = recogniser.tokenizer.pieces(), stream.found
+    (hypothesis,) = recogniser.tokenizer.decode([found.tokens])
+    return Transcript(
+        stream.name,
+        text.split(),
+        hypothesis.split(),
+        [pieces[token] for token in found.tokens],
+        [round(SECONDS_PER_FRAME * frame, 3) for frame in found.frames],
+        found.log_prob,
+    )
+
+
+def latency_lines(done: Sequence[Stream]) -> list[str]:
+    """Say how long the first and last tokens took, over the utterances that have any."""
+    delays = [stream.delays() for stream in done if stream.shown]
+    if not delays:
+        return []
+    return [
+        f"{which} token {mean(values):.3f} s after its audio on average, "
+        f"median {median(values):.3f} s (rest of the chunk and computing)"
+        for which, values in (
+            ("first", [each[0] for each in delays]),
+            ("last", [each[-1] for each in delays]),
+        )
+    ]
+
+
+def _write_results(
+    run: Run, place: tuple[Path, str], row: ResultRow, transcripts: Sequence[Transcript]
+) -> None:
+    """Write recogs, errs and wer-summary under the names of published streaming results."""
+    folder, suffix = place
+    key = _key(run)
+    end = f"{row.test_set}_{key}_{suffix}.txt"
+    write_text(folder / f"recogs-{end}", recogs_text(transcripts))
+    if run[DecodingConfig].skip_scoring:
+        return
+    write_text(folder / f"errs-{end}", errs_text(transcripts))
+    rates = {key: round(row.errors.rate, 2)}
+    write_text(folder / f"wer-summary_{end}", wer_summary(rates))
+    logging.info("%s", wer_log_line(row.test_set, key, row.errors))
+
+
+def _key(run: Run) -> str:
+    """Name the search as published streaming results do."""
+    decoding = run[DecodingConfig]
+    if limits := limits_of(run):
+        return limits.removeprefix("_")
+    if "beam" in decoding.decoding_method:
+        return f"num-active-paths-{decoding.beam_size}"
+    return decoding.decoding_method.replace("_", "-")
