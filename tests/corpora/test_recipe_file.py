@@ -22,7 +22,8 @@ def write(folder: Path, sizes: Sizes, options: dict[str, object]) -> Path:
 def test_every_command_takes_the_recipe(hours: float, tmp_path: Path) -> None:
     folder = write(tmp_path / "mine", Sizes(hours, 30, 0.4, 25.0), {"from": "x"})
     for command in COMMANDS:
-        assert read(command, ["--recipe", str(folder)]).recipe.splits == SPLITS
+        operands = ["a.wav"] if command.operands else []
+        assert read(command, ["--recipe", str(folder), *operands]).recipe.splits == SPLITS
 
 
 @settings(max_examples=30)

@@ -66,3 +66,12 @@ def test_subtitles_are_short(count: int) -> None:
     assert [word for line in lines for word in line] == words
     assert all(len(" ".join(w.text for w in line)) <= 64 for line in lines)
     assert all(line[-1].end - line[0].start <= 6.0 for line in lines)
+
+
+def test_a_word_that_is_said_twice_at_the_border_stays_twice() -> None:
+    left = [Word("A", 9.5, 9.7), Word("A", 10.0, 10.2)]
+    right = [Word("A", 9.65, 9.8), Word("A", 10.15, 10.3)]
+    assert len(join_windows(left, right, 10.0)) == 2
+    # Each window puts the one word across the border, or on its own side.
+    assert len(join_windows([Word("A", 10.1, 10.2)], [Word("A", 9.9, 10.0)], 10.0)) == 1
+    assert len(join_windows([Word("A", 9.9, 10.0)], [Word("A", 10.1, 10.2)], 10.0)) == 1

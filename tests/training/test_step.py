@@ -91,7 +91,7 @@ def test_the_total_is_the_weighted_sum_and_the_parts_are_reported_unscaled() -> 
     losses = AsrLosses(*(torch.tensor(value) for value in (10.0, 20.0, 40.0, 80.0, 160.0)))
     total, model, sums = weigh(losses, LossScales(0.5, 1.0, 0.25, 0.75, 0.125))
     assert float(total) == 5.0 + 20.0 + 10.0 + 60.0 + 20.0
-    assert model.asked == {"ctc_only": False, "second_view": None}
+    assert model.asked == {"ctc_only": False, "second_view": None, "corpus": ""}
     assert sums == {
         "loss": 115.0,
         "simple_loss": 10.0,

@@ -62,19 +62,24 @@ def join_windows(left: Sequence[Word], right: Sequence[Word], border: float) -> 
     """
     before = [word for word in left if word.start < border]
     after = [word for word in right if word.start >= border]
-    if before and after:
-        last, first = before[-1], after[0]
-        if last.text == first.text and abs(first.start - last.start) < SAME_MOMENT:
-            after = after[1:]
-    return [*before, *_at_border(left, right, border), *after]
+    lost = _put_across(left, right, border)
+    if not lost and before and after and _is_same(before[-1], after[0]):
+        after = after[1:]
+    return [*before, *lost, *after]
 
 
-def _at_border(left: Sequence[Word], right: Sequence[Word], border: float) -> list[Word]:
+def _put_across(left: Sequence[Word], right: Sequence[Word], border: float) -> list[Word]:
     """Return the word that each window puts on the other's side of the border, if there is one."""
-    later = [word for word in left if border <= word.start < border + SAME_MOMENT]
-    earlier = [word for word in right if border - SAME_MOMENT < word.start < border]
-    for word in later:
-        for other in earlier:
-            if word.text == other.text and abs(word.start - other.start) < SAME_MOMENT:
-                return [other]
-    return []
+    later = next((word for word in left if word.start >= border), None)
+    earlier = next((word for word in reversed(right) if word.start < border), None)
+    if later is None or earlier is None or not _is_same(later, earlier):
+        return []
+    # Unless they are two words, which the other window has nearer by on the same side.
+    distance = abs(later.start - earlier.start)
+    there = [word for word in right if word.start >= border and _is_same(word, later, distance)]
+    here = [word for word in left if word.start < border and _is_same(word, earlier, distance)]
+    return [] if there or here else [earlier]
+
+
+def _is_same(word: Word, other: Word, within: float = SAME_MOMENT) -> bool:
+    return word.text == other.text and abs(word.start - other.start) <= within
