@@ -16,6 +16,7 @@ from zipasr.corpora.espeak import speak
 from zipasr.corpora.espeak_voice import Order
 
 HELD_OUT = "theo"
+REAL_EPOCHS = 10
 SPOKEN = {"train": 800, "dev": 20, "test": 20}  # digit strings by eSpeak
 REAL = {"train": 300, "dev": 30, "test": 100}
 VOICES = [
@@ -64,6 +65,9 @@ def prepare(folder: Path, epochs: int) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "LONG_TESTS" not in os.environ, reason="takes five minutes: run it with LONG_TESTS=1"
+)
 @pytest.mark.skipif(not fsdd.FSDD.is_dir(), reason="the spoken digits are not beside this clone")
 @pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None or not hasattr(os, "fork"),
@@ -77,16 +81,16 @@ def test_a_model_of_synthetic_voices_learns_real_ones(tmp_path: Path) -> None:
     tones.check(tones.run(synthetic, "train.py", *flags, "--exp-dir", "exp"))
     for seed, (split, count) in enumerate(REAL.items()):
         fsdd.write_strings(real / "source", split, count, seed, HELD_OUT)
-    flags = prepare(real, epochs=3)
+    flags = prepare(real, epochs=REAL_EPOCHS)
     file = str(synthetic / "exp" / "epoch-8.pt")
     before = ("--exp-dir", str(real / "before"), "--checkpoint", file)
     tones.check(tones.run(real, "decode.py", *flags[:2], *before))
     fine = ("--do-finetune", "1", "--finetune-ckpt", file, "--exp-dir", "fine")
-    tones.check(tones.run(real, "train.py", *flags, *fine, "--num-epochs", "3"))
-    after = ("--exp-dir", "fine", "--checkpoint", "fine/epoch-3.pt")
+    tones.check(tones.run(real, "train.py", *flags, *fine, "--num-epochs", str(REAL_EPOCHS)))
+    after = ("--exp-dir", "fine", "--checkpoint", f"fine/epoch-{REAL_EPOCHS}.pt")
     tones.check(tones.run(real, "decode.py", *flags[:2], *after))
     rates = [
         word_error_rate(folder, "greedy_search", "test")
         for folder in (real / "before", real / "fine")
     ]
-    assert rates[1] < 0.9 * rates[0]
+    assert rates[1] < 0.7 * rates[0]
