@@ -31,7 +31,7 @@ def test_reference_results(run):
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 1000),
-    lens=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    lens=st.lists(st.integers(1, 20), min_size=1, max_size=4),
     max_sym_per_frame=st.integers(1, 4),
     context_size=st.integers(1, 3),
     blank_penalty=st.sampled_from([0.0, 1.5]),

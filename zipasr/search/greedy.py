@@ -1,4 +1,4 @@
-"""Greedy transducer search: take the best symbol, frame by frame."""
+"""Greedy transducer search: take the best symbol, a block of frames at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from zipasr.search.hypotheses import Partial
-from zipasr.search.steps import TransducerSteps, longest_first
-from zipasr.search.streams import rows_of
+from zipasr.search.steps import TransducerSteps, check_lens
 from zipasr.search.types import Utterance
+
+#: How many frames of all utterances together the joiner reads at once, and at most of each one.
+#: More frames make the product faster for each; those behind a token are read once more.
+BLOCK_FRAMES, MAX_WIDTH = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,12 @@ class GreedySearch:
     """Follow the most probable symbol of each frame, all utterances at once.
 
     A blank moves on to the next frame; so does the ``max_sym_per_frame``-th token of a frame,
-    without a blank. The result does not depend on what else is in the batch. The decoder
-    runs only for utterances that have just emitted a token.
+    without a blank. The result does not depend on what else is in the batch.
+
+    What the decoder predicts changes only with a token, and most frames have none: so the joiner
+    reads the next few frames of every utterance with its present prediction. Each utterance goes
+    on to its first token among them, or over all of them. The decoder runs only for utterances
+    that have just emitted a token.
 
     Args:
         steps: the transducer.
@@ -69,36 +76,10 @@ class GreedySearch:
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
-        steps, batch = self.steps, longest_first(self.steps.project(frames), lens)
-        # A copy of the rows: the state that was given stays as it is.
-        state = rows_of(state, batch.order)
-        contexts, predictions, log_probs = state.contexts, state.predictions, state.log_probs
-        emitted: list[list[tuple[int, int]]] = [[] for _ in batch.lens]
-        everyone = torch.arange(len(batch.lens), device=frames.device)
-        for frame, num_alive in enumerate(batch.num_alive):
-            rows = everyone[:num_alive]
-            # At first without indices, which would copy all frames and predictions.
-            heard, predicted = batch.frames[:num_alive, frame], predictions[:num_alive]
-            for turn in range(self.max_sym_per_frame):
-                if turn:
-                    heard, predicted = batch.frames[rows, frame], predictions[rows]
-                best = steps.next_scores(heard, predicted).max(dim=-1)
-                log_probs[rows] += best.values
-                is_token = best.indices != steps.blank_id
-                rows, tokens = rows[is_token], best.indices[is_token]
-                if rows.numel() == 0:
-                    break
-                contexts[rows] = torch.cat((contexts[rows, 1:], tokens[:, None]), dim=1)
-                predictions[rows] = steps.predict(contexts[rows])
-                for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-                    emitted[row].append((token, state.num_frames[row] + frame))
-        partials = [
-            before.plus((token for token, _ in pairs), (frame for _, frame in pairs))
-            for before, pairs in zip(state.partials, emitted, strict=True)
-        ]
-        seen = [before + num for before, num in zip(state.num_frames, batch.lens, strict=True)]
-        done = GreedyState(contexts, predictions, log_probs, partials, seen)
-        return rows_of(done, batch.places())
+        walk = _Walk.begin(self.steps, state, frames, lens)
+        while walk.rows.numel():
+            walk.step(self.steps, self.max_sym_per_frame)
+        return walk.end(state, lens)
 
     def results(self, state: GreedyState) -> list[Utterance]:
         """What each stream has recognised; ``log_prob`` counts all symbols, blanks included."""
@@ -127,3 +108,98 @@ def greedy_search(
     """
     search = GreedySearch(steps, max_sym_per_frame)
     return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Utterances on their way through their frames, which lie one after another.
+
+    Attributes:
+        frames: (F, J), projected, those of all utterances without padding.
+        places: (N,), where each utterance is among the frames.
+        ends: (N,), where its frames end.
+        num_here: (N,), tokens that it has emitted at its frame.
+        rows: (M,), utterances that are not at their end.
+        contexts, predictions, log_probs: as in ``GreedyState``.
+        emitted: rows, tokens and places of what was emitted at each step.
+    """
+
+    frames: Tensor
+    places: Tensor
+    ends: Tensor
+    num_here: Tensor
+    rows: Tensor
+    contexts: Tensor
+    predictions: Tensor
+    log_probs: Tensor
+    emitted: list[Tensor]
+
+    @classmethod
+    def begin(
+        cls, steps: TransducerSteps, state: GreedyState, frames: Tensor, lens: Tensor
+    ) -> _Walk:
+        """Stand before the first frame of each utterance."""
+        check_lens(lens, frames.size(1))
+        lens = lens.to(frames.device)
+        is_frame = torch.arange(frames.size(1), device=frames.device) < lens[:, None]
+        ends = lens.cumsum(0)
+        return cls(
+            steps.project(frames[is_frame]),
+            places=ends - lens,
+            ends=ends,
+            num_here=torch.zeros_like(ends),
+            rows=lens.nonzero()[:, 0],
+            # Copies: the state that was given stays as it is.
+            contexts=state.contexts.clone(),
+            predictions=state.predictions.clone(),
+            log_probs=state.log_probs.clone(),
+            emitted=[],
+        )
+
+    def step(self, steps: TransducerSteps, max_sym_per_frame: int) -> None:
+        """Go on to the next token of each utterance, or over a block of blanks."""
+        rows, places = self.rows, self.places[self.rows]
+        width = min(max(BLOCK_FRAMES // rows.numel(), 1), MAX_WIDTH)
+        at = places[:, None] + torch.arange(width, device=rows.device)
+        is_inside = at < self.ends[rows, None]
+        heard = self.frames[at.clamp(max=self.frames.size(0) - 1).flatten()]
+        predicted = self.predictions[rows.repeat_interleave(width)]
+        best = steps.next_scores(heard, predicted).max(dim=-1)
+        values, symbols = best.values.view_as(at), best.indices.view_as(at)
+        is_token = (symbols != steps.blank_id) & is_inside
+        num_tokens = is_token.cumsum(dim=1)
+        # Up to the first token, and that one.
+        is_taken = is_inside & (num_tokens == is_token)
+        self.log_probs[rows] += values.masked_fill(~is_taken, 0.0).sum(dim=1)
+
+        num_blank = (num_tokens == 0).sum(dim=1)
+        has_token = num_tokens[:, -1] > 0
+        num_here = self.num_here[rows].masked_fill(num_blank > 0, 0) + 1
+        stays = has_token & (num_here < max_sym_per_frame)
+        self.num_here[rows] = num_here * stays
+        places = places + num_blank
+        self.places[rows] = places + (has_token & ~stays).long()
+
+        hit = has_token.nonzero()[:, 0]
+        if hit.numel():
+            self._emit(steps, rows[hit], symbols[hit, num_blank[hit]], places[hit])
+        self.rows = rows[self.places[rows] < self.ends[rows]]
+
+    def _emit(self, steps: TransducerSteps, rows: Tensor, tokens: Tensor, places: Tensor) -> None:
+        contexts = torch.cat((self.contexts[rows, 1:], tokens[:, None]), dim=1)
+        self.contexts[rows] = contexts
+        self.predictions[rows] = steps.predict(contexts)
+        self.emitted.append(torch.stack((rows, tokens, places)))
+
+    def end(self, state: GreedyState, lens: Tensor) -> GreedyState:
+        """What ``state`` has become."""
+        pairs: list[list[tuple[int, int]]] = [[] for _ in state.partials]
+        starts = (self.ends - lens.to(self.ends.device)).tolist()
+        for row, token, place in torch.cat(self.emitted, dim=1).T.tolist() if self.emitted else ():
+            pairs[row].append((token, place - starts[row] + state.num_frames[row]))
+        partials = [
+            before.plus((token for token, _ in new), (frame for _, frame in new))
+            for before, new in zip(state.partials, pairs, strict=True)
+        ]
+        seen = [before + num for before, num in zip(state.num_frames, lens.tolist(), strict=True)]
+        return GreedyState(self.contexts, self.predictions, self.log_probs, partials, seen)

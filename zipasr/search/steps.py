@@ -67,7 +67,7 @@ class TransducerSteps:
         return self.decoder.context_size
 
     def project(self, frames: Tensor) -> Tensor:
-        """Bring encoder frames (N, T', C) to the joiner's width: (N, T', J), once per batch."""
+        """Bring encoder frames (..., C) to the joiner's width: (..., J), once per batch."""
         return self.joiner.encoder_proj(frames)
 
     def start_contexts(self, num: int, device: torch.device) -> Tensor:
