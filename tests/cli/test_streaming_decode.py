@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import soundfile
 
 from tests import tones
-from zipasr.cli import decode, streaming_decode
+from zipasr.cli import decode, streaming_decode, transcribe
 from zipasr.cli.commands import STREAMING_DECODE, StreamingConfig, read
 from zipasr.search.types import DecodingConfig
 
@@ -17,7 +21,7 @@ MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
 
 @pytest.fixture(scope="module")
 def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-
+    """A causal model that was trained for one epoch."""
     folder = tmp_path_factory.mktemp("causal") / "run"
     shutil.copytree(prepared, folder)
     flags = ("--chunk-size", "8,16,32", "--left-context-frames", "32", "--num-epochs", "1")
@@ -73,3 +77,54 @@ def test_the_published_command_is_understood() -> None:
     assert run[StreamingConfig].num_decode_streams == 2000
     assert run[DecodingConfig].beam_size == 7
     assert streaming_decode._spelt("--num_active_paths=7") == "--beam-size=7"
+
+
+def test_live_text_is_that_of_the_streams(
+    causal: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_back: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(causal)
+    flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
+    assert streaming_decode.main(flags) == 0
+    recogs = words(causal / "exp" / "streaming" / "greedy_search", "recogs-test_*chunk-8_*")
+    expected = [
+        " ".join(ast.literal_eval(line.split("hyp=")[1]))
+        for line in recogs.splitlines()
+        if "\thyp=" in line
+    ]
+    audio = sorted((causal / "source" / "test").glob("*.flac"))
+    capsys.readouterr()
+    assert transcribe.main([*flags, "--streaming", "1", *map(str, audio)]) == 0
+    assert capsys.readouterr().out.splitlines() == expected
+    # The same through a pipe, in pieces that end in the middle of a sample.
+    samples = soundfile.read(audio[0], dtype="int16")[0]
+    pieces = [samples.tobytes()[start : start + 777] for start in range(0, 2 * len(samples), 777)]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(pieces)))
+    assert transcribe.main([*flags, "-"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == expected[:1]
+    # Nothing is written over where there is no terminal.
+    assert "\r" not in told.err
+
+
+class Pipe:
+    """Gives what it has, less than was asked for, and Ctrl-C at the end."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = iter(pieces)
+
+    def read(self, _size: int) -> bytes:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+
+def test_a_model_for_whole_utterances_cannot_stream(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    assert transcribe.main(["--recipe", "./tones", "--epoch", "2", "--avg", "1", "-"]) == 2
+    assert "the model is not causal" in capsys.readouterr().err

@@ -12,13 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME
+from zipasr.base.distributed import device_for
+from zipasr.base.errors import UserError
+from zipasr.cli.aids import aids_of
+from zipasr.cli.flags import Run
+from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
 from zipasr.data.live_fbank import AHEAD_SECONDS
 from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.model.transducer import AsrModel
 from zipasr.search import streams
-from zipasr.search.types import Resumable, Utterance
+from zipasr.search.methods import ModelParts, resumable_for
+from zipasr.search.types import DecodingConfig, Resumable, Utterance
 
 SECONDS_PER_FEATURE = 0.01
 
@@ -67,6 +72,22 @@ class ChunkRecogniser:
         """Let all streams but some go."""
         encoder = self.model.chunk_encoder.rows(hearing.encoder, rows)
         return Hearing(encoder, streams.rows_of(hearing.search, rows))
+
+
+def chunk_recogniser(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
+    """Return the model with the search of the flags, for speech as it comes.
+
+    Raises:
+        UserError: the model is not causal, or the method needs whole utterances.
+    """
+    if not recogniser.zipformer.causal:
+        raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
+    model = recogniser.model
+    ctc = model.ctc_log_probs if model.ctc_output is not None else None
+    parts = ModelParts(model.decoder, model.joiner, ctc, model.attention_decoder)
+    aids = aids_of(run, recogniser.tokenizer, device_for(0))
+    search = resumable_for(run[DecodingConfig], parts, aids)
+    return ChunkRecogniser(model, search, recogniser.use_bf16)
 
 
 @dataclass(slots=True)

@@ -142,6 +142,9 @@ class TranscribeConfig:
     window: float = flag(25.0, "longest piece, in seconds, that is recognised at once")
     overlap: float = flag(2.0, "seconds that neighbours share where speech had to be cut")
     batch_windows: int = flag(4, "pieces that are recognised side by side")
+    streaming: bool = flag(
+        False, "recognise chunk by chunk, as speech comes, with a causal model; always so for -"
+    )
     word_times: Literal["auto", "ctc", "transducer"] = flag(
         "auto",
         "where words begin: by alignment with the CTC head, if there is one, or when the "
@@ -262,7 +265,11 @@ TRANSCRIBE = Command(
     (ExpConfig, ChooseCheckpoint, DecodingConfig, *AIDS, TokenizerConfig, TranscribeConfig),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     own=("lm-scale",),
-    operands=("FILE", "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there"),
+    operands=(
+        "FILE",
+        "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there; - reads raw "
+        "sound from the standard input (16 kHz, 16 bit, one channel)",
+    ),
 )
 EXPORT = Command(
     "export.py",

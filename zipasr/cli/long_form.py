@@ -87,6 +87,7 @@ def _recognise(
         timed = [
             TimedPiece(pieces[token], window.start + start, window.start + end)
             for token, (start, end) in zip(utterance.tokens, _times(utterance, spoken), strict=True)
+            if recogniser.tokenizer.is_text(token)
         ]
         yield words_of(timed)
 

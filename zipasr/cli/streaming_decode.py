@@ -10,12 +10,10 @@ from statistics import mean, median
 
 from lhotse import CutSet
 
-from zipasr.base.distributed import device_for
-from zipasr.base.errors import UserError
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
-from zipasr.cli.aids import aids_of, check_aids
-from zipasr.cli.chunkwise import ChunkRecogniser, Stream, through_streams
+from zipasr.cli.aids import check_aids
+from zipasr.cli.chunkwise import ChunkRecogniser, Stream, chunk_recogniser, through_streams
 from zipasr.cli.commands import STREAMING_DECODE, ExpConfig, StreamingConfig, read
 from zipasr.cli.decoding import introduce, load_test_sets, setting_of, tell_report
 from zipasr.cli.flags import Run, guarded
@@ -34,7 +32,6 @@ from zipasr.scoring.reports import (
     wer_log_line,
     wer_summary,
 )
-from zipasr.search.methods import ModelParts, resumable_for
 from zipasr.search.types import DecodingConfig
 
 
@@ -53,14 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_aids(run)
     test_sets = load_test_sets(run)
     recogniser = load_recogniser(run)
-    if not recogniser.zipformer.causal:
-        raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
+    chunkwise = chunk_recogniser(run, recogniser)
     folder = run[ExpConfig].exp_dir / "streaming" / run[DecodingConfig].decoding_method
     label = run[StreamingConfig].label
     suffix = file_suffix(run, recogniser) + (f"-{label}" if label else "")
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
-    chunkwise = _chunkwise(run, recogniser)
     rows = [
         _decode_set(run, recogniser, chunkwise, (name, cuts), (folder, suffix))
         for name, cuts in test_sets.items()
@@ -74,15 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _spelt(word: str) -> str:
     """Give the published name of ``--beam-size`` in this command its usual spelling."""
     return word.replace("--num_active_paths", "--beam-size", 1)
-
-
-def _chunkwise(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
-    model = recogniser.model
-    ctc = model.ctc_log_probs if model.ctc_output is not None else None
-    parts = ModelParts(model.decoder, model.joiner, ctc, model.attention_decoder)
-    aids = aids_of(run, recogniser.tokenizer, device_for(0))
-    search = resumable_for(run[DecodingConfig], parts, aids)
-    return ChunkRecogniser(model, search, recogniser.use_bf16)
 
 
 def _decode_set(

@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zipasr.audio.loading import Sound, load_sound
 from zipasr.audio.windows import Window
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
+from zipasr.cli.chunkwise import ChunkRecogniser, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
 from zipasr.cli.flags import guarded
+from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
 from zipasr.cli.long_form import Cutting, words_in
-from zipasr.cli.recogniser import Recogniser, load_recogniser
+from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recogniser, load_recogniser
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
 from zipasr.text.formats import FORMATS
-from zipasr.text.words import Word
+from zipasr.text.words import TimedPiece, Word, words_of
+
+STDIN = "-"
 
 
 @guarded
@@ -39,15 +43,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     recogniser = load_recogniser(run)
     if config.word_times == "ctc" and recogniser.model.ctc_output is None:
         raise UserError("--word-times ctc needs a CTC head, which this model has not.")
+    if config.streaming or STDIN in run.operands:
+        live = chunk_recogniser(run, recogniser)
+        return each(paths, config, lambda path: transcribe_live(recogniser, live, path))
+    return each(paths, config, lambda path: transcribe(recogniser, path, load_sound(path), config))
+
+
+def each(
+    paths: Sequence[Path], config: TranscribeConfig, recognise: Callable[[Path], list[Word]]
+) -> int:
+    """Recognise and write file by file.
+
+    Raises:
+        DataError: files could not be read; the others are done.
+    """
     failed: list[str] = []
     for path in paths:
         try:
-            sound = load_sound(path)
+            words = recognise(path)
         except DataError as problem:
             failed.append(str(path))
             sys.stderr.write(f"{problem}\n")
             continue
-        write(path, transcribe(recogniser, path, sound, config), config)
+        write(path, words, config)
     if failed:
         raise DataError(
             f"{len(failed)} of {len(paths)} files could not be read: {', '.join(failed[:5])}.",
@@ -87,6 +105,28 @@ def transcribe(
     sys.stderr.write(f"{path}: {len(words)} words in {spent:.1f} s, RTF {rtf:.4f}\n")
     logging.info("%s: RTF %.4f", path, rtf)
     return words
+
+
+def transcribe_live(recogniser: Recogniser, chunkwise: ChunkRecogniser, path: Path) -> list[Word]:
+    """Recognise a file, or the standard input, as it comes; show the text as it grows."""
+    if str(path) == STDIN:
+        pieces = pcm_pieces(sys.stdin.buffer)
+    else:
+        pieces = in_pieces(load_sound(path).samples)
+    stream, text, begun = LiveStream(chunkwise), LiveText(), time.monotonic()
+    for samples in pieces:
+        text.show(recogniser.tokenizer.decode([stream.push(samples).tokens])[0])
+    found = stream.finish()
+    text.close()
+    names = recogniser.tokenizer.pieces()
+    times = [SECONDS_PER_FRAME * frame for frame in found.frames]
+    timed = [
+        TimedPiece(names[token], start, start + SECONDS_PER_FRAME)
+        for token, start in zip(found.tokens, times, strict=True)
+        if recogniser.tokenizer.is_text(token)
+    ]
+    sys.stderr.write(f"{path}: {time.monotonic() - begun:.1f} s\n")
+    return words_of(timed)
 
 
 def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:

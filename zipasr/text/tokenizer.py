@@ -95,6 +95,10 @@ class Tokenizer:
         texts = [str(self._pieces.decode(_text_ids(sequence))) for sequence in ids]
         return [" ".join(text.split()) for text in texts]
 
+    def is_text(self, token: int) -> bool:
+        """Say whether ``decode`` writes a token; it leaves out blanks and ends of sentences."""
+        return token not in _NOT_TEXT
+
     def pieces(self) -> list[str]:
         """Return the V pieces in the order of their ids."""
         return [str(self._pieces.id_to_piece(i)) for i in range(self.vocab_size)]
