@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.encoder.sizes import small_config
 from zipasr.base.masks import make_pad_mask
-from zipasr.encoder.streaming import StreamingState, chunk_frames, encode_chunk
+from zipasr.encoder.streaming import StreamingState, chunk_frames
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.transducer import AsrModel
@@ -50,10 +50,8 @@ class Chunk(nn.Module):
 
     def forward(self, features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         lens = torch.full((features.size(0),), features.size(1))
-        frames, _, after = encode_chunk(
-            *self.model._streaming_parts(), features, lens, StreamingState.from_list(states)
-        )
-        return frames, after.to_list()
+        encoded, after = self.model.encode_chunk(features, lens, StreamingState.from_list(states))
+        return encoded.frames, after.to_list()
 
 
 @pytest.mark.parametrize("causal", [False, True])

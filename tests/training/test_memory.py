@@ -15,6 +15,7 @@ from tests.training.short import SHORT, new_session, train
 from zipasr.base import memory as machine
 from zipasr.base.errors import ResourceError
 from zipasr.cli import train as train_command
+from zipasr.cli.commands import TRAIN, read
 from zipasr.data.plan import RowCost
 from zipasr.nn.whiten import whiten_state
 from zipasr.training import rehearsal
@@ -179,5 +180,5 @@ def test_what_the_system_has_available(tmp_path: Path) -> None:
     ],
 )
 def test_the_published_batch_of_a_model(flags: str, published: tuple[int, int] | None) -> None:
-    parsed = train_command.read(train_command.TRAIN, f"--recipe ./tones {flags}".split())
+    parsed = read(TRAIN, f"--recipe ./tones {flags}".split())
     assert published_batch(train_command.train_configs(parsed)) == published

@@ -273,7 +273,7 @@ TRANSCRIBE = Command(
 )
 EXPORT = Command(
     "export.py",
-    "Export a trained model: averaged weights, TorchScript, and ONNX for sherpa-onnx.",
+    "Export a trained model: averaged weights, TorchScript, and ONNX as sherpa reads it.",
     (ExpConfig, ChooseCheckpoint, ExportConfig, TokenizerConfig, DataConfig),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
 )
