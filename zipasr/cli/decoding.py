@@ -11,7 +11,6 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.aids import check_aids
@@ -21,7 +20,7 @@ from zipasr.cli.flags import Run
 from zipasr.cli.method_sweep import with_best_method
 from zipasr.cli.recogniser import Recognised, Recogniser, load_recogniser, recognise_settings
 from zipasr.cli.result_names import file_suffix, key_of
-from zipasr.cli.run_report import records_of, write_report
+from zipasr.cli.run_report import records_of, write_report, write_text
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.scoring.align import WordErrors, count_errors
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
@@ -157,12 +156,12 @@ def write_results(
     best = min(scored, key=lambda setting: scored[setting].total)
     transcripts, key = compared[best], key_of(run)
     row = ResultRow(name, run[DecodingConfig].decoding_method + best, scored[best], found.rtf)
-    _write(folder / f"recogs-{name}-{suffix}{best}.txt", recogs_text(found.by_setting[best]))
+    write_text(folder / f"recogs-{name}-{suffix}{best}.txt", recogs_text(found.by_setting[best]))
     if run[DecodingConfig].skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
-    _write(folder / f"errs-{name}-{suffix}{best}.txt", errs_text(transcripts))
-    _write(folder / f"wer-summary-{name}-{suffix}.txt", wer_summary(rates))
+    write_text(folder / f"errs-{name}-{suffix}{best}.txt", errs_text(transcripts))
+    write_text(folder / f"wer-summary-{name}-{suffix}.txt", wer_summary(rates))
     logging.info("%s: %s", name, scoring_of(run))
     logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
     logging.info("%s", wer_log_text(name, rates))
@@ -183,8 +182,3 @@ def scoring_of(run: Run) -> str:
 
 def _errors(transcripts: Sequence[Transcript]) -> WordErrors:
     return count_errors((t.ref, t.hyp) for t in transcripts)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

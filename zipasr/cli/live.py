@@ -15,6 +15,7 @@ from zipasr.audio.loading import Samples
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.cli.chunkwise import ChunkRecogniser
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
+from zipasr.data.fbank import NUM_MEL_BINS
 from zipasr.data.live_fbank import LiveFbank
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.search.types import Utterance
@@ -39,7 +40,7 @@ class LiveStream:
         self._size = recogniser.model.chunk_encoder.size()
         self._fbank = LiveFbank()
         self._hearing = recogniser.start(1)
-        self._waiting = torch.zeros(0, 80)  # features from the next chunk on
+        self._waiting = torch.zeros(0, NUM_MEL_BINS)  # features from the next chunk on
         self._num_features = 0
         self._index = 0
 

@@ -12,17 +12,13 @@ from torch import Tensor
 from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.windows import Window, cut_into_windows
-from zipasr.cli.recogniser import (
-    CAUSAL_TAIL,
-    LOG_ZERO,
-    SECONDS_PER_FRAME,
-    Recogniser,
-    with_silence,
-)
+from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME, Recogniser, encoded_frames
 from zipasr.data.fbank import fbank_extractor
+from zipasr.data.live_fbank import WINDOW
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.types import Utterance
+from zipasr.text.tokenizer import Tokenizer
 from zipasr.text.words import TimedPiece, Word, join_windows, words_of
 
 WordTimes = Literal["auto", "ctc", "transducer"]
@@ -71,29 +67,39 @@ def _recognise(
 ) -> Iterator[list[Word]]:
     """Yield the words of each window."""
     model = recogniser.model
-    device = next(model.parameters()).device
-    features, lens = _features([_part(sound.samples, window) for window in windows])
-    tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
-    features, lens = with_silence(features, lens, tail)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
-        encoded = model.encode(features.to(device), lens.to(device))
-    frames = encoded.frames.float()
-    utterances = recogniser.search(frames, encoded.lens)
+    parts = [_part(sound.samples, window) for window in windows]
+    frames, lens = encoded_frames(recogniser, *_features(parts))
+    utterances = recogniser.search(frames, lens)
     use_ctc = times != "transducer" and model.ctc_output is not None
     log_probs = model.ctc_log_probs(frames).cpu() if use_ctc else None
-    pieces = recogniser.tokenizer.pieces()
     for n, (window, utterance) in enumerate(zip(windows, utterances, strict=True)):
-        spoken = None if log_probs is None else log_probs[n, : int(encoded.lens[n])]
-        timed = [
-            TimedPiece(pieces[token], window.start + start, window.start + end)
-            for token, (start, end) in zip(utterance.tokens, _times(utterance, spoken), strict=True)
-            if recogniser.tokenizer.is_text(token)
-        ]
-        yield words_of(timed)
+        spoken = None if log_probs is None else log_probs[n, : int(lens[n])]
+        yield timed_words(recogniser.tokenizer, utterance, spoken, window.start)
+
+
+def timed_words(
+    tokenizer: Tokenizer, utterance: Utterance, log_probs: Tensor | None = None, start: float = 0.0
+) -> list[Word]:
+    """Return the words of an utterance and when they were said.
+
+    Args:
+        tokenizer: of its tokens.
+        utterance: what was recognised.
+        log_probs: (T', V) of the CTC head, to align with; by default words begin when the search
+            emitted them.
+        start: second at which the utterance begins.
+    """
+    pieces = tokenizer.pieces()
+    timed = [
+        TimedPiece(pieces[token], start + begin, start + end)
+        for token, (begin, end) in zip(utterance.tokens, _times(utterance, log_probs), strict=True)
+        if tokenizer.is_text(token)
+    ]
+    return words_of(timed)
 
 
 def _times(utterance: Utterance, log_probs: Tensor | None) -> list[tuple[float, float]]:
-    """Return when each token begins and ends, in seconds of the window."""
+    """Return when each token begins and ends, in seconds of the utterance."""
     spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
     if spans is None:
         return [(SECONDS_PER_FRAME * f, SECONDS_PER_FRAME * (f + 1)) for f in utterance.frames]
@@ -111,7 +117,7 @@ def _features(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
     # A window too short for a single frame is silence.
     long_enough = [
         torch.from_numpy(extractor.extract(part, SAMPLING_RATE))
-        if len(part) >= 400
+        if len(part) >= WINDOW
         else torch.full((MIN_FRAMES, extractor.feature_dim(SAMPLING_RATE)), LOG_ZERO)
         for part in parts
     ]

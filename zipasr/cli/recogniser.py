@@ -257,21 +257,31 @@ def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
 
 def hear(recogniser: Recogniser, batch: Batch) -> list[Utterance]:
     """Return the tokens of each utterance; one too short for the encoder is padded with silence."""
-    return recogniser.search(*_encoded(recogniser, batch))
+    return recogniser.search(*encoded_frames(recogniser, batch.features, batch.feature_lens))
 
 
 def hear_settings(recogniser: Recogniser, batch: Batch) -> dict[str, list[Utterance]]:
     """Return the tokens of each utterance under every setting of the search, by its name."""
     search = recogniser.search
     if isinstance(search, Rescoring):
-        return search.settings(*_encoded(recogniser, batch))
+        return search.settings(*encoded_frames(recogniser, batch.features, batch.feature_lens))
     return {"": hear(recogniser, batch)}
 
 
-def _encoded(recogniser: Recogniser, batch: Batch) -> tuple[Tensor, Tensor]:
+def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+    """Encode utterances with the silence behind them that the model needs.
+
+    Args:
+        recogniser: whose model encodes.
+        features: (N, T, 80); beyond the lengths they are silence.
+        lens: (N,) frames of each utterance.
+
+    Returns:
+        (N, T', C) float32 and their lengths (N,), where the model is.
+    """
     device = next(recogniser.model.parameters()).device
     tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
-    features, lens = with_silence(batch.features, batch.feature_lens, tail)
+    features, lens = with_silence(features, lens, tail)
     with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
     return encoded.frames.float(), encoded.lens

@@ -16,12 +16,12 @@ from zipasr.cli.chunkwise import ChunkRecogniser, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
 from zipasr.cli.flags import guarded
 from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
-from zipasr.cli.long_form import Cutting, words_in
-from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recogniser, load_recogniser
+from zipasr.cli.long_form import Cutting, timed_words, words_in
+from zipasr.cli.recogniser import Recogniser, load_recogniser
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
 from zipasr.text.formats import FORMATS
-from zipasr.text.words import TimedPiece, Word, words_of
+from zipasr.text.words import Word
 
 STDIN = "-"
 
@@ -118,15 +118,8 @@ def transcribe_live(recogniser: Recogniser, chunkwise: ChunkRecogniser, path: Pa
         text.show(recogniser.tokenizer.decode([stream.push(samples).tokens])[0])
     found = stream.finish()
     text.close()
-    names = recogniser.tokenizer.pieces()
-    times = [SECONDS_PER_FRAME * frame for frame in found.frames]
-    timed = [
-        TimedPiece(names[token], start, start + SECONDS_PER_FRAME)
-        for token, start in zip(found.tokens, times, strict=True)
-        if recogniser.tokenizer.is_text(token)
-    ]
     sys.stderr.write(f"{path}: {time.monotonic() - begun:.1f} s\n")
-    return words_of(timed)
+    return timed_words(recogniser.tokenizer, found)
 
 
 def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:
