@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -93,34 +94,41 @@ class Zipformer2Encoder(nn.Module):
         return x
 
 
-class DownsampledZipformer2Encoder(nn.Module):
+class DownsampledStack(nn.Module):
     """A stack that runs at a lower frame rate than its input and output.
 
     Args:
+        downsample: lowers the frame rate.
         stack: the layers.
-        num_channels: C.
-        factor: how many input frames make one frame of the stack.
+        upsample: raises it again, to a given number of frames.
+        out_combiner: joins the input and the result.
     """
 
-    def __init__(self, stack: Zipformer2Encoder, num_channels: int, factor: int) -> None:
+    def __init__(
+        self,
+        downsample: nn.Module,
+        stack: nn.Module,
+        upsample: nn.Module,
+        out_combiner: nn.Module,
+    ) -> None:
         super().__init__()
-        self.downsample = SimpleDownsample(factor)
+        self.downsample = downsample
         self.encoder = stack
-        self.upsample = SimpleUpsample(factor)
-        self.out_combiner = BypassModule(num_channels)
+        self.upsample = upsample
+        self.out_combiner = out_combiner
 
     def forward(
         self,
         x: Tensor,
         feature_mask: Tensor | None = None,
         masks: Masks = NO_MASKS,
-        memories: Sequence[LayerMemory] | None = None,
+        memories: Sequence[Any] | None = None,
     ) -> Tensor:
         """Run the stack and combine its result with the input.
 
         Args:
-            x: (T', N, C).
-            feature_mask: (1, N, C) ones and zeros, or ``None``.
+            x: (T', N, C of the input).
+            feature_mask: ones and zeros as the stack takes them, or ``None``.
             masks: padding and chunks, at the frame rate of the stack.
             memories: of each layer, if ``x`` is one chunk of many.
 
@@ -130,6 +138,21 @@ class DownsampledZipformer2Encoder(nn.Module):
         low = self.encoder(self.downsample(x), feature_mask, masks, memories)
         result: Tensor = self.out_combiner(x, self.upsample(low, x.size(0)))
         return result
+
+
+class DownsampledZipformer2Encoder(DownsampledStack):
+    """A stack between averaging and repeating, with a bypass around it.
+
+    Args:
+        stack: the layers.
+        num_channels: C.
+        factor: how many input frames make one frame of the stack.
+    """
+
+    def __init__(self, stack: Zipformer2Encoder, num_channels: int, factor: int) -> None:
+        super().__init__(
+            SimpleDownsample(factor), stack, SimpleUpsample(factor), BypassModule(num_channels)
+        )
 
 
 def _masked(x: Tensor, feature_mask: Tensor | None) -> Tensor:

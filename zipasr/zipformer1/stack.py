@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from zipasr.encoder.masks import NO_MASKS, Masks
+from zipasr.encoder.stack import DownsampledStack
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.zipformer1.attention import Sight
 from zipasr.zipformer1.layer import LayerConfig, LayerMemory, ZipformerEncoderLayer
@@ -115,8 +116,8 @@ class ZipformerEncoder(nn.Module):
         return int(rate.batch_count or 0)
 
 
-class DownsampledZipformerEncoder(nn.Module):
-    """A stack that runs at a lower frame rate than its input and output.
+class DownsampledZipformerEncoder(DownsampledStack):
+    """A stack between attention over groups of frames and repeating.
 
     Args:
         stack: the layers.
@@ -128,30 +129,9 @@ class DownsampledZipformerEncoder(nn.Module):
     def __init__(
         self, stack: ZipformerEncoder, in_channels: int, out_channels: int, factor: int
     ) -> None:
-        super().__init__()
-        self.downsample = AttentionDownsample(in_channels, out_channels, factor)
-        self.encoder = stack
-        self.upsample = BiasedUpsample(out_channels, factor)
-        self.out_combiner = SimpleCombiner()
-
-    def forward(
-        self,
-        x: Tensor,
-        feature_mask: Tensor | None = None,
-        masks: Masks = NO_MASKS,
-        memories: Sequence[LayerMemory] | None = None,
-    ) -> Tensor:
-        """Run the stack and combine its result with the input.
-
-        Args:
-            x: (T, N, C of the input).
-            feature_mask: (T of the stack, N, C) ones and zeros, or ``None``.
-            masks: padding and chunks, at the frame rate of the stack.
-            memories: of each layer, if ``x`` is one chunk of many.
-
-        Returns:
-            (T, N, C).
-        """
-        low = self.encoder(self.downsample(x), feature_mask, masks, memories)
-        result: Tensor = self.out_combiner(x, self.upsample(low, x.size(0)))
-        return result
+        super().__init__(
+            AttentionDownsample(in_channels, out_channels, factor),
+            stack,
+            BiasedUpsample(out_channels, factor),
+            SimpleCombiner(),
+        )
