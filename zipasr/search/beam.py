@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from zipasr.search.fusion import ScorerState, TokenScorer, in_slots
-from zipasr.search.hypotheses import (
-    Beams,
-    History,
-    Partial,
-    extend_fingerprints,
-    merge_equal,
-    ranked,
-)
+from zipasr.search.fusion import ScorerState, TokenScorer, in_slots, put, scored
+from zipasr.search.hypotheses import Beams, History, extend_fingerprints, merge_equal, ranked
 from zipasr.search.steps import TransducerSteps, longest_first
-from zipasr.search.streams import rows_of, stack
 from zipasr.search.types import Utterance
-
-
-@dataclass(frozen=True, slots=True)
-class BeamState:
-    """Where a search stands in N streams.
-
-    Attributes:
-        beams: the hypotheses.
-        partials: for each stream and slot, what it has recognised.
-        num_frames: for each stream, how many frames it has seen.
-    """
-
-    beams: Beams
-    partials: list[list[Partial]]
-    num_frames: list[int]
+from zipasr.search.walk import Standing, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +40,32 @@ class ModifiedBeamSearch:
     beam_size: int = 4
     scorer: TokenScorer | None = None
 
-    def start(self, num: int, device: torch.device) -> BeamState:
+    def start(self, num: int, device: torch.device) -> Standing[Beams]:
         """State of ``num`` streams of which nothing was heard."""
         beams = start_beams(num, self.beam_size, self.steps, device, self.scorer)
-        return BeamState(beams, [[Partial()] * self.beam_size for _ in range(num)], [0] * num)
+        return Standing.at_start(beams, num, self.beam_size)
 
     @torch.no_grad()
-    def advance(self, state: BeamState, frames: Tensor, lens: Tensor) -> BeamState:
+    def advance(self, state: Standing[Beams], frames: Tensor, lens: Tensor) -> Standing[Beams]:
         """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
 
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
         batch = longest_first(self.steps.project(frames), lens)
-        state = rows_of(state, batch.order)
-        beams = state.beams
-        history = History(
-            len(batch.num_alive), len(batch.lens), self.beam_size, self.steps.blank_id
-        ).to(frames.device)
-        ended: list[Beams] = []
-        for frame, num_alive in enumerate(batch.num_alive):
-            if num_alive < beams.log_probs.size(0):
-                ended.insert(0, beams.after(num_alive))
-            beams, parents, symbols = advance(
-                beams.first(num_alive), batch.frames[:num_alive, frame], self.steps, self.scorer
-            )
-            history.record(frame, parents, symbols)
-        partials = history.grown(state.partials, state.num_frames)
-        seen = [before + num for before, num in zip(state.num_frames, batch.lens, strict=True)]
-        return rows_of(BeamState(stack([beams, *ended]), partials, seen), batch.places())
+        shape = len(batch.num_alive), len(batch.lens), self.beam_size
+        history = History(*shape, self.steps.blank_id).to(frames.device)
+        return walk(state, batch, history, partial(advance, steps=self.steps, scorer=self.scorer))
 
-    def nbest(self, state: BeamState) -> list[list[Utterance]]:
+    def nbest(self, state: Standing[Beams]) -> list[list[Utterance]]:
         """Hypotheses of each stream, by log-probability per symbol, best first.
 
         The ``context_size`` start symbols count as symbols, as in the published searches.
         """
         beams = state.beams
         log_probs = beams.log_probs
-        if self.scorer is not None and log_probs.numel():
-            flat = tuple(part.flatten(0, 1) for part in beams.scorer)
-            log_probs = log_probs + self.scorer.finish(flat).view_as(log_probs)
+        if self.scorer is not None:
+            log_probs = scored(self.scorer, beams.scorer, log_probs)
         norms = log_probs / (beams.num_tokens + self.steps.context_size)
         return ranked(state.partials, log_probs, norms)
 
@@ -108,7 +73,7 @@ class ModifiedBeamSearch:
         """Search whole utterances: encoder frames (N, T', C) to the N-best of each."""
         return self.nbest(self.advance(self.start(len(lens), frames.device), frames, lens))
 
-    def results(self, state: BeamState) -> list[Utterance]:
+    def results(self, state: Standing[Beams]) -> list[Utterance]:
         """Best hypothesis of each stream so far."""
         return [hypotheses[0] for hypotheses in self.nbest(state)]
 
@@ -205,8 +170,7 @@ def advance(
         contexts[changed], predictions[changed] = grown, steps.predict(grown)
         if scorer is not None:
             news = scorer.extend(tuple(part[changed] for part in scorer_state), tokens[changed])
-            for part, new in zip(scorer_state, news, strict=True):
-                part[changed] = new
+            scorer_state = put(scorer_state, changed, news)
     num_tokens = beams.num_tokens.gather(1, parents) + is_token
     grown_beams = Beams(log_probs, fingerprints, num_tokens, contexts, predictions, scorer_state)
     return grown_beams, parents, tokens

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from zipasr.search.ctc import CtcHead
-from zipasr.search.fusion import ScorerState, TokenScorer, in_slots
-from zipasr.search.hypotheses import History, Partial, extend_fingerprints, ranked
+from zipasr.search.fusion import ScorerState, TokenScorer, in_slots, put, scored
+from zipasr.search.hypotheses import History, extend_fingerprints, ranked
 from zipasr.search.steps import longest_first
-from zipasr.search.streams import rows_of, stack
 from zipasr.search.types import Utterance
+from zipasr.search.walk import Standing, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +42,6 @@ class Prefixes:
         """(N, B), log-probability of all alignments."""
         return torch.logaddexp(self.blank, self.label)
 
-    def rows(self, rows: slice) -> Prefixes:
-        """Keep some of the utterances."""
-        return Prefixes(
-            self.blank[rows],
-            self.label[rows],
-            self.bonus[rows],
-            self.fingerprints[rows],
-            self.last[rows],
-            tuple(part[rows] for part in self.scorer),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PrefixState:
-    """Where a search stands in N streams: prefixes, what they have recognised, frames seen."""
-
-    prefixes: Prefixes
-    partials: list[list[Partial]]
-    num_frames: list[int]
-
 
 @dataclass(frozen=True, slots=True)
 class CtcPrefixBeamSearch:
@@ -82,7 +63,7 @@ class CtcPrefixBeamSearch:
     beam_size: int = 4
     scorer: TokenScorer | None = None
 
-    def start(self, num: int, device: torch.device) -> PrefixState:
+    def start(self, num: int, device: torch.device) -> Standing[Prefixes]:
         """State of ``num`` streams of which nothing was heard."""
         shape = (num, self.beam_size)
         none = torch.full(shape, -math.inf, device=device)
@@ -98,43 +79,31 @@ class CtcPrefixBeamSearch:
             last=zeros - 1,
             scorer=in_slots(state, *shape),
         )
-        return PrefixState(prefixes, [[Partial()] * self.beam_size for _ in range(num)], [0] * num)
+        return Standing.at_start(prefixes, num, self.beam_size)
 
     @torch.no_grad()
-    def advance(self, state: PrefixState, frames: Tensor, lens: Tensor) -> PrefixState:
+    def advance(
+        self, state: Standing[Prefixes], frames: Tensor, lens: Tensor
+    ) -> Standing[Prefixes]:
         """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
 
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
         batch = longest_first(self.head.log_probs(frames), lens)
-        state = rows_of(state, batch.order)
-        prefixes, blank_id = state.prefixes, self.head.blank_id
-        history = History(len(batch.num_alive), len(batch.lens), self.beam_size, blank_id).to(
-            frames.device
-        )
-        ended: list[Prefixes] = []
-        for frame, num_alive in enumerate(batch.num_alive):
-            if num_alive < prefixes.last.size(0):
-                ended.insert(0, prefixes.rows(slice(num_alive, None)))
-                prefixes = prefixes.rows(slice(num_alive))
-            prefixes, parents, symbols = take_frame(
-                prefixes, batch.frames[:num_alive, frame], blank_id, self.scorer
-            )
-            history.record(frame, parents, symbols)
-        partials = history.grown(state.partials, state.num_frames)
-        seen = [before + num for before, num in zip(state.num_frames, batch.lens, strict=True)]
-        return rows_of(PrefixState(stack([prefixes, *ended]), partials, seen), batch.places())
+        shape = len(batch.num_alive), len(batch.lens), self.beam_size
+        history = History(*shape, self.head.blank_id).to(frames.device)
+        take = partial(take_frame, blank_id=self.head.blank_id, scorer=self.scorer)
+        return walk(state, batch, history, take)
 
-    def nbest(self, state: PrefixState) -> list[list[Utterance]]:
+    def nbest(self, state: Standing[Prefixes]) -> list[list[Utterance]]:
         """Token sequences of each stream by log-probability, bonuses included, best first."""
-        totals = state.prefixes.total() + state.prefixes.bonus
-        if self.scorer is not None and totals.numel():
-            flat = tuple(part.flatten(0, 1) for part in state.prefixes.scorer)
-            totals = totals + self.scorer.finish(flat).view_as(totals)
+        totals = state.beams.total() + state.beams.bonus
+        if self.scorer is not None:
+            totals = scored(self.scorer, state.beams.scorer, totals)
         return ranked(state.partials, totals, totals)
 
-    def results(self, state: PrefixState) -> list[Utterance]:
+    def results(self, state: Standing[Prefixes]) -> list[Utterance]:
         """Best token sequence of each stream so far."""
         return [sequences[0] for sequences in self.nbest(state)]
 
@@ -178,6 +147,38 @@ class _Growth(NamedTuple):
     fingerprints: Tensor
 
 
+class _Joined(NamedTuple):
+    """Prefixes that stay, those that grew to the same tokens added, and what grew to others.
+
+    Attributes:
+        label: (M, B), log-probability of the alignments that end in the last token.
+        by_growth: (M, B), whether the more probable part grew to the prefix.
+        origin: (M, B), the place of this part in a flat (B, K).
+        grown: (M, B * K), log-probabilities of sequences that were not there.
+    """
+
+    label: Tensor
+    by_growth: Tensor
+    origin: Tensor
+    grown: Tensor
+
+
+class _Choice(NamedTuple):
+    """Which sequences a frame leaves, (M, B).
+
+    Attributes:
+        kept: slot of a prefix that stays; anything where the sequence is new.
+        at: place in a flat (B, K) of what grew to the sequence; anything where nothing did.
+        is_new: whether it was not there before.
+        took: whether its more probable part took a token.
+    """
+
+    kept: Tensor
+    at: Tensor
+    is_new: Tensor
+    took: Tensor
+
+
 def take_frame(
     prefixes: Prefixes, log_probs: Tensor, blank_id: int, scorer: TokenScorer | None = None
 ) -> tuple[Prefixes, Tensor, Tensor]:
@@ -197,55 +198,62 @@ def take_frame(
     best = log_probs.topk(min(beam_size, log_probs.size(-1)), dim=-1)
     blank, label = _stay(prefixes, best.values, best.indices, blank_id)
     growth = _grow(prefixes, best.values, best.indices, blank_id, scorer)
-    stayed = torch.logaddexp(blank, label)
-    # A sequence that grows to one that is there already joins it.
-    same = growth.fingerprints.flatten(1)[:, :, None] == prefixes.fingerprints[:, None, :]
-    same = same & (prefixes.total() > -math.inf)[:, None, :]
-    joined = growth.label.flatten(1)[:, :, None].masked_fill(~same, -math.inf)
-    from_growth, origin = joined.max(dim=1)
-    label = torch.logaddexp(label, joined.logsumexp(dim=1))
-    grown = growth.label.flatten(1).masked_fill(same.any(dim=-1), -math.inf)
+    joined = _join(prefixes, blank, label, growth)
+    stayed = torch.logaddexp(blank, joined.label) + prefixes.bonus
+    choice = _choose(stayed, joined, growth)
 
-    ranks = torch.cat((torch.logaddexp(blank, label) + prefixes.bonus,
-                       grown + growth.bonus.flatten(1)), dim=1)  # fmt: skip
-    chosen = ranks.topk(beam_size, dim=-1).indices
-    is_new = chosen >= beam_size
-    # A joined sequence goes back to its more probable part, for the times of its tokens.
-    by_growth = ~is_new & (from_growth > stayed).gather(1, chosen.clamp(max=beam_size - 1))
-    at = torch.where(
-        by_growth,
-        origin.gather(1, chosen.clamp(max=beam_size - 1)),
-        (chosen - beam_size).clamp(min=0),
-    )
-    took = is_new | by_growth
-    parents = torch.where(took, at // best.indices.size(1), chosen)
-    taken = best.indices.gather(1, at % best.indices.size(1))
-    symbols = torch.where(took, taken, blank_id)
-
-    kept = chosen.clamp(max=beam_size - 1)
-    rows = torch.arange(num, device=chosen.device)[:, None]
+    num_symbols = best.indices.size(1)
+    parents = torch.where(choice.took, choice.at // num_symbols, choice.kept)
+    taken = best.indices.gather(1, choice.at % num_symbols)
     # A sequence that was joined is the one that was there: its bonus and its state stay.
-    source = torch.where(is_new, parents, chosen)
+    source = torch.where(choice.is_new, parents, choice.kept)
+    rows = torch.arange(num, device=parents.device)[:, None]
     state = tuple(part[rows, source] for part in prefixes.scorer)
+
+    def either(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(choice.is_new, new, old.gather(1, choice.kept))
+
     result = Prefixes(
-        blank.gather(1, kept).masked_fill(is_new, -math.inf),
-        torch.where(is_new, grown.gather(1, at), label.gather(1, kept)),
-        torch.where(is_new, growth.bonus.flatten(1).gather(1, at), prefixes.bonus.gather(1, kept)),
-        torch.where(
-            is_new,
-            growth.fingerprints.flatten(1).gather(1, at),
-            prefixes.fingerprints.gather(1, kept),
-        ),
-        torch.where(is_new, taken, prefixes.last.gather(1, kept)),
+        blank.gather(1, choice.kept).masked_fill(choice.is_new, -math.inf),
+        either(joined.grown.gather(1, choice.at), joined.label),
+        either(growth.bonus.flatten(1).gather(1, choice.at), prefixes.bonus),
+        either(growth.fingerprints.flatten(1).gather(1, choice.at), prefixes.fingerprints),
+        either(taken, prefixes.last),
         state,
     )
-    if scorer is not None:
-        where = (is_new & (result.label > -math.inf)).nonzero(as_tuple=True)
-        if where[0].numel():
-            news = scorer.extend(tuple(part[where] for part in state), taken[where])
-            for part, new in zip(state, news, strict=True):
-                part[where] = new
-    return result, parents, symbols
+    where = (choice.is_new & (result.label > -math.inf)).nonzero(as_tuple=True)
+    if scorer is not None and where[0].numel():
+        news = scorer.extend(tuple(part[where] for part in state), taken[where])
+        result = replace(result, scorer=put(state, where, news))
+    return result, parents, torch.where(choice.took, taken, blank_id)
+
+
+def _join(prefixes: Prefixes, blank: Tensor, label: Tensor, growth: _Growth) -> _Joined:
+    """Let a sequence that grows to one that is there already join it."""
+    flat, stayed = growth.label.flatten(1), torch.logaddexp(blank, label)
+    same = growth.fingerprints.flatten(1)[:, :, None] == prefixes.fingerprints[:, None, :]
+    same = same & (prefixes.total() > -math.inf)[:, None, :]
+    parts = flat[:, :, None].masked_fill(~same, -math.inf)
+    strongest, origin = parts.max(dim=1)
+    return _Joined(
+        torch.logaddexp(label, parts.logsumexp(dim=1)),
+        strongest > stayed,
+        origin,
+        flat.masked_fill(same.any(dim=-1), -math.inf),
+    )
+
+
+def _choose(stayed: Tensor, joined: _Joined, growth: _Growth) -> _Choice:
+    """Choose the best of the sequences that stay, scored (M, B), and of those that are new."""
+    beam_size = stayed.size(1)
+    ranks = torch.cat((stayed, joined.grown + growth.bonus.flatten(1)), dim=1)
+    chosen = ranks.topk(beam_size, dim=-1).indices
+    is_new, kept = chosen >= beam_size, chosen.clamp(max=beam_size - 1)
+    # A joined sequence goes back to its more probable part, for the times of its tokens.
+    by_growth = ~is_new & joined.by_growth.gather(1, kept)
+    new_at = (chosen - beam_size).clamp(min=0)
+    at = torch.where(by_growth, joined.origin.gather(1, kept), new_at)
+    return _Choice(kept, at, is_new, is_new | by_growth)
 
 
 def _stay(

@@ -9,8 +9,13 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from zipasr.search.streams import widened
+
 ScorerState: TypeAlias = tuple[Tensor, ...]
-"""What a scorer remembers of M hypotheses: tensors (M, ...), the same number for every M."""
+"""What a scorer remembers of M hypotheses: tensors (M, ...), the same number for every M.
+
+The last dimension of a tensor may grow with the hypotheses; shorter rows are padded.
+"""
 
 
 class TokenScorer(Protocol):
@@ -75,6 +80,23 @@ class Sum:
 def in_slots(state: ScorerState, num: int, slots: int) -> ScorerState:
     """Lay out the state of ``num * slots`` hypotheses as (num, slots, ...)."""
     return tuple(part.view(num, slots, *part.shape[1:]) for part in state)
+
+
+def put(state: ScorerState, where: tuple[Tensor, ...], news: ScorerState) -> ScorerState:
+    """Return a state in which the hypotheses at the indices ``where`` have another one.
+
+    The tensors of ``state`` are written to.
+    """
+    pairs = [widened(pair) if pair[1].dim() > 1 else pair for pair in zip(state, news, strict=True)]
+    for part, new in pairs:
+        part[where] = new
+    return tuple(part for part, _ in pairs)
+
+
+def scored(scorer: TokenScorer, state: ScorerState, scores: Tensor) -> Tensor:
+    """Add to the scores (N, B) of hypotheses what the scorer gives to their end."""
+    flat = tuple(part.flatten(0, 1) for part in state)
+    return scores + scorer.finish(flat).view_as(scores) if scores.numel() else scores
 
 
 def together(scorers: Sequence[TokenScorer]) -> TokenScorer | None:

@@ -67,24 +67,6 @@ class Beams:
     predictions: Tensor
     scorer: ScorerState = ()
 
-    def first(self, num: int) -> Beams:
-        """Keep the first ``num`` utterances."""
-        return self if num == self.log_probs.size(0) else self._rows(slice(num))
-
-    def after(self, num: int) -> Beams:
-        """Keep the utterances after the first ``num``."""
-        return self._rows(slice(num, None))
-
-    def _rows(self, rows: slice) -> Beams:
-        return Beams(
-            self.log_probs[rows],
-            self.fingerprints[rows],
-            self.num_tokens[rows],
-            self.contexts[rows],
-            self.predictions[rows],
-            tuple(part[rows] for part in self.scorer),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Partial:

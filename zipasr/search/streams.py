@@ -1,7 +1,8 @@
 """States of searches that go on: those of several streams as one batch, and apart again.
 
 A state is a dataclass whose fields hold one row for each stream: tensors (N, ...), lists of N,
-tuples of tensors, or dataclasses of the same kind.
+tuples of tensors, or dataclasses of the same kind. The last dimension of a tensor may differ from
+state to state.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+#: What a row is filled with that is shorter than others.
+PADDING = -1
 
 S = TypeVar("S")
 
@@ -31,6 +36,16 @@ def unstack(state: S, num: int) -> list[S]:
     return [rows_of(state, [row]) for row in range(num)]
 
 
+def widened(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Pad the last dimension of tensors, so that all are as wide as the widest."""
+    width = max(part.size(-1) for part in parts)
+    missing = [width - part.size(-1) for part in parts]
+    return [
+        F.pad(part, (0, num), value=PADDING) if num else part
+        for part, num in zip(parts, missing, strict=True)
+    ]
+
+
 def _select(part: Any, rows: list[int]) -> Any:
     if isinstance(part, Tensor):
         return part[torch.tensor(rows, dtype=torch.int64, device=part.device)]
@@ -44,7 +59,7 @@ def _select(part: Any, rows: list[int]) -> Any:
 def _stack(parts: Sequence[Any]) -> Any:
     first = parts[0]
     if isinstance(first, Tensor):
-        return torch.cat(list(parts))
+        return torch.cat(widened(parts)) if first.dim() > 1 else torch.cat(list(parts))
     if isinstance(first, list):
         return [one for part in parts for one in part]
     if isinstance(first, tuple):
