@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from zipasr.base.errors import NumericError
 from zipasr.encoder.streaming import chunk_frames
 from zipasr.model.inputs import FEATURE_DIM
-from zipasr.model.transducer import AsrModel
 from zipasr.search.types import Utterance
 
 LOG_ZERO = -23.025851  # log(1e-10), silence
@@ -25,6 +24,7 @@ LENGTHS = (9, 64, 97, 150, 333)
 
 Encode: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]
+Start: TypeAlias = Callable[[int], list[Tensor]]
 Step: TypeAlias = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
 
 
@@ -95,11 +95,11 @@ def compare(
     return Check(name, len(utterances), lengths, difference, sum(same), must_agree)
 
 
-def chunkwise(model: AsrModel, size: int, step: Step) -> Encode:
+def chunkwise(start: Start, size: int, step: Step) -> Encode:
     """Return the encoder that goes through utterances chunk by chunk, to the end of the longest.
 
     Args:
-        model: makes the states before the first chunk.
+        start: makes the states of N streams before the first chunk.
         size: of a chunk, in frames of 20 ms.
         step: (N, 2 c + 13, 80) features and states to frames and states.
     """
@@ -110,9 +110,9 @@ def chunkwise(model: AsrModel, size: int, step: Step) -> Encode:
         padded = F.pad(
             features, (0, 0, 0, (num - 1) * shift + length - features.size(1)), value=LOG_ZERO
         )
-        states, outputs = model.init_state(len(lens)).to_list(), []
-        for start in range(0, num * shift, shift):
-            frames, states = step(padded[:, start : start + length].contiguous(), states)
+        states, outputs = start(len(lens)), []
+        for begin in range(0, num * shift, shift):
+            frames, states = step(padded[:, begin : begin + length].contiguous(), states)
             outputs.append(frames)
         whole = torch.cat(outputs, dim=1)
         return whole, torch.full((len(lens),), whole.size(1))

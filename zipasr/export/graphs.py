@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch import full as full_of
+from torch.nn import functional as F
 
 from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.streaming import StreamingState, chunk_frames, encode_chunk
@@ -12,6 +15,9 @@ from zipasr.encoder.zipformer import Zipformer2
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+
+#: Channels of the front end's state as sherpa-onnx makes it, whatever the model has.
+CLIENT_CHANNELS = 128
 
 
 class WholeEncoder(nn.Module):
@@ -55,18 +61,35 @@ class ChunkEncoder(nn.Module):
 
 
 class FullChunkEncoder(nn.Module):
-    """A ``ChunkEncoder`` whose chunks are always full, with the states as single arguments."""
+    """A ``ChunkEncoder`` whose chunks are always full, with the states as single arguments.
+
+    They are those of ``client_states``.
+    """
 
     def __init__(self, inner: ChunkEncoder) -> None:
         super().__init__()
         self.inner = inner
         self.num_frames = chunk_frames(inner.encoder.streaming_chunks().size)
+        self.num_channels = inner.encoder_embed.convnext.depthwise_conv.out_channels
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Encode (N, 2 c + 13, 80): (N, c / 2, D), and each of the states after."""
         lens = full_of((x.size(0),), self.num_frames)
-        frames, _, after = self.inner(x, lens, list(states))
-        return (frames, *after)
+        *layers, embed, processed = states
+        narrow = embed[:, : self.num_channels]
+        frames, _, after = self.inner(x, lens, [*layers, narrow, processed])
+        return (frames, *client_states(after))
+
+
+def client_states(states: Sequence[Tensor]) -> list[Tensor]:
+    """Fill the state of the front end up to the channels that sherpa-onnx gives it, with zeros.
+
+    Args:
+        states: flat list of a ``StreamingState``.
+    """
+    *layers, embed, processed = states
+    missing = max(0, CLIENT_CHANNELS - embed.size(1))
+    return [*layers, F.pad(embed, (0, 0, 0, 0, 0, missing)), processed]
 
 
 class CtcHead(nn.Module):

@@ -26,6 +26,7 @@ from zipasr.export.graphs import (
     Joining,
     Prediction,
     WholeEncoder,
+    client_states,
 )
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.transducer import AsrModel
@@ -141,7 +142,7 @@ def whole_graph(
 def chunk_graph(model: AsrModel, config: ZipformerConfig, head: nn.Module, output: str) -> Graph:
     """Return the encoder for one chunk of streams, with a head."""
     encoder = FullChunkEncoder(ChunkEncoder(model, head))
-    *layers, embed, processed = model.init_state(1).to_list()
+    *layers, embed, processed = client_states(model.init_state(1).to_list())
     names = state_names(len(layers) // NUM_STATES)
     dims = BATCH_DIMS * (len(layers) // NUM_STATES) + (0, 0)
     axes = {"x": {0: "N"}, output: {0: "N"}}

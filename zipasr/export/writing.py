@@ -42,6 +42,11 @@ class Job:
         """Whether the files work on speech as it comes."""
         return self.config.causal and self.config.chunk_size[0] > 0
 
+    def start(self, num: int) -> list[Tensor]:
+        """Return the states of ``num`` streams before the first chunk."""
+        states: list[Tensor] = self.model.init_state(num).to_list()
+        return states
+
     @property
     def chunks(self) -> str:
         """The part of file names that says so."""
@@ -86,7 +91,7 @@ def export_torchscript(job: Job) -> list[Check]:
     module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     if job.streaming:
         step = partial(_scripted_step, module.encoder)
-        encode: Encode = chunkwise(job.model, job.config.chunk_size[0], step)
+        encode: Encode = chunkwise(job.start, job.config.chunk_size[0], step)
     else:
         encode = module.encoder
     search = (
@@ -159,10 +164,11 @@ def _reference(job: Job, head: object) -> Encode:
         encoded, after = job.model.encode_chunk(features, lens, state)
         return head(encoded.frames), after.to_list()
 
-    return chunkwise(job.model, job.config.chunk_size[0], step)
+    return chunkwise(job.start, job.config.chunk_size[0], step)
 
 
 def _onnx_encode(job: Job, path: Path) -> Encode:
+    from zipasr.export.graphs import client_states
     from zipasr.export.onnx_runtime import OnnxGraph, run_chunk
 
     graph = OnnxGraph(path)
@@ -178,7 +184,7 @@ def _onnx_encode(job: Job, path: Path) -> Encode:
         frames, *after = run_chunk(graph, features, states)
         return frames, after
 
-    return chunkwise(job.model, job.config.chunk_size[0], step)
+    return chunkwise(lambda num: client_states(job.start(num)), job.config.chunk_size[0], step)
 
 
 def _scripted_step(
