@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zipasr.lm.arpa import NgramLm, Words
+from zipasr.lm.arpa import NgramLm
 from zipasr.lm.rnn import RnnLm
+from zipasr.lm.table import ngram_table
 from zipasr.search.fusion import ScorerState, TokenScorer
 
 
@@ -49,44 +50,24 @@ class NgramScorer:
     """Scores of an n-gram model; the state of a hypothesis is the number of its context."""
 
     def __init__(self, tokens: NgramTokens, scale: float) -> None:
-        self._model, self._pieces, self._scale = tokens.model, tokens.pieces, scale
-        self._contexts: list[Words] = [self._model.start()]
-        self._numbers: dict[Words, int] = {self._contexts[0]: 0}
-        self._known: dict[tuple[int, int], tuple[float, int]] = {}
+        self._table, self._scale = ngram_table(tokens.model, tokens.pieces), scale
 
     def start(self, num: int, device: torch.device) -> ScorerState:
         """State of ``num`` hypotheses without tokens."""
-        return (torch.zeros(num, dtype=torch.int64, device=device),)
+        self._table = self._table.to(device)
+        return (torch.full((num,), self._table.start, dtype=torch.int64, device=device),)
 
     def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) of the tokens (M,)."""
-        scores = [score for score, _ in self._looked_up(state, tokens)]
-        return torch.tensor(scores, dtype=torch.float32, device=tokens.device)
+        return self._scale * self._table.step(state[0], tokens)[0].float()
 
     def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
         """State after the tokens (M,)."""
-        numbers = [number for _, number in self._looked_up(state, tokens)]
-        return (torch.tensor(numbers, dtype=torch.int64, device=tokens.device),)
+        return (self._table.step(state[0], tokens)[1],)
 
     def finish(self, state: ScorerState) -> Tensor:
         """Nothing: as in the published searches, ends are not scored."""
         return torch.zeros(state[0].size(0), device=state[0].device)
-
-    def _looked_up(self, state: ScorerState, tokens: Tensor) -> list[tuple[float, int]]:
-        return [
-            self._known.get(pair) or self._find(pair)
-            for pair in zip(state[0].tolist(), tokens.tolist(), strict=True)
-        ]
-
-    def _find(self, pair: tuple[int, int]) -> tuple[float, int]:
-        context, word = self._contexts[pair[0]], self._pieces[pair[1]]
-        after = self._model.next_context(context, word)
-        if after not in self._numbers:
-            self._numbers[after] = len(self._contexts)
-            self._contexts.append(after)
-        found = self._scale * self._model.score(context, word), self._numbers[after]
-        self._known[pair] = found
-        return found
 
 
 @dataclass(frozen=True)
