@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,13 +56,9 @@ class NgramTable:
 
     def to(self, device: torch.device) -> NgramTable:
         """Return the same on a device."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return NgramTable(
-            **{
-                name: value.to(device) if isinstance(value, Tensor) else value
-                for name, value in values.items()
-            }
-        )
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: one.to(device) for name, one in values.items() if isinstance(one, Tensor)}
+        return replace(self, **moved)
 
     def _look_up(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         total = torch.zeros(len(words), dtype=torch.float64, device=words.device)
