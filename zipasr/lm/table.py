@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -57,8 +57,9 @@ class NgramTable:
     def to(self, device: torch.device) -> NgramTable:
         """Return the same on a device."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: one.to(device) for name, one in values.items() if isinstance(one, Tensor)}
-        return replace(self, **moved)
+        for name, value in values.items():
+            values[name] = value.to(device) if isinstance(value, Tensor) else value
+        return NgramTable(**values)
 
     def _look_up(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         total = torch.zeros(len(words), dtype=torch.float64, device=words.device)
