@@ -14,6 +14,7 @@ import pytest
 
 from tests import tones
 from tests.cli.conftest import Call
+from zipasr.base.config import title_of
 from zipasr.base.errors import UserError
 from zipasr.cli import (
     average,
@@ -120,7 +121,7 @@ def test_help_lists_the_groups_wherever_it_is_asked(
     said = capsys.readouterr().out
     assert command.about in " ".join(said.split())
     for group in (*command.configs, *command.stored):
-        assert f"\n{group.__name__}:\n" in said
+        assert f"\n{title_of(group)}:\n" in said
     assert not any(f"{name} " in said for name in command.refused)
 
 

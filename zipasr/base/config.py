@@ -37,8 +37,11 @@ def flag(default: Any, help: str) -> Any:
 def add_flags(
     parser: argparse.ArgumentParser, cls: type[DataclassInstance], but: Collection[str] = ()
 ) -> None:
-    """Give ``parser`` a ``--kebab-case`` flag for each field of ``cls`` that is not in ``but``."""
-    group = parser.add_argument_group(cls.__name__)
+    """Give ``parser`` a ``--kebab-case`` flag for each field of ``cls`` that is not in ``but``.
+
+    The flags of a class stand in a group of the help text; its title is the docstring's first line.
+    """
+    group = parser.add_argument_group(title_of(cls))
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if field.name in but:
@@ -142,6 +145,11 @@ def load(path: Path, cls: type[C]) -> C:
     return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))[cls.__name__])
 
 
+def title_of(cls: type[DataclassInstance]) -> str:
+    """Return the first line of a config's docstring, without its full stop."""
+    return (cls.__doc__ or cls.__name__).splitlines()[0].rstrip(".")
+
+
 def flag_name(field: str) -> str:
     """Return the flag of a field: ``base_lr`` becomes ``--base-lr``."""
     return "--" + field.replace("_", "-")
@@ -178,9 +186,10 @@ def parse_bool(word: str) -> bool:
 def _metavar(hint: Any) -> str | None:
     if get_origin(hint) is Literal:
         return None
-    if get_origin(hint) is tuple:
-        return "N,N,..."
-    plain = next((h for h in get_args(hint) if h is not type(None)), hint)
+    is_optional = get_origin(hint) in (Union, types.UnionType)
+    plain = next(h for h in get_args(hint) if h is not type(None)) if is_optional else hint
+    if get_origin(plain) is tuple:
+        return "A,B,..." if get_args(plain)[0] is str else "N,N,..."
     return {bool: "0|1", Path: "PATH"}.get(plain, getattr(plain, "__name__", "VALUE").upper())
 
 
