@@ -10,6 +10,7 @@ import torch
 
 from tests import tones
 from zipasr.base.errors import UserError
+from zipasr.cli import decode, streaming_decode
 from zipasr.cli.commands import TRAIN, encoder_config, read
 from zipasr.zipformer1.config import Zipformer1Config
 
@@ -45,21 +46,34 @@ def test_help_is_about_the_encoder_that_is_asked_for(capsys: pytest.CaptureFixtu
     assert "--query-head-dim" not in text
 
 
-def test_train_and_decode(workdir: Path) -> None:
+def test_train_decode_and_stream(
+    workdir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_back: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     flags = ("--encoder-type", "zipformer1", "--causal", "1", "--num-epochs", "1", *SIZES)
     tones.check(tones.run(workdir, "train.py", *flags))
-    checkpoint = torch.load(workdir / "exp" / "epoch-1.pt", weights_only=True)
+    exp = workdir / "exp"
+    checkpoint = torch.load(exp / "epoch-1.pt", weights_only=True)
     assert checkpoint["configs"]["Zipformer1Config"]["encoder_dims"] == [24, 24]
     assert checkpoint["model"]["encoder.encoders.0.layers.0.balancer.count"] > 0
     # The schedules of the model have seen plain batches, as the published recipe counts.
     last_shown = (checkpoint["batch_idx_train"] - 1) // 10 * 10
     assert checkpoint["shown_schedule_count"] == last_shown
-    decode = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
-    done = tones.run(workdir, "decode.py", *decode, "--decode-chunk-len", "64")
-    tones.check(done)
-    names = [path.name for path in (workdir / "exp" / "greedy_search").glob("wer-summary-*")]
-    assert len(names) == 1
-    assert "streaming-chunk-size-64" in names[0]
-    wrong = tones.run(workdir, "decode.py", *decode, "--encoder-dim", "24,24")
-    assert wrong.returncode == 4
-    assert "--encoder-dim is not a setting of" in wrong.stderr
+    monkeypatch.chdir(workdir)
+    model = ["--recipe", "./tones", "--epoch", "1", "--avg", "1", "--use-averaged-model", "0"]
+    assert decode.main([*model, "--decode-chunk-len", "64"]) == 0
+    (summary,) = (exp / "greedy_search").glob("wer-summary-*")
+    assert "streaming-chunk-size-64" in summary.name
+    assert decode.main([*model, "--encoder-dim", "24,24"]) == 4
+    assert "--encoder-dim is not a setting of" in capsys.readouterr().err
+    # Chunk by chunk, three utterances at a time, with the published spelling of the beam.
+    beam = [*model, "--decode-chunk-len", "32", "--decoding-method", "modified_beam_search"]
+    assert decode.main([*beam, "--beam-size", "3"]) == 0
+    streams = ["--num_active_paths", "3", "--num-decode-streams", "3"]
+    assert streaming_decode.main([*beam, *streams]) == 0
+    (masked,) = exp.glob("modified_beam_search/recogs-test-*chunk-size-32*beam-size-3*")
+    (chunks,) = exp.glob("streaming/*/recogs-test_num-active-paths-3_*chunk-size-32*")
+    assert chunks.read_text() == masked.read_text()
+    assert "'" in masked.read_text()
