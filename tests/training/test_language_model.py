@@ -6,11 +6,13 @@ import torch
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.language_model import read_rnn_lm, sizes_of
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
+from zipasr.lm.text import Sentences
 from zipasr.training.language_model import LmTrainConfig, perplexity, train_rnn_lm
 
 SIZES = RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=8, rnn_lm_num_layers=1)
 ABOUT = {"vocab_size": 6, "token_table": "abc"}
-TEXT = [[2, 3, 4], [2, 3], [], [5, 3, 4]] * 4
+LINES = [[2, 3, 4], [2, 3], [], [5, 3, 4]] * 4
+TEXT = Sentences.of(LINES)
 
 
 def train(folder, num_epochs):
@@ -22,7 +24,7 @@ def test_perplexity_is_that_of_the_definition():
     torch.manual_seed(0)
     model = RnnLm(6, SIZES, 1)
     total, count = 0.0, 0
-    for ids in TEXT:
+    for ids in LINES:
         log_probs, hidden, cell = model.start(1, torch.device("cpu"))
         for token in [*ids, 1]:
             total, count = total - log_probs[0, token].item(), count + 1

@@ -122,7 +122,8 @@ def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:
             + (f" ({what})." if not other else f": its token table is {model.token_table}."),
             "make it with the tokenizer of the model: ./train_lm.py --lm-type ngram.",
         )
-    return NgramTokens(model, pieces)
+    # A token that the text did not have is rare, not impossible: else LODR would reward it.
+    return NgramTokens(model.with_unknown(), pieces)
 
 
 def unaided(run: Run) -> Run:

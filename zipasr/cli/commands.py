@@ -17,6 +17,7 @@ from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.lm.config import LmConfig
+from zipasr.lm.estimate import NgramConfig
 from zipasr.lm.rnn import RnnLmConfig
 from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
 from zipasr.model.transducer import TransducerConfig
@@ -294,8 +295,8 @@ VALIDATE = Command(
 LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
 TRAIN_LM = Command(
     "train_lm.py",
-    "Train a recurrent language model for the search.",
-    (LmTrainConfig, RnnLmConfig, TokenizerConfig),
+    "Train a language model for the search: a recurrent one, or an n-gram.",
+    (LmTrainConfig, RnnLmConfig, NgramConfig, TokenizerConfig),
     own=("exp-dir", "num-epochs", "seed"),
 )
 COMMANDS = (

@@ -11,6 +11,7 @@ from zipasr.base.log import setup_logging
 from zipasr.cli.commands import LM_TEXT, PlaceConfig, read
 from zipasr.cli.corpora import corpus_of, transcripts
 from zipasr.cli.flags import data_dir, guarded
+from zipasr.cli.lm_sources import lm_dir
 from zipasr.corpora.published import WithText
 from zipasr.text.lines import write_lines
 
@@ -27,12 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe, folder = run.recipe, data_dir(run.recipe)
     corpus = corpus_of(recipe, run[PlaceConfig].dl_dir)
     given = corpus.lm_text() if isinstance(corpus, WithText) else None
-    target = "-".join(["lm", *filter(None, [recipe.chosen])])
     for purpose in ("valid", "test", "train"):
         texts = transcripts(folder / "manifests", recipe.corpus, recipe.parts([purpose]))
         if purpose == "train" and given is not None:
             texts = _lines_of(given)
-        path = folder / target / f"{purpose}.txt"
+        path = lm_dir(recipe) / f"{purpose}.txt"
         logging.info("%s: %d lines", path, write_lines(path, texts))
     return 0
 

@@ -6,7 +6,7 @@ import gzip
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -54,6 +54,13 @@ class NgramLm:
     def words(self) -> frozenset[str]:
         """The words that have a probability, sentence marks included."""
         return self._known
+
+    def with_unknown(self) -> NgramLm:
+        """Return the same with ``<unk>``, as probable as its rarest word, where it has none."""
+        if UNKNOWN in self._known:
+            return self
+        rarest = min(self.log_probs[word,] for word in self._known - {START})
+        return replace(self, log_probs={**self.log_probs, (UNKNOWN,): rarest})
 
     def score(self, context: Words, word: str) -> float:
         """Natural logarithm of the probability of ``word`` after ``context``.

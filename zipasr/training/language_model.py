@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from zipasr.base.config import flag, to_dict
@@ -16,8 +17,7 @@ from zipasr.base.progress import Progress
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint, saved_epochs
 from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
-
-Sentences = Sequence[Sequence[int]]
+from zipasr.lm.text import Sentences
 
 _CLIP = 5.0
 _TOKENS_AT_ONCE = 200
@@ -27,6 +27,7 @@ _TOKENS_AT_ONCE = 200
 class LmTrainConfig:
     """Training of a language model."""
 
+    lm_type: Literal["rnn", "ngram"] = flag("rnn", "kind of the language model")
     exp_dir: Path = flag(Path("rnn_lm_exp"), "folder of the checkpoints")
     lm_data: Path | None = flag(None, "text to train on, a sentence a line; none: data/RECIPE/lm")
     lm_data_valid: Path | None = flag(None, "text to validate on; none: data/RECIPE/lm")
@@ -90,10 +91,10 @@ def train_rnn_lm(
 def perplexity(model: RnnLm, sentences: Sentences, batch_size: int) -> float:
     """Return the perplexity per token, ends counted; 1 is certainty, V is knowing nothing."""
     model.eval()
-    batches = list(_batches(sentences, batch_size))
-    total = sum(float(model(batch)) for batch in batches)
-    num_tokens = sum(len(ids) + 1 for ids in sentences)
-    return math.exp(total / max(num_tokens, 1))
+    total = sum(
+        float(model([sentences[i] for i in batch])) for batch in _batches(sentences, batch_size)
+    )
+    return math.exp(total / max(len(sentences.ids) + len(sentences), 1))
 
 
 def _one_epoch(
@@ -110,7 +111,7 @@ def _one_epoch(
     total, num_tokens = 0.0, 0
     with Progress(f"epoch {epoch}", len(batches)) as progress:
         for index in torch.randperm(len(batches), generator=generator).tolist():
-            batch = batches[index]
+            batch = [sentences[i] for i in batches[index]]
             count = sum(len(ids) + 1 for ids in batch)
             loss = model(batch)
             optimizer.zero_grad()
@@ -122,12 +123,17 @@ def _one_epoch(
     return total / max(num_tokens, 1)
 
 
-def _batches(sentences: Sentences, batch_size: int) -> Iterator[Sentences]:
-    """Put sentences of like length together, longest first; fewer where they are long."""
-    ordered = sorted(sentences, key=len, reverse=True)
+def _batches(sentences: Sentences, batch_size: int) -> Iterator[list[int]]:
+    """Put sentences of like length together, longest first; fewer where they are long.
+
+    Yields:
+        The places of the sentences of a batch.
+    """
+    lens = sentences.lens
+    ordered = np.argsort(-lens, kind="stable")
     place = 0
     while place < len(ordered):
-        shares = len(ordered[place]) // _TOKENS_AT_ONCE + 1
+        shares = int(lens[ordered[place]]) // _TOKENS_AT_ONCE + 1
         size = min(batch_size // shares + 1, batch_size)
-        yield ordered[place : place + size]
+        yield ordered[place : place + size].tolist()
         place += size

@@ -1,0 +1,84 @@
+"""Train an n-gram language model, over tokens or over words, and write it as an ARPA file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from zipasr.cli.flags import Run
+from zipasr.cli.lm_sources import lm_dir, token_ids, word_ids
+from zipasr.lm.arpa import UNKNOWN, NgramLm, write_arpa
+from zipasr.lm.estimate import NgramConfig, kneser_ney
+from zipasr.lm.text import Sentences
+from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer, TokenizerConfig
+from zipasr.training.language_model import LmTrainConfig
+
+
+def train_ngram(run: Run) -> int:
+    """Write the model, and print the perplexity on the dev text, if there is one.
+
+    Raises:
+        DataError: there is no text, or no tokenizer.
+    """
+    by_unit = {"token": _over_tokens, "word": _over_words}
+    path, model, dev, names = by_unit[run[NgramConfig].ngram_unit](run)
+    write_arpa(path, model)
+    lengths = Counter(map(len, model.log_probs))
+    counts = ", ".join(f"{lengths[n]} {n}-grams" for n in sorted(lengths))
+    sys.stdout.write(f"{path}: {counts}\n")
+    if dev is not None:
+        sys.stdout.write(f"perplexity on dev: {_perplexity(model, dev, names):.3f}\n")
+    return 0
+
+
+def grammar_path(run: Run, order: int) -> Path:
+    """Return where a word n-gram of a recipe is."""
+    return lm_dir(run.recipe) / f"G_{order}_gram.arpa"
+
+
+_Trained = tuple[Path, NgramLm, Sentences | None, list[str]]
+
+
+def _over_tokens(run: Run) -> _Trained:
+    config, asked = run[NgramConfig], run[LmTrainConfig]
+    tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
+    # What LODR subtracts stands for what the recogniser has learnt: its own transcripts.
+    text = token_ids(asked.lm_data or config.lang_dir / "transcript_words.txt", tokenizer)
+    dev_path, pieces = _dev_text(run), tokenizer.pieces()
+    known = range(UNKNOWN_ID + 1, len(pieces))
+    model = kneser_ney(text, pieces, config.ngram_order, known)
+    path = config.ngram_lm or config.lang_dir / f"{config.ngram_order}gram.arpa"
+    dev = None if dev_path is None else token_ids(dev_path, tokenizer)
+    return path, replace(model, token_table=tokenizer.table_hash()), dev, pieces
+
+
+def _over_words(run: Run) -> _Trained:
+    config, asked = run[NgramConfig], run[LmTrainConfig]
+    ids = {UNKNOWN: 0}
+    given, transcripts = lm_dir(run.recipe) / "train.txt", config.lang_dir / "transcript_words.txt"
+    text = word_ids(asked.lm_data or (given if given.is_file() else transcripts), ids)
+    model = kneser_ney(text, list(ids), config.ngram_order, known=[0])
+    dev_path = _dev_text(run)
+    dev = None if dev_path is None else word_ids(dev_path, ids)
+    return config.ngram_lm or grammar_path(run, config.ngram_order), model, dev, list(ids)
+
+
+def _dev_text(run: Run) -> Path | None:
+    given, usual = run[LmTrainConfig].lm_data_valid, lm_dir(run.recipe) / "valid.txt"
+    if given is None and not usual.is_file():
+        logging.info("no perplexity: there is no %s; ./prepare.sh --stage 5 makes it", usual)
+        return None
+    return given or usual
+
+
+def _perplexity(model: NgramLm, dev: Sentences, names: list[str]) -> float:
+    """Perplexity per token or word, ends counted; the unknown ones count as ``<unk>``."""
+    total = sum(model.sentence([names[i] for i in dev[n]]) for n in range(len(dev)))
+    unknown = sum(names[i] not in model.words for i in dev.ids.tolist())
+    if unknown:
+        logging.info("%d of %d on dev are unknown to the model", unknown, len(dev.ids))
+    return math.exp(-total / (len(dev.ids) + len(dev)))
