@@ -78,3 +78,16 @@ class ChunkEncoder(Protocol[S]):
 
     def rows(self, state: S, rows: Sequence[int]) -> S:
         """State of some of the streams, in the order given."""
+
+    def to_list(self, state: S) -> list[Tensor]:
+        """Tensors of a state, in the order in which published exports have them."""
+
+    def from_list(self, tensors: Sequence[Tensor]) -> S:
+        """State of which these are the tensors.
+
+        Raises:
+            ValueError: their number does not fit.
+        """
+
+    def batch_dims(self) -> Sequence[int]:
+        """Of each tensor of a state: the dimension along which streams stand side by side."""

@@ -8,6 +8,18 @@ from torch import Tensor, nn
 from zipasr.nn.blocks import is_traced
 
 
+def frame_groups(x: Tensor, factor: int) -> Tensor:
+    """Cut (T, N, C) into (ceil(T / factor), factor, N, C), filled up with the last frame."""
+    missing = -x.size(0) % factor
+    if is_traced():
+        # How many are missing is not known when an exported model is made.
+        longest = torch.cat([x, x[-1:].expand(factor - 1, -1, -1)])
+        x = longest[: x.size(0) + missing]
+    elif missing:
+        x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
+    return x.reshape(-1, factor, x.size(1), x.size(2))
+
+
 class SimpleDownsample(nn.Module):
     """Replace each group of frames by their weighted mean, with learned weights.
 
@@ -31,17 +43,9 @@ class SimpleDownsample(nn.Module):
         Returns:
             (ceil(T / factor), N, C).
         """
-        groups = self._whole_groups(x).reshape(-1, self.factor, x.size(1), x.size(2))
+        groups = frame_groups(x, self.factor)
         weights = self.bias.softmax(dim=0).to(x.dtype)
         return (groups * weights[:, None, None]).sum(dim=1)
-
-    def _whole_groups(self, x: Tensor) -> Tensor:
-        missing = -x.size(0) % self.factor
-        if is_traced():
-            # How many are missing is not known when an exported model is made.
-            longest = torch.cat([x, x[-1:].expand(self.factor - 1, -1, -1)])
-            return longest[: x.size(0) + missing]
-        return torch.cat([x, x[-1:].expand(missing, -1, -1)]) if missing else x
 
 
 class SimpleUpsample(nn.Module):

@@ -233,3 +233,15 @@ class Zipformer2Chunks:
     def rows(self, state: StreamingState, rows: Sequence[int]) -> StreamingState:
         """See ``ChunkEncoder``."""
         return rows_of_states(state, rows)
+
+    def to_list(self, state: StreamingState) -> list[Tensor]:
+        """See ``ChunkEncoder``."""
+        return state.to_list()
+
+    def from_list(self, tensors: Sequence[Tensor]) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return StreamingState.from_list(tensors)
+
+    def batch_dims(self) -> Sequence[int]:
+        """See ``ChunkEncoder``."""
+        return _batch_dims(len(initial_state(self.embed, self.encoder, 1, "meta").to_list()))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.base.errors import NumericError
-from zipasr.encoder.streaming import chunk_frames
+from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.search.types import Utterance
 
@@ -95,17 +95,17 @@ def compare(
     return Check(name, len(utterances), lengths, difference, sum(same), must_agree)
 
 
-def chunkwise(start: Start, size: int, step: Step) -> Encode:
+def chunkwise(start: Start, size: ChunkSize, step: Step) -> Encode:
     """Return the encoder that goes through utterances chunk by chunk, to the end of the longest.
 
     Args:
         start: makes the states of N streams before the first chunk.
-        size: of a chunk, in frames of 20 ms.
-        step: (N, 2 c + 13, 80) features and states to frames and states.
+        size: of the chunks.
+        step: features of a chunk (N, T, 80) and states to frames and states.
     """
+    length, shift = size
 
     def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        shift, length = 2 * size, chunk_frames(size)
         num = -(-features.size(1) // shift)
         padded = F.pad(
             features, (0, 0, 0, (num - 1) * shift + length - features.size(1)), value=LOG_ZERO

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch import full as full_of
-from torch.nn import functional as F
 
 from zipasr.base.masks import make_pad_mask
-from zipasr.encoder.streaming import StreamingState, chunk_frames, encode_chunk
-from zipasr.encoder.subsampling import Conv2dSubsampling
-from zipasr.encoder.zipformer import Zipformer2
+from zipasr.export.layout import from_file, to_file
+from zipasr.model.build import EncoderConfig
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
-
-#: Channels of the front end's state as sherpa-onnx makes it, whatever the model has.
-CLIENT_CHANNELS = 128
 
 
 class WholeEncoder(nn.Module):
@@ -26,17 +19,20 @@ class WholeEncoder(nn.Module):
     There is a mask whether or not there is padding, and nothing looks at values.
 
     Args:
-        model: of an upgraded Zipformer.
+        model: of either encoder.
         head: applied to (N, T', C); an ``nn.Identity`` gives the frames.
     """
 
     def __init__(self, model: AsrModel, head: nn.Module) -> None:
         super().__init__()
-        self.encoder_embed, self.encoder = _parts(model)
+        self.encoder_embed, self.encoder = model.encoder_embed, model.encoder
         self.head = head
 
     def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, 80) features with (N,) int64 lengths: (N, T', D) and lengths."""
+        if self.encoder_embed is None:
+            frames, lens = self.encoder(x, x_lens)
+            return self.head(frames), lens
         y, y_lens = self.encoder_embed(x, x_lens)
         mask = make_pad_mask(y_lens, y.size(1))
         frames, lens = self.encoder(y.transpose(0, 1), y_lens, mask)
@@ -48,48 +44,37 @@ class ChunkEncoder(nn.Module):
 
     def __init__(self, model: AsrModel, head: nn.Module) -> None:
         super().__init__()
-        self.encoder_embed, self.encoder = _parts(model)
+        self.encoder_embed, self.encoder = model.encoder_embed, model.encoder
+        self.chunks = model.chunk_encoder
         self.head = head
 
     def forward(
         self, x: Tensor, x_lens: Tensor, states: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Encode (N, 2 c + 13, 80): (N, c / 2, D), lengths, and the flat list of states after."""
-        state = StreamingState.from_list(states)
-        frames, lens, after = encode_chunk(self.encoder_embed, self.encoder, x, x_lens, state)
-        return self.head(frames), lens, after.to_list()
+        """Encode a chunk (N, T, 80): (N, T', D), lengths, and the flat list of states after."""
+        frames, lens, after = self.chunks.advance(x, x_lens, self.chunks.from_list(states))
+        return self.head(frames), lens, self.chunks.to_list(after)
 
 
 class FullChunkEncoder(nn.Module):
     """A ``ChunkEncoder`` whose chunks are always full, with the states as single arguments.
 
-    They are those of ``client_states``.
+    Args:
+        inner: the encoder.
+        config: of the model; it says how states stand in files.
     """
 
-    def __init__(self, inner: ChunkEncoder) -> None:
+    def __init__(self, inner: ChunkEncoder, config: EncoderConfig) -> None:
         super().__init__()
         self.inner = inner
-        self.num_frames = chunk_frames(inner.encoder.streaming_chunks().size)
-        self.num_channels = inner.encoder_embed.convnext.depthwise_conv.out_channels
+        self.config = config
+        self.num_frames = inner.chunks.size().frames
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Encode (N, 2 c + 13, 80): (N, c / 2, D), and each of the states after."""
+        """Encode a chunk (N, T, 80): (N, T', D), and each of the states after."""
         lens = full_of((x.size(0),), self.num_frames)
-        *layers, embed, processed = states
-        narrow = embed[:, : self.num_channels]
-        frames, _, after = self.inner(x, lens, [*layers, narrow, processed])
-        return (frames, *client_states(after))
-
-
-def client_states(states: Sequence[Tensor]) -> list[Tensor]:
-    """Fill the state of the front end up to the channels that sherpa-onnx gives it, with zeros.
-
-    Args:
-        states: flat list of a ``StreamingState``.
-    """
-    *layers, embed, processed = states
-    missing = max(0, CLIENT_CHANNELS - embed.size(1))
-    return [*layers, F.pad(embed, (0, 0, 0, 0, 0, missing)), processed]
+        frames, _, after = self.inner(x, lens, from_file(states, self.config))
+        return (frames, *to_file(after, self.config))
 
 
 class CtcHead(nn.Module):
@@ -128,10 +113,3 @@ class Joining(nn.Module):
         """Return the logits."""
         logits: Tensor = self.joiner(encoder_out, decoder_out, project_input=False)
         return logits
-
-
-def _parts(model: AsrModel) -> tuple[Conv2dSubsampling, Zipformer2]:
-    embed, encoder = model.encoder_embed, model.encoder
-    assert isinstance(embed, Conv2dSubsampling)
-    assert isinstance(encoder, Zipformer2)
-    return embed, encoder

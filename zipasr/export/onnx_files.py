@@ -16,9 +16,6 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from zipasr.encoder.layer_states import BATCH_DIMS, NUM_STATES
-from zipasr.encoder.streaming import chunk_frames
-from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.export.graphs import (
     ChunkEncoder,
     CtcHead,
@@ -26,8 +23,15 @@ from zipasr.export.graphs import (
     Joining,
     Prediction,
     WholeEncoder,
-    client_states,
 )
+from zipasr.export.layout import (
+    is_streaming,
+    model_type,
+    state_names,
+    streaming_metadata,
+    to_file,
+)
+from zipasr.model.build import EncoderConfig
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.transducer import AsrModel
 
@@ -36,15 +40,6 @@ AUTHOR = "zipasr"
 
 #: Length of the utterance with which the encoder is recorded; any other will do.
 EXAMPLE_FRAMES = 100
-
-_LAYER_STATES = (
-    "cached_key",
-    "cached_nonlin_attn",
-    "cached_val1",
-    "cached_val2",
-    "cached_conv1",
-    "cached_conv2",
-)
 
 
 class Graph(NamedTuple):
@@ -67,24 +62,18 @@ class Graph(NamedTuple):
     metadata: Mapping[str, str]
 
 
-def transducer_graphs(
-    model: AsrModel, config: ZipformerConfig, streaming: bool
-) -> dict[str, Graph]:
+def transducer_graphs(model: AsrModel, config: EncoderConfig) -> dict[str, Graph]:
     """Return encoder, decoder and joiner of a transducer."""
     decoder, joiner = model.decoder, model.joiner
     assert decoder is not None
     assert joiner is not None
     head = joiner.encoder_proj
+    kind = model_type(config)
+    names = ("encoder_out", "encoder_out_lens")
     encoder = (
-        chunk_graph(model, config, head, "encoder_out")
-        if streaming
-        else whole_graph(
-            model,
-            head,
-            ("encoder_out", "encoder_out_lens"),
-            "zipformer2",
-            "non-streaming zipformer2",
-        )
+        chunk_graph(model, config, head, names[0])
+        if is_streaming(config)
+        else whole_graph(model, head, names, _about(kind, f"non-streaming {kind}"))
     )
     joiner_dim = joiner.output_linear.in_features
     free = {0: "N"}
@@ -110,17 +99,18 @@ def transducer_graphs(
     }
 
 
-def ctc_graph(model: AsrModel, config: ZipformerConfig, streaming: bool) -> Graph:
+def ctc_graph(model: AsrModel, config: EncoderConfig) -> Graph:
     """Return encoder and CTC head in one."""
-    head = CtcHead(model)
-    if streaming:
-        return chunk_graph(model, config, head, "log_probs")
-    names = ("log_probs", "log_probs_len")
-    return whole_graph(model, head, names, "zipformer2_ctc", "non-streaming zipformer2 CTC")
+    head, names = CtcHead(model), ("log_probs", "log_probs_len")
+    if is_streaming(config):
+        return chunk_graph(model, config, head, names[0])
+    # Clients know one type, whichever encoder is inside.
+    about = _about("zipformer2_ctc", f"non-streaming {model_type(config)} CTC")
+    return whole_graph(model, head, names, about)
 
 
 def whole_graph(
-    model: AsrModel, head: nn.Module, outputs: tuple[str, str], model_type: str, comment: str
+    model: AsrModel, head: nn.Module, outputs: tuple[str, str], about: Mapping[str, str]
 ) -> Graph:
     """Return the encoder for whole utterances, with a head."""
     example = torch.zeros(1, EXAMPLE_FRAMES, FEATURE_DIM), torch.tensor([EXAMPLE_FRAMES])
@@ -135,51 +125,27 @@ def whole_graph(
             outputs[0]: {0: "N", 1: "T_out"},
             outputs[1]: {0: "N"},
         },
-        _about(model_type, comment),
+        about,
     )
 
 
-def chunk_graph(model: AsrModel, config: ZipformerConfig, head: nn.Module, output: str) -> Graph:
+def chunk_graph(model: AsrModel, config: EncoderConfig, head: nn.Module, output: str) -> Graph:
     """Return the encoder for one chunk of streams, with a head."""
-    encoder = FullChunkEncoder(ChunkEncoder(model, head))
-    *layers, embed, processed = client_states(model.init_state(1).to_list())
-    names = state_names(len(layers) // NUM_STATES)
-    dims = BATCH_DIMS * (len(layers) // NUM_STATES) + (0, 0)
+    encoder = FullChunkEncoder(ChunkEncoder(model, head), config)
+    chunks, names, kind = model.chunk_encoder, state_names(config), model_type(config)
+    states = to_file(chunks.to_list(model.init_state(1)), config)
     axes = {"x": {0: "N"}, output: {0: "N"}}
-    for name, dim in zip(names, dims, strict=True):
+    for name, dim in zip(names, chunks.batch_dims(), strict=True):
         axes[name] = axes[f"new_{name}"] = {dim: "N"}
     example = torch.zeros(1, encoder.num_frames, FEATURE_DIM)
     return Graph(
         encoder,
-        (example, *layers, embed, processed.to(torch.int64)),
+        (example, *states),
         ("x", *names),
         (output, *(f"new_{name}" for name in names)),
         axes,
-        _about("zipformer2", "streaming zipformer2") | streaming_metadata(config),
+        _about(kind, f"streaming {kind}") | streaming_metadata(config),
     )
-
-
-def state_names(num_layers: int) -> list[str]:
-    """Return the names of the states, in their order."""
-    layers = [f"{name}_{i}" for i in range(num_layers) for name in _LAYER_STATES]
-    return [*layers, "embed_states", "processed_lens"]
-
-
-def streaming_metadata(config: ZipformerConfig) -> dict[str, str]:
-    """Return what sherpa-onnx needs to make the states; lists have one value for each stack."""
-    (size,), (left,) = config.chunk_size, config.left_context_frames
-    left = max(1, left // size) * size
-    lists = {
-        "num_encoder_layers": config.per_stack("num_encoder_layers"),
-        "encoder_dims": config.per_stack("encoder_dim"),
-        "cnn_module_kernels": config.per_stack("cnn_module_kernel"),
-        "left_context_len": tuple(left // factor for factor in config.downsampling_factor),
-        "query_head_dims": config.per_stack("query_head_dim"),
-        "value_head_dims": config.per_stack("value_head_dim"),
-        "num_heads": config.per_stack("num_heads"),
-    }
-    numbers = {"decode_chunk_len": str(2 * size), "T": str(chunk_frames(size))}
-    return numbers | {name: ",".join(map(str, values)) for name, values in lists.items()}
 
 
 @torch.no_grad()

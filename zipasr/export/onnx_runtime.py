@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime
@@ -67,9 +66,3 @@ def onnx_steps(decoder: Path, joiner: Path, context_size: int) -> TransducerStep
     """Return the steps of a search through exported files."""
     prediction, joining = OnnxDecoder(decoder, context_size), OnnxJoiner(joiner)
     return TransducerSteps(prediction, joining)  # type: ignore[arg-type]
-
-
-def run_chunk(graph: OnnxGraph, features: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
-    """Run a streaming graph: its first output and the states after."""
-    *floats, processed = states
-    return graph(features, *floats, processed.to(torch.int64))

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.layer_states import BATCH_DIMS, NUM_STATES
-from zipasr.encoder.streaming import LOOK_AHEAD_FRAMES, chunk_frames
+from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.export.graphs import ChunkEncoder, WholeEncoder
 from zipasr.model.decoder import Decoder
 from zipasr.model.inputs import FEATURE_DIM
@@ -62,20 +61,29 @@ class ScriptedJoiner(nn.Module):
 
 
 class ScriptedChunkEncoder(nn.Module):
-    """A recorded ``ChunkEncoder`` that knows its zero states."""
+    """A recorded ``ChunkEncoder`` that knows its zero states.
 
-    def __init__(self, recorded: nn.Module, chunk_size: int, states: list[Tensor]) -> None:
+    Args:
+        recorded: the encoder.
+        size: of its chunks.
+        states: of one stream before the first chunk.
+        batch_dims: of each state: the dimension of the streams.
+    """
+
+    def __init__(
+        self, recorded: nn.Module, size: ChunkSize, states: list[Tensor], batch_dims: list[int]
+    ) -> None:
         super().__init__()
         self.recorded = recorded
-        self.chunk_size: int = chunk_size
-        self.pad_length: int = LOOK_AHEAD_FRAMES
-        self.shapes: list[list[int]] = [list(state.shape) for state in states[:-1]]
-        self.batch_dims: list[int] = [*BATCH_DIMS * (len(states) // NUM_STATES), 0]
+        self.chunk_size: int = size.step // 2
+        self.pad_length: int = size.frames - size.step
+        self.states: list[Tensor] = states
+        self.batch_dims: list[int] = batch_dims
 
     def forward(
         self, features: Tensor, feature_lengths: Tensor, states: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Encode the next chunk: (N, c / 2, C), lengths, states."""
+        """Encode the next chunk: (N, T', C), lengths, states."""
         result: tuple[Tensor, Tensor, list[Tensor]] = self.recorded(
             features, feature_lengths, states
         )
@@ -89,11 +97,10 @@ class ScriptedChunkEncoder(nn.Module):
     ) -> list[Tensor]:
         """Return the states before the first chunk."""
         states: list[Tensor] = []
-        for i, known in enumerate(self.shapes):
-            shape = known[:]
+        for i, state in enumerate(self.states):
+            shape = list(state.shape)
             shape[self.batch_dims[i]] = batch_size
-            states.append(torch.zeros(shape, device=device))
-        states.append(torch.zeros(batch_size, dtype=torch.int32, device=device))
+            states.append(torch.zeros(shape, dtype=state.dtype, device=device))
         return states
 
 
@@ -115,7 +122,7 @@ def scripted(model: AsrModel, streaming: bool) -> torch.jit.ScriptModule:
     """Return the model as one TorchScript module.
 
     Args:
-        model: in evaluation mode, of an upgraded Zipformer.
+        model: in evaluation mode, of either encoder.
         streaming: whether the encoder works chunk by chunk.
     """
     with warnings.catch_warnings():
@@ -132,12 +139,11 @@ def _whole_encoder(model: AsrModel) -> nn.Module:
 
 
 def _chunk_encoder(model: AsrModel) -> nn.Module:
-    encoder = ChunkEncoder(model, nn.Identity())
-    size = encoder.encoder.streaming_chunks().size
-    states = model.init_state(1).to_list()
-    length = chunk_frames(size)
-    example = torch.zeros(1, length, FEATURE_DIM), torch.tensor([length]), states
-    return ScriptedChunkEncoder(_recorded(encoder, example), size, states)
+    encoder, chunks = ChunkEncoder(model, nn.Identity()), model.chunk_encoder
+    size, states = chunks.size(), chunks.to_list(model.init_state(1))
+    example = torch.zeros(1, size.frames, FEATURE_DIM), torch.tensor([size.frames]), states
+    recorded = _recorded(encoder, example)
+    return ScriptedChunkEncoder(recorded, size, states, list(chunks.batch_dims()))
 
 
 def _recorded(module: nn.Module, example: tuple[object, ...]) -> nn.Module:

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.export.checks import Check, Encode, Search, Way, chunkwise, compare
+from zipasr.export.layout import chunks_name, is_streaming, to_file
+from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
@@ -32,7 +34,7 @@ class Job:
     """
 
     model: AsrModel
-    config: ZipformerConfig
+    config: EncoderConfig
     folder: Path
     suffix: str
     utterances: Sequence[Tensor]
@@ -40,19 +42,21 @@ class Job:
     @property
     def streaming(self) -> bool:
         """Whether the files work on speech as it comes."""
-        return self.config.causal and self.config.chunk_size[0] > 0
+        return is_streaming(self.config)
 
     def start(self, num: int) -> list[Tensor]:
         """Return the states of ``num`` streams before the first chunk."""
-        states: list[Tensor] = self.model.init_state(num).to_list()
-        return states
+        return self.model.chunk_encoder.to_list(self.model.init_state(num))
+
+    @property
+    def size(self) -> ChunkSize:
+        """How speech is cut."""
+        return self.model.chunk_encoder.size()
 
     @property
     def chunks(self) -> str:
         """The part of file names that says so."""
-        if not self.streaming:
-            return ""
-        return f"-chunk-{self.config.chunk_size[0]}-left-{self.config.left_context_frames[0]}"
+        return chunks_name(self.config) if self.streaming else ""
 
 
 def export_onnx(job: Job, int8: bool) -> list[Check]:
@@ -61,7 +65,7 @@ def export_onnx(job: Job, int8: bool) -> list[Check]:
 
     checks = []
     if job.model.decoder is not None:
-        graphs = onnx_files.transducer_graphs(job.model, job.config, job.streaming)
+        graphs = onnx_files.transducer_graphs(job.model, job.config)
         names = {part: f"{part}{job.suffix}{job.chunks}" for part in graphs}
         for part, graph in graphs.items():
             path = job.folder / f"{names[part]}.onnx"
@@ -72,7 +76,7 @@ def export_onnx(job: Job, int8: bool) -> list[Check]:
         checks += [_check_transducer(job, names, kind) for kind in kinds]
     if job.model.ctc_output is not None:
         path = job.folder / f"model{job.chunks}.onnx"
-        onnx_files.write_onnx(path, onnx_files.ctc_graph(job.model, job.config, job.streaming))
+        onnx_files.write_onnx(path, onnx_files.ctc_graph(job.model, job.config))
         checks.append(_check_ctc(job, path, must_agree=True))
         if int8:
             small = path.with_suffix(".int8.onnx")
@@ -91,7 +95,7 @@ def export_torchscript(job: Job) -> list[Check]:
     module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     if job.streaming:
         step = partial(_scripted_step, module.encoder)
-        encode: Encode = chunkwise(job.start, job.config.chunk_size[0], step)
+        encode: Encode = chunkwise(job.start, job.size, step)
     else:
         encode = module.encoder
     search = (
@@ -157,19 +161,16 @@ def _reference(job: Job, head: object) -> Encode:
         return encode
 
     def step(features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        from zipasr.encoder.streaming import StreamingState
-
+        chunks = job.model.chunk_encoder
         lens = torch.full((features.size(0),), features.size(1))
-        state = StreamingState.from_list(states)
-        encoded, after = job.model.encode_chunk(features, lens, state)
-        return head(encoded.frames), after.to_list()
+        encoded, after = job.model.encode_chunk(features, lens, chunks.from_list(states))
+        return head(encoded.frames), chunks.to_list(after)
 
-    return chunkwise(job.start, job.config.chunk_size[0], step)
+    return chunkwise(job.start, job.size, step)
 
 
 def _onnx_encode(job: Job, path: Path) -> Encode:
-    from zipasr.export.graphs import client_states
-    from zipasr.export.onnx_runtime import OnnxGraph, run_chunk
+    from zipasr.export.onnx_runtime import OnnxGraph
 
     graph = OnnxGraph(path)
     if not job.streaming:
@@ -181,10 +182,10 @@ def _onnx_encode(job: Job, path: Path) -> Encode:
         return encode
 
     def step(features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        frames, *after = run_chunk(graph, features, states)
+        frames, *after = graph(features, *states)
         return frames, after
 
-    return chunkwise(lambda num: client_states(job.start(num)), job.config.chunk_size[0], step)
+    return chunkwise(lambda num: to_file(job.start(num), job.config), job.size, step)
 
 
 def _scripted_step(

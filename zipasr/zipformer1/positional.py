@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from zipasr.nn.blocks import is_traced
+
 
 def sinusoids(num_frames: int, num_channels: int) -> Tensor:
     """Encode every distance that occurs between two of ``num_frames`` frames.
@@ -22,7 +24,12 @@ def sinusoids(num_frames: int, num_channels: int) -> Tensor:
     Source: Dai et al., "Transformer-XL", 2019, appendix B.
     """
     offset = torch.arange(num_frames - 1, -num_frames, -1, dtype=torch.float32, device="cpu")
-    exponent = torch.arange(0, num_channels, 2, dtype=torch.float32, device="cpu")
+    return _encode(offset, num_channels)
+
+
+def _encode(offset: Tensor, num_channels: int) -> Tensor:
+    """Encode (K,) offsets: (K, num_channels) in their type."""
+    exponent = torch.arange(0, num_channels, 2, dtype=offset.dtype, device=offset.device)
     phase = offset[:, None] * torch.exp(exponent * -(math.log(10000.0) / num_channels))
     return torch.stack([phase.sin(), phase.cos()], dim=2).flatten(1)
 
@@ -54,9 +61,17 @@ class RelPositionalEncoding(nn.Module):
             (2 T - 1 + L, C), from the offset T + L - 1 down to 1 - T.
         """
         num_frames = x.size(0)
-        table = self._long_enough_table(num_frames + left_context, x.device)
-        centre = table.size(0) // 2
-        rows = table[centre - num_frames - left_context + 1 : centre + num_frames]
+        first = num_frames + left_context - 1
+        if is_traced():
+            # Exported models keep no tables.
+            rows = _encode(
+                torch.arange(first, -num_frames, -1, dtype=torch.float32, device=x.device),
+                self.num_channels,
+            )
+        else:
+            table = self._long_enough_table(num_frames + left_context, x.device)
+            centre = table.size(0) // 2
+            rows = table[centre - first : centre + num_frames]
         encoded: Tensor = self.dropout(rows.to(x.dtype))
         return encoded
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.encoder.resample import frame_groups
 from zipasr.nn.gradients import penalize_abs_values_gt
 from zipasr.nn.schedule import FloatLike
 
@@ -42,10 +43,7 @@ class AttentionDownsample(nn.Module):
         Returns:
             (ceil(T / factor), N, out_channels).
         """
-        missing = -x.size(0) % self.factor
-        if missing:
-            x = torch.cat([x, x[-1:].expand(missing, -1, -1)])
-        groups = x.reshape(-1, self.factor, x.size(1), x.size(2))
+        groups = frame_groups(x, self.factor)
         scores = (groups * self.query).sum(dim=-1, keepdim=True)
         scores = penalize_abs_values_gt(scores, SCORE_LIMIT, SCORE_PENALTY)
         mean = (groups * scores.softmax(dim=1)).sum(dim=1)

@@ -29,6 +29,7 @@ from torch import Tensor
 from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.lengths import halved_lens, subsampled_lens
 from zipasr.encoder.masks import Masks
+from zipasr.nn.blocks import is_traced
 from zipasr.nn.memory import FrameMemory
 from zipasr.zipformer1.config import Zipformer1Config
 from zipasr.zipformer1.encoder import Zipformer
@@ -150,6 +151,9 @@ def encode_chunk(
 def _check(encoder: Zipformer, features: Tensor, states: Sequence[Tensor]) -> None:
     if encoder.training:
         raise ValueError("a model in training mode leaves frames out at random: call eval()")
+    if is_traced():
+        # The number of streams is not known when an exported model is made.
+        return
     config = encoder.config
     expected = [tuple(t.shape) for t in initial_states(config, features.size(0), "meta")]
     if [tuple(state.shape) for state in states] != expected:
@@ -230,3 +234,15 @@ class Zipformer1Chunks:
     def rows(self, state: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
         """See ``ChunkEncoder``."""
         return rows_of_states(state, rows)
+
+    def to_list(self, state: Sequence[Tensor]) -> list[Tensor]:
+        """See ``ChunkEncoder``."""
+        return list(state)
+
+    def from_list(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """See ``ChunkEncoder``; the number is looked at by ``advance``."""
+        return list(tensors)
+
+    def batch_dims(self) -> Sequence[int]:
+        """See ``ChunkEncoder``."""
+        return _batch_dims(NUM_KINDS * self.encoder.config.num_stacks)
