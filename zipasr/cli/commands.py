@@ -21,6 +21,7 @@ from zipasr.lm.estimate import NgramConfig
 from zipasr.lm.rnn import RnnLmConfig
 from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
 from zipasr.model.transducer import TransducerConfig
+from zipasr.optim.choice import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.bpe import BpeConfig
@@ -200,6 +201,7 @@ TRAIN = Command(
         LossConfig,
         TransducerConfig,
         EdenConfig,
+        OptimizerConfig,
         ZipformerConfig,
         ModelConfig,
         TokenizerConfig,

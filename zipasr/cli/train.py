@@ -25,6 +25,7 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.model.build import ModelConfig
 from zipasr.model.transducer import TransducerConfig
+from zipasr.optim.choice import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig
@@ -94,6 +95,7 @@ def train_configs(run: Run) -> TrainConfigs:
         data=run[DataConfig],
         augment=run[AugmentConfig],
         finetune=run[FinetuneConfig],
+        optimizer=run[OptimizerConfig],
     )
 
 

@@ -54,7 +54,12 @@ def norm_statistics(norms: Tensor) -> NormStatistics:
 
 
 def gradient_scale(
-    state: dict[str, Any], step: int, norm: float, clipping_scale: float, period: int
+    state: dict[str, Any],
+    step: int,
+    norm: float,
+    clipping_scale: float,
+    period: int,
+    early_steps: Sequence[int] = EARLY_STEPS,
 ) -> float:
     """Remember a gradient norm and return the factor by which to multiply the gradients.
 
@@ -65,13 +70,14 @@ def gradient_scale(
         norm: norm of the gradients of the group; may be infinite, must not be NaN.
         clipping_scale: threshold as a multiple of the median norm.
         period: number of norms that are remembered, and updates between two new thresholds.
+        early_steps: updates, fewer than a period, after which there is a threshold already.
 
     Returns:
         1 below the threshold and while there is none, less above it, 0 for an infinite norm.
     """
     norms: Tensor = state["model_norms"]
     norms[step % period] = norm
-    is_early = step in EARLY_STEPS and step < period
+    is_early = step in early_steps and step < period
     if is_early or step % period == 0:
         recent = norms.sort().values[-step:] if is_early else norms
         set_threshold(state, norm_statistics(recent), clipping_scale, is_early)

@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, overload
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from zipasr.optim.backend import OptimizerBackend
-from zipasr.optim.clipping import (
-    SEVERE_FACTOR,
-    GradientSizes,
-    gradient_scale,
-    report_clipping,
-)
+from zipasr.optim.clipping import EARLY_STEPS, SEVERE_FACTOR, GradientSizes, report_clipping
 from zipasr.optim.named_state import NamedShapes, fit_state
 from zipasr.optim.parameter_batches import ParameterBatches, batch_parameters
-from zipasr.optim.sweeps import Motion
+from zipasr.optim.steps import (
+    Group,
+    Look,
+    changes_sizes,
+    clip,
+    motion_of,
+    norm_of,
+    size_steps,
+    to_host,
+)
 
 logger = logging.getLogger(__name__)
 
-# From this value of 1 - beta2^t on, the second moment is used without correction.
-CORRECTED_BELOW = 0.99
 # Largest relative change of the size of a tensor in one scale step.
 MAX_SCALE_STEP = 0.1
 
-Group = dict[str, Any]
 ParametersInput = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
-
-
-class _Look(NamedTuple):
-    """What is known of the gradients of one group before anything is changed; on the host."""
-
-    group: Group
-    batches: ParameterBatches
-    grads: list[Tensor | None]
-    sums: Tensor
-    """(3, P) float64, over the elements: g^2, p g and, in a size update, p^2."""
-    norm: float
-    """Norm of the group, each gradient weighted with the size of its parameter."""
 
 
 class ScaledAdam(Optimizer):
@@ -87,6 +76,9 @@ class ScaledAdam(Optimizer):
 
     grad_norm: float
     """Of all gradients in the last update, each weighted with the size of its parameter."""
+
+    early_steps: ClassVar[tuple[int, ...]] = EARLY_STEPS
+    """Updates after which a first clipping threshold is set, before a whole period is over."""
 
     def __init__(  # noqa: PLR0913 - the option names are those of published training commands
         self,
@@ -168,7 +160,7 @@ class ScaledAdam(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         looks = self._look()
-        bad = [look.norm for look in looks if not _is_usable(look)]
+        bad = [look.norm for look in looks if not self._is_usable(look)]
         if bad:
             self.num_skipped += 1
             logger.warning(
@@ -216,18 +208,18 @@ class ScaledAdam(Optimizer):
         self.load_state_dict(fitted)
         return fresh
 
-    def _look(self) -> list[_Look]:
+    def _look(self) -> list[Look]:
         """Measure the gradients of all groups, with one wait for the device."""
         batches = [self._tied(index) for index in range(len(self.param_groups))]
         grads = [each.gradients() for each in batches]
-        sums = _to_host(
+        sums = to_host(
             [
-                each.sweeps.measure(of_group, _changes_sizes(group, each))
+                each.sweeps.measure(of_group, changes_sizes(group, each))
                 for group, each, of_group in zip(self.param_groups, batches, grads, strict=True)
             ]
         )
         looks = [
-            _Look(group, each, of_group, sum_, _norm(group, each, sum_))
+            Look(group, each, of_group, sum_, norm_of(each, sum_, self._scalar_weight(group)))
             for group, each, of_group, sum_ in zip(
                 self.param_groups, batches, grads, sums, strict=True
             )
@@ -247,22 +239,41 @@ class ScaledAdam(Optimizer):
             self._batches[index] = batches
         return batches
 
-    def _update(self, look: _Look) -> None:
+    def _update(self, look: Look) -> None:
         """Change the parameters and the state of a group."""
-        group, batches = look.group, look.batches
-        factor = _clip(look)
+        batches = look.batches
+        factor = clip(look, self.early_steps)
         if factor < SEVERE_FACTOR:
             threshold = batches.entries[0]["model_norm_threshold"]
             report_clipping(factor, threshold, self._sizes(look))
-        growths = _update_sizes(look, factor)
-        batches.sweeps.move(look.grads, _motion(group, batches, factor, growths))
-        scalars = batches.params[batches.num_tensors :]
-        if scalars:
-            torch._foreach_clamp_min_(scalars, -group["scalar_max"])
-            torch._foreach_clamp_max_(scalars, group["scalar_max"])
+        growths = size_steps(look, factor, self._limited)
+        self._move(look, factor, growths)
         batches.advance()
 
-    def _sizes(self, look: _Look) -> GradientSizes | None:
+    def _is_usable(self, look: Look) -> bool:
+        """Say whether an update can be made: never with NaN, with infinity if it can be clipped."""
+        has_threshold = "model_norm_threshold" in look.batches.entries[0]
+        is_clipped = look.group["clipping_scale"] is not None and has_threshold
+        return math.isfinite(look.norm) or (math.isinf(look.norm) and is_clipped)
+
+    def _scalar_weight(self, group: Group) -> float:
+        """Return the factor of the gradients of scalars in the norm of their group."""
+        return float(group["scalar_lr_scale"])
+
+    def _limited(self, group: Group, rms: Tensor, steps: Tensor) -> Tensor:
+        """Keep relative changes of the sizes within bounds."""
+        # Not limited from below on purpose: a tensor beyond the largest size shrinks at once.
+        return torch.minimum(
+            steps.clamp_(-MAX_SCALE_STEP, MAX_SCALE_STEP), (group["param_max_rms"] - rms) / rms
+        )
+
+    def _move(self, look: Look, factor: float, growths: Tensor | None) -> None:
+        """Change the elements of parameters and state."""
+        group, batches = look.group, look.batches
+        batches.sweeps.move(look.grads, motion_of(group, batches, factor, growths))
+        keep_scalars_within(group, batches)
+
+    def _sizes(self, look: Look) -> GradientSizes | None:
         """Collect what a message needs, when all parameters have names."""
         batches = look.batches
         if not all(param in self._names for param in batches.params):
@@ -272,7 +283,7 @@ class ScaledAdam(Optimizer):
         return GradientSizes(
             names=[self._names[batches.params[i]] for i in indexes],
             grads=[grad for _, grad in present],
-            weights=batches.weights(look.group["scalar_lr_scale"])[indexes].tolist(),
+            weights=batches.weights(self._scalar_weight(look.group))[indexes].tolist(),
             norms=look.sums[0, indexes].sqrt().tolist(),
             second_moments=[batches.elements.exp_avg_sq[i] for i in indexes],
         )
@@ -303,88 +314,9 @@ def _check_options(group: Group) -> None:
         raise ValueError("clipping_update_period must be positive")
 
 
-def _changes_sizes(group: Group, batches: ParameterBatches) -> bool:
-    """Say whether the update to come is one that looks at the sizes and changes them."""
-    return bool((batches.step + 1) % group["size_update_period"] == 0)
-
-
-def _to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Fetch tensors of the same number of rows, in one transfer."""
-    device = tensors[0].device
-    joined = torch.cat([tensor.to(device) for tensor in tensors], dim=1).cpu()
-    return list(torch.split(joined, [tensor.shape[1] for tensor in tensors], dim=1))
-
-
-def _norm(group: Group, batches: ParameterBatches, sums: Tensor) -> float:
-    """Return the norm of the gradients of a group, each weighted with the size of its parameter."""
-    weights = batches.weights(group["scalar_lr_scale"]).double()
-    return float((weights.square() @ sums[0]).sqrt())
-
-
-def _is_usable(look: _Look) -> bool:
-    """Say whether an update can be made: never with NaN, with infinity if it can be clipped."""
-    has_threshold = "model_norm_threshold" in look.batches.entries[0]
-    is_clipped = look.group["clipping_scale"] is not None and has_threshold
-    return math.isfinite(look.norm) or (math.isinf(look.norm) and is_clipped)
-
-
-def _clip(look: _Look) -> float:
-    """Return the factor for the gradients of a group."""
-    group, step = look.group, look.batches.step
-    state, scale = look.batches.entries[0], group["clipping_scale"]
-    if scale is None or step == 0:
-        return 1.0
-    period = group["clipping_update_period"]
-    if "model_norms" not in state:
-        state["model_norms"] = torch.zeros(period)
-    return gradient_scale(state, step, look.norm, scale, period)
-
-
-def _update_sizes(look: _Look, factor: float) -> Tensor | None:
-    """Remember the scale gradients; every K-th time derive a relative change of the sizes.
-
-    Returns:
-        (P,) relative changes, 0 for scalars; None in the updates that change no size.
-    """
-    group, batches, count = look.group, look.batches, look.batches.num_tensors
-    if not count:
-        return None
-    period = group["size_update_period"]
-    row = batches.scale_grads[batches.step % period]
-    row.copy_(look.sums[1, :count] * factor if factor else torch.zeros(count))
-    if not _changes_sizes(group, batches):
-        return None
-    rms = batches.rms.copy_((look.sums[2] / batches.numels)[:count].sqrt())
-    decay = group["betas"][1] ** period
-    grads, second = batches.scale_grads, batches.scale_exp_avg_sq
-    second.mul_(decay).add_(grads.square().mean(dim=0), alpha=1.0 - decay)
-    corrected = math.sqrt(1.0 - decay ** ((batches.step + 1) // period))
-    rate = -group["lr"] * group["scalar_lr_scale"] * corrected
-    steps = rate * grads.sum(dim=0) / (second.sqrt() + group["eps"])
-    steps.masked_fill_(rms < group["param_min_rms"], 0.0)
-    steps.clamp_(-MAX_SCALE_STEP, MAX_SCALE_STEP)
-    # Not limited from below on purpose: a tensor beyond the largest size shrinks at once.
-    steps = torch.minimum(steps, (group["param_max_rms"] - rms) / rms)
-    # A parameter without gradients moves when it is beyond the largest size.
-    batches.asleep[:count] &= steps == 0
-    return torch.nn.functional.pad(steps, (0, len(batches.params) - count))
-
-
-def _motion(
-    group: Group, batches: ParameterBatches, factor: float, growths: Tensor | None
-) -> Motion:
-    """Fold the learning rate, the sizes and both corrections into a few constants."""
-    beta1, beta2 = group["betas"]
-    correction = 1.0 - beta2 ** (batches.step + 1)
-    root = math.sqrt(correction) if correction < CORRECTED_BELOW else 1.0
-    rates = batches.weights(group["scalar_lr_scale"])
-    rates[: batches.num_tensors].clamp_(min=group["param_min_rms"])
-    return Motion(
-        beta1,
-        beta2,
-        factor,
-        group["eps"] * root,
-        rates.mul_(-(1.0 - beta1) * group["lr"] * root),
-        None if growths is None else growths.mul_(1.0 - beta1),
-        batches.asleep,
-    )
+def keep_scalars_within(group: Group, batches: ParameterBatches) -> None:
+    """Bring parameters of one element back between plus and minus ``scalar_max``."""
+    scalars = batches.params[batches.num_tensors :]
+    if scalars:
+        torch._foreach_clamp_min_(scalars, -group["scalar_max"])
+        torch._foreach_clamp_max_(scalars, group["scalar_max"])

@@ -26,6 +26,7 @@ from zipasr.data.plan import Layout, RowCost
 from zipasr.model.build import EncoderConfig, ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
+from zipasr.optim.choice import OptimizerConfig
 from zipasr.optim.eden import Eden, EdenConfig
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
@@ -57,6 +58,7 @@ class TrainConfigs:
     data: DataConfig
     augment: AugmentConfig
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return class name -> plain values, as checkpoints and config.json hold them."""

@@ -36,7 +36,6 @@ from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
 from zipasr.optim.groups import parameter_groups
-from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.adapters import adapt
 from zipasr.training.agreement import check_same_start
@@ -152,7 +151,7 @@ def build_session(
     broadcast_from_main(model.state_dict().values(), world)
     adapt(model, configs.finetune)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
-    optimizer = ScaledAdam(groups, clipping_scale=2.0)
+    optimizer = configs.optimizer.build(groups)
     eden = configs.eden
     scheduler = Eden(
         optimizer, eden.lr_batches, eden.lr_epochs, eden.warmup_batches, eden.warmup_start
