@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 import torch
 
-from zipasr.base.config import flag_name, from_dict, shown, word_parser
+from zipasr.base.config import flag_name, from_dict, shown, to_dict, word_parser
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
@@ -20,7 +20,7 @@ from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig, build_
 from zipasr.model.describe import describe
 from zipasr.model.head_sizes import HEAD_FLAGS
 from zipasr.model.infer import infer
-from zipasr.model.transducer import AsrModel
+from zipasr.model.transducer import AsrModel, TransducerHeads
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -58,6 +58,17 @@ class StoredModel(NamedTuple):
         """Name the model in a line."""
         return f"{self.path}: {describe(self.zipformer, self.model, self.vocab_size)}"
 
+    def without_own_heads(self) -> StoredModel:
+        """Return the same without the heads of another corpus, which have a part in training only.
+
+        So published files of pruned_transducer_stateless8 are.
+        """
+        if not self.model.own_heads:
+            return self
+        own = {f"{name}_{self.model.own_heads}" for name in TransducerHeads._fields}
+        weights = {n: t for n, t in self.weights.items() if n.split(".")[0] not in own}
+        return self._replace(model=replace(self.model, own_heads=""), weights=weights)
+
     def build(self) -> AsrModel:
         """Return the model with its weights, in training mode on the CPU.
 
@@ -94,6 +105,19 @@ def kept_entries(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model needs beside its weights, and icefall's flags under their own names."""
     names = (*KEPT, *plain_flags(checkpoint))
     return {name: checkpoint[name] for name in names if name in checkpoint}
+
+
+def entries_of(stored: StoredModel, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file of the weights of a model holds, for every command and for icefall.
+
+    Args:
+        stored: the model.
+        checkpoint: that it comes from.
+    """
+    kept = kept_entries(checkpoint)
+    if "configs" in kept:
+        kept["configs"] = kept["configs"] | {ModelConfig.__name__: to_dict(stored.model)}
+    return {"model": stored.weights, **kept}
 
 
 def plain_flags(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

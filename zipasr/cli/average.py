@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import kept_entries
-from zipasr.cli.best_average import with_best_average
-from zipasr.cli.commands import AVERAGE, DECODE, ExpConfig, read
-from zipasr.cli.flags import Run, guarded
+from zipasr.cli.best_average import read_with_search, with_best_average
+from zipasr.cli.commands import AVERAGE, ExpConfig
+from zipasr.cli.flags import guarded
 
 
 @guarded
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         DataError: --auto-avg, and there is no dev set.
         CheckpointError: checkpoints are missing, damaged, or not those of one model.
     """
-    run = read_flags(argv)
+    run = read_with_search(AVERAGE, argv)
     if run[ChooseCheckpoint].auto_avg:
         run, report = with_best_average(run)
         sys.stderr.write(report)  # what goes to stdout is the path alone
@@ -39,13 +38,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_checkpoint(path, {"model": chosen.weights, **kept_entries(chosen.checkpoint)})
     sys.stdout.write(f"{path}\n")
     return 0
-
-
-def read_flags(argv: Sequence[str] | None) -> Run:
-    """Read the flags; --auto-avg decodes, so that the flags of decode.py can be typed with it."""
-    search = replace(DECODE, name=AVERAGE.name, about=AVERAGE.about)
-    words = sys.argv[1:] if argv is None else argv
-    if any(word.split("=")[0] == "--auto-avg" for word in words):
-        return read(search, argv)
-    run = read(AVERAGE, argv)
-    return read(search, argv) if run[ChooseCheckpoint].auto_avg else run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +25,8 @@ from zipasr.checkpoint.candidates import (
     ranked,
 )
 from zipasr.cli.aids import unaided
-from zipasr.cli.commands import ExpConfig
-from zipasr.cli.flags import Run
+from zipasr.cli.commands import DECODE, ExpConfig, read
+from zipasr.cli.flags import Command, Run
 from zipasr.cli.recogniser import recognise, recogniser_of
 from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
@@ -37,6 +38,23 @@ from zipasr.text.tokenizer import TokenizerConfig
 SCORES_FILE = "auto-avg.json"
 
 Scores = dict[ChooseCheckpoint, WordErrors]
+
+
+def read_with_search(command: Command, argv: Sequence[str] | None) -> Run:
+    """Read the flags of a command that does not decode itself.
+
+    --auto-avg decodes: with it the flags of decode.py can be typed too.
+
+    Raises:
+        UserError: flags are wrong, alone or together.
+    """
+    configs = dict.fromkeys((*command.configs, *DECODE.configs))
+    search = replace(DECODE, name=command.name, about=command.about, configs=tuple(configs))
+    words = sys.argv[1:] if argv is None else argv
+    if any(word.split("=")[0] == "--auto-avg" for word in words):
+        return read(search, argv)
+    run = read(command, argv)
+    return read(search, argv) if run[ChooseCheckpoint].auto_avg else run
 
 
 def with_best_average(run: Run) -> tuple[Run, str]:

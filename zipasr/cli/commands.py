@@ -16,6 +16,7 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
+from zipasr.export.names import KINDS, Kind
 from zipasr.lm.config import LmConfig
 from zipasr.lm.estimate import NgramConfig
 from zipasr.lm.rnn import RnnLmConfig
@@ -85,6 +86,7 @@ class ExportConfig:
     )
     jit: bool = flag(False, "export TorchScript too")
     enable_int8_quantization: bool = flag(True, "ONNX: write files with weights of 8 bits as well")
+    fp16: bool = flag(False, "ONNX: write files of half precision as well")
     output_dir: Path | None = flag(None, "folder to make; none: in --exp-dir, named as the model")
 
     def __post_init__(self) -> None:
@@ -97,6 +99,12 @@ class ExportConfig:
     def formats(self) -> set[str]:
         """All formats that are asked for."""
         return {*self.format, "torchscript"} if self.jit else {*self.format}
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Precisions of the ONNX files."""
+        wanted = {"": True, "int8": self.enable_int8_quantization, "fp16": self.fp16}
+        return [kind for kind in KINDS if wanted[kind]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +200,16 @@ _DECODE_LATER = {
     "--nbest-scale": ("0.5", NOT_YET),
 }
 
+# Sizes and types that are settled in the file, for runtimes other than sherpa-onnx.
+_EXPORT_LATER = {
+    "--max-len": ("-1", NOT_YET),
+    "--keep-x-lens": ("-1", NOT_YET),
+    "--use-int32-inputs": ("0", NOT_YET),
+    "--dynamic-axes": ("1", NOT_YET),
+    "--dynamic-batch": ("1", NOT_YET),
+    "--use-external-data": ("0", NOT_YET),
+}
+
 TRAIN = Command(
     "train.py",
     "Train a transducer or a CTC model on a prepared corpus; run again to continue where it was.",
@@ -279,6 +297,7 @@ EXPORT = Command(
     "Export a trained model: averaged weights, TorchScript, and ONNX as sherpa reads it.",
     (ExpConfig, ChooseCheckpoint, ExportConfig, TokenizerConfig, DataConfig),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
+    refused=_EXPORT_LATER,
 )
 CORPUS = Command(
     "prepare_corpus",

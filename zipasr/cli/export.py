@@ -7,23 +7,27 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from lhotse.cut import Cut
 from torch import Tensor
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.stored import StoredModel, kept_entries, stored_model
-from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig, read
+from zipasr.checkpoint.stored import StoredModel, entries_of, stored_model
+from zipasr.cli.best_average import read_with_search, with_best_average
+from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
+from zipasr.cli.result_names import search_of
 from zipasr.data.loaders import DataConfig, load_cuts
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.export.checks import Check, made_up_utterances, refuse_differences, table
 from zipasr.export.folder import whole_folder, write_readme, write_sample, write_texts
+from zipasr.export.layout import client_limits
 from zipasr.export.writing import Job, export_onnx, export_torchscript
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
@@ -42,12 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         CheckpointError: no such checkpoints, or flags that contradict them.
         NumericError: an exported model gives other results.
     """
-    run = read(EXPORT, argv)
+    run = read_with_search(EXPORT, argv)
     check_packages(run[ExportConfig])
-    check_choice(run)
+    if run[ChooseCheckpoint].auto_avg:
+        run, report = with_best_average(run)
+        sys.stderr.write(report)
     chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
-    stored = stored_model(chosen, run.typed)
+    stored = stored_model(chosen, run.typed).without_own_heads()
     check_can_export(stored)
+    if "onnx" in run[ExportConfig].formats:
+        for line in client_limits(stored.zipformer, stored.model):
+            sys.stderr.write(f"warning: {line}\n")
     tokenizer = tokenizer_of(chosen, run)
     check_vocabulary(stored, tokenizer, run)
     cuts = some_cuts(run)
@@ -59,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = run[ExportConfig].output_dir or run[ExpConfig].exp_dir / f"export-{name}{job.chunks}"
     with whole_folder(target) as folder:
         job = Job(model, stored.zipformer, folder, f"-{name}", utterances)
-        checks = write_models(job, chosen, run[ExportConfig])
+        checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig])
         write_texts(folder, tokenizer, settings_of(stored, checks), results_of(run))
         if cuts:
             write_sample(folder, cuts[0])
-        write_readme(folder, stored.describe(), checks, job.streaming)
+        write_readme(folder, stored.describe(), checks, stored.zipformer)
     sys.stdout.write(f"{target}\n")
     return 0
 
@@ -79,19 +88,6 @@ def check_packages(config: ExportConfig) -> None:
         raise UserError(
             f"--format onnx needs the package {lacking[0]}.",
             "pip install -r export-requirements.txt",
-        )
-
-
-def check_choice(run: Run) -> None:
-    """Leave the search for the best average to the commands that decode.
-
-    Raises:
-        UserError: --auto-avg was typed.
-    """
-    if run[ChooseCheckpoint].auto_avg:
-        raise UserError(
-            "--auto-avg 1 decodes, which export.py does not.",
-            "run average.py --auto-avg 1, then export.py --checkpoint with the file it names.",
         )
 
 
@@ -141,20 +137,24 @@ def utterances_of(cuts: Sequence[Cut]) -> list[Tensor]:
     return found
 
 
-def write_models(job: Job, chosen: Chosen, config: ExportConfig) -> list[Check]:
+def write_models(job: Job, pretrained: dict[str, Any], config: ExportConfig) -> list[Check]:
     """Write the models in all formats and show how they compare.
+
+    Args:
+        job: what is exported.
+        pretrained: what ``pretrained.pt`` holds.
+        config: formats.
 
     Raises:
         NumericError: one differs.
     """
     checks: list[Check] = []
     if "pretrained" in config.formats:
-        kept = kept_entries(chosen.checkpoint)
-        save_checkpoint(job.folder / "pretrained.pt", {"model": chosen.weights, **kept})
+        save_checkpoint(job.folder / "pretrained.pt", pretrained)
     if "torchscript" in config.formats:
         checks += export_torchscript(job)
     if "onnx" in config.formats:
-        checks += export_onnx(job, config.enable_int8_quantization)
+        checks += export_onnx(job, config.kinds)
     if checks:
         sys.stdout.write(table(checks))
     refuse_differences(checks)
@@ -173,7 +173,7 @@ def settings_of(stored: StoredModel, checks: Sequence[Check]) -> dict[str, objec
 
 
 def results_of(run: Run) -> str:
-    """Return the error rates of the decodings that are there; empty without."""
+    """Return the error rates of the decodings of these checkpoints; empty without."""
     try:
         decodings = read_decodings(run[ExpConfig].exp_dir)
     except UserError:
@@ -181,10 +181,16 @@ def results_of(run: Run) -> str:
     rows = [
         ResultRow(
             decoding.setting.test_set,
-            f"{decoding.setting.key} {decoding.setting.suffix}",
+            f"{decoding.setting.key} {search}".rstrip(),
             count_errors((record.ref, record.hyp) for record in decoding.records),
             decoding.setting.rtf,
         )
         for decoding in decodings
+        if (search := search_of(decoding.setting.suffix, run[ChooseCheckpoint])) is not None
     ]
-    return results_table(rows)
+    if not rows:
+        return ""
+    name = name_of(run[ChooseCheckpoint])
+    return (
+        f"{name}, decoded with the model itself, before it was exported:\n\n{results_table(rows)}"
+    )

@@ -12,6 +12,9 @@ from zipasr.scoring.reports import result_suffix, search_suffix, setting_key
 from zipasr.search.methods import SEARCHES
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 
+# The end of the names of results whose checkpoints were averaged over all batches.
+_AVERAGED = "_use-averaged-model"
+
 
 def file_suffix(run: Run, recogniser: Recogniser) -> str:
     """Return the part of the result files' names that says how they were made."""
@@ -40,6 +43,28 @@ def file_suffix(run: Run, recogniser: Recogniser) -> str:
         avg=choose.avg,
         use_averaged_model=choose.use_averaged_model,
     )
+
+
+def search_of(suffix: str, choose: ChooseCheckpoint) -> str | None:
+    """Return what a suffix of ``file_suffix`` says beside the checkpoints.
+
+    Returns:
+        ``None`` where it names others than ``choose``.
+    """
+    begin, end = result_suffix(
+        "\n",
+        epoch=choose.epoch,
+        iteration=choose.iter,
+        avg=choose.avg,
+        use_averaged_model=choose.use_averaged_model,
+    ).split("\n")
+    if choose.checkpoint is not None:
+        begin, end = choose.checkpoint.stem, ""
+    if not (suffix.startswith(begin) and suffix.endswith(end)):
+        return None
+    rest = suffix[len(begin) : len(suffix) - len(end)]
+    fits = rest[:1] in ("", "_") and not rest.endswith(_AVERAGED)
+    return rest.lstrip("_") if fits else None
 
 
 def chunks_name(zipformer: EncoderConfig) -> str:

@@ -14,6 +14,9 @@ from lhotse.cut import Cut
 
 from zipasr.base.errors import UserError
 from zipasr.export.checks import Check, table
+from zipasr.export.layout import is_streaming, streams_ctc
+from zipasr.export.names import KINDS, Kind, kind_of
+from zipasr.model.build import EncoderConfig
 from zipasr.text.bpe import tokens_text, vocab_text
 from zipasr.text.tokenizer import Tokenizer
 
@@ -85,35 +88,53 @@ def write_sample(folder: Path, cut: Cut) -> None:
     (place / "trans.txt").write_text(f"0.wav {text}\n", encoding="utf-8")
 
 
-def write_readme(folder: Path, about: str, checks: Sequence[Check], streaming: bool) -> None:
-    """Write how the files are used, and how they compare with the model."""
+def write_readme(folder: Path, about: str, checks: Sequence[Check], config: EncoderConfig) -> None:
+    """Write how the files are used, and how they compare with the model.
+
+    Args:
+        folder: of the files.
+        about: the model, in a line.
+        checks: of the files.
+        config: of the encoder.
+    """
     names = sorted(path.name for path in folder.iterdir())
     wave = "test_wavs/0.wav" if (folder / "test_wavs").is_dir() else "YOUR.wav"
     lines = [f"# {about}", ""]
-    for kind in (".onnx", ".int8.onnx"):
-        lines += _commands(names, kind, wave, streaming)
+    models = [words for kind in KINDS for words in _model_flags(names, kind, config)]
+    if models:
+        lines += _commands(models, wave, is_streaming(config))
     if checks:
         lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _commands(names: Sequence[str], kind: str, wave: str, streaming: bool) -> list[str]:
-    def file(part: str) -> str:
-        fit = (n for n in names if n.startswith(part) and n.endswith(kind))
-        return next((n for n in fit if (".int8." in n) == (".int8." in kind)), "")
+def _model_flags(names: Sequence[str], kind: Kind, config: EncoderConfig) -> Iterator[str]:
+    """Yield the flags that give the files of one precision to sherpa-onnx, for each head."""
 
-    program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
-    lines = []
+    def file(part: str) -> str:
+        fit = (n for n in names if n.startswith((f"{part}-", f"{part}.")) and n.endswith(".onnx"))
+        return next((n for n in fit if kind_of(n) == kind), "")
+
     if encoder := file("encoder"):
+        yield f"--encoder={encoder} --decoder={file('decoder')} --joiner={file('joiner')}"
+    streaming, model = is_streaming(config), file("model")
+    if model and (streams_ctc(config) or not streaming):
+        yield f"--zipformer{'2' if streaming else ''}-ctc-model={model}"
+
+
+def _commands(models: Sequence[str], wave: str, streaming: bool) -> list[str]:
+    """Return how the files are run on a recording, and the first of them as a server."""
+    program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
+    server = f"sherpa-onnx-{'online' if streaming else 'offline'}-websocket-server"
+    lines = ["`pip install sherpa-onnx-bin` brings the programs.", ""]
+    for model in models:
         lines += [
             "```bash",
-            f"{program} --tokens=tokens.txt --encoder={encoder} \\",
-            f"  --decoder={file('decoder')} --joiner={file('joiner')} \\",
-            f"  --decoding-method=greedy_search {wave}",
+            f"{program} --tokens=tokens.txt \\",
+            f"  {model} \\",
+            f"  {wave}",
             "```",
-            "",
         ]
-    if model := file("model"):
-        flag = "zipformer2-ctc-model" if streaming else "zipformer-ctc-model"
-        lines += ["```bash", f"{program} --tokens=tokens.txt --{flag}={model} {wave}", "```", ""]
-    return lines
+        lines += [""]
+    lines += ["A server:", "", "```bash", f"{server} --port=6006 --tokens=tokens.txt \\"]
+    return [*lines, f"  {models[0]}", "```", ""]

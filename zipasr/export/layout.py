@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.encoder.streaming import chunk_frames
-from zipasr.model.build import EncoderConfig
+from zipasr.model.build import EncoderConfig, ModelConfig
 from zipasr.zipformer1 import streaming as first
 from zipasr.zipformer1.config import Zipformer1Config
 
@@ -56,6 +56,28 @@ def chunks_name(config: EncoderConfig) -> str:
 def model_type(config: EncoderConfig) -> str:
     """Return what clients call the encoder."""
     return "zipformer" if isinstance(config, Zipformer1Config) else "zipformer2"
+
+
+def streams_ctc(config: EncoderConfig) -> bool:
+    """Say whether sherpa-onnx runs the streaming CTC file of an encoder: of the second alone."""
+    return not isinstance(config, Zipformer1Config)
+
+
+def client_limits(config: EncoderConfig, heads: ModelConfig) -> list[str]:
+    """Return what sherpa-onnx will not do with the files of a streaming model, for the user."""
+    if not is_streaming(config):
+        return []
+    if isinstance(config, Zipformer1Config):
+        ctc = "sherpa-onnx does not stream the CTC head of the first Zipformer: that file is for "
+        return [f"{ctc}onnxruntime."] if heads.use_ctc else []
+    channels = config.embed_channels[2]
+    if channels <= CLIENT_CHANNELS:
+        return []
+    return [
+        f"sherpa-onnx streams front ends of at most {CLIENT_CHANNELS} channels, this one has "
+        f"{channels}: the files are for onnxruntime. For sherpa-onnx, train with "
+        f"--embed-channels 8,32,{CLIENT_CHANNELS}."
+    ]
 
 
 def state_names(config: EncoderConfig) -> list[str]:

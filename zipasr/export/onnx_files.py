@@ -14,6 +14,7 @@ from typing import NamedTuple
 import onnx
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from zipasr.export.graphs import (
@@ -182,6 +183,15 @@ def write_int8(path: Path, source: Path, is_decoder: bool) -> None:
         quantize_dynamic(source, path, op_types_to_quantize=kinds, weight_type=QuantType.QInt8)
     finally:
         logging.root.setLevel(before)
+
+
+def write_fp16(path: Path, source: Path) -> None:
+    """Write a file that computes in half precision; inputs and outputs stay float32."""
+    with warnings.catch_warnings():
+        # Numbers too small for half precision become the smallest one, or zero.
+        warnings.simplefilter("ignore")
+        half = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
+    onnx.save(half, str(path))
 
 
 def _settle_states(recorded: onnx.ModelProto) -> None:

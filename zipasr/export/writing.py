@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,12 +14,16 @@ from torch import Tensor
 from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.export.checks import Check, Encode, Search, Way, chunkwise, compare
 from zipasr.export.layout import chunks_name, is_streaming, to_file
+from zipasr.export.names import Kind, in_kind
 from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.steps import TransducerSteps
+
+if TYPE_CHECKING:
+    from zipasr.export.onnx_files import Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +64,37 @@ class Job:
         return chunks_name(self.config) if self.streaming else ""
 
 
-def export_onnx(job: Job, int8: bool) -> list[Check]:
-    """Write the ONNX files of all heads: float32, and 8 bits if asked for."""
+def export_onnx(job: Job, kinds: Sequence[Kind]) -> list[Check]:
+    """Write the ONNX files of all heads.
+
+    Args:
+        job: what is exported.
+        kinds: precisions to write, float32 among them.
+    """
     from zipasr.export import onnx_files
 
     checks = []
     if job.model.decoder is not None:
         graphs = onnx_files.transducer_graphs(job.model, job.config)
-        names = {part: f"{part}{job.suffix}{job.chunks}" for part in graphs}
+        paths = {part: job.folder / f"{part}{job.suffix}{job.chunks}.onnx" for part in graphs}
         for part, graph in graphs.items():
-            path = job.folder / f"{names[part]}.onnx"
-            onnx_files.write_onnx(path, graph)
-            if int8:
-                onnx_files.write_int8(path.with_suffix(".int8.onnx"), path, part == "decoder")
-        kinds = [".onnx", ".int8.onnx"] if int8 else [".onnx"]
-        checks += [_check_transducer(job, names, kind) for kind in kinds]
+            _write(paths[part], graph, kinds, is_decoder=part == "decoder")
+        checks += [_check_transducer(job, paths, kind) for kind in kinds]
     if job.model.ctc_output is not None:
         path = job.folder / f"model{job.chunks}.onnx"
-        onnx_files.write_onnx(path, onnx_files.ctc_graph(job.model, job.config))
-        checks.append(_check_ctc(job, path, must_agree=True))
-        if int8:
-            small = path.with_suffix(".int8.onnx")
-            onnx_files.write_int8(small, path, is_decoder=False)
-            checks.append(_check_ctc(job, small, must_agree=False))
+        _write(path, onnx_files.ctc_graph(job.model, job.config), kinds, is_decoder=False)
+        checks += [_check_ctc(job, path, kind) for kind in kinds]
     return checks
+
+
+def _write(path: Path, graph: Graph, kinds: Sequence[Kind], is_decoder: bool) -> None:
+    from zipasr.export import onnx_files
+
+    onnx_files.write_onnx(path, graph)
+    if "int8" in kinds:
+        onnx_files.write_int8(in_kind(path, "int8"), path, is_decoder)
+    if "fp16" in kinds:
+        onnx_files.write_fp16(in_kind(path, "fp16"), path)
 
 
 def export_torchscript(job: Job) -> list[Check]:
@@ -113,27 +125,25 @@ def export_torchscript(job: Job) -> list[Check]:
     return [compare(path.name, Way(encode, search), Way(plain, right), job.utterances, True)]
 
 
-def _check_transducer(job: Job, names: dict[str, str], kind: str) -> Check:
+def _check_transducer(job: Job, paths: Mapping[str, Path], kind: Kind) -> Check:
     from zipasr.export.onnx_runtime import onnx_steps
 
     decoder, joiner = job.model.decoder, job.model.joiner
     assert decoder is not None
     assert joiner is not None
-    files = {part: job.folder / f"{name}{kind}" for part, name in names.items()}
+    files = {part: in_kind(path, kind) for part, path in paths.items()}
     steps = onnx_steps(files["decoder"], files["joiner"], decoder.context_size)
     way = Way(_onnx_encode(job, files["encoder"]), partial(greedy_search, steps=steps))
     right = TransducerSteps(decoder, _Projected(joiner))  # type: ignore[arg-type]
     reference = Way(_reference(job, joiner.encoder_proj), partial(greedy_search, steps=right))
-    return compare(files["encoder"].name, way, reference, job.utterances, kind == ".onnx")
+    return compare(files["encoder"].name, way, reference, job.utterances, must_agree=not kind)
 
 
-def _check_ctc(job: Job, path: Path, must_agree: bool) -> Check:
-    head = job.model.ctc_log_probs
+def _check_ctc(job: Job, path: Path, kind: Kind) -> Check:
+    head, file = job.model.ctc_log_probs, in_kind(path, kind)
     search = _ctc(torch.nn.Identity())
-    reference = Way(_reference(job, head), search)
-    return compare(
-        path.name, Way(_onnx_encode(job, path), search), reference, job.utterances, must_agree
-    )
+    way, reference = Way(_onnx_encode(job, file), search), Way(_reference(job, head), search)
+    return compare(file.name, way, reference, job.utterances, must_agree=not kind)
 
 
 class _Projected:
