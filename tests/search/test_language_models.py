@@ -3,12 +3,15 @@ import math
 import pytest
 import torch
 
+from tests.lm import test_transformer
 from tests.lm.test_arpa import GOLDEN
 from zipasr.lm.arpa import read_arpa
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
 from zipasr.search.beam import ModifiedBeamSearch
+from zipasr.search.ctc import CtcHead
+from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.fusion import Sum, together
-from zipasr.search.language_models import NgramTokens, RnnTokens
+from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
 
 from .tiny import assert_same, tiny_batch, tiny_steps
 
@@ -23,10 +26,11 @@ def models():
     return {
         "ngram": NgramTokens(read_arpa(GOLDEN / "trigram.arpa"), PIECES),
         "rnn": RnnTokens(rnn),
+        "transformer": TransformerTokens(test_transformer.tiny()),
     }
 
 
-@pytest.mark.parametrize("kind", ["ngram", "rnn"])
+@pytest.mark.parametrize("kind", ["ngram", "rnn", "transformer"])
 def test_token_by_token_is_the_whole_but_its_end(kind):
     model = models()[kind]
     sequences = [[3, 4, 3, 4, 5], [6, 6, 3, 3, 4]]
@@ -46,7 +50,7 @@ def test_token_by_token_is_the_whole_but_its_end(kind):
     assert scorer.finish(state).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("kind", ["ngram", "rnn"])
+@pytest.mark.parametrize("kind", ["ngram", "rnn", "transformer"])
 def test_a_search_with_a_language_model_adds_its_scores(kind):
     """Over a beam of everything: the log-probability is that without it, and what it says."""
     model, steps = models()[kind], tiny_steps(4)
@@ -65,17 +69,28 @@ def test_a_search_with_a_language_model_adds_its_scores(kind):
             assert math.isclose(one.log_prob, known[tuple(one.tokens)] + total, abs_tol=1e-3)
 
 
-def test_several_scorers_are_a_sum_and_a_batch_is_one_by_one():
+@pytest.mark.parametrize("kind", ["rnn", "transformer"])
+@pytest.mark.parametrize("head", ["transducer", "ctc"])
+def test_several_scorers_are_a_sum_and_a_batch_is_one_by_one(kind, head):
     both = models()
-    scorer = together([both["rnn"].scorer(0.5), both["ngram"].scorer(-0.2)])
+    scorer = together([both[kind].scorer(0.5), both["ngram"].scorer(-0.2)])
     assert isinstance(scorer, Sum)
-    steps = tiny_steps(2)
+    weight = torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
+    search = {
+        "transducer": ModifiedBeamSearch(tiny_steps(2), 4, scorer),
+        "ctc": CtcPrefixBeamSearch(CtcHead(lambda frames: frames @ weight), 4, scorer),
+    }[head]
     frames, lens = tiny_batch(2, [6, 4, 1])
-    search = ModifiedBeamSearch(steps, 4, scorer)
-    got = [nbest[0] for nbest in search.search(frames, lens)]
+    got = search.search(frames, lens)
     want = [
-        search.search(frames[n : n + 1, :num], lens[n : n + 1])[0][0]
+        search.search(frames[n : n + 1, :num], lens[n : n + 1])[0]
         for n, num in enumerate(lens.tolist())
     ]
-    assert_same(got, want)
+    for those, others in zip(got, want, strict=True):
+        assert_same(those, others)
+    halves = search.start(3, frames.device)
+    for start, end in ((0, 3), (3, 6)):
+        left = (lens - start).clamp(0, end - start)
+        halves = search.advance(halves, frames[:, start:end], left)
+    assert_same(search.results(halves), [nbest[0] for nbest in got])
     assert together([]) is None

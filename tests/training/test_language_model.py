@@ -3,26 +3,34 @@ import math
 import pytest
 import torch
 
+from tests.lm import test_transformer
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.language_model import read_rnn_lm, sizes_of
+from zipasr.checkpoint.files import find_checkpoints, load_checkpoint
+from zipasr.checkpoint.language_model import read_lm, sizes_of
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
 from zipasr.lm.text import Sentences
-from zipasr.training.language_model import LmTrainConfig, perplexity, train_rnn_lm
+from zipasr.training import language_model
+from zipasr.training.language_model import LmTrainConfig, perplexity, train_lm
 
-SIZES = RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=8, rnn_lm_num_layers=1)
+SIZES = {
+    "rnn": RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=8, rnn_lm_num_layers=1),
+    "transformer": test_transformer.SIZES,
+}
 ABOUT = {"vocab_size": 6, "token_table": "abc"}
 LINES = [[2, 3, 4], [2, 3], [], [5, 3, 4]] * 4
 TEXT = Sentences.of(LINES)
 
 
-def train(folder, num_epochs):
-    config = LmTrainConfig(exp_dir=folder, num_epochs=num_epochs, batch_size=4, lr=0.05)
-    return train_rnn_lm(config, SIZES, TEXT, TEXT, ABOUT)
+def train(folder, kind, num_epochs, **flags):
+    config = LmTrainConfig(
+        lm_type=kind, exp_dir=folder, num_epochs=num_epochs, batch_size=4, lr=0.05, **flags
+    )
+    return train_lm(config, SIZES[kind], TEXT, TEXT, ABOUT)
 
 
 def test_perplexity_is_that_of_the_definition():
     torch.manual_seed(0)
-    model = RnnLm(6, SIZES, 1)
+    model = RnnLm(6, SIZES["rnn"], 1)
     total, count = 0.0, 0
     for ids in LINES:
         log_probs, hidden, cell = model.start(1, torch.device("cpu"))
@@ -32,17 +40,49 @@ def test_perplexity_is_that_of_the_definition():
     assert perplexity(model, TEXT, 3) == pytest.approx(math.exp(total / count), rel=1e-4)
 
 
-def test_it_learns_and_goes_on_where_it_was(tmp_path):
-    whole = train(tmp_path / "whole", 6)
+@pytest.mark.parametrize("kind", SIZES)
+def test_it_learns_and_goes_on_where_it_was(kind, tmp_path, monkeypatch):
+    whole = train(tmp_path / "whole", kind, 6)
     assert whole < 3.0
-    train(tmp_path / "parts", 3)
-    assert train(tmp_path / "parts", 6) == pytest.approx(whole, rel=1e-6)
-    stored = read_rnn_lm(tmp_path / "parts", 6, 1)
-    assert (stored.config, stored.vocab_size, stored.token_table) == (SIZES, 6, "abc")
-    assert sizes_of(stored.weights) == SIZES
-    assert perplexity(stored.build(), TEXT, 4) == pytest.approx(whole, rel=1e-6)
+    assert not find_checkpoints(tmp_path / "whole")
+    parts = tmp_path / "parts"
+    train(parts, kind, 3)
+
+    # The fourth epoch ends in the middle; two updates of it are kept.
+    updates = iter(range(3))
+    update = language_model._Training._update
+
+    def some(self, batch, number):
+        if next(updates, None) is None:
+            raise KeyboardInterrupt
+        return update(self, batch, number)
+
+    monkeypatch.setattr(language_model._Training, "_update", some)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, kind, 6, save_every_n=2)
+    monkeypatch.undo()
+    assert [path.name for path in find_checkpoints(parts)] == ["checkpoint-14.pt"]
+
+    assert train(parts, kind, 6) == whole
+    stored = read_lm(parts, kind, 6, 1)
+    assert (stored.config, stored.vocab_size, stored.token_table) == (SIZES[kind], 6, "abc")
+    assert perplexity(stored.build().eval(), TEXT, 4) == pytest.approx(whole, rel=1e-6)
+    values = [load_checkpoint(parts / f"epoch-{n}.pt")["valid_perplexity"] for n in range(1, 7)]
+    assert load_checkpoint(parts / "best-valid-loss.pt")["valid_perplexity"] == min(values)
+
+
+def test_a_folder_of_another_model_is_refused(tmp_path):
+    train(tmp_path, "rnn", 1)
+    assert sizes_of(read_lm(tmp_path, "rnn", 1, 1).weights) == SIZES["rnn"]
+    with pytest.raises(CheckpointError, match=r"epoch-1.pt"):
+        train(tmp_path, "transformer", 2)
+    with pytest.raises(CheckpointError, match=r"of the type rnn.*Fix: give --lm-type rnn"):
+        read_lm(tmp_path, "transformer", 1, 1)
     with pytest.raises(CheckpointError, match="--rnn-lm-hidden-dim 16 was asked for"):
-        stored.check_sizes(
+        read_lm(tmp_path, "rnn", 1, 1).check_sizes(
             RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=16, rnn_lm_tie_weights=False),
             500,
         )
+    config = LmTrainConfig(exp_dir=tmp_path, num_epochs=2)
+    with pytest.raises(CheckpointError, match="is a language model of other tokens"):
+        train_lm(config, SIZES["rnn"], TEXT, TEXT, ABOUT | {"token_table": "xyz"})

@@ -1,4 +1,4 @@
-"""Files of recurrent language models, ours and icefall's."""
+"""Files of language models: recurrent ones, ours and icefall's, and our transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import mean_of
 from zipasr.checkpoint.files import epoch_checkpoint, load_checkpoint
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
-from zipasr.lm.rnn import RnnLm, RnnLmConfig
+from zipasr.lm.neural import LM_SIZES, LmSizes, NeuralLm, build_lm
+from zipasr.lm.rnn import RnnLmConfig
 
 # The token before and after a sentence, in icefall's models and in ours.
 SENTENCE_ENDS_ID = 1
@@ -29,31 +30,31 @@ class StoredLm(NamedTuple):
     """
 
     path: Path
-    config: RnnLmConfig
+    config: LmSizes
     vocab_size: int
     token_table: str | None
     weights: StateDict
 
-    def build(self) -> RnnLm:
+    def build(self) -> NeuralLm:
         """Return the model with its weights, in training mode on the CPU.
 
         Raises:
             CheckpointError: the weights do not fit to the settings.
         """
-        model = RnnLm(self.vocab_size, self.config, SENTENCE_ENDS_ID)
+        model = build_lm(self.vocab_size, self.config, SENTENCE_ENDS_ID)
         load_model(model, self.weights, self.path)
         return model
 
-    def check_sizes(self, asked: RnnLmConfig, vocab_size: int) -> None:
+    def check_sizes(self, asked: LmSizes, vocab_size: int) -> None:
         """Refuse sizes that were asked for and are not those of the model.
 
         Raises:
             CheckpointError: one that is not at its default contradicts the file.
         """
-        usual = RnnLmConfig()
+        usual = type(asked)()
         pairs = {
             flag_name(f.name): [getattr(one, f.name) for one in (asked, usual, self.config)]
-            for f in fields(RnnLmConfig)
+            for f in fields(usual)
         }
         pairs["--lm-vocab-size"] = [vocab_size, 500, self.vocab_size]
         for name, (wanted, default, found) in pairs.items():
@@ -64,21 +65,38 @@ class StoredLm(NamedTuple):
                 )
 
 
-def read_rnn_lm(folder: Path, epoch: int, avg: int) -> StoredLm:
+def read_lm(folder: Path, lm_type: str, epoch: int, avg: int) -> StoredLm:
     """Read the mean of the last ``avg`` checkpoints of a language model up to ``epoch``.
 
     Raises:
-        CheckpointError: one is missing or damaged, or holds no recurrent language model.
+        CheckpointError: one is missing or damaged, or holds no language model of the type.
     """
     paths = [epoch_checkpoint(folder, n) for n in range(max(1, epoch - avg + 1), epoch + 1)]
     checkpoints = [load_checkpoint(path) for path in paths]
     last = checkpoints[-1]
     weights = mean_of(model_state(one) for one in checkpoints)
-    if "input_embedding.weight" not in weights or "rnn.weight_ih_l0" not in weights:
-        raise CheckpointError(f"{paths[-1]} holds no recurrent language model.")
-    config = from_dict(RnnLmConfig, last["lm_config"]) if "lm_config" in last else sizes_of(weights)
+    found = type_of(weights)
+    if found != lm_type:
+        what = f"holds a language model of the type {found}" if found else "holds no language model"
+        raise CheckpointError(
+            f"{paths[-1]} {what}, not one of the type {lm_type} that can be read.",
+            f"give --lm-type {found}." if found in LM_SIZES else "train one with ./train_lm.py.",
+        )
+    if "lm_config" in last:
+        config: LmSizes = from_dict(LM_SIZES[lm_type], last["lm_config"])
+    else:
+        config = sizes_of(weights)
     table = last.get("token_table")
     return StoredLm(paths[-1], config, weights["input_embedding.weight"].size(0), table, weights)
+
+
+def type_of(weights: StateDict) -> str | None:
+    """Return the ``--lm-type`` of weights; ``None`` if they are of no language model we know."""
+    if "input_embedding.weight" in weights and "rnn.weight_ih_l0" in weights:
+        return "rnn"
+    if "input_embedding.weight" in weights and "layers.0.attention_in.weight" in weights:
+        return "transformer"
+    return None
 
 
 def sizes_of(weights: StateDict) -> RnnLmConfig:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
-from zipasr.checkpoint.language_model import read_rnn_lm
+from zipasr.checkpoint.language_model import read_lm
 from zipasr.cli.flags import Run
 from zipasr.lm.arpa import END, START, read_arpa
 from zipasr.lm.config import LmConfig
-from zipasr.lm.rnn import RnnLmConfig
+from zipasr.lm.neural import LM_SIZES
+from zipasr.lm.rnn import RnnLm
 from zipasr.search.hot_words import ContextGraph
-from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens
+from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
 from zipasr.search.methods import SEARCHES, Aids, check_method, check_takes_hot_words
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.phrases import read_phrases
@@ -29,9 +30,7 @@ def check_aids(run: Run) -> None:
     if run[HotWordsConfig].path is not None:
         check_takes_hot_words(name)
     uses = SEARCHES[name].uses
-    if "lm" in uses and lm.lm_type == "transformer":
-        raise UserError("--lm-type transformer is not built yet.", "use --lm-type rnn or ngram.")
-    if "lm" in uses and lm.lm_type == "rnn" and lm.lm_exp_dir is None:
+    if "lm" in uses and lm.lm_type != "ngram" and lm.exp_dir is None:
         raise UserError(
             f"--decoding-method {name} needs a language model.",
             "give --lm-exp-dir, the folder of a model from train_lm.py, or --lm-type ngram.",
@@ -39,7 +38,7 @@ def check_aids(run: Run) -> None:
     if "lodr" in uses and lm.lm_type == "ngram":
         raise UserError(
             f"--decoding-method {name} subtracts the token n-gram from another model.",
-            "use --lm-type rnn, or a method without LODR.",
+            "use --lm-type rnn or transformer, or a method without LODR.",
         )
     if name == "modified_beam_search_LODR" and lm.ngram_lm_scale >= 0:
         raise UserError(
@@ -88,9 +87,9 @@ def language_model(run: Run, tokenizer: Tokenizer, device: torch.device) -> Lang
     config = run[LmConfig]
     if config.lm_type == "ngram":
         return ngram_of(config, tokenizer)
-    assert config.lm_exp_dir is not None, "check_aids comes first"
-    stored = read_rnn_lm(config.lm_exp_dir, config.lm_epoch, config.lm_avg)
-    stored.check_sizes(run[RnnLmConfig], config.lm_vocab_size)
+    assert config.exp_dir is not None, "check_aids comes first"
+    stored = read_lm(config.exp_dir, config.lm_type, config.lm_epoch, config.lm_avg)
+    stored.check_sizes(run[LM_SIZES[config.lm_type]], config.lm_vocab_size)
     if stored.token_table not in (None, tokenizer.table_hash()):
         raise CheckpointError(
             f"{stored.path} was trained on other tokens than the model: its token table is "
@@ -102,7 +101,8 @@ def language_model(run: Run, tokenizer: Tokenizer, device: torch.device) -> Lang
             f"{stored.path} knows {stored.vocab_size} tokens, the model {tokenizer.vocab_size}.",
             "train the language model with the tokenizer of the model: ./train_lm.py.",
         )
-    return RnnTokens(stored.build().to(device).eval())
+    model = stored.build().to(device).eval()
+    return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
 
 
 def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:

@@ -19,7 +19,7 @@ from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.export.names import KINDS, Kind
 from zipasr.lm.config import LmConfig
 from zipasr.lm.estimate import NgramConfig
-from zipasr.lm.rnn import RnnLmConfig
+from zipasr.lm.neural import LM_SIZES
 from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.choice import OptimizerConfig
@@ -193,7 +193,7 @@ class AcceptedConfig:
 
 
 # What helps a search beside the model.
-AIDS = (LatticeConfig, HotWordsConfig, LmConfig, RnnLmConfig)
+AIDS = (LatticeConfig, HotWordsConfig, LmConfig, *LM_SIZES.values())
 
 _DECODE_LATER = {
     "--num-paths": ("200", NOT_YET),
@@ -316,8 +316,8 @@ VALIDATE = Command(
 LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
 TRAIN_LM = Command(
     "train_lm.py",
-    "Train a language model for the search: a recurrent one, or an n-gram.",
-    (LmTrainConfig, RnnLmConfig, NgramConfig, TokenizerConfig),
+    "Train a language model for the search: a recurrent one, a transformer, or an n-gram.",
+    (LmTrainConfig, *LM_SIZES.values(), NgramConfig, TokenizerConfig),
     own=("exp-dir", "num-epochs", "seed"),
 )
 COMMANDS = (

@@ -10,9 +10,9 @@ from zipasr.cli.commands import TRAIN_LM, read
 from zipasr.cli.flags import guarded
 from zipasr.cli.lm_sources import lm_dir, token_ids
 from zipasr.cli.ngram_lm import train_ngram
-from zipasr.lm.rnn import RnnLmConfig
+from zipasr.lm.neural import LM_SIZES
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
-from zipasr.training.language_model import LmTrainConfig, train_rnn_lm
+from zipasr.training.language_model import LmTrainConfig, train_lm
 
 
 @guarded
@@ -24,10 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup_logging()
         return train_ngram(run)
     tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
-    setup_logging(config.exp_dir / "log-train-lm")
+    setup_logging(config.folder / "log-train-lm")
     train = token_ids(config.lm_data or lm_dir(run.recipe) / "train.txt", tokenizer)
     valid = token_ids(config.lm_data_valid or lm_dir(run.recipe) / "valid.txt", tokenizer)
     about = {"vocab_size": tokenizer.vocab_size, "token_table": tokenizer.table_hash()}
-    value = train_rnn_lm(config, run[RnnLmConfig], train, valid, about)
+    value = train_lm(config, run[LM_SIZES[config.lm_type]], train, valid, about)
     sys.stdout.write(f"perplexity on dev: {value:.3f}\n")
     return 0

@@ -16,7 +16,10 @@ class LmConfig:
     use_shallow_fusion: bool = flag(False, "accepted for icefall's commands; the method decides")
     lm_type: Literal["rnn", "transformer", "ngram"] = flag("rnn", "kind of the language model")
     lm_scale: float = flag(0.3, "weight of the language model while searching")
-    lm_exp_dir: Path | None = flag(None, "folder of the recurrent model, from train_lm.py")
+    lm_exp_dir: Path | None = flag(None, "folder of the model, from train_lm.py")
+    transformer_lm_exp_dir: Path | None = flag(
+        None, "the same for --lm-type transformer, where --lm-exp-dir is not given"
+    )
     lm_epoch: int = flag(7, "its checkpoint")
     lm_avg: int = flag(1, "average over so many of its checkpoints")
     lm_vocab_size: int = flag(500, "its tokens; when not the default it must agree with the model")
@@ -33,6 +36,12 @@ class LmConfig:
             if getattr(self, name) < 1:
                 flags = "--" + name.replace("_", "-")
                 raise ValueError(f"{flags} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def exp_dir(self) -> Path | None:
+        """The folder of the model; ``None`` for n-grams."""
+        by_type = {"rnn": None, "transformer": self.transformer_lm_exp_dir, "ngram": None}
+        return self.lm_exp_dir or by_type[self.lm_type]
 
     @property
     def ngram_path(self) -> Path:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zipasr.base.config import flag
-
-#: Target of positions beyond a sentence; it has no loss.
-IGNORE_ID = -1
+from zipasr.lm.likelihood import sentences_nll
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,26 +67,15 @@ class RnnLm(nn.Module):
         return self.nll(sentences).sum()
 
     def nll(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Negative log-likelihood of each token.
-
-        Args:
-            sentences: token ids, at least one sentence; sentences may be empty.
-
-        Returns:
-            (N, S + 1) in nats, S the length of the longest one: the tokens and then the end; 0
-            beyond.
-        """
-        ends, width = self.sentence_ends_id, 1 + max(map(len, sentences))
-        inputs = [[ends, *ids, *[ends] * (width - 1 - len(ids))] for ids in sentences]
-        targets = [[*ids, ends, *[IGNORE_ID] * (width - 1 - len(ids))] for ids in sentences]
+        """Negative log-likelihood (N, S + 1) of each token and the ends; see ``sentences_nll``."""
         device = self.output_linear.weight.device
-        output, _ = self.rnn(self.input_embedding(torch.tensor(inputs, device=device)))
-        return F.cross_entropy(
-            self.output_linear(output).transpose(1, 2),
-            torch.tensor(targets, device=device),
-            ignore_index=IGNORE_ID,
-            reduction="none",
-        )
+        return sentences_nll(self.logits, sentences, self.sentence_ends_id, device)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Score what follows each token: (N, U) ids to (N, U, V)."""
+        output, _ = self.rnn(self.input_embedding(tokens))
+        scores: Tensor = self.output_linear(output)
+        return scores
 
     def start(self, num: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Begin ``num`` sentences; see ``step`` for what it returns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from zipasr.lm.arpa import NgramLm
+from zipasr.lm.prefixes import Prefixes
 from zipasr.lm.rnn import RnnLm
 from zipasr.lm.table import ngram_table
+from zipasr.lm.transformer import TransformerLm
 from zipasr.search.fusion import ScorerState, TokenScorer
+from zipasr.search.streams import PADDING
 
 
 class LanguageModel(Protocol):
@@ -80,14 +83,50 @@ class RnnTokens:
         """Return what adds its log-probabilities, times ``scale``."""
         return RnnScorer(self.model, scale)
 
-    @torch.no_grad()
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """Return the log-probability of each token sequence, its end included."""
-        values: list[float] = (-self.model.nll(sequences).sum(dim=1)).tolist()
-        return values
+        return _whole(self.model.nll, sequences)
 
 
-class RnnScorer:
+@dataclass(frozen=True)
+class TransformerTokens:
+    """A transformer over tokens."""
+
+    model: TransformerLm
+
+    def scorer(self, scale: float) -> TokenScorer:
+        """Return what adds its log-probabilities, times ``scale``."""
+        return TransformerScorer(self.model, scale)
+
+    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log-probability of each token sequence, its end included."""
+        return _whole(self.model.nll, sequences)
+
+
+@torch.no_grad()
+def _whole(
+    nll: Callable[[Sequence[Sequence[int]]], Tensor], sequences: Sequence[Sequence[int]]
+) -> list[float]:
+    values: list[float] = (-nll(sequences).sum(dim=1)).tolist()
+    return values
+
+
+class _NextTokens:
+    """Scores out of a state that begins with the log-probabilities (M, V) of what follows."""
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+
+    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
+        """Scaled log-probabilities (M,) of the tokens (M,)."""
+        return self._scale * state[0].gather(1, tokens[:, None]).squeeze(1)
+
+    def finish(self, state: ScorerState) -> Tensor:
+        """Nothing: as in the published searches, ends are not scored."""
+        return torch.zeros(state[0].size(0), device=state[0].device)
+
+
+class RnnScorer(_NextTokens):
     """Scores of a recurrent model.
 
     The state of a hypothesis: log-probabilities (V,) of what follows, and what the model
@@ -95,7 +134,8 @@ class RnnScorer:
     """
 
     def __init__(self, model: RnnLm, scale: float) -> None:
-        self._model, self._scale = model, scale
+        super().__init__(scale)
+        self._model = model
 
     def start(self, num: int, device: torch.device) -> ScorerState:
         """State of ``num`` hypotheses without tokens."""
@@ -104,15 +144,35 @@ class RnnScorer:
         one = self._model.start(1, device)
         return tuple(part.expand(num, *part.shape[1:]).contiguous() for part in one)
 
-    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
-        """Scaled log-probabilities (M,) of the tokens (M,)."""
-        return self._scale * state[0].gather(1, tokens[:, None]).squeeze(1)
-
     def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
         """State after the tokens (M,): one step of the model for all."""
         _, hidden, cell = state
         return self._model.step(tokens, hidden, cell)
 
-    def finish(self, state: ScorerState) -> Tensor:
-        """Nothing: as in the published searches, ends are not scored."""
-        return torch.zeros(state[0].size(0), device=state[0].device)
+
+class TransformerScorer(_NextTokens):
+    """Scores of a transformer.
+
+    The state of a hypothesis: log-probabilities (V,) of what follows, and its tokens. What the
+    model made of them is kept outside, once for all hypotheses that begin with them.
+    """
+
+    def __init__(self, model: TransformerLm, scale: float) -> None:
+        super().__init__(scale)
+        self._prefixes = Prefixes(model)
+
+    def start(self, num: int, device: torch.device) -> ScorerState:
+        """State of ``num`` hypotheses without tokens."""
+        first = self._prefixes.log_probs([()]).to(device)
+        tokens = torch.zeros(num, 0, dtype=torch.int64, device=device)
+        return first.expand(num, -1).contiguous(), tokens
+
+    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
+        """State after the tokens (M,): one step of the model for all."""
+        sequences = [
+            (*(token for token in before if token != PADDING), last)
+            for before, last in zip(state[1].tolist(), tokens.tolist(), strict=True)
+        ]
+        width = max(map(len, sequences))
+        rows = [[*ids, *[PADDING] * (width - len(ids))] for ids in sequences]
+        return self._prefixes.log_probs(sequences), torch.tensor(rows, device=tokens.device)

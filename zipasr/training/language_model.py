@@ -1,4 +1,4 @@
-"""Train a recurrent language model on token sequences."""
+"""Train a language model on token sequences."""
 
 from __future__ import annotations
 
@@ -13,114 +13,197 @@ import numpy as np
 import torch
 
 from zipasr.base.config import flag, to_dict
+from zipasr.base.distributed import device_for
+from zipasr.base.errors import CheckpointError
 from zipasr.base.progress import Progress
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint, saved_epochs
+from zipasr.base.seed import fix_seeds, generator_for
+from zipasr.checkpoint.files import (
+    find_checkpoints,
+    load_checkpoint,
+    remove_old,
+    save_checkpoint,
+    saved_epochs,
+)
 from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
-from zipasr.lm.rnn import RnnLm, RnnLmConfig
+from zipasr.checkpoint.weights import load_model, model_state
+from zipasr.lm.neural import LmSizes, NeuralLm, build_lm
 from zipasr.lm.text import Sentences
 
 _CLIP = 5.0
 _TOKENS_AT_ONCE = 200
+# A transformer starts with small steps: over so many updates, or epochs where these are fewer.
+_WARM_UPDATES, _WARM_EPOCHS = 2000, 3
+_LR = {"rnn": 1e-3, "transformer": 5e-4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LmTrainConfig:
     """Training of a language model."""
 
-    lm_type: Literal["rnn", "ngram"] = flag("rnn", "kind of the language model")
-    exp_dir: Path = flag(Path("rnn_lm_exp"), "folder of the checkpoints")
+    lm_type: Literal["rnn", "transformer", "ngram"] = flag("rnn", "kind of the language model")
+    exp_dir: Path | None = flag(None, "folder of the checkpoints; none: TYPE_lm_exp")
     lm_data: Path | None = flag(None, "text to train on, a sentence a line; none: data/RECIPE/lm")
     lm_data_valid: Path | None = flag(None, "text to validate on; none: data/RECIPE/lm")
     num_epochs: int = flag(30, "passes over the text")
     batch_size: int = flag(400, "sentences of an update; fewer where they are long")
-    lr: float = flag(1e-3, "step size of Adam")
+    lr: float | None = flag(None, "step size of Adam; none: 0.001, of a transformer 0.0005")
+    save_every_n: int = flag(2000, "updates after which a checkpoint is written within an epoch")
     seed: int = flag(42, "of initial weights and of the order of the batches")
 
     def __post_init__(self) -> None:
-        if self.num_epochs < 1 or self.batch_size < 1 or not self.lr > 0:
-            raise ValueError("--num-epochs, --batch-size and --lr must be positive")
+        if min(self.num_epochs, self.batch_size, self.save_every_n) < 1:
+            raise ValueError("--num-epochs, --batch-size and --save-every-n must be positive")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"--lr must be positive, not {self.lr}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self.exp_dir or Path(f"{self.lm_type}_lm_exp")
 
 
-def train_rnn_lm(
+def train_lm(
     config: LmTrainConfig,
-    sizes: RnnLmConfig,
+    sizes: LmSizes,
     train: Sentences,
     valid: Sentences,
     about: dict[str, Any],
 ) -> float:
     """Train and write ``epoch-N.pt`` after each epoch; go on after the newest one that is there.
 
+    Within an epoch the newest state is ``checkpoint-N.pt``, N updates old; ``best-valid-loss.pt``
+    is the best on ``valid`` so far.
+
     Args:
         config: how long and how fast.
         sizes: of the model.
         train: token ids of each sentence.
         valid: the same, to validate on.
-        about: entries for the checkpoints; ``vocab_size`` is V.
+        about: entries for the checkpoints; ``vocab_size`` is V, ``token_table`` its hash.
 
     Returns:
         Perplexity per token on ``valid``, ends counted.
+
+    Raises:
+        CheckpointError: the folder has checkpoints of another model.
     """
-    torch.manual_seed(config.seed)
-    model = RnnLm(about["vocab_size"], sizes, SENTENCE_ENDS_ID)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=1e-6)
-    done = max(saved_epochs(config.exp_dir), default=0)
-    if done:
-        stored = load_checkpoint(config.exp_dir / f"epoch-{done}.pt")
-        model.load_state_dict(stored["model"])
-        optimizer.load_state_dict(stored["optimizer"])
-        logging.info("continuing after epoch %d", done)
-    value = perplexity(model, valid, config.batch_size)
-    for epoch in range(done + 1, config.num_epochs + 1):
-        loss = _one_epoch(model, optimizer, train, config, epoch)
-        value = perplexity(model, valid, config.batch_size)
-        logging.info(
-            "epoch %d: perplexity %.3f in training, %.3f on dev", epoch, math.exp(loss), value
-        )
+    training = _Training(config, sizes, train, valid, about)
+    epoch, place = training.restored()
+    for number in range(epoch, config.num_epochs + 1):
+        training.epoch(number, place)
+        place = 0
+    return perplexity(training.model, valid, config.batch_size)
+
+
+class _Training:
+    """A model in training, and what it is trained with; arguments as of ``train_lm``."""
+
+    def __init__(
+        self,
+        config: LmTrainConfig,
+        sizes: LmSizes,
+        train: Sentences,
+        valid: Sentences,
+        about: dict[str, Any],
+    ) -> None:
+        self._config, self._sizes, self._about = config, sizes, about
+        self._train, self._valid = train, valid
+        self._batches = list(_batches(train, config.batch_size))
+        fix_seeds(config.seed)
+        self.model: NeuralLm = build_lm(about["vocab_size"], sizes, SENTENCE_ENDS_ID)
+        self.model.to(device_for(0))
+        self._lr = config.lr or _LR[config.lm_type]
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=self._lr, weight_decay=1e-6)
+        self._best = math.inf
+
+    def restored(self) -> tuple[int, int]:
+        """Return the epoch to go on with, and the place in it, after reading what there is."""
+        folder = self._config.folder
+        epochs = [folder / f"epoch-{n}.pt" for n in saved_epochs(folder)[-1:]]
+        # Checkpoints within an epoch are deleted at its end: one that is there is newer.
+        for path in [*find_checkpoints(folder), *reversed(epochs)][:1]:
+            stored = load_checkpoint(path)
+            if stored.get("token_table") != self._about["token_table"]:
+                raise CheckpointError(
+                    f"{path} is a language model of other tokens.",
+                    "give another --exp-dir, or the --bpe-model that it was trained with.",
+                )
+            load_model(self.model, model_state(stored), path)
+            self._optimizer.load_state_dict(stored["optimizer"])
+            self._best = stored["best_perplexity"]
+            logging.info("continuing after %s", path)
+            return stored["epoch"], stored["place"]
+        return 1, 0
+
+    def epoch(self, number: int, first: int) -> None:
+        """Train on all batches from the place ``first`` in the order of this epoch."""
+        config = self._config
+        order = torch.randperm(len(self._batches), generator=generator_for(config.seed, number))
+        total, num_tokens = 0.0, 0
+        with Progress(f"epoch {number}", len(order), start=first) as progress:
+            for place, index in enumerate(order.tolist()[first:], start=first):
+                update = (number - 1) * len(order) + place
+                fix_seeds(config.seed, update)
+                batch = [self._train[i] for i in self._batches[index]]
+                loss, count = self._update(batch, update)
+                total, num_tokens = total + loss, num_tokens + count
+                progress.step(f"perplexity {math.exp(total / num_tokens):.2f}")
+                if (update + 1) % config.save_every_n == 0 and place + 1 < len(order):
+                    self._save(f"checkpoint-{update + 1}.pt", number, place + 1)
+                    remove_old(config.folder, 1)
+        if num_tokens:
+            logging.info("epoch %d: perplexity %.3f", number, math.exp(total / num_tokens))
+        self._save(f"epoch-{number}.pt", number + 1, 0)
+        for path in find_checkpoints(config.folder):
+            path.unlink()
+
+    def _update(self, batch: list[list[int]], update: int) -> tuple[float, int]:
+        """Make one step; return the loss in nats and its number of tokens, ends counted."""
+        self.model.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr * self._warmth(update)
+        count = sum(len(ids) + 1 for ids in batch)
+        loss = self.model(batch)
+        self._optimizer.zero_grad()
+        (loss / count).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
+        self._optimizer.step()
+        return float(loss.detach()), count
+
+    def _warmth(self, update: int) -> float:
+        if self._config.lm_type == "rnn":
+            return 1.0
+        return min(1.0, (update + 1) / min(_WARM_UPDATES, _WARM_EPOCHS * len(self._batches)))
+
+    def _save(self, name: str, epoch: int, place: int) -> None:
+        """Write a checkpoint; training goes on with ``place`` in ``epoch``."""
+        folder = self._config.folder
+        value = perplexity(self.model, self._valid, self._config.batch_size)
+        is_best, self._best = value < self._best, min(value, self._best)
+        logging.info("%s: perplexity %.3f on dev", name, value)
         entries = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "lm_config": to_dict(sizes),
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "lm_type": self._config.lm_type,
+            "lm_config": to_dict(self._sizes),
             "valid_perplexity": value,
+            "best_perplexity": self._best,
+            "epoch": epoch,
+            "place": place,
         }
-        save_checkpoint(config.exp_dir / f"epoch-{epoch}.pt", entries | about)
-    return value
+        save_checkpoint(folder / name, entries | self._about)
+        if is_best:
+            save_checkpoint(folder / "best-valid-loss.pt", entries | self._about)
 
 
 @torch.no_grad()
-def perplexity(model: RnnLm, sentences: Sentences, batch_size: int) -> float:
+def perplexity(model: NeuralLm, sentences: Sentences, batch_size: int) -> float:
     """Return the perplexity per token, ends counted; 1 is certainty, V is knowing nothing."""
     model.eval()
     total = sum(
         float(model([sentences[i] for i in batch])) for batch in _batches(sentences, batch_size)
     )
     return math.exp(total / max(len(sentences.ids) + len(sentences), 1))
-
-
-def _one_epoch(
-    model: RnnLm,
-    optimizer: torch.optim.Optimizer,
-    sentences: Sentences,
-    config: LmTrainConfig,
-    epoch: int,
-) -> float:
-    """Return the mean loss per token, in nats."""
-    model.train()
-    batches = list(_batches(sentences, config.batch_size))
-    generator = torch.Generator().manual_seed(config.seed + epoch)
-    total, num_tokens = 0.0, 0
-    with Progress(f"epoch {epoch}", len(batches)) as progress:
-        for index in torch.randperm(len(batches), generator=generator).tolist():
-            batch = [sentences[i] for i in batches[index]]
-            count = sum(len(ids) + 1 for ids in batch)
-            loss = model(batch)
-            optimizer.zero_grad()
-            (loss / count).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
-            optimizer.step()
-            total, num_tokens = total + float(loss.detach()), num_tokens + count
-            progress.step(f"perplexity {math.exp(total / num_tokens):.2f}")
-    return total / max(num_tokens, 1)
 
 
 def _batches(sentences: Sentences, batch_size: int) -> Iterator[list[int]]:

@@ -1,0 +1,41 @@
+"""How probable whole sentences are to a model that scores the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: Target of positions beyond a sentence; it has no loss.
+IGNORE_ID = -1
+
+
+def sentences_nll(
+    logits: Callable[[Tensor], Tensor],
+    sentences: Sequence[Sequence[int]],
+    sentence_ends_id: int,
+    device: torch.device,
+) -> Tensor:
+    """Negative log-likelihood of each token.
+
+    Args:
+        logits: (N, U) tokens to the (N, U, V) scores of what follows each; what stands behind a
+            token has no effect.
+        sentences: token ids, at least one sentence; sentences may be empty.
+        sentence_ends_id: id of the token before and after a sentence.
+        device: where the model is.
+
+    Returns:
+        (N, S + 1) in nats, S the length of the longest one: the tokens and then the end; 0 beyond.
+    """
+    ends, width = sentence_ends_id, 1 + max(map(len, sentences))
+    inputs = [[ends, *ids, *[ends] * (width - 1 - len(ids))] for ids in sentences]
+    targets = [[*ids, ends, *[IGNORE_ID] * (width - 1 - len(ids))] for ids in sentences]
+    return F.cross_entropy(
+        logits(torch.tensor(inputs, device=device)).float().transpose(1, 2),
+        torch.tensor(targets, device=device),
+        ignore_index=IGNORE_ID,
+        reduction="none",
+    )

@@ -1,0 +1,207 @@
+"""The transformer language model: what token follows, from a look at all before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zipasr.base.config import flag
+from zipasr.lm.likelihood import sentences_nll
+
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerLmConfig:
+    """Sizes of the transformer language model."""
+
+    transformer_lm_embedding_dim: int = flag(768, "channels of the token embedding")
+    transformer_lm_encoder_dim: int = flag(768, "channels between the layers")
+    transformer_lm_dim_feedforward: int = flag(2048, "hidden channels of the feed-forward blocks")
+    transformer_lm_nhead: int = flag(8, "attention heads")
+    transformer_lm_num_layers: int = flag(16, "layers")
+    transformer_lm_tie_weights: bool = flag(True, "use the embedding as the output layer, too")
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "encoder_dim", "dim_feedforward", "nhead", "num_layers"):
+            if getattr(self, f"transformer_lm_{name}") < 1:
+                raise ValueError(f"--transformer-lm-{name.replace('_', '-')} must be at least 1")
+        if self.transformer_lm_encoder_dim % (2 * self.transformer_lm_nhead):
+            raise ValueError(
+                "--transformer-lm-encoder-dim must be an even multiple of --transformer-lm-nhead, "
+                f"got {self.transformer_lm_encoder_dim} and {self.transformer_lm_nhead}"
+            )
+        if (
+            self.transformer_lm_tie_weights
+            and self.transformer_lm_embedding_dim != self.transformer_lm_encoder_dim
+        ):
+            raise ValueError(
+                "--transformer-lm-tie-weights 1 needs --transformer-lm-embedding-dim and "
+                f"--transformer-lm-encoder-dim to be equal, got {self.transformer_lm_embedding_dim}"
+                f" and {self.transformer_lm_encoder_dim}"
+            )
+
+
+class Turn(NamedTuple):
+    """Cosines and sines (..., D / 2) of the angles by which positions turn pairs of channels."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn vectors (..., D)."""
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat(
+            (first * self.cos - second * self.sin, first * self.sin + second * self.cos), dim=-1
+        )
+
+
+def turn(positions: Tensor, dim: int) -> Turn:
+    """Angles of positions (...,): position times 10000^(-2m / dim) for the m-th pair of channels.
+
+    Source: Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
+    """
+    pairs = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device)
+    angles = positions[..., None] * 10000.0 ** (-pairs / dim)
+    return Turn(angles.cos(), angles.sin())
+
+
+class TransformerLm(nn.Module):
+    """Embedding, layers of attention to what came before, and scores of the next token.
+
+    A sentence is preceded and followed by the same token, the end of a sentence.
+
+    Args:
+        vocab_size: V.
+        config: sizes.
+        sentence_ends_id: id of the token around sentences.
+
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019, with
+    positions that turn queries and keys.
+    """
+
+    def __init__(self, vocab_size: int, config: TransformerLmConfig, sentence_ends_id: int) -> None:
+        super().__init__()
+        width, dim = config.transformer_lm_embedding_dim, config.transformer_lm_encoder_dim
+        self.vocab_size, self.dim, self.num_layers = (
+            vocab_size,
+            dim,
+            config.transformer_lm_num_layers,
+        )
+        self.sentence_ends_id = sentence_ends_id
+        self._turning = dim // config.transformer_lm_nhead
+        self.input_embedding = nn.Embedding(vocab_size, width)
+        # As the output layer it has to start with small scores.
+        nn.init.normal_(self.input_embedding.weight, std=width**-0.5)
+        self.input_linear = nn.Identity() if width == dim else nn.Linear(width, dim)
+        self.layers = nn.ModuleList(TransformerLmLayer(config) for _ in range(self.num_layers))
+        self.norm_final = nn.LayerNorm(dim)
+        self.output_linear = nn.Linear(dim, vocab_size)
+        if config.transformer_lm_tie_weights:
+            self.output_linear.weight = self.input_embedding.weight
+
+    def forward(self, sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Return the sum over all tokens and ends of the negative log-likelihood, in nats."""
+        return self.nll(sentences).sum()
+
+    def nll(self, sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Negative log-likelihood (N, S + 1) of each token and the ends; see ``sentences_nll``."""
+        device = self.output_linear.weight.device
+        return sentences_nll(self.logits, sentences, self.sentence_ends_id, device)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Score what follows each token: (N, U) ids to (N, U, V)."""
+        x = F.dropout(self._embedded(tokens), DROPOUT, self.training)
+        by_place = turn(torch.arange(tokens.size(1), device=tokens.device), self._turning)
+        for layer in self.layers:
+            x = layer(x, by_place)
+        scores: Tensor = self.output_linear(self.norm_final(x))
+        return scores
+
+    @torch.no_grad()
+    def step(
+        self, tokens: Tensor, places: Tensor, past: Iterable[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Take one token of each of M sentences.
+
+        Args:
+            tokens: (M,) ids.
+            places: (M,) how many tokens stand before each, the start counted.
+            past: for each layer, keys and values (M, P, 2, C) of the tokens before; what is beyond
+                ``places`` has no effect.
+
+        Returns:
+            (M, V) log-probabilities of the tokens that follow; for each layer (M, 2, C), the keys
+            and values of the tokens taken.
+        """
+        x, news = self._embedded(tokens[:, None]), []
+        by_place = turn(places[:, None, None], self._turning)
+        for layer, before in zip(self.layers, past, strict=True):
+            assert isinstance(layer, TransformerLmLayer)
+            x, new = layer.step(x, by_place, before, places)
+            news.append(new)
+        log_probs = self.output_linear(self.norm_final(x[:, 0])).float().log_softmax(dim=-1)
+        return log_probs, news
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        x: Tensor = self.input_linear(self.input_embedding(tokens))
+        return x * math.sqrt(self.input_embedding.embedding_dim)
+
+
+class TransformerLmLayer(nn.Module):
+    """Attention to this token and those before it, and a feed-forward block.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: TransformerLmConfig) -> None:
+        super().__init__()
+        dim, hidden = config.transformer_lm_encoder_dim, config.transformer_lm_dim_feedforward
+        self.num_heads = config.transformer_lm_nhead
+        self.norm_attention = nn.LayerNorm(dim)
+        self.attention_in = nn.Linear(dim, 3 * dim)
+        self.attention_out = nn.Linear(dim, dim)
+        self.norm_feed_forward = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(hidden, dim)
+        )
+
+    def forward(self, x: Tensor, by_place: Turn) -> Tensor:
+        """Add what the two blocks make of all tokens: (N, U, C) to (N, U, C)."""
+        query, key, value = self._projected(x, by_place)
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self._joined(x, seen)
+
+    def step(
+        self, x: Tensor, by_place: Turn, past: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add what they make of one more token: (M, 1, C) to (M, 1, C); see ``TransformerLm``."""
+        query, key, value = self._projected(x, by_place)
+        new = torch.stack((key, value), dim=1).squeeze(3).flatten(2)
+        before = past.view(*past.shape[:3], self.num_heads, x.size(-1) // self.num_heads).permute(
+            2, 0, 3, 1, 4
+        )
+        is_there = torch.arange(past.size(1), device=x.device) < places[:, None]
+        mask = F.pad(is_there, (0, 1), value=True)[:, None, None, :]
+        keys, values = torch.cat((before[0], key), dim=2), torch.cat((before[1], value), dim=2)
+        seen = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        return self._joined(x, seen), new
+
+    def _projected(self, x: Tensor, by_place: Turn) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (N, H, U, D)."""
+        y = self.attention_in(self.norm_attention(x)).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = y.permute(2, 0, 3, 1, 4)
+        return by_place(query), by_place(key), value
+
+    def _joined(self, x: Tensor, seen: Tensor) -> Tensor:
+        y = self.attention_out(seen.transpose(1, 2).flatten(2))
+        x = x + F.dropout(y, DROPOUT, self.training)
+        y = self.feed_forward(self.norm_feed_forward(x))
+        return x + F.dropout(y, DROPOUT, self.training)
