@@ -22,14 +22,14 @@ def stored(**changes: object) -> StoredModel:
     return StoredModel(Path("exp/a.pt"), ZipformerConfig(**changes), ModelConfig(), 500, {})
 
 
-@pytest.mark.parametrize("tail", [0, 30])
+@pytest.mark.parametrize(("tail", "beyond"), [(0, 0), (30, 13)])
 @pytest.mark.parametrize("longest", [3, 9, 40])
-def test_silence_follows_every_utterance(tail: int, longest: int) -> None:
+def test_silence_follows_every_utterance(tail: int, beyond: int, longest: int) -> None:
     features, lens = torch.ones(2, longest, 80), torch.tensor([longest, 2])
     features[1, 2:] = LOG_ZERO
-    found, found_lens = with_silence(features, lens, tail)
+    found, found_lens = with_silence(features, lens, tail, beyond)
     assert found_lens.tolist() == [max(9, longest + tail), max(9, 2 + tail)]
-    assert found.size(1) == found_lens.max()
+    assert found.size(1) == found_lens.max() + beyond
     assert torch.equal(found[:, :longest], features)
     assert found[:, longest:].eq(LOG_ZERO).all()
 

@@ -10,10 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
+import torch
 
 from tests import tones
 from zipasr.cli import decode, streaming_decode, transcribe
-from zipasr.cli.commands import STREAMING_DECODE, StreamingConfig, read
+from zipasr.cli.chunkwise import Stream
+from zipasr.cli.commands import DECODE, STREAMING_DECODE, StreamingConfig, read
+from zipasr.cli.recogniser import LOG_ZERO, encoded_frames, load_recogniser
 from zipasr.search.types import DecodingConfig
 
 MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
@@ -65,6 +68,31 @@ def test_chunks_give_the_words_of_the_masked_decode(
         words(causal / "exp" / "streaming" / method, f"recogs-test_*chunk-{chunk}_*") == simulated
     )
     assert "'" in simulated
+
+
+@torch.inference_mode()
+def test_chunks_give_the_frames_of_the_masked_decode_to_the_last(
+    causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(causal)
+    flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
+    recogniser = load_recogniser(read(DECODE, flags))
+    chunks = recogniser.model.chunk_encoder
+    lengths = torch.tensor([97, 96, 90, 61])
+    features = torch.randn(4, 97, 80, generator=torch.Generator().manual_seed(0)) - 8
+    batch = features.masked_fill(torch.arange(97)[:, None] >= lengths[:, None, None], LOG_ZERO)
+    frames, lens = encoded_frames(recogniser, batch, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        stream, state, parts = Stream("a", features[row, :length]), chunks.start(1, "cpu"), []
+        while not stream.is_over(chunks.size()):
+            part, valid = stream.chunk(chunks.size())
+            out, num, state = chunks.advance(part[None], torch.tensor([valid]), state)
+            parts.append(out[0, : int(num)])
+            stream.index += 1
+        # The last ones too, also of the longest of the batch, with nothing but its silence behind.
+        torch.testing.assert_close(
+            frames[row, : int(lens[row])], torch.cat(parts), rtol=0, atol=2e-5
+        )
 
 
 def test_the_published_command_is_understood() -> None:

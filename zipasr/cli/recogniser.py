@@ -21,6 +21,7 @@ from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
 from zipasr.data.batch import Batch
 from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.streaming import LOOK_AHEAD_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
@@ -280,8 +281,10 @@ def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tu
         (N, T', C) float32 and their lengths (N,), where the model is.
     """
     device = next(recogniser.model.parameters()).device
-    tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
-    features, lens = with_silence(features, lens, tail)
+    if recogniser.zipformer.causal:
+        features, lens = with_silence(features, lens, CAUSAL_TAIL, LOOK_AHEAD_FRAMES)
+    else:
+        features, lens = with_silence(features, lens, 0)
     with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
     return encoded.frames.float(), encoded.lens
@@ -310,14 +313,18 @@ def recognise_greedily(session: Session, batch: Batch) -> list[str]:
     return transcribe(recogniser, batch)
 
 
-def with_silence(features: Tensor, lens: Tensor, tail: int) -> tuple[Tensor, Tensor]:
+def with_silence(
+    features: Tensor, lens: Tensor, tail: int, beyond: int = 0
+) -> tuple[Tensor, Tensor]:
     """Add silence to the end of each utterance, and more to one too short for the encoder.
 
     Args:
         features: (N, T, 80); beyond the lengths they are silence.
         lens: (N,) frames of each utterance.
         tail: frames to add.
+        beyond: frames that the lengths do not count, but the front end looks at: so the last
+            frames are the same as of a stream, and in any batch.
     """
     lens = (lens + tail).clamp(min=MIN_FRAMES)
-    missing = max(tail, MIN_FRAMES - features.size(1))
+    missing = max(tail, MIN_FRAMES - features.size(1)) + beyond
     return F.pad(features, (0, 0, 0, missing), value=LOG_ZERO), lens
