@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Call
-from zipasr.cli import decode, lm_text, train_lm
+from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.cli import ctc_decode, decode, lm_text, train_lm
 from zipasr.lm.arpa import read_arpa
 from zipasr.text.tokenizer import Tokenizer
 
 # Reading in this process: starting another one takes longer than the work.
 HERE = ("--num-workers", "0")
 LANG = Path("data/tones/lang_bpe")
+SIZES = {
+    "rnn": "--rnn-lm-embedding-dim 16 --rnn-lm-hidden-dim 16 --rnn-lm-num-layers 1",
+    "transformer": "--transformer-lm-embedding-dim 16 --transformer-lm-encoder-dim 16 "
+    "--transformer-lm-dim-feedforward 32 --transformer-lm-nhead 2 --transformer-lm-num-layers 1",
+}
+
+
+@pytest.fixture(scope="module")
+def with_lms(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of ``trained`` with a model of each kind. Do not write to it: copy it."""
+    folder = tmp_path_factory.mktemp("lms") / "run"
+    shutil.copytree(trained, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        recipe = ["--recipe", "./tones"]
+        assert lm_text.main(recipe) == 0
+        assert train_lm.main([*recipe, "--lm-type", "ngram"]) == 0
+        for kind, sizes in SIZES.items():
+            words = ["--lm-type", kind, *sizes.split(), "--num-epochs", "2", "--batch-size", "10"]
+            assert train_lm.main([*recipe, *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def lm_folder(with_lms: Path, tmp_path: Path) -> Path:
+    """A copy of ``with_lms`` to write to."""
+    shutil.copytree(with_lms, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def using(kind: str) -> list[str]:
+    return [*HERE, "--lm-type", kind, "--lm-exp-dir", f"{kind}_lm_exp", "--lm-epoch", "2"]
 
 
 def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None:
@@ -55,3 +89,81 @@ def test_an_ngram_of_no_text_is_one_line_and_no_file(
     assert said.status == 3
     assert said.error == "error: empty.txt has no text."
     assert not (run_folder / LANG / "2gram.arpa").exists()
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_every_search_takes_every_kind(kind: str, lm_folder: Path, call: Call) -> None:
+    methods = [
+        "modified_beam_search_lm_shallow_fusion",
+        "modified_beam_search_LODR",
+        "modified_beam_search_lm_rescore",
+        "modified_beam_search_lm_rescore_LODR",
+        "ctc-prefix-beam-search-shallow-fussion",
+    ]
+    scales = ["--lm-scale", "0.5", "--ngram-lm-scale", "-0.2"]
+    words = [*using(kind), *scales, "--methods", ",".join(methods)]
+    said = call(decode.main, lm_folder, *words)
+    assert said.status == 0, said.err
+    table = said.out.split("--methods chose")[0]
+    assert [line.split()[1].split("_nnlm")[0] for line in table.splitlines()[2:]] == methods
+
+
+def test_the_ctc_program_in_icefalls_words(lm_folder: Path, call: Call) -> None:
+    method = "ctc-prefix-beam-search-shallow-fussion"
+    words = [*HERE, "--decoding-method", method, "--nnlm-type", "rnn"]
+    words += ["--lm-exp-dir", "rnn_lm_exp", "--lm-epoch", "2", "--skip-scoring", "1"]
+    said = call(ctc_decode.main, lm_folder, *words)
+    assert said.status == 2
+    assert "the weight of the language model is 0" in said.error
+
+    lodr = ["--nnlm-scale", "0.5", "--lodr-ngram", str(LANG / "2gram.arpa")]
+    said = call(ctc_decode.main, lm_folder, *words, *lodr)
+    assert said.status == 2
+    assert "LODR subtracts the n-gram. Fix: give a negative scale" in said.error
+
+    for more, name in (
+        (lodr[:2], "_rnn-lm-scale-0.5_use"),
+        ([*lodr, "--lodr-lm-scale", "-9.0"], "_rnn-lm-scale-0.5_LODR-2gram-scale--9.0_use"),
+    ):
+        said = call(ctc_decode.main, lm_folder, *words, *more)
+        assert said.status == 0, said.err
+        assert list((lm_folder / "exp" / method).glob(f"recogs-test-*{name}*.txt"))
+    plain, without = (
+        next((lm_folder / "exp" / method).glob(f"recogs-test-*-0.5_{end}*.txt")).read_text()
+        for end in ("use", "LODR")
+    )
+    assert plain != without
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_a_model_of_other_tokens_is_refused(kind: str, lm_folder: Path, call: Call) -> None:
+    fusion = ["--decoding-method", "modified_beam_search_lm_shallow_fusion"]
+    path = lm_folder / f"{kind}_lm_exp" / "epoch-2.pt"
+    save_checkpoint(path, load_checkpoint(path) | {"token_table": "0" * 16})
+    said = call(decode.main, lm_folder, *using(kind), *fusion)
+    assert said.status == 4
+    assert f"{kind}_lm_exp/epoch-2.pt was trained on other tokens than the model" in said.error
+    assert said.error.endswith("with the tokenizer of the model: ./train_lm.py.")
+
+    other = "rnn" if kind == "transformer" else "transformer"
+    wrong = [*using(kind), "--lm-exp-dir", f"{other}_lm_exp"]
+    said = call(decode.main, lm_folder, *wrong, *fusion)
+    assert said.status == 4
+    assert said.error.endswith(f"Fix: give --lm-type {other}.")
+
+
+def test_an_ngram_of_other_tokens_is_refused(lm_folder: Path, call: Call) -> None:
+    path = lm_folder / LANG / "2gram.arpa"
+    text, table = path.read_text(), read_arpa(path).token_table
+    assert table is not None
+    fusion = ["--decoding-method", "modified_beam_search_lm_shallow_fusion", "--lm-type", "ngram"]
+    # A file of another program does not say whose tokens it has; its words do.
+    for other, message in (
+        (text.replace(table, "0" * 16), f"its token table is {'0' * 16}"),
+        (text.replace(f"token-table: {table}\n", "").replace("\t▁", "\t▁▁"), "it has '▁▁"),
+        ("0 1 5 0.5\n", "is no ARPA file, or is cut"),
+    ):
+        path.write_text(other)
+        said = call(decode.main, lm_folder, *HERE, *fusion)
+        assert said.status == 3
+        assert message in said.error

@@ -62,6 +62,14 @@ COMMANDS = [
         "--use-cr-ctc 1 --use-ctc 1 --use-transducer 0 --use-attention-decoder 1",
     ),
     (
+        CTC_DECODE,
+        "50/24",
+        600,
+        "ctc-prefix-beam-search-shallow-fussion",
+        f"{CR_CTC} --nnlm-type transformer --nnlm-scale 0.3 --lodr-ngram 2gram.arpa "
+        "--lodr-lm-scale -0.2 --transformer-lm-exp-dir lm --transformer-lm-num-layers 16",
+    ),
+    (
         DECODE,
         "50/26",
         300,
@@ -114,6 +122,11 @@ def test_defaults_of_the_two_programs() -> None:
     ctc = read(CTC_DECODE, ["--recipe", "./bare"])
     assert ctc[DecodingConfig].decoding_method == "ctc-decoding"
     assert ctc[HotWordsConfig].context_score == 0.0
+    assert (ctc[LmConfig].lm_scale, ctc[LmConfig].ngram_lm_scale) == (0.0, 0.0)
+    words = "--nnlm-type transformer --nnlm-scale=0.3 --lodr-ngram x.arpa --lodr-lm-scale -0.2"
+    lm = read(CTC_DECODE, ["--recipe", "./bare", *words.split()])[LmConfig]
+    assert (lm.lm_type, lm.lm_scale, lm.ngram_lm_scale) == ("transformer", 0.3, -0.2)
+    assert lm.ngram_lm == Path("x.arpa")
 
 
 def test_the_weight_of_a_training_loss_is_not_that_of_a_language_model(

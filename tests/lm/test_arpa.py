@@ -56,3 +56,13 @@ def test_damaged_files(content, message, tmp_path):
         read_arpa(tmp_path / "bad.arpa")
     with pytest.raises(DataError, match="there is no n-gram language model"):
         read_arpa(tmp_path / "none.arpa")
+
+
+def test_unknown_words_can_be_as_rare_as_the_rarest(tmp_path):
+    path = tmp_path / "tiny.arpa"
+    head = "\\data\\\nngram 1=3\n\n\\1-grams:\n-99\t<s>\n-0.5\ta\n"
+    path.write_text(f"{head}-0.9\tb\n\n\\end\\\n")
+    assert read_arpa(path).with_unknown().score((), "c") == pytest.approx(-0.9 * LN10)
+    path.write_text(f"{head}-0.7\t<unk>\n\n\\end\\\n")
+    model = read_arpa(path)
+    assert model.with_unknown() is model

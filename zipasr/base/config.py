@@ -78,7 +78,8 @@ def set_defaults(
         UserError: a key is a flag of no command (a misspelt key must not pass in silence), or a
             value is none that its flag takes.
     """
-    known = {action.dest: action for action in parser._actions}
+    # Of two spellings of a flag, the first one has the default.
+    known = {action.dest: action for action in reversed(parser._actions)}
     for key, value in values.items():
         action = known.get(key.replace("-", "_"))
         if action is not None:

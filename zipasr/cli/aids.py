@@ -29,22 +29,41 @@ def check_aids(run: Run) -> None:
     check_method(name)
     if run[HotWordsConfig].path is not None:
         check_takes_hot_words(name)
-    uses = SEARCHES[name].uses
-    if "lm" in uses and lm.lm_type != "ngram" and lm.exp_dir is None:
+    if "lm" in SEARCHES[name].uses:
+        _check_language_models(name, lm)
+
+
+def _check_language_models(name: str, lm: LmConfig) -> None:
+    method = SEARCHES[name]
+    if lm.lm_type != "ngram" and lm.exp_dir is None:
         raise UserError(
             f"--decoding-method {name} needs a language model.",
             "give --lm-exp-dir, the folder of a model from train_lm.py, or --lm-type ngram.",
         )
-    if "lodr" in uses and lm.lm_type == "ngram":
+    if "lodr" in method.uses and lm.lm_type == "ngram":
         raise UserError(
             f"--decoding-method {name} subtracts the token n-gram from another model.",
             "use --lm-type rnn or transformer, or a method without LODR.",
         )
-    if name == "modified_beam_search_LODR" and lm.ngram_lm_scale >= 0:
+    if not method.can_stream:
+        return  # it tries weights of its own
+    if lm.lm_scale == 0:
+        raise UserError(
+            "the weight of the language model is 0, so that it has no say.",
+            "give --lm-scale (in ctc_decode.py also spelt --nnlm-scale); 0.3 is usual.",
+        )
+    if "lodr" in models_of(name, lm) and lm.ngram_lm_scale >= 0:
         raise UserError(
             f"--ngram-lm-scale {lm.ngram_lm_scale}: LODR subtracts the n-gram.",
             "give a negative scale; -0.26 is published with --lm-scale 0.52 and --beam-size 12.",
         )
+
+
+def models_of(name: str, lm: LmConfig) -> tuple[str, ...]:
+    """Return what a decoding method uses with these flags: lm, lodr, attention."""
+    method = SEARCHES[name]
+    is_given = lm.ngram_lm is not None and lm.lm_type != "ngram"
+    return (*method.uses, *(method.may_use if is_given else ()))
 
 
 def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
@@ -54,7 +73,8 @@ def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
         CheckpointError: a language model is missing, damaged, or of other tokens.
         DataError: another file is missing, damaged, or of other tokens.
     """
-    lm, uses = run[LmConfig], SEARCHES[run[DecodingConfig].decoding_method].uses
+    lm = run[LmConfig]
+    uses = models_of(run[DecodingConfig].decoding_method, lm)
     return Aids(
         run[LatticeConfig],
         hot_words_of(run[HotWordsConfig], tokenizer),

@@ -252,7 +252,18 @@ CTC_DECODE = replace(
     about="Transcribe the test sets through the CTC head and report word error rates.",
     configs=(*DECODE.configs, AcceptedConfig),
     refused={},
-    defaults={"decoding_method": "ctc-decoding", "context_score": 0.0},
+    defaults={
+        "decoding_method": "ctc-decoding",
+        "context_score": 0.0,
+        "lm_scale": 0.0,
+        "ngram_lm_scale": 0.0,
+    },
+    spellings={
+        "--nnlm-type": "--lm-type",
+        "--nnlm-scale": "--lm-scale",
+        "--lodr-ngram": "--ngram-lm",
+        "--lodr-lm-scale": "--ngram-lm-scale",
+    },
 )
 STREAMING_DECODE = replace(
     DECODE,

@@ -70,6 +70,7 @@ class Command:
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen.
         operands: name and meaning of the words that are no flags; none if empty.
+        spellings: other names of flags: name -> flag.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Command:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
     operands: tuple[str, str] | tuple[()] = ()
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +190,25 @@ def _add_choices(parser: argparse.ArgumentParser, command: Command) -> None:
         _add_preset(parser, command)
     if command.encoders:
         _add_encoder_type(parser, command)
+    for name, same in command.spellings.items():
+        _add_spelling(parser, name, same)
     if command.operands:
         name, about = command.operands
         parser.add_argument("operands", nargs="+", metavar=name, help=about)
+
+
+def _add_spelling(parser: argparse.ArgumentParser, name: str, same: str) -> None:
+    action = next(action for action in parser._actions if same in action.option_strings)
+    reader: Any = action.type
+    parser.add_argument(
+        name,
+        dest=action.dest,
+        type=reader,
+        choices=action.choices,
+        default=argparse.SUPPRESS,
+        metavar=action.metavar,
+        help=f"the same as {same}",
+    )
 
 
 def _add_preset(parser: argparse.ArgumentParser, command: Command) -> None:

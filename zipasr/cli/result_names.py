@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.aids import models_of
 from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import Recogniser
 from zipasr.encoder.zipformer import ZipformerConfig
@@ -110,6 +111,6 @@ def lm_suffix(run: Run) -> str:
     if "lm" not in method.uses or not method.can_stream:
         return ""
     suffix = f"_{lm.lm_type}-lm-scale-{lm.lm_scale}"
-    if "lodr" in method.uses:
-        suffix += f"_LODR-{lm.tokens_ngram}gram-scale-{lm.ngram_lm_scale}"
+    if "lodr" in models_of(run[DecodingConfig].decoding_method, lm):
+        suffix += f"_LODR-{lm.ngram_path.stem}-scale-{lm.ngram_lm_scale}"
     return suffix

@@ -171,7 +171,9 @@ def _parsed(lines: Iterable[str], path: Path) -> NgramLm:
         raise DataError(
             f"{path} is no ARPA file, or is cut: it has {len(log_probs)} of "
             f"{sum(expected.values())} n-grams.",
-            "copy or make it again.",
+            "give the .arpa file that it was made from."
+            if path.name.endswith(".fst.txt")
+            else "copy or make it again.",
         )
     return NgramLm(log_probs, backoffs, max(expected, default=1), token_table)
 

@@ -92,6 +92,7 @@ class Method(NamedTuple):
         can_stream: whether it can go on from chunk to chunk.
         takes_hot_words: whether ``--context-file`` has an effect.
         uses: what it cannot do without: lm, lodr, attention.
+        may_use: what it uses where a file of it is given: lodr.
     """
 
     meaning: str
@@ -100,6 +101,7 @@ class Method(NamedTuple):
     can_stream: bool = True
     takes_hot_words: bool = False
     uses: tuple[str, ...] = ()
+    may_use: tuple[str, ...] = ()
 
 
 def search_for(
@@ -338,11 +340,12 @@ SEARCHES: dict[str, Method] = {
         takes_hot_words=True,
     ),
     "ctc-prefix-beam-search-shallow-fussion": Method(
-        "the same, with a language model in the search",
+        "the same, with a language model in the search, less a token n-gram if one is given",
         _ctc_prefix("lm", "lodr"),
         "ctc",
         takes_hot_words=True,
         uses=("lm",),
+        may_use=("lodr",),
     ),
     "attention-decoder-rescoring-no-ngram": Method(
         "token sequences of the CTC head, judged by the attention decoder",
