@@ -91,7 +91,7 @@ class FastBeamSearch:
         state: FastState,
         frames: Tensor,
         lens: Tensor,
-        keep: Callable[[Arcs], None] | None = None,
+        keep: Callable[[Arcs, Tensor], None] | None = None,
     ) -> FastState:
         """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
 
@@ -99,7 +99,8 @@ class FastBeamSearch:
             state: before the frames.
             frames: encoder output.
             lens: valid frames.
-            keep: is given the arcs of each frame, of the utterances sorted by length.
+            keep: is given the arcs of each frame, and which states before it (M, S) are ends where
+                it is the last one; utterances sorted by length.
 
         Raises:
             ValueError: a length is negative or longer than the frames given.
@@ -115,10 +116,12 @@ class FastBeamSearch:
         for frame, num in enumerate(batch.num_alive):
             log_probs = self._log_probs(batch.frames[:num, frame], predictions[:num])
             arcs = self._arcs(scores[:num], contexts[:num], log_probs)
-            if keep is not None:
-                keep(arcs)
             parents, symbols, best = arcs.best(scores[:num], self.steps.blank_id)
-            end, final[:num] = arcs.best_end(scores[:num], parents, best, self.allow_partial)
+            ends = arcs.ends(scores[:num], parents, best, self.allow_partial)
+            if keep is not None:
+                keep(arcs, ends)
+            closing = scores[:num].masked_fill(~ends, -math.inf).max(dim=1, keepdim=True)
+            end, final[:num] = closing.indices, closing.values.squeeze(1)
             no_symbol = torch.full_like(end, self.steps.blank_id)
             history.record(frame, torch.cat((parents, end), 1), torch.cat((symbols, no_symbol), 1))
             predictions[:num] = self._predictions(

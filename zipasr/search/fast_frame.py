@@ -54,28 +54,25 @@ class Arcs:
         symbols = torch.where(took, self.contexts[:, :, -1], blank_id)
         return parents, symbols, torch.maximum(by_token.values, by_blank.values)
 
-    def best_end(
-        self, scores: Tensor, parents: Tensor, best: Tensor, allow_partial: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Choose where to end: the best state before the frame that may.
+    def ends(self, scores: Tensor, parents: Tensor, best: Tensor, allow_partial: bool) -> Tensor:
+        """Choose where the utterance may end.
 
         Args:
             scores: (M, S), of the states before the frame.
             parents: (M, D), from ``best``.
             best: (M, D), from ``best``.
-            allow_partial: where none may, take the best one that goes on.
+            allow_partial: where none may, take those that go on.
 
         Returns:
-            (M, 1) the state, (M,) its score, -inf for none.
+            (M, S), whether each state before the frame is an end.
         """
-        ends = scores.masked_fill(~self.may_end, -math.inf).max(dim=1, keepdim=True)
         if not allow_partial:
-            return ends.indices, ends.values.squeeze(1)
-        goes_on = torch.where(best > -math.inf, scores.gather(1, parents), -math.inf)
-        others = goes_on.max(dim=1, keepdim=True)
-        is_none = ends.values == -math.inf
-        slots = torch.where(is_none, parents.gather(1, others.indices), ends.indices)
-        return slots, torch.where(is_none, others.values, ends.values).squeeze(1)
+            return self.may_end
+        goes_on = torch.zeros_like(self.may_end, dtype=torch.int32).scatter_reduce(
+            1, parents, (best > -math.inf).int(), "amax"
+        )
+        goes_on = goes_on.bool() & (scores > -math.inf)
+        return torch.where(self.may_end.any(dim=1, keepdim=True), self.may_end, goes_on)
 
 
 class Kept(NamedTuple):

@@ -22,11 +22,13 @@ class Utterance:
         frames: for each token, the encoder frame (40 ms, from 0) at which it was emitted.
         log_prob: natural logarithm of the probability that the search gives to ``tokens``: of
             the one path it followed (greedy) or of all paths it kept and merged (beam).
+        words: what the tokens spell, where the search looked for words; else ``None``.
     """
 
     tokens: list[int]
     frames: list[int]
     log_prob: float
+    words: tuple[str, ...] | None = None
 
 
 Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]

@@ -1,173 +1,159 @@
-"""Token sequences that spell words of a lexicon, scored by a grammar over these words."""
+"""Words as a search walks through them: a lexicon as a trie of tokens, a grammar at its ends."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from zipasr.lm.arpa import END, NgramLm, Words
-from zipasr.search.fusion import ScorerState
+from zipasr.lm.arpa import NgramLm
+from zipasr.lm.table import NgramTable, ngram_table
 
-_ROOT, _DEAD = 0, 0
+NONE = -1
+"""Stands for no token and for no word."""
 
-State = tuple[int, Words]
-"""Where a reading stands: node of the trie, context of the grammar."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Words that a token sequence was read as so far, and what the grammar gave them."""
-
-    score: float = 0.0
-    words: Words = ()
+_ROOT = 0
 
 
-class WordGraph:
-    """A lexicon as a trie of token sequences, and a grammar over its words.
+@dataclass(frozen=True)
+class Trie:
+    """A lexicon as a tree: a node is what words begin with, an arc is one token more.
 
     Words may share beginnings, and whole pronunciations; one word may be the beginning of another.
-    The words of a token sequence are those that the grammar likes best, at a tie those that stand
-    first in the lexicon. The grammar counts a word where its last token is.
+    The last token of a word leads back to the root, by an arc of its own for each word.
 
-    Args:
-        lexicon: words with the token ids of each, at least one; a word may come several times.
-        grammar: its words are those of the lexicon; ``None`` for all words alike.
-        scale: weight of its log-probabilities.
+    Attributes:
+        first: (D + 1,) where the arcs of each node begin; the root is node 0.
+        tokens: (E,) token of each arc.
+        nodes: (E,) node it leads to.
+        words: (E,) number of the word that ends with it, or ``NONE``.
+    """
+
+    first: Tensor
+    tokens: Tensor
+    nodes: Tensor
+    words: Tensor
+
+    def arcs(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """All arcs from ``nodes`` (M,): for each, the place in ``nodes``, and its number."""
+        return spread(self.first[nodes], self.first[nodes + 1])
+
+    def to(self, device: torch.device) -> Trie:
+        """Return the same on a device."""
+        parts = (self.first, self.tokens, self.nodes, self.words)
+        first, tokens, nodes, words = (part.to(device) for part in parts)
+        return Trie(first, tokens, nodes, words)
+
+
+def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
+    """Build the trie of words, given by number, with the token ids of each.
 
     Raises:
         ValueError: a word has no tokens.
     """
-
-    def __init__(
-        self,
-        lexicon: Iterable[tuple[str, Sequence[int]]],
-        grammar: NgramLm | None = None,
-        scale: float = 1.0,
-    ) -> None:
-        self._children: list[dict[int, int]] = [{}]
-        self._words: list[list[str]] = [[]]
-        self._grammar, self._scale = grammar, scale
-        for word, tokens in lexicon:
-            if not tokens:
-                raise ValueError(f"the word {word!r} has no tokens")
-            self._add(word, tokens)
-
-    def start(self) -> dict[State, Reading]:
-        """Return the readings of no tokens: one, without words."""
-        return {(_ROOT, self._grammar.start() if self._grammar else ()): Reading()}
-
-    def step(self, readings: Mapping[State, Reading], token: int) -> dict[State, Reading]:
-        """Return the best reading for each state after one token more; none if no word fits."""
-        after: dict[State, Reading] = {}
-
-        def offer(state: State, reading: Reading) -> None:
-            if state not in after or reading.score > after[state].score:
-                after[state] = reading
-
-        for (node, context), reading in readings.items():
-            child = self._children[node].get(token)
-            if child is None:
-                continue
-            if self._children[child]:
-                offer((child, context), reading)
-            for word in self._words[child]:
-                score, grown = self._word(context, word)
-                offer((_ROOT, grown), Reading(reading.score + score, (*reading.words, word)))
-        return after
-
-    def ended(self, readings: Mapping[State, Reading]) -> Reading | None:
-        """Return the best reading whose last word is whole, its end scored; ``None`` if none is."""
-        whole = [
-            Reading(reading.score + self._word(context, END)[0], reading.words)
-            for (node, context), reading in readings.items()
-            if node == _ROOT
-        ]
-        return max(whole, key=lambda reading: reading.score, default=None)
-
-    def read(self, tokens: Iterable[int]) -> Reading | None:
-        """Return the words of a whole token sequence; ``None`` if it spells none."""
-        readings = self.start()
-        for token in tokens:
-            readings = self.step(readings, token)
-        return self.ended(readings)
-
-    def _add(self, word: str, tokens: Sequence[int]) -> None:
+    children: list[dict[int, int]] = [{}]
+    ends: list[dict[int, list[int]]] = [{}]
+    for word, tokens in spellings:
+        if not tokens:
+            raise ValueError(f"word {word} has no tokens")
         node = _ROOT
-        for token in tokens:
-            if token not in self._children[node]:
-                self._children[node][token] = len(self._children)
-                self._children.append({})
-                self._words.append([])
-            node = self._children[node][token]
-        if word not in self._words[node]:
-            self._words[node].append(word)
+        for token in tokens[:-1]:
+            if token not in children[node]:
+                children[node][token] = len(children)
+                children.append({})
+                ends.append({})
+            node = children[node][token]
+        here = ends[node].setdefault(tokens[-1], [])
+        if word not in here:
+            here.append(word)
+    first, arcs = [0], []
+    for inside, whole in zip(children, ends, strict=True):
+        arcs += [(token, child, NONE) for token, child in inside.items()]
+        arcs += [(token, _ROOT, word) for token, words in whole.items() for word in words]
+        first.append(len(arcs))
+    table = torch.tensor(arcs, dtype=torch.int64).view(-1, 3)
+    return Trie(torch.tensor(first), *table.T.contiguous())
 
-    def _word(self, context: Words, word: str) -> tuple[float, Words]:
-        """Scaled log-probability of a word, and the context after it."""
-        if self._grammar is None:
-            return 0.0, ()
-        score = self._scale * self._grammar.score(context, word)
-        return score, self._grammar.next_context(context, word)
 
+@dataclass(frozen=True)
+class WordGraph:
+    """A lexicon, and a grammar over its words, which counts a word where its last token is.
 
-class WordScorer:
-    """Lets a search take only tokens that spell words, and adds what the grammar gives.
+    A state is a node of the trie and a context of the grammar. What leads from state to state is
+    asked for many states at once.
 
-    The state of a hypothesis is the number of its readings: where each stands, and how far it is
-    behind the best. Tokens that fit no word get -inf, as does an end inside a word.
+    Attributes:
+        words: the words, in the order of their numbers.
+        trie: their tokens.
+        grammar: its words are ``words``; ``None`` for all words alike.
+        scale: weight of its log-probabilities.
     """
 
-    def __init__(self, graph: WordGraph) -> None:
-        self._graph = graph
-        self._readings: list[Mapping[State, Reading]] = [{}]
-        self._numbers: dict[frozenset[tuple[State, float]], int] = {frozenset(): _DEAD}
-        self._known: dict[tuple[int, int], tuple[float, int]] = {}
-        self._start = self._numbered(graph.start())[1]
+    words: Sequence[str]
+    trie: Trie
+    grammar: NgramTable | None = None
+    scale: float = 1.0
 
-    def start(self, num: int, device: torch.device) -> ScorerState:
-        """State of ``num`` hypotheses without tokens."""
-        return (torch.full((num,), self._start, dtype=torch.int64, device=device),)
+    @property
+    def start(self) -> int:
+        """Context of the first word."""
+        return self.grammar.start if self.grammar else 0
 
-    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
-        """Scores (M,) of the tokens (M,): 0 within a word, of the grammar at its end."""
-        scores = [score for score, _ in self._looked_up(state, tokens)]
-        return torch.tensor(scores, dtype=torch.float32, device=tokens.device)
+    def step(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled log-probabilities (M,) float64 of words (M,), and the contexts (M,) after them.
 
-    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
-        """State after the tokens (M,)."""
-        numbers = [number for _, number in self._looked_up(state, tokens)]
-        return (torch.tensor(numbers, dtype=torch.int64, device=tokens.device),)
+        Where there is no word (``NONE``), nothing is added, and the context stays.
+        """
+        scores, after = torch.zeros(len(words), dtype=torch.float64, device=words.device), contexts
+        is_word = words != NONE
+        if self.grammar is not None and bool(is_word.any()):
+            after = contexts.clone()
+            values, after[is_word] = self.grammar.step(contexts[is_word], words[is_word])
+            scores[is_word] = self.scale * values
+        return scores, after
 
-    def finish(self, state: ScorerState) -> Tensor:
-        """Scores (M,) of the end of the sentence."""
-        ends = [self._graph.ended(self._readings[number]) for number in state[0].tolist()]
-        scores = [-math.inf if end is None else end.score for end in ends]
-        return torch.tensor(scores, dtype=torch.float32, device=state[0].device)
+    def ends(self, nodes: Tensor, contexts: Tensor) -> Tensor:
+        """Scaled log-probabilities (M,) float64 of the end there; -inf inside a word."""
+        ends = torch.zeros(len(nodes), dtype=torch.float64, device=nodes.device)
+        if self.grammar is not None:
+            ends = self.scale * self.grammar.ends(contexts)
+        return ends.masked_fill(nodes != _ROOT, -math.inf)
 
-    def _looked_up(self, state: ScorerState, tokens: Tensor) -> list[tuple[float, int]]:
-        return [
-            self._known.get(pair) or self._find(pair)
-            for pair in zip(state[0].tolist(), tokens.tolist(), strict=True)
-        ]
+    def to(self, device: torch.device) -> WordGraph:
+        """Return the same on a device."""
+        grammar = self.grammar.to(device) if self.grammar else None
+        return WordGraph(self.words, self.trie.to(device), grammar, self.scale)
 
-    def _find(self, pair: tuple[int, int]) -> tuple[float, int]:
-        found = self._numbered(self._graph.step(self._readings[pair[0]], pair[1]))
-        self._known[pair] = found
-        return found
 
-    def _numbered(self, readings: Mapping[State, Reading]) -> tuple[float, int]:
-        """Score of the best reading, and the number of all of them relative to it."""
-        if not readings:
-            return -math.inf, _DEAD
-        best = max(reading.score for reading in readings.values())
-        # The words are read off the tokens at the end: a state does not grow with the sentence.
-        relative = {state: Reading(reading.score - best) for state, reading in readings.items()}
-        key = frozenset((state, reading.score) for state, reading in relative.items())
-        if key not in self._numbers:
-            self._numbers[key] = len(self._readings)
-            self._readings.append(relative)
-        return best, self._numbers[key]
+def word_graph(
+    lexicon: Sequence[tuple[str, Sequence[int]]],
+    grammar: NgramLm | None = None,
+    scale: float = 1.0,
+) -> WordGraph:
+    """Build the graph of a lexicon.
+
+    Args:
+        lexicon: words with the token ids of each, at least one; a word may come several times.
+        grammar: over the words; one that it does not know counts as its ``<unk>``.
+        scale: weight of the grammar.
+
+    Raises:
+        ValueError: a word has no tokens.
+    """
+    words = list(dict.fromkeys(word for word, _ in lexicon))
+    numbers = {word: number for number, word in enumerate(words)}
+    trie = trie_of((numbers[word], tokens) for word, tokens in lexicon)
+    table = ngram_table(grammar, words) if grammar is not None else None
+    return WordGraph(words, trie, table, scale)
+
+
+def spread(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """List the numbers from ``first`` (M,) to before ``last`` (M,): the place of each, and it."""
+    counts = last - first
+    places = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    before = counts.cumsum(0) - counts
+    within = torch.arange(len(places), device=counts.device) - before[places]
+    return places, first[places] + within

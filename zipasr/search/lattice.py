@@ -1,0 +1,206 @@
+"""What a search kept of its paths: a lattice, and sums and maxima over everything that is in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from zipasr.search.word_graph import NONE
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Paths of N utterances, frame by frame.
+
+    States are numbered through: first the start of each utterance, then those after its first
+    frame, and so on. An arc leads from a state to one after the next frame. An utterance ends with
+    its last frame, where its states are final.
+
+    Attributes:
+        sources: (A,) state that each arc comes from; arcs stand in the order of the frames.
+        targets: (A,) state that it leads to.
+        tokens: (A,) token that it emits, or ``NONE``.
+        words: (A,) number of the word that ends with it, or ``NONE``; ``None`` for no words.
+        sound: (A,) float64, log-probability that the model gives.
+        grammar: (A,) float64, scaled log-probability of the grammar.
+        owners: (S,) utterance of each state.
+        ends: (S,) float64, what the grammar gives to an end in this state; -inf for no end.
+        arc_splits: where the arcs of each frame begin, and the end of the last.
+        state_splits: where the states before each frame begin, and the end of those after the last.
+    """
+
+    sources: Tensor
+    targets: Tensor
+    tokens: Tensor
+    words: Tensor | None
+    sound: Tensor
+    grammar: Tensor
+    owners: Tensor
+    ends: Tensor
+    arc_splits: list[int]
+    state_splits: list[int]
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the longest utterance."""
+        return len(self.arc_splits) - 1
+
+    @property
+    def num_utterances(self) -> int:
+        """N; as many states are starts."""
+        return self.state_splits[1]
+
+    @property
+    def labels(self) -> Tensor:
+        """(A,) what tells results apart: words where there are some, else tokens."""
+        return self.tokens if self.words is None else self.words
+
+    @property
+    def scores(self) -> Tensor:
+        """(A,) of model and grammar together."""
+        return self.sound + self.grammar
+
+    def arcs_of(self, frame: int) -> slice:
+        """Which arcs lead through a frame."""
+        return slice(self.arc_splits[frame], self.arc_splits[frame + 1])
+
+    def states_before(self, frame: int) -> slice:
+        """Which states are before a frame."""
+        return slice(self.state_splits[frame], self.state_splits[frame + 1])
+
+    def arrivals(self, scores: Tensor, *, summed: bool) -> Tensor:
+        """(S,) score of all paths from the start to each state, added up, or of the best one."""
+        found = torch.full_like(self.ends, -math.inf)
+        found[: self.num_utterances] = 0.0
+        for frame in range(self.num_frames):
+            arcs, after = self.arcs_of(frame), self.states_before(frame + 1)
+            values = found[self.sources[arcs]] + scores[arcs]
+            found[after] = gathered(
+                values, self.targets[arcs] - after.start, after.stop - after.start, summed=summed
+            )
+        return found
+
+    def departures(self, scores: Tensor, ends: Tensor, *, summed: bool) -> Tensor:
+        """(S,) score of all paths from each state to an end, added up, or of the best one."""
+        found = ends.clone()
+        for frame in reversed(range(self.num_frames)):
+            arcs, before = self.arcs_of(frame), self.states_before(frame)
+            values = scores[arcs] + found[self.targets[arcs]]
+            onward = gathered(
+                values, self.sources[arcs] - before.start, before.stop - before.start, summed=summed
+            )
+            found[before] = torch.maximum(found[before], onward)
+        return found
+
+    def within(self, beam: float) -> Lattice:
+        """Keep the arcs of paths that are at most so much worse than the best of the utterance."""
+        scores = self.scores
+        before = self.arrivals(scores, summed=False)
+        behind = self.departures(scores, self.ends, summed=False)
+        through = before[self.sources] + scores + behind[self.targets]
+        # A little more than exactly: rounding must not take the best path away.
+        floor = behind[self.owners[self.sources]] - beam - 1e-6
+        return self._only((through >= floor) & (through > -math.inf))
+
+    def weighed(self, scale: float) -> Lattice:
+        """Multiply all that the grammar gives by ``scale``."""
+        ends = torch.where(self.ends > -math.inf, scale * self.ends, self.ends)
+        return replace(self, grammar=scale * self.grammar, ends=ends)
+
+    def _only(self, keep: Tensor) -> Lattice:
+        counts = torch.cat((keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)))
+        splits = counts[torch.tensor(self.arc_splits, device=keep.device)].tolist()
+        return replace(
+            self,
+            sources=self.sources[keep],
+            targets=self.targets[keep],
+            tokens=self.tokens[keep],
+            words=None if self.words is None else self.words[keep],
+            sound=self.sound[keep],
+            grammar=self.grammar[keep],
+            arc_splits=splits,
+        )
+
+
+def gathered(values: Tensor, places: Tensor, size: int, *, summed: bool) -> Tensor:
+    """Bring log-probabilities (A,) to their places (``size``,): added up, or the largest of each.
+
+    Places that get nothing have -inf.
+    """
+    nothing = torch.full((size,), -math.inf, dtype=values.dtype, device=values.device)
+    largest = nothing.scatter_reduce(0, places, values, "amax")
+    if not summed:
+        return largest
+    base = largest.clamp(min=torch.finfo(values.dtype).min)
+    shares = (values - base[places]).exp()
+    return base + torch.zeros_like(nothing).index_add(0, places, shares).log()
+
+
+@dataclass
+class LatticeWriter:
+    """Collects the arcs and states of a lattice while a search runs.
+
+    Args:
+        num_utterances: N.
+        device: where the tensors are.
+        has_words: whether arcs carry words.
+    """
+
+    num_utterances: int
+    device: torch.device
+    has_words: bool = False
+
+    def __post_init__(self) -> None:
+        self._arcs: list[tuple[Tensor, ...]] = []
+        self._owners = [torch.arange(self.num_utterances, device=self.device)]
+        self._arc_splits, self._state_splits = [0], [0, self.num_utterances]
+
+    def frame(
+        self,
+        sources: Tensor,
+        targets: Tensor,
+        labels: tuple[Tensor, Tensor | None],
+        scores: tuple[Tensor, Tensor | None],
+        owners: Tensor,
+    ) -> None:
+        """Add the arcs of one frame, and the states after it.
+
+        Args:
+            sources: (A,) counted from the first of the states before the frame.
+            targets: (A,) counted from the first of the states after it.
+            labels: (A,) tokens; (A,) words, if there are any.
+            scores: (A,) of the model; (A,) of the grammar, if there is one.
+            owners: (S,) utterance of each state after the frame.
+        """
+        first, new = self._state_splits[-2], self._state_splits[-1]
+        sound = scores[0].double()
+        grammar = torch.zeros_like(sound) if scores[1] is None else scores[1]
+        words = () if labels[1] is None else (labels[1],)
+        self._arcs.append((sources + first, targets + new, labels[0], sound, grammar, *words))
+        self._owners.append(owners)
+        self._arc_splits.append(self._arc_splits[-1] + len(sources))
+        self._state_splits.append(new + len(owners))
+
+    def written(self, ends: Sequence[Tensor]) -> Lattice:
+        """Return the lattice; ``ends`` holds those of the states before each frame, and of the last."""
+        columns = [torch.cat(parts) for parts in zip(*self._arcs, strict=True)]
+        if not columns:
+            none = torch.zeros(0, dtype=torch.int64, device=self.device)
+            columns = [none, none, none, none.double(), none.double(), none]
+        sources, targets, tokens, sound, grammar, *words = columns
+        return Lattice(
+            sources,
+            targets,
+            tokens,
+            words[0] if self.has_words else None,
+            sound,
+            grammar,
+            torch.cat(self._owners),
+            torch.cat(list(ends)),
+            self._arc_splits,
+            self._state_splits,
+        )
