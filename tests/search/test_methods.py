@@ -4,23 +4,22 @@ from zipasr.base.errors import UserError
 from zipasr.search.beam import modified_beam_search
 from zipasr.search.ctc import CtcHead, ctc_greedy_search
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch, ctc_prefix_beam_search
-from zipasr.search.fast_beam import fast_beam_search
+from zipasr.search.fast_beam import FastBeamSearch, fast_beam_search
+from zipasr.search.fast_lattice import FastLattice
+from zipasr.search.graph_search import GraphLimits, graph_search
 from zipasr.search.graves import beam_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.hot_words import ContextGraph, HotWords
-from zipasr.search.methods import (
-    NOT_YET,
-    SEARCHES,
-    Aids,
-    ModelParts,
-    check_method,
-    resumable_for,
-    search_for,
-)
+from zipasr.search.methods import SEARCHES, check_method, resumable_for, search_for
+from zipasr.search.nbest import BestPath, Nbest
+from zipasr.search.parts import Aids, ModelParts, Vocabulary
+from zipasr.search.sounds import CtcSound, TransducerSound
 from zipasr.search.steps import TransducerSteps
 from zipasr.search.types import DecodingConfig, LatticeConfig
+from zipasr.search.word_graph import word_graph
 
 from .tiny import tiny_batch, tiny_steps
+from .words import GRAMMAR, LEXICON, OTHER
 
 
 def build(decoder, joiner, ctc_output=None, **flags):
@@ -104,10 +103,54 @@ def test_unknown_method_that_resembles_nothing():
         check_method("zzz")
 
 
-@pytest.mark.parametrize("name", NOT_YET)
-def test_methods_to_come_are_refused(name):
-    with pytest.raises(UserError, match=f"{name} is not available yet"):
-        build(None, None, decoding_method=name)
+def test_settings_reach_the_searches_over_words():
+    steps = tiny_steps(0, 4, blank_penalty=1.5, temperature=2.0)
+    frames, lens = tiny_batch(0, [20, 15])
+    limits = LatticeConfig(
+        beam=9.0, max_states=7, max_contexts=3, num_paths=9, nbest_scale=0.2, hlg_scale=0.3,
+        search_beam=11.0, output_beam=5.0, max_active_states=17,
+    )  # fmt: skip
+    vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER)
+    aids = Aids(limits, low_order_scale=0.4, vocabulary=vocabulary)
+
+    def found(name):
+        config = DecodingConfig(decoding_method=name, blank_penalty=1.5, temperature=2.0)
+        return search_for(config, steps.decoder, steps.joiner, lambda x: x[:, :, :4], aids=aids)
+
+    def fast(frames, lens):
+        sound = TransducerSound(steps, frames, lens)
+        return graph_search(sound, word_graph(LEXICON, GRAMMAR, 0.4), GraphLimits(9.0, 7, 3))
+
+    def ctc(frames, lens):
+        head = CtcHead(lambda x: x[:, :, :4], blank_penalty=1.5, temperature=2.0)
+        sound = CtcSound(head.log_probs(frames), lens)
+        graph = word_graph(LEXICON, GRAMMAR, 0.3)
+        return graph_search(sound, graph, GraphLimits(11.0, 17)).within(5.0)
+
+    names = word_graph(LEXICON).words
+    lattice = FastLattice(FastBeamSearch(steps, 9.0, 7, 3, allow_partial=True))
+    wanted = {
+        "fast_beam_search_nbest": Nbest(lattice, 9, 0.2),
+        "fast_beam_search_nbest_LG": Nbest(fast, 9, 0.2, names),
+        "1best": BestPath(ctc, names),
+        "nbest": Nbest(ctc, 9, 0.2, names),
+    }
+    for name, search in wanted.items():
+        assert found(name)(frames, lens) == search(frames, lens)
+    oracle = found("nbest-oracle")
+    assert oracle.choices(frames, lens) == wanted["nbest"].search(frames, lens)
+
+    (few,) = {len(found(name).weighings) for name in ("nbest-rescoring", "whole-lattice-rescoring")}
+    for name in ("nbest-rescoring", "whole-lattice-rescoring"):
+        settings = found(name).settings(frames, lens)
+        assert len(settings) == few
+        assert found(name)(frames, lens) == settings["_lm_scale_1.0"]
+        for setting, results in settings.items():
+            scale = float(setting.removeprefix("_lm_scale_"))
+            heard = found(name).nbest(frames, lens)
+            for chosen, those in zip(results, heard, strict=True):
+                best = max(those, key=lambda one: one.log_prob + scale * OTHER.sentence(one.words))
+                assert chosen.words == best.words
 
 
 @pytest.mark.parametrize("name", SEARCHES)

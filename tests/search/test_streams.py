@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.search.hot_words import ContextGraph
-from zipasr.search.methods import SEARCHES, Aids, ModelParts, resumable_for
+from zipasr.search.methods import SEARCHES, resumable_for
+from zipasr.search.parts import Aids, ModelParts
 from zipasr.search.streams import rows_of, stack, unstack
 from zipasr.search.types import DecodingConfig
 

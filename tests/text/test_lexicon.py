@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.text.test_tokenizer import TEXTS
-from zipasr.text.bpe import BpeConfig, train_bpe
-from zipasr.text.lexicon import disambiguated, lang_files, lexicon_text, spell, words_text
+from zipasr.base.errors import DataError
+from zipasr.text.bpe import BpeConfig, tokens_text, train_bpe
+from zipasr.text.lexicon import (
+    disambiguated,
+    lang_files,
+    lexicon_text,
+    read_lexicon,
+    spell,
+    words_text,
+)
 from zipasr.text.tokenizer import Tokenizer
 
 WORDS = sorted({word for text in TEXTS for word in text.split()})
@@ -75,3 +83,52 @@ def test_no_spelling_begins_another_afterwards(sequences: list[list[str]]) -> No
     assert [tuple(p for p in pieces if p[0] != "#") for pieces in marked] == [
         tuple(pieces) for pieces in sequences
     ]
+
+
+@pytest.fixture
+def lang_dir(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    for name, content in lang_files([*WORDS, "ЖЖ"], tokenizer).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    table = tokens_text(tokenizer) + f"#0 {tokenizer.vocab_size}\n#1 {tokenizer.vocab_size + 1}\n"
+    (tmp_path / "tokens.txt").write_text(table, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_words_are_read_with_their_tokens(tokenizer: Tokenizer, lang_dir: Path) -> None:
+    read = read_lexicon(lang_dir, tokenizer)
+    assert read == list(zip(WORDS, tokenizer.encode(WORDS), strict=True))
+    # Without a lexicon the tokenizer spells; without a table there is nothing to compare.
+    (lang_dir / "lexicon.txt").unlink()
+    (lang_dir / "tokens.txt").unlink()
+    assert read_lexicon(lang_dir, tokenizer) == read
+
+
+def test_a_word_may_be_spelt_twice_and_lines_be_empty(tokenizer: Tokenizer, lang_dir: Path) -> None:
+    first, second = tokenizer.pieces()[3:5]
+    (lang_dir / "lexicon.txt").write_text(f"X {first}\n\nX {second} {first}\n<UNK> {second}\n")
+    assert read_lexicon(lang_dir, tokenizer) == [("X", [3]), ("X", [4, 3])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("lexicon.txt", "A ▁\n\nB QQQ\n", r"lexicon.txt:3: 'QQQ' is no token of the model"),
+        ("lexicon.txt", "A\n", r"lexicon.txt:1: the word 'A' has no tokens"),
+        ("lexicon.txt", "<UNK> ▁ <unk>\n", "has no words"),
+        ("lexicon.txt", b"\xff\xfe", "lexicon.txt is no UTF-8 text"),
+        ("tokens.txt", "<blk> 0\n<sos/eos> 1\n<unk> 2\nZZ 3\n", r"tokens.txt:4: token 3 is 'ZZ'"),
+        ("tokens.txt", "<blk> 0\nZZ 999\n", r"tokens.txt:2: token 999, but the model has"),
+        ("tokens.txt", "<blk>\n", r"tokens.txt:1: expected a token and its id"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line(
+    name: str, content: str | bytes, message: str, tokenizer: Tokenizer, lang_dir: Path
+) -> None:
+    (lang_dir / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        read_lexicon(lang_dir, tokenizer)
+
+
+def test_a_folder_without_words_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no lexicon.txt in .* Fix: make it with"):
+        read_lexicon(tmp_path, tokenizer)

@@ -6,14 +6,17 @@ import torch
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.checkpoint.language_model import read_lm
+from zipasr.cli.commands import TestSetsConfig
 from zipasr.cli.flags import Run
+from zipasr.cli.vocabulary import check_vocabulary_files, vocabulary_of
 from zipasr.lm.arpa import END, START, read_arpa
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import LM_SIZES
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.hot_words import ContextGraph
 from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.methods import SEARCHES, Aids, check_method, check_takes_hot_words
+from zipasr.search.methods import SEARCHES, check_method, check_takes_hot_words
+from zipasr.search.parts import Aids
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.phrases import read_phrases
 from zipasr.text.tokenizer import Tokenizer
@@ -29,7 +32,19 @@ def check_aids(run: Run) -> None:
     check_method(name)
     if run[HotWordsConfig].path is not None:
         check_takes_hot_words(name)
-    if "lm" in SEARCHES[name].uses:
+    uses = SEARCHES[name].uses
+    check_vocabulary_files(run, uses)
+    if "reference" in uses and TestSetsConfig not in run.values:
+        raise UserError(
+            f"--decoding-method {name} needs to know what was said.",
+            "it is for test sets: ./decode.py.",
+        )
+    if name == "fast_beam_search_nbest_LG" and lm.ngram_lm_scale < 0:
+        raise UserError(
+            f"--ngram-lm-scale {lm.ngram_lm_scale}: {name} adds the grammar.",
+            "give a positive scale.",
+        )
+    if "lm" in uses:
         _check_language_models(name, lm)
 
 
@@ -82,6 +97,7 @@ def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
         lm.lm_scale,
         ngram_of(lm, tokenizer) if "lodr" in uses else None,
         lm.ngram_lm_scale,
+        vocabulary_of(run, uses, tokenizer),
     )
 
 

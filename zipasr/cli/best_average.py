@@ -32,6 +32,7 @@ from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
 from zipasr.data.subset import evenly_spread
 from zipasr.scoring.align import WordErrors, count_errors
+from zipasr.search.methods import SEARCHES
 from zipasr.search.types import DecodingConfig
 from zipasr.text.tokenizer import TokenizerConfig
 
@@ -124,7 +125,7 @@ def dev_cuts(run: Run) -> CutSet:
 
 def greedy_of(decoding: DecodingConfig) -> DecodingConfig:
     """Return the greedy search through the head that the asked method uses."""
-    is_ctc = decoding.decoding_method.startswith("ctc")
+    is_ctc = SEARCHES[decoding.decoding_method].head == "ctc"
     return replace(decoding, decoding_method="ctc_greedy_search" if is_ctc else "greedy_search")
 
 

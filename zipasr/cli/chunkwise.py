@@ -22,7 +22,8 @@ from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.model.transducer import AsrModel
 from zipasr.search import streams
-from zipasr.search.methods import ModelParts, resumable_for
+from zipasr.search.methods import resumable_for
+from zipasr.search.parts import ModelParts
 from zipasr.search.types import DecodingConfig, Resumable, Utterance
 
 SECONDS_PER_FEATURE = 0.01

@@ -17,7 +17,7 @@ from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.export.names import KINDS, Kind
-from zipasr.lm.config import LmConfig
+from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.estimate import NgramConfig
 from zipasr.lm.neural import LM_SIZES
 from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
@@ -186,19 +186,10 @@ class AcceptedConfig:
     """Flags of icefall's ctc_decode.py that change nothing here."""
 
     attention_decoder_loss_scale: float = flag(0.8, "a weight in training, published with decoding")
-    lm_dir: Path = flag(Path("data/lm"), "folder of the word grammar of the lattice methods")
-    hlg_scale: float = flag(0.6, "weight of the graph of the lattice methods")
-    num_paths: int = flag(100, "paths of the lattice methods")
-    nbest_scale: float = flag(1.0, "weight of scores when the lattice methods draw paths")
 
 
 # What helps a search beside the model.
-AIDS = (LatticeConfig, HotWordsConfig, LmConfig, *LM_SIZES.values())
-
-_DECODE_LATER = {
-    "--num-paths": ("200", NOT_YET),
-    "--nbest-scale": ("0.5", NOT_YET),
-}
+AIDS = (LatticeConfig, HotWordsConfig, LmConfig, GrammarConfig, *LM_SIZES.values())
 
 # Sizes and types that are settled in the file, for runtimes other than sherpa-onnx.
 _EXPORT_LATER = {
@@ -243,7 +234,6 @@ DECODE = Command(
         DataConfig,
     ),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
-    refused=_DECODE_LATER,
     own=("lm-scale",),
 )
 CTC_DECODE = replace(
@@ -251,12 +241,13 @@ CTC_DECODE = replace(
     name="ctc_decode.py",
     about="Transcribe the test sets through the CTC head and report word error rates.",
     configs=(*DECODE.configs, AcceptedConfig),
-    refused={},
     defaults={
         "decoding_method": "ctc-decoding",
         "context_score": 0.0,
         "lm_scale": 0.0,
         "ngram_lm_scale": 0.0,
+        "num_paths": 100,
+        "nbest_scale": 1.0,
     },
     spellings={
         "--nnlm-type": "--lm-type",
@@ -273,7 +264,6 @@ STREAMING_DECODE = replace(
         *(config for config in DECODE.configs if config is not SweepConfig),
         StreamingConfig,
     ),
-    refused={},
     defaults={"epoch": 28, "beam": 4.0, "max_contexts": 4, "max_states": 32},
 )
 AVERAGE = Command(

@@ -52,6 +52,7 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
     for name in asked_methods(run):
         one = run.having(replace(run[DecodingConfig], decoding_method=name))
         try:
+            check_can_be_chosen(name)
             check_aids(one)
             recogniser = recogniser_of(chosen, one)
         except (UserError, DataError) as problem:
@@ -80,6 +81,16 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
         temporary.write_text(text, encoding="utf-8")
     better = run.having(replace(run[DecodingConfig], decoding_method=best))
     return better, settings[best], text
+
+
+def check_can_be_chosen(name: str) -> None:
+    """Refuse a method that looks at what was said.
+
+    Raises:
+        UserError: it does.
+    """
+    if "reference" in SEARCHES[name].uses:
+        raise UserError(f"{name} needs to know what was said, so that it is no method to choose.")
 
 
 def asked_methods(run: Run) -> list[str]:

@@ -26,8 +26,10 @@ from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16
+from zipasr.scoring.align import count_errors
 from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
+from zipasr.search.nbest import Oracle
 from zipasr.search.rescoring import Rescoring
 from zipasr.search.types import DecodingConfig, Search, Utterance
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
@@ -95,13 +97,14 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
     tokenizer = tokenizer_of(chosen, run)
     check_vocabulary(stored, tokenizer, run)
     model = stored.build().to(device_for(0)).eval()
+    aids = aids_of(run, tokenizer, device_for(0))
     search = search_for(
         run[DecodingConfig],
         model.decoder,
         model.joiner,
         model.ctc_log_probs if stored.model.use_ctc else None,
         attention_decoder=model.attention_decoder,
-        aids=aids_of(run, tokenizer, device_for(0)),
+        aids=aids,
     )
     return Recogniser(
         model,
@@ -109,7 +112,7 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
         tokenizer,
         stored.zipformer,
         stored.model.context_size,
-        (stored.describe(), *stored.notes),
+        (stored.describe(), *stored.notes, *(aids.vocabulary.about if aids.vocabulary else ())),
         bool(stored.notes),
         use_bf16=can_use_bf16(run[DecodingConfig].use_bf16, device_for(0)),
     )
@@ -234,19 +237,31 @@ def _transcripts(
     tokenizer: Tokenizer, batch: Batch, utterances: Sequence[Utterance]
 ) -> list[Transcript]:
     pieces = tokenizer.pieces()
-    hypotheses = tokenizer.decode([utterance.tokens for utterance in utterances])
     return [
         Transcript(
             cut_id,
             reference.split(),
-            hypothesis.split(),
+            words,
             [pieces[token] for token in utterance.tokens],
             [round(SECONDS_PER_FRAME * frame, 3) for frame in utterance.frames],
             utterance.log_prob,
         )
-        for cut_id, reference, hypothesis, utterance in zip(
-            batch.cut_ids, batch.texts, hypotheses, utterances, strict=True
+        for cut_id, reference, words, utterance in zip(
+            batch.cut_ids,
+            batch.texts,
+            words_of(tokenizer, utterances),
+            utterances,
+            strict=True,
         )
+    ]
+
+
+def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list[str]]:
+    """Return the words of each utterance: those that the search looked for, or of its tokens."""
+    texts = tokenizer.decode([utterance.tokens for utterance in utterances])
+    return [
+        text.split() if utterance.words is None else list(utterance.words)
+        for text, utterance in zip(texts, utterances, strict=True)
     ]
 
 
@@ -264,9 +279,21 @@ def hear(recogniser: Recogniser, batch: Batch) -> list[Utterance]:
 def hear_settings(recogniser: Recogniser, batch: Batch) -> dict[str, list[Utterance]]:
     """Return the tokens of each utterance under every setting of the search, by its name."""
     search = recogniser.search
+    frames = encoded_frames(recogniser, batch.features, batch.feature_lens)
     if isinstance(search, Rescoring):
-        return search.settings(*encoded_frames(recogniser, batch.features, batch.feature_lens))
-    return {"": hear(recogniser, batch)}
+        return search.settings(*frames)
+    if isinstance(search, Oracle):
+        pairs = zip(batch.texts, search.choices(*frames), strict=True)
+        return {"": [nearest_to(text, those, recogniser.tokenizer) for text, those in pairs]}
+    return {"": search(*frames)}
+
+
+def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenizer) -> Utterance:
+    """Return what has the fewest word errors; of several, what is most probable."""
+    errors = [
+        count_errors([(reference.split(), words)]).total for words in words_of(tokenizer, choices)
+    ]
+    return choices[errors.index(min(errors))]
 
 
 def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:

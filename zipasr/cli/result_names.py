@@ -85,10 +85,20 @@ def key_of(run: Run) -> str:
 
 def limits_of(run: Run) -> str:
     """Name the limits of a search that keeps a lattice; nothing for other searches."""
-    if not run[DecodingConfig].decoding_method.startswith("fast_beam_search"):
+    name, limits = run[DecodingConfig].decoding_method, run[LatticeConfig]
+    if name.startswith("fast_beam_search"):
+        shown = f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}"
+        shown += f"_max-states-{limits.max_states}"
+    elif "words" in SEARCHES[name].uses:
+        shown = f"_hlg-scale-{limits.hlg_scale}"
+    else:
         return ""
-    limits = run[LatticeConfig]
-    return f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}_max-states-{limits.max_states}"
+    if name in ("fast_beam_search", "1best", "whole-lattice-rescoring"):
+        return shown
+    shown += f"_nbest-scale-{limits.nbest_scale}_num-paths-{limits.num_paths}"
+    if name.endswith("_LG"):
+        shown += f"_ngram-lm-scale-{run[LmConfig].ngram_lm_scale}"
+    return shown
 
 
 def aids_suffix(run: Run) -> str:

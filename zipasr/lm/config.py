@@ -27,7 +27,9 @@ class LmConfig:
     tokens_ngram: int = flag(2, "order of the token n-gram: LANG_DIR/Ngram.arpa")
     ngram_lm: Path | None = flag(None, "ARPA file of a token n-gram, instead of the one above")
     ngram_lm_scale: float = flag(
-        0.01, "weight of the n-gram that LODR adds; negative, as it is to be subtracted"
+        0.01,
+        "weight of the n-gram that LODR adds, negative as it is to be subtracted; of the grammar "
+        "in fast_beam_search_nbest_LG",
     )
     backoff_id: int = flag(500, "accepted for icefall's commands; an ARPA file needs none")
 
@@ -47,3 +49,19 @@ class LmConfig:
     def ngram_path(self) -> Path:
         """The file of the token n-gram."""
         return self.ngram_lm or self.lang_dir / f"{self.tokens_ngram}gram.arpa"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrammarConfig:
+    """N-grams over words, for the searches over words."""
+
+    lm_dir: Path = flag(Path("data/lm"), "folder of G_3_gram.arpa and G_4_gram.arpa")
+    grammar: Path | None = flag(
+        None,
+        "ARPA file of the word n-gram that takes part in the search; none: G_3_gram.arpa in "
+        "--lm-dir or data/RECIPE/lm, or 3-gram.pruned.1e-7.arpa in download/lm",
+    )
+    large_grammar: Path | None = flag(
+        None,
+        "ARPA file of the larger one that judges again; none: G_4_gram.arpa, or 4-gram.arpa there",
+    )

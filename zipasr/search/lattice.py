@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zipasr.search.word_graph import NONE
-
 
 @dataclass(frozen=True)
 class Lattice:
@@ -186,7 +184,7 @@ class LatticeWriter:
         self._state_splits.append(new + len(owners))
 
     def written(self, ends: Sequence[Tensor]) -> Lattice:
-        """Return the lattice; ``ends`` holds those of the states before each frame, and of the last."""
+        """Return the lattice; ``ends`` are of the states before each frame, then of the last."""
         columns = [torch.cat(parts) for parts in zip(*self._arcs, strict=True)]
         if not columns:
             none = torch.zeros(0, dtype=torch.int64, device=self.device)

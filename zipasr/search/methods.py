@@ -2,106 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from zipasr.base.errors import UserError, nearest
 from zipasr.search.beam import ModifiedBeamSearch
-from zipasr.search.ctc import CtcGreedySearch, CtcHead, CtcOutput
+from zipasr.search.ctc import CtcGreedySearch, CtcOutput
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
-from zipasr.search.fast_beam import FastBeamSearch
-from zipasr.search.fusion import TokenScorer, together
 from zipasr.search.graves import beam_search
 from zipasr.search.greedy import GreedySearch
-from zipasr.search.hot_words import ContextGraph, HotWords
 from zipasr.search.language_models import LanguageModel
+from zipasr.search.lattice_methods import LATTICE_SEARCHES, fast_beam
+from zipasr.search.parts import Aids, Builder, Method, ModelParts, at, ctc_head, transducer
 from zipasr.search.rescoring import (
     AttentionDecoderLike,
     Rescoring,
-    Weighing,
     attention_judge,
     attention_weighings,
     language_judge,
     lm_weighings,
     lodr_weighings,
 )
-from zipasr.search.steps import DecoderLike, JoinerLike, TransducerSteps
-from zipasr.search.types import DecodingConfig, LatticeConfig, Resumable, Search, whole
+from zipasr.search.steps import DecoderLike, JoinerLike
+from zipasr.search.types import DecodingConfig, Resumable, Search, whole
 
 # Hypotheses of the CTC head that the attention decoder judges, at least.
 MIN_ATTENTION_BEAM = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ModelParts:
-    """What a model offers to a search; a part it lacks is ``None``."""
-
-    decoder: DecoderLike | None
-    joiner: JoinerLike | None
-    ctc_output: CtcOutput | None = None
-    attention_decoder: AttentionDecoderLike | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Aids:
-    """What helps a search beside the model.
-
-    Attributes:
-        lattice: limits of the searches that keep a lattice.
-        hot_words: phrases with a bonus.
-        lm: a language model.
-        lm_scale: its weight during a search.
-        low_order: what LODR subtracts.
-        low_order_scale: its weight during a search, negative.
-    """
-
-    lattice: LatticeConfig = field(default_factory=LatticeConfig)
-    hot_words: ContextGraph | None = None
-    lm: LanguageModel | None = None
-    lm_scale: float = 0.3
-    low_order: LanguageModel | None = None
-    low_order_scale: float = 0.0
-
-    def scorer(self, *uses: str, strict: bool = False) -> TokenScorer | None:
-        """Return what scores tokens during a search; for ``strict`` see ``ContextGraph.step``.
-
-        ``uses`` names the language models that take part: lm, lodr.
-        """
-        scorers: list[TokenScorer] = []
-        if "lm" in uses and self.lm is not None:
-            scorers.append(self.lm.scorer(self.lm_scale))
-        if "lodr" in uses and self.low_order is not None:
-            scorers.append(self.low_order.scorer(self.low_order_scale))
-        if self.hot_words is not None:
-            scorers.append(HotWords(self.hot_words, strict=strict))
-        return together(scorers)
-
-
-Builder = Callable[[DecodingConfig, ModelParts, Aids], Any]
-
-
-class Method(NamedTuple):
-    """One entry of the table.
-
-    Attributes:
-        meaning: what it does, in one line.
-        build: makes a ``Resumable`` if ``can_stream``, else a ``Search``.
-        head: the head of the model that it reads: transducer or ctc.
-        can_stream: whether it can go on from chunk to chunk.
-        takes_hot_words: whether ``--context-file`` has an effect.
-        uses: what it cannot do without: lm, lodr, attention.
-        may_use: what it uses where a file of it is given: lodr.
-    """
-
-    meaning: str
-    build: Builder
-    head: str = "transducer"
-    can_stream: bool = True
-    takes_hot_words: bool = False
-    uses: tuple[str, ...] = ()
-    may_use: tuple[str, ...] = ()
 
 
 def search_for(
@@ -169,8 +95,6 @@ def check_method(name: str) -> None:
         return
     known = "; ".join(f"{known} ({method.meaning})" for known, method in SEARCHES.items())
     fix = f"choose one of: {known}."
-    if name in NOT_YET:
-        raise UserError(f"--decoding-method {name} is not available yet.", fix)
     what = f"unknown --decoding-method {name!r}, {nearest(name, SEARCHES)}".rstrip(", ")
     raise UserError(what if what.endswith("?") else f"{what}.", fix)
 
@@ -190,12 +114,12 @@ def check_takes_hot_words(name: str) -> None:
 
 
 def _greedy(config: DecodingConfig, parts: ModelParts, _: Aids) -> GreedySearch:
-    return GreedySearch(_transducer(config, parts), config.max_sym_per_frame)
+    return GreedySearch(transducer(config, parts), config.max_sym_per_frame)
 
 
 def _modified_beam(*uses: str) -> Builder:
     def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> ModifiedBeamSearch:
-        steps = _transducer(config, parts)
+        steps = transducer(config, parts)
         return ModifiedBeamSearch(steps, config.beam_size, aids.scorer(*uses))
 
     return build
@@ -205,19 +129,19 @@ def _rescored_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Res
     first = _modified_beam()(config, parts, aids)
     judge = language_judge(_needed(aids.lm))
     weighings = lm_weighings()
-    return Rescoring(first.search, (judge,), weighings, _at(weighings, "_nnlm_scale_0.30"))
+    return Rescoring(first.search, (judge,), weighings, at(weighings, "_nnlm_scale_0.30"))
 
 
 def _rescored_beam_lodr(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
     first = _modified_beam()(config, parts, aids)
     judges = language_judge(_needed(aids.lm)), language_judge(_needed(aids.low_order))
     weighings = lodr_weighings()
-    default = _at(weighings, "_nnlm_scale_0.30_lodr_scale_0.50")
+    default = at(weighings, "_nnlm_scale_0.30_lodr_scale_0.50")
     return Rescoring(first.search, judges, weighings, default)
 
 
 def _attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
-    head = _ctc(config, parts)
+    head = ctc_head(config, parts)
     if parts.attention_decoder is None:
         raise UserError(
             f"--decoding-method {config.decoding_method} needs an attention decoder, this model "
@@ -229,11 +153,7 @@ def _attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescori
     first = CtcPrefixBeamSearch(head, beam_size, aids.scorer(strict=True))
     weighings = attention_weighings()
     judge = attention_judge(parts.attention_decoder)
-    return Rescoring(first.search, (judge,), weighings, _at(weighings, "_attention_scale_1.0"))
-
-
-def _at(weighings: tuple[Weighing, ...], name: str) -> Weighing:
-    return next(one for one in weighings if one.name == name)
+    return Rescoring(first.search, (judge,), weighings, at(weighings, "_attention_scale_1.0"))
 
 
 def _needed(model: LanguageModel | None) -> LanguageModel:
@@ -242,50 +162,19 @@ def _needed(model: LanguageModel | None) -> LanguageModel:
 
 
 def _beam(config: DecodingConfig, parts: ModelParts, _: Aids) -> Search:
-    return partial(beam_search, steps=_transducer(config, parts), beam_size=config.beam_size)
-
-
-def _fast_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> FastBeamSearch:
-    limits = aids.lattice
-    return FastBeamSearch(
-        _transducer(config, parts),
-        limits.beam,
-        limits.max_states,
-        limits.max_contexts,
-        allow_partial=True,
-    )
+    return partial(beam_search, steps=transducer(config, parts), beam_size=config.beam_size)
 
 
 def _ctc_greedy(config: DecodingConfig, parts: ModelParts, _: Aids) -> CtcGreedySearch:
-    return CtcGreedySearch(_ctc(config, parts))
+    return CtcGreedySearch(ctc_head(config, parts))
 
 
 def _ctc_prefix(*uses: str) -> Builder:
     def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> CtcPrefixBeamSearch:
         scorer = aids.scorer(*uses, strict=True)
-        return CtcPrefixBeamSearch(_ctc(config, parts), config.beam_size, scorer)
+        return CtcPrefixBeamSearch(ctc_head(config, parts), config.beam_size, scorer)
 
     return build
-
-
-def _ctc(config: DecodingConfig, parts: ModelParts) -> CtcHead:
-    if parts.ctc_output is None:
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs a CTC head, this model has none.",
-            "use greedy_search, or train with --use-ctc 1.",
-        )
-    return CtcHead(
-        parts.ctc_output, blank_penalty=config.blank_penalty, temperature=config.temperature
-    )
-
-
-def _transducer(config: DecodingConfig, parts: ModelParts) -> TransducerSteps:
-    if parts.decoder is None or parts.joiner is None:
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs a transducer, this model has none.",
-            "use ctc-greedy-search, or train with --use-transducer 1.",
-        )
-    return TransducerSteps(parts.decoder, parts.joiner, config.blank_penalty, config.temperature)
 
 
 _CTC_GREEDY = Method("best path through the CTC head", _ctc_greedy, "ctc")
@@ -326,7 +215,7 @@ SEARCHES: dict[str, Method] = {
         uses=("lm", "lodr"),
     ),
     "fast_beam_search": Method(
-        "best alignment within --beam, --max-states and --max-contexts", _fast_beam
+        "best alignment within --beam, --max-states and --max-contexts", fast_beam
     ),
     "ctc-greedy-search": _CTC_GREEDY,
     "ctc_greedy_search": _CTC_GREEDY,
@@ -355,15 +244,5 @@ SEARCHES: dict[str, Method] = {
         takes_hot_words=True,
         uses=("attention",),
     ),
+    **LATTICE_SEARCHES,
 }
-
-# Names that published recipes use and that users will try.
-NOT_YET = (
-    "fast_beam_search_nbest",
-    "fast_beam_search_nbest_LG",
-    "fast_beam_search_nbest_oracle",
-    "1best",
-    "nbest",
-    "nbest-rescoring",
-    "whole-lattice-rescoring",
-)

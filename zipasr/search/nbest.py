@@ -93,6 +93,25 @@ class Nbest:
 
 
 @dataclass(frozen=True)
+class Oracle:
+    """Results among which somebody who knows what was said chooses the nearest.
+
+    Attributes:
+        nbest: gives the results.
+    """
+
+    nbest: Nbest
+
+    def choices(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
+        """Return the results of each utterance."""
+        return self.nbest.search(frames, lens)
+
+    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
+        """Return what is chosen by somebody who does not know."""
+        return self.nbest(frames, lens)
+
+
+@dataclass(frozen=True)
 class WholeLattice:
     """All paths of a lattice, judged by the model and by another grammar, under several weights.
 
@@ -114,7 +133,9 @@ class WholeLattice:
         judging these again, by the sum of it and the weighted grammar, gives the best path of the
         whole lattice under each of the weights.
         """
-        lattice = product(self.lattice(frames, lens), WordReader(self.graph)).lattice
+        lattice = product(
+            self.lattice(frames, lens), WordReader(self.graph.to(frames.device))
+        ).lattice
         found: list[dict[tuple[int, ...], Utterance]] = [{} for _ in lens]
         for scale in self.scales:
             weighed = lattice.weighed(scale)

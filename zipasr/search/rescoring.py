@@ -8,9 +8,13 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from zipasr.search.language_models import LanguageModel
 from zipasr.search.types import Utterance
+from zipasr.search.word_graph import NONE, WordGraph
+
+_EMPTY = torch.zeros(0, 0, dtype=torch.int64)
 
 NbestSearch: TypeAlias = Callable[[Tensor, Tensor], list[list[Utterance]]]
 """Encoder frames (N, T', C) and lengths (N,) to the hypotheses of each utterance, best first."""
@@ -104,6 +108,25 @@ def language_judge(model: LanguageModel) -> Judge:
     return judge
 
 
+def grammar_judge(graph: WordGraph) -> Judge:
+    """Judge hypotheses by the grammar of words, ends included."""
+    numbers = {word: number for number, word in enumerate(graph.words)}
+
+    def judge(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
+        flat = [one.words or () for hypotheses in nbest for one in hypotheses]
+        rows = [torch.tensor([numbers[word] for word in words]) for words in flat]
+        table = pad_sequence(rows, batch_first=True, padding_value=NONE).long() if rows else _EMPTY
+        contexts = torch.full((len(rows),), graph.start)
+        total = torch.zeros(len(rows), dtype=torch.float64)
+        for column in table.T:
+            scores, contexts = graph.step(contexts, column)
+            total = total + scores
+        values = iter((total + graph.ends(torch.zeros_like(contexts), contexts)).tolist())
+        return [[next(values) for _ in hypotheses] for hypotheses in nbest]
+
+    return judge
+
+
 def attention_judge(decoder: AttentionDecoderLike) -> Judge:
     """Judge hypotheses by an attention decoder, ends included."""
 
@@ -152,3 +175,22 @@ ATTENTION_SCALES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0
 def attention_weighings() -> tuple[Weighing, ...]:
     """Weights of CTC and the attention decoder."""
     return tuple(Weighing(f"_attention_scale_{a}", (1.0, a)) for a in ATTENTION_SCALES)
+
+
+# Of a grammar, against the CTC head.
+GRAMMAR_SCALES = tuple(tenths / 10 for tenths in range(1, 21))
+_NGRAM_SCALES = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+
+
+def grammar_weighings() -> tuple[Weighing, ...]:
+    """Weights of CTC and a grammar: 0.1 to 2.0."""
+    return tuple(Weighing(f"_lm_scale_{scale}", (1.0, scale)) for scale in GRAMMAR_SCALES)
+
+
+def attention_ngram_weighings() -> tuple[Weighing, ...]:
+    """Weights of CTC, a grammar and the attention decoder."""
+    return tuple(
+        Weighing(f"_ngram_lm_scale_{n}_attention_scale_{a}", (1.0, n, a))
+        for n in _NGRAM_SCALES
+        for a in ATTENTION_SCALES
+    )

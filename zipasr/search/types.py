@@ -95,11 +95,21 @@ class LatticeConfig:
     beam: float = flag(20.0, "fast_beam_search keeps what is at most so much worse, in nats")
     max_contexts: int = flag(8, "different contexts that fast_beam_search keeps at a frame")
     max_states: int = flag(64, "states that fast_beam_search keeps at a frame")
+    num_paths: int = flag(200, "paths that the nbest methods draw")
+    nbest_scale: float = flag(
+        0.5, "of the scores when the nbest methods draw paths: the smaller, the more they differ"
+    )
+    hlg_scale: float = flag(0.6, "weight of the grammar in 1best and the other searches over words")
+    search_beam: float = flag(20.0, "these keep what is at most so much worse, in nats")
+    output_beam: float = flag(8.0, "and, when they are through, paths that are so much worse")
+    max_active_states: int = flag(10000, "states of an utterance that they keep at a frame")
 
     def __post_init__(self) -> None:
-        if not self.beam > 0:
-            raise ValueError(f"--beam must be above 0, not {self.beam}")
-        for name in ("max_contexts", "max_states"):
+        for name in ("beam", "nbest_scale", "search_beam", "output_beam"):
+            if not getattr(self, name) > 0:
+                flags = "--" + name.replace("_", "-")
+                raise ValueError(f"{flags} must be above 0, not {getattr(self, name)}")
+        for name in ("max_contexts", "max_states", "num_paths", "max_active_states"):
             if getattr(self, name) < 1:
                 flags = "--" + name.replace("_", "-")
                 raise ValueError(f"{flags} must be at least 1, not {getattr(self, name)}")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.base.errors import DataError
+from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 EPSILON = "<eps>"
 UNKNOWN_WORD = "<UNK>"
 # Words of the published phone lexicon that nobody says.
 _NOT_SPOKEN = ("!SIL", "<SPOKEN_NOISE>", UNKNOWN_WORD)
 _AFTER_THE_WORDS = ("#0", "<s>", "</s>")
+_NOT_SAID = {EPSILON, *_NOT_SPOKEN, *_AFTER_THE_WORDS}
 _UNKNOWN_PIECES = ("▁", "<unk>")
+_DISAMBIGUATION = re.compile(r"#\d+")
+_MAKE = "make it with ./prepare.sh --stage 3, or give --lang-dir."
 
 Spelling = tuple[str, Sequence[str]]
 
@@ -71,3 +78,85 @@ def lang_files(words: Iterable[str], tokenizer: Tokenizer) -> Mapping[str, str]:
         "lexicon.txt": lexicon_text(spellings),
         "lexicon_disambig.txt": lexicon_text(disambiguated(spellings)),
     }
+
+
+def read_lexicon(folder: Path, tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """Read the words of a language folder, with the token ids of each; a word may come again.
+
+    They stand in ``lexicon.txt``; without it those of ``words.txt`` are spelt by the tokenizer.
+    What nobody says (``<UNK>`` and the like) is left out, and so are words with a character that
+    the tokenizer does not know, as no sequence of tokens tells them apart.
+
+    Raises:
+        DataError: there are no words, a line is wrong, or the folder is of another tokenizer.
+    """
+    _check_tokens(folder / "tokens.txt", tokenizer)
+    path = folder / "lexicon.txt"
+    rows = list(_spellings(path, tokenizer) if path.is_file() else _spelt(folder, tokenizer))
+    known = [(word, ids) for word, ids in rows if UNKNOWN_ID not in ids]
+    if len(known) < len(rows):
+        logging.info(
+            "%s: %d of %d words have characters that the tokenizer does not know; left out",
+            folder,
+            len(rows) - len(known),
+            len(rows),
+        )
+    if not known:
+        raise DataError(f"{folder} has no words.", _MAKE)
+    return known
+
+
+def _check_tokens(path: Path, tokenizer: Tokenizer) -> None:
+    """Refuse a folder whose table of tokens is not that of the model."""
+    if not path.is_file():
+        return
+    pieces = tokenizer.pieces()
+    for number, line in _lines(path):
+        piece, _, token = line.rpartition(" ")
+        if _DISAMBIGUATION.fullmatch(piece):
+            continue
+        if not token.isdigit():
+            raise DataError(f"{path}:{number}: expected a token and its id, got {line!r}.", _MAKE)
+        if int(token) >= len(pieces) or pieces[int(token)] != piece:
+            raise DataError(
+                f"{path}:{number}: token {token} is {piece!r}, but that of the model is "
+                f"{pieces[int(token)]!r}."
+                if int(token) < len(pieces)
+                else f"{path}:{number}: token {token}, but the model has {len(pieces)}.",
+                "the lexicon is of another tokenizer; give the --lang-dir of the model.",
+            )
+
+
+def _spellings(path: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int]]]:
+    ids = {piece: token for token, piece in enumerate(tokenizer.pieces())}
+    for number, line in _lines(path):
+        word, *pieces = line.split()
+        if word in _NOT_SAID:
+            continue
+        unknown = [piece for piece in pieces if piece not in ids]
+        if unknown:
+            raise DataError(
+                f"{path}:{number}: {unknown[0]!r} is no token of the model.",
+                "the lexicon is of another tokenizer; give the --lang-dir of the model.",
+            )
+        if not pieces:
+            raise DataError(f"{path}:{number}: the word {word!r} has no tokens.", _MAKE)
+        yield word, [ids[piece] for piece in pieces]
+
+
+def _spelt(folder: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int]]]:
+    path = folder / "words.txt"
+    if not path.is_file():
+        raise DataError(f"there is no lexicon.txt in {folder}, and no words.txt.", _MAKE)
+    words = [line.split()[0] for _, line in _lines(path)]
+    words = [word for word in words if word not in _NOT_SAID]
+    yield from zip(words, tokenizer.encode(words), strict=True)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, with their numbers."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text.", _MAKE) from error
+    yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())

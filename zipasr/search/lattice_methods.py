@@ -1,0 +1,202 @@
+"""Decoding methods that keep a lattice, most of them over the words of a lexicon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from torch import Tensor
+
+from zipasr.base.errors import UserError
+from zipasr.search.fast_beam import FastBeamSearch
+from zipasr.search.fast_lattice import FastLattice
+from zipasr.search.graph_search import GraphLimits, graph_search
+from zipasr.search.lattice import Lattice
+from zipasr.search.nbest import BestPath, LatticeSearch, Nbest, Oracle, WholeLattice
+from zipasr.search.parts import (
+    Aids,
+    Builder,
+    Method,
+    ModelParts,
+    at,
+    ctc_head,
+    transducer,
+    words_of,
+)
+from zipasr.search.rescoring import (
+    Rescoring,
+    attention_judge,
+    attention_ngram_weighings,
+    grammar_judge,
+    grammar_weighings,
+)
+from zipasr.search.sounds import CtcSound, TransducerSound
+from zipasr.search.types import DecodingConfig
+from zipasr.search.word_graph import WordGraph, word_graph
+
+ToNbest = Callable[[DecodingConfig, ModelParts, Aids], Nbest]
+
+
+def fast_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> FastBeamSearch:
+    """Build the fast beam search."""
+    limits = aids.lattice
+    return FastBeamSearch(
+        transducer(config, parts),
+        limits.beam,
+        limits.max_states,
+        limits.max_contexts,
+        allow_partial=True,
+    )
+
+
+def _fast_nbest(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
+    lattice = FastLattice(fast_beam(config, parts, aids))
+    return Nbest(lattice, aids.lattice.num_paths, aids.lattice.nbest_scale)
+
+
+def _fast_nbest_words(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
+    steps, limits = transducer(config, parts), aids.lattice
+    vocabulary = words_of(aids)
+    graph = word_graph(vocabulary.lexicon, vocabulary.grammar, aids.low_order_scale)
+    kept = GraphLimits(limits.beam, limits.max_states, limits.max_contexts)
+    graph_on = cache(graph.to)
+
+    def lattice(frames: Tensor, lens: Tensor) -> Lattice:
+        sound = TransducerSound(steps, frames, lens)
+        return graph_search(sound, graph_on(frames.device), kept)
+
+    return Nbest(lattice, limits.num_paths, limits.nbest_scale, graph.words)
+
+
+def _ctc_words(
+    config: DecodingConfig, parts: ModelParts, aids: Aids
+) -> tuple[LatticeSearch, WordGraph]:
+    head, limits = ctc_head(config, parts), aids.lattice
+    vocabulary = words_of(aids)
+    graph = word_graph(vocabulary.lexicon, vocabulary.grammar, limits.hlg_scale)
+    kept = GraphLimits(limits.search_beam, limits.max_active_states)
+    graph_on = cache(graph.to)
+
+    def lattice(frames: Tensor, lens: Tensor) -> Lattice:
+        sound = CtcSound(head.log_probs(frames), lens.to(frames.device), head.blank_id)
+        return graph_search(sound, graph_on(frames.device), kept).within(limits.output_beam)
+
+    return lattice, graph
+
+
+def _ctc_best(config: DecodingConfig, parts: ModelParts, aids: Aids) -> BestPath:
+    lattice, graph = _ctc_words(config, parts, aids)
+    return BestPath(lattice, graph.words)
+
+
+def _ctc_nbest(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
+    lattice, graph = _ctc_words(config, parts, aids)
+    return Nbest(lattice, aids.lattice.num_paths, aids.lattice.nbest_scale, graph.words)
+
+
+def _oracle(nbest: ToNbest) -> Builder:
+    def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Oracle:
+        return Oracle(nbest(config, parts, aids))
+
+    return build
+
+
+def _large(aids: Aids) -> WordGraph:
+    """The words with the large grammar, unscaled."""
+    vocabulary = words_of(aids)
+    return word_graph(vocabulary.lexicon, vocabulary.large_grammar)
+
+
+def _ctc_rescored(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+    first = _ctc_nbest(config, parts, aids)
+    weighings = grammar_weighings()
+    judge = grammar_judge(_large(aids))
+    return Rescoring(first.by_sound, (judge,), weighings, at(weighings, "_lm_scale_1.0"))
+
+
+def _ctc_whole(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+    lattice, _ = _ctc_words(config, parts, aids)
+    weighings, large = grammar_weighings(), _large(aids)
+    first = WholeLattice(lattice, large, [one.weights[1] for one in weighings])
+    judge = grammar_judge(large)
+    return Rescoring(first.by_sound, (judge,), weighings, at(weighings, "_lm_scale_1.0"))
+
+
+def _ctc_attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+    first = _ctc_nbest(config, parts, aids)
+    if parts.attention_decoder is None:
+        raise UserError(
+            f"--decoding-method {config.decoding_method} needs an attention decoder, this model "
+            "has none.",
+            "use nbest-rescoring, or train with --use-attention-decoder 1.",
+        )
+    weighings = attention_ngram_weighings()
+    judges = grammar_judge(_large(aids)), attention_judge(parts.attention_decoder)
+    default = at(weighings, "_ngram_lm_scale_0.5_attention_scale_1.0")
+    return Rescoring(first.by_sound, judges, weighings, default)
+
+
+def _method(meaning: str, build: Builder, head: str, *uses: str) -> Method:
+    return Method(meaning, build, head, can_stream=False, uses=uses)
+
+
+LATTICE_SEARCHES: dict[str, Method] = {
+    "fast_beam_search_nbest": _method(
+        "--num-paths paths of fast_beam_search, the tokens with the largest sum of alignments",
+        _fast_nbest,
+        "transducer",
+    ),
+    "fast_beam_search_nbest_oracle": _method(
+        "of the same, what is nearest to the reference: what a perfect judge would reach",
+        _oracle(_fast_nbest),
+        "transducer",
+        "reference",
+    ),
+    "fast_beam_search_nbest_LG": _method(
+        "the same over the words of a lexicon, with a grammar of --ngram-lm-scale",
+        _fast_nbest_words,
+        "transducer",
+        "words",
+    ),
+    "1best": _method(
+        "best path of the CTC head through a lexicon and a grammar of --hlg-scale",
+        _ctc_best,
+        "ctc",
+        "words",
+    ),
+    "nbest": _method(
+        "--num-paths such paths, the words with the largest sum of alignments",
+        _ctc_nbest,
+        "ctc",
+        "words",
+    ),
+    "nbest-oracle": _method(
+        "of the same, what is nearest to the reference",
+        _oracle(_ctc_nbest),
+        "ctc",
+        "words",
+        "reference",
+    ),
+    "nbest-rescoring": _method(
+        "the words of nbest, judged by a larger grammar under several weights",
+        _ctc_rescored,
+        "ctc",
+        "words",
+        "large",
+    ),
+    "whole-lattice-rescoring": _method(
+        "best path with the larger grammar in place of the other, under several weights",
+        _ctc_whole,
+        "ctc",
+        "words",
+        "large",
+    ),
+    "attention-decoder-rescoring-with-ngram": _method(
+        "the words of nbest, judged by a larger grammar and the attention decoder",
+        _ctc_attention,
+        "ctc",
+        "words",
+        "large",
+        "attention",
+    ),
+}
