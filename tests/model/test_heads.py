@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.encoder.published import GOLDEN, LENS, TINY, features, fill
 from zipasr.model.build import ModelConfig, build_model
-from zipasr.model.decoder import Decoder
+from zipasr.model.decoder import Decoder, TabledDecoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 
@@ -88,3 +88,14 @@ def test_joiner_projects_before_or_inside() -> None:
     torch.testing.assert_close(inside, before)
     with pytest.raises(ValueError, match="equally many axes"):
         joiner(encoded[0], decoded)
+
+
+@pytest.mark.parametrize("context_size", [1, 2, 3])
+def test_a_lookup_decodes_every_history_as_the_convolution_does(context_size: int) -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(vocab_size=5, decoder_dim=8, blank_id=0, context_size=context_size).eval()
+    histories = torch.cartesian_prod(*[torch.arange(-1, 5)] * context_size)
+    histories = histories.view(-1, context_size)
+    tabled = TabledDecoder(decoder)
+    torch.testing.assert_close(tabled(histories), decoder(histories, need_pad=False))
+    assert (tabled.blank_id, tabled.context_size) == (0, context_size)

@@ -85,7 +85,7 @@ def chunk_recogniser(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
         raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
     model = recogniser.model
     ctc = model.ctc_log_probs if model.ctc_output is not None else None
-    parts = ModelParts(model.decoder, model.joiner, ctc, model.attention_decoder)
+    parts = ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
     aids = aids_of(run, recogniser.tokenizer, device_for(0))
     search = resumable_for(run[DecodingConfig], parts, aids)
     return ChunkRecogniser(model, search, recogniser.use_bf16)

@@ -100,7 +100,7 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
     aids = aids_of(run, tokenizer, device_for(0))
     search = search_for(
         run[DecodingConfig],
-        model.decoder,
+        model.tabled_decoder(),
         model.joiner,
         model.ctc_log_probs if stored.model.use_ctc else None,
         attention_decoder=model.attention_decoder,

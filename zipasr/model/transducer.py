@@ -23,7 +23,7 @@ from zipasr.losses.backend import RnntBackend
 from zipasr.losses.consistency import consistency_loss
 from zipasr.losses.lattice import RnntType
 from zipasr.model.attention_decoder import AttentionDecoderModel
-from zipasr.model.decoder import Decoder
+from zipasr.model.decoder import Decoder, TabledDecoder
 from zipasr.model.inputs import check_features, check_second_view, check_tokens, checked_lens
 from zipasr.model.joiner import Joiner
 from zipasr.model.labels import alignable_ctc_loss, padded_labels
@@ -277,6 +277,10 @@ class AsrModel(nn.Module):
         twice = [*tokens, *tokens]
         losses = self._losses(both, twice, config, heads, ctc_only=ctc_only, consistency=True)
         return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
+
+    def tabled_decoder(self) -> TabledDecoder | None:
+        """Return the decoder for a search, fast and with the weights of now; ``None`` without."""
+        return None if self.decoder is None else TabledDecoder(self.decoder)
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
         """Return log-probabilities of the CTC head, in float32 even under autocast.

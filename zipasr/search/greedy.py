@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +23,14 @@ class GreedyState:
     """Where a search stands in N streams.
 
     Attributes:
-        contexts: (N, C) int64, last tokens.
-        predictions: (N, J), what the decoder makes of the contexts.
-        log_probs: (N,), of the symbols taken.
+        predictions: (N, J), what the decoder makes of the last tokens.
+        log_probs: for each stream, of the symbols taken.
         partials: for each stream, what it has recognised.
         num_frames: for each stream, how many frames it has seen.
     """
 
-    contexts: Tensor
     predictions: Tensor
-    log_probs: Tensor
+    log_probs: list[float]
     partials: list[Partial]
     num_frames: list[int]
 
@@ -60,14 +60,8 @@ class GreedySearch:
     @torch.no_grad()
     def start(self, num: int, device: torch.device) -> GreedyState:
         """State of ``num`` streams of which nothing was heard."""
-        contexts = self.steps.start_contexts(num, device)
-        return GreedyState(
-            contexts,
-            self.steps.predict(contexts),
-            torch.zeros(num, device=device),
-            [Partial()] * num,
-            [0] * num,
-        )
+        predictions = self.steps.predict(self.steps.start_contexts(num, device))
+        return GreedyState(predictions, [0.0] * num, [Partial()] * num, [0] * num)
 
     @torch.no_grad()
     def advance(self, state: GreedyState, frames: Tensor, lens: Tensor) -> GreedyState:
@@ -76,17 +70,73 @@ class GreedySearch:
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
-        walk = _Walk.begin(self.steps, state, frames, lens)
-        while walk.rows.numel():
-            walk.step(self.steps, self.max_sym_per_frame)
-        return walk.end(state, lens)
+        check_lens(lens, frames.size(1))
+        times = torch.arange(frames.size(1), device=frames.device)
+        projected = self.steps.project(frames[times < lens.to(frames.device)[:, None]])
+        # A copy: the state that was given stays as it is.
+        predictions = state.predictions.clone()
+        walkers = self._walkers(state, lens.tolist(), frames.device)
+        ahead = walkers
+        while ahead := [walker for walker in ahead if walker.place < walker.end]:
+            self._step(ahead, projected, predictions)
+        return GreedyState(
+            predictions,
+            [walker.log_prob for walker in walkers],
+            [
+                partial.plus(walker.tokens, walker.times)
+                for partial, walker in zip(state.partials, walkers, strict=True)
+            ],
+            [walker.end - walker.first for walker in walkers],
+        )
 
     def results(self, state: GreedyState) -> list[Utterance]:
         """What each stream has recognised; ``log_prob`` counts all symbols, blanks included."""
         return [
             Utterance(list(partial.tokens), list(partial.frames), log_prob)
-            for partial, log_prob in zip(state.partials, state.log_probs.tolist(), strict=True)
+            for partial, log_prob in zip(state.partials, state.log_probs, strict=True)
         ]
+
+    def _walkers(self, state: GreedyState, lens: list[int], device: torch.device) -> list[_Walker]:
+        (start,) = self.steps.start_contexts(1, device).tolist()
+        walkers, place = [], 0
+        for row, num in enumerate(lens):
+            context = [*start, *state.partials[row].tokens][-len(start) :]
+            first = place - state.num_frames[row]
+            log_prob = state.log_probs[row]
+            walkers.append(_Walker(row, first, place, place + num, context, log_prob))
+            place += num
+        return walkers
+
+    def _step(self, walkers: list[_Walker], frames: Tensor, predictions: Tensor) -> None:
+        """Go on to the next token of each utterance, or over a block of blanks.
+
+        Args:
+            walkers: utterances that are not at their end.
+            frames: (F, J), projected, those of all utterances one after another.
+            predictions: (N, J); those that follow a new token are replaced.
+        """
+        width = min(max(BLOCK_FRAMES // len(walkers), 1), MAX_WIDTH)
+        places = [min(w.place + i, w.end - 1) for w in walkers for i in range(width)]
+        rows = [walker.row for walker in walkers for _ in range(width)]
+        scores = self.steps.next_scores(
+            frames.index_select(0, _ids(places, frames)),
+            predictions.index_select(0, _ids(rows, frames)),
+        )
+        best = scores.view(len(walkers), width, -1).max(dim=-1)
+        emitted = [
+            walker
+            for walker, symbols, log_probs in zip(
+                walkers, best.indices.tolist(), best.values.tolist(), strict=True
+            )
+            if walker.take(
+                zip(symbols, log_probs, strict=True), self.steps.blank_id, self.max_sym_per_frame
+            )
+        ]
+        if emitted:
+            rows = [walker.row for walker in emitted]
+            contexts = [walker.context for walker in emitted]
+            predicted = self.steps.predict(_ids(contexts, frames))
+            predictions.index_copy_(0, _ids(rows, frames), predicted)
 
 
 def greedy_search(
@@ -111,95 +161,60 @@ def greedy_search(
 
 
 @dataclass(slots=True)
-class _Walk:
-    """Utterances on their way through their frames, which lie one after another.
+class _Walker:
+    """An utterance on its way through its frames, which stand among those of all utterances.
 
     Attributes:
-        frames: (F, J), projected, those of all utterances without padding.
-        places: (N,), where each utterance is among the frames.
-        ends: (N,), where its frames end.
-        num_here: (N,), tokens that it has emitted at its frame.
-        rows: (M,), utterances that are not at their end.
-        contexts, predictions, log_probs: as in ``GreedyState``.
-        emitted: rows, tokens and places of what was emitted at each step.
+        row: its place in the batch.
+        first: where its frame 0 would be, before this batch.
+        place: the frame it is at.
+        end: where its frames end.
+        context: its last tokens, as many as the decoder looks back.
+        log_prob: of the symbols it has taken.
+        tokens, times: what it has emitted, and the frame of each, counted from ``first``.
+        num_here: how many of them at its frame.
     """
 
-    frames: Tensor
-    places: Tensor
-    ends: Tensor
-    num_here: Tensor
-    rows: Tensor
-    contexts: Tensor
-    predictions: Tensor
-    log_probs: Tensor
-    emitted: list[Tensor]
+    row: int
+    first: int
+    place: int
+    end: int
+    context: list[int]
+    log_prob: float
+    tokens: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    num_here: int = 0
 
-    @classmethod
-    def begin(
-        cls, steps: TransducerSteps, state: GreedyState, frames: Tensor, lens: Tensor
-    ) -> _Walk:
-        """Stand before the first frame of each utterance."""
-        check_lens(lens, frames.size(1))
-        lens = lens.to(frames.device)
-        is_frame = torch.arange(frames.size(1), device=frames.device) < lens[:, None]
-        ends = lens.cumsum(0)
-        return cls(
-            steps.project(frames[is_frame]),
-            places=ends - lens,
-            ends=ends,
-            num_here=torch.zeros_like(ends),
-            rows=lens.nonzero()[:, 0],
-            # Copies: the state that was given stays as it is.
-            contexts=state.contexts.clone(),
-            predictions=state.predictions.clone(),
-            log_probs=state.log_probs.clone(),
-            emitted=[],
-        )
+    def take(self, read: Iterable[tuple[int, float]], blank_id: int, max_here: int) -> bool:
+        """Go on to the first token of those read, and say whether there is one.
 
-    def step(self, steps: TransducerSteps, max_sym_per_frame: int) -> None:
-        """Go on to the next token of each utterance, or over a block of blanks."""
-        rows, places = self.rows, self.places[self.rows]
-        width = min(max(BLOCK_FRAMES // rows.numel(), 1), MAX_WIDTH)
-        at = places[:, None] + torch.arange(width, device=rows.device)
-        is_inside = at < self.ends[rows, None]
-        heard = self.frames[at.clamp(max=self.frames.size(0) - 1).flatten()]
-        predicted = self.predictions[rows.repeat_interleave(width)]
-        best = steps.next_scores(heard, predicted).max(dim=-1)
-        values, symbols = best.values.view_as(at), best.indices.view_as(at)
-        is_token = (symbols != steps.blank_id) & is_inside
-        num_tokens = is_token.cumsum(dim=1)
-        # Up to the first token, and that one.
-        is_taken = is_inside & (num_tokens == is_token)
-        self.log_probs[rows] += values.masked_fill(~is_taken, 0.0).sum(dim=1)
+        Args:
+            read: best symbol and its log-probability for each of the next frames; what lies
+                beyond the end is left out.
+            blank_id: the symbol that emits nothing.
+            max_here: tokens after which the frame is left.
+        """
+        for symbol, log_prob in read:
+            if self.place == self.end:
+                break
+            self.log_prob += log_prob
+            if symbol != blank_id:
+                self._emit(symbol, max_here)
+                return True
+            self._leave_frame()
+        return False
 
-        num_blank = (num_tokens == 0).sum(dim=1)
-        has_token = num_tokens[:, -1] > 0
-        num_here = self.num_here[rows].masked_fill(num_blank > 0, 0) + 1
-        stays = has_token & (num_here < max_sym_per_frame)
-        self.num_here[rows] = num_here * stays
-        places = places + num_blank
-        self.places[rows] = places + (has_token & ~stays).long()
+    def _emit(self, token: int, max_here: int) -> None:
+        self.tokens.append(token)
+        self.times.append(self.place - self.first)
+        self.context = [*self.context[1:], token]
+        self.num_here += 1
+        if self.num_here == max_here:
+            self._leave_frame()
 
-        hit = has_token.nonzero()[:, 0]
-        if hit.numel():
-            self._emit(steps, rows[hit], symbols[hit, num_blank[hit]], places[hit])
-        self.rows = rows[self.places[rows] < self.ends[rows]]
+    def _leave_frame(self) -> None:
+        self.place, self.num_here = self.place + 1, 0
 
-    def _emit(self, steps: TransducerSteps, rows: Tensor, tokens: Tensor, places: Tensor) -> None:
-        contexts = torch.cat((self.contexts[rows, 1:], tokens[:, None]), dim=1)
-        self.contexts[rows] = contexts
-        self.predictions[rows] = steps.predict(contexts)
-        self.emitted.append(torch.stack((rows, tokens, places)))
 
-    def end(self, state: GreedyState, lens: Tensor) -> GreedyState:
-        """What ``state`` has become."""
-        pairs: list[list[tuple[int, int]]] = [[] for _ in state.partials]
-        starts = (self.ends - lens.to(self.ends.device)).tolist()
-        for row, token, place in torch.cat(self.emitted, dim=1).T.tolist() if self.emitted else ():
-            pairs[row].append((token, place - starts[row] + state.num_frames[row]))
-        partials = [
-            before.plus((token for token, _ in new), (frame for _, frame in new))
-            for before, new in zip(state.partials, pairs, strict=True)
-        ]
-        seen = [before + num for before, num in zip(state.num_frames, lens.tolist(), strict=True)]
-        return GreedyState(self.contexts, self.predictions, self.log_probs, partials, seen)
+def _ids(numbers: list[Any], like: Tensor) -> Tensor:
+    return torch.tensor(numbers, device=like.device)

@@ -23,7 +23,8 @@ class DecoderLike(Protocol):
     def blank_id(self) -> int:
         """Id of the symbol that emits nothing."""
 
-    __call__: Callable[..., Any]
+    def __call__(self, y: Tensor, need_pad: bool) -> Any:
+        """Look at whole histories if ``need_pad`` is False."""
 
 
 class JoinerLike(Protocol):
