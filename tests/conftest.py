@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from tests import tones
+from tests.said import Call, Said
 
 # No deadlines: a busy machine is no fault. The same examples every time: a red run can be repeated.
 settings.register_profile("zipasr", deadline=None, derandomize=True)
@@ -55,3 +56,30 @@ def put_back() -> Iterator[None]:
         if isinstance(handler, logging.FileHandler):
             handler.close()
     root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    """Run ``main`` in a folder; logging is put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(main: Callable[[list[str]], int], folder: Path, *words: str) -> Said:
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        status = main(["--recipe", "./tones", *words])
+        return Said(status, *capsys.readouterr())
+
+    yield run
+    for handler in root.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def run_folder(trained: Path, tmp_path: Path) -> Path:
+    """A copy of ``trained`` to write to."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    return folder

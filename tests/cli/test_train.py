@@ -211,18 +211,15 @@ def test_a_read_only_place_is_refused(workdir: Path, call: Call) -> None:
         (["--start-epoch", "51"], 4, "exp/epoch-50.pt holds a model without the state"),
     ],
 )
+@pytest.mark.usefixtures("put_back")
 def test_what_shows_only_later_is_one_line_too(
-    words: list[str], status: int, message: str, trained: Path, tmp_path: Path
+    words: list[str], status: int, message: str, run_folder: Path, call: Call
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
-    model = torch.load(folder / "exp" / "epoch-2.pt", weights_only=True)["model"]
-    torch.save({"model": model}, folder / "exp" / "epoch-50.pt")
-    done = tones.run(folder, "train.py", "--num-epochs", "60", *words)
-    assert done.returncode == status
-    assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert message in line
+    model = torch.load(run_folder / "exp" / "epoch-2.pt", weights_only=True)["model"]
+    torch.save({"model": model}, run_folder / "exp" / "epoch-50.pt")
+    said = call(train.main, run_folder, "--num-epochs", "60", *words)
+    assert said.status == status
+    assert message in said.error_after_logs
 
 
 def test_a_fault_in_several_processes_is_told_once(workdir: Path) -> None:
@@ -235,15 +232,14 @@ def test_a_fault_in_several_processes_is_told_once(workdir: Path) -> None:
     assert "do not fill one batch of 1000 s for each of 2 processes" in told
 
 
+@pytest.mark.usefixtures("put_back")
 def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(
-    prepared: Path, tmp_path: Path
+    workdir: Path, call: Call
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(prepared, folder)
-    before = sorted(folder.rglob("*"))
-    done = tones.run(folder, "train.py", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert sorted(folder.rglob("*")) == before
+    before = sorted(workdir.rglob("*"))
+    said = call(train.main, workdir, "--dry-run")
+    assert said.status == 0, said.err
+    assert sorted(workdir.rglob("*")) == before
     for words in (
         " parameters",
         "hours of speech",
@@ -252,11 +248,10 @@ def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(
         "GiB of checkpoints",
         "s a step",
     ):
-        assert words in done.stdout
-    assert "GiB of checkpoints" in done.stdout
-    steps = int(re.search(r"steps +(\d+) an epoch", done.stdout)[1])
-    done = tones.run(folder, "train.py", "--num-epochs", "1")
-    assert f"batch {steps}, " in done.stderr
+        assert words in said.out
+    steps = int(re.search(r"steps +(\d+) an epoch", said.out)[1])
+    said = call(train.main, workdir, "--num-epochs", "1")
+    assert f"batch {steps}, " in said.err
 
 
 def test_a_dry_run_for_another_machine_is_measured_on_this_one(prepared: Path, call: Call) -> None:

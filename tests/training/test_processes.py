@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from tests import tones
+from tests.training.killing import assert_same_training, kill_after_batch_4
 from zipasr.base.distributed import World
 from zipasr.base.errors import ResourceError
 from zipasr.training import agreement
@@ -35,37 +38,48 @@ def torchrun(folder: Path, launcher: list[str], *flags: str) -> subprocess.Popen
     )
 
 
-def check_equal(exp_dir: Path, count: int) -> None:
+def check_equal(path: Path, count: int) -> None:
     """Compare the parameters that the processes left with those in the checkpoint."""
-    checkpoint = torch.load(exp_dir / "epoch-2.pt", weights_only=True)
+    checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["world_size"] == count == len(checkpoint["whiten"])
-    assert checkpoint["batch_idx_train"] >= 20
+    assert checkpoint["batch_idx_train"] >= 10 * checkpoint["cur_epoch"]
     for rank in range(count):
-        own = torch.load(exp_dir / f"rank-{rank}.pt", weights_only=True)
+        own = torch.load(path.with_name(f"rank-{rank}.pt"), weights_only=True)
         for name, value in checkpoint["model"].items():
             assert torch.equal(own[name], value), f"process {rank}: {name}"
 
 
-def test_two_processes_of_torchrun_have_the_same_parameters(workdir: Path) -> None:
-    process = torchrun(workdir, ["--standalone"], "--max-duration", "3")
+def test_two_processes_have_the_same_parameters_and_kill_9_changes_nothing(
+    prepared: Path, workdir: Path, tmp_path: Path
+) -> None:
+    unbroken = shutil.copytree(prepared, tmp_path / "unbroken")
+    process = torchrun(unbroken, ["--standalone"], "--max-duration", "3")
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     assert "Traceback" not in said
     assert said.count("saved exp/epoch-1.pt") == 1
     assert "no longer the same" not in said
-    assert {path.name[-2:] for path in (workdir / "exp" / "log").iterdir()} == {"-0", "-1"}
-    check_equal(workdir / "exp", 2)
+    assert {path.name[-2:] for path in (unbroken / "exp" / "log").iterdir()} == {"-0", "-1"}
+    last = unbroken / "exp" / "epoch-2.pt"
+    check_equal(last, 2)
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("two processes of train.py need two cores")
+    flags = ("--world-size", "2", "--num-workers", "0", "--max-duration", "3")
+    kill_after_batch_4(workdir, *flags)
+    done = tones.run(workdir, "train.py", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "continuing from exp/checkpoint-4.pt: epoch 1" in done.stderr
+    assert_same_training(workdir / "exp" / "epoch-2.pt", last)
 
 
 def test_two_machines_of_two_processes_have_the_same_parameters(workdir: Path) -> None:
     at = ["--nnodes", "2", "--master-addr", "localhost", "--master-port", free_port()]
-    nodes = [
-        torchrun(workdir, [*at, "--node-rank", rank], "--max-duration", "1.6") for rank in "01"
-    ]
+    flags = ("--max-duration", "1.6", "--num-epochs", "1")
+    nodes = [torchrun(workdir, [*at, "--node-rank", rank], *flags) for rank in "01"]
     for node in nodes:
         said = node.communicate(timeout=300)[1]
         assert node.returncode == 0, said
-    check_equal(workdir / "exp", 4)
+    check_equal(workdir / "exp" / "epoch-1.pt", 4)
 
 
 @pytest.mark.parametrize("names", [["epoch-1.pt", None], [None, "epoch-2.pt"]])
