@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
-from collections.abc import Callable, Sequence
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +21,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch import Tensor
 
-from tests import tones
+from tests import talkative, tones
+from tests.talkative import FIRST, HEADS, SECOND, features_of
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.stored import stored_model
 from zipasr.cli import export
-from zipasr.data.fbank import fbank_extractor
-from zipasr.encoder.streaming import chunk_frames
+from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.methods import search_for
@@ -30,51 +37,49 @@ from zipasr.text.tokenizer import Tokenizer
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
 sherpa_onnx: Any = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
 
-MODEL = ("--checkpoint", "exp/talkative.pt")
 CHUNK = 16
 METHODS = ("greedy_search", "modified_beam_search")
 NUM_UTTERANCES = 20
-STREAMING = f"""
-causal = 1
-chunk-size = "{CHUNK}"
-left-context-frames = "32"
-"""
-
-
-@torch.no_grad()
-def make_talkative(folder: Path) -> None:
-    """Write a checkpoint that says a lot, as the short training of the tones says nothing.
-
-    The mean of the scores over the frames of an utterance is taken off, and what is left counts
-    more; the tokens that are no text are ruled out, since the client shows them.
-    """
-    path = folder / "exp" / "epoch-2.pt"
-    checkpoint = load_checkpoint(path)
-    model = stored_model(Chosen(path, checkpoint, checkpoint["model"]), {}).build().eval()
-    assert model.decoder is not None
-    assert model.joiner is not None
-    assert model.ctc_output is not None
-    sound = soundfile.read(next((folder / "source").rglob("*.flac")), dtype="float32")[0]
-    features = features_of(sound)
-    frames = model.encode(features, torch.tensor([features.size(1)])).frames[0]
-    context = model.decoder(torch.tensor([[-1, 0]]), need_pad=False)[0]
-    logits = model.joiner(frames, context.expand(len(frames), -1))
-    ctc = model.ctc_output[1]
-    for layer, scores in ((model.joiner.output_linear, logits), (ctc, ctc(frames))):
-        layer.bias -= scores.mean(0)
-        layer.bias *= 10
-        layer.weight *= 10
-        layer.bias[1:3] = -1000.0
-    save_checkpoint(folder / "exp" / "talkative.pt", checkpoint | {"model": model.state_dict()})
+# The client drops what is left at the end: half a second of silence takes its place.
+TAIL = tones.RATE // 2
+PROGRAMS = Path(sys.executable).parent
 
 
 def exported(folder: Path, *words: str) -> Path:
-    make_talkative(folder)
+    """Export the model in ``exp/epoch-2.pt`` of a prepared folder, once it says a lot."""
+    sound = next((folder / "source").rglob("*.flac"))
+    model = folder / "exp" / "talkative.pt"
+    talkative.write_talkative(folder / "exp" / "epoch-2.pt", model, sound)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        flags = ["--recipe", str(folder / "tones"), *MODEL, *words]
+        flags = [
+            "--recipe",
+            str(folder / "tones"),
+            "--checkpoint",
+            str(model),
+            "--jit",
+            "1",
+            *words,
+        ]
         assert export.main([*flags, "--output-dir", str(folder / "out")]) == 0
     return folder / "out"
+
+
+Untrained = Callable[[EncoderConfig], Path]
+
+
+@pytest.fixture(scope="module")
+def untrained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Untrained:
+    """Export a model with random weights."""
+
+    def make(encoder: EncoderConfig) -> Path:
+        folder = tmp_path_factory.mktemp("untrained") / "run"
+        shutil.copytree(prepared, folder)
+        bpe = folder / "data" / "tones" / "lang_bpe" / "bpe.model"
+        talkative.write_untrained(folder / "exp" / "epoch-2.pt", encoder, bpe, HEADS)
+        return exported(folder)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +87,37 @@ def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of everything for whole utterances."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(trained, folder)
-    return exported(folder, "--jit", "1")
+    return exported(folder, "--fp16", "1")
 
 
 @pytest.fixture(scope="module")
-def streaming(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export of everything for speech as it comes."""
-    folder = tmp_path_factory.mktemp("streaming") / "run"
-    shutil.copytree(prepared, folder)
-    recipe = folder / "tones" / "recipe.toml"
-    recipe.write_text(recipe.read_text() + STREAMING)
-    tones.check(tones.run(folder, "train.py"))
-    return exported(folder, "--jit", "1")
+def whole_first(untrained: Untrained) -> Path:
+    """The same of the first Zipformer."""
+    return untrained(FIRST)
+
+
+@pytest.fixture(scope="module")
+def streaming(untrained: Untrained) -> Path:
+    """An export of everything for speech as it comes; the client gives states of 128 channels."""
+    causal = replace(SECOND, causal=True, chunk_size=(CHUNK,), left_context_frames=(32,))
+    return untrained(causal)
+
+
+@pytest.fixture(scope="module")
+def streaming_first(untrained: Untrained) -> Path:
+    """The same of the first Zipformer."""
+    return untrained(replace(FIRST, causal=True, num_left_chunks=2))
+
+
+@pytest.fixture
+def out(request: pytest.FixtureRequest) -> Path:
+    """The export that a test names."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+WHOLE = pytest.mark.parametrize("out", ["whole", "whole_first"], indirect=True)
+STREAMING = pytest.mark.parametrize("out", ["streaming", "streaming_first"], indirect=True)
 
 
 def model_in(out: Path) -> tuple[AsrModel, Tokenizer]:
@@ -111,25 +135,19 @@ def recordings(out: Path, tail: int = 0) -> list[np.ndarray]:
     return [np.pad(sound, (0, tail)) for sound in cut]
 
 
-def features_of(samples: np.ndarray) -> Tensor:
-    return torch.from_numpy(fbank_extractor().extract(samples, tones.RATE)).unsqueeze(0)
-
-
 def search(model: AsrModel, method: str) -> Callable[..., Any]:
+    if method == "ctc":
+        return lambda frames, lens: ctc_greedy_search(frames, lens, ctc_output=model.ctc_log_probs)
     config = DecodingConfig(decoding_method=method, beam_size=4)
     return search_for(config, model.decoder, model.joiner)
 
 
 @torch.no_grad()
-def our_words(out: Path, method: str) -> list[str]:
+def our_words(out: Path, method: str, sounds: Sequence[np.ndarray] | None = None) -> list[str]:
     model, tokenizer = model_in(out)
-    find = (
-        (lambda frames, lens: ctc_greedy_search(frames, lens, ctc_output=model.ctc_log_probs))
-        if method == "ctc"
-        else search(model, method)
-    )
+    find = search(model, method)
     tokens = []
-    for samples in recordings(out):
+    for samples in recordings(out) if sounds is None else sounds:
         features = features_of(samples)
         encoded = model.encode(features, torch.tensor([features.size(1)]))
         tokens.append(find(encoded.frames, encoded.lens)[0].tokens)
@@ -137,14 +155,14 @@ def our_words(out: Path, method: str) -> list[str]:
 
 
 @torch.no_grad()
-def our_words_chunk_by_chunk(out: Path, method: str, tail: int) -> list[str]:
+def our_words_chunk_by_chunk(out: Path, method: str) -> list[str]:
     model, tokenizer = model_in(out)
-    find, length = search(model, method), chunk_frames(CHUNK)
+    find, (length, step) = search(model, method), model.chunk_encoder.size()
     tokens = []
-    for samples in recordings(out, tail):
+    for samples in recordings(out, TAIL):
         features, state, frames = features_of(samples), model.init_state(1), []
         # The client waits until there is more than one chunk.
-        for start in range(0, features.size(1) - length, 2 * CHUNK):
+        for start in range(0, features.size(1) - length, step):
             part = features[:, start : start + length]
             encoded, state = model.encode_chunk(part, torch.tensor([length]), state)
             frames.append(encoded.frames)
@@ -157,7 +175,7 @@ def files(out: Path, kind: str) -> dict[str, str]:
     (suffix,) = {
         path.name.removeprefix("encoder").removesuffix(".onnx")
         for path in out.glob("encoder*.onnx")
-        if ".int8." not in path.name
+        if ".int8." not in path.name and ".fp16." not in path.name
     }
     parts = {part: str(out / f"{part}{suffix}{kind}") for part in ("encoder", "decoder", "joiner")}
     return parts | {"tokens": str(out / "tokens.txt")}
@@ -180,47 +198,69 @@ def heard_by(recogniser: Any, sounds: Sequence[np.ndarray]) -> list[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_client_hears_our_words(whole: Path, method: str) -> None:
+@WHOLE
+def test_the_client_hears_our_words(out: Path, method: str) -> None:
     recogniser = sherpa_onnx.OfflineRecognizer.from_transducer(
-        **files(whole, ".onnx"), num_threads=1, decoding_method=method
+        **files(out, ".onnx"), num_threads=1, decoding_method=method
     )
-    heard = heard_by(recogniser, recordings(whole))
+    heard = heard_by(recogniser, recordings(out))
     assert all(heard)
-    assert heard == our_words(whole, method)
+    assert heard == our_words(out, method)
 
 
-def test_the_client_hears_our_words_by_ctc(whole: Path) -> None:
+@WHOLE
+def test_the_client_hears_our_words_by_ctc(out: Path) -> None:
     recogniser = sherpa_onnx.OfflineRecognizer.from_zipformer_ctc(
-        model=str(whole / "model.onnx"), tokens=str(whole / "tokens.txt"), num_threads=1
+        model=str(out / "model.onnx"), tokens=str(out / "tokens.txt"), num_threads=1
     )
-    heard = heard_by(recogniser, recordings(whole))
+    heard = heard_by(recogniser, recordings(out))
     assert any(heard)
-    assert heard == our_words(whole, "ctc")
+    assert heard == our_words(out, "ctc")
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_client_hears_our_words_as_they_come(streaming: Path, method: str) -> None:
-    tail = tones.RATE // 2
+@STREAMING
+def test_the_client_hears_our_words_as_they_come(out: Path, method: str) -> None:
     recogniser = sherpa_onnx.OnlineRecognizer.from_transducer(
-        **files(streaming, ".onnx"), num_threads=1, decoding_method=method
+        **files(out, ".onnx"), num_threads=1, decoding_method=method
     )
-    heard = heard_by(recogniser, recordings(streaming, tail))
+    heard = heard_by(recogniser, recordings(out, TAIL))
     assert all(heard)
-    assert heard == our_words_chunk_by_chunk(streaming, method, tail)
+    assert heard == our_words_chunk_by_chunk(out, method)
 
 
-def test_small_files_run(whole: Path, streaming: Path) -> None:
-    offline = sherpa_onnx.OfflineRecognizer.from_transducer(**files(whole, ".int8.onnx"))
-    online = sherpa_onnx.OnlineRecognizer.from_transducer(**files(streaming, ".int8.onnx"))
+def test_the_client_hears_our_words_as_they_come_by_ctc(streaming: Path) -> None:
+    recogniser = sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(
+        model=str(streaming / f"model-chunk-{CHUNK}-left-32.onnx"),
+        tokens=str(streaming / "tokens.txt"),
+        num_threads=1,
+    )
+    heard = heard_by(recogniser, recordings(streaming, TAIL))
+    assert any(heard)
+    assert heard == our_words_chunk_by_chunk(streaming, "ctc")
+
+
+@pytest.mark.parametrize("kind", [".int8.onnx", ".fp16.onnx"])
+def test_small_files_run(whole: Path, kind: str) -> None:
+    offline = sherpa_onnx.OfflineRecognizer.from_transducer(**files(whole, kind), num_threads=1)
     assert all(heard_by(offline, recordings(whole)[:3]))
-    assert all(heard_by(online, recordings(streaming, tones.RATE // 2)[:3]))
 
 
-def test_the_folder_is_whole(whole: Path, streaming: Path) -> None:
-    names = {path.name for path in whole.iterdir()}
+@STREAMING
+def test_small_files_run_on_speech_as_it_comes(out: Path) -> None:
+    online = sherpa_onnx.OnlineRecognizer.from_transducer(**files(out, ".int8.onnx"))
+    assert all(heard_by(online, recordings(out, TAIL)[:3]))
+
+
+@pytest.mark.parametrize(
+    "out", ["whole", "streaming", "whole_first", "streaming_first"], indirect=True
+)
+def test_the_folder_is_whole(out: Path) -> None:
+    names = {path.name for path in out.iterdir()}
+    streams = any(out.glob("encoder*-chunk-*"))
     assert names >= {
         "pretrained.pt",
-        "jit_script.pt",
+        f"jit_script_chunk_{CHUNK}_left_32.pt" if streams else "jit_script.pt",
         "tokens.txt",
         "bpe.model",
         "bpe.vocab",
@@ -230,12 +270,111 @@ def test_the_folder_is_whole(whole: Path, streaming: Path) -> None:
         "README.md",
         "test_wavs",
     }
-    assert (streaming / f"jit_script_chunk_{CHUNK}_left_32.pt").is_file()
-    for folder in (whole, streaming):
-        checks = json.loads((folder / "config.json").read_text())["checks"]
-        strict = [check for check in checks if check["must_agree"]]
-        assert len(strict) == 3
-        assert all(check["difference"] < 1e-3 for check in strict)
-        assert all(check["same_tokens"] == check["utterances"] for check in strict)
-        assert {length % 2 for check in strict for length in check["lengths"]} == {0, 1}
-        assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+    checks = json.loads((out / "config.json").read_text())["checks"]
+    strict = [check for check in checks if check["must_agree"]]
+    assert len(strict) == 3
+    assert all(check["difference"] < 1e-3 for check in strict)
+    assert all(check["same_tokens"] == check["utterances"] for check in strict)
+    assert {length % 2 for check in strict for length in check["lengths"]} == {0, 1}
+    small = [check["name"] for check in checks if ".int8." in check["name"]]
+    assert len(small) == 2
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+needs_programs = pytest.mark.skipif(
+    not (PROGRAMS / "sherpa-onnx").is_file(), reason="sherpa-onnx-bin is not installed"
+)
+WITH_PROGRAMS = os.environ | {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
+
+
+def commands_in(out: Path) -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", (out / "README.md").read_text(), flags=re.DOTALL)
+
+
+def text_in(said: str) -> str:
+    """Return the words in the line of JSON that the programs print."""
+    lines = [line[line.index("{") :] for line in said.splitlines() if '"text":' in line]
+    return " ".join(json.loads(lines[-1])["text"].split())
+
+
+@needs_programs
+@pytest.mark.parametrize("out", ["whole", "streaming"], indirect=True)
+def test_the_commands_of_the_folder_run(out: Path) -> None:
+    *commands, _ = commands_in(out)
+    heard = {}
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=out,
+            env=WITH_PROGRAMS,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        tones.check(done)
+        heard[command.split()[3]] = text_in(done.stdout + done.stderr)
+    # Of each head, each precision; the client does not stream the CTC head of the first.
+    assert len(heard) == len([*out.glob("encoder*.onnx"), *out.glob("model*.onnx")])
+    if (out / "jit_script.pt").is_file():
+        sound = soundfile.read(out / "test_wavs" / "0.wav", dtype="float32")[0]
+        by_transducer = heard[f"--encoder={Path(files(out, '.onnx')['encoder']).name}"]
+        assert [by_transducer] == our_words(out, "greedy_search", [sound])
+        assert [heard["--zipformer-ctc-model=model.onnx"]] == our_words(out, "ctc", [sound])
+
+
+@contextmanager
+def server(out: Path) -> Iterator[int]:
+    """Start the server of a folder as its README says; give the port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = commands_in(out)[-1].replace("--port=6006", f"--port={port}")
+    running = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=out,
+        env=WITH_PROGRAMS,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            assert running.poll() is None
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield port
+    finally:
+        running.terminate()
+        running.wait()
+
+
+@needs_programs
+def test_a_server_hears_our_words(whole: Path) -> None:
+    client = pytest.importorskip("websockets.sync.client", reason="websockets is not installed")
+    sounds = recordings(whole)[:2]
+    heard = []
+    with server(whole) as port:
+        for samples in sounds:
+            with client.connect(f"ws://127.0.0.1:{port}", proxy=None) as connection:
+                head = struct.pack("<ii", tones.RATE, samples.nbytes)
+                connection.send(head + samples.tobytes())
+                heard.append(text_in(connection.recv()))
+                connection.send("Done")
+    assert heard == our_words(whole, "greedy_search", sounds)
+
+
+@needs_programs
+def test_a_server_hears_speech_as_it_comes(streaming: Path) -> None:
+    with server(streaming) as port:
+        words = [f"--server-port={port}", "--seconds-per-message=0.01", "test_wavs/0.wav"]
+        done = subprocess.run(
+            [str(PROGRAMS / "sherpa-onnx-online-websocket-client"), *words],
+            cwd=streaming,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert text_in(done.stdout + done.stderr)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ class Job:
         folder: to write to.
         suffix: of the files of a transducer, such as ``-epoch-30-avg-9``.
         utterances: (T, 80) features each, to compare with.
+        known: frames of the model itself and their lengths, by the lengths of the utterances.
     """
 
     model: AsrModel
@@ -43,6 +44,7 @@ class Job:
     folder: Path
     suffix: str
     utterances: Sequence[Tensor]
+    known: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
     def streaming(self) -> bool:
@@ -52,6 +54,13 @@ class Job:
     def start(self, num: int) -> list[Tensor]:
         """Return the states of ``num`` streams before the first chunk."""
         return self.model.chunk_encoder.to_list(self.model.init_state(num))
+
+    def step(self, features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Encode the next chunk (N, T, 80) of streams: frames, and the states after."""
+        chunks = self.model.chunk_encoder
+        lens = torch.full((features.size(0),), features.size(1))
+        encoded, after = self.model.encode_chunk(features, lens, chunks.from_list(states))
+        return encoded.frames, chunks.to_list(after)
 
     @property
     def size(self) -> ChunkSize:
@@ -159,24 +168,18 @@ class _Projected:
         return logits
 
 
-def _reference(job: Job, head: object) -> Encode:
-    """Return the encoder of the model itself, with a head."""
-    assert callable(head)
-    if not job.streaming:
+def _reference(job: Job, head: Callable[[Tensor], Tensor]) -> Encode:
+    """Return the encoder of the model itself, with a head; it computes each batch once."""
+    frames_of = chunkwise(job.start, job.size, job.step) if job.streaming else job.model.encode
 
-        def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-            encoded = job.model.encode(features, lens)
-            return head(encoded.frames), encoded.lens
+    def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        key = tuple(lens.tolist())
+        if key not in job.known:
+            job.known[key] = tuple(frames_of(features, lens))
+        frames, num = job.known[key]
+        return head(frames), num
 
-        return encode
-
-    def step(features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        chunks = job.model.chunk_encoder
-        lens = torch.full((features.size(0),), features.size(1))
-        encoded, after = job.model.encode_chunk(features, lens, chunks.from_list(states))
-        return head(encoded.frames), chunks.to_list(after)
-
-    return chunkwise(job.start, job.size, step)
+    return encode
 
 
 def _onnx_encode(job: Job, path: Path) -> Encode:

@@ -1,0 +1,94 @@
+"""Models that say a lot though they have learnt nothing or little: for comparing programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from tests import tones
+from zipasr.base.config import to_dict
+from zipasr.checkpoint.average import Chosen
+from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.stored import stored_model
+from zipasr.data.fbank import fbank_extractor
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import EncoderConfig, ModelConfig, build_model
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.zipformer1.config import Zipformer1Config
+
+SECOND = ZipformerConfig(
+    num_encoder_layers=(1, 1),
+    downsampling_factor=(1, 2),
+    encoder_dim=(32, 40),
+    encoder_unmasked_dim=(24, 32),
+    feedforward_dim=(48, 64),
+    num_heads=(2,),
+    query_head_dim=(8,),
+    value_head_dim=(8,),
+    pos_head_dim=(4,),
+    pos_dim=16,
+    cnn_module_kernel=(7,),
+    embed_channels=(4, 8, 16),
+)
+FIRST = Zipformer1Config(
+    num_encoder_layers=(1, 1),
+    zipformer_downsampling_factors=(1, 2),
+    encoder_dims=(32, 40),
+    encoder_unmasked_dims=(24, 32),
+    feedforward_dims=(48, 64),
+    nhead=(2, 2),
+    attention_dims=(16, 16),
+    cnn_module_kernels=(7, 7),
+)
+HEADS = ModelConfig(decoder_dim=32, joiner_dim=32, use_ctc=True)
+
+
+def write_untrained(path: Path, encoder: EncoderConfig, bpe: Path, heads: ModelConfig) -> None:
+    """Write a checkpoint of a model with random weights, as train.py writes it."""
+    tokenizer = Tokenizer.from_file(bpe)
+    torch.manual_seed(0)
+    model = build_model(encoder, heads, tokenizer.vocab_size)
+    checkpoint = {
+        "model": model.state_dict(),
+        "vocab_size": tokenizer.vocab_size,
+        "blank_id": tokenizer.blank_id,
+        "tokenizer": torch.frombuffer(bytearray(tokenizer.model_bytes), dtype=torch.uint8),
+        "configs": {type(config).__name__: to_dict(config) for config in (encoder, heads)},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, checkpoint)
+
+
+def features_of(samples: np.ndarray) -> Tensor:
+    return torch.from_numpy(fbank_extractor().extract(samples, tones.RATE)).unsqueeze(0)
+
+
+@torch.no_grad()
+def write_talkative(path: Path, target: Path, sound: Path) -> None:
+    """Write the model of a checkpoint with heads that find something in every sound.
+
+    The mean of the scores over the frames of an utterance is taken off, and what is left counts
+    more; the tokens that are no text are ruled out, since the client shows them.
+    """
+    checkpoint = load_checkpoint(path)
+    model = stored_model(Chosen(path, checkpoint, checkpoint["model"]), {}).build().eval()
+    assert model.decoder is not None
+    assert model.joiner is not None
+    assert model.ctc_output is not None
+    features = features_of(soundfile.read(sound, dtype="float32")[0])
+    frames = model.encode(features, torch.tensor([features.size(1)])).frames[0]
+    context = model.decoder(torch.tensor([[-1, 0]]), need_pad=False)[0]
+    logits = model.joiner(frames, context.expand(len(frames), -1))
+    ctc = model.ctc_output[1]
+    for layer, scores in ((model.joiner.output_linear, logits), (ctc, ctc(frames))):
+        # As far apart as scores of a trained model are.
+        gain = 3.0 / float((scores - scores.mean(0)).std())
+        layer.bias -= scores.mean(0)
+        layer.bias *= gain
+        layer.weight *= gain
+        layer.bias[1:3] = -1000.0
+    save_checkpoint(target, checkpoint | {"model": model.state_dict()})
