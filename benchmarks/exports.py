@@ -6,15 +6,17 @@ Run from the repository root, when a recipe is trained and exported:
     python -m benchmarks.exports --recipe espeak --folders exp/espeak/export-epoch-6-avg-2
 
 ``--folders`` takes several, such as one of a causal model (``--chunk-size 16
---left-context-frames 128``), whose files are fed as speech comes. sherpa-onnx computes its own
-features from the sound; the words of ``decode.py`` are in the recipe's result files.
+--left-context-frames 128``), whose files are fed as speech comes; models of either encoder, and
+CTC files beside those of a transducer. sherpa-onnx computes its own features from the sound; the
+words of ``decode.py`` are in the recipe's result files.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +28,11 @@ from numpy.typing import NDArray
 from zipasr.base.recipe import load_recipe
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import load_cuts
+from zipasr.export.names import kind_of
 from zipasr.scoring.align import count_errors
 
 RATE = 16000
+PARTS = ("encoder", "decoder", "joiner")
 METHODS = ("greedy_search", "modified_beam_search")
 # sherpa-onnx keeps the last words inside its last chunk unless more sound comes.
 TAIL = np.zeros(RATE // 2, dtype=np.float32)
@@ -68,33 +72,52 @@ def main() -> None:
 
 
 def rows(folder: Path, cuts: CutSet) -> Iterator[Row]:
-    """Measure each set of files with each search."""
-    encoders = sorted(folder.glob("encoder-*.onnx"))
-    for encoder in encoders:
-        kind = ".int8.onnx" if encoder.name.endswith(".int8.onnx") else ".onnx"
-        others = [
-            encoder.with_name(encoder.name.replace("encoder", p)) for p in ("decoder", "joiner")
-        ]
-        size = sum(path.stat().st_size for path in (encoder, *others)) / 1e6
-        is_streaming = "-chunk-" in encoder.name
+    """Measure each set of files with each search: transducers of each precision, then CTC."""
+    for encoder in sorted(folder.glob("encoder-*.onnx")):
+        parts = [encoder.with_name(encoder.name.replace("encoder", part, 1)) for part in PARTS]
         for method in METHODS:
-            recogniser = build(encoder, *others, method, is_streaming)
-            rate, rtf = measure(recogniser, cuts, is_streaming)
-            name = "int8" if kind == ".int8.onnx" else "float32"
-            yield Row(folder.name, f"{'streaming ' * is_streaming}{name}", method, size, rate, rtf)
+            yield row_of(parts, cuts, method, transducer(parts, method))
+    for model in sorted(folder.glob("model*.onnx")):
+        if (recogniser := ctc(model)) is not None:
+            yield row_of([model], cuts, "ctc greedy", recogniser)
 
 
-def build(encoder: Path, decoder: Path, joiner: Path, method: str, is_streaming: bool) -> Any:
-    """Return a recogniser of sherpa-onnx."""
-    kind = sherpa_onnx.OnlineRecognizer if is_streaming else sherpa_onnx.OfflineRecognizer
+def row_of(files: Sequence[Path], cuts: CutSet, method: str, recogniser: Any) -> Row:
+    """Measure one set of files with one search."""
+    streaming = is_streaming(files[0])
+    rate, rtf = measure(recogniser, cuts, streaming)
+    name = f"{'streaming ' * streaming}{kind_of(files[0].name) or 'float32'}"
+    size = sum(path.stat().st_size for path in files) / 1e6
+    return Row(files[0].parent.name, name, method, size, rate, rtf)
+
+
+def is_streaming(path: Path) -> bool:
+    """Say whether a file works on speech as it comes."""
+    return "-chunk-" in path.name
+
+
+def transducer(parts: Sequence[Path], method: str) -> Any:
+    """Return a recogniser of sherpa-onnx, of either encoder."""
+    kind = sherpa_onnx.OnlineRecognizer if is_streaming(parts[0]) else sherpa_onnx.OfflineRecognizer
     return kind.from_transducer(
-        tokens=str(encoder.with_name("tokens.txt")),
-        encoder=str(encoder),
-        decoder=str(decoder),
-        joiner=str(joiner),
+        **{part: str(path) for part, path in zip(PARTS, parts, strict=True)},
+        tokens=str(parts[0].with_name("tokens.txt")),
         num_threads=1,
         decoding_method=method,
     )
+
+
+def ctc(model: Path) -> Any:
+    """Return a recogniser of sherpa-onnx that uses the CTC head.
+
+    It would end this process if it were given one of the first Zipformer to stream: ``None``.
+    """
+    given = {"tokens": str(model.with_name("tokens.txt")), "model": str(model), "num_threads": 1}
+    if not is_streaming(model):
+        return sherpa_onnx.OfflineRecognizer.from_zipformer_ctc(**given)
+    if "encoder_dims" in json.loads(model.with_name("config.json").read_text())["encoder"]:
+        return None
+    return sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(**given)
 
 
 def measure(recogniser: Any, cuts: CutSet, is_streaming: bool) -> tuple[float, float]:

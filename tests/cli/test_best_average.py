@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
-from zipasr.cli import average, best_average, decode
+from zipasr.cli import average, best_average, decode, export
 from zipasr.data.fbank import cuts_path
 
 HERE = ("--num-workers", "0", "--use-averaged-model", "0")
@@ -39,6 +39,19 @@ def test_each_average_is_scored_on_dev_and_the_best_decodes(run_folder: Path, ca
     assert rate == rates[int(number), int(chosen_avg)] == min(rates.values(), key=float)
     (result,) = (run_folder / "exp" / "greedy_search").glob("wer-summary-test-*")
     assert result.name.startswith(f"wer-summary-test-epoch-{number}_avg-{chosen_avg}_")
+    # export.py takes the same, and tells the error rates of no other.
+    said = call(export.main, run_folder, *AUTO, "--format", "pretrained")
+    assert said.status == 0, said.err
+    assert CHOICE.search(said.err).groups()[1:3] == (number, chosen_avg)
+    folder = run_folder / said.out.strip()
+    assert folder.name == f"export-epoch-{number}-avg-{chosen_avg}"
+    about, *rows = (folder / "RESULTS.txt").read_text().strip().split("\n")
+    assert about.startswith(f"epoch-{number}-avg-{chosen_avg}, ")
+    assert {tuple(row.split()[:2]) for row in rows[3:]} == {
+        ("dev", "greedy_search"),
+        ("test", "greedy_search"),
+    }
+    assert len(rows) == 5
 
 
 def test_the_record_names_the_sets_and_saves_the_work_the_next_time(

@@ -13,7 +13,7 @@ import torch
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.weights import model_state
-from zipasr.cli import average, decode, train
+from zipasr.cli import average, decode, export, train
 from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import BpeConfig, train_bpe
 from zipasr.text.tokenizer import Tokenizer
@@ -217,6 +217,14 @@ def test_adapters_are_trained_alone_and_decoded_as_a_plain_model(
     assert all(torch.equal(value, again["model"][name]) for name, value in last["model"].items())
     one = ("--exp-dir", "fine", "--num-workers", "0", "--checkpoint", "fine/epoch-1.pt")
     assert call(decode.main, run_folder, *one).status == 0
+    # So does whoever gets an export: its weights are those that the adapters make of the old ones.
+    formats = ("--format", "pretrained,torchscript", "--output-dir", "shipped")
+    assert call(export.main, run_folder, *one, *formats).status == 0
+    shipped = load_checkpoint(run_folder / "shipped" / "pretrained.pt")["model"]
+    assert_close(plain, shipped)
+    scripted = torch.jit.load(run_folder / "shipped" / "jit_script.pt").state_dict()
+    layer = next(name for name in moved if name.startswith("encoder.encoders"))
+    assert torch.equal(scripted[f"encoder.{layer}"], shipped[layer])
     pair = ("--exp-dir", "fine", "--iter", "99", "--avg", "1")
     assert call(average.main, run_folder, *pair).status == 0
     written = load_checkpoint(exp / "iter-99-avg-1.pt")["model"]
