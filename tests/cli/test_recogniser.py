@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.cli.conftest import Call
+from tests.talkative import SECOND
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.stored import StoredModel
 from zipasr.cli import decode
@@ -51,20 +53,7 @@ def test_a_streaming_model_needs_one_chunk_size() -> None:
 def test_a_streaming_model_is_decoded_with_the_chunks_that_are_typed(
     run_folder: Path, call: Call
 ) -> None:
-    config = ZipformerConfig(
-        num_encoder_layers=(1, 1),
-        downsampling_factor=(1, 2),
-        encoder_dim=(32, 40),
-        encoder_unmasked_dim=(24, 32),
-        feedforward_dim=(48, 64),
-        num_heads=(2,),
-        query_head_dim=(8,),
-        value_head_dim=(8,),
-        cnn_module_kernel=(7,),
-        pos_dim=16,
-        embed_channels=(4, 8, 16),
-        causal=True,
-    )
+    config = replace(SECOND, causal=True)
     weights = build_model(config, ModelConfig(decoder_dim=32, joiner_dim=32), 18).state_dict()
     torch.save({"model": weights}, run_folder / "exp" / "pretrained.pt")
     said = call(decode.main, run_folder, *HERE)
