@@ -80,7 +80,7 @@ MODULES = (
     (transcribe, TRANSCRIBE),
 )
 BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
-REFUSED = [(command, name) for command in (TRAIN, DECODE) for name in command.refused]
+REFUSED = [(command, name) for command in COMMANDS for name in command.refused]
 
 
 def operands(command: Command) -> list[str]:

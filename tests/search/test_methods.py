@@ -105,7 +105,7 @@ def test_unknown_method_that_resembles_nothing():
 
 def test_settings_reach_the_searches_over_words():
     steps = tiny_steps(0, 4, blank_penalty=1.5, temperature=2.0)
-    frames, lens = tiny_batch(0, [20, 15])
+    frames, lens = tiny_batch(0, [8, 5])
     limits = LatticeConfig(
         beam=9.0, max_states=7, max_contexts=3, num_paths=9, nbest_scale=0.2, hlg_scale=0.3,
         search_beam=11.0, output_beam=5.0, max_active_states=17,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipasr.search.hypotheses import extend_fingerprints
 from zipasr.search.lattice import Lattice, LatticeWriter, gathered
-from zipasr.search.word_graph import NONE, WordGraph
+from zipasr.search.word_graph import NONE, Trie, WordGraph
 
 
 class Places(NamedTuple):
@@ -148,13 +148,10 @@ def _moves(
     for moves in waiting:
         values = scores[moves.sources] + moves.sound
         floor.scatter_reduce_(0, moves.places.owners, values, "amax")
-    floor = floor - beam
-    sources, arcs = graph.trie.arcs(places.nodes)
-    tokens = graph.trie.tokens[arcs]
-    said = table[rows[sources], tokens]
     # The grammar only takes away: what is out of the beam without it need not be asked for.
-    fits = scores[sources] + said >= floor[places.owners[sources]]
-    sources, arcs, tokens, said = (part[fits] for part in (sources, arcs, tokens, said))
+    sources, arcs, said = _fitting(graph.trie, places.nodes, scores, (floor - beam)[places.owners],
+                                   (table, rows))  # fmt: skip
+    tokens = graph.trie.tokens[arcs]
     may, memories = sound.grown(places.memories[sources], tokens)
     sources, arcs, tokens, said, memories = (
         part[may] for part in (sources, arcs, tokens, said, memories)
@@ -164,6 +161,38 @@ def _moves(
     there = Places(places.owners[sources], graph.trie.nodes[arcs], contexts, memories)
     growing = Moves(sources, there, tokens, words, said, grammar)
     return _together([*waiting, growing])
+
+
+def _fitting(
+    trie: Trie, nodes: Tensor, scores: Tensor, floor: Tensor, said: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """List the arcs from ``nodes`` (M,) whose scores are not below ``floor`` (M,).
+
+    Args:
+        trie: of the arcs.
+        nodes: (M,).
+        scores: (M,) before the arcs.
+        floor: (M,).
+        said: log-probabilities (R, V), and the row (M,) of each node.
+
+    Returns:
+        For each arc the place in ``nodes``, its number, and the log-probability of its token.
+    """
+    table, rows = said
+    # Most arcs leave the root, and most of these are hopeless: they are looked at as a block.
+    rooted, inside = (nodes == 0).nonzero().squeeze(1), (nodes != 0).nonzero().squeeze(1)
+    block = table[:, trie.tokens[: trie.num_root_arcs]][rows[rooted]]
+    fits = block >= (floor - scores)[rooted, None]
+    who, arcs = fits.nonzero(as_tuple=True)
+    others, more = trie.arcs(nodes[inside])
+    others = inside[others]
+    values = table[rows[others], trie.tokens[more]]
+    good = values >= (floor - scores)[others]
+    return (
+        torch.cat((rooted[who], others[good])),
+        torch.cat((arcs, more[good])),
+        torch.cat((block[fits], values[good])),
+    )
 
 
 def _waiting(places: Places, who: Tensor, symbols: Tensor, said: Tensor, memories: Tensor) -> Moves:

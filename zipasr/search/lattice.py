@@ -83,7 +83,10 @@ class Lattice:
         return found
 
     def departures(self, scores: Tensor, ends: Tensor, *, summed: bool) -> Tensor:
-        """(S,) score of all paths from each state to an end, added up, or of the best one."""
+        """(S,) score of all paths from each state to an end, added up, or of the best one.
+
+        ``scores`` (A, ...) and ``ends`` (S, ...) may be of several settings at once.
+        """
         found = ends.clone()
         for frame in reversed(range(self.num_frames)):
             arcs, before = self.arcs_of(frame), self.states_before(frame)
@@ -104,11 +107,6 @@ class Lattice:
         floor = behind[self.owners[self.sources]] - beam - 1e-6
         return self._only((through >= floor) & (through > -math.inf))
 
-    def weighed(self, scale: float) -> Lattice:
-        """Multiply all that the grammar gives by ``scale``."""
-        ends = torch.where(self.ends > -math.inf, scale * self.ends, self.ends)
-        return replace(self, grammar=scale * self.grammar, ends=ends)
-
     def _only(self, keep: Tensor) -> Lattice:
         counts = torch.cat((keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)))
         splits = counts[torch.tensor(self.arc_splits, device=keep.device)].tolist()
@@ -125,12 +123,14 @@ class Lattice:
 
 
 def gathered(values: Tensor, places: Tensor, size: int, *, summed: bool) -> Tensor:
-    """Bring log-probabilities (A,) to their places (``size``,): added up, or the largest of each.
+    """Bring log-probabilities (A, ...) to their places (``size``, ...): added up, or the largest.
 
-    Places that get nothing have -inf.
+    Places (A,) that get nothing have -inf.
     """
-    nothing = torch.full((size,), -math.inf, dtype=values.dtype, device=values.device)
-    largest = nothing.scatter_reduce(0, places, values, "amax")
+    shape = (size, *values.shape[1:])
+    nothing = torch.full(shape, -math.inf, dtype=values.dtype, device=values.device)
+    spread = places.view(-1, *(1 for _ in shape[1:])).expand_as(values)
+    largest = nothing.scatter_reduce(0, spread, values, "amax")
     if not summed:
         return largest
     base = largest.clamp(min=torch.finfo(values.dtype).min)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zipasr.search.lattice import Lattice
-from zipasr.search.paths import Heard, best_paths, distinct, drawn_paths
+from zipasr.search.paths import Heard, best_paths, best_paths_by, distinct, drawn_paths
 from zipasr.search.product import WordReader, product, totals
 from zipasr.search.types import Utterance
 from zipasr.search.word_graph import WordGraph
@@ -136,12 +136,13 @@ class WholeLattice:
         lattice = product(
             self.lattice(frames, lens), WordReader(self.graph.to(frames.device))
         ).lattice
+        scales = torch.tensor(self.scales, dtype=torch.float64, device=frames.device)
+        scores = lattice.sound[:, None] + scales * lattice.grammar[:, None]
+        paths = best_paths_by(lattice, scores, scales * lattice.ends[:, None])
         found: list[dict[tuple[int, ...], Utterance]] = [{} for _ in lens]
-        for scale in self.scales:
-            weighed = lattice.weighed(scale)
-            paths = best_paths(weighed)
-            sound = lattice.sound[paths.clamp(min=0)].masked_fill(paths < 0, 0.0).sum(dim=1)
-            for row, (one,) in enumerate(distinct(weighed, paths[:, None])):
+        for column in paths.unbind(dim=1):
+            sound = lattice.sound[column.clamp(min=0)].masked_fill(column < 0, 0.0).sum(dim=1)
+            for row, (one,) in enumerate(distinct(lattice, column[:, None])):
                 heard = utterance_of(one, float(sound[row]), self.graph.words)
                 found[row].setdefault(one.labels, heard)
         return [list(those.values()) for those in found]

@@ -30,31 +30,35 @@ def best_paths(lattice: Lattice) -> Tensor:
 
     An utterance without any path has none of them.
     """
-    scores = lattice.scores
-    onward = lattice.departures(scores, lattice.ends, summed=False)
-    states = torch.arange(lattice.num_utterances, device=scores.device)
-    path = states.new_full((lattice.num_frames, len(states)), NONE)
+    return best_paths_by(lattice, lattice.scores[:, None], lattice.ends[:, None])[:, 0]
+
+
+def best_paths_by(lattice: Lattice, scores: Tensor, ends: Tensor) -> Tensor:
+    """Arcs (N, K, T') of the best paths under K settings; ``NONE`` after an end.
+
+    Args:
+        lattice: of the paths.
+        scores: (A, K) of its arcs.
+        ends: (S, K) of ending in its states.
+    """
+    onward = lattice.departures(scores, ends, summed=False)
+    settings = torch.arange(scores.size(1), device=scores.device)
+    starts = torch.arange(lattice.num_utterances, device=scores.device)
+    states = starts[:, None].repeat(1, len(settings))
+    path = states.new_full((*states.shape, lattice.num_frames), NONE)
     for frame in range(lattice.num_frames):
         arcs, before = lattice.arcs_of(frame), lattice.states_before(frame)
         sources, targets = lattice.sources[arcs], lattice.targets[arcs]
         is_best = scores[arcs] + onward[targets] == onward[sources]
-        is_best &= onward[sources] > -math.inf
-        numbers = torch.arange(arcs.start, arcs.stop, device=states.device)[is_best]
-        chosen = states.new_full((before.stop - before.start,), NONE)
-        chosen[sources[is_best] - before.start] = numbers
-        path[frame], states = _followed(lattice, chosen, states, before)
-    return path.T
-
-
-def _followed(
-    lattice: Lattice, chosen: Tensor, states: Tensor, before: slice
-) -> tuple[Tensor, Tensor]:
-    """Arc that each of ``states`` takes, and the state after it; who has ended stays."""
-    is_here = (states >= before.start) & (states < before.stop)
-    taken = torch.full_like(states, NONE)
-    taken[is_here] = chosen[states[is_here] - before.start]
-    moved = torch.where(taken == NONE, states, lattice.targets[taken.clamp(min=0)])
-    return taken, moved
+        arc, setting = (is_best & (onward[sources] > -math.inf)).nonzero(as_tuple=True)
+        chosen = states.new_full((before.stop - before.start, len(settings)), NONE)
+        chosen[sources[arc] - before.start, setting] = arc + arcs.start
+        is_here = (states >= before.start) & (states < before.stop)
+        places = (states - before.start).clamp(0, len(chosen) - 1)
+        taken = torch.where(is_here, chosen[places, settings], NONE)
+        states = torch.where(taken == NONE, states, lattice.targets[taken.clamp(min=0)])
+        path[:, :, frame] = taken
+    return path
 
 
 def drawn_paths(lattice: Lattice, num: int, scale: float) -> Tensor:

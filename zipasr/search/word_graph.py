@@ -30,12 +30,14 @@ class Trie:
         tokens: (E,) token of each arc.
         nodes: (E,) node it leads to.
         words: (E,) number of the word that ends with it, or ``NONE``.
+        num_root_arcs: how many arcs leave the root; they are the first.
     """
 
     first: Tensor
     tokens: Tensor
     nodes: Tensor
     words: Tensor
+    num_root_arcs: int
 
     def arcs(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """All arcs from ``nodes`` (M,): for each, the place in ``nodes``, and its number."""
@@ -45,7 +47,7 @@ class Trie:
         """Return the same on a device."""
         parts = (self.first, self.tokens, self.nodes, self.words)
         first, tokens, nodes, words = (part.to(device) for part in parts)
-        return Trie(first, tokens, nodes, words)
+        return Trie(first, tokens, nodes, words, self.num_root_arcs)
 
 
 def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
@@ -75,7 +77,8 @@ def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
         arcs += [(token, _ROOT, word) for token, words in whole.items() for word in words]
         first.append(len(arcs))
     table = torch.tensor(arcs, dtype=torch.int64).view(-1, 3)
-    return Trie(torch.tensor(first), *table.T.contiguous())
+    tokens, nodes, words = table.T.contiguous()
+    return Trie(torch.tensor(first), tokens, nodes, words, first[1])
 
 
 @dataclass(frozen=True)
