@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 
 from tests.scoring.decoded import decoding
 from zipasr.scoring.align import align
-from zipasr.scoring.page import Report, comparison_page, page
+from zipasr.scoring.decodings import Decoding, labels
+from zipasr.scoring.page import Report, comparison_page, matching, page
 from zipasr.scoring.page_utterances import alignment
+from zipasr.scoring.records import Record
 from zipasr.scoring.short_report import short_report
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -84,6 +87,50 @@ def test_other_methods_stand_beside_the_best() -> None:
     assert text.count("<article") == sum(r.errors.total > 0 for r in GOOD.records)
     assert "<dt>greedy_search, " in text
     assert re.search(r"WER %.*95 % interval", text)
+
+
+def made_with(plain: Decoding, suffix: str, streamed: bool = False) -> Decoding:
+    setting = replace(plain.setting, suffix=suffix)
+    return replace(plain, setting=setting, is_streamed=streamed)
+
+
+def test_what_tells_decodings_of_one_method_apart_stands_beside_its_name() -> None:
+    simulated = made_with(PLAIN, "epoch-9_avg-2_chunk-16_use-averaged-model")
+    several = [
+        GOOD,
+        simulated,
+        made_with(PLAIN, "epoch-9_avg-2_chunk-32_use-averaged-model"),
+        made_with(PLAIN, simulated.setting.suffix, streamed=True),
+    ]
+    assert labels(several) == [
+        "modified_beam_search_beam-size-4",
+        "greedy_search chunk-16",
+        "greedy_search chunk-32",
+        "greedy_search streamed chunk-16",
+    ]
+    text = page(replace(REPORT, decodings=several))
+    # One transcript of three decodings is shown once.
+    assert text.count("<dt>greedy_search chunk-16<br>greedy_search chunk-32<br>greedy") > 10
+    # Each is compared with its like; else the best of a method with the best.
+    pairs = matching(several, several)
+    assert [(a, b) for _, a, b in pairs] == [(one, one) for one in several]
+    assert [name for name, _, _ in pairs][1] == "test greedy_search chunk-16"
+    later = [made_with(PLAIN, "epoch-10"), made_with(PLAIN, "epoch-11")]
+    assert matching(several, later) == [("test", simulated, later[0])]
+
+
+def record(ref: str, hyp: str) -> Record:
+    return Record(id="only", ref=ref.split(), hyp=hyp.split())
+
+
+@pytest.mark.parametrize(
+    "records", [[], [record("", "")], [record("A B", "A B")], [record("", "NOISE")]]
+)
+def test_little_to_report_on_is_no_reason_to_fail(records: list[Record]) -> None:
+    report = replace(REPORT, decodings=[replace(PLAIN, records=records)])
+    parsed(page(report))
+    assert "greedy_search" in short_report(report)
+    assert "no significant difference" in comparison_page(report, report)
 
 
 def test_comparison_says_who_is_better() -> None:

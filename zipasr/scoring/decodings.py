@@ -37,10 +37,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Decoding:
-    """A setting and what came out."""
+    """A setting and what came out.
+
+    Attributes:
+        setting: how a test set was decoded.
+        records: its utterances.
+        is_streamed: whether they were decoded chunk by chunk, as speech comes.
+    """
 
     setting: Setting
     records: Sequence[Record]
+    is_streamed: bool = False
+
+    @property
+    def details(self) -> list[str]:
+        """All that is known of how it was made, a word for each fact."""
+        return ["streamed"] * self.is_streamed + self.setting.suffix.replace("_", " ").split()
 
 
 def write_decoding(folder: Path, decoding: Decoding) -> None:
@@ -58,7 +70,7 @@ def read_decodings(exp_dir: Path) -> list[Decoding]:
         UserError: there is none.
         DataError: a file is damaged or missing.
     """
-    decodings = [_read(path) for path in sorted(exp_dir.glob("**/setting-*.json"))]
+    decodings = [_read(exp_dir, path) for path in sorted(exp_dir.glob("**/setting-*.json"))]
     if not decodings:
         raise UserError(f"{exp_dir} holds no decoding to report on.", "run decode.py first.")
     return sorted(decodings, key=_by_set_and_rate)
@@ -72,17 +84,33 @@ def by_test_set(decodings: Iterable[Decoding]) -> dict[str, list[Decoding]]:
     return groups
 
 
+def labels(decodings: Sequence[Decoding]) -> list[str]:
+    """Name each decoding of a test set by its method, and by what no other of this method has.
+
+    Epoch, chunk size and whether speech was streamed are told where several decodings differ in
+    them, and nowhere else.
+    """
+    names = []
+    for decoding in decodings:
+        key = decoding.setting.key
+        alike = [set(other.details) for other in decodings if other.setting.key == key]
+        common = set.intersection(*alike)
+        names.append(" ".join([key, *(word for word in decoding.details if word not in common)]))
+    return names
+
+
 def _setting_name(setting: Setting) -> str:
     return f"setting-{setting.test_set}-{setting.suffix}.json"
 
 
-def _read(path: Path) -> Decoding:
+def _read(exp_dir: Path, path: Path) -> Decoding:
     try:
         setting = Setting(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as problem:
         raise DataError(f"{path} is damaged: {problem}.", "run decode.py again.") from problem
     name = records_name(setting.test_set, setting.suffix)
-    return Decoding(setting, read_records(path.with_name(name)))
+    is_streamed = "streaming" in path.relative_to(exp_dir).parts
+    return Decoding(setting, read_records(path.with_name(name)), is_streamed)
 
 
 def _by_set_and_rate(decoding: Decoding) -> tuple[str, float, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
@@ -15,7 +15,7 @@ from zipasr.scoring.breakdown import (
     overview,
     worst,
 )
-from zipasr.scoring.decodings import Decoding, by_test_set
+from zipasr.scoring.decodings import Decoding, by_test_set, labels
 from zipasr.scoring.page_tables import (
     comparison_table,
     counted_table,
@@ -71,16 +71,35 @@ def comparison_page(first: Report, second: Report) -> str:
 def matching(
     first: Sequence[Decoding], second: Sequence[Decoding]
 ) -> list[tuple[str, Decoding, Decoding]]:
-    """Pair the decodings of two runs: the same test set and method, else the best of each set."""
+    """Pair the decodings of two runs, for each test set that both have.
+
+    Decodings made in the same way are pairs; else the best of each method that both have; else
+    the best of all.
+    """
     pairs = []
     theirs = by_test_set(second)
     for name, mine in by_test_set(first).items():
         if name not in theirs:
             continue
-        same = [(a, b) for a in mine for b in theirs[name] if a.setting.key == b.setting.key]
-        for a, b in same or [(mine[0], theirs[name][0])]:
-            label = name if len(same) < 2 else f"{name} {a.setting.key}"
-            pairs.append((label, a, b))
+        for way in (lambda one: one.details, lambda one: one.setting.key, lambda _: ""):
+            same = _paired(mine, theirs[name], way)
+            if same:
+                break
+        names = labels([a for a, _ in same])
+        for label, (a, b) in zip(names, same, strict=True):
+            pairs.append((name if len(same) == 1 else f"{name} {label}", a, b))
+    return pairs
+
+
+def _paired(
+    first: Sequence[Decoding], second: Sequence[Decoding], way: Callable[[Decoding], object]
+) -> list[tuple[Decoding, Decoding]]:
+    """Pair the best decodings of each way that both have; both are sorted, best first."""
+    pairs = []
+    for n, a in enumerate(first):
+        if way(a) in map(way, first[:n]):
+            continue
+        pairs += [(a, b) for b in second if way(b) == way(a)][:1]
     return pairs
 
 
@@ -103,7 +122,11 @@ def comparison_of(first: Decoding, second: Decoding) -> Comparison:
 
 def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> str:
     main = decodings[0]
-    figures = [(d.setting.key, overview(d.records), d.setting.rtf) for d in decodings]
+    names = labels(decodings)
+    figures = [
+        (label, overview(d.records), d.setting.rtf)
+        for label, d in zip(names, decodings, strict=True)
+    ]
     _, total, _ = figures[0]
     found = confusions(main.records, CONFUSIONS)
     size = f"{total.utterances} utterances, {total.errors.ref_words} words, {total.hours:.2f} hours"
@@ -112,7 +135,7 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
     return (
         f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2><p>{size}</p>'
         f"{overview_table(figures)}"
-        f"<h3>Where the errors are <small>{escape(main.setting.key)}</small></h3>"
+        f"<h3>Where the errors are <small>{escape(names[0])}</small></h3>"
         f'<div class="columns">{parts_table("By duration", by_duration(main.records))}'
         f"{parts_table('By length', by_words(main.records))}"
         f"{parts_table('By speaker', by_speaker(main.records))}</div>"
@@ -120,12 +143,15 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
         f"{counted_table('Substitutions', found.substitutions)}"
         f"{counted_table('Deletions', found.deletions)}"
         f"{counted_table('Insertions', found.insertions)}</div>"
-        f"{_worst(decodings, sounds)}</section>"
+        f"{_worst(decodings, names, sounds)}</section>"
     )
 
 
-def _worst(decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> str:
-    others = {d.setting.key: {record.id: record for record in d.records} for d in decodings[1:]}
+def _worst(decodings: Sequence[Decoding], names: Sequence[str], sounds: Mapping[str, str]) -> str:
+    others = {
+        label: {record.id: record for record in d.records}
+        for label, d in zip(names[1:], decodings[1:], strict=True)
+    }
     chosen = worst(decodings[0].records, WORST)
     articles = [
         utterance(

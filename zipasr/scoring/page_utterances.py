@@ -88,11 +88,16 @@ def _tokens(record: Record) -> str:
 
 
 def _others(shown: Shown) -> str:
-    rows = [
-        f"<dt>{escape(name)}, {_number(record.errors.total)}</dt>"
-        f"<dd>{alignment(record.alignment)}</dd>"
-        for name, record in shown.others.items()
-    ]
+    """List what the other methods recognised, each transcript once."""
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for name, record in shown.others.items():
+        methods.setdefault(tuple(record.hyp), []).append(name)
+    rows = []
+    for names in methods.values():
+        record = shown.others[names[0]]
+        said = "<p>the same</p>" if record.hyp == shown.record.hyp else alignment(record.alignment)
+        titles = "<br>".join(escape(name) for name in names)
+        rows.append(f"<dt>{titles}, {_number(record.errors.total)}</dt><dd>{said}</dd>")
     return f'<dl class="others">{"".join(rows)}</dl>' if rows else ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zipasr.scoring.align import GAP
 from zipasr.scoring.breakdown import Counted, confusions, overview, worst
-from zipasr.scoring.decodings import Decoding, by_test_set
+from zipasr.scoring.decodings import Decoding, by_test_set, labels
 from zipasr.scoring.page import Report, comparison_of, matching
 from zipasr.scoring.page_tables import verdict
 
@@ -42,11 +42,12 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         "| method | WER % | 95 % interval | ins | del | sub | CER % | RTF |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for decoding in decodings:
+    names = labels(decodings)
+    for label, decoding in zip(names, decodings, strict=True):
         figures, rtf = overview(decoding.records), decoding.setting.rtf
         errors, (low, high) = figures.errors, figures.interval
         lines.append(
-            f"| {decoding.setting.key} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
+            f"| {label} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
             f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
             f"{'-' if rtf is None else f'{rtf:.4f}'} |"
         )
@@ -55,7 +56,7 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
     common = [*found.substitutions, *found.deletions, *found.insertions]
     common = sorted(common, key=lambda item: -item.times)[:SHOWN]
     if common:
-        lines += ["", f"Commonest errors of {main.setting.key}:", ""]
+        lines += ["", f"Commonest errors of {names[0]}:", ""]
         lines += [f"- {item.times} x {_named(item)}" for item in common]
         lines += ["", "Worst utterances:", ""]
         lines += [
