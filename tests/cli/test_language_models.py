@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -91,8 +92,7 @@ def test_an_ngram_of_no_text_is_one_line_and_no_file(
     assert not (run_folder / LANG / "2gram.arpa").exists()
 
 
-@pytest.mark.parametrize("kind", SIZES)
-def test_every_search_takes_every_kind(kind: str, lm_folder: Path, call: Call) -> None:
+def test_every_search_takes_a_transformer(lm_folder: Path, call: Call) -> None:
     methods = [
         "modified_beam_search_lm_shallow_fusion",
         "modified_beam_search_LODR",
@@ -100,12 +100,30 @@ def test_every_search_takes_every_kind(kind: str, lm_folder: Path, call: Call) -
         "modified_beam_search_lm_rescore_LODR",
         "ctc-prefix-beam-search-shallow-fussion",
     ]
-    scales = ["--lm-scale", "0.5", "--ngram-lm-scale", "-0.2"]
-    words = [*using(kind), *scales, "--methods", ",".join(methods)]
+    words = [*using("transformer"), "--methods", ",".join(methods), "--lm-scales", "0.5"]
     said = call(decode.main, lm_folder, *words)
     assert said.status == 0, said.err
     table = said.out.split("--methods chose")[0]
-    assert [line.split()[1].split("_nnlm")[0] for line in table.splitlines()[2:]] == methods
+    shown = [line.split()[1].split("_nnlm")[0] for line in table.splitlines()[2:]]
+    scale, lodr = "_transformer-lm-scale-0.5", "_LODR-2gram-scale--0.25"
+    assert shown == [
+        f"{methods[0]}{scale}",
+        f"{methods[1]}{scale}{lodr}",
+        *methods[2:4],
+        f"{methods[4]}{scale}",
+    ]
+
+
+def test_weights_of_a_language_model_are_tried_on_dev(lm_folder: Path, call: Call) -> None:
+    method = "ctc-prefix-beam-search-shallow-fussion"
+    words = [*using("rnn"), "--methods", method, "--lm-scales", "0.4,30.0"]
+    said = call(decode.main, lm_folder, *words)
+    assert said.status == 0, said.err
+    rates = dict(re.findall(rf"{method}_rnn-lm-scale-(\S+): WER (\S+) % on dev", said.err))
+    assert {*rates} == {"0.4", "30.0"}
+    best = min(rates, key=lambda scale: float(rates[scale]))
+    assert f"--methods chose {method}_rnn-lm-scale-{best}: WER {rates[best]} % on dev" in said.out
+    assert list((lm_folder / "exp" / method).glob(f"errs-test-*_rnn-lm-scale-{best}_*.txt"))
 
 
 def test_the_ctc_program_in_icefalls_words(lm_folder: Path, call: Call) -> None:

@@ -179,6 +179,10 @@ class SweepConfig:
     methods: tuple[str, ...] | None = flag(
         None, "try these methods, or all, on the dev set and decode the test sets with the best"
     )
+    lm_scales: tuple[float, ...] = flag(
+        (0.1, 0.2, 0.3, 0.5),
+        "--methods: weights to try, in place of --lm-scale, where a language model takes part",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import NamedTuple
 
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
@@ -13,9 +14,10 @@ from zipasr.cli.aids import check_aids
 from zipasr.cli.best_average import dev_cuts
 from zipasr.cli.commands import ExpConfig, SweepConfig
 from zipasr.cli.flags import Run
-from zipasr.cli.recogniser import recognise_settings, recogniser_of
-from zipasr.cli.result_names import file_suffix
+from zipasr.cli.recogniser import Recognised, recognise_settings, recogniser_of
+from zipasr.cli.result_names import file_suffix, lm_suffix
 from zipasr.data.loaders import DataConfig, test_loader
+from zipasr.lm.config import LmConfig
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.reports import ResultRow, results_table
 from zipasr.search.methods import SEARCHES, check_method
@@ -27,6 +29,16 @@ _NOT_IN_ALL = ("beam_search", "ctc_greedy_search", "ctc-decoding")
 _GREEDY = {"transducer": "greedy_search", "ctc": "ctc-greedy-search"}
 # A beam that makes so many times the errors of greedy search is worth a warning.
 _SUSPICIOUS = 1.02
+# Weight of the n-gram of LODR for each unit of that of the language model.
+_LODR_SHARE = -0.5
+
+
+class Tried(NamedTuple):
+    """A method on dev: the flags, the best of its settings, and a row of the table."""
+
+    run: Run
+    setting: str
+    row: ResultRow
 
 
 def with_best_method(run: Run) -> tuple[Run, str, str]:
@@ -46,11 +58,10 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
     setup_logging()
     chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
     loader = test_loader(dev_cuts(run), run[DataConfig])
-    rows: dict[str, ResultRow] = {}
-    settings: dict[str, str] = {}
+    tried: dict[str, Tried] = {}
     refusal, suffix = UserError("--methods names no method."), ""
-    for name in asked_methods(run):
-        one = run.having(replace(run[DecodingConfig], decoding_method=name))
+    for one in (variant for name in asked_methods(run) for variant in variants(run, name)):
+        name = one[DecodingConfig].decoding_method
         try:
             check_can_be_chosen(name)
             check_aids(one)
@@ -61,26 +72,52 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
             continue
         suffix = suffix or file_suffix(one, recogniser)
         found = recognise_settings(recogniser, loader, f"dev, {name}", loader.num_batches)
-        errors = {
-            setting: count_errors((t.ref, t.hyp) for t in those)
-            for setting, those in found.by_setting.items()
-        }
-        settings[name] = min(errors, key=lambda setting: errors[setting].total)
-        shown = f"{name}{settings[name]}"
-        rows[name] = ResultRow("dev", shown, errors[settings[name]], found.rtf)
-        logging.info("%s: WER %.2f %% on dev", shown, rows[name].errors.rate)
-    if not rows:
+        now = _best_setting(one, found)
+        logging.info("%s: WER %.2f %% on dev", now.row.method, now.row.errors.rate)
+        tried[name] = min(tried.get(name, now), now, key=_errors)
+    if not tried:
         raise refusal
-    best = min(rows, key=lambda name: rows[name].errors.total)
+    best = min(tried.values(), key=_errors)
+    rows = {name: one.row for name, one in tried.items()}
     text = results_table(list(rows.values())) + (
-        f"--methods chose {rows[best].method}: WER {rows[best].errors.rate:.2f} % on dev\n"
+        f"--methods chose {best.row.method}: WER {best.row.errors.rate:.2f} % on dev\n"
     )
     for line in warnings_about(rows):
         logging.warning("%s", line)
     with atomic_path(run[ExpConfig].exp_dir / f"methods-dev-{suffix}.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    better = run.having(replace(run[DecodingConfig], decoding_method=best))
-    return better, settings[best], text
+    return best.run, best.setting, text
+
+
+def variants(run: Run, name: str) -> list[Run]:
+    """Return the run with a method; with each weight to try, if a language model takes part in it.
+
+    The n-gram of LODR then counts minus half of it, as in the published setting, unless
+    ``--ngram-lm-scale`` says how much.
+    """
+    one = run.having(replace(run[DecodingConfig], decoding_method=name))
+    method, lm = SEARCHES[name], run[LmConfig]
+    if "lm" not in method.uses or not method.can_stream:
+        return [one]
+    fixed = lm.ngram_lm_scale if lm.ngram_lm_scale < 0 else None
+    return [
+        one.having(replace(lm, lm_scale=scale, ngram_lm_scale=fixed or _LODR_SHARE * scale))
+        for scale in run[SweepConfig].lm_scales
+    ]
+
+
+def _best_setting(run: Run, found: Recognised) -> Tried:
+    errors = {
+        setting: count_errors((t.ref, t.hyp) for t in those)
+        for setting, those in found.by_setting.items()
+    }
+    setting = min(errors, key=lambda setting: errors[setting].total)
+    shown = f"{run[DecodingConfig].decoding_method}{lm_suffix(run)}{setting}"
+    return Tried(run, setting, ResultRow("dev", shown, errors[setting], found.rtf))
+
+
+def _errors(tried: Tried) -> int:
+    return tried.row.errors.total
 
 
 def check_can_be_chosen(name: str) -> None:
