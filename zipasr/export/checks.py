@@ -122,9 +122,10 @@ def chunkwise(start: Start, size: ChunkSize, step: Step) -> Encode:
 
 def table(checks: Sequence[Check]) -> str:
     """Return the comparisons as lines of a table."""
-    head = f"{'file':<44}  utterances  max difference  same tokens"
+    width = max([len("file"), *(len(c.name) for c in checks)])
+    head = f"{'file':<{width}}  utterances  max difference  same tokens"
     lines = [
-        f"{c.name:<44}  {c.utterances:>10}  {c.difference:>14.2e}  {c.same_tokens:>11}"
+        f"{c.name:<{width}}  {c.utterances:>10}  {c.difference:>14.2e}  {c.same_tokens:>11}"
         for c in checks
     ]
     return "\n".join([head, *lines]) + "\n"

@@ -108,33 +108,29 @@ def write_readme(folder: Path, about: str, checks: Sequence[Check], config: Enco
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _model_flags(names: Sequence[str], kind: Kind, config: EncoderConfig) -> Iterator[str]:
+def _model_flags(names: Sequence[str], kind: Kind, config: EncoderConfig) -> Iterator[list[str]]:
     """Yield the flags that give the files of one precision to sherpa-onnx, for each head."""
 
     def file(part: str) -> str:
         fit = (n for n in names if n.startswith((f"{part}-", f"{part}.")) and n.endswith(".onnx"))
         return next((n for n in fit if kind_of(n) == kind), "")
 
-    if encoder := file("encoder"):
-        yield f"--encoder={encoder} --decoder={file('decoder')} --joiner={file('joiner')}"
+    if file("encoder"):
+        yield [f"--{part}={file(part)}" for part in ("encoder", "decoder", "joiner")]
     streaming, model = is_streaming(config), file("model")
     if model and (streams_ctc(config) or not streaming):
-        yield f"--zipformer{'2' if streaming else ''}-ctc-model={model}"
+        yield [f"--zipformer{'2' if streaming else ''}-ctc-model={model}"]
 
 
-def _commands(models: Sequence[str], wave: str, streaming: bool) -> list[str]:
+def _commands(models: Sequence[list[str]], wave: str, streaming: bool) -> list[str]:
     """Return how the files are run on a recording, and the first of them as a server."""
     program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
-    server = f"sherpa-onnx-{'online' if streaming else 'offline'}-websocket-server"
+    server = f"sherpa-onnx-{'online' if streaming else 'offline'}-websocket-server --port=6006"
     lines = ["`pip install sherpa-onnx-bin` brings the programs.", ""]
-    for model in models:
-        lines += [
-            "```bash",
-            f"{program} --tokens=tokens.txt \\",
-            f"  {model} \\",
-            f"  {wave}",
-            "```",
-        ]
-        lines += [""]
-    lines += ["A server:", "", "```bash", f"{server} --port=6006 --tokens=tokens.txt \\"]
-    return [*lines, f"  {models[0]}", "```", ""]
+    for flags in models:
+        lines += _command(program, *flags, wave)
+    return [*lines, "A server:", "", *_command(server, *models[0])]
+
+
+def _command(program: str, *words: str) -> list[str]:
+    return ["```bash", " \\\n  ".join([f"{program} --tokens=tokens.txt", *words]), "```", ""]
