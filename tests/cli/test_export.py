@@ -155,11 +155,13 @@ def our_words(out: Path, method: str, sounds: Sequence[np.ndarray] | None = None
 
 
 @torch.no_grad()
-def our_words_chunk_by_chunk(out: Path, method: str) -> list[str]:
+def our_words_chunk_by_chunk(
+    out: Path, method: str, sounds: Sequence[np.ndarray] | None = None
+) -> list[str]:
     model, tokenizer = model_in(out)
     find, (length, step) = search(model, method), model.chunk_encoder.size()
     tokens = []
-    for samples in recordings(out, TAIL):
+    for samples in recordings(out, TAIL) if sounds is None else sounds:
         features, state, frames = features_of(samples), model.init_state(1), []
         # The client waits until there is more than one chunk.
         for start in range(0, features.size(1) - length, step):
@@ -248,7 +250,9 @@ def test_small_files_run(whole: Path, kind: str) -> None:
 
 @STREAMING
 def test_small_files_run_on_speech_as_it_comes(out: Path) -> None:
-    online = sherpa_onnx.OnlineRecognizer.from_transducer(**files(out, ".int8.onnx"))
+    # As docs/deploy.md proposes for a phone.
+    decoder = {"decoder": files(out, ".onnx")["decoder"]}
+    online = sherpa_onnx.OnlineRecognizer.from_transducer(**files(out, ".int8.onnx") | decoder)
     assert all(heard_by(online, recordings(out, TAIL)[:3]))
 
 
@@ -377,4 +381,8 @@ def test_a_server_hears_speech_as_it_comes(streaming: Path) -> None:
             timeout=60,
             check=False,
         )
-    assert text_in(done.stdout + done.stderr)
+    sound = soundfile.read(streaming / "test_wavs" / "0.wav", dtype="float32")[0]
+    # The server adds more silence than the last chunk needs.
+    padded = np.pad(sound, (0, tones.RATE * 8 // 10))
+    heard = text_in(done.stdout + done.stderr)
+    assert [heard] == our_words_chunk_by_chunk(streaming, "greedy_search", [padded])
