@@ -98,6 +98,7 @@ def test_every_search_takes_a_transformer(lm_folder: Path, call: Call) -> None:
         "modified_beam_search_LODR",
         "modified_beam_search_lm_rescore",
         "modified_beam_search_lm_rescore_LODR",
+        "modified_beam_search_ngram_rescoring",
         "ctc-prefix-beam-search-shallow-fussion",
     ]
     words = [*using("transformer"), "--methods", ",".join(methods), "--lm-scales", "0.5"]
@@ -110,7 +111,8 @@ def test_every_search_takes_a_transformer(lm_folder: Path, call: Call) -> None:
         f"{methods[0]}{scale}",
         f"{methods[1]}{scale}{lodr}",
         *methods[2:4],
-        f"{methods[4]}{scale}",
+        f"{methods[4]}_2gram-scale-0.01",
+        f"{methods[5]}{scale}",
     ]
 
 

@@ -12,8 +12,10 @@ from zipasr.search.ctc import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.fusion import Sum, together
 from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
+from zipasr.search.methods import Aids, search_for
+from zipasr.search.types import DecodingConfig
 
-from .tiny import assert_same, tiny_batch, tiny_steps
+from .tiny import Loops, assert_same, tiny_batch, tiny_steps
 
 PIECES = ["<blk>", "<sos/eos>", "<unk>", "a", "b", "c", "x"]
 
@@ -67,6 +69,29 @@ def test_a_search_with_a_language_model_adds_its_scores(kind):
                 total += scorer.score(state, torch.tensor([token])).item()
                 state = scorer.extend(state, torch.tensor([token]))
             assert math.isclose(one.log_prob, known[tuple(one.tokens)] + total, abs_tol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_ngram_that_ranks_is_no_part_of_the_score(seed):
+    """modified_beam_search_ngram_rescoring, against the definition one hypothesis at a time."""
+    model, steps = models()["ngram"], tiny_steps(seed, blank_bias=0.0)
+    frames, lens = tiny_batch(seed, [12, 9])
+
+    def rank(tokens):
+        scorer, total = model.scorer(1.5), 0.0
+        state = scorer.start(1, torch.device("cpu"))
+        for token in tokens:
+            total += scorer.score(state, torch.tensor([token])).item()
+            state = scorer.extend(state, torch.tensor([token]))
+        return total
+
+    config = DecodingConfig(decoding_method="modified_beam_search_ngram_rescoring", beam_size=3)
+    aids = Aids(low_order=model, low_order_scale=1.5)
+    got = search_for(config, steps.decoder, steps.joiner, aids=aids)(frames, lens)
+    want = [Loops(steps).beam(one[:num], 3, rank) for one, num in zip(frames, lens, strict=True)]
+    assert_same(got, want)
+    plain = [Loops(steps).beam(one[:num], 3) for one, num in zip(frames, lens, strict=True)]
+    assert [one.tokens for one in plain] != [one.tokens for one in want]
 
 
 @pytest.mark.parametrize("kind", ["rnn", "transformer"])

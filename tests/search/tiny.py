@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -81,7 +82,13 @@ class Loops:
                 num_here += 1
         return Utterance(tokens, times, total)
 
-    def beam(self, frames: Tensor, beam_size: int) -> Utterance:
+    def beam(
+        self,
+        frames: Tensor,
+        beam_size: int,
+        rank: Callable[[tuple[int, ...]], float] = lambda _: 0.0,
+    ) -> Utterance:
+        """``rank`` of the tokens before a frame counts in the choice of the best, nowhere else."""
         beam = {(): (0.0, ())}
         for t, frame in enumerate(frames):
             candidates = [
@@ -90,7 +97,8 @@ class Loops:
                 for symbol, score in enumerate(self.scores(frame, tokens))
             ]
             beam = {}
-            for total, tokens, times, symbol in sorted(candidates, reverse=True)[:beam_size]:
+            candidates.sort(key=lambda one: one[0] + rank(one[1]), reverse=True)
+            for total, tokens, times, symbol in candidates[:beam_size]:
                 if symbol != 0:
                     tokens, times = (*tokens, symbol), (*times, t)
                 if tokens in beam:

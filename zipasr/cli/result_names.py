@@ -118,7 +118,11 @@ def hot_words_suffix(run: Run) -> str:
 def lm_suffix(run: Run) -> str:
     """Name the language model of the search and the scales; a rescoring names its own."""
     lm, method = run[LmConfig], SEARCHES[run[DecodingConfig].decoding_method]
-    if "lm" not in method.uses or not method.can_stream:
+    if not method.can_stream:
+        return ""
+    if method.uses == ("lodr",):
+        return f"_{lm.ngram_path.stem}-scale-{lm.ngram_lm_scale}"
+    if "lm" not in method.uses:
         return ""
     suffix = f"_{lm.lm_type}-lm-scale-{lm.lm_scale}"
     if "lodr" in models_of(run[DecodingConfig].decoding_method, lm):

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from zipasr.search.fusion import ScorerState, TokenScorer, in_slots, put, scored
+from zipasr.search.fusion import Ranking, ScorerState, TokenScorer, in_slots, put, scored
 from zipasr.search.hypotheses import Beams, History, extend_fingerprints, merge_equal, ranked
 from zipasr.search.steps import TransducerSteps, longest_first
 from zipasr.search.types import Utterance
@@ -26,7 +26,8 @@ class ModifiedBeamSearch:
     keeps the token times of its most probable part.
 
     A scorer (hot-words, language models) adds to the log-probability of a hypothesis with each
-    token, after the best of a frame were chosen: it speaks from the next frame on.
+    token, after the best of a frame were chosen: it speaks from the next frame on. A ``Ranking``
+    only takes part in the choice of the best.
 
     Args:
         steps: the transducer.
@@ -149,14 +150,17 @@ def advance(
     spread = frames.repeat_interleave(beam_size, dim=0)
     scores = steps.next_scores(spread, beams.predictions.flatten(0, 1))
     scores = scores.view(num, beam_size, scores.size(-1))
-    candidates = (scores + beams.log_probs[:, :, None]).flatten(start_dim=1)
-    best = candidates.topk(beam_size, dim=-1)
-    parents, tokens = best.indices // scores.size(-1), best.indices % scores.size(-1)
+    candidates = scores + beams.log_probs[:, :, None]
+    ranks = candidates
+    if isinstance(scorer, Ranking):
+        ranks = candidates + beams.scorer[0][:, :, None]
+    chosen = ranks.flatten(start_dim=1).topk(beam_size, dim=-1).indices
+    parents, tokens = chosen // scores.size(-1), chosen % scores.size(-1)
     is_token = tokens != steps.blank_id
 
     rows = torch.arange(num, device=parents.device)[:, None]
     scorer_state = tuple(part[rows, parents] for part in beams.scorer)
-    log_probs = best.values
+    log_probs = candidates.flatten(start_dim=1).gather(1, chosen)
     if scorer is not None:
         log_probs = log_probs + _bonuses(scorer, scorer_state, tokens, is_token, log_probs)
     fingerprints = beams.fingerprints.gather(1, parents)

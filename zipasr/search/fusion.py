@@ -77,6 +77,31 @@ class Sum:
         return parts
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """A scorer whose sum so far says which hypotheses stay, but is no part of their score."""
+
+    scorer: TokenScorer
+
+    def start(self, num: int, device: torch.device) -> ScorerState:
+        """State of ``num`` hypotheses without tokens."""
+        return (torch.zeros(num, device=device), *self.scorer.start(num, device))
+
+    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
+        """Nothing (M,)."""
+        return torch.zeros_like(tokens, dtype=state[0].dtype)
+
+    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
+        """State after the tokens (M,)."""
+        total, *own = state
+        more = self.scorer.score(tuple(own), tokens)
+        return (total + more, *self.scorer.extend(tuple(own), tokens))
+
+    def finish(self, state: ScorerState) -> Tensor:
+        """Nothing (M,)."""
+        return torch.zeros_like(state[0])
+
+
 def in_slots(state: ScorerState, num: int, slots: int) -> ScorerState:
     """Lay out the state of ``num * slots`` hypotheses as (num, slots, ...)."""
     return tuple(part.view(num, slots, *part.shape[1:]) for part in state)

@@ -9,6 +9,7 @@ from zipasr.base.errors import UserError, nearest
 from zipasr.search.beam import ModifiedBeamSearch
 from zipasr.search.ctc import CtcGreedySearch, CtcOutput
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
+from zipasr.search.fusion import Ranking
 from zipasr.search.graves import beam_search
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.language_models import LanguageModel
@@ -125,6 +126,12 @@ def _modified_beam(*uses: str) -> Builder:
     return build
 
 
+def _ranked_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> ModifiedBeamSearch:
+    ngram = None if aids.low_order is None else aids.low_order.scorer(aids.low_order_scale)
+    ranking = None if ngram is None else Ranking(ngram)
+    return ModifiedBeamSearch(transducer(config, parts), config.beam_size, ranking)
+
+
 def _rescored_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
     first = _modified_beam()(config, parts, aids)
     judge = language_judge(_needed(aids.lm))
@@ -199,6 +206,11 @@ SEARCHES: dict[str, Method] = {
         _modified_beam("lm", "lodr"),
         takes_hot_words=True,
         uses=("lm", "lodr"),
+    ),
+    "modified_beam_search_ngram_rescoring": Method(
+        "modified_beam_search, a token n-gram says which hypotheses stay",
+        _ranked_beam,
+        uses=("lodr",),
     ),
     "modified_beam_search_lm_rescore": Method(
         "modified_beam_search, its hypotheses judged by a language model",
