@@ -15,6 +15,7 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
   --num-jobs N       processes that work side by side (default: the number of cores)
   --vocab-size N     tokens of the vocabulary, kept in a folder lang_bpe_N of its own
   --dl-dir DIR       where downloads are, and where they go (default: download)
+  --giga-dir DIR     GigaSpeech: where your copy is (default: GigaSpeech in --dl-dir)
   --mirror URL       server to download from, instead of the publisher's
   --keep-archives 0  delete each archive when it is unpacked
   --full-libri 0     LibriSpeech: train on the 100 clean hours alone
@@ -46,7 +47,7 @@ die() {
 }
 
 recipe='' from='' encoding='' stage='' stop_stage='' force=false dry_run=false status=false
-vocab_size='' dl_dir=download mirror='' keep_archives=1 full_libri=1 mini_libri=0
+vocab_size='' dl_dir=download giga_dir='' mirror='' keep_archives=1 full_libri=1 mini_libri=0
 num_jobs=$(getconf _NPROCESSORS_ONLN)
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -57,7 +58,7 @@ while [ $# -gt 0 ]; do
       continue
       ;;
     --recipe | --stage | --stop-stage | --num-jobs | --vocab-size | --from | --encoding) ;;
-    --dl-dir | --mirror | --keep-archives | --full-libri | --mini-libri) ;;
+    --dl-dir | --giga-dir | --mirror | --keep-archives | --full-libri | --mini-libri) ;;
     *) die "unknown option $1. Fix: ./prepare.sh --help lists the options." ;;
   esac
   [ $# -ge 2 ] || die "$1 needs a value."
@@ -184,7 +185,7 @@ run_stage() {
 run_stage 0 "download, check and unpack the corpus" "$dl_dir" \
   local.download_corpus "${places[@]}" --keep-archives "$keep_archives" ${mirror:+--mirror "$mirror"}
 run_stage 1 "corpus -> manifests" "$data/manifests" \
-  local.prepare_corpus --num-jobs "$num_jobs" "${places[@]}"
+  local.prepare_corpus --num-jobs "$num_jobs" "${places[@]}" ${giga_dir:+--giga-dir "$giga_dir"}
 run_stage 2 "manifests -> fbank features (about 5 s an hour of speech and core)" "$data/fbank" \
   local.compute_fbank --num-jobs "$num_jobs"
 run_stage 3 "training transcripts -> tokenizer (seconds)" "$data" \

@@ -49,11 +49,18 @@ def check_equal(path: Path, count: int) -> None:
             assert torch.equal(own[name], value), f"process {rank}: {name}"
 
 
-def test_two_processes_have_the_same_parameters_and_kill_9_changes_nothing(
-    prepared: Path, workdir: Path, tmp_path: Path
+def test_two_processes_that_fine_tune_on_a_mixture_stay_the_same_and_kill_9_changes_nothing(
+    trained: Path, tmp_path: Path
 ) -> None:
-    unbroken = shutil.copytree(prepared, tmp_path / "unbroken")
-    process = torchrun(unbroken, ["--standalone"], "--max-duration", "3")
+    folders = [tmp_path / "unbroken", tmp_path / "killed"]
+    for folder in folders:
+        shutil.copytree(trained, folder)
+        (folder / "exp").rename(folder / "before")
+    unbroken, killed = folders
+    more = "other=data/tones/fbank/manifests_cuts_dev.jsonl.gz:0.3"
+    mixed = ("--max-duration", "3", "--do-finetune", "1", "--finetune-ckpt", "before/epoch-2.pt")
+    mixed += ("--use-mux", "1", "--extra-manifest", more, "--valid-wer-cuts", "2")
+    process = torchrun(unbroken, ["--standalone"], *mixed)
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     assert "Traceback" not in said
@@ -64,12 +71,13 @@ def test_two_processes_have_the_same_parameters_and_kill_9_changes_nothing(
     check_equal(last, 2)
     if (os.cpu_count() or 1) < 2:
         pytest.skip("two processes of train.py need two cores")
-    flags = ("--world-size", "2", "--num-workers", "0", "--max-duration", "3")
-    kill_after_batch_4(workdir, *flags)
-    done = tones.run(workdir, "train.py", *flags)
+    assert "other, 0.3 of the batches: kept 8 of 8 cuts" in said
+    flags = ("--world-size", "2", "--num-workers", "0", *mixed)
+    kill_after_batch_4(killed, *flags)
+    done = tones.run(killed, "train.py", *flags)
     assert done.returncode == 0, done.stderr
     assert "continuing from exp/checkpoint-4.pt: epoch 1" in done.stderr
-    assert_same_training(workdir / "exp" / "epoch-2.pt", last)
+    assert_same_training(killed / "exp" / "epoch-2.pt", last)
 
 
 def test_two_machines_of_two_processes_have_the_same_parameters(workdir: Path) -> None:

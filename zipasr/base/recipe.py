@@ -23,6 +23,7 @@ TABLES = {
     "flags",
     "joined",
     "needs",
+    "pieces",
     "splits",
     "stages",
     "subsets",
@@ -43,6 +44,7 @@ class Recipe:
         splits: purpose (train, valid, test) -> names of splits of the corpus.
         flags: defaults of this recipe, flag name without dashes -> value.
         joined: split -> the splits of the corpus that it consists of, shuffled once.
+        pieces: split too large to be made at once -> number of pieces it is made in.
         chosen: the subset that these values are of; None is the whole.
         subsets: name -> tables ``splits``, ``flags`` and ``corpus-options`` that replace entries.
         expected: figures that the end-to-end test holds the recipe to.
@@ -58,6 +60,7 @@ class Recipe:
     splits: dict[str, list[str]]
     flags: dict[str, Any] = field(default_factory=dict)
     joined: dict[str, list[str]] = field(default_factory=dict)
+    pieces: dict[str, int] = field(default_factory=dict)
     chosen: str | None = None
     subsets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     expected: dict[str, float] = field(default_factory=dict)
@@ -133,6 +136,7 @@ def _recipe_from_table(folder: Path, path: Path, table: dict[str, Any]) -> Recip
         splits=splits,
         flags=table.get("flags", {}),
         joined=table.get("joined", {}),
+        pieces=table.get("pieces", {}),
         subsets=table.get("subsets", {}),
         expected=table.get("expected", {}),
     )
@@ -144,6 +148,9 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
             raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
     _check_names(path, table["splits"])
     _check_names(path, table.get("joined", {}))
+    for split, count in table.get("pieces", {}).items():
+        if not isinstance(count, int) or count < 1:
+            raise UserError(f"{path}: pieces.{split} = {count!r} is no number of pieces.")
     for name, tables in table.get("subsets", {}).items():
         _check_subset(path, name, tables)
 

@@ -10,6 +10,7 @@ from typing import Literal
 from zipasr.base.config import flag
 from zipasr.base.errors import nearest
 from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.corpora_of_training import with_heads_of_corpora
 from zipasr.cli.flags import NOT_YET, Command, Run, parse
 from zipasr.corpora.download import DownloadConfig
 from zipasr.data.augment import AugmentConfig
@@ -42,6 +43,9 @@ class CorpusConfig:
     """Making of a corpus."""
 
     audio_dir: Path | None = flag(None, "folder of the audio; none: data/RECIPE/audio")
+    giga_dir: Path | None = flag(
+        None, "folder of GigaSpeech, with GigaSpeech.json; none: GigaSpeech in --dl-dir"
+    )
     num_jobs: int = flag(2, "processes that work side by side")
 
     def __post_init__(self) -> None:
@@ -358,5 +362,6 @@ def read(command: Command, argv: Sequence[str] | None) -> Run:
     """
     run = parse(command, argv, COMMANDS)
     if command is TRAIN:
+        run = with_heads_of_corpora(run)
         check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
     return run

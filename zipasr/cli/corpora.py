@@ -14,8 +14,19 @@ from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus
 from zipasr.data.corpus_check import CorpusReport, check_corpus
 
 
-def corpus_of(recipe: Recipe, download_dir: Path, audio_dir: Path | None = None) -> Corpus:
+def corpus_of(
+    recipe: Recipe,
+    download_dir: Path,
+    audio_dir: Path | None = None,
+    giga_dir: Path | None = None,
+) -> Corpus:
     """Return the corpus of a recipe, which has read the recipe's options for it.
+
+    Args:
+        recipe: names the corpus.
+        download_dir: folder of what was downloaded.
+        audio_dir: folder of audio that is made; None: ``data/RECIPE/audio``.
+        giga_dir: folder of GigaSpeech; None: ``GigaSpeech`` in ``download_dir``.
 
     Raises:
         UserError: there is no such corpus, or an option is wrong.
@@ -24,6 +35,7 @@ def corpus_of(recipe: Recipe, download_dir: Path, audio_dir: Path | None = None)
         recipe_dir=recipe.folder,
         audio_dir=audio_dir or data_dir(recipe) / "audio",
         download_dir=download_dir,
+        giga_dir=giga_dir or download_dir / "GigaSpeech",
         splits=tuple(recipe.parts()),
         settings=recipe.corpus_options,
     )
@@ -31,14 +43,17 @@ def corpus_of(recipe: Recipe, download_dir: Path, audio_dir: Path | None = None)
 
 
 def check_recipe(recipe: Recipe, num_jobs: int) -> CorpusReport:
-    """Check the sound and the transcripts of all splits of a recipe; see ``check_corpus``."""
-    return check_corpus(
-        data_dir(recipe) / "manifests",
-        recipe.corpus,
-        recipe.parts(["train"]),
-        recipe.parts(["valid", "test"]),
-        num_jobs,
+    """Check the sound and the transcripts of a recipe; see ``check_corpus``.
+
+    Splits that are made in pieces are not held in memory, and not checked here: sound that cannot
+    be read shows when the features of its piece are computed.
+    """
+    training, others = (
+        [part for part in recipe.parts(purposes) if part not in recipe.pieces]
+        for purposes in (["train"], ["valid", "test"])
     )
+    folder = data_dir(recipe) / "manifests"
+    return check_corpus(folder, recipe.corpus, training, others, num_jobs)
 
 
 def transcripts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging()
     run = read(CORPUS, argv)
     config, folder = run[CorpusConfig], data_dir(run.recipe)
-    corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir, config.audio_dir)
+    corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir, config.audio_dir, config.giga_dir)
     for split, count in corpus.prepare(folder / "manifests", config.num_jobs).items():
         logging.info("%s: %d utterances", split, count)
     return 0

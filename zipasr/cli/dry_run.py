@@ -10,7 +10,7 @@ import torch
 
 from zipasr.base.distributed import World, check_world_size
 from zipasr.base.errors import DataError, ResourceError
-from zipasr.data.loaders import load_cuts
+from zipasr.data.loaders import load_cuts, load_extra
 from zipasr.training.estimate import estimate
 from zipasr.training.session import TrainConfigs
 from zipasr.training.sets import DataSource, load_sets
@@ -50,6 +50,7 @@ def check_data(configs: TrainConfigs, source: DataSource) -> None:
             partial(load_cuts, folder, source.corpus, [split])
             for split in (*source.train, *source.valid)
         ),
+        *(partial(load_extra, extra) for extra in configs.data.extras),
     ]
     problems = []
     for check in checks:

@@ -11,6 +11,7 @@ from zipasr.cli.commands import FBANK, read
 from zipasr.cli.corpora import check_recipe
 from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.fbank_pieces import compute_and_store_pieces
 from zipasr.data.joined import join_splits
 from zipasr.data.noise import compute_and_store_noise
 
@@ -28,7 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.stop_when_too_many()
     write_quarantine(features, Quarantine.read(manifests).rows, "preparation")
     for split in recipe.parts():
-        compute_and_store(recipe.corpus, split, manifests, features, run[FbankConfig])
+        where = (recipe.corpus, split, manifests, features)
+        if split in recipe.pieces:
+            compute_and_store_pieces(*where, recipe.pieces[split], run[FbankConfig])
+        else:
+            compute_and_store(*where, run[FbankConfig])
     for name, parts in recipe.joined.items():
         if name in recipe.splits["train"]:
             join_splits(recipe.corpus, name, parts, features)

@@ -30,6 +30,8 @@ MACHINE_FAULTS = (
     errno.EPERM,
     errno.EROFS,
 )
+# They stand in every published command, and say which recipe is meant.
+LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
 NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
 
 
@@ -235,12 +237,29 @@ def _with_encoder(command: Command, flags: Mapping[str, Any], words: Sequence[st
     first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
     _add_encoder_type(first, command)
     set_defaults(first, {k: v for k, v in flags.items() if k == "encoder-type"})
-    chosen = command.encoders[first.parse_known_args(words)[0].encoder_type]
     usual = next(iter(command.encoders.values()))
+    chosen = command.encoders[first.parse_known_args(words)[0].encoder_type]
+    typed = _typed_flags(words)
+    if not typed & {"--encoder-type"} and "encoder-type" not in flags and typed & LIBRI_FLAGS:
+        chosen = _encoder_of_flags(command, typed) or chosen
     if chosen is usual:
         return command
     configs = tuple(chosen if cls is usual else cls for cls in command.configs)
     return replace(command, configs=configs, presets={})
+
+
+def _encoder_of_flags(command: Command, typed: set[str]) -> type[DataclassInstance] | None:
+    """Return the encoder that alone knows a flag that is typed.
+
+    The published commands of the first Zipformer name it in no other way.
+    """
+    known = {cls: {flag_name(f.name) for f in fields(cls)} for cls in command.encoders.values()}
+    usual = next(iter(known.values()))
+    return next((cls for cls, names in known.items() if typed & (names - usual)), None)
+
+
+def _typed_flags(words: Sequence[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words}
 
 
 def guarded(main: Main) -> Main:
@@ -286,9 +305,9 @@ def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
     first = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
     chosen = from_args(RecipeConfig, first.parse_known_args(words)[0])
-    typed = {word.partition("=")[0] for word in words}
-    if "--recipe" not in typed and typed & {"--full-libri", "--mini-libri"}:
-        # They say which recipe is meant: the published commands name it in no other way.
+    typed = _typed_flags(words)
+    if "--recipe" not in typed and typed & LIBRI_FLAGS:
+        # The published commands name it in no other way.
         return replace(chosen, recipe="librispeech")
     return chosen
 

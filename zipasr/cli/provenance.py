@@ -11,14 +11,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from lhotse import CutSet
+
 from zipasr.base.config import to_dict
 from zipasr.base.distributed import INTERRUPTED
 from zipasr.base.env import environment_report
 from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
 from zipasr.cli.flags import Run
-from zipasr.data.fbank import cuts_path
-from zipasr.data.loaders import DataConfig, load_cuts
+from zipasr.data.loaders import DataConfig, load_cuts, load_extra
+from zipasr.data.mixed import Extra
+from zipasr.data.pieces import manifests_at, manifests_of_split
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
 
@@ -57,6 +60,7 @@ def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
             for use, splits in run.recipe.splits.items()
             if use in ("train", "valid")
         },
+        "mixed in": [extra_facts(extra) for extra in run[DataConfig].extras],
         "config": {
             cls.__name__: _portable_all(to_dict(value)) for cls, value in run.values.items()
         },
@@ -64,14 +68,29 @@ def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
 
 
 def set_facts(data: DataConfig, corpus: str, split: str) -> Facts:
-    """Return name, hash and size of a manifest; a large one is hashed, its cuts not counted.
+    """Return name, hash and size of a split; a large one is hashed, its cuts not counted.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: its manifest is missing or damaged.
     """
-    path = cuts_path(data.manifest_dir, corpus, split)
-    cuts = load_cuts(data.manifest_dir, corpus, [split])
-    found: Facts = {"split": split, "manifest": portable(str(path)), "sha256": _sha256(path)}
+    paths = manifests_of_split(data.manifest_dir, corpus, split)
+    return {"split": split} | _facts_of(paths, load_cuts(data.manifest_dir, corpus, [split]))
+
+
+def extra_facts(extra: Extra) -> Facts:
+    """Return the same of a corpus that is mixed in.
+
+    Raises:
+        DataError: its manifest is missing or damaged.
+    """
+    facts = _facts_of(manifests_at(extra.path), load_extra(extra))
+    return {"corpus": extra.name, "weight": extra.weight} | facts
+
+
+def _facts_of(paths: Sequence[Path], cuts: CutSet) -> Facts:
+    """Name manifests by the first of them, or the folder they are pieces in, and by their hash."""
+    name = paths[0] if len(paths) == 1 else paths[0].parent
+    found: Facts = {"manifest": portable(str(name)), "sha256": _sha256(paths)}
     if not cuts.is_lazy:
         hours = sum(cut.duration for cut in cuts) / 3600
         found |= {"cuts": len(cuts), "hours": round(hours, 4)}
@@ -144,11 +163,13 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _sha256(path: Path) -> str:
+def _sha256(paths: Sequence[Path]) -> str:
+    """Return the digest of the contents, one after another."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

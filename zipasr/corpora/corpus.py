@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from zipasr.base.errors import UserError, nearest
 from zipasr.corpora.espeak import EspeakCorpus
+from zipasr.corpora.gigaspeech import GigaSpeechCorpus
 from zipasr.corpora.librispeech import LibriSpeechCorpus
 from zipasr.corpora.manifests import ManifestsCorpus
 from zipasr.corpora.own import OwnCorpus
@@ -50,6 +51,7 @@ class CorpusOptions:
         audio_dir: where audio is written by a corpus that makes or unpacks it; the manifests name
             the files under it as given, so a relative folder keeps them movable.
         download_dir: where the archives of a published corpus are, and where they are unpacked.
+        giga_dir: folder of GigaSpeech.
         splits: those that the recipe wants; a corpus that knows its splits prepares no others.
         settings: the recipe's own options for the corpus; each corpus refuses those it lacks.
     """
@@ -57,12 +59,17 @@ class CorpusOptions:
     recipe_dir: Path
     audio_dir: Path
     download_dir: Path = Path("download")
+    giga_dir: Path = Path("download/GigaSpeech")
     splits: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _espeak(options: CorpusOptions) -> Corpus:
     return EspeakCorpus.from_settings(options.recipe_dir, options.audio_dir, options.settings)
+
+
+def _gigaspeech(options: CorpusOptions) -> Corpus:
+    return GigaSpeechCorpus.from_settings(options.giga_dir, options.splits, options.settings)
 
 
 def _librispeech(options: CorpusOptions) -> Corpus:
@@ -79,6 +86,7 @@ def _own(options: CorpusOptions) -> Corpus:
 
 CORPORA: dict[str, Callable[[CorpusOptions], Corpus]] = {
     "espeak": _espeak,
+    "gigaspeech": _gigaspeech,
     "librispeech": _librispeech,
     "manifests": _manifests,
     "own": _own,

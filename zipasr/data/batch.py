@@ -31,7 +31,7 @@ class Batch:
         step_seconds: length of the batches at this position over all ranks, padding included.
         second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
             without consistency training.
-        corpus: name of the extra manifest that the utterances are from; empty for the recipe's own.
+        corpus: that the utterances are from, where several are trained on; else empty.
     """
 
     features: Tensor

@@ -259,16 +259,21 @@ def _require_storage(config: FbankConfig) -> None:
 def _cuts_to_compute(sources: list[Path], quarantine: Quarantine, *, perturb: bool) -> list[Cut]:
     recordings, supervisions = (_loaded(path) for path in sources)
     cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
-    if not all(map(_is_one_utterance, cuts)):
-        # One utterance in each cut; recordings without any disappear.
-        cuts = cuts.trim_to_supervisions(keep_overlapping=False)
-    cuts = CutSet.from_cuts(
-        at_sampling_rate(cut) for cut in cuts if not is_left_out(cut, quarantine)
-    )
+    cuts = utterances_of(cuts, quarantine)
     if not len(cuts):
         raise DataError(f"{sources[0]}: the quarantine leaves nothing of it.", "mend the corpus.")
     speeds = [cuts.perturb_speed(speed) for speed in _SPEEDS] if perturb else []
     return [cut for part in (cuts, *speeds) for cut in part]
+
+
+def utterances_of(cuts: CutSet, quarantine: Quarantine) -> CutSet:
+    """Return one cut for each utterance, at 16 kHz, without what the quarantine lists."""
+    if not all(map(_is_one_utterance, cuts)):
+        # Recordings without any utterance disappear.
+        cuts = cuts.trim_to_supervisions(keep_overlapping=False)
+    return CutSet.from_cuts(
+        at_sampling_rate(cut) for cut in cuts if not is_left_out(cut, quarantine)
+    )
 
 
 def _is_one_utterance(cut: Cut) -> bool:

@@ -27,10 +27,11 @@ from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
 from zipasr.data.cuts import Register, TrainCuts, in_memory
 from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
-from zipasr.data.fbank import cuts_path, is_left_out
+from zipasr.data.fbank import is_left_out
 from zipasr.data.filters import DropReport, TrainFilter
-from zipasr.data.loaders import is_large, load_cuts, load_extra
+from zipasr.data.loaders import are_large, load_cuts, load_extra
 from zipasr.data.mixed import Extra, shards_of
+from zipasr.data.pieces import manifests_at, manifests_of_split
 from zipasr.data.plan import Lengths, Numbers
 
 _NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -62,6 +63,13 @@ class LinesOnDisk:
         with self.paths[self.parts[number]].open("rb") as file:
             file.seek(int(self.offsets[number]))
             return deserialize_item(json.loads(file.read(int(self.sizes[number]))))
+
+
+class _Manifests(NamedTuple):
+    """Manifests of cuts, and the folder of the table that says what is left out of them."""
+
+    folder: Path
+    paths: Sequence[Path]
 
 
 class _Index(NamedTuple):
@@ -99,8 +107,8 @@ def load_train_cuts(
         DataError: a manifest is missing, empty or damaged.
     """
     cuts = load_cuts(manifest_dir, corpus, splits)
-    paths = [cuts_path(manifest_dir, corpus, split) for split in splits]
-    return _kept(paths, cuts, wanted, tokenizer, told, writes)
+    paths = [path for split in splits for path in manifests_of_split(manifest_dir, corpus, split)]
+    return _kept(_Manifests(manifest_dir, paths), cuts, wanted, tokenizer, told, writes)
 
 
 def load_extra_cuts(
@@ -116,11 +124,13 @@ def load_extra_cuts(
     Raises:
         DataError: its manifest is missing, empty or damaged.
     """
-    return _kept([extra.path], load_extra(extra), wanted, tokenizer, told, writes)
+    cuts = load_extra(extra)
+    manifests = _Manifests(extra.path.parent, manifests_at(extra.path))
+    return _kept(manifests, cuts, wanted, tokenizer, told, writes)
 
 
 def _kept(
-    paths: Sequence[Path],
+    manifests: _Manifests,
     cuts: CutSet,
     wanted: TrainFilter,
     tokenizer: str,
@@ -128,15 +138,21 @@ def _kept(
     writes: bool,
 ) -> tuple[TrainCuts, DropReport]:
     """Keep what can be trained on of the cuts of manifests, in memory unless they are large."""
-    if not any(is_large(path) for path in paths):
+    folder, paths = manifests
+    if not are_large(paths):
         return in_memory(cuts, wanted)
-    folder = paths[0].parent
-    quarantine = _digest(repr(Quarantine.read(folder).rows))
-    key = f"{quarantine} {tokenizer} {wanted.use_ctc} {wanted.min_duration} {wanted.max_duration}"
+    quarantine = Quarantine.read(folder)
+    left_out = _digest(repr(quarantine.rows))
+    key = f"{left_out} {tokenizer} {wanted.use_ctc} {wanted.min_duration} {wanted.max_duration}"
     if not writes and not all(_arrays_path(path, key).is_file() for path in paths):
         return in_memory(cuts, wanted)
     try:
-        indices = [_index_of(path, wanted, key, told) for path in paths]
+        with Progress("manifests indexed", len(paths), visible=told and len(paths) > 1) as done:
+            indices = []
+            for path in paths:
+                visible = told and len(paths) == 1
+                indices.append(_index_of(path, wanted, quarantine, key, visible))
+                done.step()
     except OSError as problem:
         if problem.errno not in _NOWHERE_TO_WRITE:
             raise
@@ -169,14 +185,16 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
     return TrainCuts(source, lengths, _digest("".join(index.names for index in indices))), report
 
 
-def _index_of(manifest: Path, wanted: TrainFilter, key: str, told: bool) -> _Index:
+def _index_of(
+    manifest: Path, wanted: TrainFilter, quarantine: Quarantine, key: str, told: bool
+) -> _Index:
     """Read the index of a manifest; make it when there is none for this manifest and filter."""
     lines = _lines_path(manifest)
     path = _arrays_path(manifest, key)
     index = _read(path) if path.is_file() and lines.is_file() else None
     if index is None:
         try:
-            index = _made(manifest, wanted, told)
+            index = _made(manifest, wanted, quarantine, told)
         except BROKEN_MANIFEST as error:
             if isinstance(error, OSError) and error.errno in _NOWHERE_TO_WRITE:
                 raise
@@ -193,9 +211,9 @@ def _remove_stale(manifest: Path, lines: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _made(manifest: Path, wanted: TrainFilter, told: bool) -> _Index:
+def _made(manifest: Path, wanted: TrainFilter, quarantine: Quarantine, told: bool) -> _Index:
     """Copy the lines of a manifest, and note where those are that are kept."""
-    register, quarantine = Register(wanted), Quarantine.read(manifest.parent)
+    register = Register(wanted)
     offsets, sizes, position = [], [], 0
     with (
         Progress(f"index of {manifest.name}", None, visible=told) as progress,

@@ -11,6 +11,7 @@ import torch
 from lhotse import CutSet
 from lhotse.dataset import CutConcatenate, OnTheFlyFeatures
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
+from lhotse.lazy import LazyIteratorChain
 
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.config import flag
@@ -21,8 +22,10 @@ from zipasr.data.batch import Batch
 from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
 from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
-from zipasr.data.fbank import cuts_path, fbank_extractor, is_left_out
+from zipasr.data.fbank import fbank_extractor, is_left_out
+from zipasr.data.gigaspeech import FIX, NAME, GigaSpeechSubset, gigaspeech_cuts
 from zipasr.data.mixed import Extra, mixed_plan
+from zipasr.data.pieces import manifests_at, manifests_of_split
 from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan
 from zipasr.data.processes import process_context, quiet_worker
 from zipasr.data.sampling import PlannedBatches, SampledBatch, eval_batches
@@ -55,12 +58,28 @@ class DataConfig:
     max_cut_duration: float = flag(20.0, "seconds; longer cuts are not trained on")
 
     extra_manifest: tuple[str, ...] | None = flag(
-        None, "more corpora to train on: NAME=PATH:WEIGHT,...; a weight is a share of the batches"
+        None,
+        "more corpora to train on: NAME=PATH:WEIGHT,...; PATH is a manifest of cuts or a folder of "
+        "its pieces, a weight is a share of the batches",
     )
+    giga_prob: float | None = flag(
+        None,
+        "share of the batches that are of GigaSpeech, from 0 to below 1, with a transducer of "
+        "their own; none: 0.5 with --own-heads giga, else no GigaSpeech",
+    )
+    giga_subset: GigaSpeechSubset = flag("XL", "the part of GigaSpeech that --giga-prob means")
 
     def __post_init__(self) -> None:
-        if sum(extra.weight for extra in self.extras) >= 1.0:
-            raise ValueError("--extra-manifest: the weights must leave a share to the recipe's own")
+        if self.giga_prob is not None and not 0.0 <= self.giga_prob < 1.0:
+            raise ValueError("--giga-prob must be at least 0 and below 1")
+        more = [Extra.parse(word) for word in self.extra_manifest or ()]
+        if sum(extra.weight for extra in more) + (self.giga_prob or 0.0) >= 1.0:
+            raise ValueError(
+                "--extra-manifest and --giga-prob must leave a share to the recipe's own"
+            )
+        names = [extra.name for extra in more] + ([NAME] if self.giga_prob is not None else [])
+        if len({*names}) < len(names):
+            raise ValueError("--extra-manifest: two corpora have the same name")
         if self.max_duration <= 0:
             raise ValueError("--max-duration must be positive")
         if self.num_buckets < 1:
@@ -83,7 +102,11 @@ class DataConfig:
     @property
     def extras(self) -> tuple[Extra, ...]:
         """The corpora that are mixed in."""
-        return tuple(map(Extra.parse, self.extra_manifest or ()))
+        more = tuple(map(Extra.parse, self.extra_manifest or ()))
+        if not self.giga_prob:
+            return more
+        path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
+        return (*more, Extra(NAME, path, self.giga_prob, FIX))
 
     @property
     def from_audio(self) -> bool:
@@ -236,7 +259,7 @@ def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
 def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
     """Return the cuts of the given splits, joined in this order.
 
-    A small manifest is read into memory, a large one lazily from disk. What ``quarantine.tsv`` in
+    Small manifests are read into memory, large ones lazily from disk. What ``quarantine.tsv`` in
     ``manifest_dir`` lists is left out.
 
     Args:
@@ -249,7 +272,7 @@ def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
     """
     if not splits:
         raise DataError(f"no split of {corpus} was asked for.", "name one in the recipe")
-    parts = [_load_split(cuts_path(manifest_dir, corpus, split)) for split in splits]
+    parts = [_load_all(manifests_of_split(manifest_dir, corpus, split)) for split in splits]
     quarantine = Quarantine.read(manifest_dir)
     if len(quarantine):
         parts = [part.filter(lambda cut: not is_left_out(cut, quarantine)) for part in parts]
@@ -258,9 +281,9 @@ def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
     return CutSet.from_cuts(cut for part in parts for cut in part)
 
 
-def is_large(path: Path) -> bool:
-    """Say whether a manifest is too large to be held in memory as objects."""
-    return path.stat().st_size > _EAGER_BYTES
+def are_large(paths: Sequence[Path]) -> bool:
+    """Say whether manifests are too large, together, to be held in memory as objects."""
+    return sum(path.stat().st_size for path in paths) > _EAGER_BYTES
 
 
 def load_extra(extra: Extra) -> CutSet:
@@ -269,15 +292,26 @@ def load_extra(extra: Extra) -> CutSet:
     Raises:
         DataError: its manifest is missing, empty or damaged.
     """
-    cuts = _load_split(extra.path, "correct the path in --extra-manifest")
+    cuts = _load_all(manifests_at(extra.path), extra.fix)
     quarantine = Quarantine.read(extra.path.parent)
     return cuts.filter(lambda cut: not is_left_out(cut, quarantine))
 
 
-def _load_split(path: Path, fix: str = "run ./prepare.sh --stage 2 first") -> CutSet:
-    if not path.is_file():
-        raise DataError(f"there are no features: {path} does not exist.", fix)
-    lazy = is_large(path)
+def _load_all(paths: Sequence[Path], fix: str = "run ./prepare.sh --stage 2 first") -> CutSet:
+    """Return the cuts of manifests, one after another."""
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"there are no features: {path} does not exist.", fix)
+    lazy = are_large(paths)
+    parts = [_load(path, fix, lazy=lazy) for path in paths]
+    if len(parts) == 1:
+        return parts[0]
+    if lazy:
+        return CutSet(LazyIteratorChain(*parts))
+    return CutSet.from_cuts(cut for part in parts for cut in part)
+
+
+def _load(path: Path, fix: str, *, lazy: bool) -> CutSet:
     try:
         cuts = CutSet.from_jsonl_lazy(path)
         if not lazy:

@@ -35,13 +35,15 @@ class Extra:
 
     Attributes:
         name: for messages.
-        path: manifest of its cuts.
+        path: manifest of its cuts, or folder of the pieces of it.
         weight: share of the batches that are its own, above 0 and below 1.
+        fix: what to do where there is nothing at ``path``.
     """
 
     name: str
     path: Path
     weight: float
+    fix: str = "correct the path in --extra-manifest"
 
     @classmethod
     def parse(cls, word: str) -> Extra:
@@ -85,14 +87,29 @@ class Sources:
         return self.sets[part][number - (self.ends[part - 1] if part else 0)]
 
 
-def combined(main: TrainCuts, extras: Sequence[tuple[Extra, TrainCuts]]) -> TrainCuts:
-    """Return all cuts as one set that knows its parts; the first part counts the epochs."""
+def combined(
+    main: TrainCuts, extras: Sequence[tuple[Extra, TrainCuts]], name: str = "the first corpus"
+) -> TrainCuts:
+    """Return all cuts as one set that knows its parts; the first part counts the epochs.
+
+    Args:
+        main: the corpus of the recipe.
+        extras: what is mixed in.
+        name: of ``main``.
+
+    Raises:
+        DataError: one that is mixed in has the name of the first.
+    """
     if not extras:
         return main
+    if name in [extra.name for extra, _ in extras]:
+        raise DataError(
+            f"--extra-manifest: {name} is the recipe's own corpus.", "call it otherwise"
+        )
     sets = [main, *(cuts for _, cuts in extras)]
     share = 1.0 - sum(extra.weight for extra, _ in extras)
     parts = (
-        Part("the first corpus", len(main), share),
+        Part(name, len(main), share),
         *(Part(extra.name, len(cuts), extra.weight) for extra, cuts in extras),
     )
     lengths = Lengths(

@@ -74,10 +74,10 @@ class Lengths:
         return Lengths(self.seconds[begin:end], self.tokens[begin:end], shards=shards)
 
     def corpus_of(self, number: int) -> str:
-        """Return the name of the part that a cut belongs to; empty for the first part."""
-        for index, part in enumerate(self.parts):
+        """Return the name of the part that a cut belongs to; empty where there are no parts."""
+        for part in self.parts:
             if number < part.size:
-                return part.name if index else ""
+                return part.name
             number -= part.size
         return ""
 

@@ -18,7 +18,7 @@ class SampledBatch:
         index: position in the epoch, the same number on every rank.
         members: numbers of the cuts.
         step_seconds: length of the batches of this position over all ranks, padding included.
-        corpus: name of the extra manifest that the cuts are from; empty for the recipe's own.
+        corpus: that the cuts are from, where several are trained on; else empty.
     """
 
     index: int

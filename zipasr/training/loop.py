@@ -64,7 +64,7 @@ def train_one_epoch(
             gradients = train_one_update(session, group)
             guard.check(gradients)
             state.seconds_trained += time.monotonic() - begun
-            watch.update(gradients.metrics, sum(len(batch) for batch in group))
+            watch.update(gradients)
             _keep_books(session)
             if stop.agreed(session.world):
                 session.must_save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
@@ -73,7 +73,7 @@ def train_one_epoch(
             if state.batch_idx_train % config.valid_interval == 0:
                 validate()
     guard.close()
-    return watch.total
+    return watch.totals.all
 
 
 def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:

@@ -97,4 +97,6 @@ def load_sets(
         if told:
             logging.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
         extras.append((extra, more))
-    return TrainData(combined(train, extras), load_cuts(folder, source.corpus, source.valid))
+    return TrainData(
+        combined(train, extras, source.corpus), load_cuts(folder, source.corpus, source.valid)
+    )

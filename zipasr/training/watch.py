@@ -15,8 +15,9 @@ from zipasr.training.figures import Figures
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
 from zipasr.training.step import SUBSAMPLING_FACTOR
+from zipasr.training.totals import Totals
+from zipasr.training.update import Gradients
 
-DECAY = 1 - 1 / 200  # of the running totals that are shown, per update
 PACE_DECAY = 1 - 1 / 50  # of the times of which the speed is a mean
 SECONDS_BETWEEN_LINES = 60.0  # of slow updates, so that a log does not fall silent
 
@@ -33,13 +34,12 @@ class Watch:
         start: updates of the epoch that were done before.
 
     Attributes:
-        total: the decayed sums near the present update.
+        totals: the decayed sums near the present update.
     """
 
     def __init__(self, session: Session, num_updates: int | None, start: int) -> None:
-        self.total = Metrics()
+        self.totals = Totals()
         self._session, self._num_updates, self._done = session, num_updates, start
-        self._last = Metrics()
         self._waited = self._worked = self._audio = self._updates = 0.0
         self._unreadable = 0
         self._mark = self._last_line = time.monotonic()
@@ -70,11 +70,11 @@ class Watch:
             self._unreadable += len(batch.dropped)
             yield batch
 
-    def update(self, metrics: Metrics, utterances: int) -> None:
-        """Take note of an update with the sums ``metrics`` over so many utterances."""
+    def update(self, gradients: Gradients) -> None:
+        """Take note of an update."""
         now = time.monotonic()
-        self.total.add(metrics, DECAY)
-        self._last = metrics
+        metrics = gradients.metrics
+        self.totals.add(metrics, gradients.parts)
         self._done += 1
         world, config = self._session.world, self._session.configs.train
         seconds = metrics.frames * SUBSAMPLING_FACTOR * SECONDS_PER_FRAME * world.size
@@ -86,7 +86,7 @@ class Watch:
             is_due = self._session.state.batch_idx_train % config.log_interval == 0
             if is_due or now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
-                self._log(utterances)
+                self._log(sum(len(part.batch) for part in gradients.parts))
             if is_due:
                 self._write_scalars()
         self._age()
@@ -107,8 +107,8 @@ class Watch:
             num_epochs=session.configs.train.num_epochs,
             batch=self._done,
             num_batches=self._num_updates,
-            loss=self._last.per_frame().get("loss", math.nan),
-            running_loss=self.total.per_frame().get("loss", math.nan),
+            loss=self.totals.last.per_frame().get("loss", math.nan),
+            running_loss=self.totals.all.per_frame().get("loss", math.nan),
             learning_rate=learning_rate(session),
             grad_norm=session.optimizer.grad_norm,
             audio_per_second=self._audio / max(time_taken, 1e-9),
@@ -125,14 +125,13 @@ class Watch:
 
     def _log(self, utterances: int) -> None:
         line = self.figures().line()
-        details = f"{utterances} utterances: {self._last}; running: {self.total}"
-        logging.info("%s; %s", line, details)
+        logging.info("%s; %d utterances: %s", line, utterances, self.totals)
         self._session.tell_not_saved()
 
     def _write_scalars(self) -> None:
         session, figures = self._session, self.figures()
-        write_scalars(session, "current", self._last)
-        write_scalars(session, "tot", self.total)
+        for kind, metrics in self.totals.scalars().items():
+            write_scalars(session, kind, metrics)
         write_scalar(session, "learning_rate", figures.learning_rate)
         write_scalar(session, "grad_norm", figures.grad_norm)
         write_scalar(session, "audio_per_second", figures.audio_per_second)

@@ -1,0 +1,67 @@
+"""Features of a split that is too large to be held in memory: piece by piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from zipasr.audio.quarantine import Quarantine
+from zipasr.base.errors import DataError
+from zipasr.data.fbank import (
+    FbankConfig,
+    FbankReport,
+    FeatureFiles,
+    quarantine_path,
+    store,
+    utterances_of,
+)
+from zipasr.data.pieces import numbered_pieces, split_folder, split_lazily
+
+
+def compute_and_store_pieces(
+    corpus: str, split: str, manifest_dir: Path, output_dir: Path, count: int, config: FbankConfig
+) -> list[FbankReport]:
+    """Split the raw cuts of a split, then compute the features of each piece; see ``store``.
+
+    Reads ``{corpus}_cuts_{split}_raw.jsonl.gz`` and writes, for each piece,
+    ``{corpus}_{split}_split_{count}/{corpus}_cuts_{split}.NNNNNNNN.jsonl.gz``. Called again, it
+    goes on with the piece that is not complete. Speed is not perturbed.
+
+    Args:
+        corpus: first part of the file names.
+        split: last part of the file names.
+        manifest_dir: where the raw cuts are.
+        output_dir: where to write.
+        count: of the pieces, where there are enough cuts.
+        config: features and processes.
+
+    Raises:
+        DataError: the raw cuts are missing, or much of a piece cannot be read.
+    """
+    raw = manifest_dir / f"{corpus}_cuts_{split}_raw.jsonl.gz"
+    if not raw.is_file():
+        raise DataError(f"{raw} does not exist.", "run ./prepare.sh --stage 1 first")
+    folder = split_folder(output_dir, corpus, split, count)
+    pieces = split_lazily(raw, folder, count)
+    quarantine = Quarantine.read(manifest_dir)
+    manifests = [folder / piece.name.replace("_raw.", ".") for piece in pieces]
+    for path in numbered_pieces(folder, f"{corpus}_cuts_{split}"):
+        if path not in manifests:  # of a time when there were more
+            path.unlink()
+    reports = []
+    for piece, manifest in zip(pieces, manifests, strict=True):
+        number = manifest.name.split(".")[1]
+
+        def cuts(piece: Path = piece) -> list[Cut]:
+            return [*utterances_of(CutSet.from_file(piece), quarantine)]
+
+        files = FeatureFiles(
+            manifest=manifest,
+            features=folder / f"{corpus}_feats_{split}.{number}",
+            quarantine=quarantine_path(folder, corpus, f"{split}.{number}"),
+        )
+        what = f"{corpus} {split}, piece {int(number)} of {len(pieces)}"
+        reports.append(store(what, files, [piece], cuts, config))
+    return reports
