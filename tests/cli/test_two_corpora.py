@@ -98,7 +98,7 @@ def add_gigaspeech(folder: Path) -> None:
 
 
 FLAGS = shlex.split(
-    "--giga-prob 0.4 --num-epochs 1 --optimizer scaled_adam_v1 --log-interval 1 --rehearse 0 "
+    "--giga-prob 0.4 --num-epochs 1 --optimizer scaled_adam_v1 --log-interval 1 "
     "--valid-wer-cuts 2 --num-workers 0 --encoder-type zipformer1"
 )
 FLAGS += [*SIZES, "--world-size", str(tones.processes())]

@@ -17,7 +17,6 @@ from zipasr.base.errors import ResourceError
 from zipasr.cli import train as train_command
 from zipasr.cli.commands import TRAIN, read
 from zipasr.data.plan import RowCost
-from zipasr.nn.whiten import whiten_state
 from zipasr.training import rehearsal
 from zipasr.training.estimate import published_batch
 from zipasr.training.memory import Size, bytes_kept, bytes_of, row_cost
@@ -33,7 +32,7 @@ def without_trace(session: Session) -> tuple[Any, ...]:
     return (
         torch.get_rng_state().tolist(),
         random.getstate(),
-        whiten_state(session.model),
+        session.own_state(),
         [p.grad for p in session.model.parameters()],
         [p.detach().sum().item() for p in session.model.parameters()],
         session.state.state_dict(),

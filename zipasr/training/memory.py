@@ -11,7 +11,6 @@ from zipasr.base.seed import seeded
 from zipasr.data.batch import SECONDS_PER_FRAME, Batch
 from zipasr.data.plan import RowCost
 from zipasr.nn.schedule import set_batch_count
-from zipasr.nn.whiten import load_whiten_state, whiten_state
 from zipasr.training.session import Session
 from zipasr.training.step import LossScales, loss_scales
 from zipasr.training.update import weighted_loss
@@ -81,14 +80,14 @@ def bytes_kept(session: Session, size: Size) -> int:
         seen[storage.data_ptr()] = storage.nbytes()
         return x
 
-    whiten = whiten_state(session.model)
+    before = session.own_state()
     set_batch_count(session.model, 0.0)
     session.model.train()
     with seeded(0):
         batch, tokens = noise(session, size)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
             weighted_loss(session, batch, tokens, settled_scales(session))
-    load_whiten_state(session.model, whiten)
+    session.load_own_state(before)
     own = {p.untyped_storage().data_ptr() for p in session.model.parameters()}
     return sum(count for pointer, count in seen.items() if pointer not in own)
 

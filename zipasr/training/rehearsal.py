@@ -15,7 +15,6 @@ from zipasr.base.memory import free_bytes, peak_and_total
 from zipasr.base.seed import seeded
 from zipasr.data.plan import Lengths, RowCost, make_plan
 from zipasr.nn.schedule import set_batch_count
-from zipasr.nn.whiten import load_whiten_state, whiten_state
 from zipasr.training.memory import (
     Size,
     bytes_of,
@@ -94,7 +93,7 @@ def fitting_duration(size: Size, cost: RowCost, room: float) -> int:
 
 def run_through(session: Session, sizes: Sequence[Size], cost: RowCost) -> tuple[str, str] | None:
     """Run batches of these sizes; say what is wrong and what to do at the first that fails."""
-    device, whiten = session.world.device, whiten_state(session.model)
+    device, own = session.world.device, session.own_state()
     set_batch_count(session.model, session.state.shown_schedule_count)
     session.model.train()
     before = free_bytes(device)
@@ -110,7 +109,7 @@ def run_through(session: Session, sizes: Sequence[Size], cost: RowCost) -> tuple
                 problem = _told(session, size, cost, before - state_bytes(session))
                 break
     del ballast
-    load_whiten_state(session.model, whiten)
+    session.load_own_state(own)
     session.optimizer.zero_grad()
     free_memory(device)
     return problem

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ from zipasr.training.precision import Precision
 from zipasr.training.scalars import Scalars
 from zipasr.training.state import TrainState
 from zipasr.training.step import LossConfig
+from zipasr.zipformer1.balancer import call_counts, set_call_counts
 
 # What a checkpoint needs beside the parameters, so that training can go on from it.
 TRAINING_ENTRIES = ("model", "optimizer", "scheduler", "batch_idx_train")
@@ -64,6 +65,19 @@ class TrainConfigs:
         """Return class name -> plain values, as checkpoints and config.json hold them."""
         configs = (getattr(self, name) for name in self.__slots__)
         return {type(config).__name__: to_dict(config) for config in configs}
+
+
+class OwnState(NamedTuple):
+    """What a model has besides weights: each process has its own.
+
+    Attributes:
+        whiten: the probability of each Whiten.
+        balancer_calls: how often each balancer of a first Zipformer was called: processes leave
+            out layers of their own choice.
+    """
+
+    whiten: dict[str, float]
+    balancer_calls: dict[str, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,11 +125,20 @@ class Session:
         budget = replace(layout.budget, max_cost=limit, cost=self.row_cost)
         return replace(layout, budget=budget)
 
-    def content(self, whiten: list[dict[str, float]]) -> dict[str, Any]:
+    def own_state(self) -> OwnState:
+        """Return what the model of this process has besides weights."""
+        return OwnState(whiten_state(self.model), call_counts(self.model))
+
+    def load_own_state(self, state: OwnState) -> None:
+        """Restore what ``own_state`` returned."""
+        load_whiten_state(self.model, state.whiten)
+        set_call_counts(self.model, state.balancer_calls)
+
+    def content(self, of_ranks: Sequence[OwnState]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
 
         Args:
-            whiten: the ``whiten_state`` of every process, in the order of ranks.
+            of_ranks: the ``own_state`` of every process, in the order of ranks.
         """
         return {
             "model": self.model.state_dict(),
@@ -131,7 +154,7 @@ class Session:
             },
             "average_period": self.configs.train.average_period,
             **self.state.state_dict(),
-            "whiten": whiten,
+            **{name: [getattr(own, name) for own in of_ranks] for name in OwnState._fields},
             "world_size": self.world.size,
             "max_duration": self.max_duration,
             "vocab_size": self.tokenizer.vocab_size,
@@ -177,19 +200,18 @@ class Session:
 
     def _save(self, path: Path) -> None:
         tell_different_parameters(self.model, self.world)
-        # Each process has whitening probabilities of its own.
-        whiten = all_gather(whiten_state(self.model), self.world)
-        problem = self._write(path, whiten) if self.world.is_main else None
+        of_ranks = all_gather(self.own_state(), self.world)
+        problem = self._write(path, of_ranks) if self.world.is_main else None
         self.not_saved = all_gather(problem, self.world)[0]
         if self.not_saved is None:
             self.last_saved = path
             if self.state.skipped_in_a_row == 0:
                 self.last_good = path
 
-    def _write(self, path: Path, whiten: list[dict[str, float]]) -> str | None:
+    def _write(self, path: Path, of_ranks: Sequence[OwnState]) -> str | None:
         """Write a checkpoint; return what went wrong, if anything."""
         try:
-            keep_checkpoint(path, self.content(whiten))
+            keep_checkpoint(path, self.content(of_ranks))
         except ResourceError as problem:
             return problem.what
         logging.info("saved %s", path)
@@ -226,9 +248,7 @@ class Session:
             self.precision.scaler.load_state_dict(checkpoint["grad_scaler"])
         if self.average is not None and checkpoint.get("model_avg"):
             self.average = start_average(checkpoint["model_avg"])
-        if checkpoint.get("whiten"):
-            of_ranks = checkpoint["whiten"]
-            load_whiten_state(self.model, of_ranks[self.world.rank % len(of_ranks)])
+        self.load_own_state(self._own_of(checkpoint))
         self.state = TrainState.from_checkpoint(dict(checkpoint))
         self.last_saved = self.last_good = path
         if path.name.startswith("epoch-"):
@@ -239,6 +259,14 @@ class Session:
             self.state,
             other_data=self.configs.train.allow_data_change,
         )
+
+    def _own_of(self, checkpoint: Mapping[str, Any]) -> OwnState:
+        """Return what a checkpoint has for this process; what it does not know is as now."""
+        own = self.own_state()
+        for name in OwnState._fields:
+            if of_ranks := checkpoint.get(name):
+                own = own._replace(**{name: of_ranks[self.world.rank % len(of_ranks)]})
+        return own
 
     def start_epoch(self, epoch: int) -> None:
         """Begin ``epoch``, unless it is the one in progress."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -107,6 +108,26 @@ class ActivationBalancer(nn.Module):
         sign = sign_factor(positive, self.bounds, SIGN_GAIN / prob)
         scale = scale_factor(wide.abs().mean(others), self.bounds, SCALE_GAIN / prob)
         return _BalanceFunction.call(x, sign.view(shape), scale.view(shape))
+
+
+def call_counts(model: nn.Module) -> dict[str, int]:
+    """Return how often each balancer of ``model`` was called, by name.
+
+    Processes drop layers of their own choice, so each has other counts than the checkpoint.
+    """
+    return {name: balancer.num_calls for name, balancer in _named_balancers(model)}
+
+
+def set_call_counts(model: nn.Module, counts: Mapping[str, int]) -> None:
+    """Restore what ``call_counts`` returned for the same model."""
+    for name, balancer in _named_balancers(model):
+        balancer.num_calls = counts[name]
+
+
+def _named_balancers(model: nn.Module) -> Iterator[tuple[str, ActivationBalancer]]:
+    for name, module in model.named_modules():
+        if isinstance(module, ActivationBalancer):
+            yield name, module
 
 
 # Counting on the host costs no wait for a device; the buffer is only what checkpoints see.
