@@ -40,7 +40,14 @@ def assert_same_training(left_path: Path, right_path: Path) -> None:
         assert left[entry].keys() == right[entry].keys()
         for name, value in left[entry].items():
             assert torch.equal(value, right[entry][name]), f"{entry} {name}"
-    for entry in ("whiten", "balancer_calls", "batch_idx_train", "schedule_count", "scheduler", "best_valid_loss"):
+    for entry in (
+        "whiten",
+        "balancer_calls",
+        "batch_idx_train",
+        "schedule_count",
+        "scheduler",
+        "best_valid_loss",
+    ):
         assert left[entry] == right[entry]
 
 
