@@ -11,6 +11,8 @@ import soundfile
 
 from tests import tones
 from zipasr.cli import transcribe
+from zipasr.cli.long_form import within
+from zipasr.text.words import Word
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
 
@@ -77,11 +79,32 @@ def test_what_cannot_be_read_does_not_stop_the_others(
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"<html>")
     good = next((folder / "source" / "test").glob("*.flac"))
-    assert call(folder, str(bad), str(good)) == 3
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(tones.RATE), tones.RATE)
+    assert call(folder, str(bad), str(tmp_path), str(silent), str(good)) == 3
     told = capsys.readouterr()
-    assert told.out.count("\n") == 1
+    assert told.out.count("\n") == 2
+    # Whatever the model would make of silence.
+    assert f"{silent}: 0 words" in told.err
     assert "an HTML page" in told.err
-    assert "1 of 2 files could not be read" in told.err
+    assert f"Is a directory. Fix: name the files in it, for example {tmp_path}/*.wav." in told.err
+    assert "16000 Hz, all samples are zero" in told.err
+    assert "2 of 4 files could not be read" in told.err
+
+
+def test_no_word_ends_after_the_sound() -> None:
+    words = [Word("A", 0.2, 0.4), Word("B", 0.9, 1.1), Word("C", 1.2, 1.3)]
+    assert within(words, 1.0) == [("A", 0.2, 0.4), ("B", 0.9, 1.0), ("C", 0.96, 1.0)]
+
+
+def test_a_checkpoint_alone_is_enough_in_any_folder(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = next((trained / "source" / "test").glob("*.flac"))
+    checkpoint = str(trained / "exp" / "epoch-2.pt")
+    assert transcribe.main(["--checkpoint", checkpoint, str(good), "--output-dir", "."]) == 0
+    assert (tmp_path / f"{good.stem}.txt").is_file()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from zipasr.audio.facts import MISSING, facts_of
+from zipasr.audio.facts import MISSING, SILENT, facts_of
 from zipasr.audio.mono import SAMPLING_RATE, resampled, sounding, treatment
 from zipasr.base.errors import DataError
 
@@ -38,6 +38,8 @@ class Sound(NamedTuple):
 def load_sound(path: Path) -> Sound:
     """Read a file: what the sound library knows, and what ffmpeg knows where it is installed.
 
+    A file of zeros is a recording in which nothing is said.
+
     Raises:
         DataError: the file is missing, damaged, empty or of an unknown format.
     """
@@ -48,13 +50,23 @@ def load_sound(path: Path) -> Sound:
         channels = len(facts.energies)
         about = f"{facts.rate} Hz, {channels} channel{'s' * (channels > 1)}: {treatment(facts)}"
         return Sound(resampled(one, facts.rate), about)
+    if facts.fault == SILENT:
+        silence = np.zeros(round(facts.seconds * SAMPLING_RATE), dtype=np.float32)
+        return Sound(silence, f"{facts.rate} Hz, {SILENT}")
     if facts.fault.startswith("cannot be decoded") and shutil.which("ffmpeg"):
         return Sound(_through_ffmpeg(path), "decoded by ffmpeg, mixed down")
-    fix = "see that the path is right." if facts.fault == MISSING else _FIX
-    raise DataError(f"{path}: {facts.fault}.", fix)
+    raise DataError(f"{path}: {facts.fault}.", _fix(path, facts.fault))
 
 
-_FIX = (
+def _fix(path: Path, fault: str) -> str:
+    if fault == MISSING:
+        return "see that the path is right."
+    if path.is_dir():
+        return f"name the files in it, for example {path}/*.wav."
+    return _FORMATS if fault.startswith("cannot be decoded") else "get the file again."
+
+
+_FORMATS = (
     "WAV, FLAC, OGG and MP3 are read as they are; for other formats install ffmpeg, or convert "
     "the file first."
 )
@@ -67,6 +79,6 @@ def _through_ffmpeg(path: Path) -> Samples:
     if done.returncode != 0 or not done.stdout:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise DataError(
-            f"{path} cannot be decoded: {said[-1] if said else 'no sound in it'}.", _FIX
+            f"{path} cannot be decoded: {said[-1] if said else 'no sound in it'}.", _FORMATS
         )
     return np.frombuffer(done.stdout, dtype="<i2").astype(np.float32) / 32768.0

@@ -94,14 +94,22 @@ class Recipe:
         )
 
 
+#: For a command that can do without.
+NO_RECIPE = Recipe(name="", folder=Path(), corpus="", splits={})
+
+
+def is_recipe(name: str, root: Path = RECIPES) -> bool:
+    """Say whether there is a recipe of this name under ``root``, or in the folder ``name``."""
+    return _file_of(name, root).is_file()
+
+
 def load_recipe(name: str, root: Path = RECIPES) -> Recipe:
     """Read the recipe called ``name`` under ``root``, or the one in the folder ``name``.
 
     Raises:
         UserError: no such recipe, or its file is not a recipe.
     """
-    folder = Path(name) if "/" in name else root / name
-    path = folder / "recipe.toml"
+    path = _file_of(name, root)
     if not path.is_file():
         known = sorted(p.parent.name for p in root.glob("*/recipe.toml"))
         hint = nearest(name, known) or "give one of these names, or the path of a recipe folder."
@@ -113,10 +121,14 @@ def load_recipe(name: str, root: Path = RECIPES) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is not valid TOML: {problem}.") from problem
-    return _recipe_from_table(folder, path, table)
+    return _recipe_from_table(path, table)
 
 
-def _recipe_from_table(folder: Path, path: Path, table: dict[str, Any]) -> Recipe:
+def _file_of(name: str, root: Path) -> Path:
+    return (Path(name) if "/" in name else root / name) / "recipe.toml"
+
+
+def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
     unknown = sorted(set(table) - TABLES)
     if unknown:
         raise UserError(f"{path} has an unknown entry {unknown[0]!r}.", nearest(unknown[0], TABLES))
@@ -129,8 +141,8 @@ def _recipe_from_table(folder: Path, path: Path, table: dict[str, Any]) -> Recip
     if lacking:
         raise UserError(f"{path} names no split for {lacking} under [splits].")
     return Recipe(
-        name=folder.resolve().name,
-        folder=folder,
+        name=path.parent.resolve().name,
+        folder=path.parent,
         corpus=table["corpus"],
         corpus_options=table.get("corpus-options", {}),
         splits=splits,

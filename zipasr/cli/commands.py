@@ -288,6 +288,7 @@ REPORT = Command(
     "report.py",
     "Write the report on the decodings of a training run, or compare it with another run.",
     (ExpConfig, ReportConfig),
+    needs_recipe=False,
 )
 TRANSCRIBE = Command(
     "transcribe.py",
@@ -300,6 +301,7 @@ TRANSCRIBE = Command(
         "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there; - reads raw "
         "sound from the standard input (16 kHz, 16 bit, one channel)",
     ),
+    needs_recipe=False,
 )
 EXPORT = Command(
     "export.py",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
 from zipasr.base.errors import ResourceError, UserError, nearest
-from zipasr.base.recipe import Recipe, load_recipe
+from zipasr.base.recipe import NO_RECIPE, Recipe, is_recipe, load_recipe
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -73,6 +73,7 @@ class Command:
             first is among ``configs`` and gives way to the one that is chosen.
         operands: name and meaning of the words that are no flags; none if empty.
         spellings: other names of flags: name -> flag.
+        needs_recipe: whether there is nothing to do without a recipe.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Command:
     encoders: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
     operands: tuple[str, str] | tuple[()] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
+    needs_recipe: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
         # Ends here, whether or not there is a recipe.
         build_parser(_with_encoder(command, {}, words)).parse_args(["--help"])
     chosen = _chosen_recipe(command.name, words)
-    recipe = load_recipe(chosen.recipe).subset(chosen.subset)
+    recipe = _recipe_for(command, chosen)
     command = _with_encoder(command, recipe.flags, words)
     parser = build_parser(command)
     elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
@@ -310,6 +312,12 @@ def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
         # The published commands name it in no other way.
         return replace(chosen, recipe="librispeech")
     return chosen
+
+
+def _recipe_for(command: Command, chosen: RecipeConfig) -> Recipe:
+    if not command.needs_recipe and chosen == RecipeConfig() and not is_recipe(chosen.recipe):
+        return NO_RECIPE  # in a folder that is not ours, and none was asked for
+    return load_recipe(chosen.recipe).subset(chosen.subset)
 
 
 def _typed_preset(command: Command, words: Sequence[str]) -> str:

@@ -58,7 +58,13 @@ def words_in(
     joined = heard[0]
     for (left, right), words in zip(pairwise(windows), heard[1:], strict=True):
         joined = join_windows(joined, words, 0.5 * (left.end + right.start))
-    return joined
+    return within(joined, sound.seconds)
+
+
+def within(words: Sequence[Word], seconds: float) -> list[Word]:
+    """Let no word end after the sound: what is behind it helps to recognise the last one."""
+    last = max(0.0, seconds - SECONDS_PER_FRAME)
+    return [Word(w.text, min(w.start, last), min(w.end, seconds)) for w in words]
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zipasr.audio.loading import Sound, load_sound
+from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.windows import Window
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
@@ -16,7 +17,7 @@ from zipasr.cli.chunkwise import ChunkRecogniser, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
 from zipasr.cli.flags import guarded
 from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
-from zipasr.cli.long_form import Cutting, timed_words, words_in
+from zipasr.cli.long_form import Cutting, timed_words, within, words_in
 from zipasr.cli.recogniser import Recogniser, load_recogniser
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
@@ -99,7 +100,9 @@ def transcribe(
     sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
     begun = time.monotonic()
     cutting = Cutting(config.window, config.overlap, config.batch_windows)
-    words = words_in(recogniser, sound, cutting, config.word_times, _tell)
+    words = []
+    if sound.samples.any():
+        words = words_in(recogniser, sound, cutting, config.word_times, _tell)
     spent = time.monotonic() - begun
     rtf = spent / max(sound.seconds, 1e-9)
     sys.stderr.write(f"{path}: {len(words)} words in {spent:.1f} s, RTF {rtf:.4f}\n")
@@ -108,18 +111,27 @@ def transcribe(
 
 
 def transcribe_live(recogniser: Recogniser, chunkwise: ChunkRecogniser, path: Path) -> list[Word]:
-    """Recognise a file, or the standard input, as it comes; show the text as it grows."""
+    """Recognise a file, or the standard input, as it comes; show the text as it grows.
+
+    Raises:
+        DataError: the file cannot be read, or nothing came.
+    """
     if str(path) == STDIN:
         pieces = pcm_pieces(sys.stdin.buffer)
     else:
         pieces = in_pieces(load_sound(path).samples)
-    stream, text, begun = LiveStream(chunkwise), LiveText(), time.monotonic()
+    stream, text, num_samples, is_silent = LiveStream(chunkwise), LiveText(), 0, True
     for samples in pieces:
+        num_samples += len(samples)
+        is_silent = is_silent and not samples.any()
         text.show(recogniser.tokenizer.decode([stream.push(samples).tokens])[0])
-    found = stream.finish()
+    if not num_samples:
+        raise DataError(f"{path}: no sound came.", "see that the program before the pipe records.")
+    seconds = num_samples / SAMPLING_RATE
+    words = within(timed_words(recogniser.tokenizer, stream.finish()), seconds)
     text.close()
-    sys.stderr.write(f"{path}: {time.monotonic() - begun:.1f} s\n")
-    return timed_words(recogniser.tokenizer, found)
+    sys.stderr.write(f"{path}: {seconds:.1f} s of sound\n")
+    return [] if is_silent else words
 
 
 def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:
