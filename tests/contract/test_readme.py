@@ -10,18 +10,19 @@ import pytest
 
 from tests import tones
 from zipasr.base.config import from_args
-from zipasr.cli.commands import AVERAGE, DECODE, TRAIN
+from zipasr.cli.commands import AVERAGE, CTC_DECODE, DECODE, TRAIN, TRAIN_LM
 from zipasr.cli.flags import build_parser
 
 DOCUMENTS = (
     "README.md",
     "docs/finetune.md",
+    "docs/language_models.md",
     "egs/README.md",
     "egs/espeak/README.md",
     "egs/espeak/RESULTS.md",
     "egs/librispeech/README.md",
 )
-COMMANDS = {command.name: command for command in (TRAIN, DECODE, AVERAGE)}
+COMMANDS = {command.name: command for command in (TRAIN, TRAIN_LM, DECODE, CTC_DECODE, AVERAGE)}
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
 --full-libri --mini-libri --from --encoding --force --dry-run --status --help

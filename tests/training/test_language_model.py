@@ -68,7 +68,8 @@ def test_it_learns_and_goes_on_where_it_was(kind, tmp_path, monkeypatch):
     assert (stored.config, stored.vocab_size, stored.token_table) == (SIZES[kind], 6, "abc")
     assert perplexity(stored.build().eval(), TEXT, 4) == pytest.approx(whole, rel=1e-6)
     values = [load_checkpoint(parts / f"epoch-{n}.pt")["valid_perplexity"] for n in range(1, 7)]
-    assert load_checkpoint(parts / "best-valid-loss.pt")["valid_perplexity"] == min(values)
+    # The best one may have been within an epoch.
+    assert load_checkpoint(parts / "best-valid-loss.pt")["valid_perplexity"] <= min(values)
 
 
 def test_a_folder_of_another_model_is_refused(tmp_path):

@@ -97,9 +97,10 @@ class TransformerLm(nn.Module):
         self.sentence_ends_id = sentence_ends_id
         self._turning = dim // config.transformer_lm_nhead
         self.input_embedding = nn.Embedding(vocab_size, width)
-        # As the output layer it has to start with small scores.
+        # As the output layer it has to start with small scores. The linear layer keeps what comes
+        # in apart from what goes out: else each token would first of all predict itself.
         nn.init.normal_(self.input_embedding.weight, std=width**-0.5)
-        self.input_linear = nn.Identity() if width == dim else nn.Linear(width, dim)
+        self.input_linear = nn.Linear(width, dim)
         self.layers = nn.ModuleList(TransformerLmLayer(config) for _ in range(self.num_layers))
         self.norm_final = nn.LayerNorm(dim)
         self.output_linear = nn.Linear(dim, vocab_size)
