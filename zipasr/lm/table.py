@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -85,30 +85,34 @@ def ngram_table(model: NgramLm, words: Sequence[str]) -> NgramTable:
     numbers = {context: number for number, context in enumerate(contexts)}
     known = sorted(model.words | {UNKNOWN, END})
     by_word = {word: number for number, word in enumerate(known)}
-    # What only a longer n-gram says to be there has the probability that backing off gives.
-    implied = {context for context in contexts if context and context not in model.log_probs}
-    ngrams = [*model.log_probs, *implied, *({(UNKNOWN,), (END,)} - {*model.log_probs} - implied)]
-    rows = sorted(
-        (
-            numbers[ngram[:-1]] * len(known) + by_word[ngram[-1]],
-            model.score(ngram[:-1], ngram[-1]),
-            numbers[model.next_context(ngram[:-1], ngram[-1])],
-        )
-        for ngram in ngrams
-        if all(word in by_word for word in ngram)
-    )
-    keys, log_probs, after = zip(*rows, strict=True)
+    keys, log_probs, after = [], [], []
+    for ngram, value in _scored(model, contexts):
+        before, word = numbers.get(ngram[:-1]), by_word.get(ngram[-1])
+        if before is not None and word is not None:
+            keys.append(before * len(known) + word)
+            log_probs.append(value)
+            after.append(numbers[_ending(ngram[-model.order + 1 :], numbers)])
+    table = torch.tensor(keys, dtype=torch.int64).sort()
     return NgramTable(
         torch.tensor([by_word.get(word, by_word[UNKNOWN]) for word in words], dtype=torch.int64),
-        torch.tensor(keys, dtype=torch.int64),
-        torch.tensor(log_probs, dtype=torch.float64),
-        torch.tensor(after, dtype=torch.int64),
+        table.values,
+        torch.tensor(log_probs, dtype=torch.float64)[table.indices] * LN10,
+        torch.tensor(after, dtype=torch.int64)[table.indices],
         torch.tensor([model.backoffs.get(c, 0.0) * LN10 for c in contexts], dtype=torch.float64),
-        torch.tensor([numbers[_shorter(c, numbers)] for c in contexts], dtype=torch.int64),
+        torch.tensor([numbers[_ending(c[1:], numbers)] for c in contexts], dtype=torch.int64),
         len(known),
         numbers[model.start()],
         by_word[END],
     )
+
+
+def _scored(model: NgramLm, contexts: Sequence[Words]) -> Iterator[tuple[Words, float]]:
+    """All n-grams, with the logarithms of the model."""
+    yield from model.log_probs.items()
+    # What only a longer n-gram says to be there has the probability that backing off gives.
+    implied = {context for context in contexts if context} | {(UNKNOWN,), (END,)}
+    for ngram in implied - model.log_probs.keys():
+        yield ngram, model.score(ngram[:-1], ngram[-1]) / LN10
 
 
 def _contexts_of(model: NgramLm) -> list[Words]:
@@ -116,13 +120,13 @@ def _contexts_of(model: NgramLm) -> list[Words]:
     found = {ngram[:-1] for ngram in model.log_probs} | {
         context for context in model.backoffs if len(context) < model.order
     }
-    known = [c for c in found if all(word in model.words or word == UNKNOWN for word in c)]
+    words = model.words | {UNKNOWN}
+    known = [context for context in found if words.issuperset(context)]
     return [(), *sorted({*known} - {()})]
 
 
-def _shorter(context: Words, numbers: dict[Words, int]) -> Words:
-    """The longest proper end that is a context."""
-    context = context[1:]
-    while context not in numbers:
-        context = context[1:]
-    return context
+def _ending(words: Words, numbers: dict[Words, int]) -> Words:
+    """The longest end of ``words`` that is a context."""
+    while words not in numbers:
+        words = words[1:]
+    return words
