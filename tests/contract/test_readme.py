@@ -25,7 +25,7 @@ DOCUMENTS = (
 COMMANDS = {command.name: command for command in (TRAIN, TRAIN_LM, DECODE, CTC_DECODE, AVERAGE)}
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
---full-libri --mini-libri --from --encoding --force --dry-run --status --help
+--giga-dir --full-libri --mini-libri --from --encoding --force --dry-run --status --help
 """
 OPTIONS = {"prepare.sh": set(PREPARE.split())}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
