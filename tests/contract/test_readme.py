@@ -15,6 +15,7 @@ from zipasr.cli.flags import build_parser
 
 DOCUMENTS = (
     "README.md",
+    "docs/decoding.md",
     "docs/finetune.md",
     "docs/language_models.md",
     "egs/README.md",
