@@ -14,6 +14,8 @@ from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.weights import model_state
 from zipasr.cli import average, decode, export, train
+from zipasr.cli.finetuning import read_training
+from zipasr.model.transducer import TransducerConfig
 from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import BpeConfig, train_bpe
 from zipasr.text.tokenizer import Tokenizer
@@ -75,6 +77,24 @@ def test_rates_are_low_and_typed_ones_win(run_folder: Path, call: Call) -> None:
     # Everything else is the recipe's.
     assert eden["warmup_batches"] == 5
     assert config_of(run_folder / "fine", "LossConfig")["warm_step"] == 10
+
+
+def test_the_lattice_is_that_of_the_file_unless_one_is_typed(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_folder)
+    model = load_checkpoint(run_folder / "exp/epoch-2.pt")["model"]
+    torch.save({"model": model}, run_folder / "pretrained.pt")
+
+    def lattice(file: str, *words: str) -> str:
+        start = ["--recipe", "./tones", *START, "--finetune-ckpt", file, *words]
+        return read_training(start)[0][TransducerConfig].rnnt_type
+
+    assert lattice("pretrained.pt") == "regular"
+    recipe = run_folder / "tones" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('rnnt-type = "constrained"', ""))
+    assert lattice("exp/epoch-2.pt") == "constrained"
+    assert lattice("exp/epoch-2.pt", "--rnnt-type", "modified") == "modified"
 
 
 def other_tokens(folder: Path) -> tuple[str, ...]:

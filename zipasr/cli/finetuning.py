@@ -16,6 +16,7 @@ from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.model.build import ENCODER_TYPES, ModelConfig
+from zipasr.model.transducer import TransducerConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig
 from zipasr.training.continuity import TRAINING_FIELDS
@@ -32,12 +33,15 @@ DEFAULTS = {
     "warmup_start": 0.5,
     "ctc_only_batches": 0,
 }
+# The lattice says what the weights mean: where they stand still and where they emit. A recipe's is
+# for a training from the beginning; published models are of the usual one, which is the default.
+LATTICE = "--rnnt-type"
 FINETUNE = replace(
     TRAIN,
     configs=tuple(c for c in TRAIN.configs if c not in (*ENCODER_TYPES.values(), ModelConfig)),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     # The recipe's are for a training from the beginning.
-    own=tuple(name.replace("_", "-") for name in DEFAULTS),
+    own=(*(name.replace("_", "-") for name in DEFAULTS), LATTICE[2:]),
     defaults=DEFAULTS,
     presets={},
     encoders={},
@@ -70,17 +74,31 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
         tokenizer = _kept_tokenizer(chosen, run)
         check_vocabulary(stored, tokenizer, run)
     check_heads(stored.model, run[LossConfig], run[AugmentConfig])
-    return run.having(stored.zipformer, stored.model), tokenizer
+    transducer = _with_lattice(run[TransducerConfig], chosen, _words(argv))
+    return run.having(stored.zipformer, stored.model, transducer), tokenizer
 
 
 def _is_finetuning(argv: Sequence[str] | None) -> bool:
     """Say whether the model comes from a file: its flags are other ones then."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _words(argv)
     if {"-h", "--help"} & {*words}:
         return False
     first = Parser(prog=TRAIN.name, add_help=False, allow_abbrev=False)
     add_flags(first, FinetuneConfig)
     return first.parse_known_args(words)[0].finetune_ckpt is not None
+
+
+def _words(argv: Sequence[str] | None) -> list[str]:
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def _with_lattice(
+    config: TransducerConfig, chosen: Chosen, words: Sequence[str]
+) -> TransducerConfig:
+    """Return the settings of the loss with the lattice of the file, unless one is typed."""
+    stored = chosen.checkpoint.get("configs", {}).get("TransducerConfig", {}).get("rnnt_type")
+    is_typed = any(word.partition("=")[0] == LATTICE for word in words)
+    return config if is_typed or stored is None else replace(config, rnnt_type=stored)
 
 
 def _checked(run: Run) -> Run:
