@@ -13,9 +13,12 @@ from tests import tones
 from zipasr.base.config import to_dict
 from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
 from zipasr.checkpoint.stored import stored_model
 from zipasr.data.fbank import fbank_extractor
 from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.lm.neural import build_lm
+from zipasr.lm.rnn import RnnLmConfig
 from zipasr.model.build import EncoderConfig, ModelConfig, build_model
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.zipformer1.config import Zipformer1Config
@@ -44,6 +47,7 @@ FIRST = Zipformer1Config(
     attention_dims=(16, 16),
     cnn_module_kernels=(7, 7),
 )
+LM = RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=8, rnn_lm_num_layers=1)
 HEADS = ModelConfig(decoder_dim=32, joiner_dim=32, use_ctc=True)
 
 
@@ -61,6 +65,18 @@ def write_untrained(path: Path, encoder: EncoderConfig, bpe: Path, heads: ModelC
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, checkpoint)
+
+
+def write_lm(path: Path, bpe: Path) -> None:
+    """Write a checkpoint of a language model with random weights, as train_lm.py writes it."""
+    tokenizer = Tokenizer.from_file(bpe)
+    torch.manual_seed(0)
+    model = build_lm(tokenizer.vocab_size, LM, SENTENCE_ENDS_ID)
+    with torch.no_grad():
+        model.output_linear.bias.normal_(std=3.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = {"lm_config": to_dict(LM), "token_table": tokenizer.table_hash()}
+    save_checkpoint(path, {"model": model.state_dict(), **table})
 
 
 def features_of(samples: np.ndarray) -> Tensor:

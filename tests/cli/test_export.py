@@ -65,6 +65,10 @@ def exported(folder: Path, *words: str) -> Path:
     return folder / "out"
 
 
+def tokens_of(folder: Path) -> Path:
+    return folder / "data" / "tones" / "lang_bpe" / "bpe.model"
+
+
 Untrained = Callable[[EncoderConfig], Path]
 
 
@@ -75,7 +79,7 @@ def untrained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Untra
     def make(encoder: EncoderConfig) -> Path:
         folder = tmp_path_factory.mktemp("untrained") / "run"
         shutil.copytree(prepared, folder)
-        bpe = folder / "data" / "tones" / "lang_bpe" / "bpe.model"
+        bpe = tokens_of(folder)
         talkative.write_untrained(folder / "exp" / "epoch-2.pt", encoder, bpe, HEADS)
         return exported(folder)
 
@@ -87,7 +91,9 @@ def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of everything for whole utterances."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(trained, folder)
-    return exported(folder, "--fp16", "1")
+    talkative.write_lm(folder / "lm" / "epoch-1.pt", tokens_of(folder))
+    lm = ("--lm-exp-dir", str(folder / "lm"), "--lm-epoch", "1")
+    return exported(folder, "--fp16", "1", *lm)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +216,21 @@ def test_the_client_hears_our_words(out: Path, method: str) -> None:
     assert heard == our_words(out, method)
 
 
+def test_the_client_asks_a_language_model(whole: Path) -> None:
+    heard = []
+    for scale in (0.0, 5.0):
+        recogniser = sherpa_onnx.OfflineRecognizer.from_transducer(
+            **files(whole, ".onnx"),
+            num_threads=1,
+            decoding_method="modified_beam_search",
+            lm=str(whole / "lm.onnx"),
+            lm_scale=scale,
+        )
+        heard.append(heard_by(recogniser, recordings(whole)[:5]))
+    assert heard[0] == our_words(whole, "modified_beam_search", recordings(whole)[:5])
+    assert heard[1] != heard[0]
+
+
 @WHOLE
 def test_the_client_hears_our_words_by_ctc(out: Path) -> None:
     recogniser = sherpa_onnx.OfflineRecognizer.from_zipformer_ctc(
@@ -276,7 +297,7 @@ def test_the_folder_is_whole(out: Path) -> None:
     }
     checks = json.loads((out / "config.json").read_text())["checks"]
     strict = [check for check in checks if check["must_agree"]]
-    assert len(strict) == 3
+    assert len(strict) == 3 + (out / "lm.onnx").is_file()
     assert all(check["difference"] < 1e-3 for check in strict)
     assert all(check["same_tokens"] == check["utterances"] for check in strict)
     assert {length % 2 for check in strict for length in check["lengths"]} == {0, 1}

@@ -11,7 +11,7 @@ from zipasr.cli.flags import Run
 from zipasr.cli.vocabulary import check_vocabulary_files, vocabulary_of
 from zipasr.lm.arpa import END, START, read_arpa
 from zipasr.lm.config import LmConfig
-from zipasr.lm.neural import LM_SIZES
+from zipasr.lm.neural import LM_SIZES, NeuralLm
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.hot_words import ContextGraph
 from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
@@ -120,9 +120,19 @@ def language_model(run: Run, tokenizer: Tokenizer, device: torch.device) -> Lang
         CheckpointError: it is missing, damaged, or of other tokens.
         DataError: it is an n-gram, and that is missing, damaged, or of other tokens.
     """
+    if run[LmConfig].lm_type == "ngram":
+        return ngram_of(run[LmConfig], tokenizer)
+    model = neural_lm(run, tokenizer).to(device)
+    return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
+
+
+def neural_lm(run: Run, tokenizer: Tokenizer) -> NeuralLm:
+    """Return the trained language model that the flags name, in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of other tokens.
+    """
     config = run[LmConfig]
-    if config.lm_type == "ngram":
-        return ngram_of(config, tokenizer)
     assert config.exp_dir is not None, "check_aids comes first"
     stored = read_lm(config.exp_dir, config.lm_type, config.lm_epoch, config.lm_avg)
     stored.check_sizes(run[LM_SIZES[config.lm_type]], config.lm_vocab_size)
@@ -137,8 +147,7 @@ def language_model(run: Run, tokenizer: Tokenizer, device: torch.device) -> Lang
             f"{stored.path} knows {stored.vocab_size} tokens, the model {tokenizer.vocab_size}.",
             "train the language model with the tokenizer of the model: ./train_lm.py.",
         )
-    model = stored.build().to(device).eval()
-    return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
+    return stored.build().eval()
 
 
 def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:

@@ -306,7 +306,16 @@ TRANSCRIBE = Command(
 EXPORT = Command(
     "export.py",
     "Export a trained model: averaged weights, TorchScript, and ONNX as sherpa reads it.",
-    (ExpConfig, ChooseCheckpoint, ExportConfig, TokenizerConfig, DataConfig),
+    (
+        ExpConfig,
+        ChooseCheckpoint,
+        ExportConfig,
+        LmConfig,
+        *LM_SIZES.values(),
+        TokenizerConfig,
+        DataConfig,
+    ),
+    own=("lm-scale",),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     refused=_EXPORT_LATER,
 )

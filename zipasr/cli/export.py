@@ -17,6 +17,7 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import StoredModel, entries_of, stored_model
+from zipasr.cli.aids import neural_lm
 from zipasr.cli.best_average import read_with_search, with_best_average
 from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
 from zipasr.cli.flags import Run, guarded
@@ -28,7 +29,9 @@ from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.export.checks import Check, made_up_utterances, refuse_differences, table
 from zipasr.export.folder import whole_folder, write_readme, write_sample, write_texts
 from zipasr.export.layout import client_limits
-from zipasr.export.writing import Job, export_onnx, export_torchscript
+from zipasr.export.writing import Job, export_lm, export_onnx, export_torchscript
+from zipasr.lm.config import LmConfig
+from zipasr.lm.neural import NeuralLm
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.reports import ResultRow, results_table
@@ -48,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     run = read_with_search(EXPORT, argv)
     check_packages(run[ExportConfig])
+    check_lm(run[LmConfig])
     if run[ChooseCheckpoint].auto_avg:
         run, report = with_best_average(run)
         sys.stderr.write(report)
@@ -59,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"warning: {line}\n")
     tokenizer = tokenizer_of(chosen, run)
     check_vocabulary(stored, tokenizer, run)
+    lm = neural_lm(run, tokenizer) if run[LmConfig].exp_dir else None
     cuts = some_cuts(run)
     with torch.device("cpu"):
         model = stored.build().eval()
@@ -68,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = run[ExportConfig].output_dir or run[ExpConfig].exp_dir / f"export-{name}{job.chunks}"
     with whole_folder(target) as folder:
         job = Job(model, stored.zipformer, folder, f"-{name}", utterances)
-        checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig])
+        checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig], lm)
         write_texts(folder, tokenizer, settings_of(stored, checks), results_of(run))
         if cuts:
             write_sample(folder, cuts[0])
@@ -108,6 +113,18 @@ def check_can_export(stored: StoredModel) -> None:
         )
 
 
+def check_lm(config: LmConfig) -> None:
+    """Refuse a language model that has no export.
+
+    Raises:
+        UserError: it is an n-gram.
+    """
+    if config.lm_type == "ngram" and config.lm_exp_dir is not None:
+        raise UserError(
+            "--lm-type ngram: an n-gram is not exported.", "give --lm-type rnn or transformer."
+        )
+
+
 def name_of(choose: ChooseCheckpoint) -> str:
     """Return the part of file names that says which checkpoints were exported."""
     if choose.checkpoint is not None:
@@ -137,13 +154,16 @@ def utterances_of(cuts: Sequence[Cut]) -> list[Tensor]:
     return found
 
 
-def write_models(job: Job, pretrained: dict[str, Any], config: ExportConfig) -> list[Check]:
+def write_models(
+    job: Job, pretrained: dict[str, Any], config: ExportConfig, lm: NeuralLm | None
+) -> list[Check]:
     """Write the models in all formats and show how they compare.
 
     Args:
         job: what is exported.
         pretrained: what ``pretrained.pt`` holds.
         config: formats.
+        lm: language model to write beside ONNX files.
 
     Raises:
         NumericError: one differs.
@@ -155,6 +175,7 @@ def write_models(job: Job, pretrained: dict[str, Any], config: ExportConfig) -> 
         checks += export_torchscript(job)
     if "onnx" in config.formats:
         checks += export_onnx(job, config.kinds)
+        checks += [] if lm is None else [export_lm(job.folder, lm)]
     if checks:
         sys.stdout.write(table(checks))
     refuse_differences(checks)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor, arange, cat, full_like, nn, where
 from torch import full as full_of
 
 from zipasr.base.masks import make_pad_mask
 from zipasr.export.layout import from_file, to_file
+from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
@@ -113,3 +114,21 @@ class Joining(nn.Module):
         """Return the logits."""
         logits: Tensor = self.joiner(encoder_out, decoder_out, project_input=False)
         return logits
+
+
+class SentenceNll(nn.Module):
+    """Sentences (N, L) with (N,) lengths to their negative log-likelihoods (N,), ends included."""
+
+    def __init__(self, model: NeuralLm) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> Tensor:
+        """Return the sums in nats."""
+        ends = full_like(x[:, :1], self.model.sentence_ends_id)
+        before, after = cat([ends, x], dim=1), cat([x, ends], dim=1)
+        place = arange(after.size(1))
+        after = where(place == x_lens[:, None], ends, after)
+        log_probs = self.model.logits(before).log_softmax(dim=-1)
+        found = log_probs.gather(-1, after.unsqueeze(-1)).squeeze(-1)
+        return -found.masked_fill(place > x_lens[:, None], 0.0).sum(dim=1)

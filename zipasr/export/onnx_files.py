@@ -23,6 +23,7 @@ from zipasr.export.graphs import (
     FullChunkEncoder,
     Joining,
     Prediction,
+    SentenceNll,
     WholeEncoder,
 )
 from zipasr.export.layout import (
@@ -32,11 +33,14 @@ from zipasr.export.layout import (
     streaming_metadata,
     to_file,
 )
+from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.transducer import AsrModel
 
 OPSET = 13
+#: The first that knows attention as one operation.
+LM_OPSET = 14
 AUTHOR = "zipasr"
 
 #: Length of the utterance with which the encoder is recorded; any other will do.
@@ -53,6 +57,7 @@ class Graph(NamedTuple):
         outputs: names of the results.
         axes: of inputs and outputs: the axes whose size is free.
         metadata: key -> value.
+        opset: of the operators.
     """
 
     module: nn.Module
@@ -61,6 +66,7 @@ class Graph(NamedTuple):
     outputs: Sequence[str]
     axes: Mapping[str, Mapping[int, str]]
     metadata: Mapping[str, str]
+    opset: int = OPSET
 
 
 def transducer_graphs(model: AsrModel, config: EncoderConfig) -> dict[str, Graph]:
@@ -108,6 +114,21 @@ def ctc_graph(model: AsrModel, config: EncoderConfig) -> Graph:
     # Clients know one type, whichever encoder is inside.
     about = _about("zipformer2_ctc", f"non-streaming {model_type(config)} CTC")
     return whole_graph(model, head, names, about)
+
+
+def lm_graph(model: NeuralLm) -> Graph:
+    """Return a language model that scores whole sentences."""
+    ends = str(model.sentence_ends_id)
+    about = _about("lm", "language model of whole sentences")
+    return Graph(
+        SentenceNll(model),
+        (torch.tensor([[2, 3, 4], [2, 3, 4]]), torch.tensor([3, 2])),
+        ("x", "x_lens"),
+        ("nll",),
+        {"x": {0: "N", 1: "L"}, "x_lens": {0: "N"}, "nll": {0: "N"}},
+        about | {"sos_id": ends, "eos_id": ends, "blank_id": "0"},
+        LM_OPSET,
+    )
 
 
 def whole_graph(
@@ -160,7 +181,7 @@ def write_onnx(path: Path, graph: Graph) -> None:
             graph.example,
             str(path),
             dynamo=False,
-            opset_version=OPSET,
+            opset_version=graph.opset,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             dynamic_axes={name: dict(axes) for name, axes in graph.axes.items()},

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from zipasr.encoder.chunk_encoder import ChunkSize
-from zipasr.export.checks import Check, Encode, Search, Way, chunkwise, compare
+from zipasr.export.checks import TOLERANCE, Check, Encode, Search, Way, chunkwise, compare
 from zipasr.export.layout import chunks_name, is_streaming, to_file
 from zipasr.export.names import Kind, in_kind
+from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
@@ -24,6 +25,9 @@ from zipasr.search.steps import TransducerSteps
 
 if TYPE_CHECKING:
     from zipasr.export.onnx_files import Graph
+
+#: Lengths of the sentences with which a language model is compared.
+LM_LENGTHS = (1, 2, 7, 12, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,26 @@ def _write(path: Path, graph: Graph, kinds: Sequence[Kind], is_decoder: bool) ->
         onnx_files.write_int8(in_kind(path, "int8"), path, is_decoder)
     if "fp16" in kinds:
         onnx_files.write_fp16(in_kind(path, "fp16"), path)
+
+
+@torch.no_grad()
+def export_lm(folder: Path, model: NeuralLm) -> Check:
+    """Write a language model for the client's rescoring, and compare what it says of sentences."""
+    from zipasr.export import onnx_files
+    from zipasr.export.onnx_runtime import OnnxGraph
+
+    path = folder / "lm.onnx"
+    onnx_files.write_onnx(path, onnx_files.lm_graph(model))
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(
+        2, model.vocab_size, (len(LM_LENGTHS), max(LM_LENGTHS)), generator=generator
+    )
+    (found,) = OnnxGraph(path)(tokens, torch.tensor(LM_LENGTHS))
+    sentences = [row[:length].tolist() for row, length in zip(tokens, LM_LENGTHS, strict=True)]
+    wanted = torch.stack([model.nll([sentence]).sum() for sentence in sentences])
+    gaps = (found - wanted).abs().nan_to_num(torch.inf) / wanted
+    same = int((gaps <= TOLERANCE).sum())
+    return Check(path.name, len(LM_LENGTHS), LM_LENGTHS, float(gaps.max()), same, must_agree=True)
 
 
 def export_torchscript(job: Job) -> list[Check]:
