@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 #: Target of positions beyond a sentence; it has no loss.
@@ -39,3 +39,23 @@ def sentences_nll(
         ignore_index=IGNORE_ID,
         reduction="none",
     )
+
+
+class NextTokenModel(nn.Module):
+    """A model that scores the next token; a sentence has the same token before and after it."""
+
+    sentence_ends_id: int
+    output_linear: nn.Linear
+
+    def forward(self, sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Return the sum over all tokens and ends of the negative log-likelihood, in nats."""
+        return self.nll(sentences).sum()
+
+    def nll(self, sentences: Sequence[Sequence[int]]) -> Tensor:
+        """Negative log-likelihood (N, S + 1) of each token and the ends; see ``sentences_nll``."""
+        device = self.output_linear.weight.device
+        return sentences_nll(self.logits, sentences, self.sentence_ends_id, device)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Score what follows each token: (N, U) ids to (N, U, V)."""
+        raise NotImplementedError

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from zipasr.base.config import flag
-from zipasr.lm.likelihood import sentences_nll
+from zipasr.lm.likelihood import NextTokenModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class RnnLmConfig:
             )
 
 
-class RnnLm(nn.Module):
+class RnnLm(NextTokenModel):
     """Embedding, LSTM layers, and scores of the next token.
 
     A sentence is preceded and followed by the same token, the end of a sentence.
@@ -61,15 +60,6 @@ class RnnLm(nn.Module):
         self.output_linear = nn.Linear(config.rnn_lm_hidden_dim, vocab_size)
         if config.rnn_lm_tie_weights:
             self.output_linear.weight = self.input_embedding.weight
-
-    def forward(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Return the sum over all tokens and ends of the negative log-likelihood, in nats."""
-        return self.nll(sentences).sum()
-
-    def nll(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Negative log-likelihood (N, S + 1) of each token and the ends; see ``sentences_nll``."""
-        device = self.output_linear.weight.device
-        return sentences_nll(self.logits, sentences, self.sentence_ends_id, device)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Score what follows each token: (N, U) ids to (N, U, V)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.base.config import flag
-from zipasr.lm.likelihood import sentences_nll
+from zipasr.lm.likelihood import NextTokenModel
 
 DROPOUT = 0.1
 
@@ -72,7 +72,7 @@ def turn(positions: Tensor, dim: int) -> Turn:
     return Turn(angles.cos(), angles.sin())
 
 
-class TransformerLm(nn.Module):
+class TransformerLm(NextTokenModel):
     """Embedding, layers of attention to what came before, and scores of the next token.
 
     A sentence is preceded and followed by the same token, the end of a sentence.
@@ -106,15 +106,6 @@ class TransformerLm(nn.Module):
         self.output_linear = nn.Linear(dim, vocab_size)
         if config.transformer_lm_tie_weights:
             self.output_linear.weight = self.input_embedding.weight
-
-    def forward(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Return the sum over all tokens and ends of the negative log-likelihood, in nats."""
-        return self.nll(sentences).sum()
-
-    def nll(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Negative log-likelihood (N, S + 1) of each token and the ends; see ``sentences_nll``."""
-        device = self.output_linear.weight.device
-        return sentences_nll(self.logits, sentences, self.sentence_ends_id, device)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Score what follows each token: (N, U) ids to (N, U, V)."""
