@@ -18,9 +18,9 @@ MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
 
 
 @pytest.fixture
-def folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(trained)
-    return trained
+def folder(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(run_folder)
+    return run_folder
 
 
 def call(folder: Path, *words: str) -> int:
@@ -41,23 +41,24 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_long_recording_in_all_formats(
     folder: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--window", "8", "--format", "txt,json,srt,ctm", "--output-dir", str(tmp_path))
+    out = tmp_path / "out"
+    flags = ("--window", "8", "--format", "txt,json,srt,ctm", "--output-dir", str(out))
     assert call(folder, str(recording), *flags) == 0
     told = capsys.readouterr()
     assert told.out == ""
     assert "16000 Hz, 2 channels: mixed down" in told.err
     assert "RTF" in told.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir()) == [
         "long.ctm",
         "long.json",
         "long.srt",
         "long.txt",
     ]
-    content = json.loads((tmp_path / "long.json").read_text())
+    content = json.loads((out / "long.json").read_text())
     starts = [word["start"] for word in content["words"]]
     assert starts == sorted(starts)
     assert all(word["end"] > word["start"] for word in content["words"])
-    assert content["text"] == (tmp_path / "long.txt").read_text().strip()
+    assert content["text"] == (out / "long.txt").read_text().strip()
     assert content["text"] == " ".join(word["word"] for word in content["words"])
 
 

@@ -16,12 +16,14 @@ def test_an_unknown_corpus_is_answered_with_the_list() -> None:
     with pytest.raises(UserError) as raised:
         get_corpus("espaek", OPTIONS)
     message = str(raised.value)
-    assert "no corpus 'espaek'; there are espeak, librispeech, manifests, own." in message
+    assert (
+        "no corpus 'espaek'; there are espeak, gigaspeech, librispeech, manifests, own." in message
+    )
     assert "did you mean 'espeak'" in message
 
 
 def test_a_corpus_goes_by_its_key() -> None:
-    assert set(CORPORA) == {"espeak", "librispeech", "manifests", "own"}
+    assert set(CORPORA) == {"espeak", "gigaspeech", "librispeech", "manifests", "own"}
     assert get_corpus("espeak", OPTIONS).name == "espeak"
     options = CorpusOptions(recipe_dir=Path("egs/x"), audio_dir=Path("x"), settings={"from": "x"})
     assert get_corpus("manifests", options).name == "manifests"
