@@ -116,13 +116,14 @@ class GreedySearch:
             predictions: (N, J); those that follow a new token are replaced.
         """
         width = min(max(BLOCK_FRAMES // len(walkers), 1), MAX_WIDTH)
-        places = [min(w.place + i, w.end - 1) for w in walkers for i in range(width)]
-        rows = [walker.row for walker in walkers for _ in range(width)]
-        scores = self.steps.next_scores(
-            frames.index_select(0, _ids(places, frames)),
-            predictions.index_select(0, _ids(rows, frames)),
-        )
-        best = scores.view(len(walkers), width, -1).max(dim=-1)
+        places = _ids([walker.place for walker in walkers], frames)[:, None]
+        # Beyond its end an utterance reads into the next one, and takes nothing from there.
+        places = (places + torch.arange(width, device=frames.device)).clamp(max=len(frames) - 1)
+        rows = _ids([walker.row for walker in walkers], frames)
+        best = self.steps.next_scores(
+            frames.index_select(0, places.flatten()).view(*places.shape, -1),
+            predictions.index_select(0, rows).unsqueeze(1),
+        ).max(dim=-1)
         emitted = [
             walker
             for walker, symbols, log_probs in zip(
@@ -133,10 +134,9 @@ class GreedySearch:
             )
         ]
         if emitted:
-            rows = [walker.row for walker in emitted]
-            contexts = [walker.context for walker in emitted]
-            predicted = self.steps.predict(_ids(contexts, frames))
-            predictions.index_copy_(0, _ids(rows, frames), predicted)
+            rows = _ids([walker.row for walker in emitted], frames)
+            contexts = _ids([walker.context for walker in emitted], frames)
+            predictions.index_copy_(0, rows, self.steps.predict(contexts))
 
 
 def greedy_search(

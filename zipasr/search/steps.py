@@ -28,7 +28,7 @@ class DecoderLike(Protocol):
 
 
 class JoinerLike(Protocol):
-    """The joiner as a search sees it: projected frames and contexts (M, J) to logits (M, V)."""
+    """The joiner as a search sees it: projected frames and contexts (..., J) to logits (..., V)."""
 
     @property
     def encoder_proj(self) -> Callable[[Tensor], Tensor]:
@@ -89,11 +89,11 @@ class TransducerSteps:
         """Score every symbol as the next one.
 
         Args:
-            frames: (M, J), projected encoder frames.
-            predictions: (M, J), from ``predict``.
+            frames: (..., J), projected encoder frames.
+            predictions: (..., J), from ``predict``; the leading axes broadcast.
 
         Returns:
-            (M, V) float32, log-probabilities.
+            (..., V) float32, log-probabilities.
         """
         logits = self.joiner(frames, predictions, project_input=False)
         return adjusted_log_probs(logits, self.blank_id, self.blank_penalty, self.temperature)
@@ -108,7 +108,9 @@ def adjusted_log_probs(
         penalty = torch.zeros(logits.size(-1), device=logits.device)
         penalty[blank_id] = blank_penalty
         logits = logits - penalty
-    return torch.log_softmax(logits / temperature, dim=-1)
+    if temperature != 1.0:
+        logits = logits / temperature
+    return torch.log_softmax(logits, dim=-1)
 
 
 class LongestFirst(NamedTuple):
