@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recogniser import Recogniser, load_recogniser, recognise
-from zipasr.data.fbank import fbank_extractor
+from zipasr.data.extractor import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.export.names import kind_of

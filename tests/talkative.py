@@ -15,7 +15,7 @@ from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
 from zipasr.checkpoint.stored import stored_model
-from zipasr.data.fbank import fbank_extractor
+from zipasr.data.extractor import fbank_extractor
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.lm.neural import build_lm
 from zipasr.lm.rnn import RnnLmConfig

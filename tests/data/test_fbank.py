@@ -19,8 +19,9 @@ from tests.data.conftest import (
     write_recording,
 )
 from zipasr.base.errors import DataError
-from zipasr.data import fbank, unfinished
-from zipasr.data.fbank import FbankConfig, compute_and_store, fbank_extractor
+from zipasr.data import archives, unfinished
+from zipasr.data.extractor import fbank_extractor
+from zipasr.data.fbank import FbankConfig, compute_and_store
 
 EXACT = FbankConfig(num_jobs=1, storage="numpy_files")
 
@@ -92,7 +93,7 @@ def test_killed_run_does_not_look_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("zipasr.data.fbank._store", killed)
+        patch.setattr("zipasr.data.fbank.store_archive", killed)
         with pytest.raises(KeyboardInterrupt):
             compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
     assert list(tmp_path.iterdir()) == []
@@ -108,7 +109,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zipasr.data.fbank._CUTS_PER_ARCHIVE", 5)
-    samples, read = fbank._samples, []
+    samples, read = archives._samples, []
 
     def counted(cut: Cut) -> np.ndarray:
         if len(read) == 12:
@@ -116,7 +117,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         read.append(cut.id)
         return samples(cut)
 
-    monkeypatch.setattr(fbank, "_samples", counted)
+    monkeypatch.setattr(archives, "_samples", counted)
     with pytest.raises(KeyboardInterrupt):
         compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == [".partial-tiny_feats_train"]

@@ -17,7 +17,7 @@ import torchaudio
 from numpy.typing import NDArray
 
 from tests import tones
-from zipasr.data.fbank import fbank_extractor
+from zipasr.data.extractor import fbank_extractor
 
 SPEECH = tones.ROOT.parent / "shared" / "data" / "LibriSpeech"
 Frames = NDArray[np.float32]

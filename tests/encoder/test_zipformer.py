@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from tests.encoder.sizes import small_config
 from zipasr.base.masks import make_pad_mask
+from zipasr.encoder.channels import fit_channels, widest_output
 from zipasr.encoder.stack import LayerSkipSchedule
 from zipasr.encoder.zipformer import (
     PRESETS,
     Zipformer2,
     ZipformerConfig,
-    fit_channels,
-    widest_output,
 )
 from zipasr.nn.schedule import set_batch_count
 

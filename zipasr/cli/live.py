@@ -15,7 +15,7 @@ from zipasr.audio.loading import Samples
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.cli.chunkwise import ChunkRecogniser
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
-from zipasr.data.fbank import NUM_MEL_BINS
+from zipasr.data.extractor import NUM_MEL_BINS
 from zipasr.data.live_fbank import LiveFbank
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.search.types import Utterance

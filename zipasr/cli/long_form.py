@@ -13,7 +13,7 @@ from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.windows import Window, cut_into_windows
 from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME, Recogniser, encoded_frames
-from zipasr.data.fbank import fbank_extractor
+from zipasr.data.extractor import fbank_extractor
 from zipasr.data.live_fbank import WINDOW
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans

@@ -18,24 +18,20 @@ from random import Random
 from typing import Any, Literal, NamedTuple
 
 import lhotse
-import numpy as np
-from lhotse import CutSet, Fbank
+from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWriter, NumpyFilesWriter
-from lhotse.utils import fastcopy
 
+from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.config import flag
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
 from zipasr.data import unfinished
+from zipasr.data.archives import Archive, store_archive
 from zipasr.data.executors import ExecutorName, work_through
-from zipasr.data.failures import Failure, failure_of, quarantine_text, reason_of
-from zipasr.data.shards import ShardOfFeatures
-
-SAMPLING_RATE = 16_000
-NUM_MEL_BINS = 80
+from zipasr.data.extractor import NUM_MEL_BINS
+from zipasr.data.failures import Failure, quarantine_text
 
 MAX_JOBS = 15
 _SPEEDS = (0.9, 1.1)
@@ -48,11 +44,6 @@ _CUTS_PER_ARCHIVE = 200
 # Extraction goes on past damaged files, unless that many suggests a fault of the whole corpus.
 _TOLERATED_FAILURES = 3
 _TOLERATED_SHARE = 0.01
-
-_WRITERS: dict[str, type[FeaturesWriter]] = {
-    "lilcom_chunky": LilcomChunkyWriter,
-    "numpy_files": NumpyFilesWriter,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +105,6 @@ def cuts_path(folder: Path, corpus: str, split: str) -> Path:
 def quarantine_path(folder: Path, corpus: str, split: str) -> Path:
     """Return the table of the cuts that could not be read: cut, path, reason."""
     return folder / f"{corpus}_quarantine_{split}.tsv"
-
-
-def fbank_extractor(num_mel_bins: int = NUM_MEL_BINS) -> Fbank:
-    """Return lhotse's extractor: 16 kHz, 25 ms windows every 10 ms, no dither, 20 to 7600 Hz."""
-    return Fbank(lhotse.FbankConfig(num_mel_bins=num_mel_bins, sampling_rate=SAMPLING_RATE))
 
 
 def compute_and_store(
@@ -318,14 +304,17 @@ def _computed(
     partial = feats.with_name(f".partial-{feats.name}")
     unfinished.begin(partial, origin)
     starts = range(0, len(cuts), _CUTS_PER_ARCHIVE)
+    kind = config.storage, config.num_mel_bins
     tasks = [
-        _Archive(cuts[start : start + _CUTS_PER_ARCHIVE], f"feats-{i:05d}", partial, feats, config)
+        Archive(cuts[start : start + _CUTS_PER_ARCHIVE], f"feats-{i:05d}", partial, feats, *kind)
         for i, start in enumerate(starts)
     ]
     done: list[Cut] = []
     failures: list[Failure] = []
     try:
-        results = work_through(_store, tasks, num_jobs=config.jobs, scheduler=config.scheduler)
+        results = work_through(
+            store_archive, tasks, num_jobs=config.jobs, scheduler=config.scheduler
+        )
         with Progress(f"features of {what}", len(cuts)) as progress:
             for task, (stored, failed) in zip(tasks, results, strict=True):
                 done += stored
@@ -339,84 +328,6 @@ def _computed(
     shutil.rmtree(feats, ignore_errors=True)
     partial.replace(feats)
     return done, failures
-
-
-class _Archive(NamedTuple):
-    """Cuts that are stored in one file (or one folder)."""
-
-    cuts: list[Cut]
-    name: str
-    folder: Path
-    final_folder: Path
-    config: FbankConfig
-
-
-_Stored = tuple[list[Cut], list[Failure]]
-
-
-def _store(task: _Archive) -> _Stored:
-    known = unfinished.remembered(task.folder, task.name, task.cuts)
-    if known is not None:
-        return known
-    if task.config.storage == "none":
-        return task.cuts, []
-    if task.config.storage == "shar":
-        return _store_shard(task)
-    extractor = fbank_extractor(task.config.num_mel_bins)
-    done: list[Cut] = []
-    failures: list[Failure] = []
-    with _WRITERS[task.config.storage](task.folder / task.name) as writer:
-        for cut in task.cuts:
-            try:
-                features = extractor.extract_from_samples_and_store(
-                    _samples(cut), writer, SAMPLING_RATE, offset=cut.start, channel=cut.channel
-                )
-            except _UNUSABLE as error:
-                failures.append(failure_of(cut, error))
-                continue
-            # The folder is renamed at the end; the manifest names it as it will be.
-            path = task.final_folder / Path(features.storage_path).name
-            done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
-    unfinished.remember(task.folder, task.name, done, failures)
-    return done, failures
-
-
-def _store_shard(task: _Archive) -> _Stored:
-    extractor = fbank_extractor(task.config.num_mel_bins)
-    done: list[Cut] = []
-    failures: list[Failure] = []
-    with ShardOfFeatures(task.folder, int(task.name.rpartition("-")[2])) as shard:
-        for cut in task.cuts:
-            try:
-                features = extractor.extract_from_samples_and_store(
-                    _samples(cut), MemoryRawWriter(), SAMPLING_RATE, cut.start, cut.channel
-                )
-            except _UNUSABLE as error:
-                failures.append(failure_of(cut, error))
-                continue
-            done.append(shard.write(cut, features, task.final_folder))
-    return done, failures
-
-
-# What the extractor raises on audio that it cannot use. A full disk (OSError) is none of these.
-_UNUSABLE = (ValueError, RuntimeError, AssertionError)
-
-
-def _samples(cut: Cut) -> np.ndarray[Any, Any]:
-    """Return the audio of a cut.
-
-    Raises:
-        ValueError: it cannot be decoded, whatever the decoder raised; or it holds no numbers.
-    """
-    try:
-        samples: np.ndarray[Any, Any] = cut.load_audio()
-    except Exception as error:
-        raise ValueError(reason_of(error)) from error
-    if samples.size == 0:
-        raise ValueError("no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError("samples that are not finite")
-    return samples
 
 
 def _write_quarantine(path: Path, failures: list[Failure]) -> None:

@@ -21,8 +21,9 @@ from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_view
 from zipasr.data.batch import Batch
 from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
+from zipasr.data.extractor import fbank_extractor
 from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
-from zipasr.data.fbank import fbank_extractor, is_left_out
+from zipasr.data.fbank import is_left_out
 from zipasr.data.gigaspeech import FIX, NAME, GigaSpeechSubset, gigaspeech_cuts
 from zipasr.data.mixed import Extra, mixed_plan
 from zipasr.data.pieces import manifests_at, manifests_of_split
