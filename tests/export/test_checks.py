@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zipasr.base.errors import NumericError, UserError
 from zipasr.export.checks import Way, compare, made_up_utterances, refuse_differences, table
-from zipasr.export.folder import SETTINGS, whole_folder
+from zipasr.export.folder import LICENCE_NOTE, SETTINGS, whole_folder
 from zipasr.search.types import Utterance
 
 
@@ -45,18 +45,42 @@ def fail_in(place: Path) -> None:
         raise RuntimeError("full")
 
 
+def export_to(place: Path, name: str) -> None:
+    with whole_folder(place) as folder:
+        (folder / SETTINGS).write_text(f'{{"checkpoint": "{name}", "checks": []}}')
+        (folder / LICENCE_NOTE).write_text("to be filled in")
+
+
 def test_a_failed_export_leaves_the_old_folder(tmp_path: Path) -> None:
     place = tmp_path / "out"
-    for content in ("old", "new"):
-        with whole_folder(place) as folder:
-            (folder / SETTINGS).write_text(content)
+    export_to(place, "old")
+    (place / LICENCE_NOTE).write_text("CC BY 4.0")
+    export_to(place, "new")
     with pytest.raises(RuntimeError, match="full"):
         fail_in(place)
-    assert (place / SETTINGS).read_text() == "new"
+    assert "new" in (place / SETTINGS).read_text()
+    assert (place / LICENCE_NOTE).read_text() == "CC BY 4.0"  # what somebody wrote is kept
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="was not made by export"), whole_folder(tmp_path):
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"thesis.tex": "mine"}, r"it holds thesis\.tex"),
+        ({SETTINGS: "{}", "epoch-1.pt": "weights"}, r"it holds epoch-1\.pt"),  # of a training
+        ({SETTINGS: '{"checks": []}', ".git/HEAD": "main"}, r"it holds \.git/HEAD"),
+        ({SETTINGS: '{"architectures": []}', "model.onnx": "x"}, "was not made by export.py"),
+        ({"README.md": "mine"}, "was not made by export.py"),
+    ],
+)
+def test_a_folder_of_somebody_else_is_left_alone(
+    files: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message), whole_folder(tmp_path):
+        pass
+    assert all((tmp_path / name).read_text() == text for name, text in files.items())
+    with pytest.raises(UserError, match="is a file"), whole_folder(tmp_path / next(iter(files))):
         pass

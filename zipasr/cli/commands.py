@@ -98,6 +98,8 @@ class ExportConfig:
             if name not in EXPORT_FORMATS:
                 hint = nearest(name, EXPORT_FORMATS) or f"known: {', '.join(EXPORT_FORMATS)}."
                 raise ValueError(f"--format {name} is unknown. {hint}")
+        if self.fp16 and "onnx" not in self.format:
+            raise ValueError("--fp16 1 is for ONNX files: add onnx to --format")
 
     @property
     def formats(self) -> set[str]:

@@ -6,7 +6,6 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +26,18 @@ from zipasr.data.loaders import DataConfig, load_cuts
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.export.checks import Check, made_up_utterances, refuse_differences, table
-from zipasr.export.folder import whole_folder, write_readme, write_sample, write_texts
-from zipasr.export.layout import client_limits
+from zipasr.export.folder import (
+    check_replaceable,
+    whole_folder,
+    write_readme,
+    write_sample,
+    write_texts,
+)
+from zipasr.export.layout import chunks_name, client_limits, model_type
 from zipasr.export.writing import Job, export_lm, export_onnx, export_torchscript
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
+from zipasr.model.describe import describe
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.reports import ResultRow, results_table
@@ -51,16 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     run = read_with_search(EXPORT, argv)
     check_packages(run[ExportConfig])
-    check_lm(run[LmConfig])
+    check_lm(run[LmConfig], run[ExportConfig])
+    if output_dir := run[ExportConfig].output_dir:
+        check_replaceable(output_dir)
     if run[ChooseCheckpoint].auto_avg:
         run, report = with_best_average(run)
         sys.stderr.write(report)
     chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
     stored = stored_model(chosen, run.typed).without_own_heads()
+    if stored.notes:
+        sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
     check_can_export(stored)
     if "onnx" in run[ExportConfig].formats:
         for line in client_limits(stored.zipformer, stored.model):
-            sys.stderr.write(f"warning: {line}\n")
+            warn(line)
     tokenizer = tokenizer_of(chosen, run)
     check_vocabulary(stored, tokenizer, run)
     lm = neural_lm(run, tokenizer) if run[LmConfig].exp_dir else None
@@ -68,16 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     with torch.device("cpu"):
         model = stored.build().eval()
     name = name_of(run[ChooseCheckpoint])
-    utterances = utterances_of(cuts) or made_up_utterances()
-    job = Job(model, stored.zipformer, Path(), f"-{name}", utterances)
-    target = run[ExportConfig].output_dir or run[ExpConfig].exp_dir / f"export-{name}{job.chunks}"
+    whole_name = f"export-{name}{chunks_name(stored.zipformer)}"
+    target = output_dir or run[ExpConfig].exp_dir / whole_name
     with whole_folder(target) as folder:
-        job = Job(model, stored.zipformer, folder, f"-{name}", utterances)
+        job = Job(model, stored.zipformer, folder, f"-{name}", utterances_of(cuts))
         checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig], lm)
-        write_texts(folder, tokenizer, settings_of(stored, checks), results_of(run))
-        if cuts:
-            write_sample(folder, cuts[0])
-        write_readme(folder, stored.describe(), checks, stored.zipformer)
+        write_texts(folder, tokenizer, settings_of(stored, name, checks), results_of(run))
+        if not write_sample(folder, cuts):
+            warn("no recording of the test set can be read: the folder has no sample.")
+        about = describe(stored.zipformer, stored.model, stored.vocab_size)
+        write_readme(folder, f"{name}: {about}", checks, stored.zipformer)
     sys.stdout.write(f"{target}\n")
     return 0
 
@@ -113,12 +123,16 @@ def check_can_export(stored: StoredModel) -> None:
         )
 
 
-def check_lm(config: LmConfig) -> None:
+def check_lm(config: LmConfig, export: ExportConfig) -> None:
     """Refuse a language model that has no export.
 
     Raises:
-        UserError: it is an n-gram.
+        UserError: it is an n-gram, or no ONNX file is asked for.
     """
+    if config.exp_dir is not None and "onnx" not in export.formats:
+        raise UserError(
+            f"{config.exp_dir}: a language model is exported as an ONNX file.", "add --format onnx."
+        )
     if config.lm_type == "ngram" and config.lm_exp_dir is not None:
         raise UserError(
             "--lm-type ngram: an n-gram is not exported.", "give --lm-type rnn or transformer."
@@ -144,14 +158,27 @@ def some_cuts(run: Run) -> list[Cut]:
 
 
 def utterances_of(cuts: Sequence[Cut]) -> list[Tensor]:
-    """Return the features of the cuts, in turn of an even and an odd length."""
-    found = []
-    for index, cut in enumerate(cuts):
-        features = torch.from_numpy(cut.load_features()).float()
-        length = len(features) - (len(features) + index) % 2
+    """Return features to try models with, in turn of an even and an odd length.
+
+    They are those of the cuts; noise stands for cuts that are missing or cannot be read.
+    """
+    found: list[Tensor] = []
+    for cut in cuts:
+        try:
+            features = torch.from_numpy(cut.load_features()).float()
+        except Exception:  # whatever the library says of files that are not there any more
+            continue
+        length = len(features) - (len(features) + len(found)) % 2
         if length >= MIN_FRAMES:
             found.append(features[:length])
-    return found
+    if not found:
+        warn("no features of the test set can be read: models are compared on noise.")
+    return [*found, *made_up_utterances()][:NUM_TRIED]
+
+
+def warn(line: str) -> None:
+    """Say what the user may not expect."""
+    sys.stderr.write(f"warning: {line}\n")
 
 
 def write_models(
@@ -182,13 +209,14 @@ def write_models(
     return checks
 
 
-def settings_of(stored: StoredModel, checks: Sequence[Check]) -> dict[str, object]:
+def settings_of(stored: StoredModel, name: str, checks: Sequence[Check]) -> dict[str, object]:
     """Return what the folder says of its model."""
     return {
+        "model_type": model_type(stored.zipformer),
         "encoder": asdict(stored.zipformer),
         "model": asdict(stored.model),
         "vocab_size": stored.vocab_size,
-        "checkpoint": stored.path.name,
+        "checkpoint": name,
         "checks": [check._asdict() for check in checks],
     }
 

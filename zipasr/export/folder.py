@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,26 @@ from zipasr.model.build import EncoderConfig
 from zipasr.text.bpe import tokens_text, vocab_text
 from zipasr.text.tokenizer import Tokenizer
 
-#: File that says that a folder was made here.
+#: File that says, with its key "checks", that a folder was made here.
 SETTINGS = "config.json"
+LICENCE_NOTE = "LICENSE.md"
+SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
+
+#: All that an export writes.
+_WRITTEN = (
+    SETTINGS,
+    LICENCE_NOTE,
+    "README.md",
+    "RESULTS.txt",
+    "pretrained.pt",
+    "jit_script*.pt",
+    "*.onnx",
+    "tokens.txt",
+    "bpe.model",
+    "bpe.vocab",
+    SAMPLE,
+    SAMPLE_TEXT,
+)
 
 FEATURES = {
     "sampling_rate": 16000,
@@ -44,23 +63,56 @@ this note.
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a folder to fill that gets its name when all went well, else it is removed.
 
+    It takes the place of an earlier export, but for the note on licences, which people fill in.
+
     Raises:
-        UserError: there is a folder of that name which was not made here.
+        UserError: there is a folder of that name with something that was not written here.
     """
-    if path.exists() and not (path / SETTINGS).is_file() and any(path.iterdir()):
-        raise UserError(f"{path} exists and was not made by export.py.", "choose --output-dir.")
+    check_replaceable(path)
     temporary, old = path.with_name(f".tmp-{path.name}"), path.with_name(f".old-{path.name}")
     for rest in (temporary, old):
         shutil.rmtree(rest, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        if (path / LICENCE_NOTE).is_file():
+            shutil.copyfile(path / LICENCE_NOTE, temporary / LICENCE_NOTE)
         if path.exists():
             path.rename(old)
         temporary.rename(path)
     finally:
         for rest in (temporary, old):
             shutil.rmtree(rest, ignore_errors=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Leave alone what an export did not write: training runs have a config.json too.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    files = [file.relative_to(path).as_posix() for file in _files(path)]
+    strange = [name for name in files if not any(fnmatch(name, known) for known in _WRITTEN)]
+    if strange:
+        raise UserError(
+            f"{path} was not made by export.py alone: it holds {strange[0]}.",
+            "choose another --output-dir.",
+        )
+    if files and not _is_export(path / SETTINGS):
+        raise UserError(f"{path} was not made by export.py.", "choose another --output-dir.")
+
+
+def _files(path: Path) -> list[Path]:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a folder.", "choose another --output-dir.")
+    return sorted(file for file in path.rglob("*") if not file.is_dir())
+
+
+def _is_export(settings: Path) -> bool:
+    try:
+        return "checks" in json.loads(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_texts(
@@ -71,7 +123,7 @@ def write_texts(
         "tokens.txt": tokens_text(tokenizer),
         "bpe.vocab": vocab_text(tokenizer),
         SETTINGS: json.dumps({"features": FEATURES, **settings}, indent=2, default=str) + "\n",
-        "LICENSE.md": LICENCE,
+        LICENCE_NOTE: LICENCE,
         "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",
     }
     for name, text in texts.items():
@@ -79,13 +131,19 @@ def write_texts(
     (folder / "bpe.model").write_bytes(tokenizer.model_bytes)
 
 
-def write_sample(folder: Path, cut: Cut) -> None:
-    """Write one recording and what is said in it."""
-    place = folder / "test_wavs"
-    place.mkdir()
-    soundfile.write(place / "0.wav", cut.resample(16000).load_audio()[0], 16000)
-    text = " ".join(s.text or "" for s in cut.supervisions)
-    (place / "trans.txt").write_text(f"0.wav {text}\n", encoding="utf-8")
+def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
+    """Write the first recording that can be read, and what is said in it; say if there was one."""
+    for cut in cuts:
+        try:
+            samples = cut.resample(16000).load_audio()[0]
+        except Exception:  # whatever the sound library says of a file
+            continue
+        (folder / SAMPLE).parent.mkdir()
+        soundfile.write(folder / SAMPLE, samples, 16000)
+        text = " ".join(s.text or "" for s in cut.supervisions)
+        (folder / SAMPLE_TEXT).write_text(f"0.wav {text}\n", encoding="utf-8")
+        return True
+    return False
 
 
 def write_readme(folder: Path, about: str, checks: Sequence[Check], config: EncoderConfig) -> None:
@@ -98,7 +156,7 @@ def write_readme(folder: Path, about: str, checks: Sequence[Check], config: Enco
         config: of the encoder.
     """
     names = sorted(path.name for path in folder.iterdir())
-    wave = "test_wavs/0.wav" if (folder / "test_wavs").is_dir() else "YOUR.wav"
+    wave = SAMPLE if (folder / SAMPLE).is_file() else "YOUR.wav"
     lines = [f"# {about}", ""]
     models = [words for kind in KINDS for words in _model_flags(names, kind, config)]
     if models:

@@ -47,7 +47,9 @@ def is_streaming(config: EncoderConfig) -> bool:
 
 
 def chunks_name(config: EncoderConfig) -> str:
-    """Return the part of the names of streaming files that says how speech is cut."""
+    """Return the part of the names of streaming files that says how speech is cut, if it is."""
+    if not is_streaming(config):
+        return ""
     if isinstance(config, Zipformer1Config):
         return f"-chunk-{config.chunks.size}-left-{config.chunks.left_frames}"
     return f"-chunk-{config.chunk_size[0]}-left-{config.left_context_frames[0]}"

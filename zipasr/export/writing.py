@@ -74,7 +74,7 @@ class Job:
     @property
     def chunks(self) -> str:
         """The part of file names that says so."""
-        return chunks_name(self.config) if self.streaming else ""
+        return chunks_name(self.config)
 
 
 def export_onnx(job: Job, kinds: Sequence[Kind]) -> list[Check]:

@@ -1,0 +1,84 @@
+"""What export.py refuses, what it leaves alone, and what it does without."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import talkative
+from tests.cli.conftest import Call
+from tests.talkative import HEADS, SECOND
+from zipasr.cli import export
+from zipasr.export import torchscript
+from zipasr.model.transducer import AsrModel
+
+CHOOSE = ("--checkpoint", "exp/model.pt")
+SCRIPT = (*CHOOSE, "--format", "torchscript")
+
+
+@pytest.fixture
+def folder(workdir: Path) -> Path:
+    """A prepared corpus with a model that has learnt nothing."""
+    bpe = workdir / "data" / "tones" / "lang_bpe" / "bpe.model"
+    talkative.write_untrained(workdir / "exp" / "model.pt", SECOND, bpe, HEADS)
+    (workdir / "exp" / "config.json").write_text("{}")
+    return workdir
+
+
+def test_a_model_that_differs_leaves_no_folder(
+    folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = torchscript.scripted
+
+    def wrong(model: AsrModel, streaming: bool) -> torch.jit.ScriptModule:
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in other.encoder.parameters():
+                parameter.mul_(1.5)
+        return right(other, streaming)
+
+    monkeypatch.setattr(torchscript, "scripted", wrong)
+    said = call(export.main, folder, *SCRIPT)
+    assert said.status == 6
+    assert "jit_script.pt differs from the model" in said.err.splitlines()[-1]
+    assert sorted(path.name for path in (folder / "exp").iterdir()) == ["config.json", "model.pt"]
+
+
+def test_without_the_sound_and_features_of_the_test_set(folder: Path, call: Call) -> None:
+    fbank = folder / "data" / "tones" / "fbank"
+    shutil.rmtree(fbank / "manifests_feats_test")
+    cuts = fbank / "manifests_cuts_test.jsonl.gz"
+    text = gzip.decompress(cuts.read_bytes())
+    assert b"/source/" in text
+    cuts.write_bytes(gzip.compress(text.replace(b"/source/", b"/gone/")))
+    said = call(export.main, folder, *CHOOSE, "--format", "pretrained")
+    assert said.status == 0, said.err
+    assert "models are compared on noise" in said.err
+    assert "the folder has no sample" in said.err
+    out = folder / "exp" / "export-model"
+    assert not (out / "test_wavs").exists()
+    assert (out / "README.md").read_text().startswith("# model: Zipformer with 1,1 layers")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*SCRIPT, "--output-dir", "exp"), "it holds model.pt. Fix: choose another --output-dir."),
+        ((*SCRIPT, "--output-dir", "tones/recipe.toml"), "is a file, not a folder"),
+        ((*SCRIPT, "--fp16", "1"), "--fp16 1 is for ONNX files: add onnx to --format"),
+        ((*SCRIPT, "--lm-exp-dir", "lm"), "a language model is exported as an ONNX file"),
+        ((*CHOOSE, "--format", "onxx"), "did you mean 'onnx'?"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: tuple[str, ...], message: str, folder: Path, call: Call
+) -> None:
+    said = call(export.main, folder, *words)
+    assert said.status == 2
+    assert message in said.error
+    assert (folder / "exp" / "model.pt").is_file()
