@@ -10,12 +10,21 @@ import pytest
 
 from tests import tones
 from zipasr.base.config import from_args
-from zipasr.cli.commands import AVERAGE, CTC_DECODE, DECODE, TRAIN, TRAIN_LM
+from zipasr.cli.commands import (
+    AVERAGE,
+    CTC_DECODE,
+    DECODE,
+    EXPORT,
+    STREAMING_DECODE,
+    TRAIN,
+    TRAIN_LM,
+)
 from zipasr.cli.flags import build_parser
 
 DOCUMENTS = (
     "README.md",
     "docs/decoding.md",
+    "docs/deploy.md",
     "docs/finetune.md",
     "docs/language_models.md",
     "egs/README.md",
@@ -23,7 +32,10 @@ DOCUMENTS = (
     "egs/espeak/RESULTS.md",
     "egs/librispeech/README.md",
 )
-COMMANDS = {command.name: command for command in (TRAIN, TRAIN_LM, DECODE, CTC_DECODE, AVERAGE)}
+COMMANDS = {
+    command.name: command
+    for command in (TRAIN, TRAIN_LM, DECODE, CTC_DECODE, STREAMING_DECODE, AVERAGE, EXPORT)
+}
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
 --giga-dir --full-libri --mini-libri --from --encoding --force --dry-run --status --help
