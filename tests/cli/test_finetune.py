@@ -149,7 +149,9 @@ def test_a_published_file_needs_its_tokenizer_alone(run_folder: Path, call: Call
     assert said.status == 4
     assert "has a vocabulary of" in said.error
     new = (*other, "--finetune-tokenizer", "new", "--exp-dir", "anew", "--dry-run")
-    assert call(train.main, run_folder, *words, *new).status == 0
+    said = call(train.main, run_folder, *words, *new, "--lora-rank", "2")
+    assert said.status == 0
+    assert " of them are trained" in said.out
 
 
 def test_named_modules_alone_are_taken(run_folder: Path, call: Call) -> None:
@@ -265,6 +267,7 @@ BAD: list[tuple[Sequence[str], int, str]] = [
         4,
         "--encoder-dim 32,48 was asked for, but exp/epoch-2.pt",
     ),
+    ([*START, "--encoder-type", "zipformer1"], 4, "--encoder-type zipformer1 was asked for, but"),
     ([*START, "--finetune-ckpt", "ctc.pt", "--use-transducer", "1"], 4, "--use-transducer 1"),
     ([*START, "--use-mux", "1"], 2, "--use-mux 1 mixes nothing in"),
     (["--init-modules", "encoder"], 2, "--init-modules says what to take from --finetune-ckpt"),
@@ -272,6 +275,7 @@ BAD: list[tuple[Sequence[str], int, str]] = [
     ([*START, "--init-modules", "encodr"], 2, "did you mean 'encoder'?"),
     ([*START, "--freeze", "encoder,joinr"], 2, "Cannot freeze 'joinr'"),
     ([*START, "--freeze", "*"], 2, "nothing is left to train"),
+    ([*START, "--lora-alpha", "4"], 2, "--lora-alpha goes with --lora-rank"),
     (["--lora-rank", "4"], 2, "--lora-rank adapts a model: add --finetune-ckpt FILE"),
     ([*START, "--lora-rank", "4", "--lora-modules", "joinr"], 2, "no such linear layer"),
 ]

@@ -63,11 +63,14 @@ def test_train_decode_and_stream(
     assert checkpoint["shown_schedule_count"] == last_shown
     monkeypatch.chdir(workdir)
     model = ["--recipe", "./tones", "--epoch", "1", "--avg", "1", "--use-averaged-model", "0"]
-    assert decode.main([*model, "--decode-chunk-len", "64"]) == 0
+    same = ["--encoder-type", "zipformer1"]  # known to the checkpoint, but may be typed
+    assert decode.main([*model, *same, "--decode-chunk-len", "64"]) == 0
     (summary,) = (exp / "greedy_search").glob("wer-summary-*")
     assert "streaming-chunk-size-64" in summary.name
     assert decode.main([*model, "--encoder-dim", "24,24"]) == 4
     assert "--encoder-dim is not a setting of" in capsys.readouterr().err
+    assert decode.main([*model, "--encoder-type", "zipformer"]) == 4
+    assert "--encoder-type zipformer was asked for, but" in capsys.readouterr().err
     # Chunk by chunk, three utterances at a time, with the published spelling of the beam.
     beam = [*model, "--decode-chunk-len", "32", "--decoding-method", "modified_beam_search"]
     assert decode.main([*beam, "--beam-size", "3"]) == 0

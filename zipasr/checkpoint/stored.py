@@ -31,6 +31,9 @@ Flags = Mapping[str, Any]
 #: What a model needs beside its weights.
 KEPT = ("configs", "tokenizer", "vocab_size", "blank_id", "env_info")
 
+#: The only flag of the model that is no field of its settings.
+_ENCODER_TYPE = "encoder_type"
+
 # Typed values of these settle what the shapes of plain weights leave open.
 _OPEN_FLAGS = (*HEAD_FLAGS, "attention_decoder_num_heads", "causal")
 
@@ -199,6 +202,7 @@ def _counts(name: str, model: ModelConfig) -> bool:
 def _with_typed(stored: StoredModel, typed: Flags, free: Sequence[str]) -> StoredModel:
     """Take over typed values that are free, and refuse the others unless they are the same."""
     _check_generation(stored, typed)
+    typed = {name: value for name, value in typed.items() if name != _ENCODER_TYPE}
     _check_streaming_flags(stored, typed)
     fixed = {name: value for name, value in typed.items() if name not in free}
     if wrong := _unequal(stored, fixed):
@@ -207,8 +211,16 @@ def _with_typed(stored: StoredModel, typed: Flags, free: Sequence[str]) -> Store
 
 
 def _check_generation(stored: StoredModel, typed: Flags) -> None:
-    """Refuse the flags of another encoder."""
+    """Refuse another encoder, and its flags."""
+    wanted = typed.get(_ENCODER_TYPE)
+    if wanted is not None and ENCODER_TYPES[wanted] is not type(stored.zipformer):
+        raise CheckpointError(
+            f"{flag_name(_ENCODER_TYPE)} {wanted} was asked for, but there is another encoder in "
+            f"{stored.describe()}.",
+            f"leave {flag_name(_ENCODER_TYPE)} out: the checkpoint knows its model.",
+        )
     known = {f.name for cls in (type(stored.zipformer), ModelConfig) for f in fields(cls)}
+    known.add(_ENCODER_TYPE)
     strange = [flag_name(name) for name in typed if name not in known]
     if strange:
         raise CheckpointError(

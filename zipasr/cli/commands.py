@@ -244,6 +244,7 @@ DECODE = Command(
         DataConfig,
     ),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
+    encoders=ENCODER_TYPES,
     own=("lm-scale",),
 )
 CTC_DECODE = replace(
@@ -297,6 +298,7 @@ TRANSCRIBE = Command(
     "Write down what is said in recordings of any length.",
     (ExpConfig, ChooseCheckpoint, DecodingConfig, *AIDS, TokenizerConfig, TranscribeConfig),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
+    encoders=ENCODER_TYPES,
     own=("lm-scale",),
     operands=(
         "FILE",
@@ -319,6 +321,7 @@ EXPORT = Command(
     ),
     own=("lm-scale",),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
+    encoders=ENCODER_TYPES,
     refused=_EXPORT_LATER,
 )
 CORPUS = Command(

@@ -44,7 +44,6 @@ FINETUNE = replace(
     own=(*(name.replace("_", "-") for name in DEFAULTS), LATTICE[2:]),
     defaults=DEFAULTS,
     presets={},
-    encoders={},
 )
 
 

@@ -70,7 +70,8 @@ class Command:
         defaults: field -> default of this command, where it is not that of the dataclass.
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
-            first is among ``configs`` and gives way to the one that is chosen.
+            first is among ``configs`` and gives way to the one that is chosen. Where they are
+            ``stored``, the one that is typed must be that of the checkpoint.
         operands: name and meaning of the words that are no flags; none if empty.
         spellings: other names of flags: name -> flag.
         needs_recipe: whether there is nothing to do without a recipe.
@@ -88,6 +89,12 @@ class Command:
     operands: tuple[str, str] | tuple[()] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
     needs_recipe: bool = True
+
+    @property
+    def stored_names(self) -> set[str]:
+        """Names of the fields whose values come from the checkpoint."""
+        names = {f.name for cls in self.stored for f in fields(cls)}
+        return names | ({"encoder_type"} if self.stored and self.encoders else set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,7 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
     # A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
     # another command calls by the same name as something that this one does not have yet.
-    stored = {flag_name(f.name)[2:] for cls in command.stored for f in fields(cls)}
+    stored = {flag_name(name)[2:] for name in command.stored_names}
     fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
     fixed |= {*command.own}
     settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
@@ -161,7 +168,7 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     parser.set_defaults(**command.presets.get(_typed_preset(command, words), {}))
     args = parser.parse_args(words)
     _refuse(command, args)
-    typed = {f.name for cls in command.stored for f in fields(cls) if hasattr(args, f.name)}
+    typed = {name for name in command.stored_names if hasattr(args, name)}
     values: dict[type[Any], Any] = {cls: from_args(cls, args) for cls in command.configs}
     operands = tuple(getattr(args, "operands", ()))
     return Run(recipe, values, {name: getattr(args, name) for name in typed}, operands)
@@ -223,7 +230,10 @@ def _add_preset(parser: argparse.ArgumentParser, command: Command) -> None:
 def _add_encoder_type(parser: argparse.ArgumentParser, command: Command) -> None:
     names = tuple(command.encoders)
     about = f"which encoder; each has flags of its own (default: {names[0]})"
-    parser.add_argument("--encoder-type", choices=names, default=names[0], help=about)
+    default = names[0]
+    if command.stored:
+        about, default = "which encoder; must be that of the checkpoint", argparse.SUPPRESS
+    parser.add_argument("--encoder-type", choices=names, default=default, help=about)
 
 
 def _with_encoder(command: Command, flags: Mapping[str, Any], words: Sequence[str]) -> Command:
@@ -234,7 +244,7 @@ def _with_encoder(command: Command, flags: Mapping[str, Any], words: Sequence[st
         flags: of the recipe.
         words: of the command line.
     """
-    if not command.encoders:
+    if not command.encoders or command.stored:
         return command
     first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
     _add_encoder_type(first, command)

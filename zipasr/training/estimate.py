@@ -40,6 +40,7 @@ class Estimate:
 
     Attributes:
         parameters: number of the model's.
+        trained: how many of them are not frozen.
         hours: of training speech that is left after filtering.
         steps: updates per epoch.
         state_bytes: of parameters, gradients, optimizer and running average.
@@ -48,6 +49,7 @@ class Estimate:
     """
 
     parameters: int
+    trained: int
     hours: float
     steps: int
     state_bytes: int
@@ -59,7 +61,7 @@ class Estimate:
         epochs = configs.train.num_epochs
         run_hours = self.steps * self.seconds_per_step * epochs / 3600
         lines = [
-            f"model      {self.parameters:,} parameters",
+            f"model      {self.parameters:,} parameters{self._trained_text()}",
             f"data       {self.hours:.2f} hours of speech an epoch",
             f"steps      {self.steps} an epoch, {self.steps * epochs} in {epochs} epochs",
             *_update_lines(configs),
@@ -72,6 +74,9 @@ class Estimate:
         ]
         return "\n".join(lines)
 
+    def _trained_text(self) -> str:
+        return "" if self.trained == self.parameters else f", {self.trained:,} of them are trained"
+
     def _disk_bytes(self, configs: TrainConfigs) -> int:
         train = configs.train
         iterations = min(train.keep_last_k, self.steps * train.num_epochs // train.save_every_n)
@@ -81,16 +86,21 @@ class Estimate:
 def estimate(session: Session, data: TrainData) -> Estimate:
     """Measure a small batch on the device of ``session`` and scale it to the run's batches."""
     configs = session.configs
-    parameters = sum(p.numel() for p in session.model.parameters())
+    counts = [(p.numel(), p.requires_grad) for p in session.model.parameters()]
+    parameters, trained = (
+        sum(n for n, _ in counts),
+        sum(n for n, is_trained in counts if is_trained),
+    )
     scale = configs.data.max_duration * configs.train.accumulate / TRIAL_SECONDS
     sizes = sizes_of(session, data.train.lengths)
     cost = row_cost(session, max((size.seconds for size in sizes), default=UTTERANCE_SECONDS))
     return Estimate(
         parameters=parameters,
+        trained=trained,
         hours=data.train.hours,
         steps=math.ceil(_batches(session, data) / configs.train.accumulate),
-        # Parameters, gradients and two moments in float32, the average in float64.
-        state_bytes=parameters * (4 * 4 + 8),
+        # Parameters in float32, the average in float64; gradients and two moments in float32.
+        state_bytes=parameters * (4 + 8) + trained * 3 * 4,
         batch_bytes=int(max((bytes_of(size, cost) for size in sizes), default=0)),
         seconds_per_step=_trial(session) * scale,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zipasr.base.config import flag
+from zipasr.base.config import flag, flag_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,7 @@ class FinetuneConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.lora_rank < 0:
-            raise ValueError("--lora-rank must not be negative.")
-        if self.lora_alpha is not None and self.lora_alpha <= 0:
-            raise ValueError("--lora-alpha must be positive.")
+        self._check_adapters()
         if self.finetune_ckpt is not None:
             return
         if self.lora_rank > 0:
@@ -56,3 +53,12 @@ class FinetuneConfig:
             raise ValueError("--init-modules says what to take from --finetune-ckpt FILE: add it.")
         if self.finetune_tokenizer == "new":
             raise ValueError("--finetune-tokenizer new goes with --finetune-ckpt FILE: add it.")
+
+    def _check_adapters(self) -> None:
+        if self.lora_rank < 0:
+            raise ValueError("--lora-rank must not be negative.")
+        if self.lora_alpha is not None and self.lora_alpha <= 0:
+            raise ValueError("--lora-alpha must be positive.")
+        for name in ("lora_alpha", "lora_modules"):
+            if self.lora_rank == 0 and getattr(self, name) is not None:
+                raise ValueError(f"{flag_name(name)} goes with --lora-rank: add it.")
