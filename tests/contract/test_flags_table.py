@@ -170,6 +170,8 @@ def row(action: argparse.Action, command: Command, defaults: dict[str, Any]) -> 
     if name in command.refused:
         return {"type": "not built yet", "default": command.refused[name][0]}
     default = defaults.get(action.dest, action.default)
+    if default is argparse.SUPPRESS:
+        default = "that of the checkpoint"
     kind = "|".join(map(str, action.choices or [])) or str(action.metavar)
     return {"type": kind, "default": shown(default)}
 
