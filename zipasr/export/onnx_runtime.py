@@ -50,7 +50,7 @@ class OnnxDecoder:
 
 
 class OnnxJoiner:
-    """Projected frames and predictions (M, J) to logits (M, V)."""
+    """Projected frames and predictions (..., J) to logits (..., V); leading axes broadcast."""
 
     def __init__(self, path: Path) -> None:
         self._graph = OnnxGraph(path)
@@ -59,7 +59,10 @@ class OnnxJoiner:
     def __call__(self, frames: Tensor, predictions: Tensor, project_input: bool = False) -> Tensor:
         """Score; inputs are always projected, ``project_input`` is there for the face."""
         assert not project_input
-        return self._graph(frames, predictions)[0]
+        frames, predictions = torch.broadcast_tensors(frames, predictions)
+        # The file has one axis of frames.
+        logits = self._graph(frames.flatten(0, -2), predictions.flatten(0, -2))[0]
+        return logits.unflatten(0, frames.shape[:-1])
 
 
 def onnx_steps(decoder: Path, joiner: Path, context_size: int) -> TransducerSteps:
