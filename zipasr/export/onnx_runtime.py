@@ -59,10 +59,10 @@ class OnnxJoiner:
     def __call__(self, frames: Tensor, predictions: Tensor, project_input: bool = False) -> Tensor:
         """Score; inputs are always projected, ``project_input`` is there for the face."""
         assert not project_input
-        frames, predictions = torch.broadcast_tensors(frames, predictions)
+        shape = torch.broadcast_shapes(frames.shape, predictions.shape)  # type: ignore[no-untyped-call]
         # The file has one axis of frames.
-        logits = self._graph(frames.flatten(0, -2), predictions.flatten(0, -2))[0]
-        return logits.unflatten(0, frames.shape[:-1])
+        flat = (tensor.expand(shape).reshape(-1, shape[-1]) for tensor in (frames, predictions))
+        return self._graph(*flat)[0].reshape(*shape[:-1], -1)
 
 
 def onnx_steps(decoder: Path, joiner: Path, context_size: int) -> TransducerSteps:
