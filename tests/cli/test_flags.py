@@ -16,6 +16,7 @@ from tests import tones
 from tests.cli.conftest import Call
 from zipasr.base.config import title_of
 from zipasr.base.errors import UserError
+from zipasr.base.recipe import load_recipe
 from zipasr.cli import (
     average,
     bpe,
@@ -53,7 +54,7 @@ from zipasr.cli.commands import (
     ExpConfig,
     read,
 )
-from zipasr.cli.flags import Command
+from zipasr.cli.flags import Command, prepare_command
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
 from zipasr.model.transducer import TransducerConfig
@@ -321,6 +322,17 @@ def test_what_is_not_built_yet_is_accepted_at_its_default_alone(
     assert f"{name} {other} is not built yet; leave it at its default" in message
     assert message.endswith(".")
     assert refusal.value.exit_code == 2
+
+
+def test_the_stage_of_a_recipe_as_it_is_typed() -> None:
+    recipes = {name: load_recipe(name) for name in ("espeak", "librispeech")}
+    recipes["mini"] = recipes["librispeech"].subset("mini-libri")
+    typed = {name: prepare_command(recipe, 5) for name, recipe in recipes.items()}
+    assert typed == {
+        "espeak": "./prepare.sh --stage 5",
+        "librispeech": "./prepare.sh --recipe librispeech --stage 5",
+        "mini": "./prepare.sh --recipe librispeech --mini-libri 1 --stage 5",
+    }
 
 
 def test_a_preset_gives_the_sizes_and_typed_sizes_win(

@@ -57,6 +57,7 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
     assert said.status == 0, said.err
     assert said.out.startswith(f"{LANG / '2gram.arpa'}: ")
     assert "perplexity" not in said.out
+    assert "valid.txt; ./prepare.sh --recipe ./tones --stage 5 makes it" in said.err
     first = (run_folder / LANG / "2gram.arpa").read_bytes()
     model = read_arpa(run_folder / LANG / "2gram.arpa")
     tokenizer = Tokenizer.from_file(run_folder / LANG / "bpe.model")

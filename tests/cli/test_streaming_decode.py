@@ -59,10 +59,15 @@ def test_chunks_give_the_words_of_the_masked_decode(
     flags += ["--decoding-method", method, "--beam", "4", "--max-contexts", "4"]
     flags += ["--max-states", "32"]
     assert decode.main(flags) == 0
+    flags += ["--score-normalised", "1"]
     assert streaming_decode.main([*flags, "--num-decode-streams", streams]) == 0
     told = capsys.readouterr().out
     assert "test: first token " in told
     assert "test: last token " in told
+    log = words(causal / "exp" / "streaming" / method, f"log-decode-*chunk-{chunk}_*")
+    assert "test: RTF " in log
+    assert "upper case" in log
+    assert "best for test" in log
     simulated = words(causal / "exp" / method, f"recogs-test-*chunk-{chunk}_*")
     assert (
         words(causal / "exp" / "streaming" / method, f"recogs-test_*chunk-{chunk}_*") == simulated

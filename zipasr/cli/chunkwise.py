@@ -17,6 +17,7 @@ from zipasr.base.errors import UserError
 from zipasr.cli.aids import aids_of
 from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
+from zipasr.data.fbank import NUM_MEL_BINS
 from zipasr.data.live_fbank import AHEAD_SECONDS
 from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.lengths import MIN_FRAMES
@@ -60,6 +61,12 @@ class ChunkRecogniser:
             )
         found = self.search.advance(hearing.search, encoded.frames.float(), encoded.lens)
         return Hearing(state, found)
+
+    def warm_up(self) -> None:
+        """Hear a chunk of silence: what a first call prepares counts to no utterance."""
+        size = self.model.chunk_encoder.size()
+        silence = torch.full((1, size.frames, NUM_MEL_BINS), LOG_ZERO)
+        self.advance(self.start(1), silence, torch.tensor([size.frames]))
 
     def join(self, hearing: Hearing | None, num: int) -> Hearing:
         """Put ``num`` new streams behind those that there are."""

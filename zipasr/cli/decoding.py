@@ -19,7 +19,7 @@ from zipasr.cli.commands import ExpConfig, SweepConfig, TestSetsConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.method_sweep import with_best_method
 from zipasr.cli.recogniser import Recognised, Recogniser, load_recogniser, recognise_settings
-from zipasr.cli.result_names import file_suffix, key_of
+from zipasr.cli.result_names import ResultFiles, file_suffix, key_of
 from zipasr.cli.run_report import records_of, write_report, write_text
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.scoring.align import WordErrors, count_errors
@@ -78,14 +78,14 @@ def decode_sets(
         recogniser = recogniser.with_setting(chosen)
     folder = run[ExpConfig].exp_dir / run[DecodingConfig].decoding_method
     suffix = file_suffix(run, recogniser)
+    files = ResultFiles(folder, suffix, key_of(run))
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
     rows = []
     for name, cuts in test_sets.items():
         loader = test_loader(cuts, run[DataConfig])
         found = recognise_settings(recogniser, loader, name, loader.num_batches)
-        logging.info("%s: %s", name, found.speed())
-        row, transcripts = write_results(folder, suffix, name, found, run)
+        row, transcripts = write_results(files, name, found, run)
         if not run[DecodingConfig].skip_scoring:
             setting = setting_of(run, recogniser, row, suffix)
             write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
@@ -142,26 +142,27 @@ def tell_report(exp_dir: Path) -> None:
 
 
 def write_results(
-    folder: Path, suffix: str, name: str, found: Recognised, run: Run
+    files: ResultFiles, name: str, found: Recognised, run: Run
 ) -> tuple[ResultRow, Sequence[Transcript]]:
-    """Write recogs, errs and wer-summary of one test set, and log its rate.
+    """Write recogs, errs and wer-summary of one test set, and log its speed and its rate.
 
     Of several settings the files show the best, and have its name in theirs; the summary has all.
 
     Returns:
         The row of the table, and the transcripts that were scored.
     """
+    logging.info("%s: %s", name, found.speed())
     compared = {setting: _compared(run, those) for setting, those in found.by_setting.items()}
     scored = {setting: _errors(those) for setting, those in compared.items()}
     best = min(scored, key=lambda setting: scored[setting].total)
-    transcripts, key = compared[best], key_of(run)
+    transcripts, key = compared[best], files.key
     row = ResultRow(name, run[DecodingConfig].decoding_method + best, scored[best], found.rtf)
-    write_text(folder / f"recogs-{name}-{suffix}{best}.txt", recogs_text(found.by_setting[best]))
+    write_text(files.path("recogs", name, best), recogs_text(found.by_setting[best]))
     if run[DecodingConfig].skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
-    write_text(folder / f"errs-{name}-{suffix}{best}.txt", errs_text(transcripts))
-    write_text(folder / f"wer-summary-{name}-{suffix}.txt", wer_summary(rates))
+    write_text(files.path("errs", name, best), errs_text(transcripts))
+    write_text(files.path("wer-summary", name), wer_summary(rates))
     logging.info("%s: %s", name, scoring_of(run))
     logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
     logging.info("%s", wer_log_text(name, rates))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
 from zipasr.base.errors import ResourceError, UserError, nearest
-from zipasr.base.recipe import NO_RECIPE, Recipe, is_recipe, load_recipe
+from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,6 +32,7 @@ MACHINE_FAULTS = (
 )
 # They stand in every published command, and say which recipe is meant.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
+SUBSET_FLAGS = {"mini-libri": ("--mini-libri", "1"), "clean-100": ("--full-libri", "0")}
 NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
 
 
@@ -302,10 +303,22 @@ def _with_recipe(message: str, argv: Sequence[str] | None) -> str:
         chosen = _chosen_recipe("", list(sys.argv[1:] if argv is None else argv))
     except UserError:
         return message
-    words = [] if chosen.recipe == RecipeConfig().recipe else ["--recipe", chosen.recipe]
-    words += ["--mini-libri 1"] if chosen.mini_libri else []
-    words += [] if chosen.full_libri else ["--full-libri 0"]
-    return message.replace("./prepare.sh --stage", " ".join(["./prepare.sh", *words, "--stage"]))
+    return message.replace(
+        "./prepare.sh --stage", f"{_prepare(chosen.recipe, chosen.subset)} --stage"
+    )
+
+
+def prepare_command(recipe: Recipe, stage: int) -> str:
+    """Return the command that does one stage for a recipe."""
+    name = recipe.name
+    if recipe.folder.parent != RECIPES:  # a name without a slash is one in egs
+        name = str(recipe.folder) if recipe.folder.is_absolute() else f"./{recipe.folder}"
+    return f"{_prepare(name, recipe.chosen)} --stage {stage}"
+
+
+def _prepare(recipe: str, subset: str | None) -> str:
+    words = [] if recipe == RecipeConfig().recipe else ["--recipe", recipe]
+    return " ".join(["./prepare.sh", *words, *SUBSET_FLAGS.get(subset or "", ())])
 
 
 def data_dir(recipe: Recipe) -> Path:

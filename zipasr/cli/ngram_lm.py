@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from zipasr.cli.flags import Run
+from zipasr.cli.flags import Run, prepare_command
 from zipasr.cli.lm_sources import lm_dir, token_ids, word_ids
 from zipasr.lm.arpa import UNKNOWN, NgramLm, write_arpa
 from zipasr.lm.estimate import NgramConfig, kneser_ney
@@ -70,7 +70,8 @@ def _over_words(run: Run) -> _Trained:
 def _dev_text(run: Run) -> Path | None:
     given, usual = run[LmTrainConfig].lm_data_valid, lm_dir(run.recipe) / "valid.txt"
     if given is None and not usual.is_file():
-        logging.info("no perplexity: there is no %s; ./prepare.sh --stage 5 makes it", usual)
+        makes = f"{prepare_command(run.recipe, stage=5)} makes it, --lm-data-valid names another"
+        logging.info("no perplexity: there is no %s; %s", usual, makes)
         return None
     return given or usual
 

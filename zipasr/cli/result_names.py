@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import NamedTuple
+
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.aids import models_of
 from zipasr.cli.flags import Run
@@ -15,6 +18,29 @@ from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 
 # The end of the names of results whose checkpoints were averaged over all batches.
 _AVERAGED = "_use-averaged-model"
+
+
+class ResultFiles(NamedTuple):
+    """The result files of a decoding run.
+
+    Attributes:
+        folder: that they are in.
+        suffix: from ``file_suffix``.
+        key: name of the setting.
+        is_streaming: whether they are named as published streaming results are, after the key too.
+    """
+
+    folder: Path
+    suffix: str
+    key: str
+    is_streaming: bool = False
+
+    def path(self, kind: str, test_set: str, setting: str = "") -> Path:
+        """Return the file of a kind, such as ``recogs``, and of one setting of a rescoring."""
+        name = f"-{test_set}-{self.suffix}{setting}"
+        if self.is_streaming:
+            name = f"{'_' if kind == 'wer-summary' else '-'}{test_set}_{self.key}_{self.suffix}"
+        return self.folder / f"{kind}{name}.txt"
 
 
 def file_suffix(run: Run, recogniser: Recogniser) -> str:

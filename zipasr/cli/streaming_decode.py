@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import mean, median
 
 from lhotse import CutSet
@@ -15,23 +14,14 @@ from zipasr.base.progress import Progress
 from zipasr.cli.aids import check_aids
 from zipasr.cli.chunkwise import ChunkRecogniser, Stream, chunk_recogniser, through_streams
 from zipasr.cli.commands import STREAMING_DECODE, ExpConfig, StreamingConfig, read
-from zipasr.cli.decoding import introduce, load_test_sets, setting_of, tell_report
+from zipasr.cli.decoding import introduce, load_test_sets, setting_of, tell_report, write_results
 from zipasr.cli.flags import Run, guarded
-from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recogniser, load_recogniser
-from zipasr.cli.result_names import file_suffix, limits_of
-from zipasr.cli.run_report import records_of, write_text
+from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recognised, Recogniser, load_recogniser
+from zipasr.cli.result_names import ResultFiles, file_suffix, limits_of
+from zipasr.cli.run_report import records_of
 from zipasr.data.loaders import DataConfig, Loader, test_loader
-from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import Decoding, write_decoding
-from zipasr.scoring.reports import (
-    ResultRow,
-    Transcript,
-    errs_text,
-    recogs_text,
-    results_table,
-    wer_log_line,
-    wer_summary,
-)
+from zipasr.scoring.reports import ResultRow, Transcript, results_table
 from zipasr.search.types import DecodingConfig
 
 
@@ -54,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = run[ExpConfig].exp_dir / "streaming" / run[DecodingConfig].decoding_method
     label = run[StreamingConfig].label
     suffix = file_suffix(run, recogniser) + (f"-{label}" if label else "")
+    files = ResultFiles(folder, suffix, _key(run), is_streaming=True)
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
+    chunkwise.warm_up()
     rows = [
-        _decode_set(run, recogniser, chunkwise, (name, cuts), (folder, suffix))
+        _decode_set(run, recogniser, chunkwise, (name, cuts), files)
         for name, cuts in test_sets.items()
     ]
     if not run[DecodingConfig].skip_scoring:
@@ -76,7 +68,7 @@ def _decode_set(
     recogniser: Recogniser,
     chunkwise: ChunkRecogniser,
     named_cuts: tuple[str, CutSet],
-    place: tuple[Path, str],
+    files: ResultFiles,
 ) -> ResultRow:
     """Decode one test set and write its files."""
     name, cuts = named_cuts
@@ -91,14 +83,13 @@ def _decode_set(
             for stream in over:
                 done.append(stream)
                 progress.step(f"{len(done)} utterances")
-    rtf = spent / max(sum(stream.seconds for stream in done), 1e-9)
     transcripts = [_transcript(recogniser, stream, texts[stream.name]) for stream in done]
-    errors = count_errors((t.ref, t.hyp) for t in transcripts)
-    row = ResultRow(name, f"streaming {run[DecodingConfig].decoding_method}", errors, rtf)
-    _write_results(run, place, row, transcripts)
+    found = Recognised({"": transcripts}, spent, sum(stream.seconds for stream in done))
+    row, scored = write_results(files, name, found, run)
+    row = row._replace(method=f"streaming {row.method}")
     if not run[DecodingConfig].skip_scoring:
-        setting = setting_of(run, recogniser, row, place[1])
-        write_decoding(place[0], Decoding(setting, records_of(transcripts, cuts)))
+        setting = setting_of(run, recogniser, row, files.suffix)
+        write_decoding(files.folder, Decoding(setting, records_of(scored, cuts)))
     for line in latency_lines(done):
         sys.stdout.write(f"{name}: {line}\n")
         logging.info("%s: %s", name, line)
@@ -139,22 +130,6 @@ def latency_lines(done: Sequence[Stream]) -> list[str]:
             ("last", [each[-1] for each in delays]),
         )
     ]
-
-
-def _write_results(
-    run: Run, place: tuple[Path, str], row: ResultRow, transcripts: Sequence[Transcript]
-) -> None:
-    """Write recogs, errs and wer-summary under the names of published streaming results."""
-    folder, suffix = place
-    key = _key(run)
-    end = f"{row.test_set}_{key}_{suffix}.txt"
-    write_text(folder / f"recogs-{end}", recogs_text(transcripts))
-    if run[DecodingConfig].skip_scoring:
-        return
-    write_text(folder / f"errs-{end}", errs_text(transcripts))
-    rates = {key: round(row.errors.rate, 2)}
-    write_text(folder / f"wer-summary_{end}", wer_summary(rates))
-    logging.info("%s", wer_log_line(row.test_set, key, row.errors))
 
 
 def _key(run: Run) -> str:
