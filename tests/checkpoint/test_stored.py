@@ -8,7 +8,7 @@ from tests.encoder.sizes import small_config
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import Chosen
-from zipasr.checkpoint.stored import StoredModel, plain_flags, stored_model
+from zipasr.checkpoint.stored import StoredModel, plain_flags, stored_model, untrained
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import ModelConfig, build_model
 
@@ -74,6 +74,16 @@ def test_a_streaming_model_takes_any_chunk_size(causal: ZipformerConfig) -> None
     found = stored_model(of_ours(causal), typed).zipformer
     assert (found.chunk_size, found.left_context_frames) == ((16,), (128,))
     assert stored_model(of_ours(causal), {}).zipformer == causal
+
+
+def test_chunks_that_a_model_has_not_met_are_told(causal: ZipformerConfig) -> None:
+    ours = of_ours(causal)
+    assert untrained(ours, {"chunk_size": (16,), "left_context_frames": (128,)}) == []
+    (line,) = untrained(ours, {"chunk_size": (40,), "left_context_frames": (128,)})
+    assert line.startswith("--chunk-size 40: ")
+    assert "was trained for 16,32,64,-1" in line
+    # What only the weights tell says nothing about training.
+    assert untrained(chosen(), {"chunk_size": (40,)}) == []
 
 
 def test_flags_beside_the_weights_are_read_as_icefall_keeps_them() -> None:

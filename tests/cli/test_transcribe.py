@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import soundfile
 from tests import tones
 from zipasr.cli import transcribe
 from zipasr.cli.long_form import within
+from zipasr.data.live_fbank import WINDOW
 from zipasr.text.words import Word
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
@@ -91,6 +95,42 @@ def test_what_cannot_be_read_does_not_stop_the_others(
     assert f"Is a directory. Fix: name the files in it, for example {tmp_path}/*.wav." in told.err
     assert "16000 Hz, all samples are zero" in told.err
     assert "2 of 4 files could not be read" in told.err
+
+
+def test_too_short_for_a_word(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    click, lacking = tmp_path / "click.wav", tmp_path / "lacking.wav"
+    soundfile.write(click, np.full(WINDOW - 1, 0.5), tones.RATE)
+    assert call(folder, str(click)) == 0
+    told = capfd.readouterr()
+    assert told.out == "\n"
+    assert f"{click}: 0 words" in told.err
+    # Of a single file, its own fault and nothing about others.
+    assert call(folder, str(lacking)) == 3
+    (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]
+    assert error.startswith(f"error: {lacking}: the file does not exist. Fix: ")
+
+
+def test_a_reader_who_has_enough_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as end:
+            transcribe.print_text("words")
+        monkeypatch.undo()
+    # Closing it wrote what was left, to nobody.
+    assert end.value.code == 128 + signal.SIGPIPE
+
+
+def test_results_that_cannot_be_written_are_known_at_the_start(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert call(folder, "no.wav", "--output-dir", str(place)) == 5
+        assert f"error: --output-dir {place} cannot be used: " in capsys.readouterr().err
 
 
 def test_no_word_ends_after_the_sound() -> None:

@@ -104,6 +104,26 @@ def stored_model(chosen: Chosen, typed: Flags, free: Sequence[str] = ()) -> Stor
     return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc", *free))
 
 
+def untrained(chosen: Chosen, typed: Flags) -> list[str]:
+    """Say which typed settings a streaming model of ours has not met in training.
+
+    Args:
+        chosen: weights and the checkpoint that they come from.
+        typed: field -> value of the model flags on the command line.
+    """
+    stored = _with_settings(chosen)
+    if stored is None or not isinstance(stored.zipformer, ZipformerConfig):
+        return []
+    names = ZipformerConfig.STREAMING if stored.zipformer.causal else ()
+    met = {name: getattr(stored.zipformer, name) for name in names}
+    return [
+        f"{flag_name(name)} {shown(typed[name])}: {stored.path} was trained for {shown(values)}; "
+        "expect more errors."
+        for name, values in met.items()
+        if not {*typed.get(name, ())} <= {*values}
+    ]
+
+
 def kept_entries(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model needs beside its weights, and icefall's flags under their own names."""
     names = (*KEPT, *plain_flags(checkpoint))

@@ -46,6 +46,7 @@ def decode(run: Run) -> int:
         DataError: data are missing.
         CheckpointError: so are checkpoints, or flags contradict them.
     """
+    setup_logging()
     if run[SweepConfig].methods is None:
         check_aids(run)
     test_sets = load_test_sets(run)

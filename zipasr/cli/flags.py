@@ -33,6 +33,7 @@ MACHINE_FAULTS = (
 # They stand in every published command, and say which recipe is meant.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
 SUBSET_FLAGS = {"mini-libri": ("--mini-libri", "1"), "clean-100": ("--full-libri", "0")}
+INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
 NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
 
 
@@ -291,7 +292,7 @@ def guarded(main: Main) -> Main:
             sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
             return ResourceError.exit_code
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted; the same command goes on where it was\n")
+            sys.stderr.write(INTERRUPTED)
             return 130
 
     return safe_main

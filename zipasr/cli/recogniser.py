@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from zipasr.base.distributed import device_for
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.stored import StoredModel, stored_model
+from zipasr.checkpoint.stored import StoredModel, stored_model, untrained
 from zipasr.cli.aids import aids_of, check_aids
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
@@ -80,7 +81,10 @@ def load_recogniser(run: Run) -> Recogniser:
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
-    return recogniser_of(read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint]), run)
+    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
+    for line in untrained(chosen, run.typed):
+        logging.warning("%s", line)
+    return recogniser_of(chosen, run)
 
 
 def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:

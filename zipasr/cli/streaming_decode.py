@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     run = read(STREAMING_DECODE, [_spelt(word) for word in words])
+    setup_logging()
     check_aids(run)
     test_sets = load_test_sets(run)
     recogniser = load_recogniser(run)

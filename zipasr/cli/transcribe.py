@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from zipasr.audio.loading import Sound, load_sound
+from zipasr.audio.loading import Samples, Sound, load_sound
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.windows import Window
-from zipasr.base.errors import DataError, UserError
+from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
+from zipasr.base.log import setup_logging
 from zipasr.cli.chunkwise import ChunkRecogniser, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
 from zipasr.cli.flags import guarded
 from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
 from zipasr.cli.long_form import Cutting, timed_words, within, words_in
 from zipasr.cli.recogniser import Recogniser, load_recogniser
+from zipasr.data.live_fbank import WINDOW
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
 from zipasr.text.formats import FORMATS
@@ -33,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UserError: flags are wrong, or two files would be written to one.
+        ResourceError: the results cannot be written.
         CheckpointError: no such model.
         DataError: files could not be read; the others are done.
     """
@@ -41,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_method(run[DecodingConfig].decoding_method)
     paths = [Path(word) for word in run.operands]
     check_names(paths, config)
+    make_output_dir(config.output_dir)
+    setup_logging()
     recogniser = load_recogniser(run)
     if config.word_times == "ctc" and recogniser.model.ctc_output is None:
         raise UserError("--word-times ctc needs a CTC head, which this model has not.")
@@ -63,6 +69,8 @@ def each(
         try:
             words = recognise(path)
         except DataError as problem:
+            if len(paths) == 1:
+                raise
             failed.append(str(path))
             sys.stderr.write(f"{problem}\n")
             continue
@@ -93,6 +101,31 @@ def check_names(paths: Sequence[Path], config: TranscribeConfig) -> None:
             )
 
 
+def make_output_dir(folder: Path | None) -> None:
+    """Make the folder of the results; that it cannot be made is known before hours of work.
+
+    Raises:
+        ResourceError: it cannot, or cannot be written to.
+    """
+    if folder is None:
+        return
+    problem = "it is read-only"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as refusal:
+        problem = str(refusal.strerror)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ResourceError(
+            f"--output-dir {folder} cannot be used: {problem}.",
+            "name a folder that you may write to.",
+        )
+
+
+def has_sound(samples: Samples) -> bool:
+    """Say whether there is anything to recognise: models make words of silence, too."""
+    return len(samples) >= WINDOW and bool(samples.any())
+
+
 def transcribe(
     recogniser: Recogniser, path: Path, sound: Sound, config: TranscribeConfig
 ) -> list[Word]:
@@ -101,12 +134,11 @@ def transcribe(
     begun = time.monotonic()
     cutting = Cutting(config.window, config.overlap, config.batch_windows)
     words = []
-    if sound.samples.any():
+    if has_sound(sound.samples):
         words = words_in(recogniser, sound, cutting, config.word_times, _tell)
     spent = time.monotonic() - begun
     rtf = spent / max(sound.seconds, 1e-9)
     sys.stderr.write(f"{path}: {len(words)} words in {spent:.1f} s, RTF {rtf:.4f}\n")
-    logging.info("%s: RTF %.4f", path, rtf)
     return words
 
 
@@ -131,7 +163,7 @@ def transcribe_live(recogniser: Recogniser, chunkwise: ChunkRecogniser, path: Pa
     words = within(timed_words(recogniser.tokenizer, stream.finish()), seconds)
     text.close()
     sys.stderr.write(f"{path}: {seconds:.1f} s of sound\n")
-    return [] if is_silent else words
+    return [] if is_silent or num_samples < WINDOW else words
 
 
 def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:
@@ -139,11 +171,21 @@ def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:
     for name in config.format:
         text = FORMATS[name](path.name, words)
         if config.output_dir is None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            print_text(text)
             continue
         with atomic_path(config.output_dir / f"{path.stem}.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def print_text(text: str) -> None:
+    """Write to the standard output; end when nobody reads it any more, as in ``| head``."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer must not fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _tell(window: Window, text: str) -> None:
