@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,6 +173,39 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_default(
     assert run[EdenConfig].base_lr == 0.1
     assert run[EdenConfig].lr_epochs == EdenConfig().lr_epochs
     assert run.recipe.name == "tones"
+
+
+@pytest.mark.parametrize("command", [DECODE, TRANSCRIBE], ids=lambda command: command.name)
+@pytest.mark.parametrize(
+    ("of_run", "typed", "name"),
+    [
+        (["--recipe", "./tones", "--num-epochs", "2"], [], "tones"),
+        (["--recipe=./tones"], [], "tones"),
+        (["--recipe", "./tones"], ["--recipe", "librispeech"], "librispeech"),
+        (["--full-libri", "1"], [], "librispeech"),
+        (["--recipe", "./not-here"], [], "espeak"),
+        ([], [], "espeak"),
+    ],
+)
+def test_a_run_is_decoded_for_the_recipe_it_was_trained_for(
+    command: Command,
+    of_run: list[str],
+    typed: list[str],
+    name: str,
+    recipe_with: WithFlags,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = recipe_with("")
+    for known in ("espeak", "librispeech"):
+        shutil.copytree(Path("egs") / known, folder / "egs" / known)
+    monkeypatch.chdir(folder)
+    sessions = [{"command": ["train.py"]}, {"command": ["train.py", "--exp-dir", "exp", *of_run]}]
+    (folder / "exp").mkdir()
+    (folder / "exp" / "run.json").write_text(json.dumps({"sessions": sessions}))
+    words = ["a.wav"] if command is TRANSCRIBE else []
+    assert read(command, ["--exp-dir", "exp", *typed, *words]).recipe.name == name
+    (folder / "exp" / "run.json").write_text("{")
+    assert read(command, ["--exp-dir", "exp", *words]).recipe.name == "espeak"
 
 
 def test_a_recipe_may_write_values_in_toml_or_as_words(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
 from zipasr.base.errors import ResourceError, UserError, nearest
 from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
+from zipasr.cli.run_recipe import words_of_run
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,6 +33,7 @@ MACHINE_FAULTS = (
 )
 # They stand in every published command, and say which recipe is meant.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
+RECIPE_FLAGS = {"--recipe", *LIBRI_FLAGS}
 SUBSET_FLAGS = {"mini-libri": ("--mini-libri", "1"), "clean-100": ("--full-libri", "0")}
 INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
 NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
@@ -43,8 +45,8 @@ class RecipeConfig:
 
     recipe: str = flag(
         "espeak",
-        "name of a folder in egs, or the path of a recipe folder; with --full-libri or "
-        "--mini-libri and without this flag: librispeech",
+        "name of a folder in egs, or the path of a recipe folder; without this flag, with "
+        "--full-libri or --mini-libri: librispeech, with the --exp-dir of a training: its recipe",
     )
     full_libri: bool = flag(True, "LibriSpeech: all 960 hours; 0 takes the 100 clean ones")
     mini_libri: bool = flag(False, "LibriSpeech: the five hours of mini LibriSpeech instead")
@@ -328,6 +330,16 @@ def data_dir(recipe: Recipe) -> Path:
 
 
 def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
+    """Return the recipe that is typed, else that of the training run in the typed --exp-dir."""
+    if not _typed_flags(words) & RECIPE_FLAGS:
+        of_run = words_of_run(words, RECIPE_FLAGS)
+        found = _typed_recipe(prog, of_run)
+        if of_run and is_recipe(found.recipe):
+            return found
+    return _typed_recipe(prog, words)
+
+
+def _typed_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
     first = Parser(prog=prog, add_help=False, allow_abbrev=False)
     add_flags(first, RecipeConfig)
     chosen = from_args(RecipeConfig, first.parse_known_args(words)[0])
