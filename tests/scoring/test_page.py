@@ -119,6 +119,13 @@ def test_what_tells_decodings_of_one_method_apart_stands_beside_its_name() -> No
     assert matching(several, later) == [("test", simulated, later[0])]
 
 
+def test_what_was_scored_in_other_ways_is_not_compared() -> None:
+    folded = replace(PLAIN, setting=replace(PLAIN.setting, scoring="in upper case"))
+    assert labels([GOOD, folded])[1] == "greedy_search (in upper case)"
+    assert matching([PLAIN], [folded]) == []
+    assert matching([PLAIN, folded], [GOOD, folded]) == [("test", folded, folded)]
+
+
 def record(ref: str, hyp: str) -> Record:
     return Record(id="only", ref=ref.split(), hyp=hyp.split())
 

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = load_report(config.compare_with, 0.0)
     if not matching(first.decodings, second.decodings):
         raise UserError(
-            f"{exp_dir} and {config.compare_with} have no test set in common.",
-            "decode the same --test-sets with both.",
+            f"{exp_dir} and {config.compare_with} have no test set in common, scored alike.",
+            "decode the same --test-sets with both, with the same --score-normalised.",
         )
     sys.stdout.write(short_comparison(first, second))
     path = exp_dir / f"report-against-{config.compare_with.resolve().name}.html"

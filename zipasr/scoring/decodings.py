@@ -88,14 +88,15 @@ def labels(decodings: Sequence[Decoding]) -> list[str]:
     """Name each decoding of a test set by its method, and by what no other of this method has.
 
     Epoch, chunk size and whether speech was streamed are told where several decodings differ in
-    them, and nowhere else.
+    them, and nowhere else; so is how words were compared.
     """
-    names = []
+    names, scorings = [], {decoding.setting.scoring for decoding in decodings}
     for decoding in decodings:
         key = decoding.setting.key
         alike = [set(other.details) for other in decodings if other.setting.key == key]
         common = set.intersection(*alike)
-        names.append(" ".join([key, *(word for word in decoding.details if word not in common)]))
+        name = " ".join([key, *(word for word in decoding.details if word not in common)])
+        names.append(f"{name} ({decoding.setting.scoring})" if len(scorings) > 1 else name)
     return names
 
 
@@ -110,7 +111,9 @@ def _read(exp_dir: Path, path: Path) -> Decoding:
         raise DataError(f"{path} is damaged: {problem}.", "run decode.py again.") from problem
     name = records_name(setting.test_set, setting.suffix)
     is_streamed = "streaming" in path.relative_to(exp_dir).parts
-    return Decoding(setting, read_records(path.with_name(name)), is_streamed)
+    # Whatever the order of decoding, the same results give the same intervals.
+    records = sorted(read_records(path.with_name(name)), key=lambda record: record.id)
+    return Decoding(setting, records, is_streamed)
 
 
 def _by_set_and_rate(decoding: Decoding) -> tuple[str, float, str]:

@@ -74,7 +74,7 @@ def matching(
     """Pair the decodings of two runs, for each test set that both have.
 
     Decodings made in the same way are pairs; else the best of each method that both have; else
-    the best of all.
+    the best of all. Words must have been compared in the same way.
     """
     pairs = []
     theirs = by_test_set(second)
@@ -95,11 +95,15 @@ def _paired(
     first: Sequence[Decoding], second: Sequence[Decoding], way: Callable[[Decoding], object]
 ) -> list[tuple[Decoding, Decoding]]:
     """Pair the best decodings of each way that both have; both are sorted, best first."""
+
+    def alike(one: Decoding) -> object:
+        return way(one), one.setting.scoring
+
     pairs = []
     for n, a in enumerate(first):
-        if way(a) in map(way, first[:n]):
+        if alike(a) in map(alike, first[:n]):
             continue
-        pairs += [(a, b) for b in second if way(b) == way(a)][:1]
+        pairs += [(a, b) for b in second if alike(b) == alike(a)][:1]
     return pairs
 
 

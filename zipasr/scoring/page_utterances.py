@@ -30,7 +30,7 @@ def utterance(shown: Shown) -> str:
     record = shown.record
     errors = record.errors
     facts = [
-        _number(errors.total),
+        number_of_errors(errors.total),
         f"WER {errors.rate:.1f} %",
         f"{errors.ins} ins {errors.dels} del {errors.subs} sub",
     ]
@@ -97,11 +97,12 @@ def _others(shown: Shown) -> str:
         record = shown.others[names[0]]
         said = "<p>the same</p>" if record.hyp == shown.record.hyp else alignment(record.alignment)
         titles = "<br>".join(escape(name) for name in names)
-        rows.append(f"<dt>{titles}, {_number(record.errors.total)}</dt><dd>{said}</dd>")
+        rows.append(f"<dt>{titles}, {number_of_errors(record.errors.total)}</dt><dd>{said}</dd>")
     return f'<dl class="others">{"".join(rows)}</dl>' if rows else ""
 
 
-def _number(errors: int) -> str:
+def number_of_errors(errors: int) -> str:
+    """Say how many there are."""
     return f"{errors or 'no'} error{'' if errors == 1 else 's'}"
 
 

@@ -9,6 +9,8 @@ from zipasr.scoring.breakdown import Counted, confusions, overview, worst
 from zipasr.scoring.decodings import Decoding, by_test_set, labels
 from zipasr.scoring.page import Report, comparison_of, matching
 from zipasr.scoring.page_tables import verdict
+from zipasr.scoring.page_utterances import number_of_errors
+from zipasr.scoring.records import Record
 
 SHOWN = 10
 
@@ -59,11 +61,13 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         lines += ["", f"Commonest errors of {names[0]}:", ""]
         lines += [f"- {item.times} x {_named(item)}" for item in common]
         lines += ["", "Worst utterances:", ""]
-        lines += [
-            f"- `{r.id}` ({r.errors.total} errors): *{' '.join(r.ref)}* as *{' '.join(r.hyp)}*"
-            for r in worst(main.records, SHOWN)
-        ]
+        lines += [_utterance(record) for record in worst(main.records, SHOWN)]
     return [*lines, ""]
+
+
+def _utterance(record: Record) -> str:
+    said, heard = " ".join(record.ref), " ".join(record.hyp)
+    return f"- `{record.id}` ({number_of_errors(record.errors.total)}): *{said}* as *{heard}*"
 
 
 def _named(item: Counted) -> str:
