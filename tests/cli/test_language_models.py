@@ -166,6 +166,10 @@ def test_a_model_of_other_tokens_is_refused(kind: str, lm_folder: Path, call: Ca
     assert f"{kind}_lm_exp/epoch-2.pt was trained on other tokens than the model" in said.error
     assert said.error.endswith("with the tokenizer of the model: ./train_lm.py.")
 
+    said = call(decode.main, lm_folder, *using(kind), "--lm-epoch", "7", *fusion)
+    assert f"{kind}_lm_exp/epoch-7.pt does not exist; {kind}_lm_exp has epoch-1" in said.error
+    assert "choose --lm-epoch and --lm-avg" in said.error
+
     other = "rnn" if kind == "transformer" else "transformer"
     wrong = [*using(kind), "--lm-exp-dir", f"{other}_lm_exp"]
     said = call(decode.main, lm_folder, *wrong, *fusion)
@@ -179,6 +183,8 @@ def test_an_ngram_of_other_tokens_is_refused(lm_folder: Path, call: Call) -> Non
     assert table is not None
     fusion = ["--decoding-method", "modified_beam_search_lm_shallow_fusion", "--lm-type", "ngram"]
     # A file of another program does not say whose tokens it has; its words do.
+    said = call(decode.main, lm_folder, *HERE, *fusion, "--tokens-ngram", "9")
+    assert "make it: ./train_lm.py --lm-type ngram --ngram-order 9" in said.error
     for other, message in (
         (text.replace(table, "0" * 16), f"its token table is {'0' * 16}"),
         (text.replace(f"token-table: {table}\n", "").replace("\t▁", "\t▁▁"), "it has '▁▁"),

@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from tests import tones
+from zipasr.base.errors import UserError
 from zipasr.cli import decode, streaming_decode, transcribe
 from zipasr.cli.chunkwise import Stream
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, StreamingConfig, read
@@ -109,6 +110,8 @@ def test_the_published_command_is_understood() -> None:
     run = read(STREAMING_DECODE, line.split())
     assert run[StreamingConfig].num_decode_streams == 2000
     assert run[DecodingConfig].beam_size == 7
+    with pytest.raises(UserError, match="--label a/b"):
+        read(STREAMING_DECODE, ["--label", "a/b"])
     assert streaming_decode._spelt("--num_active_paths=7") == "--beam-size=7"
 
 

@@ -101,6 +101,7 @@ def test_the_command_as_a_user_types_it(with_grammars: Path) -> None:
         ("nbest-rescoring", ["--grammar", "x.arpa"], 3, "no G_4_gram.arpa in data/lm or data/to"),
         ("1best", ["--grammar", "no.arpa"], 3, "there is no n-gram language model at no.arpa"),
         ("1best", ["--grammar", "x.arpa"], 3, "x.arpa knows none of the 4 words of the lexicon"),
+        ("1best", ["--grammar", "z.arpa"], 3, "z.arpa is an n-gram over tokens, not over words"),
         ("1best", ["--grammar", "x.arpa", "--lang-dir", "no"], 3, "there is no lexicon.txt in no"),
         ("1best", ["--lm-dir", "k2"], 3, "k2/G_3_gram.fst.txt is a graph; the ARPA file is needed"),
         (
@@ -125,6 +126,7 @@ def test_what_is_missing_or_wrong_is_one_line(
     arpa = "\\data\\\nngram 1=2\n\n\\1-grams:\n-0.5\t{}\n-0.5\t</s>\n\n\\end\\\n"
     (run_folder / "x.arpa").write_text(arpa.format("low"))
     (run_folder / "y.arpa").write_text(arpa.format("LOW"))
+    (run_folder / "z.arpa").write_text(arpa.format("\u2581LOW"))
     (run_folder / "k2").mkdir()
     (run_folder / "k2" / "G_3_gram.fst.txt").write_text("0 1 1 1\n")
     said = call(decode.main, run_folder, *HERE, "--decoding-method", method, *words)

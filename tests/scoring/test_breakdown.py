@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,13 @@ def test_time_of_a_word_is_that_of_its_first_piece() -> None:
 
 def test_decodings_come_back_best_first(tmp_path: Path) -> None:
     good, bad = decoding("beam", 0.1, 2), decoding("greedy_search", 0.5, 3)
-    for one in (bad, good):
-        write_decoding(tmp_path / one.setting.key, one)
+    oracle = decoding("nbest-oracle", 0.0, 4)
+    for one in (bad, good, oracle):
+        backwards = replace(one, records=one.records[::-1])
+        write_decoding(tmp_path / one.setting.key, backwards)
     found = read_decodings(tmp_path)
-    assert [d.setting for d in found] == [good.setting, bad.setting]
+    # What has seen the reference comes last.
+    assert [d.setting for d in found] == [good.setting, bad.setting, oracle.setting]
     assert [list(r.hyp) for r in found[0].records] == [list(r.hyp) for r in good.records]
     (tmp_path / "beam" / records_name("test", "epoch-1_beam")).write_text("{}\n")
     with pytest.raises(DataError, match=r"line 1 is not a decoded utterance"):

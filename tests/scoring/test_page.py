@@ -122,6 +122,7 @@ def test_what_tells_decodings_of_one_method_apart_stands_beside_its_name() -> No
 def test_what_was_scored_in_other_ways_is_not_compared() -> None:
     folded = replace(PLAIN, setting=replace(PLAIN.setting, scoring="in upper case"))
     assert labels([GOOD, folded])[1] == "greedy_search (in upper case)"
+    assert labels([folded, folded])[1] == "greedy_search"
     assert matching([PLAIN], [folded]) == []
     assert matching([PLAIN, folded], [GOOD, folded]) == [("test", folded, folded)]
 

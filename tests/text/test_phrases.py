@@ -16,7 +16,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 def test_phrases_with_and_without_a_score(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "hot.txt"
-    path.write_text("NEW  YORK :3.5\n\n OLD TOWN\nTOWN  :-1 \n")
+    path.write_text("NEW  YORK :3.5\n\n OLD TOWN\nTOWN  :-1 \n", encoding="utf-8-sig")
     phrases = read_phrases(path, tokenizer)
     assert tokenizer.decode(phrases.tokens) == ["NEW YORK", "OLD TOWN", "TOWN"]
     assert phrases.scores == [3.5, 0.0, -1.0]
@@ -26,6 +26,7 @@ def test_phrases_with_and_without_a_score(tokenizer: Tokenizer, tmp_path: Path) 
     ("content", "message"),
     [
         (b"NEW :x\n", r"hot\.txt:1: the score 'x' is not a number"),
+        (b"NEW :inf\n", r"hot\.txt:1: the score 'inf' is not a number"),
         (b"\n", "has no phrase that the model can write"),
         ("ZÜRICH\n".encode(), "has no phrase that the model can write"),
         (b"\xff\xfe", "is not UTF-8 text"),

@@ -53,7 +53,8 @@ def _check_language_models(name: str, lm: LmConfig) -> None:
     if lm.lm_type != "ngram" and lm.exp_dir is None:
         raise UserError(
             f"--decoding-method {name} needs a language model.",
-            "give --lm-exp-dir, the folder of a model from train_lm.py, or --lm-type ngram.",
+            "give --lm-exp-dir, the folder of a model from train_lm.py"
+            f"{'.' if 'lodr' in method.uses else ', or --lm-type ngram.'}",
         )
     if "lodr" in method.uses and lm.lm_type == "ngram":
         raise UserError(
@@ -156,6 +157,12 @@ def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:
     Raises:
         DataError: it is missing, damaged, or of other tokens.
     """
+    if config.ngram_lm is None and not config.ngram_path.is_file():
+        raise DataError(
+            f"there is no token n-gram at {config.ngram_path}.",
+            f"make it: ./train_lm.py --lm-type ngram --ngram-order {config.tokens_ngram}, for the "
+            "same --recipe; or give another by --ngram-lm.",
+        )
     model, pieces = read_arpa(config.ngram_path), tokenizer.pieces()
     strangers = sorted(model.words - {START, END, *pieces})
     missing = [piece for piece in pieces[3:] if piece not in model.words]

@@ -133,6 +133,8 @@ class StreamingConfig:
     def __post_init__(self) -> None:
         if self.num_decode_streams < 1:
             raise ValueError("--num-decode-streams must be at least 1")
+        if "/" in self.label:
+            raise ValueError(f"--label {self.label}: it is a part of names of files, without /")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

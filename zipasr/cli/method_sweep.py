@@ -67,8 +67,9 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
             check_aids(one)
             recogniser = recogniser_of(chosen, one)
         except (UserError, DataError) as problem:
+            if str(problem) != str(refusal):  # once for all weights
+                logging.info("%s is left out: %s", name, problem)
             refusal = problem
-            logging.info("%s is left out: %s", name, problem)
             continue
         suffix = suffix or file_suffix(one, recogniser)
         found = recognise_settings(recogniser, loader, f"dev, {name}", loader.num_batches)

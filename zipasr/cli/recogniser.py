@@ -26,7 +26,7 @@ from zipasr.encoder.streaming import LOOK_AHEAD_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.precision import can_use_bf16
+from zipasr.nn.precision import can_use_bf16, has_bfloat16
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.reports import Transcript
 from zipasr.search.methods import search_for
@@ -84,6 +84,7 @@ def load_recogniser(run: Run) -> Recogniser:
     chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
     for line in untrained(chosen, run.typed):
         logging.warning("%s", line)
+    can_use_bf16(run[DecodingConfig].use_bf16, device_for(0))  # warns, once for all that follow
     return recogniser_of(chosen, run)
 
 
@@ -118,7 +119,7 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
         stored.model.context_size,
         (stored.describe(), *stored.notes, *(aids.vocabulary.about if aids.vocabulary else ())),
         bool(stored.notes),
-        use_bf16=can_use_bf16(run[DecodingConfig].use_bf16, device_for(0)),
+        use_bf16=run[DecodingConfig].use_bf16 and has_bfloat16(device_for(0)),
     )
 
 

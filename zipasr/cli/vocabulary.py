@@ -12,6 +12,7 @@ from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.search.parts import Vocabulary
 from zipasr.text.lexicon import read_lexicon
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.words import WORD_START
 
 # Where the published language models are, by the order of their n-grams.
 _DOWNLOADS = Path("download/lm")
@@ -80,6 +81,11 @@ def grammar_path(run: Run, order: int) -> Path:
 
 def _coverage(grammar: NgramLm, path: Path, words: set[str]) -> str:
     """Say how many of the words a grammar knows; refuse one that knows none."""
+    if any(word.startswith(WORD_START) for word in grammar.words):
+        raise DataError(
+            f"{path} is an n-gram over tokens, not over words.",
+            "make one over words: ./train_lm.py --lm-type ngram --ngram-unit word --ngram-order 3",
+        )
     known = len(words & grammar.words)
     if not known:
         raise DataError(

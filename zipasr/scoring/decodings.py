@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
+from zipasr.scoring.normalised import AS_WRITTEN
 from zipasr.scoring.records import Record, read_records, records_name, write_records
 
 
@@ -66,6 +67,8 @@ def write_decoding(folder: Path, decoding: Decoding) -> None:
 def read_decodings(exp_dir: Path) -> list[Decoding]:
     """Read all decodings of a training run, sorted by test set and error rate.
 
+    An oracle, which has seen the reference, is no result and comes after them.
+
     Raises:
         UserError: there is none.
         DataError: a file is damaged or missing.
@@ -88,7 +91,7 @@ def labels(decodings: Sequence[Decoding]) -> list[str]:
     """Name each decoding of a test set by its method, and by what no other of this method has.
 
     Epoch, chunk size and whether speech was streamed are told where several decodings differ in
-    them, and nowhere else; so is how words were compared.
+    them, and nowhere else; that words were not compared as they are written, where some were.
     """
     names, scorings = [], {decoding.setting.scoring for decoding in decodings}
     for decoding in decodings:
@@ -96,7 +99,8 @@ def labels(decodings: Sequence[Decoding]) -> list[str]:
         alike = [set(other.details) for other in decodings if other.setting.key == key]
         common = set.intersection(*alike)
         name = " ".join([key, *(word for word in decoding.details if word not in common)])
-        names.append(f"{name} ({decoding.setting.scoring})" if len(scorings) > 1 else name)
+        is_told = len(scorings) > 1 and decoding.setting.scoring != AS_WRITTEN
+        names.append(f"{name} ({decoding.setting.scoring})" if is_told else name)
     return names
 
 
@@ -116,7 +120,8 @@ def _read(exp_dir: Path, path: Path) -> Decoding:
     return Decoding(setting, records, is_streamed)
 
 
-def _by_set_and_rate(decoding: Decoding) -> tuple[str, float, str]:
+def _by_set_and_rate(decoding: Decoding) -> tuple[str, bool, float, str]:
     errors = sum(record.errors.total for record in decoding.records)
     words = sum(record.errors.ref_words for record in decoding.records)
-    return decoding.setting.test_set, errors / max(1, words), decoding.setting.key
+    key = decoding.setting.key
+    return decoding.setting.test_set, "oracle" in key, errors / max(1, words), key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +30,10 @@ def read_phrases(path: Path, tokenizer: Tokenizer) -> Phrases:
         DataError: the file is missing, is no text, has a score that is no number, or no phrase.
     """
     if not path.is_file():
-        raise DataError(f"--context-file {path} does not exist.", "give a text file of phrases.")
+        what = "is no file" if path.exists() else "does not exist"
+        raise DataError(f"--context-file {path} {what}.", "give a text file of phrases.")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"--context-file {path} is not UTF-8 text.") from error
     found = Phrases([], [])
@@ -58,6 +60,9 @@ def _phrase(line: str, place: str) -> tuple[str, float]:
     if match := re.fullmatch(r"(.*\S)\s+:(\S+)\s*", line):
         text, score = match.groups()
     try:
-        return " ".join(text.split()), float(score)
-    except ValueError as error:
-        raise DataError(f"{place}: the score {score!r} is not a number.") from error
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{place}: the score {score!r} is not a number.")
+    return " ".join(text.split()), value
