@@ -71,14 +71,12 @@ def read_lm(folder: Path, lm_type: str, epoch: int, avg: int) -> StoredLm:
     Raises:
         CheckpointError: one is missing or damaged, or holds no language model of the type.
     """
-    paths = [epoch_checkpoint(folder, n) for n in range(max(1, epoch - avg + 1), epoch + 1)]
-    if missing := [path for path in paths if not path.is_file()]:
-        there = sorted(path.name for path in folder.glob("epoch-*.pt"))
-        raise CheckpointError(
-            f"the language model {missing[0]} does not exist; {folder} has "
-            f"{', '.join(there) or 'no checkpoint'}.",
-            "choose --lm-epoch and --lm-avg among these, or train one with ./train_lm.py.",
-        )
+    epochs = range(max(1, epoch - avg + 1), epoch + 1)
+    try:
+        paths = [epoch_checkpoint(folder, n) for n in epochs]
+    except CheckpointError as error:
+        fix = "choose --lm-epoch and --lm-avg among these, or train one with ./train_lm.py."
+        raise CheckpointError(error.what, fix) from error
     checkpoints = [load_checkpoint(path) for path in paths]
     last = checkpoints[-1]
     weights = mean_of(model_state(one) for one in checkpoints)
