@@ -202,7 +202,11 @@ def test_page_in_a_browser(browser: Any, report_file: Path) -> None:
     tab.close()
 
 
-def test_narrow_screens_need_no_sideways_scrolling(browser: Any, report_file: Path) -> None:
+def test_narrow_screens_need_no_sideways_scrolling(browser: Any, tmp_path: Path) -> None:
+    report_file = tmp_path / "report.html"
+    longest = "modified_beam_search_lm_shallow_fusion_beam-size-12"
+    decodings = [GOOD, decoding(longest, 0.4, 4)]
+    report_file.write_text(page(replace(REPORT, decodings=decodings)), encoding="utf-8")
     tab = browser.new_page(viewport={"width": 360, "height": 700})
     tab.goto(report_file.as_uri())
     width = tab.evaluate("document.documentElement.scrollWidth")
