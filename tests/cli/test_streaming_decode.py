@@ -158,6 +158,15 @@ class Pipe:
             raise KeyboardInterrupt from None
 
 
+def test_speech_that_comes_cannot_be_seen_as_a_whole(
+    causal: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(causal)
+    flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "-1"]
+    assert transcribe.main([*flags, "-"]) == 2
+    assert "error: streaming needs one positive --chunk-size" in capsys.readouterr().err
+
+
 def test_a_model_for_whole_utterances_cannot_stream(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,11 +86,17 @@ def chunk_recogniser(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
     """Return the model with the search of the flags, for speech as it comes.
 
     Raises:
-        UserError: the model is not causal, or the method needs whole utterances.
+        UserError: the model is not causal or sees all there is, or the method needs whole
+            utterances.
     """
     if not recogniser.zipformer.causal:
         raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
     model = recogniser.model
+    try:
+        model.chunk_encoder.size()
+    except ValueError as refusal:
+        fix = "say how much it sees, such as --chunk-size 16 --left-context-frames 128."
+        raise UserError(f"{refusal}.", fix) from refusal
     ctc = model.ctc_log_probs if model.ctc_output is not None else None
     parts = ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
     aids = aids_of(run, recogniser.tokenizer, device_for(0))

@@ -68,7 +68,7 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
             recogniser = recogniser_of(chosen, one)
         except (UserError, DataError) as problem:
             if str(problem) != str(refusal):  # once for all weights
-                logging.info("%s is left out: %s", name, problem)
+                logging.info("%s is left out: %s", name, problem.what)
             refusal = problem
             continue
         suffix = suffix or file_suffix(one, recogniser)
