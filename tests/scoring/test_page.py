@@ -150,7 +150,8 @@ def test_comparison_says_who_is_better() -> None:
 
 def test_short_report() -> None:
     text = short_report(REPORT)
-    assert text.startswith("# exp/<run>\n\na model\n\n## test\n\n| method | WER % |")
+    assert text.startswith("# exp/<run>\n\na model\n\n## test\n\n40 utterances, ")
+    assert " hours\n\n| method | WER % |" in text
     assert "| greedy_search |" in text
     assert "Worst utterances:" in text
     clean = decoding("greedy_search", 0.0, 1)
@@ -205,13 +206,13 @@ def test_page_in_a_browser(browser: Any, report_file: Path) -> None:
 def test_narrow_screens_need_no_sideways_scrolling(browser: Any, tmp_path: Path) -> None:
     report_file = tmp_path / "report.html"
     longest = "modified_beam_search_lm_shallow_fusion_beam-size-12"
-    decodings = [GOOD, decoding(longest, 0.4, 4)]
-    report_file.write_text(page(replace(REPORT, decodings=decodings)), encoding="utf-8")
+    report = replace(REPORT, decodings=[GOOD, decoding(longest, 0.4, 4)])
     tab = browser.new_page(viewport={"width": 360, "height": 700})
-    tab.goto(report_file.as_uri())
-    width = tab.evaluate("document.documentElement.scrollWidth")
+    for text in (page(report), comparison_page(report, report)):
+        report_file.write_text(text, encoding="utf-8")
+        tab.goto(report_file.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
     tab.close()
-    assert width <= 360
 
 
 def test_errors_can_be_read_without_colours(browser: Any, report_file: Path) -> None:

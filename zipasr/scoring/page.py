@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 
 from zipasr.scoring.breakdown import (
+    Overview,
     by_duration,
     by_speaker,
     by_words,
@@ -15,7 +16,7 @@ from zipasr.scoring.breakdown import (
     overview,
     worst,
 )
-from zipasr.scoring.decodings import Decoding, by_test_set, labels
+from zipasr.scoring.decodings import Decoding, Setting, by_test_set, labels
 from zipasr.scoring.page_tables import (
     comparison_table,
     counted_table,
@@ -124,6 +125,12 @@ def comparison_of(first: Decoding, second: Decoding) -> Comparison:
     )
 
 
+def size_and_scoring(total: Overview, setting: Setting) -> str:
+    """Say how large a test set is, and how its words were compared."""
+    size = f"{total.utterances} utterances, {total.errors.ref_words} words, {total.hours:.2f} hours"
+    return f"{size}; {setting.scoring}" if setting.scoring else size
+
+
 def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> str:
     main = decodings[0]
     names = labels(decodings)
@@ -133,9 +140,7 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
     ]
     _, total, _ = figures[0]
     found = confusions(main.records, CONFUSIONS)
-    size = f"{total.utterances} utterances, {total.errors.ref_words} words, {total.hours:.2f} hours"
-    if main.setting.scoring:
-        size += f"; {escape(main.setting.scoring)}"
+    size = escape(size_and_scoring(total, main.setting))
     return (
         f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2><p>{size}</p>'
         f"{overview_table(figures)}"

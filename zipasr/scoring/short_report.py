@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zipasr.scoring.align import GAP
 from zipasr.scoring.breakdown import Counted, confusions, overview, worst
 from zipasr.scoring.decodings import Decoding, by_test_set, labels
-from zipasr.scoring.page import Report, comparison_of, matching
+from zipasr.scoring.page import Report, comparison_of, matching, size_and_scoring
 from zipasr.scoring.page_tables import verdict
 from zipasr.scoring.page_utterances import number_of_errors
 from zipasr.scoring.records import Record
@@ -38,15 +38,18 @@ def short_comparison(first: Report, second: Report) -> str:
 
 
 def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
+    overviews = [overview(decoding.records) for decoding in decodings]
     lines = [
         f"## {name}",
+        "",
+        size_and_scoring(overviews[0], decodings[0].setting),
         "",
         "| method | WER % | 95 % interval | ins | del | sub | CER % | RTF |",
         "|---|---|---|---|---|---|---|---|",
     ]
     names = labels(decodings)
-    for label, decoding in zip(names, decodings, strict=True):
-        figures, rtf = overview(decoding.records), decoding.setting.rtf
+    for label, decoding, figures in zip(names, decodings, overviews, strict=True):
+        rtf = decoding.setting.rtf
         errors, (low, high) = figures.errors, figures.interval
         lines.append(
             f"| {label} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
