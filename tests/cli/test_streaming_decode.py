@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ast
 import shutil
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO, cast
 
 import pytest
 import soundfile
 import torch
 
 from tests import tones
-from zipasr.base.errors import UserError
+from zipasr.base.errors import DataError, UserError
 from zipasr.cli import decode, streaming_decode, transcribe
 from zipasr.cli.chunkwise import Stream
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, StreamingConfig, read
+from zipasr.cli.live import pcm_pieces
 from zipasr.cli.recogniser import LOG_ZERO, encoded_frames, load_recogniser
 from zipasr.search.types import DecodingConfig
 
@@ -143,6 +146,22 @@ def test_live_text_is_that_of_the_streams(
     assert told.out.splitlines() == expected[:1]
     # Nothing is written over where there is no terminal.
     assert "\r" not in told.err
+
+
+def test_ctrl_c_ends_the_sound_while_it_is_recognised_too() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    pieces = pcm_pieces(cast("BinaryIO", Pipe([b"\0\0" * 3] * 9)))
+    assert len(next(pieces)) == 3
+    signal.raise_signal(signal.SIGINT)  # the first piece is worked on
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert list(pieces) == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_sound_file_is_no_raw_sound() -> None:
+    with pytest.raises(DataError, match="a sound file, not raw sound"):
+        next(pcm_pieces(cast("BinaryIO", Pipe([b"RIFF\0\0"]))))
 
 
 class Pipe:

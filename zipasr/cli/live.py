@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from zipasr.audio.loading import Samples
 from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.base.errors import DataError
 from zipasr.cli.chunkwise import ChunkRecogniser
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.data.extractor import NUM_MEL_BINS
@@ -24,6 +26,9 @@ from zipasr.search.types import Utterance
 PIECE = SAMPLING_RATE // 10
 
 BYTES_PER_SAMPLE = 2
+
+# Of WAV, FLAC, OGG and MP3 files: as samples they would be noise, and at another rate.
+HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 
 
 class LiveStream:
@@ -86,17 +91,54 @@ def in_pieces(samples: Samples) -> Iterator[Samples]:
 def pcm_pieces(source: BinaryIO) -> Iterator[Samples]:
     """Yield the samples of raw sound: 16 kHz, 16 bit, one channel, little-endian, without a header.
 
-    Ctrl-C ends the sound, not the program.
+    Ctrl-C ends the sound, not the program, whenever it comes; a second one ends that, too.
+
+    Raises:
+        DataError: it has a header.
     """
-    left = b""
-    try:
-        while data := source.read(PIECE * BYTES_PER_SAMPLE):
+    left, is_first = b"", True
+    with _EndOfSound() as end:
+        while data := end.read(source):
             data = left + data
+            if is_first and data.startswith(HEADERS):
+                raise DataError(
+                    "the standard input is a sound file, not raw sound.",
+                    "give the name of the file instead of -, or send 16 kHz, 16 bit, one channel, "
+                    "without a header, as arecord -t raw -f S16_LE -r 16000 does.",
+                )
+            is_first = False
             whole = len(data) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE
             left = data[whole:]
             yield np.frombuffer(data[:whole], dtype="<i2").astype(np.float32) / 32768.0
-    except KeyboardInterrupt:
-        return
+
+
+class _EndOfSound:
+    """Ctrl-C as the end of a sound: at once while it is waited for, else after the piece."""
+
+    def __init__(self) -> None:
+        self._is_over = self._is_reading = False
+
+    def __enter__(self) -> _EndOfSound:
+        self._before = signal.signal(signal.SIGINT, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _stop(self, *_: object) -> None:
+        if self._is_over or self._is_reading:
+            raise KeyboardInterrupt
+        self._is_over = True
+
+    def read(self, source: BinaryIO) -> bytes:
+        """Return the next piece of sound; nothing at the end."""
+        self._is_reading = True
+        try:
+            return b"" if self._is_over else source.read(PIECE * BYTES_PER_SAMPLE)
+        except KeyboardInterrupt:
+            return b""
+        finally:
+            self._is_reading = False
 
 
 class LiveText:
