@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import talkative
+from tests import disk, talkative
 from tests.cli.conftest import Call
 from tests.talkative import HEADS, SECOND
 from zipasr.cli import export
@@ -47,6 +47,14 @@ def test_a_model_that_differs_leaves_no_folder(
     assert said.status == 6
     assert "jit_script.pt differs from the model" in said.err.splitlines()[-1]
     assert sorted(path.name for path in (folder / "exp").iterdir()) == ["config.json", "model.pt"]
+
+
+def test_a_full_disk_is_one_line(folder: Path, call: Call) -> None:
+    with disk.small(folder / "small", 400_000) as place:
+        said = call(export.main, folder, *SCRIPT, "--output-dir", "small/out")
+        assert said.status == 5
+        assert "small/out cannot be written: No space left on device." in said.error
+        assert not list(place.iterdir())
 
 
 def test_without_the_sound_and_features_of_the_test_set(folder: Path, call: Call) -> None:

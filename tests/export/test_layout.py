@@ -77,6 +77,9 @@ def test_what_the_client_does_not_do_is_said(config: EncoderConfig, says: str) -
     lines = client_limits(config, HEADS)
     assert len(lines) == bool(says)
     assert says in "".join(lines)
+    more = client_limits(config, replace(HEADS, use_attention_decoder=True))
+    assert "attention decoder is in pretrained.pt alone" in more[0]
+    assert more[1:] == lines
     assert "CTC" not in "".join(client_limits(config, replace(HEADS, use_ctc=False)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +15,9 @@ from typing import Any
 import soundfile
 from lhotse.cut import Cut
 
-from zipasr.base.errors import UserError
+from zipasr.base.errors import ResourceError, UserError
 from zipasr.export.checks import Check, table
-from zipasr.export.layout import is_streaming, streams_ctc
+from zipasr.export.layout import is_streaming, is_too_wide, streams_ctc
 from zipasr.export.names import KINDS, Kind, kind_of
 from zipasr.model.build import EncoderConfig
 from zipasr.text.bpe import tokens_text, vocab_text
@@ -67,6 +69,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         UserError: there is a folder of that name with something that was not written here.
+        ResourceError: the disk is full.
     """
     check_replaceable(path)
     temporary, old = path.with_name(f".tmp-{path.name}"), path.with_name(f".old-{path.name}")
@@ -80,6 +83,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         temporary.rename(path)
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ResourceError(
+            f"{path} cannot be written: {problem.strerror}.",
+            "free some disk space, or choose another --output-dir.",
+        ) from problem
     finally:
         for rest in (temporary, old):
             shutil.rmtree(rest, ignore_errors=True)
@@ -138,8 +148,10 @@ def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
             samples = cut.resample(16000).load_audio()[0]
         except Exception:  # whatever the sound library says of a file
             continue
+        sound = io.BytesIO()
+        soundfile.write(sound, samples, 16000, format="WAV")
         (folder / SAMPLE).parent.mkdir()
-        soundfile.write(folder / SAMPLE, samples, 16000)
+        (folder / SAMPLE).write_bytes(sound.getvalue())
         text = " ".join(s.text or "" for s in cut.supervisions)
         (folder / SAMPLE_TEXT).write_text(f"0.wav {text}\n", encoding="utf-8")
         return True
@@ -159,7 +171,7 @@ def write_readme(folder: Path, about: str, checks: Sequence[Check], config: Enco
     wave = SAMPLE if (folder / SAMPLE).is_file() else "YOUR.wav"
     lines = [f"# {about}", ""]
     models = [words for kind in KINDS for words in _model_flags(names, kind, config)]
-    if models:
+    if models and not is_too_wide(config):
         lines += _commands(models, wave, is_streaming(config))
     if checks:
         lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]

@@ -65,21 +65,33 @@ def streams_ctc(config: EncoderConfig) -> bool:
     return not isinstance(config, Zipformer1Config)
 
 
+def is_too_wide(config: EncoderConfig) -> bool:
+    """Say whether sherpa-onnx makes too small a state for the front end of a streaming model."""
+    return (
+        is_streaming(config)
+        and not isinstance(config, Zipformer1Config)
+        and config.embed_channels[2] > CLIENT_CHANNELS
+    )
+
+
 def client_limits(config: EncoderConfig, heads: ModelConfig) -> list[str]:
-    """Return what sherpa-onnx will not do with the files of a streaming model, for the user."""
-    if not is_streaming(config):
-        return []
-    if isinstance(config, Zipformer1Config):
-        ctc = "sherpa-onnx does not stream the CTC head of the first Zipformer: that file is for "
-        return [f"{ctc}onnxruntime."] if heads.use_ctc else []
-    channels = config.embed_channels[2]
-    if channels <= CLIENT_CHANNELS:
-        return []
-    return [
-        f"sherpa-onnx streams front ends of at most {CLIENT_CHANNELS} channels, this one has "
-        f"{channels}: the files are for onnxruntime. For sherpa-onnx, train with "
-        f"--embed-channels 8,32,{CLIENT_CHANNELS}."
-    ]
+    """Return what sherpa-onnx will not do with the files of a model, for the user."""
+    lines = []
+    if heads.use_attention_decoder:
+        lines += ["the attention decoder is in pretrained.pt alone: no client runs it."]
+    if is_streaming(config) and heads.use_ctc and not streams_ctc(config):
+        lines += [
+            "sherpa-onnx does not stream the CTC head of the first Zipformer: that file is for "
+            "onnxruntime."
+        ]
+    if is_too_wide(config):
+        assert not isinstance(config, Zipformer1Config)
+        lines += [
+            f"sherpa-onnx streams front ends of at most {CLIENT_CHANNELS} channels, this one has "
+            f"{config.embed_channels[2]}: the files are for onnxruntime. For sherpa-onnx, train "
+            f"with --embed-channels 8,32,{CLIENT_CHANNELS}."
+        ]
+    return lines
 
 
 def state_names(config: EncoderConfig) -> list[str]:

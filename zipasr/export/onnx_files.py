@@ -5,7 +5,10 @@ Names, order and types of inputs and outputs, and the metadata, are those of pub
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import NamedTuple
 
 import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
@@ -173,20 +177,22 @@ def chunk_graph(model: AsrModel, config: EncoderConfig, head: nn.Module, output:
 @torch.no_grad()
 def write_onnx(path: Path, graph: Graph) -> None:
     """Record a graph and write it with its metadata."""
+    # In memory first: on a full disk the recorder would leave half a file and not say so.
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Sizes that are the same for every input are meant to become constants.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.module.eval(),
             graph.example,
-            str(path),
+            buffer,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=graph.opset,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             dynamic_axes={name: dict(axes) for name, axes in graph.axes.items()},
         )
-    recorded = onnx.load(str(path))
+    recorded = onnx.load_from_string(buffer.getvalue())
     for key, value in graph.metadata.items():
         recorded.metadata_props.add(key=key, value=value)
     _settle_states(recorded)
@@ -202,6 +208,9 @@ def write_int8(path: Path, source: Path, is_decoder: bool) -> None:
     logging.root.setLevel(logging.ERROR)
     try:
         quantize_dynamic(source, path, op_types_to_quantize=kinds, weight_type=QuantType.QInt8)
+    except DecodeError as problem:
+        # Half of its intermediate file was written.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from problem
     finally:
         logging.root.setLevel(before)
 

@@ -136,7 +136,8 @@ def export_torchscript(job: Job) -> list[Check]:
 
     stem = "jit_script" + job.chunks.replace("-", "_")
     path = job.folder / f"{stem}.pt"
-    torch.jit.save(scripted(job.model, job.streaming), str(path))
+    # On a full disk torch's own writer would end the process.
+    path.write_bytes(scripted(job.model, job.streaming).save_to_buffer())
     module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     if job.streaming:
         step = partial(_scripted_step, module.encoder)
