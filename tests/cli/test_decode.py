@@ -409,3 +409,23 @@ def load(path: Path) -> list[MonoCut]:
 def change_text(cut: MonoCut, change: Callable[[str], str]) -> MonoCut:
     cut.supervisions[0].text = change(cut.supervisions[0].text)
     return cut
+
+
+def test_rates_of_a_part_do_not_pass_for_those_of_the_whole(run_folder: Path, call: Call) -> None:
+    path = cuts_path(run_folder / "data/tones/fbank", "manifests", "test")
+    cuts = list(CutSet.from_file(path))
+    cuts[0].features.storage_path = "gone"
+    CutSet.from_cuts(cuts).to_file(path)
+    said = call(decode.main, run_folder, *HERE)
+    assert said.status == 3
+    assert said.out.startswith("set ")
+    assert (
+        f"the results lack utterances that could not be read: 1 of test ({cuts[0].id})" in said.err
+    )
+    assert f"cut {cuts[0].id} is left out of its batch" in said.err
+
+    cuts[1].supervisions = []
+    CutSet.from_cuts(cuts).to_file(path)
+    said = call(decode.main, run_folder, *HERE)
+    assert said.status == 3
+    assert f"cut {cuts[1].id} has 0 transcripts, not one" in said.error_after_logs

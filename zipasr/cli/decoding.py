@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lhotse import CutSet
 
-from zipasr.base.errors import UserError, nearest
+from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.aids import check_aids
@@ -45,6 +45,7 @@ def decode(run: Run) -> int:
         UserError: flags do not fit together.
         DataError: data are missing.
         CheckpointError: so are checkpoints, or flags contradict them.
+        DataError: utterances could not be read; the results of the others are written.
     """
     setup_logging()
     if run[SweepConfig].methods is None:
@@ -61,6 +62,7 @@ def decode(run: Run) -> int:
     if not run[DecodingConfig].skip_scoring:
         sys.stdout.write(results_table(rows))
         tell_report(run[ExpConfig].exp_dir)
+    check_complete(rows)
     return 0
 
 
@@ -90,8 +92,30 @@ def decode_sets(
         if not run[DecodingConfig].skip_scoring:
             setting = setting_of(run, recogniser, row, suffix)
             write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
-        rows.append(row)
+        rows.append(row._replace(lost=lost_of(cuts, transcripts)))
     return rows
+
+
+def lost_of(cuts: CutSet, transcripts: Iterable[Transcript]) -> tuple[str, ...]:
+    """Return the names of the cuts that no transcript is of."""
+    decoded = {transcript.cut_id for transcript in transcripts}
+    return tuple(cut.id for cut in cuts if cut.id not in decoded)
+
+
+def check_complete(rows: Iterable[ResultRow]) -> None:
+    """Do not let rates of a part pass for rates of the whole.
+
+    Raises:
+        DataError: utterances could not be read.
+    """
+    lost = [
+        f"{len(row.lost)} of {row.test_set} ({', '.join(row.lost[:5])})" for row in rows if row.lost
+    ]
+    if lost:
+        raise DataError(
+            f"the results lack utterances that could not be read: {', '.join(lost)}.",
+            "the reasons stand above; mend the data, or remove these cuts.",
+        )
 
 
 def load_test_sets(run: Run) -> dict[str, CutSet]:

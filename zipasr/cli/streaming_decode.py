@@ -14,7 +14,15 @@ from zipasr.base.progress import Progress
 from zipasr.cli.aids import check_aids
 from zipasr.cli.chunkwise import ChunkRecogniser, Stream, chunk_recogniser, through_streams
 from zipasr.cli.commands import STREAMING_DECODE, ExpConfig, StreamingConfig, read
-from zipasr.cli.decoding import introduce, load_test_sets, setting_of, tell_report, write_results
+from zipasr.cli.decoding import (
+    check_complete,
+    introduce,
+    load_test_sets,
+    lost_of,
+    setting_of,
+    tell_report,
+    write_results,
+)
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recognised, Recogniser, load_recogniser
 from zipasr.cli.result_names import ResultFiles, file_suffix, limits_of
@@ -34,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UserError: the model is not causal, or the method needs whole utterances.
+        DataError: utterances could not be read; the results of the others are written.
     """
     words = sys.argv[1:] if argv is None else argv
     run = read(STREAMING_DECODE, [_spelt(word) for word in words])
@@ -56,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not run[DecodingConfig].skip_scoring:
         sys.stdout.write(results_table(rows))
         tell_report(run[ExpConfig].exp_dir)
+    check_complete(rows)
     return 0
 
 
@@ -87,7 +97,8 @@ def _decode_set(
     transcripts = [_transcript(recogniser, stream, texts[stream.name]) for stream in done]
     found = Recognised({"": transcripts}, spent, sum(stream.seconds for stream in done))
     row, scored = write_results(files, name, found, run)
-    row = row._replace(method=f"streaming {row.method}")
+    lost = lost_of(cuts, transcripts)
+    row = row._replace(method=f"streaming {row.method}", lost=lost)
     if not run[DecodingConfig].skip_scoring:
         setting = setting_of(run, recogniser, row, files.suffix)
         write_decoding(files.folder, Decoding(setting, records_of(scored, cuts)))

@@ -253,7 +253,17 @@ def valid_loader(cuts: CutSet, data: DataConfig, rank: int = 0, world_size: int 
 
 
 def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
-    """Return all cuts in batches of similar length, longest first, each cut once."""
+    """Return all cuts in batches of similar length, longest first, each cut once.
+
+    Raises:
+        DataError: a cut has no transcript, or several, so that nothing can be compared with it.
+    """
+    for cut in cuts:
+        if len(cut.supervisions) != 1:
+            raise DataError(
+                f"cut {cut.id} has {len(cut.supervisions)} transcripts, not one.",
+                "./prepare.sh --stage 4 lists all such cuts; mend or remove them.",
+            )
     return valid_loader(cuts, data)
 
 

@@ -33,12 +33,21 @@ class Transcript(NamedTuple):
 
 
 class ResultRow(NamedTuple):
-    """One line of the results table; ``rtf`` is decoding time over audio time, if measured."""
+    """One line of the results table.
+
+    Attributes:
+        test_set: name of it.
+        method: that it was decoded with.
+        errors: that were made.
+        rtf: decoding time over audio time, if measured.
+        lost: names of utterances that could not be read, so that the errors are of the others.
+    """
 
     test_set: str
     method: str
     errors: WordErrors
     rtf: float | None = None
+    lost: tuple[str, ...] = ()
 
 
 class WordCount(NamedTuple):
