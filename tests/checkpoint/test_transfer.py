@@ -42,6 +42,13 @@ def test_rows_follow_their_pieces() -> None:
         ["simple_am_proj", "16", "4", "0"],
     ]
     assert lines[-1].startswith("4 of 5 tokens")
+    # The other way round a row of the file has no place.
+    small, theirs = model(4), model(5).state_dict()
+    done = take_weights(small, theirs, FILE, rows=shared_rows(new, old))
+    assert [line.split()[1:] for line in table(done, small, theirs)[2:4]] == [
+        ["14", "0", "2"],
+        ["16", "0", "4"],
+    ]
 
 
 def test_one_module_is_taken_and_the_rest_is_told() -> None:

@@ -119,6 +119,7 @@ def table(done: Transfer, model: nn.Module, weights: Mapping[str, Tensor]) -> li
             kept = size * done.rows[name] // len(own[name])
             count(name, 0, kept)
             count(name, 1, size - kept)
+            count(name, 2, weights[name].numel() - kept)
         else:
             count(name, 1 if name in done.anew else 0, size)
     for name in done.ignored:
