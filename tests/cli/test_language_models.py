@@ -82,14 +82,23 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
     assert list((run_folder / "exp" / fusion).glob("wer-summary-*ngram-lm-scale-0.3*.txt"))
 
 
-@pytest.mark.parametrize("given", ["", "\n \n"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"", "x.txt has no text."),
+        (b"\n \n", "x.txt has no text."),
+        (b"LOW\n\xff\n", "x.txt is not UTF-8 text. Fix: convert it first."),
+        (None, "there is no text at x.txt. Fix: see that the path is right."),
+    ],
+)
 def test_an_ngram_of_no_text_is_one_line_and_no_file(
-    given: str, run_folder: Path, call: Call
+    given: bytes | None, message: str, run_folder: Path, call: Call
 ) -> None:
-    (run_folder / "empty.txt").write_text(given)
-    said = call(train_lm.main, run_folder, "--lm-type", "ngram", "--lm-data", "empty.txt")
+    if given is not None:
+        (run_folder / "x.txt").write_bytes(given)
+    said = call(train_lm.main, run_folder, "--lm-type", "ngram", "--lm-data", "x.txt")
     assert said.status == 3
-    assert said.error == "error: empty.txt has no text."
+    assert said.error == f"error: {message}"
     assert not (run_folder / LANG / "2gram.arpa").exists()
 
 
