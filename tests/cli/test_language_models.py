@@ -79,7 +79,8 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
     fusion = "modified_beam_search_lm_shallow_fusion"
     said = call(decode.main, run_folder, *HERE, "--decoding-method", fusion, *words)
     assert said.status == 0, said.err
-    assert list((run_folder / "exp" / fusion).glob("wer-summary-*ngram-lm-scale-0.3*.txt"))
+    (summary,) = (run_folder / "exp" / fusion).glob("wer-summary-*ngram-lm-scale-0.3*.txt")
+    assert summary.read_text().startswith(f"settings\tWER\n{fusion}_beam-size-4\t")
 
 
 @pytest.mark.parametrize(

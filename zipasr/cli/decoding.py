@@ -19,7 +19,7 @@ from zipasr.cli.commands import ExpConfig, SweepConfig, TestSetsConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.method_sweep import with_best_method
 from zipasr.cli.recogniser import Recognised, Recogniser, load_recogniser, recognise_settings
-from zipasr.cli.result_names import ResultFiles, file_suffix, key_of
+from zipasr.cli.result_names import ResultFiles, file_suffix, key_of, label_of
 from zipasr.cli.run_report import records_of, write_report, write_text
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.scoring.align import WordErrors, count_errors
@@ -147,7 +147,7 @@ def setting_of(run: Run, recogniser: Recogniser, row: ResultRow, suffix: str) ->
     """Say for the report how a test set was decoded."""
     return Setting(
         test_set=row.test_set,
-        key=key_of(run),
+        key=label_of(run),
         suffix=suffix,
         model=recogniser.about[0],
         rtf=row.rtf,

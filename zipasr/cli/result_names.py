@@ -103,14 +103,24 @@ def chunks_name(zipformer: EncoderConfig) -> str:
 
 
 def key_of(run: Run) -> str:
-    """Name the setting of a run in summaries."""
-    decoding = run[DecodingConfig]
-    key = setting_key(decoding.decoding_method, beam_size=decoding.beam_size, limits=limits_of(run))
-    return f"{key}{hot_words_suffix(run).replace('-context', '_context')}{lm_suffix(run)}"
+    """Name the setting of a run in summaries, as icefall does."""
+    decoding, limits = run[DecodingConfig], limits_of(run, in_key=True)
+    key = setting_key(decoding.decoding_method, beam_size=decoding.beam_size, limits=limits)
+    return f"{key}{hot_words_suffix(run).replace('-context', '_context')}"
 
 
-def limits_of(run: Run) -> str:
-    """Name the limits of a search that keeps a lattice; nothing for other searches."""
+def label_of(run: Run) -> str:
+    """Name the setting of a run for people: with the language model, too."""
+    return f"{key_of(run)}{lm_suffix(run)}"
+
+
+def limits_of(run: Run, in_key: bool = False) -> str:
+    """Name the limits of a search that keeps a lattice; nothing for other searches.
+
+    Args:
+        run: flags.
+        in_key: name them in the order of keys; else in that of the names of files.
+    """
     name, limits = run[DecodingConfig].decoding_method, run[LatticeConfig]
     if name.startswith("fast_beam_search"):
         shown = f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}"
@@ -121,7 +131,8 @@ def limits_of(run: Run) -> str:
         return ""
     if name in ("fast_beam_search", "1best", "whole-lattice-rescoring"):
         return shown
-    shown += f"_nbest-scale-{limits.nbest_scale}_num-paths-{limits.num_paths}"
+    drawn = [f"_nbest-scale-{limits.nbest_scale}", f"_num-paths-{limits.num_paths}"]
+    shown += "".join(reversed(drawn) if in_key else drawn)
     if name.endswith("_LG"):
         shown += f"_ngram-lm-scale-{run[LmConfig].ngram_lm_scale}"
     return shown

@@ -19,7 +19,7 @@ class Setting:
 
     Attributes:
         test_set: name of the split.
-        key: method and its numbers, as in wer-summary files.
+        key: method and its numbers, and the language model's.
         suffix: of the result files.
         model: a line on the model.
         rtf: seconds of computing per second of speech.
