@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from tests.zipformer1.published import GOLDEN, LENS, TINY, TINY_CAUSAL, features, fill
 from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.average import Chosen
+from zipasr.checkpoint.stored import stored_model
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.describe import describe
 from zipasr.model.infer import infer
@@ -53,6 +56,16 @@ def test_the_streaming_recipe_is_known_by_its_flags() -> None:
     assert found.zipformer == Zipformer1Config(causal=True, decode_chunk_len=64, num_left_chunks=2)
     assert found.guesses == ()
     assert infer(published(), {"causal": True}).zipformer == Zipformer1Config(causal=True)
+
+
+def test_published_streaming_commands_do_not_say_causal() -> None:
+    weights = published()
+    chosen = Chosen(Path("pretrained.pt"), {"model": weights}, weights)
+    assert not stored_model(chosen, {}).zipformer.causal
+    stored = stored_model(chosen, {"decode_chunk_len": 32})
+    assert stored.zipformer == Zipformer1Config(causal=True)
+    with pytest.raises(CheckpointError, match="is for streaming models, which"):
+        stored_model(chosen, {"decode_chunk_len": 64, "causal": False})
 
 
 @pytest.mark.parametrize("config", [TINY, TINY_CAUSAL])

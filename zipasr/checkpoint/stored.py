@@ -21,6 +21,7 @@ from zipasr.model.describe import describe
 from zipasr.model.head_sizes import HEAD_FLAGS
 from zipasr.model.infer import infer
 from zipasr.model.transducer import AsrModel, TransducerHeads
+from zipasr.zipformer1.config import Zipformer1Config
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -184,7 +185,9 @@ def _read(cls: type[C], configs: Mapping[str, Any], path: Path) -> C:
 def _plain(chosen: Chosen, typed: Flags) -> StoredModel:
     """Read the settings off the weights, with the help of flags beside them."""
     beside = plain_flags(chosen.checkpoint)
-    settling = {name: typed[name] for name in _OPEN_FLAGS if name in typed}
+    # Published commands for the first Zipformer say in no other way that it is a streaming one.
+    streaming = Zipformer1Config.STREAMING if typed.get("causal", True) else ()
+    settling = {name: typed[name] for name in (*_OPEN_FLAGS, *streaming) if name in typed}
     found = infer(chosen.weights, beside | settling, str(chosen.path))
     whole = {
         name: value

@@ -233,8 +233,8 @@ def _zipformer1(shapes: _Shapes, hints: Hints) -> tuple[Zipformer1Config, list[s
     published = Zipformer1Config()
     if "encoder_unmasked_dims" not in traceless and found.encoder_dims == published.encoder_dims:
         traceless["encoder_unmasked_dims"] = published.encoder_unmasked_dims
-    if "causal" not in traceless and "decode_chunk_len" in traceless:
-        traceless["causal"] = True  # only the streaming recipe has that flag
+    if "causal" not in traceless and traceless.keys() & {*found.STREAMING}:
+        traceless["causal"] = True  # only the streaming recipe has these flags
     if "causal" not in traceless:
         guesses.append(
             "the weights do not tell whether the model is a streaming one: taken as --causal 0"
