@@ -91,6 +91,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             "free some disk space, or choose another --output-dir.",
         ) from problem
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         for rest in (temporary, old):
             shutil.rmtree(rest, ignore_errors=True)
 
@@ -101,21 +103,21 @@ def check_replaceable(path: Path) -> None:
     Raises:
         UserError: the folder holds something else.
     """
-    files = [file.relative_to(path).as_posix() for file in _files(path)]
-    strange = [name for name in files if not any(fnmatch(name, known) for known in _WRITTEN)]
-    if strange:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a folder.", "choose another --output-dir.")
+    strange = (n for n in _names(path) if not any(fnmatch(n, known) for known in _WRITTEN))
+    if name := next(strange, ""):
         raise UserError(
-            f"{path} was not made by export.py alone: it holds {strange[0]}.",
+            f"{path} was not made by export.py alone: it holds {name}.",
             "choose another --output-dir.",
         )
-    if files and not _is_export(path / SETTINGS):
+    if next(_names(path), "") and not _is_export(path / SETTINGS):
         raise UserError(f"{path} was not made by export.py.", "choose another --output-dir.")
 
 
-def _files(path: Path) -> list[Path]:
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, not a folder.", "choose another --output-dir.")
-    return sorted(file for file in path.rglob("*") if not file.is_dir())
+def _names(path: Path) -> Iterator[str]:
+    """Yield what is in a folder and the folders below; of a large one only as much as is asked."""
+    return (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
 
 
 def _is_export(settings: Path) -> bool:
