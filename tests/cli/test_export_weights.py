@@ -35,7 +35,13 @@ def test_heads_of_another_corpus_stay_behind(prepared: Path, tmp_path: Path, cal
         after = load_checkpoint(out / "pretrained.pt")
         assert after["model"].keys() == names < before["model"].keys()
         assert all(torch.equal(after["model"][key], before["model"][key]) for key in names)
-        scripted = torch.jit.load(out / "jit_script.pt").state_dict()
-        assert not any("giga" in key for key in scripted)
+        module = torch.jit.load(out / "jit_script.pt")
+        assert not any("giga" in key for key in module.state_dict())
+        # As callers of published files name the arguments.
+        two = {"features": torch.zeros(2, 50, 80), "feature_lengths": torch.tensor([50, 41])}
+        frames, lens = module.encoder(**two)
+        assert (frames.shape[:2], lens.tolist()) == ((2, 11), [11, 9])
+        assert module.decoder(torch.tensor([[0, 3]]), need_pad=False).shape == (1, 1, 32)
+        assert (module.decoder.context_size, module.decoder.blank_id) == (2, 0)
         back = ("--checkpoint", f"exp/export-{name}/pretrained.pt", "--num-workers", "0", *words)
         assert call(decode.main, folder, *back).status == 0

@@ -29,12 +29,15 @@ class WholeEncoder(nn.Module):
         self.encoder_embed, self.encoder = model.encoder_embed, model.encoder
         self.head = head
 
-    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (N, T, 80) features with (N,) int64 lengths: (N, T', D) and lengths."""
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (N, T, 80) features with (N,) int64 lengths: (N, T', D) and lengths.
+
+        The names are those that callers of published TorchScript files type.
+        """
         if self.encoder_embed is None:
-            frames, lens = self.encoder(x, x_lens)
+            frames, lens = self.encoder(features, feature_lengths)
             return self.head(frames), lens
-        y, y_lens = self.encoder_embed(x, x_lens)
+        y, y_lens = self.encoder_embed(features, feature_lengths)
         mask = make_pad_mask(y_lens, y.size(1))
         frames, lens = self.encoder(y.transpose(0, 1), y_lens, mask)
         return self.head(frames.transpose(0, 1)), lens
