@@ -264,6 +264,8 @@ max-duration = 11.5
         (train.main, ["--num-epochs"], "--num-epochs: expected one argument"),
         (train.main, ["--encoder-dim", "1,x"], "--encoder-dim: invalid comma list value: '1,x'"),
         (train.main, ["--use-fp16", "maybe"], "a boolean such as 1 or 0, got 'maybe'"),
+        (decode.main, ["--context-score", "nan"], "expected a finite number, got 'nan'"),
+        (decode.main, ["--blank-penalty", "much"], "invalid float value: 'much'"),
         (train.main, ["--rnnt-type", "modifed"], "--rnnt-type: invalid choice: 'modifed'"),
         (train.main, ["--causal", "1", "--chunk-size", "12"], "--chunk-size 12 must be a multiple"),
         (train.main, ["--use-fp16", "1", "--use-bf16", "1"], "exclude each other"),

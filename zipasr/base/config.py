@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -160,6 +161,8 @@ def word_parser(hint: Any) -> Callable[[str], Any]:
     """Return the function that turns one command-line word into a value of type ``hint``."""
     if hint is bool:
         return parse_bool
+    if hint is float:
+        return _finite
     if get_origin(hint) in (Union, types.UnionType):
         return word_parser(next(h for h in get_args(hint) if h is not type(None)))
     if get_origin(hint) is tuple:
@@ -182,6 +185,17 @@ def parse_bool(word: str) -> bool:
     if word.lower() in {"0", "false", "no", "n", "f"}:
         return False
     raise argparse.ArgumentTypeError(f"expected a boolean such as 1 or 0, got {word!r}")
+
+
+def _finite(word: str) -> float:
+    """Read a number that can be reckoned with."""
+    value = float(word)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {word!r}")
+    return value
+
+
+_finite.__name__ = "float"  # argparse shows it: invalid float value
 
 
 def _metavar(hint: Any) -> str | None:
