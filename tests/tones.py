@@ -146,15 +146,15 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository in ``folder`` and return what it said."""
+def run(folder: Path, *words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository in ``folder``, at most ``timeout`` s: what it said."""
     return subprocess.run(
         command(folder, *words),
         cwd=folder,
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=timeout,
         check=False,
     )
 

@@ -78,7 +78,7 @@ def test_a_model_of_synthetic_voices_learns_real_ones(tmp_path: Path) -> None:
     for seed, (split, count) in enumerate(SPOKEN.items()):
         write_spoken(synthetic / "source", split, count, seed)
     flags = prepare(synthetic, epochs=8)
-    tones.check(tones.run(synthetic, "train.py", *flags, "--exp-dir", "exp"))
+    tones.check(tones.run(synthetic, "train.py", *flags, "--exp-dir", "exp", timeout=1800))
     for seed, (split, count) in enumerate(REAL.items()):
         fsdd.write_strings(real / "source", split, count, seed, HELD_OUT)
     flags = prepare(real, epochs=REAL_EPOCHS)
@@ -86,7 +86,8 @@ def test_a_model_of_synthetic_voices_learns_real_ones(tmp_path: Path) -> None:
     before = ("--exp-dir", str(real / "before"), "--checkpoint", file)
     tones.check(tones.run(real, "decode.py", *flags[:2], *before))
     fine = ("--do-finetune", "1", "--finetune-ckpt", file, "--exp-dir", "fine")
-    tones.check(tones.run(real, "train.py", *flags, *fine, "--num-epochs", str(REAL_EPOCHS)))
+    fine += ("--num-epochs", str(REAL_EPOCHS))
+    tones.check(tones.run(real, "train.py", *flags, *fine, timeout=1800))
     after = ("--exp-dir", "fine", "--checkpoint", f"fine/epoch-{REAL_EPOCHS}.pt")
     tones.check(tones.run(real, "decode.py", *flags[:2], *after))
     rates = [
