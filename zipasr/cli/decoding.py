@@ -43,9 +43,9 @@ def decode(run: Run) -> int:
 
     Raises:
         UserError: flags do not fit together.
-        DataError: data are missing.
-        CheckpointError: so are checkpoints, or flags contradict them.
-        DataError: utterances could not be read; the results of the others are written.
+        DataError: data are missing, or utterances could not be read; the results of the others
+            are written.
+        CheckpointError: checkpoints are missing, or flags contradict them.
     """
     setup_logging()
     if run[SweepConfig].methods is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from lhotse.cut import Cut
+from lhotse.features.base import Features
 from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWriter, NumpyFilesWriter
 from lhotse.utils import fastcopy
 
@@ -58,18 +60,10 @@ def store_archive(task: Archive) -> _Stored:
         return task.cuts, []
     if task.storage == "shar":
         return _store_shard(task)
-    extractor = fbank_extractor(task.num_mel_bins)
     done: list[Cut] = []
     failures: list[Failure] = []
     with _WRITERS[task.storage](task.folder / task.name) as writer:
-        for cut in task.cuts:
-            try:
-                features = extractor.extract_from_samples_and_store(
-                    _samples(cut), writer, SAMPLING_RATE, offset=cut.start, channel=cut.channel
-                )
-            except _UNUSABLE as error:
-                failures.append(failure_of(cut, error))
-                continue
+        for cut, features in _extracted(task, writer, failures):
             # The folder is renamed at the end; the manifest names it as it will be.
             path = task.final_folder / Path(features.storage_path).name
             done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
@@ -78,20 +72,28 @@ def store_archive(task: Archive) -> _Stored:
 
 
 def _store_shard(task: Archive) -> _Stored:
-    extractor = fbank_extractor(task.num_mel_bins)
     done: list[Cut] = []
     failures: list[Failure] = []
     with ShardOfFeatures(task.folder, int(task.name.rpartition("-")[2])) as shard:
-        for cut in task.cuts:
-            try:
-                features = extractor.extract_from_samples_and_store(
-                    _samples(cut), MemoryRawWriter(), SAMPLING_RATE, cut.start, cut.channel
-                )
-            except _UNUSABLE as error:
-                failures.append(failure_of(cut, error))
-                continue
+        for cut, features in _extracted(task, MemoryRawWriter(), failures):
             done.append(shard.write(cut, features, task.final_folder))
     return done, failures
+
+
+def _extracted(
+    task: Archive, writer: FeaturesWriter, failures: list[Failure]
+) -> Iterator[tuple[Cut, Features]]:
+    """Yield the cuts with their features, which the writer has; note those that have none."""
+    extractor = fbank_extractor(task.num_mel_bins)
+    for cut in task.cuts:
+        try:
+            features = extractor.extract_from_samples_and_store(
+                _samples(cut), writer, SAMPLING_RATE, offset=cut.start, channel=cut.channel
+            )
+        except _UNUSABLE as error:
+            failures.append(failure_of(cut, error))
+            continue
+        yield cut, features
 
 
 # What the extractor raises on audio that it cannot use. A full disk (OSError) is none of these.

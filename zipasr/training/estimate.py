@@ -86,11 +86,8 @@ class Estimate:
 def estimate(session: Session, data: TrainData) -> Estimate:
     """Measure a small batch on the device of ``session`` and scale it to the run's batches."""
     configs = session.configs
-    counts = [(p.numel(), p.requires_grad) for p in session.model.parameters()]
-    parameters, trained = (
-        sum(n for n, _ in counts),
-        sum(n for n, is_trained in counts if is_trained),
-    )
+    parameters = sum(p.numel() for p in session.model.parameters())
+    trained = sum(p.numel() for p in session.model.parameters() if p.requires_grad)
     scale = configs.data.max_duration * configs.train.accumulate / TRIAL_SECONDS
     sizes = sizes_of(session, data.train.lengths)
     cost = row_cost(session, max((size.seconds for size in sizes), default=UTTERANCE_SECONDS))
