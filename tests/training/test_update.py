@@ -22,7 +22,8 @@ from zipasr.nn.balancer import Balancer
 from zipasr.nn.schedule import set_batch_count
 from zipasr.nn.whiten import Whiten
 from zipasr.training import update
-from zipasr.training.loop import train_one_update
+from zipasr.training.loop import counted_seconds, train_one_update
+from zipasr.training.memory import row_cost
 from zipasr.training.session import Session
 from zipasr.training.update import Part, compute_gradients, halve, is_out_of_memory
 
@@ -142,6 +143,20 @@ def test_halves_keep_padding_and_order_and_draw_differently() -> None:
     assert torch.equal(torch.cat([left.features, right.features]), batch.features)
     assert left.cut_ids + right.cut_ids == batch.cut_ids
     assert right.seconds == pytest.approx(1.9)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("accumulate", "processes"), [(1, 1), (1, 4), (2, 2)])
+def test_schedules_in_the_model_count_batches_as_icefall_does(
+    accumulate: int, processes: int
+) -> None:
+    session = new_session(f"--max-duration 12 --ref-duration 600 --accumulate {accumulate}")
+    session.world = replace(session.world, size=processes)
+    batches = [a_batch(1.0, 0.5)] * accumulate  # far from full
+    assert counted_seconds(session, batches) == 12 * accumulate * processes
+    session.row_cost = row_cost(session, 20.0)  # smaller batches than --max-duration says
+    batches = [replace(batch, step_seconds=3.0) for batch in batches]
+    assert counted_seconds(session, batches) == 3.0 * accumulate
 
 
 @pytest.mark.usefixtures("here")

@@ -92,8 +92,7 @@ def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
         set_batch_count(session.model, state.shown_schedule_count)
     index = updates_done(session)
     state.batch_idx_train += 1
-    seconds = sum(batch.step_seconds for batch in batches)
-    state.schedule_count += seconds / configs.train.ref_duration
+    state.schedule_count += counted_seconds(session, batches) / configs.train.ref_duration
     gradients = compute_gradients(session, batches)
     count_splits(state, gradients.splits)
     session.scheduler.step_batch(state.batch_idx_train)
@@ -116,6 +115,17 @@ def schedule_count(session: Session) -> float:
     state = session.state
     is_first = isinstance(session.configs.zipformer, Zipformer1Config)
     return state.schedule_start + (state.batch_idx_train if is_first else state.schedule_count)
+
+
+def counted_seconds(session: Session, batches: Sequence[Batch]) -> float:
+    """Return the seconds of audio that one update counts as in the schedules inside the model.
+
+    As in icefall, every batch of every process counts as --max-duration seconds, however full it
+    is. Under --memory-budget-gb, which makes batches smaller than that, their real length counts.
+    """
+    if session.row_cost is not None:
+        return sum(batch.step_seconds for batch in batches)
+    return len(batches) * session.max_duration * session.world.size
 
 
 def updates_done(session: Session) -> int:

@@ -22,7 +22,8 @@ class TrainState:
         cur_epoch: epoch in progress, from 1.
         batches_done: trained batches of ``cur_epoch``.
         batch_idx_train: updates since the very beginning (icefall's name).
-        schedule_count: batches of ``ref_duration`` seconds so far; drives the in-model schedules.
+        schedule_count: batches of ``ref_duration`` seconds so far, each of full --max-duration as
+            in icefall; drives the in-model schedules.
         schedule_start: what the in-model schedules count as done before the first batch.
         shown_schedule_count: the count that the model's schedules were last given.
         seconds_trained: wall time of training so far, over all resumes.
