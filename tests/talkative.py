@@ -83,6 +83,12 @@ def features_of(samples: np.ndarray) -> Tensor:
     return torch.from_numpy(fbank_extractor().extract(samples, tones.RATE)).unsqueeze(0)
 
 
+def make_talkative(folder: Path, epoch: int = 2) -> None:
+    """Let the model of a run of the corpus ``tones`` find something in every sound."""
+    path = folder / "exp" / f"epoch-{epoch}.pt"
+    write_talkative(path, path, next((folder / "source").rglob("*.flac")))
+
+
 @torch.no_grad()
 def write_talkative(path: Path, target: Path, sound: Path) -> None:
     """Write the model of a checkpoint with heads that find something in every sound.

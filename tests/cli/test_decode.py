@@ -14,11 +14,14 @@ import pytest
 import torch
 from lhotse import CutSet, MonoCut, SupervisionSet
 
-from tests import tones
+from tests import margins, talkative, tones
 from tests.cli.conftest import Call
+from tests.margins import Scorer
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode
+from zipasr.cli.commands import DECODE, read
 from zipasr.cli.method_sweep import warnings_about
+from zipasr.cli.recogniser import load_recogniser
 from zipasr.data.fbank import cuts_path
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.nn.precision import has_bfloat16
@@ -180,12 +183,26 @@ def test_the_command_as_a_user_types_it(run_folder: Path) -> None:
 def test_half_precision_finds_the_same_words_and_keeps_results_apart(
     run_folder: Path, call: Call
 ) -> None:
-    assert call(decode.main, run_folder, *HERE).status == 0
-    assert call(decode.main, run_folder, *HERE, "--use-bf16", "1").status == 0
+    talkative.make_talkative(run_folder)
+    # Each utterance alone, as it is judged.
+    flags = (*HERE, "--use-averaged-model", "0", "--max-duration", "0.1")
+    assert call(decode.main, run_folder, *flags).status == 0
+    assert call(decode.main, run_folder, *flags, "--use-bf16", "1").status == 0
     folder = run_folder / "exp" / "greedy_search"
-    (exact,) = (p for p in folder.glob("recogs-*") if "_bf16" not in p.name)
-    (half,) = folder.glob("recogs-*_bf16*")
-    assert exact.read_text() == half.read_text()
+    paths = sorted(folder.glob("utterances-test-*"), key=lambda path: "_bf16" in path.name)
+    assert ["_bf16" in path.name for path in paths] == [False, True]
+    words = ["--recipe", "./tones", *flags, "--use-bf16"]
+    exact, half = (load_recogniser(read(DECODE, [*words, value])) for value in "01")
+    cuts = {cut.id: cut for cut in load(cuts_path(Path("data/tones/fbank"), "manifests", "test"))}
+
+    def scorers(name: str) -> tuple[Scorer, Scorer]:
+        features = torch.from_numpy(cuts[name].load_features())
+        return margins.in_float64(exact.model, features), margins.of_recogniser(half, features)
+
+    pieces = exact.tokenizer.pieces()
+    ours, theirs = (margins.found_by_decode(path, pieces) for path in paths)
+    assert all(found.tokens for found in ours.values())
+    margins.check_agree(ours, theirs, scorers, "greedy_search")
 
 
 def test_without_scoring_only_transcripts_are_written(run_folder: Path, call: Call) -> None:

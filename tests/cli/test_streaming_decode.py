@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from tests import tones
+from tests import talkative, tones
 from zipasr.base.errors import DataError, UserError
 from zipasr.cli import decode, streaming_decode, transcribe
 from zipasr.cli.chunkwise import Stream
@@ -28,11 +28,12 @@ MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
 
 @pytest.fixture(scope="module")
 def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A causal model that was trained for one epoch."""
+    """A causal model that was trained for one epoch, and says a lot."""
     folder = tmp_path_factory.mktemp("causal") / "run"
     shutil.copytree(prepared, folder)
     flags = ("--chunk-size", "8,16,32", "--left-context-frames", "32", "--num-epochs", "1")
     tones.check(tones.run(folder, "train.py", "--causal", "1", *flags))
+    talkative.make_talkative(folder, epoch=1)
     return folder
 
 
