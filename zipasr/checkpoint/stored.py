@@ -102,7 +102,7 @@ def stored_model(chosen: Chosen, typed: Flags, free: Sequence[str] = ()) -> Stor
     if stored := _with_settings(chosen):
         return _with_typed(stored, typed, (*stored.zipformer.STREAMING, *free))
     stored = _plain(chosen, typed)
-    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc", *free))
+    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, *ModelConfig.CHANGEABLE, *free))
 
 
 def untrained(chosen: Chosen, typed: Flags) -> list[str]:
