@@ -19,8 +19,8 @@ from zipasr.model.transducer import TransducerConfig
 from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import BpeConfig, train_bpe
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.initial import SCHEDULES_DONE
 from zipasr.training.scalars import series
+from zipasr.training.state import SCHEDULES_DONE
 
 START = ("--do-finetune", "1", "--finetune-ckpt", "exp/epoch-2.pt", "--exp-dir", "fine")
 SHORT = ("--num-epochs", "1", "--num-workers", "0", "--rehearse", "0", "--max-duration", "30")

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from tests import tones
 from tests.cli.conftest import Call
-from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import average, decode
 from zipasr.text.bpe import BpeConfig, train_bpe
-from zipasr.training.session import Session
 
 HERE = ("--num-workers", "0")
 ONE = ("--checkpoint", "exp/pretrained.pt")
@@ -130,16 +128,6 @@ def test_checkpoints_of_icefall_are_averaged(run_folder: Path, call: Call) -> No
     said = call(decode.main, run_folder, *HERE, *words)
     assert "agree with the flags in the file" in said.out
     assert recogs(exp, "epoch-2-avg-1_") == expected
-
-
-def test_training_does_not_go_on_from_icefalls_optimizer() -> None:
-    entries = dict.fromkeys(("model", "optimizer", "scheduler", "batch_idx_train"), 0)
-    nothing_yet = Session.__new__(Session)
-    with pytest.raises(
-        CheckpointError, match=r"epoch-9\.pt was written by another program"
-    ) as info:
-        nothing_yet.restore(entries, Path("exp/epoch-9.pt"))
-    assert "Fix: decode.py can use it; to train, choose a checkpoint" in str(info.value)
 
 
 def test_flags_that_agree_with_the_weights_settle_the_heads(run_folder: Path, call: Call) -> None:

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.optim.golden import BASE_LR, EXPECTED, INPUTS, META, NAMES, Run
 from zipasr.base.errors import CheckpointError
+from zipasr.optim.named_state import check_saved
 from zipasr.optim.scaled_adam import ScaledAdam
 
 SHAPES = {
@@ -100,6 +102,36 @@ def by_name(adam: ScaledAdam) -> dict[str, dict[str, torch.Tensor]]:
                         if torch.is_tensor(value) and key != "model_norms"
                     }
     return found
+
+
+def test_state_that_the_reference_saved_goes_on_in_another_order() -> None:
+    meta = META["scenarios"]["clip2"]
+    state = {
+        int(index): {
+            key: EXPECTED[f"clip2/final_state/{index}/{key}"] if value == "tensor" else value
+            for key, value in entry.items()
+        }
+        for index, entry in meta["state"].items()
+    }
+    saved = {"state": state, "param_groups": meta["param_groups"]}
+    names = [[(name, tuple(INPUTS[f"init/{name}"].shape)) for name in NAMES]]
+    check_saved(saved, names)
+    # It goes on as the reference did, over thresholds of clipping that it sets itself.
+    run = Run("clip2_long")
+    reordered = [(name, run.params[name]) for name in reversed(NAMES)]
+    run.optimizer = ScaledAdam(reordered, lr=BASE_LR, clipping_scale=2.0)
+    assert run.optimizer.load_named(saved, names) == []
+    sizes = [param.numel() for param in run.params.values()]
+    with torch.no_grad():
+        for param, value in zip(
+            run.params.values(), EXPECTED["clip2/step50"].split(sizes), strict=True
+        ):
+            param.copy_(value.view(param.shape))
+    run.step = 50
+    while run.step < 240:
+        run.update()
+        if run.step in (100, 240):
+            run.check()
 
 
 def test_added_parameters_begin_anew_and_are_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pytest
 import torch
 
 from tests.training.short import train
+from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
-from zipasr.training.continuity import changes
+from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.model.build import ModelConfig, build_model
+from zipasr.training.continuity import changes, check_continues
+from zipasr.zipformer1.config import Zipformer1Config
 
 # As many channels of queries, positions and values as two heads of 8, 4 and 8.
 SAME_SHAPES = "--num-heads 4 --query-head-dim 4 --pos-head-dim 2 --value-head-dim 4"
@@ -48,6 +53,56 @@ def test_lists_are_compared_in_full_and_unknown_fields_are_left_out() -> None:
     (change,) = changes(stored, now)
     assert str(change) == "--seed 1 -> 2"
     assert not change.is_of_model
+
+
+# What can change while the same weights stay the same model; all else of a model cannot.
+FREE = {
+    ZipformerConfig: {
+        "encoder_unmasked_dim": [8] * 6,
+        "dropout": 0.2,
+        "chunk_size": [16],
+        "left_context_frames": [64],
+    },
+    Zipformer1Config: {
+        "encoder_unmasked_dims": [8] * 5,
+        "dropout": 0.2,
+        "short_chunk_size": 40,
+        "decode_chunk_len": 64,
+        "num_left_chunks": 2,
+        "mask_unfilled_cache": True,
+    },
+    ModelConfig: {"use_cr_ctc": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"), [(cls, field.name) for cls in FREE for field in fields(cls)]
+)
+def test_only_what_leaves_the_weights_their_meaning_may_change(
+    cls: Any, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = {cls.__name__: to_dict(cls())}
+    stored = {cls.__name__: now[cls.__name__] | {name: FREE[cls].get(name, "another")}}
+    tokenizer: Any = None  # the checkpoint has none to compare it with
+    if name in FREE[cls]:
+        check_continues({"configs": stored}, now, tokenizer, Path("epoch-1.pt"))
+        assert f"changed since epoch-1.pt: --{name.replace('_', '-')} " in caplog.text
+    else:
+        with pytest.raises(CheckpointError, match="would mean something else"):
+            check_continues({"configs": stored}, now, tokenizer, Path("epoch-1.pt"))
+
+
+@pytest.mark.parametrize("encoder", [ZipformerConfig, Zipformer1Config])
+def test_what_may_change_leaves_the_shapes_alone(encoder: Any) -> None:
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in FREE[encoder].items()}
+    assert {*values} == {*encoder.CHANGEABLE}
+    with torch.device("meta"):
+        before, after = (
+            build_model(encoder(causal=True, **changed), ModelConfig(), 20).state_dict()
+            for changed in ({}, values)
+        )
+    assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
 
 
 @pytest.mark.usefixtures("here")

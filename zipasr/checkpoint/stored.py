@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -31,6 +31,9 @@ Flags = Mapping[str, Any]
 
 #: What a model needs beside its weights.
 KEPT = ("configs", "tokenizer", "vocab_size", "blank_id", "env_info")
+
+#: Whose fields are the flags of a model.
+MODEL_CONFIGS = (*ENCODER_TYPES.values(), ModelConfig)
 
 #: The only flag of the model that is no field of its settings.
 _ENCODER_TYPE = "encoder_type"
@@ -102,7 +105,7 @@ def stored_model(chosen: Chosen, typed: Flags, free: Sequence[str] = ()) -> Stor
     if stored := _with_settings(chosen):
         return _with_typed(stored, typed, (*stored.zipformer.STREAMING, *free))
     stored = _plain(chosen, typed)
-    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, "use_cr_ctc", *free))
+    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, *ModelConfig.CHANGEABLE, *free))
 
 
 def untrained(chosen: Chosen, typed: Flags) -> list[str]:
@@ -144,12 +147,20 @@ def entries_of(stored: StoredModel, checkpoint: Mapping[str, Any]) -> dict[str, 
     return {"model": stored.weights, **kept}
 
 
-def plain_flags(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the model flags that icefall keeps as entries beside the weights: field -> value."""
+def plain_flags(
+    checkpoint: Mapping[str, Any], configs: Iterable[type[DataclassInstance]] = MODEL_CONFIGS
+) -> dict[str, Any]:
+    """Return the flags that icefall keeps as entries beside the weights: field -> value.
+
+    Args:
+        checkpoint: what a file holds.
+        configs: classes whose fields are looked for; without them, those of a model.
+    """
     found = {}
-    for cls in (*ENCODER_TYPES.values(), ModelConfig):
+    for cls in configs:
         hints = get_type_hints(cls)
-        for name in {field.name for field in fields(cls)} & checkpoint.keys():
+        names = [field.name for field in fields(cls)]
+        for name in [name for name in names if checkpoint.get(name) is not None]:
             # What has another meaning there is left out: the weights tell all that counts.
             with suppress(ValueError, argparse.ArgumentTypeError):
                 found[name] = word_parser(hints[name])(shown(checkpoint[name]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from zipasr.base.config import add_flags
 from zipasr.base.errors import CheckpointError, UserError
@@ -15,11 +16,10 @@ from zipasr.cli.flags import Parser, Run, parse
 from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.model.build import ENCODER_TYPES, ModelConfig
+from zipasr.model.build import CHANGEABLE, ENCODER_TYPES, ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig
-from zipasr.training.continuity import TRAINING_FIELDS
 from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.heads import check_heads
 from zipasr.training.step import LossConfig
@@ -66,7 +66,7 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
     run = _checked(parse(FINETUNE, argv, COMMANDS))
     file = ChooseCheckpoint(checkpoint=run[FinetuneConfig].finetune_ckpt)
     chosen = read_chosen(run[TrainConfig].exp_dir, file)
-    stored = stored_model(chosen, run.typed, TRAINING_FIELDS)
+    stored = stored_model(chosen, run.typed, tuple(chain(*CHANGEABLE.values())))
     if run[FinetuneConfig].finetune_tokenizer == "new":
         tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
     else:

@@ -61,8 +61,10 @@ class ZipformerConfig:
 
     #: The work of one decoding step: any value can be typed for a causal model.
     STREAMING: ClassVar[tuple[str, ...]] = ("chunk_size", "left_context_frames")
+    #: How the model is trained and streamed: may change between two runs with the same weights.
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("encoder_unmasked_dim", "dropout", *STREAMING)
     #: Settings that weights do not show.
-    TRACELESS: ClassVar[tuple[str, ...]] = ("encoder_unmasked_dim", "dropout", *STREAMING)
+    TRACELESS: ClassVar[tuple[str, ...]] = CHANGEABLE
 
     num_encoder_layers: tuple[int, ...] = flag((2, 2, 3, 4, 3, 2), "layers of each stack")
     downsampling_factor: tuple[int, ...] = flag(

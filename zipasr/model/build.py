@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from zipasr.base.config import flag
 from zipasr.encoder.streaming import Zipformer2Chunks
@@ -37,6 +37,9 @@ SENTENCE_ENDS_ID = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """What sits on top of the encoder."""
+
+    #: How the model is trained: may change between two runs with the same weights.
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("use_cr_ctc",)
 
     decoder_dim: int = flag(512, "channels of the prediction network, a multiple of 4")
     joiner_dim: int = flag(512, "channels in which encoder and prediction network meet")
@@ -98,6 +101,12 @@ class ModelConfig:
             num_heads=self.attention_decoder_num_heads,
             feedforward_dim=self.attention_decoder_feedforward_dim,
         )
+
+
+#: Class of settings -> its fields that may change while the weights keep their meaning.
+CHANGEABLE: dict[str, tuple[str, ...]] = {
+    cls.__name__: cls.CHANGEABLE for cls in (*ENCODER_TYPES.values(), ModelConfig)
+}
 
 
 def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:

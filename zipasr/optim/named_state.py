@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import CheckpointError
-from zipasr.optim.parameter_batches import StateEntry, bucket_by_shape, new_entry
+from zipasr.optim.parameter_batches import StateEntry, bucket_by_shape, check_entry, new_entry
 
 Group = dict[str, Any]
 NamedShapes = Sequence[Sequence[tuple[str, Sequence[int]]]]
@@ -89,6 +89,31 @@ def check_shapes(
                 f"The optimizer state has shape {saved} for {names[param]!r}, the model {shape}.",
                 "resume with the same model, or start a new optimizer.",
             )
+
+
+def check_saved(saved: Mapping[str, Any], shapes: NamedShapes) -> None:
+    """Refuse saved state that is not of these parameters.
+
+    Args:
+        saved: ``state_dict`` of an optimizer.
+        shapes: the parameters that it should be of.
+
+    Raises:
+        CheckpointError: their number differs, or state is missing or has another shape.
+    """
+    found = [len(group["params"]) for group in saved["param_groups"]]
+    if found != [len(group) for group in shapes]:
+        raise CheckpointError(
+            f"The optimizer state is of groups of {found} parameters, the model has "
+            f"{[len(group) for group in shapes]}.",
+            "resume with the same model, or start a new optimizer.",
+        )
+    for group, of_group in zip(saved["param_groups"], shapes, strict=True):
+        shape_of = dict(of_group)
+        for names, index in _buckets(group, of_group):
+            bucket = [torch.empty(tuple(shape_of[name]), device="meta") for name in names]
+            entry = saved["state"].get(index, {})
+            check_entry(bucket, entry, group.get("size_update_period", 0))
 
 
 def _buckets(group: Group, shapes: Sequence[tuple[str, Sequence[int]]]) -> Iterator[_Bucket]:

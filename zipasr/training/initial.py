@@ -14,9 +14,7 @@ from zipasr.checkpoint.weights import model_state
 from zipasr.nn.lora import draw_adapters
 from zipasr.text.tokenizer import BLANK_ID, Tokenizer
 from zipasr.training.session import Session
-
-# Batches that the schedules in the model count as done: all of them are at their ends.
-SCHEDULES_DONE = 100_000.0
+from zipasr.training.state import SCHEDULES_DONE
 
 
 def begin_with_file(session: Session) -> None:

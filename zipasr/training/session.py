@@ -35,6 +35,7 @@ from zipasr.training.config import TrainConfig
 from zipasr.training.continuity import check_continues
 from zipasr.training.course import Course
 from zipasr.training.finetune import FinetuneConfig
+from zipasr.training.icefall_state import with_own_entries
 from zipasr.training.precision import Precision
 from zipasr.training.scalars import Scalars
 from zipasr.training.state import TrainState
@@ -63,8 +64,14 @@ class TrainConfigs:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return class name -> plain values, as checkpoints and config.json hold them."""
-        configs = (getattr(self, name) for name in self.__slots__)
-        return {type(config).__name__: to_dict(config) for config in configs}
+        return {type(config).__name__: to_dict(config) for config in self._all()}
+
+    def classes(self) -> list[type[Any]]:
+        """Return the classes of all settings."""
+        return [type(config) for config in self._all()]
+
+    def _all(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__slots__]
 
 
 class OwnState(NamedTuple):
@@ -231,12 +238,10 @@ class Session:
                 "missing.",
                 "decode.py can use it; to train, choose a checkpoint that train.py wrote.",
             )
-        if "configs" not in checkpoint:
-            raise CheckpointError(
-                f"{path} was written by another program, whose optimizer cannot be continued here.",
-                "decode.py can use it; to train, choose a checkpoint that train.py wrote.",
-            )
         load_model(self.model, checkpoint["model"], path)
+        if "configs" not in checkpoint:
+            names = [name for name, _ in self.model.named_parameters()]
+            checkpoint = with_own_entries(checkpoint, path, names, self.configs.classes())
         check_continues(checkpoint, self.configs.to_dict(), self.tokenizer, path)
         fresh = self.optimizer.load_named(
             checkpoint["optimizer"], checkpoint.get("optimizer_parameters")

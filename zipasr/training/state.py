@@ -12,6 +12,8 @@ from zipasr.checkpoint.average import num_averaged
 
 MAX_EPOCH_SPLITS = 3  # from so many batches that did not fit on, batches become smaller
 BUDGET_FACTOR = 0.9  # on the seconds of a batch, each time
+# Batches that the schedules in a model to fine-tune count as done: all of them are at their ends.
+SCHEDULES_DONE = 100_000.0
 
 
 @dataclass(slots=True)

@@ -33,14 +33,15 @@ class Zipformer1Config:
         "num_left_chunks",
         "mask_unfilled_cache",
     )
-    #: Settings that weights do not show.
-    TRACELESS: ClassVar[tuple[str, ...]] = (
+    #: How the model is trained and streamed: may change between two runs with the same weights.
+    CHANGEABLE: ClassVar[tuple[str, ...]] = (
         "encoder_unmasked_dims",
-        "causal",
         "short_chunk_size",
         "dropout",
         *STREAMING,
     )
+    #: Settings that weights do not show; those of a streaming model mean something else.
+    TRACELESS: ClassVar[tuple[str, ...]] = ("causal", *CHANGEABLE)
 
     num_encoder_layers: tuple[int, ...] = flag((2, 4, 3, 2, 4), "layers of each stack")
     feedforward_dims: tuple[int, ...] = flag(
