@@ -13,7 +13,7 @@ from zipasr.text.tokenizer import BLANK, BLANK_ID
 
 # Symbols of word graphs, behind the tokens where there is a word lexicon: the model has no such.
 _DISAMBIGUATION = re.compile(r"#\d+")
-_LINE = re.compile(r"(\S.*?)[ \t]+(\d+)\s*")
+_LINE = re.compile(r"([^ \t]+)[ \t]+([0-9]+)\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
