@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_without_the_sound_and_features_of_the_test_set(folder: Path, call: Call
         ((*SCRIPT, "--fp16", "1"), "--fp16 1 is for ONNX files: add onnx to --format"),
         ((*SCRIPT, "--lm-exp-dir", "lm"), "a language model is exported as an ONNX file"),
         ((*CHOOSE, "--format", "onxx"), "did you mean 'onnx'?"),
+        ((*CHOOSE, "--dynamic-axes", "0"), "--dynamic-axes 0 settles the length of utterances"),
+        ((*CHOOSE, "--max-len", "8"), "--max-len must be at least 9 frames, or -1"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -90,3 +93,23 @@ def test_what_cannot_be_is_one_line(
     assert said.status == 2
     assert message in said.error
     assert (folder / "exp" / "model.pt").is_file()
+
+
+def test_files_for_other_programs_say_so(folder: Path, call: Call) -> None:
+    pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
+    words = ("--format", "onnx", "--enable-int8-quantization", "0", "--output-dir", "out")
+    shape = ("--dynamic-axes", "0", "--max-len", "90", "--keep-x-lens", "0")
+    said = call(export.main, folder, *CHOOSE, *words, *shape, "--use-int32-inputs", "1")
+    assert said.status == 0, said.err
+    for flag in ("--dynamic-axes 0", "--keep-x-lens 0", "--use-int32-inputs 1"):
+        assert f"{flag}: the ONNX files are for other programs than sherpa-onnx." in said.err
+    assert "sherpa-onnx" not in (folder / "out" / "README.md").read_text()
+
+
+def test_streaming_files_take_chunks_alone(workdir: Path, call: Call) -> None:
+    bpe = workdir / "data" / "tones" / "lang_bpe" / "bpe.model"
+    causal = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(32,))
+    talkative.write_untrained(workdir / "exp" / "model.pt", causal, bpe, HEADS)
+    said = call(export.main, workdir, *CHOOSE, "--use-int32-inputs", "1")
+    assert said.status == 2
+    assert "are for files that take whole utterances, and this model hears chunks." in said.err

@@ -116,7 +116,8 @@ def test_the_published_command_is_understood() -> None:
     assert run[DecodingConfig].beam_size == 7
     with pytest.raises(UserError, match="--label a/b"):
         read(STREAMING_DECODE, ["--label", "a/b"])
-    assert streaming_decode._spelt("--num_active_paths=7") == "--beam-size=7"
+    for words in (["--num_active_paths=7"], ["--num_active_paths", "7"]):
+        assert read(STREAMING_DECODE, words)[DecodingConfig].beam_size == 7
 
 
 def test_live_text_is_that_of_the_streams(

@@ -137,10 +137,9 @@ def pairs(*tables: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (line.partition(" ") for line in lines)]
 
 
-# decode.py has the flags of data and model too; noise and masks are for training alone.
-AUGMENTATION = ("enable-spec-aug", "spec-aug-time-warp-factor", "enable-musan")
+# decode.py has the flags of data and model too.
 ICEFALL = [("train.py", *pair) for pair in pairs(TRAINING, MODEL, DATA)] + [
-    ("decode.py", *pair) for pair in pairs(DECODING, MODEL, DATA) if pair[0] not in AUGMENTATION
+    ("decode.py", *pair) for pair in pairs(DECODING, MODEL, DATA)
 ]
 
 

@@ -36,11 +36,20 @@ def flag(default: Any, help: str) -> Any:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, cls: type[DataclassInstance], but: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    cls: type[DataclassInstance],
+    but: Collection[str] = (),
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Give ``parser`` a ``--kebab-case`` flag for each field of ``cls`` that is not in ``but``.
 
     The flags of a class stand in a group of the help text; its title is the docstring's first line.
+
+    Args:
+        parser: gets the flags.
+        cls: whose fields become flags.
+        but: fields that are left out.
+        defaults: field -> default, where it is not that of the class.
     """
     group = parser.add_argument_group(title_of(cls))
     hints = get_type_hints(cls)
@@ -48,6 +57,7 @@ def add_flags(
         if field.name in but:
             continue
         hint = hints[field.name]
+        default = defaults.get(field.name, field.default)
         # A boolean without a word after it is true.
         bare: dict[str, Any] = (
             {"nargs": "?", "const": True} if bool in (hint, *get_args(hint)) else {}
@@ -57,9 +67,9 @@ def add_flags(
             **bare,
             type=word_parser(hint),
             choices=get_args(hint) if get_origin(hint) is Literal else None,
-            default=field.default,
+            default=default,
             metavar=_metavar(hint),
-            help=f"{field.metadata['help']} (default: {shown(field.default)})".replace("%", "%%"),
+            help=f"{field.metadata['help']} (default: {shown(default)})".replace("%", "%%"),
         )
 
 

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
+from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.stored import kept_entries
+from zipasr.checkpoint.stored import kept_entries, stored_model
 from zipasr.cli.best_average import read_with_search, with_best_average
 from zipasr.cli.commands import AVERAGE, ExpConfig
-from zipasr.cli.flags import guarded
+from zipasr.cli.flags import Run, guarded
+from zipasr.cli.tokens_file import check_tokens
+from zipasr.text.token_table import TokenTableConfig
 
 
 @guarded
@@ -21,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: --checkpoint was typed.
         DataError: --auto-avg, and there is no dev set.
-        CheckpointError: checkpoints are missing, damaged, or not those of one model.
+        CheckpointError: checkpoints are missing, damaged, or not those of one model, or flags
+            contradict them.
     """
     run = read_with_search(AVERAGE, argv)
     if run[ChooseCheckpoint].auto_avg:
@@ -35,6 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
     path = exp_dir / f"{start}-avg-{choose.avg}.pt"
     chosen = read_chosen(exp_dir, choose)
+    check_typed(chosen, run)
     save_checkpoint(path, {"model": chosen.weights, **kept_entries(chosen.checkpoint)})
     sys.stdout.write(f"{path}\n")
     return 0
+
+
+def check_typed(chosen: Chosen, run: Run) -> None:
+    """Compare what is typed of the model with the checkpoints: its sizes, and its tokens.
+
+    Raises:
+        CheckpointError: they are those of another model.
+        DataError: --tokens is missing or damaged.
+    """
+    tokens = run[TokenTableConfig].tokens
+    if not run.typed and tokens is None:
+        return
+    stored = stored_model(chosen, run.typed)
+    if tokens is not None:
+        check_tokens(tokens, chosen, stored.vocab_size)

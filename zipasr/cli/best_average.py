@@ -25,8 +25,15 @@ from zipasr.checkpoint.candidates import (
     ranked,
 )
 from zipasr.cli.aids import unaided
-from zipasr.cli.commands import DECODE, ExpConfig, read
-from zipasr.cli.flags import Command, Run
+from zipasr.cli.commands import (
+    COMMANDS,
+    DECODE,
+    SEARCH_WITHOUT_EFFECT,
+    AcceptedConfig,
+    ExpConfig,
+    read,
+)
+from zipasr.cli.flags import Command, Run, parse
 from zipasr.cli.recogniser import recognise, recogniser_of
 from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
@@ -49,13 +56,19 @@ def read_with_search(command: Command, argv: Sequence[str] | None) -> Run:
     Raises:
         UserError: flags are wrong, alone or together.
     """
-    configs = dict.fromkeys((*command.configs, *DECODE.configs))
-    search = replace(DECODE, name=command.name, about=command.about, configs=tuple(configs))
+    searching = (config for config in DECODE.configs if config is not AcceptedConfig)
+    search = replace(
+        command,
+        configs=tuple(dict.fromkeys((*command.configs, *searching))),
+        stored=DECODE.stored,
+        encoders=DECODE.encoders,
+        own=DECODE.own,
+        without_effect=SEARCH_WITHOUT_EFFECT,
+    )
     words = sys.argv[1:] if argv is None else argv
-    if any(word.split("=")[0] == "--auto-avg" for word in words):
-        return read(search, argv)
-    run = read(command, argv)
-    return read(search, argv) if run[ChooseCheckpoint].auto_avg else run
+    is_typed = any(word.split("=")[0] == "--auto-avg" for word in words)
+    chooses = is_typed or parse(command, argv, COMMANDS)[ChooseCheckpoint].auto_avg
+    return read(search if chooses else command, argv)
 
 
 def with_best_average(run: Run) -> tuple[Run, str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from zipasr.base.config import flag
+from zipasr.base.config import flag, flag_name
 from zipasr.base.errors import nearest
 from zipasr.checkpoint.average import ChooseCheckpoint
-from zipasr.cli.corpora_of_training import with_heads_of_corpora
-from zipasr.cli.flags import NOT_YET, Command, Run, parse
+from zipasr.cli.corpora_of_training import with_heads_of_corpora, with_subset
+from zipasr.cli.flags import Command, Run, not_yet, parse, tell_notes
 from zipasr.corpora.download import DownloadConfig
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
+from zipasr.data.gigaspeech import GigaSpeechSubset
 from zipasr.data.loaders import DataConfig
+from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.export.names import KINDS, Kind
+from zipasr.export.shape import Shape
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.estimate import NgramConfig
 from zipasr.lm.neural import LM_SIZES
@@ -28,12 +31,14 @@ from zipasr.optim.eden import EdenConfig
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.bpe import BpeConfig
 from zipasr.text.formats import FORMATS
+from zipasr.text.token_table import TokenTableConfig
 from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig
 from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.heads import check_heads
 from zipasr.training.language_model import LmTrainConfig
 from zipasr.training.step import LossConfig
+from zipasr.zipformer1.config import Zipformer1Config
 
 EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
 
@@ -91,6 +96,12 @@ class ExportConfig:
     jit: bool = flag(False, "export TorchScript too")
     enable_int8_quantization: bool = flag(True, "ONNX: write files with weights of 8 bits as well")
     fp16: bool = flag(False, "ONNX: write files of half precision as well")
+    dynamic_axes: bool = flag(
+        True, "ONNX: take any batch and length; 0: one utterance of --max-len frames"
+    )
+    max_len: int = flag(-1, "ONNX: frames of the utterance with which files are recorded; -1: some")
+    keep_x_lens: int = flag(-1, "ONNX: 0 leaves out the lengths of utterances: all frames count")
+    use_int32_inputs: bool = flag(False, "ONNX: take integers of 32 bits, else of 64")
     output_dir: Path | None = flag(None, "folder to make; none: in --exp-dir, named as the model")
 
     def __post_init__(self) -> None:
@@ -100,6 +111,10 @@ class ExportConfig:
                 raise ValueError(f"--format {name} is unknown. {hint}")
         if self.fp16 and "onnx" not in self.format:
             raise ValueError("--fp16 1 is for ONNX files: add onnx to --format")
+        if self.max_len != -1 and self.max_len < MIN_FRAMES:
+            raise ValueError(f"--max-len must be at least {MIN_FRAMES} frames, or -1")
+        if not self.dynamic_axes and self.max_len == -1:
+            raise ValueError("--dynamic-axes 0 settles the length of utterances: add --max-len")
 
     @property
     def formats(self) -> set[str]:
@@ -111,6 +126,16 @@ class ExportConfig:
         """Precisions of the ONNX files."""
         wanted = {"": True, "int8": self.enable_int8_quantization, "fp16": self.fp16}
         return [kind for kind in KINDS if wanted[kind]]
+
+    @property
+    def shape(self) -> Shape:
+        """What the ONNX files take."""
+        return Shape(
+            frames=None if self.max_len == -1 else self.max_len,
+            is_fixed=not self.dynamic_axes,
+            takes_lengths=self.keep_x_lens != 0,
+            uses_int32=self.use_int32_inputs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,23 +219,82 @@ class SweepConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CorporaConfig:
+    """Which corpora published commands train on."""
+
+    subset: str | None = flag(
+        None,
+        "GigaSpeech: the part to train on; without --recipe it chooses the recipe gigaspeech; "
+        "none: what the recipe says",
+    )
+    use_multidataset: bool = flag(
+        False, "train on more corpora than that of the recipe: those of --extra-manifest"
+    )
+
+    def __post_init__(self) -> None:
+        known = get_args(GigaSpeechSubset)
+        if self.subset is not None and self.subset not in known:
+            raise ValueError(f"--subset {self.subset} is unknown. Known: {', '.join(known)}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedConfig:
-    """Flags of icefall's ctc_decode.py that change nothing here."""
+    """Flags of published decoding commands that change nothing here."""
 
     attention_decoder_loss_scale: float = flag(0.8, "a weight in training, published with decoding")
+    max_len: int = flag(-1, "has no effect: utterances are decoded at their own length")
 
 
 # What helps a search beside the model.
 AIDS = (LatticeConfig, HotWordsConfig, LmConfig, GrammarConfig, *LM_SIZES.values())
 
-# Sizes and types that are settled in the file, for runtimes other than sherpa-onnx.
+# Flags of published commands that change nothing, and why; it is said when one is typed.
+_RETURN_CUTS = {"--return-cuts": "a batch always carries the ids of its cuts"}
+_LM_WITHOUT_EFFECT = {
+    "--use-shallow-fusion": "--decoding-method says whether a language model takes part",
+    "--backoff-id": "an ARPA file needs no number for its back-off arcs",
+}
+SEARCH_WITHOUT_EFFECT = {
+    **_LM_WITHOUT_EFFECT,
+    **_RETURN_CUTS,
+    **dict.fromkeys(
+        (flag_name(field.name) for field in fields(AugmentConfig)),
+        "noise and masks are for training alone",
+    ),
+    **dict.fromkeys(
+        (
+            "--bucketing-sampler",
+            "--num-buckets",
+            "--concatenate-cuts",
+            "--duration-factor",
+            "--gap",
+            "--shuffle",
+            "--drop-last",
+            "--min-cut-duration",
+            "--max-cut-duration",
+            "--extra-manifest",
+            "--giga-prob",
+            "--giga-subset",
+        ),
+        "every utterance of a test set is decoded once, as it is",
+    ),
+}
+_AVERAGE_WITHOUT_EFFECT = dict.fromkeys(
+    map(flag_name, (*ZipformerConfig.STREAMING, *Zipformer1Config.STREAMING)),
+    "it is chosen when the average is used",
+)
+
+# What no export has, with what there is instead.
 _EXPORT_LATER = {
-    "--max-len": ("-1", NOT_YET),
-    "--keep-x-lens": ("-1", NOT_YET),
-    "--use-int32-inputs": ("0", NOT_YET),
-    "--dynamic-axes": ("1", NOT_YET),
-    "--dynamic-batch": ("1", NOT_YET),
-    "--use-external-data": ("0", NOT_YET),
+    "--dynamic-batch": ("1", not_yet("files take any number of streams, one too")),
+    "--use-external-data": (
+        "0",
+        not_yet("onnx.save of a file with save_as_external_data=True puts its weights aside"),
+    ),
+    "--use-whisper-features": (
+        "0",
+        not_yet("models here hear log-mel features of 80 bands, from ./prepare.sh --stage 2"),
+    ),
 }
 
 TRAIN = Command(
@@ -228,7 +312,9 @@ TRAIN = Command(
         TokenizerConfig,
         DataConfig,
         AugmentConfig,
+        CorporaConfig,
     ),
+    without_effect=_RETURN_CUTS,
     presets={name: preset_sizes(name) for name in PRESETS},
     encoders=ENCODER_TYPES,
 )
@@ -244,7 +330,14 @@ DECODE = Command(
         TestSetsConfig,
         TokenizerConfig,
         DataConfig,
+        AugmentConfig,
+        AcceptedConfig,
     ),
+    without_effect={
+        **SEARCH_WITHOUT_EFFECT,
+        "--attention-decoder-loss-scale": "it is a weight in training",
+        "--max-len": "utterances are decoded at their own length",
+    },
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     encoders=ENCODER_TYPES,
     own=("lm-scale",),
@@ -253,7 +346,6 @@ CTC_DECODE = replace(
     DECODE,
     name="ctc_decode.py",
     about="Transcribe the test sets through the CTC head and report word error rates.",
-    configs=(*DECODE.configs, AcceptedConfig),
     defaults={
         "decoding_method": "ctc-decoding",
         "context_score": 0.0,
@@ -278,11 +370,16 @@ STREAMING_DECODE = replace(
         StreamingConfig,
     ),
     defaults={"epoch": 28, "beam": 4.0, "max_contexts": 4, "max_states": 32},
+    spellings={"--num_active_paths": "--beam-size"},
 )
 AVERAGE = Command(
     "average.py",
     "Write the average of checkpoints as one file.",
-    (ExpConfig, ChooseCheckpoint),
+    (ExpConfig, ChooseCheckpoint, TokenTableConfig),
+    stored=(*ENCODER_TYPES.values(), ModelConfig),
+    encoders=ENCODER_TYPES,
+    defaults={"avg": 9},
+    without_effect=_AVERAGE_WITHOUT_EFFECT,
 )
 DOWNLOAD = Command(
     "download_corpus",
@@ -299,6 +396,7 @@ TRANSCRIBE = Command(
     "transcribe.py",
     "Write down what is said in recordings of any length.",
     (ExpConfig, ChooseCheckpoint, DecodingConfig, *AIDS, TokenizerConfig, TranscribeConfig),
+    without_effect=_LM_WITHOUT_EFFECT,
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     encoders=ENCODER_TYPES,
     own=("lm-scale",),
@@ -319,12 +417,15 @@ EXPORT = Command(
         LmConfig,
         *LM_SIZES.values(),
         TokenizerConfig,
+        TokenTableConfig,
         DataConfig,
     ),
+    defaults={"avg": 9},
     own=("lm-scale",),
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     encoders=ENCODER_TYPES,
     refused=_EXPORT_LATER,
+    without_effect=_LM_WITHOUT_EFFECT | _RETURN_CUTS,
 )
 CORPUS = Command(
     "prepare_corpus",
@@ -379,7 +480,8 @@ def read(command: Command, argv: Sequence[str] | None) -> Run:
         UserError: flags are wrong, alone or together.
     """
     run = parse(command, argv, COMMANDS)
+    tell_notes(run)
     if command is TRAIN:
-        run = with_heads_of_corpora(run)
+        run = with_heads_of_corpora(with_subset(run, run[CorporaConfig].subset))
         check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
     return run

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zipasr.base.errors import UserError
-from zipasr.cli.flags import Run
+from zipasr.base.recipe import Recipe
+from zipasr.cli.flags import GIGA_FLAG, Run
+from zipasr.data.gigaspeech import CORPUS as GIGASPEECH
 from zipasr.data.gigaspeech import NAME as GIGA
 from zipasr.data.loaders import DataConfig
 from zipasr.model.build import ModelConfig
@@ -36,3 +38,22 @@ def with_heads_of_corpora(run: Run) -> Run:
             f"add it: --extra-manifest {model.own_heads}=PATH:WEIGHT.",
         )
     return run.having(data, model)
+
+
+def with_subset(run: Run, subset: str | None) -> Run:
+    """Let ``--subset`` say which part of GigaSpeech the recipe trains on.
+
+    Raises:
+        UserError: the recipe is of another corpus.
+    """
+    if subset is None:
+        return run
+    recipe: Recipe = run.recipe
+    if recipe.corpus != GIGASPEECH:
+        raise UserError(
+            f"{GIGA_FLAG} {subset} is a part of GigaSpeech, and the recipe {recipe.name} is of "
+            "another corpus.",
+            f"leave {GIGA_FLAG} out, or give --recipe gigaspeech; a share of GigaSpeech beside "
+            "another corpus is --giga-prob with --giga-subset.",
+        )
+    return replace(run, recipe=replace(recipe, splits=recipe.splits | {"train": [subset]}))

@@ -20,8 +20,9 @@ from zipasr.cli.aids import neural_lm
 from zipasr.cli.best_average import read_with_search, with_best_average
 from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
 from zipasr.cli.flags import Run, guarded
-from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
+from zipasr.cli.recogniser import check_is_settled
 from zipasr.cli.result_names import search_of
+from zipasr.cli.tokens_file import tokens_of
 from zipasr.data.loaders import DataConfig, load_cuts
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
@@ -33,7 +34,8 @@ from zipasr.export.folder import (
     write_sample,
     write_texts,
 )
-from zipasr.export.layout import chunks_name, client_limits, model_type
+from zipasr.export.layout import chunks_name, client_limits, is_streaming, model_type
+from zipasr.export.shape import Shape
 from zipasr.export.writing import Job, export_lm, export_onnx, export_torchscript
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
@@ -41,6 +43,7 @@ from zipasr.model.describe import describe
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.reports import ResultRow, results_table
+from zipasr.text.tokenizer import Tokenizer
 
 # Utterances with which exported models are compared.
 NUM_TRIED = 5
@@ -67,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     stored = stored_model(chosen, run.typed).without_own_heads()
     if stored.notes:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
-    check_can_export(stored)
+    check_can_export(stored, run[ExportConfig].shape)
     if "onnx" in run[ExportConfig].formats:
-        for line in client_limits(stored.zipformer, stored.model):
+        limits = client_limits(stored.zipformer, stored.model)
+        for line in (*limits, *run[ExportConfig].shape.client_limits()):
             warn(line)
-    tokenizer = tokenizer_of(chosen, run)
-    check_vocabulary(stored, tokenizer, run)
-    lm = neural_lm(run, tokenizer) if run[LmConfig].exp_dir else None
+    pieces, tokenizer = tokens_of(chosen, run, stored)
+    lm = language_model(run, tokenizer)
     cuts = some_cuts(run)
     with torch.device("cpu"):
         model = stored.build().eval()
@@ -81,13 +84,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole_name = f"export-{name}{chunks_name(stored.zipformer)}"
     target = output_dir or run[ExpConfig].exp_dir / whole_name
     with whole_folder(target) as folder:
-        job = Job(model, stored.zipformer, folder, f"-{name}", utterances_of(cuts))
+        utterances, shape = utterances_of(cuts), run[ExportConfig].shape
+        job = Job(model, stored.zipformer, folder, f"-{name}", utterances, shape)
         checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig], lm)
-        write_texts(folder, tokenizer, settings_of(stored, name, checks), results_of(run))
+        write_texts(folder, pieces, tokenizer, settings_of(stored, name, checks), results_of(run))
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.zipformer, stored.model, stored.vocab_size)
-        write_readme(folder, f"{name}: {about}", checks, stored.zipformer)
+        has_client = not shape.client_limits()
+        write_readme(folder, f"{name}: {about}", checks, stored.zipformer, has_client)
     sys.stdout.write(f"{target}\n")
     return 0
 
@@ -106,14 +111,22 @@ def check_packages(config: ExportConfig) -> None:
         )
 
 
-def check_can_export(stored: StoredModel) -> None:
+def check_can_export(stored: StoredModel, shape: Shape) -> None:
     """Refuse what no exported graph exists for.
 
     Raises:
-        UserError: the chunks of a streaming model are not settled.
+        UserError: the chunks of a streaming model are not settled, or a streaming file is asked to
+            take something else than chunks.
     """
     check_is_settled(stored)
     config = stored.zipformer
+    if is_streaming(config) and shape != Shape():
+        raise UserError(
+            "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for files that "
+            "take whole utterances, and this model hears chunks.",
+            "leave them out; or let it hear whole utterances (--chunk-size -1 "
+            "--left-context-frames -1, not with the first Zipformer).",
+        )
     if not isinstance(config, ZipformerConfig) or not config.causal:
         return
     if (config.chunk_size[0] > 0) != (config.left_context_frames[0] > 0):
@@ -137,6 +150,23 @@ def check_lm(config: LmConfig, export: ExportConfig) -> None:
         raise UserError(
             "--lm-type ngram: an n-gram is not exported.", "give --lm-type rnn or transformer."
         )
+
+
+def language_model(run: Run, tokenizer: Tokenizer | None) -> NeuralLm | None:
+    """Return the language model that the flags name, if they do.
+
+    Raises:
+        UserError: the model has no tokenizer to compare it with.
+        CheckpointError: it is missing, damaged, or of other tokens.
+    """
+    if run[LmConfig].exp_dir is None:
+        return None
+    if tokenizer is None:
+        raise UserError(
+            f"{run[LmConfig].exp_dir}: whether its tokens are those of the model cannot be known.",
+            "add --bpe-model, the tokenizer of the model.",
+        )
+    return neural_lm(run, tokenizer)
 
 
 def name_of(choose: ChooseCheckpoint) -> str:

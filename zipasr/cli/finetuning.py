@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
-from zipasr.base.config import add_flags
+from zipasr.base.config import add_flags, parse_bool
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.stored import stored_model
-from zipasr.cli.commands import COMMANDS, TRAIN, read
-from zipasr.cli.flags import Parser, Run, parse
+from zipasr.cli.commands import COMMANDS, TRAIN, CorporaConfig, read
+from zipasr.cli.corpora_of_training import with_subset
+from zipasr.cli.flags import Parser, Run, parse, tell_notes
 from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
@@ -63,7 +64,7 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
         if run[FinetuneConfig].finetune_ckpt is not None:
             raise UserError("--finetune-ckpt is typed on the command line, not set in a recipe.")
         return _checked(run), None
-    run = _checked(parse(FINETUNE, argv, COMMANDS))
+    run = _checked(read_finetuning(argv))
     file = ChooseCheckpoint(checkpoint=run[FinetuneConfig].finetune_ckpt)
     chosen = read_chosen(run[TrainConfig].exp_dir, file)
     stored = stored_model(chosen, run.typed, tuple(chain(*CHANGEABLE.values())))
@@ -75,6 +76,22 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
     check_heads(stored.model, run[LossConfig], run[AugmentConfig])
     transducer = _with_lattice(run[TransducerConfig], chosen, _words(argv))
     return run.having(stored.zipformer, stored.model, transducer), tokenizer
+
+
+def read_finetuning(argv: Sequence[str] | None) -> Run:
+    """Read the flags of a fine-tuning, without the file that it begins with.
+
+    A recipe is for a training from the beginning, so its learning rates do not count; unless it
+    says ``do-finetune`` itself.
+
+    Raises:
+        UserError: flags are wrong.
+    """
+    run = parse(FINETUNE, argv, COMMANDS)
+    if parse_bool(str(run.recipe.flags.get("do-finetune", "0"))):
+        run = parse(replace(FINETUNE, own=(LATTICE[2:],)), argv, COMMANDS)
+    tell_notes(run)
+    return with_subset(run, run[CorporaConfig].subset)
 
 
 def _is_finetuning(argv: Sequence[str] | None) -> bool:
@@ -111,6 +128,11 @@ def _checked(run: Run) -> Run:
         raise UserError(
             "--use-mux 1 mixes nothing in: there is no other corpus.",
             "add one, for example --extra-manifest original=data/fbank/cuts.jsonl.gz:0.5",
+        )
+    if run[CorporaConfig].use_multidataset and not run[DataConfig].extras:
+        raise UserError(
+            "--use-multidataset 1 trains on no other corpus: none is named.",
+            "name them, for example --extra-manifest gigaspeech=PATH:0.5,commonvoice=PATH:0.2",
         )
     goes_on = train.start_epoch > 1 or train.start_batch > 0
     if config.do_finetune and train.start_epoch > 1:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
+from zipasr.base.distributed import is_first
 from zipasr.base.errors import ResourceError, UserError, nearest
 from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
 from zipasr.cli.run_recipe import words_of_run
@@ -31,12 +32,26 @@ MACHINE_FAULTS = (
     errno.EPERM,
     errno.EROFS,
 )
-# They stand in every published command, and say which recipe is meant.
+# They stand in nearly every published command, and say which recipe is meant.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
-RECIPE_FLAGS = {"--recipe", *LIBRI_FLAGS}
+# In the others these do.
+GIGA_FLAG = "--subset"
+RECIPES_OF_FLAGS = {
+    **dict.fromkeys(LIBRI_FLAGS, "librispeech"),
+    "--use-multidataset": "librispeech",
+    GIGA_FLAG: "gigaspeech",
+}
+RECIPE_FLAGS = {"--recipe", *RECIPES_OF_FLAGS}
 SUBSET_FLAGS = {"mini-libri": ("--mini-libri", "1"), "clean-100": ("--full-libri", "0")}
 INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
-NOT_YET = "{flag} is not built yet; leave it at its default ({default})."
+
+# Two names of one choice: where one is typed, it takes the place of the other in a recipe.
+ALTERNATIVES = (("use_fp16", "use_bf16"), ("use_bf16", "use_fp16"))
+
+
+def not_yet(instead: str) -> str:
+    """Return the reason of a flag in ``Command.refused``, with what to use instead."""
+    return f"{{flag}} is not built yet; leave it at its default ({{default}}): {instead}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +85,8 @@ class Command:
         stored: of these, the ones whose values come from the checkpoint; a flag of theirs that is
             typed must agree with it.
         refused: flags that icefall has and we do not yet: name -> (default, reason).
+        without_effect: flags that are read for the sake of published commands and change nothing:
+            name -> why; it is said when one is typed.
         own: flags whose names mean something else in other commands: a recipe does not set them.
         defaults: field -> default of this command, where it is not that of the dataclass.
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
@@ -86,6 +103,7 @@ class Command:
     configs: tuple[type[DataclassInstance], ...]
     stored: tuple[type[DataclassInstance], ...] = ()
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    without_effect: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -110,12 +128,14 @@ class Run:
         values: of each dataclass.
         typed: stored flags that were typed: field -> value.
         operands: the words that are no flags.
+        notes: a sentence for each typed flag that has no effect.
     """
 
     recipe: Recipe
     values: dict[type[Any], Any]
     typed: dict[str, Any]
     operands: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, cls: type[C]) -> C:
         value: C = self.values[cls]
@@ -172,10 +192,41 @@ def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Comma
     parser.set_defaults(**command.presets.get(_typed_preset(command, words), {}))
     args = parser.parse_args(words)
     _refuse(command, args)
+    _let_typed_win(args, words)
     typed = {name for name in command.stored_names if hasattr(args, name)}
     values: dict[type[Any], Any] = {cls: from_args(cls, args) for cls in command.configs}
     operands = tuple(getattr(args, "operands", ()))
-    return Run(recipe, values, {name: getattr(args, name) for name in typed}, operands)
+    return Run(
+        recipe,
+        values,
+        {name: getattr(args, name) for name in typed},
+        operands,
+        notes=_notes(command, words),
+    )
+
+
+def tell_notes(run: Run) -> None:
+    """Say on the error stream, once per machine, which typed flags have no effect."""
+    if is_first():
+        sys.stderr.write("".join(f"{line}\n" for line in run.notes))
+
+
+def _notes(command: Command, words: Sequence[str]) -> tuple[str, ...]:
+    typed = _typed_flags(words)
+    return tuple(
+        f"{name} has no effect: {why}."
+        for name, why in command.without_effect.items()
+        if name in typed
+    )
+
+
+def _let_typed_win(args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Take back what a recipe says where the command line chooses its alternative."""
+    typed = _typed_flags(words)
+    for name, other in ALTERNATIVES:
+        chosen = flag_name(name) in typed and getattr(args, name, False)
+        if chosen and flag_name(other) not in typed and hasattr(args, other):
+            setattr(args, other, False)
 
 
 def build_parser(command: Command) -> Parser:
@@ -183,7 +234,7 @@ def build_parser(command: Command) -> Parser:
     parser = Parser(prog=command.name, description=command.about, allow_abbrev=False)
     add_flags(parser, RecipeConfig)
     for cls in command.configs:
-        add_flags(parser, cls)
+        add_flags(parser, cls, defaults=command.defaults)
     for cls in command.stored:
         # Two encoders share some flags: a value that is typed is compared with the stored one.
         add_flags(parser, cls, but=[action.dest for action in parser._actions])
@@ -192,7 +243,6 @@ def build_parser(command: Command) -> Parser:
         for action in parser._actions:
             if action.dest in names:
                 action.default = argparse.SUPPRESS
-    parser.set_defaults(**command.defaults)
     for name, (default, _) in command.refused.items():
         parser.add_argument(name, default=default, help=argparse.SUPPRESS)
     _add_choices(parser, command)
@@ -344,10 +394,11 @@ def _typed_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
     add_flags(first, RecipeConfig)
     chosen = from_args(RecipeConfig, first.parse_known_args(words)[0])
     typed = _typed_flags(words)
-    if "--recipe" not in typed and typed & LIBRI_FLAGS:
-        # The published commands name it in no other way.
-        return replace(chosen, recipe="librispeech")
-    return chosen
+    if "--recipe" in typed:
+        return chosen
+    # The published commands name it in no other way.
+    named = [recipe for name, recipe in RECIPES_OF_FLAGS.items() if name in typed]
+    return replace(chosen, recipe=named[0]) if named else chosen
 
 
 def _recipe_for(command: Command, chosen: RecipeConfig) -> Recipe:

@@ -44,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: the model is not causal, or the method needs whole utterances.
         DataError: utterances could not be read; the results of the others are written.
     """
-    words = sys.argv[1:] if argv is None else argv
-    run = read(STREAMING_DECODE, [_spelt(word) for word in words])
+    run = read(STREAMING_DECODE, argv)
     setup_logging()
     check_aids(run)
     test_sets = load_test_sets(run)
@@ -67,11 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell_report(run[ExpConfig].exp_dir)
     check_complete(rows)
     return 0
-
-
-def _spelt(word: str) -> str:
-    """Give the published name of ``--beam-size`` in this command its usual spelling."""
-    return word.replace("--num_active_paths", "--beam-size", 1)
 
 
 def _decode_set(

@@ -20,7 +20,7 @@ from zipasr.export.checks import Check, table
 from zipasr.export.layout import is_streaming, is_too_wide, streams_ctc
 from zipasr.export.names import KINDS, Kind, kind_of
 from zipasr.model.build import EncoderConfig
-from zipasr.text.bpe import tokens_text, vocab_text
+from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer
 
 #: File that says, with its key "checks", that a folder was made here.
@@ -128,19 +128,24 @@ def _is_export(settings: Path) -> bool:
 
 
 def write_texts(
-    folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any], results: str
+    folder: Path,
+    pieces: Sequence[str],
+    tokenizer: Tokenizer | None,
+    settings: Mapping[str, Any],
+    results: str,
 ) -> None:
-    """Write tokens, tokenizer, settings, error rates and the note on licences."""
+    """Write tokens, the tokenizer if there is one, settings, error rates, the note on licences."""
     texts = {
-        "tokens.txt": tokens_text(tokenizer),
-        "bpe.vocab": vocab_text(tokenizer),
+        "tokens.txt": "".join(f"{piece} {i}\n" for i, piece in enumerate(pieces)),
         SETTINGS: json.dumps({"features": FEATURES, **settings}, indent=2, default=str) + "\n",
         LICENCE_NOTE: LICENCE,
         "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",
     }
+    if tokenizer is not None:
+        texts["bpe.vocab"] = vocab_text(tokenizer)
+        (folder / "bpe.model").write_bytes(tokenizer.model_bytes)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    (folder / "bpe.model").write_bytes(tokenizer.model_bytes)
 
 
 def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
@@ -160,7 +165,13 @@ def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
     return False
 
 
-def write_readme(folder: Path, about: str, checks: Sequence[Check], config: EncoderConfig) -> None:
+def write_readme(
+    folder: Path,
+    about: str,
+    checks: Sequence[Check],
+    config: EncoderConfig,
+    has_client: bool = True,
+) -> None:
     """Write how the files are used, and how they compare with the model.
 
     Args:
@@ -168,12 +179,13 @@ def write_readme(folder: Path, about: str, checks: Sequence[Check], config: Enco
         about: the model, in a line.
         checks: of the files.
         config: of the encoder.
+        has_client: whether sherpa-onnx takes what the files take.
     """
     names = sorted(path.name for path in folder.iterdir())
     wave = SAMPLE if (folder / SAMPLE).is_file() else "YOUR.wav"
     lines = [f"# {about}", ""]
     models = [words for kind in KINDS for words in _model_flags(names, kind, config)]
-    if models and not is_too_wide(config):
+    if models and has_client and not is_too_wide(config):
         lines += _commands(models, wave, is_streaming(config))
     if checks:
         lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, arange, cat, full_like, nn, where
+from torch import Tensor, arange, cat, full_like, int64, nn, ones, where
 from torch import full as full_of
 
 from zipasr.base.masks import make_pad_mask
@@ -41,6 +41,41 @@ class WholeEncoder(nn.Module):
         mask = make_pad_mask(y_lens, y.size(1))
         frames, lens = self.encoder(y.transpose(0, 1), y_lens, mask)
         return self.head(frames.transpose(0, 1)), lens
+
+
+class WithoutLengths(nn.Module):
+    """A ``WholeEncoder`` of utterances without padding.
+
+    Args:
+        inner: the encoder.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode (N, T, 80) features, all of them valid: (N, T', D)."""
+        frames: Tensor = self.inner(x, ones(x.size(0), dtype=int64) * x.size(1))[0]
+        return frames
+
+
+class FromInt32(nn.Module):
+    """A module whose integers have 32 bits outside and 64 inside.
+
+    Args:
+        inner: the module.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return what the module returns."""
+        wide = (t if t.is_floating_point() else t.to(int64) for t in inputs)
+        found: Tensor | tuple[Tensor, ...] = self.inner(*wide)
+        return found
 
 
 class ChunkEncoder(nn.Module):

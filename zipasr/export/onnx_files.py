@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from zipasr.export.graphs import (
     ChunkEncoder,
     CtcHead,
+    FromInt32,
     FullChunkEncoder,
     Joining,
     Prediction,
     SentenceNll,
     WholeEncoder,
+    WithoutLengths,
 )
 from zipasr.export.layout import (
     is_streaming,
@@ -37,6 +39,7 @@ from zipasr.export.layout import (
     streaming_metadata,
     to_file,
 )
+from zipasr.export.shape import Shape
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.inputs import FEATURE_DIM
@@ -153,6 +156,31 @@ def whole_graph(
         },
         about,
     )
+
+
+def shaped(graph: Graph, shape: Shape) -> Graph:
+    """Return a graph that takes what is asked for; see ``Shape``.
+
+    Args:
+        graph: encoder for whole utterances, decoder or joiner.
+        shape: what it shall take.
+    """
+    is_encoder = graph.inputs[0] == "x"
+    if is_encoder and shape.frames is not None:
+        example = torch.zeros(1, shape.frames, FEATURE_DIM), torch.tensor([shape.frames])
+        graph = graph._replace(example=example)
+    if is_encoder and not shape.takes_lengths:
+        graph = graph._replace(
+            module=WithoutLengths(graph.module),
+            example=graph.example[:1],
+            inputs=graph.inputs[:1],
+            outputs=graph.outputs[:1],
+            axes={name: graph.axes[name] for name in (graph.inputs[0], graph.outputs[0])},
+        )
+    if shape.uses_int32:
+        narrow = tuple(t if t.is_floating_point() else t.to(torch.int32) for t in graph.example)
+        graph = graph._replace(module=FromInt32(graph.module), example=narrow)
+    return graph._replace(axes={}) if shape.is_fixed else graph
 
 
 def chunk_graph(model: AsrModel, config: EncoderConfig, head: nn.Module, output: str) -> Graph:

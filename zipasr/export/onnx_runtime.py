@@ -25,12 +25,22 @@ class OnnxGraph:
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        self._inputs = [value.name for value in self._session.get_inputs()]
+        inputs = self._session.get_inputs()
+        self._inputs = [value.name for value in inputs]
+        self._narrow = {value.name for value in inputs if value.type == "tensor(int32)"}
+        # Of a file without free axes; the first one of an input is that of the batch.
+        self._is_single = all(isinstance(size, int) for value in inputs for size in value.shape)
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Run it; inputs and outputs in the order of the file."""
-        arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
-        named = dict(zip(self._inputs, arrays, strict=True))
+        if self._is_single and inputs[0].size(0) > 1:
+            rows = [self(*(one[i : i + 1] for one in inputs)) for i in range(len(inputs[0]))]
+            return [torch.cat(parts) for parts in zip(*rows, strict=True)]
+        arrays = {
+            name: tensor.to(torch.int32) if name in self._narrow else tensor
+            for name, tensor in zip(self._inputs, inputs, strict=True)
+        }
+        named = {name: tensor.detach().contiguous().numpy() for name, tensor in arrays.items()}
         return [torch.from_numpy(array) for array in self._session.run(None, named)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.export.checks import TOLERANCE, Check, Encode, Search, Way, chunkwise, compare
 from zipasr.export.layout import chunks_name, is_streaming, to_file
 from zipasr.export.names import Kind, in_kind
+from zipasr.export.shape import Shape
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
@@ -40,6 +41,7 @@ class Job:
         folder: to write to.
         suffix: of the files of a transducer, such as ``-epoch-30-avg-9``.
         utterances: (T, 80) features each, to compare with.
+        shape: what ONNX files of whole utterances take.
         known: what the model itself makes of features, by their bytes.
     """
 
@@ -48,6 +50,7 @@ class Job:
     folder: Path
     suffix: str
     utterances: Sequence[Tensor]
+    shape: Shape = field(default_factory=Shape)
     known: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
@@ -86,16 +89,20 @@ def export_onnx(job: Job, kinds: Sequence[Kind]) -> list[Check]:
     """
     from zipasr.export import onnx_files
 
+    # The files may take one length alone, so they are compared on utterances that they take.
+    job = replace(job, utterances=job.shape.fitted(job.utterances))
     checks = []
     if job.model.decoder is not None:
         graphs = onnx_files.transducer_graphs(job.model, job.config)
         paths = {part: job.folder / f"{part}{job.suffix}{job.chunks}.onnx" for part in graphs}
-        for part, graph in graphs.items():
+        for part, whole in graphs.items():
+            graph = onnx_files.shaped(whole, job.shape)
             _write(paths[part], graph, kinds, is_decoder=part == "decoder")
         checks += [_check_transducer(job, paths, kind) for kind in kinds]
     if job.model.ctc_output is not None:
         path = job.folder / f"model{job.chunks}.onnx"
-        _write(path, onnx_files.ctc_graph(job.model, job.config), kinds, is_decoder=False)
+        graph = onnx_files.shaped(onnx_files.ctc_graph(job.model, job.config), job.shape)
+        _write(path, graph, kinds, is_decoder=False)
         checks += [_check_ctc(job, path, kind) for kind in kinds]
     return checks
 
@@ -198,6 +205,7 @@ def _reference(job: Job, head: Callable[[Tensor], Tensor]) -> Encode:
     frames_of = chunkwise(job.start, job.size, job.step) if job.streaming else job.model.encode
 
     def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        features = job.shape.padded(features)
         key = features.numpy().tobytes()
         if key not in job.known:
             job.known[key] = frames_of(features, lens)
@@ -214,8 +222,9 @@ def _onnx_encode(job: Job, path: Path) -> Encode:
     if not job.streaming:
 
         def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-            frames, num = graph(features, lens)
-            return frames, num
+            lengths = (lens,) if job.shape.takes_lengths else ()
+            frames, *nums = graph(job.shape.padded(features), *lengths)
+            return frames, nums[0] if nums else torch.full((len(frames),), frames.size(1))
 
         return encode
 
