@@ -195,10 +195,24 @@ def total_log_prob(scorer: Scorer, tokens: Sequence[int]) -> float:
     return float(totals[-1])
 
 
+def nearest_choice(scorer: Scorer, method: str, beam_size: int = 4) -> float:
+    """Return the smallest gap between what a search takes and what it leaves, in one utterance."""
+    if method == "modified_beam_search":
+        return nearest_drop(scorer, beam_size)
+    tokens: list[int] = []
+    gaps = []
+    for time in range(len(scorer.frames)):
+        values, symbols = scorer.log_probs([tokens], [time])[0, 0].topk(2)
+        gaps.append(float(values[0] - values[1]))
+        tokens += [int(symbols[0])] if symbols[0] != BLANK else []
+    return min(gaps)
+
+
 def nearest_drop(scorer: Scorer, beam_size: int) -> float:
     """Return the smallest gap between a hypothesis that a beam search keeps and one it drops.
 
-    The search is written for being read: a dictionary of hypotheses, a frame at a time.
+    The last choice is that of the best one, by log-probability per symbol. The search is written
+    for being read: a dictionary of hypotheses, a frame at a time.
     """
     beam: dict[tuple[int, ...], float] = {(): 0.0}
     nearest = math.inf
@@ -213,7 +227,9 @@ def nearest_drop(scorer: Scorer, beam_size: int) -> float:
             key = histories[row] if symbol == BLANK else (*histories[row], symbol)
             grown[key] = float(np.logaddexp(grown.get(key, -math.inf), value))
         beam = grown
-    return nearest
+    size = scorer.steps.context_size
+    ranks = sorted(total / (len(tokens) + size) for tokens, total in beam.items())
+    return min(nearest, *(ranks[-1] - rank for rank in ranks[:-1]))
 
 
 Judge = Callable[[Scorer, Scorer, Found, Found], Verdict]

@@ -25,6 +25,10 @@ TRAINING = """
 --attention-decoder-feedforward-dim 32 --enable-spec-aug 0 --max-duration 10 --num-epochs 8
 --valid-wer-cuts 0 --save-every-n 1000 --log-interval 50
 """
+# Log-probability of a token that was said, after what was said before it. Seeds 42, 1, 2, 3 and 4
+# end at -1.12, -1.40, -1.11, -1.42 and -1.20 (mean -1.25, standard deviation 0.15); guessing among
+# the 18 tokens gives -2.89.
+LEARNT = -2.1
 
 
 def log_prob(recogniser, frames: torch.Tensor, tokens: list[int]) -> float:
@@ -50,15 +54,25 @@ def test_a_trained_attention_decoder_finds_the_words(
     (summary,) = (workdir / "exp" / METHOD).glob("wer-summary-test-*.txt")
     rates = dict(line.split("\t") for line in summary.read_text().splitlines()[1:])
     assert len(rates) == len(ATTENTION_SCALES)
-    # Saying nothing makes 100; this seed makes 8, others up to 62.
-    assert min(map(float, rates.values())) < 70
 
     run = read(CTC_DECODE, ["--recipe", "./tones", *words])
     recogniser, (cuts,) = load_recogniser(run), load_test_sets(run).values()
     assert isinstance(recogniser.search, Rescoring)
+    scores: list[float] = []
     with torch.inference_mode():
         for batch in loaders.test_loader(cuts, run[loaders.DataConfig]):
             check_scores_and_choices(recogniser, batch)
+            scores += scores_of_transcripts(recogniser, batch)
+    assert sum(scores) / len(scores) > LEARNT
+
+
+def scores_of_transcripts(recogniser, batch) -> list[float]:
+    """Log-probability per token of what was said, for each utterance."""
+    frames, lens = encoded_frames(recogniser, batch.features, batch.feature_lens)
+    return [
+        log_prob(recogniser, frames[row, : lens[row]], tokens) / (len(tokens) + 1)
+        for row, tokens in enumerate(recogniser.tokenizer.encode(batch.texts))
+    ]
 
 
 def check_scores_and_choices(recogniser, batch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import pytest
 import soundfile
 import torch
 
-from tests import talkative, tones
+from tests import margins, talkative, tones
 from tests.talkative import FIRST, HEADS, SECOND, features_of
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.stored import stored_model
@@ -31,6 +32,7 @@ from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.methods import search_for
+from zipasr.search.steps import TransducerSteps
 from zipasr.search.types import DecodingConfig
 from zipasr.text.tokenizer import Tokenizer
 
@@ -40,6 +42,8 @@ sherpa_onnx: Any = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not
 CHUNK = 16
 METHODS = ("greedy_search", "modified_beam_search")
 NUM_UTTERANCES = 20
+# In nats. The frames of the two programs differ by 1e-5, scores of these loud heads by 1e-4.
+NEARLY_EVEN = 2e-3
 # The client drops what is left at the end: half a second of silence takes its place.
 TAIL = tones.RATE // 2
 PROGRAMS = Path(sys.executable).parent
@@ -165,18 +169,56 @@ def our_words_chunk_by_chunk(
     out: Path, method: str, sounds: Sequence[np.ndarray] | None = None
 ) -> list[str]:
     model, tokenizer = model_in(out)
-    find, (length, step) = search(model, method), model.chunk_encoder.size()
+    find = search(model, method)
     tokens = []
     for samples in recordings(out, TAIL) if sounds is None else sounds:
-        features, state, frames = features_of(samples), model.init_state(1), []
-        # The client waits until there is more than one chunk.
-        for start in range(0, features.size(1) - length, step):
-            part = features[:, start : start + length]
-            encoded, state = model.encode_chunk(part, torch.tensor([length]), state)
-            frames.append(encoded.frames)
-        joined = torch.cat(frames, dim=1)
+        joined = chunk_by_chunk(model, features_of(samples))
         tokens.append(find(joined, torch.tensor([joined.size(1)]))[0].tokens)
     return tokenizer.decode(tokens)
+
+
+def chunk_by_chunk(model: AsrModel, features: torch.Tensor) -> torch.Tensor:
+    """Encode features (1, T, 80) as the client does, which waits for more than one chunk."""
+    (length, step), state, frames = model.chunk_encoder.size(), model.init_state(1), []
+    for start in range(0, features.size(1) - length, step):
+        part = features[:, start : start + length]
+        encoded, state = model.encode_chunk(part, torch.tensor([length]), state)
+        frames.append(encoded.frames)
+    return torch.cat(frames, dim=1)
+
+
+@torch.no_grad()
+def check_heard(
+    out: Path, method: str, heard: Sequence[str], ours: Sequence[str], streams: bool = False
+) -> None:
+    """Compare words, but for utterances where the search has a nearly even choice.
+
+    The client rounds differently, and so does every processor: what is nearer than NEARLY_EVEN in
+    float64 is not held against it. Few utterances have such a choice.
+    """
+    model, _ = model_in(out)
+    decided = []
+    for samples in recordings(out, TAIL if streams else 0):
+        features = features_of(samples)
+        if streams:
+            frames = chunk_by_chunk(model, features)[0].double()
+        else:
+            frames = model.encode(features, torch.tensor([features.size(1)])).frames[0].double()
+        decided.append(nearest_choice_of(model, frames, method) > NEARLY_EVEN)
+    assert sum(decided) > 0.7 * len(decided)
+    assert [word for word, far in zip(heard, decided, strict=True) if far] == [
+        word for word, far in zip(ours, decided, strict=True) if far
+    ]
+
+
+def nearest_choice_of(model: AsrModel, frames: torch.Tensor, method: str) -> float:
+    """Return the smallest gap of a choice: encoder frames (T', C) of one utterance."""
+    double = copy.deepcopy(model).double()
+    if method == "ctc":
+        values = double.ctc_output(frames).log_softmax(dim=-1).topk(2).values
+        return float((values[:, 0] - values[:, 1]).min())
+    steps = TransducerSteps(double.decoder, double.joiner)
+    return margins.nearest_choice(margins.Scorer(steps, steps.project(frames)), method)
 
 
 def files(out: Path, kind: str) -> dict[str, str]:
@@ -213,7 +255,7 @@ def test_the_client_hears_our_words(out: Path, method: str) -> None:
     )
     heard = heard_by(recogniser, recordings(out))
     assert all(heard)
-    assert heard == our_words(out, method)
+    check_heard(out, method, heard, our_words(out, method))
 
 
 def test_the_client_asks_a_language_model(whole: Path) -> None:
@@ -238,7 +280,7 @@ def test_the_client_hears_our_words_by_ctc(out: Path) -> None:
     )
     heard = heard_by(recogniser, recordings(out))
     assert any(heard)
-    assert heard == our_words(out, "ctc")
+    check_heard(out, "ctc", heard, our_words(out, "ctc"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -249,7 +291,7 @@ def test_the_client_hears_our_words_as_they_come(out: Path, method: str) -> None
     )
     heard = heard_by(recogniser, recordings(out, TAIL))
     assert all(heard)
-    assert heard == our_words_chunk_by_chunk(out, method)
+    check_heard(out, method, heard, our_words_chunk_by_chunk(out, method), streams=True)
 
 
 def test_the_client_hears_our_words_as_they_come_by_ctc(streaming: Path) -> None:
@@ -260,7 +302,7 @@ def test_the_client_hears_our_words_as_they_come_by_ctc(streaming: Path) -> None
     )
     heard = heard_by(recogniser, recordings(streaming, TAIL))
     assert any(heard)
-    assert heard == our_words_chunk_by_chunk(streaming, "ctc")
+    check_heard(streaming, "ctc", heard, our_words_chunk_by_chunk(streaming, "ctc"), streams=True)
 
 
 @pytest.mark.parametrize("kind", [".int8.onnx", ".fp16.onnx"])

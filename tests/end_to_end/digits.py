@@ -34,6 +34,11 @@ num-train = 600
 num-dev = 40
 num-test = 40
 """
+RECORDINGS = """
+corpus = "manifests"
+[corpus-options]
+from = "source"
+"""
 FLAGS = """
 [splits]
 train = ["train"]
