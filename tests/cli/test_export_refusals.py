@@ -84,6 +84,7 @@ def test_without_the_sound_and_features_of_the_test_set(folder: Path, call: Call
         ((*CHOOSE, "--format", "onxx"), "did you mean 'onnx'?"),
         ((*CHOOSE, "--dynamic-axes", "0"), "--dynamic-axes 0 settles the length of utterances"),
         ((*CHOOSE, "--max-len", "8"), "--max-len must be at least 9 frames, or -1"),
+        ((*SCRIPT, "--use-int32-inputs", "1"), "are for ONNX files: add onnx to --format"),
     ],
 )
 def test_what_cannot_be_is_one_line(

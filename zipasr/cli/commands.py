@@ -111,10 +111,18 @@ class ExportConfig:
                 raise ValueError(f"--format {name} is unknown. {hint}")
         if self.fp16 and "onnx" not in self.format:
             raise ValueError("--fp16 1 is for ONNX files: add onnx to --format")
+        self._check_shape()
+
+    def _check_shape(self) -> None:
         if self.max_len != -1 and self.max_len < MIN_FRAMES:
             raise ValueError(f"--max-len must be at least {MIN_FRAMES} frames, or -1")
         if not self.dynamic_axes and self.max_len == -1:
             raise ValueError("--dynamic-axes 0 settles the length of utterances: add --max-len")
+        if self.shape != Shape() and "onnx" not in self.format:
+            raise ValueError(
+                "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for ONNX "
+                "files: add onnx to --format"
+            )
 
     @property
     def formats(self) -> set[str]:
@@ -228,7 +236,9 @@ class CorporaConfig:
         "none: what the recipe says",
     )
     use_multidataset: bool = flag(
-        False, "train on more corpora than that of the recipe: those of --extra-manifest"
+        False,
+        "train on more corpora than that of the recipe: those of --extra-manifest; without "
+        "--recipe it chooses the recipe librispeech",
     )
 
     def __post_init__(self) -> None:
