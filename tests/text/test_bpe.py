@@ -6,6 +6,7 @@ import pytest
 from tests.text.test_tokenizer import ALPHABET, TEXTS
 from zipasr.base.errors import DataError
 from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.token_table import read_tokens
 from zipasr.text.tokenizer import Tokenizer
 
 
@@ -23,7 +24,10 @@ def test_writes_the_language_folder(tmp_path: Path) -> None:
     ]
     assert (lang / "transcript_words.txt").read_text().splitlines() == TEXTS
     table = [line.rsplit(" ", 1) for line in (lang / "tokens.txt").read_text().splitlines()]
-    assert [int(i) for _, i in table] == list(range(tokenizer.vocab_size))
+    assert [int(i) for _, i in table] == list(range(len(table)))
+    assert [piece for piece, _ in table[: tokenizer.vocab_size]] == tokenizer.pieces()
+    symbols = {p for p in (lang / "lexicon_disambig.txt").read_text().split() if p[0] == "#"}
+    assert [piece for piece, _ in table[tokenizer.vocab_size :]] == ["#0", *sorted(symbols)]
     assert [piece for piece, _ in table[:3]] == ["<blk>", "<sos/eos>", "<unk>"]
     scored = [line.split("\t") for line in (lang / "bpe.vocab").read_text().splitlines()]
     assert [piece for piece, _ in scored] == tokenizer.pieces()
@@ -55,8 +59,7 @@ def test_vocabulary_too_large_for_the_text_is_lowered_with_a_notice(
         tokenizer = train_bpe(TEXTS, BpeConfig(lang_dir=tmp_path, vocab_size=5000))
     assert len(ALPHABET) < tokenizer.vocab_size < 5000
     assert f"using {tokenizer.vocab_size}" in caplog.text
-    lines = (tmp_path / "tokens.txt").read_text().splitlines()
-    assert len(lines) == tokenizer.vocab_size
+    assert read_tokens(tmp_path / "tokens.txt") == tokenizer.pieces()
 
 
 def test_vocabulary_smaller_than_the_alphabet_is_refused(tmp_path: Path) -> None:

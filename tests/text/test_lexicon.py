@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.text.test_tokenizer import TEXTS
 from zipasr.base.errors import DataError
-from zipasr.text.bpe import BpeConfig, tokens_text, train_bpe
+from zipasr.text.bpe import BpeConfig, train_bpe
 from zipasr.text.lexicon import (
     disambiguated,
     lang_files,
@@ -19,6 +19,7 @@ from zipasr.text.lexicon import (
     spell,
     words_text,
 )
+from zipasr.text.token_table import read_tokens
 from zipasr.text.tokenizer import Tokenizer
 
 WORDS = sorted({word for text in TEXTS for word in text.split()})
@@ -61,12 +62,40 @@ def test_a_character_that_is_not_known_shows(tokenizer: Tokenizer) -> None:
 
 def test_the_files_name_each_word_on_a_line(tokenizer: Tokenizer) -> None:
     files = lang_files(WORDS, tokenizer)
-    assert sorted(files) == ["lexicon.txt", "lexicon_disambig.txt", "words.txt"]
+    assert sorted(files) == ["lexicon.txt", "lexicon_disambig.txt", "tokens.txt", "words.txt"]
     lines = files["lexicon.txt"].splitlines()
     assert len(lines) == len(WORDS) + 1
     assert lines[-1] == "<UNK> ▁ <unk>"
     for plain, marked in zip(lines, files["lexicon_disambig.txt"].splitlines(), strict=True):
         assert marked.split("#")[0].strip() == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "highest"),
+    [
+        # No word is the beginning of another: #0 alone, which back-off arcs of a grammar need.
+        ([], 0),
+        # None of these characters is known, so that their words and <UNK> have the same pieces.
+        (["Ж", "Д", "Ю"], 4),
+    ],
+)
+def test_disambiguation_symbols_follow_the_tokens(
+    words: list[str], highest: int, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    files = lang_files(words, tokenizer)
+    used = {piece for line in files["lexicon_disambig.txt"].splitlines() for piece in line.split()}
+    assert {piece for piece in used if piece.startswith("#")} == {
+        f"#{number}" for number in range(1, highest + 1)
+    }
+    size = tokenizer.vocab_size
+    symbols = [f"#{number} {size + number}" for number in range(highest + 1)]
+    lines = files["tokens.txt"].splitlines()
+    assert lines[:size] == [f"{piece} {i}" for i, piece in enumerate(tokenizer.pieces())]
+    assert lines[size:] == symbols
+    # The symbols do not count as tokens; a table without them is the same table.
+    for name, content in (("with", lines), ("without", lines[:size])):
+        (tmp_path / name).write_text("\n".join(content), encoding="utf-8")
+        assert read_tokens(tmp_path / name) == tokenizer.pieces()
 
 
 def test_homophones_and_beginnings_are_marked() -> None:
@@ -89,8 +118,6 @@ def test_no_spelling_begins_another_afterwards(sequences: list[list[str]]) -> No
 def lang_dir(tokenizer: Tokenizer, tmp_path: Path) -> Path:
     for name, content in lang_files([*WORDS, "ЖЖ"], tokenizer).items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    table = tokens_text(tokenizer) + f"#0 {tokenizer.vocab_size}\n#1 {tokenizer.vocab_size + 1}\n"
-    (tmp_path / "tokens.txt").write_text(table, encoding="utf-8")
     return tmp_path
 
 

@@ -21,6 +21,7 @@ from zipasr.export.layout import is_streaming, is_too_wide, streams_ctc
 from zipasr.export.names import KINDS, Kind, kind_of
 from zipasr.model.build import EncoderConfig
 from zipasr.text.bpe import vocab_text
+from zipasr.text.token_table import tokens_text
 from zipasr.text.tokenizer import Tokenizer
 
 #: File that says, with its key "checks", that a folder was made here.
@@ -136,7 +137,7 @@ def write_texts(
 ) -> None:
     """Write tokens, the tokenizer if there is one, settings, error rates, the note on licences."""
     texts = {
-        "tokens.txt": "".join(f"{piece} {i}\n" for i, piece in enumerate(pieces)),
+        "tokens.txt": tokens_text(pieces),
         SETTINGS: json.dumps({"features": FEATURES, **settings}, indent=2, default=str) + "\n",
         LICENCE_NOTE: LICENCE,
         "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",

@@ -37,11 +37,12 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
     """Train a sentencepiece unigram model and write it to ``config.lang_dir``.
 
     The folder gets ``transcript_words.txt`` (the text that was used), ``bpe.model``,
-    ``tokens.txt`` (lines ``piece id``, ids 0 to V - 1), ``bpe.vocab`` (lines ``piece<TAB>score``)
-    and the words of the text: ``words.txt``, ``lexicon.txt``, ``lexicon_disambig.txt``. Id 0 is
-    ``<blk>``, 1 ``<sos/eos>``, 2 ``<unk>``. When the text does not support as many tokens as asked
-    for, there are fewer and a notice says how many. Each file is written whole or not at all,
-    ``bpe.model`` last.
+    ``tokens.txt`` (lines ``piece id``, ids 0 to V - 1, then the disambiguation symbols ``#0``,
+    ``#1``, ... of the lexicon), ``bpe.vocab`` (lines ``piece<TAB>score``) and the words of the
+    text: ``words.txt``, ``lexicon.txt``, ``lexicon_disambig.txt``. Id 0 is ``<blk>``, 1
+    ``<sos/eos>``, 2 ``<unk>``. When the text does not support as many tokens as asked for, there
+    are fewer and a notice says how many. Each file is written whole or not at all, ``bpe.model``
+    last.
 
     Args:
         texts: one transcript each, in the spelling that the model shall produce.
@@ -65,15 +66,9 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
     for name, content in lang_files(words.union(more_words), tokenizer).items():
         _write(config.lang_dir / name, content)
     _write(config.lang_dir / "bpe.vocab", vocab_text(tokenizer))
-    _write(config.lang_dir / "tokens.txt", tokens_text(tokenizer))
     with atomic_path(config.lang_dir / "bpe.model") as temporary:
         temporary.write_bytes(tokenizer.model_bytes)
     return tokenizer
-
-
-def tokens_text(tokenizer: Tokenizer) -> str:
-    """Format the table of tokens: one line ``piece id`` for each id from 0."""
-    return "".join(f"{piece} {i}\n" for i, piece in enumerate(tokenizer.pieces()))
 
 
 def vocab_text(tokenizer: Tokenizer) -> str:

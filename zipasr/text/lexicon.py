@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zipasr.base.errors import DataError
+from zipasr.text.token_table import DISAMBIGUATION, tokens_text
 from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
 
 EPSILON = "<eps>"
@@ -18,7 +18,6 @@ _NOT_SPOKEN = ("!SIL", "<SPOKEN_NOISE>", UNKNOWN_WORD)
 _AFTER_THE_WORDS = ("#0", "<s>", "</s>")
 _NOT_SAID = {EPSILON, *_NOT_SPOKEN, *_AFTER_THE_WORDS}
 _UNKNOWN_PIECES = ("▁", "<unk>")
-_DISAMBIGUATION = re.compile(r"#\d+")
 _MAKE = "make it with ./prepare.sh --stage 3, or give --lang-dir."
 
 Spelling = tuple[str, Sequence[str]]
@@ -70,13 +69,24 @@ def disambiguated(spellings: Sequence[Spelling]) -> list[Spelling]:
 
 
 def lang_files(words: Iterable[str], tokenizer: Tokenizer) -> Mapping[str, str]:
-    """Return the files of a language folder that speak of words, name -> content."""
+    """Return the files of a language folder that belong to its words, name -> content.
+
+    ``tokens.txt`` is one of them: behind the tokens it has the disambiguation symbols, ``#0``,
+    which labels the back-off arcs of a grammar graph, and those of ``lexicon_disambig.txt``.
+    """
     words = set(words)
     spellings = spell(words, tokenizer)
+    marked = disambiguated(spellings)
+    numbers = [
+        int(with_symbol[-1].removeprefix("#"))
+        for (_, pieces), (_, with_symbol) in zip(spellings, marked, strict=True)
+        if len(with_symbol) > len(pieces)
+    ]
     return {
         "words.txt": words_text(words),
         "lexicon.txt": lexicon_text(spellings),
-        "lexicon_disambig.txt": lexicon_text(disambiguated(spellings)),
+        "lexicon_disambig.txt": lexicon_text(marked),
+        "tokens.txt": tokens_text(tokenizer.pieces(), 1 + max(numbers, default=0)),
     }
 
 
@@ -113,7 +123,7 @@ def _check_tokens(path: Path, tokenizer: Tokenizer) -> None:
     pieces = tokenizer.pieces()
     for number, line in _lines(path):
         piece, _, token = line.rpartition(" ")
-        if _DISAMBIGUATION.fullmatch(piece):
+        if DISAMBIGUATION.fullmatch(piece):
             continue
         if not token.isdigit():
             raise DataError(f"{path}:{number}: expected a token and its id, got {line!r}.", _MAKE)

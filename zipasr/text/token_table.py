@@ -12,7 +12,7 @@ from zipasr.base.errors import DataError
 from zipasr.text.tokenizer import BLANK, BLANK_ID
 
 # Symbols of word graphs, behind the tokens where there is a word lexicon: the model has no such.
-_DISAMBIGUATION = re.compile(r"#\d+")
+DISAMBIGUATION = re.compile(r"#[0-9]+")
 _LINE = re.compile(r"([^ \t]+)[ \t]+([0-9]+)\s*")
 
 
@@ -25,6 +25,17 @@ class TokenTableConfig:
         "tokens.txt, lines of piece and id: compared with the tokens in the checkpoint, and used "
         "where the checkpoint has none",
     )
+
+
+def tokens_text(pieces: Sequence[str], num_symbols: int = 0) -> str:
+    """Format a ``tokens.txt``: one line ``piece id`` for each id from 0.
+
+    Args:
+        pieces: the V tokens of the model in the order of their ids.
+        num_symbols: disambiguation symbols that follow: ``#0`` with id V, ``#1`` with V + 1, ...
+    """
+    table = [*pieces, *(f"#{number}" for number in range(num_symbols))]
+    return "".join(f"{piece} {i}\n" for i, piece in enumerate(table))
 
 
 def read_tokens(path: Path) -> list[str]:
@@ -47,7 +58,7 @@ def read_tokens(path: Path) -> list[str]:
                 "its lines are a piece and an id each.",
             )
         pieces[int(found[2])] = found[1]
-    table = {i: piece for i, piece in pieces.items() if not _DISAMBIGUATION.fullmatch(piece)}
+    table = {i: piece for i, piece in pieces.items() if not DISAMBIGUATION.fullmatch(piece)}
     missing = next((i for i in range(len(table)) if i not in table), None)
     if missing is not None:
         raise DataError(f"--tokens {path} has no id {missing}.", "ids go from 0 on without a gap.")
