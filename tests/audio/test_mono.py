@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.peers import needed
 from zipasr.audio.facts import facts_of
 from zipasr.audio.mono import LOUDEST, MIXED, convert, needs_conversion, resampled, treatment
 
@@ -65,3 +67,22 @@ def test_what_fits_stays_where_it_is(tmp_path: Path) -> None:
     assert not needs_conversion(tmp_path / "a.flac", facts_of(tmp_path / "a.flac"))
     soundfile.write(tmp_path / "a.ogg", tone(440, 16000), 16000)
     assert needs_conversion(tmp_path / "a.ogg", facts_of(tmp_path / "a.ogg"))
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 100, 1001])
+def test_a_part_of_a_sample_is_kept(rate: int, num_samples: int) -> None:
+    noise = np.random.default_rng(0).normal(size=num_samples).astype(np.float32)
+    sound = resampled(noise, rate)
+    assert sound.shape == (-(-num_samples * 16000 // rate),)
+    assert sound.dtype == np.float32
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 48000])
+def test_noise_is_what_torchaudio_makes_of_it_away_from_the_cut_off(rate: int) -> None:
+    functional = needed("torchaudio.functional")
+    white = torch.from_numpy(np.random.default_rng(0).normal(scale=0.1, size=rate))
+    sound = functional.lowpass_biquad(functional.lowpass_biquad(white, rate, 1000.0), rate, 1000.0)
+    theirs = functional.resample(sound, rate, 16000, lowpass_filter_width=64).numpy()
+    apart = (resampled(sound.numpy(), rate) - theirs)[800:-800]
+    assert np.sqrt(np.mean(apart**2)) < 0.01 * np.sqrt(np.mean(theirs**2))

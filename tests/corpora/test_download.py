@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpora.server import Site, serve
+from tests.peers import needed
 from zipasr.base.errors import DownloadError, ResourceError
 from zipasr.corpora import download, openslr
 from zipasr.corpora.download import DownloadConfig, Patience, fetch, missing_bytes
@@ -244,7 +245,7 @@ def test_a_mirror_is_an_address() -> None:
 
 
 def test_the_checksums_of_the_parts_are_those_that_torchaudio_knows() -> None:
-    known = pytest.importorskip("torchaudio.datasets.librispeech")._CHECKSUMS
+    known = needed("torchaudio.datasets.librispeech")._CHECKSUMS
     ours = {file.addresses()[0]: file.sha256 for file in PARTS.values() if file.sha256}
     assert {url.replace("http://", "https://"): digest for url, digest in known.items()} == ours
     assert openslr.LM_TEXT.addresses("https://x/")[0] == "https://x/11/librispeech-lm-norm.txt.gz"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.peers import needed
 from zipasr.corpora.resample import resample
 
 
@@ -27,9 +27,10 @@ def test_what_the_new_rate_cannot_hold_is_gone() -> None:
 
 
 def test_speech_like_sound_agrees_with_torchaudio() -> None:
+    functional = needed("torchaudio.functional")
     white = torch.randn(1, 22050, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    sound = torchaudio.functional.lowpass_biquad(white, 22050, 2000.0)
-    theirs = torchaudio.functional.resample(sound, 22050, 16000, lowpass_filter_width=64)
+    sound = functional.lowpass_biquad(white, 22050, 2000.0)
+    theirs = functional.resample(sound, 22050, 16000, lowpass_filter_width=64)
     ours = resample(sound[0].numpy(), 22050, 16000)
     # The two filters differ near the cut-off only, where this sound is 20 dB down.
     error = ours - theirs[0].numpy()

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import torchaudio
 from lhotse import CutSet, Recording, RecordingSet, load_manifest
 from lhotse.cut import Cut
 
@@ -18,6 +17,7 @@ from tests.data.conftest import (
     write_manifests,
     write_recording,
 )
+from tests.peers import needed
 from zipasr.base.errors import DataError
 from zipasr.data import archives, unfinished
 from zipasr.data.extractor import fbank_extractor
@@ -27,7 +27,7 @@ EXACT = FbankConfig(num_jobs=1, storage="numpy_files")
 
 
 def reference(samples: np.ndarray) -> torch.Tensor:
-    return torchaudio.compliance.kaldi.fbank(
+    return needed("torchaudio.compliance.kaldi").fbank(
         torch.from_numpy(samples),
         num_mel_bins=80,
         dither=0.0,

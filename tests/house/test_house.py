@@ -29,6 +29,7 @@ ENTRIES = (
     "prepare.sh",
     "egs/espeak/run.sh",
     "tests/run.sh",
+    "tests/versions.sh",
 )
 
 MAX_FILE_LINES = 400

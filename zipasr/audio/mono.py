@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
+import soxr
 from numpy.typing import NDArray
 
 from zipasr.audio.facts import AudioFacts
@@ -24,8 +23,6 @@ LOUDEST = "the one channel that is not silent"
 _SILENT_SHARE = 1e-4
 # Formats that are read in place; others are decoded once.
 _READ_IN_PLACE = {".wav", ".flac"}
-# Zero crossings of the sinc on each side: images stay below -80 dB.
-_FILTER_WIDTH = 64
 
 
 def treatment(facts: AudioFacts) -> str:
@@ -64,11 +61,20 @@ def convert(source: Path, facts: AudioFacts, target: Path, channel: int | None =
 
 
 def resampled(samples: NDArray[Any], rate: int) -> NDArray[Any]:
-    """Return (num_samples,) at 16 kHz: a windowed sinc, computed by torchaudio."""
+    """Return (num_samples,) at 16 kHz, as soxr's filter "HQ" makes them.
+
+    Args:
+        samples: (num_samples,) at ``rate`` Hz, float32 or float64.
+        rate: Hz.
+
+    Returns:
+        (ceil(num_samples * 16000 / rate),), same type. Silence is assumed beyond both ends.
+    """
     if rate == SAMPLING_RATE:
         return samples
-    changed = torchaudio.functional.resample(
-        torch.from_numpy(samples), rate, SAMPLING_RATE, lowpass_filter_width=_FILTER_WIDTH
-    )
-    result: NDArray[Any] = changed.numpy()
+    num_out = -(-len(samples) * SAMPLING_RATE // rate)
+    # soxr rounds the length, down to nothing for a few samples; silence that gives one more frame
+    # keeps the last, partial one.
+    padded = np.pad(samples, (0, -(-rate // SAMPLING_RATE)))
+    result: NDArray[Any] = soxr.resample(padded, rate, SAMPLING_RATE, quality="HQ")[:num_out]
     return result

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import lhotse
 from lhotse import Fbank
+from lhotse.augmentation import torchaudio as resampling
 
 from zipasr.audio.mono import SAMPLING_RATE
 
 NUM_MEL_BINS = 80
+
+# lhotse resamples by a windowed sinc of its own that needs torch alone, but takes it only where
+# torchaudio is installed, and else scipy's filter: the same recordings would have other features.
+# Whatever reads cuts for features imports this module.
+resampling.is_torchaudio_available = lambda: True
 
 
 def fbank_extractor(num_mel_bins: int = NUM_MEL_BINS) -> Fbank:

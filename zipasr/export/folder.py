@@ -15,6 +15,7 @@ from typing import Any
 import soundfile
 from lhotse.cut import Cut
 
+from zipasr.audio.mono import SAMPLING_RATE, resampled
 from zipasr.base.errors import ResourceError, UserError
 from zipasr.export.checks import Check, table
 from zipasr.export.layout import is_streaming, is_too_wide, streams_ctc
@@ -153,11 +154,11 @@ def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
     """Write the first recording that can be read, and what is said in it; say if there was one."""
     for cut in cuts:
         try:
-            samples = cut.resample(16000).load_audio()[0]
+            samples = resampled(cut.load_audio()[0], cut.sampling_rate)
         except Exception:  # whatever the sound library says of a file
             continue
         sound = io.BytesIO()
-        soundfile.write(sound, samples, 16000, format="WAV")
+        soundfile.write(sound, samples, SAMPLING_RATE, format="WAV")
         (folder / SAMPLE).parent.mkdir()
         (folder / SAMPLE).write_bytes(sound.getvalue())
         text = " ".join(s.text or "" for s in cut.supervisions)
