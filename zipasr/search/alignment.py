@@ -119,6 +119,8 @@ def transducer_alignment(
     """
     if len(tokens) > len(frames):
         return None
+    if not tokens:
+        return []
     blanks, emissions = _lattice(frames, tokens, steps)
     # Of the paths that have emitted as many tokens as the index says.
     best = np.full(len(tokens) + 1, -np.inf, dtype=np.float32)
