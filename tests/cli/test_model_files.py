@@ -243,35 +243,34 @@ STREAMING = pytest.mark.parametrize(
 
 
 @STREAMING
-@pytest.mark.parametrize("method", ["greedy_search", "modified_beam_search", "ctc-greedy-search"])
-def test_a_streaming_script_finds_the_words_of_the_checkpoint(
-    name: str,
-    encoder: EncoderConfig,
-    method: str,
-    request: pytest.FixtureRequest,
-    heard: Callable[..., list[str]],
-) -> None:
-    out = request.getfixturevalue(name)
-    rest = ("--method", method, *sounds(out))
-    expected = heard("--checkpoint", out / "pretrained.pt", "--streaming", "1", *rest)
-    script = one(out, "jit_script_chunk_*.pt")
-    assert heard("--nn-model-filename", script, *rest) == expected
-
-
-@STREAMING
-def test_streaming_onnx_files_find_the_words_of_full_chunks(
+def test_streaming_files_find_the_words_of_full_chunks(
     name: str,
     encoder: EncoderConfig,
     request: pytest.FixtureRequest,
     heard: Callable[..., list[str]],
 ) -> None:
     out = request.getfixturevalue(name)
+    script = ("--nn-model-filename", one(out, "jit_script_chunk_*.pt"))
     expected = words_of_full_chunks(out, encoder, is_ctc=False)
     assert any(expected)
+    assert heard(*script, *sounds(out)) == expected
     assert heard(*parts(out), *sounds(out)) == expected
     assert heard("--model", out, *sounds(out)) == expected
     expected = words_of_full_chunks(out, encoder, is_ctc=True)
+    assert heard(*script, "--method", "ctc-greedy-search", *sounds(out)) == expected
     assert heard("--model-filename", one(out, "model-*.onnx"), *sounds(out)) == expected
+
+
+def test_streaming_files_take_the_searches_that_go_on(
+    streaming: Path, heard: Callable[..., list[str]], refusal: Callable[..., str]
+) -> None:
+    rest = ("--method", "modified_beam_search", *sounds(streaming))
+    script = one(streaming, "jit_script_chunk_*.pt")
+    assert heard("--jit-filename", script, *rest) == heard("--model", streaming, *rest)
+    said = refusal(2, "--model", streaming, "--method", "beam_search", sounds(streaming)[0])
+    assert "beam_search needs whole utterances" in said
+    said = refusal(2, "--model", streaming, "--align", "LOW", sounds(streaming)[0])
+    assert "the model in the file works chunk by chunk" in said
 
 
 @STREAMING

@@ -194,18 +194,29 @@ def _read_torchscript(path: Path) -> ModelFile:
 
 def _scripted_chunks(encoder: Any) -> Chunks:
     step = 2 * int(encoder.chunk_size)
+    size = ChunkSize(step + int(encoder.pad_length), step)
 
     def advance(
         features: Tensor, lens: Tensor, states: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        frames, num, after = encoder(features, lens, states)
-        return frames, num, after
+        frames, _, after = encoder(features, torch.full_like(lens, size.frames), states)
+        return frames, _valid(lens, size, frames), after
 
-    return Chunks(
-        ChunkSize(step + int(encoder.pad_length), step),
-        lambda num: encoder.get_init_states(num, torch.device("cpu")),
-        advance,
-    )
+    return Chunks(size, lambda num: encoder.get_init_states(num, torch.device("cpu")), advance)
+
+
+def _valid(lens: Tensor, size: ChunkSize, frames: Tensor) -> Tensor:
+    """Return how many encoder frames of a chunk belong to the utterance.
+
+    Files are given full chunks: those of ONNX take nothing else, nor do published scripts.
+
+    Args:
+        lens: (N,) valid feature frames.
+        size: of the chunk; the front end looks ahead beyond those frames that come out.
+        frames: (N, T', C) that came out.
+    """
+    num = halved_lens((subsampled_lens(lens) - size.tail // 2).clamp(min=0))
+    return num.clamp(max=frames.size(1))
 
 
 def _read_onnx(encoder: Path, decoder: Path, joiner: Path) -> ModelFile:
@@ -270,6 +281,4 @@ def _onnx_step(
     graph: OnnxGraph, size: ChunkSize, features: Tensor, lens: Tensor, states: list[Tensor]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     frames, *after = graph(features, *states)
-    # The file takes full chunks; the front end looks ahead beyond those frames that come out.
-    num = halved_lens((subsampled_lens(lens) - size.tail // 2).clamp(min=0))
-    return frames, num.clamp(max=frames.size(1)), after
+    return frames, _valid(lens, size, frames), after
