@@ -18,6 +18,7 @@ from zipasr.cli.commands import (
     STREAMING_DECODE,
     TRAIN,
     TRAIN_LM,
+    TRANSCRIBE,
 )
 from zipasr.cli.flags import build_parser
 
@@ -27,6 +28,7 @@ DOCUMENTS = (
     "docs/deploy.md",
     "docs/finetune.md",
     "docs/language_models.md",
+    "docs/published_programs.md",
     "egs/README.md",
     "egs/espeak/README.md",
     "egs/espeak/RESULTS.md",
@@ -34,7 +36,16 @@ DOCUMENTS = (
 )
 COMMANDS = {
     command.name: command
-    for command in (TRAIN, TRAIN_LM, DECODE, CTC_DECODE, STREAMING_DECODE, AVERAGE, EXPORT)
+    for command in (
+        TRAIN,
+        TRAIN_LM,
+        DECODE,
+        CTC_DECODE,
+        STREAMING_DECODE,
+        AVERAGE,
+        EXPORT,
+        TRANSCRIBE,
+    )
 }
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives

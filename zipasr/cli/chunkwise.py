@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +38,24 @@ class Hearing:
     search: Any
 
 
+class HearsChunks(Protocol):
+    """A model and a search that go on from chunk to chunk, whatever the model is made of."""
+
+    @property
+    def search(self) -> Resumable[Any]:
+        """Whose state is in ``Hearing``."""
+
+    @property
+    def size(self) -> ChunkSize:
+        """How speech is cut."""
+
+    def start(self, num: int) -> Hearing:
+        """Streams of which nothing has been heard."""
+
+    def advance(self, hearing: Hearing, features: Tensor, lens: Tensor) -> Hearing:
+        """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkRecogniser:
     """A causal model and a search that goes on from chunk to chunk."""
@@ -45,6 +63,11 @@ class ChunkRecogniser:
     model: AsrModel
     search: Resumable[Any]
     use_bf16: bool = False
+
+    @property
+    def size(self) -> ChunkSize:
+        """How speech is cut."""
+        return self.model.chunk_encoder.size()
 
     def start(self, num: int) -> Hearing:
         """Streams of which nothing has been heard."""
@@ -64,7 +87,7 @@ class ChunkRecogniser:
 
     def warm_up(self) -> None:
         """Hear a chunk of silence: what a first call prepares counts to no utterance."""
-        size = self.model.chunk_encoder.size()
+        size = self.size
         silence = torch.full((1, size.frames, NUM_MEL_BINS), LOG_ZERO)
         self.advance(self.start(1), silence, torch.tensor([size.frames]))
 
@@ -173,7 +196,7 @@ def through_streams(
     Yields:
         After each step, the streams that are over, and the seconds that the step took.
     """
-    size, queue = recogniser.model.chunk_encoder.size(), iter(waiting)
+    size, queue = recogniser.size, iter(waiting)
     active: list[Stream] = []
     hearing: Hearing | None = None
     while True:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.base.config import flag, flag_name
 from zipasr.base.errors import nearest
 from zipasr.checkpoint.average import ChooseCheckpoint
@@ -19,6 +20,7 @@ from zipasr.data.gigaspeech import GigaSpeechSubset
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
+from zipasr.export.model_file import ModelFileConfig
 from zipasr.export.names import KINDS, Kind
 from zipasr.export.shape import Shape
 from zipasr.lm.config import GrammarConfig, LmConfig
@@ -201,8 +203,15 @@ class TranscribeConfig:
         "where words begin: by alignment with the CTC head, if there is one, or when the "
         "transducer emitted them",
     )
+    align: str | None = flag(
+        None,
+        "what is said in the recording, or a text file with it: write when each word and token of "
+        "it is said, and how sure the model is, instead of recognising",
+    )
 
     def __post_init__(self) -> None:
+        if self.align is not None and self.streaming:
+            raise ValueError("--align needs the whole recording: leave --streaming out")
         for name in self.format:
             if name not in FORMATS:
                 hint = nearest(name, FORMATS) or f"known: {', '.join(FORMATS)}."
@@ -211,6 +220,25 @@ class TranscribeConfig:
             raise ValueError("--window must be more than twice --overlap, and that not negative")
         if self.batch_windows < 1:
             raise ValueError("--batch-windows must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainedConfig:
+    """Flags of published programs that recognise files, and change nothing here."""
+
+    sample_rate: int = flag(
+        SAMPLING_RATE, "rate that models hear; sound files of any other rate are resampled to it"
+    )
+    words_file: Path | None = flag(
+        None, "has no effect: the words of the searches over words are in --lang-dir"
+    )
+
+    def __post_init__(self) -> None:
+        if self.sample_rate != SAMPLING_RATE:
+            raise ValueError(
+                f"--sample-rate {self.sample_rate}: models here hear {SAMPLING_RATE} samples a "
+                "second, and sound files of any rate are resampled to that; leave it out"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +334,11 @@ _EXPORT_LATER = {
         not_yet("models here hear log-mel features of 80 bands, from ./prepare.sh --stage 2"),
     ),
 }
+
+_NO_GRAPHS = (
+    "{flag}: graphs of other programs are not read; leave it out, and give the lexicon in "
+    "--lang-dir and --grammar, an ARPA file, with --method 1best."
+)
 
 TRAIN = Command(
     "train.py",
@@ -405,8 +438,26 @@ REPORT = Command(
 TRANSCRIBE = Command(
     "transcribe.py",
     "Write down what is said in recordings of any length.",
-    (ExpConfig, ChooseCheckpoint, DecodingConfig, *AIDS, TokenizerConfig, TranscribeConfig),
-    without_effect=_LM_WITHOUT_EFFECT,
+    (
+        ExpConfig,
+        ChooseCheckpoint,
+        ModelFileConfig,
+        DecodingConfig,
+        *AIDS,
+        TokenizerConfig,
+        TokenTableConfig,
+        TranscribeConfig,
+        PretrainedConfig,
+    ),
+    refused=dict.fromkeys(("--HLG", "--G", "--H", "--HL"), ("", _NO_GRAPHS)),
+    spellings={
+        "--method": "--decoding-method",
+        "--nn-model": "--nn-model-filename",
+        "--model-filename": "--nn-model-filename",
+        "--jit-filename": "--nn-model-filename",
+    },
+    without_effect=_LM_WITHOUT_EFFECT
+    | {"--words-file": "the words of searches over words are those of --lang-dir"},
     stored=(*ENCODER_TYPES.values(), ModelConfig),
     encoders=ENCODER_TYPES,
     own=("lm-scale",),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from zipasr.audio.loading import Samples
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.base.errors import DataError
-from zipasr.cli.chunkwise import ChunkRecogniser
+from zipasr.cli.chunkwise import HearsChunks
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.data.extractor import NUM_MEL_BINS
 from zipasr.data.live_fbank import LiveFbank
@@ -40,9 +40,9 @@ class LiveStream:
         recogniser: a causal model with a search that goes on from chunk to chunk.
     """
 
-    def __init__(self, recogniser: ChunkRecogniser) -> None:
+    def __init__(self, recogniser: HearsChunks) -> None:
         self._recogniser = recogniser
-        self._size = recogniser.model.chunk_encoder.size()
+        self._size = recogniser.size
         self._fbank = LiveFbank()
         self._hearing = recogniser.start(1)
         self._waiting = torch.zeros(0, NUM_MEL_BINS)  # features from the next chunk on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,12 +12,14 @@ from torch import Tensor
 from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.mono import SAMPLING_RATE
 from zipasr.audio.windows import Window, cut_into_windows
-from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME, Recogniser, encoded_frames
+from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME
 from zipasr.data.extractor import fbank_extractor
 from zipasr.data.live_fbank import WINDOW
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans
-from zipasr.search.types import Utterance
+from zipasr.search.ctc import CtcOutput
+from zipasr.search.steps import TransducerSteps
+from zipasr.search.types import Search, Utterance
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.text.words import TimedPiece, Word, join_windows, words_of
 
@@ -33,8 +35,31 @@ class Cutting(NamedTuple):
     batch_windows: int
 
 
+class Recognising(Protocol):
+    """A model for whole utterances and a search, whatever the model is made of."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """From tokens to text."""
+
+    @property
+    def search(self) -> Search:
+        """From encoder frames to tokens."""
+
+    @property
+    def ctc_log_probs(self) -> CtcOutput | None:
+        """The CTC head, if there is one: frames (N, T', C) to log-probabilities (N, T', V)."""
+
+    @property
+    def transducer(self) -> TransducerSteps | None:
+        """The transducer, if there is one."""
+
+    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
+
+
 def words_in(
-    recogniser: Recogniser, sound: Sound, cutting: Cutting, times: WordTimes, tell: Tell
+    recogniser: Recognising, sound: Sound, cutting: Cutting, times: WordTimes, tell: Tell
 ) -> list[Word]:
     """Recognise a recording.
 
@@ -69,18 +94,23 @@ def within(words: Sequence[Word], seconds: float) -> list[Word]:
 
 @torch.inference_mode()
 def _recognise(
-    recogniser: Recogniser, sound: Sound, windows: Sequence[Window], times: WordTimes
+    recogniser: Recognising, sound: Sound, windows: Sequence[Window], times: WordTimes
 ) -> Iterator[list[Word]]:
     """Yield the words of each window."""
-    model = recogniser.model
-    parts = [_part(sound.samples, window) for window in windows]
-    frames, lens = encoded_frames(recogniser, *_features(parts))
+    frames, lens = encoded_windows(recogniser, sound, windows)
     utterances = recogniser.search(frames, lens)
-    use_ctc = times != "transducer" and model.ctc_output is not None
-    log_probs = model.ctc_log_probs(frames).cpu() if use_ctc else None
+    ctc = None if times == "transducer" else recogniser.ctc_log_probs
+    log_probs = None if ctc is None else ctc(frames).cpu()
     for n, (window, utterance) in enumerate(zip(windows, utterances, strict=True)):
         spoken = None if log_probs is None else log_probs[n, : int(lens[n])]
         yield timed_words(recogniser.tokenizer, utterance, spoken, window.start)
+
+
+def encoded_windows(
+    recogniser: Recognising, sound: Sound, windows: Sequence[Window]
+) -> tuple[Tensor, Tensor]:
+    """Return the encoder frames (N, T', C) of windows of a recording, and their lengths (N,)."""
+    return recogniser.encode(*_features([_part(sound.samples, window) for window in windows]))
 
 
 def timed_words(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,13 @@ from zipasr.checkpoint.stored import StoredModel, stored_model, untrained
 from zipasr.cli.aids import aids_of, check_aids
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
+from zipasr.cli.token_sources import (
+    check_table,
+    check_vocab_size,
+    is_bpe_model_typed,
+    table_of,
+    tokenizer_of_table,
+)
 from zipasr.data.batch import Batch
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.streaming import LOOK_AHEAD_FRAMES
@@ -29,9 +37,11 @@ from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16, has_bfloat16
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.reports import Transcript
+from zipasr.search.ctc import CtcOutput
 from zipasr.search.methods import search_for
 from zipasr.search.nbest import Oracle
 from zipasr.search.rescoring import Rescoring
+from zipasr.search.steps import TransducerSteps
 from zipasr.search.types import DecodingConfig, Search, Utterance
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.session import Session
@@ -67,14 +77,34 @@ class Recogniser(NamedTuple):
     is_inferred: bool
     use_bf16: bool = False
 
+    @property
+    def ctc_log_probs(self) -> CtcOutput | None:
+        """The CTC head: frames (N, T', C) to log-probabilities (N, T', V)."""
+        return None if self.model.ctc_output is None else self.model.ctc_log_probs
+
+    @property
+    def transducer(self) -> TransducerSteps | None:
+        """Decoder and joiner."""
+        decoder, joiner = self.model.tabled_decoder(), self.model.joiner
+        return None if decoder is None or joiner is None else TransducerSteps(decoder, joiner)
+
+    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode utterances; see ``encoded_frames``."""
+        return encoded_frames(self, features, lens)
+
     def with_setting(self, name: str) -> Recogniser:
         """Return the same with one setting of a rescoring."""
         search = self.search
         return self._replace(search=search.only(name)) if isinstance(search, Rescoring) else self
 
 
-def load_recogniser(run: Run) -> Recogniser:
+def load_recogniser(run: Run, any_head: bool = False) -> Recogniser:
     """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
+
+    Args:
+        run: flags.
+        any_head: whether a model without transducer is read by its CTC head where the flags leave
+            the method at its default.
 
     Raises:
         CheckpointError: no such checkpoints, damaged ones, or flags that contradict them.
@@ -85,7 +115,17 @@ def load_recogniser(run: Run) -> Recogniser:
     for line in untrained(chosen, run.typed):
         logging.warning("%s", line)
     can_use_bf16(run[DecodingConfig].use_bf16, device_for(0))  # warns, once for all that follow
+    if any_head and "joiner.output_linear.weight" not in chosen.weights:
+        run = with_ctc_method(run)
     return recogniser_of(chosen, run)
+
+
+def with_ctc_method(run: Run) -> Run:
+    """Return the same with greedy search of the CTC head in place of that of a transducer."""
+    config = run[DecodingConfig]
+    if config.decoding_method != "greedy_search":
+        return run
+    return run.having(replace(config, decoding_method="ctc-greedy-search"))
 
 
 def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
@@ -144,18 +184,19 @@ def check_is_settled(stored: StoredModel) -> None:
 
 
 def tokenizer_of(chosen: Chosen, run: Run) -> Tokenizer:
-    """Return the tokenizer inside the checkpoint, or --bpe-model for one without.
+    """Return the tokenizer inside the checkpoint; for one without, --tokens or --bpe-model.
 
     Raises:
-        CheckpointError: --bpe-model was typed and is another tokenizer than the one inside.
+        CheckpointError: --bpe-model or --tokens were typed and are not those of the checkpoint.
         DataError: there is no tokenizer.
     """
     path = run[TokenizerConfig].bpe_model
     if "tokenizer" not in chosen.checkpoint:
-        return Tokenizer.from_file(path)
+        table = table_of(run)
+        return Tokenizer.from_file(path) if table is None else tokenizer_of_table(table, run)
     tokenizer = Tokenizer.from_bytes(bytes(chosen.checkpoint["tokenizer"].tolist()))
-    usual = run.recipe.flags.get("bpe-model", TokenizerConfig().bpe_model)
-    if str(path) != str(usual):
+    check_table(run, tokenizer, chosen.path)
+    if is_bpe_model_typed(run):
         given = Tokenizer.from_file(path)
         if given.pieces() != tokenizer.pieces():
             raise CheckpointError(
@@ -168,12 +209,7 @@ def tokenizer_of(chosen: Chosen, run: Run) -> Tokenizer:
 
 def check_vocabulary(stored: StoredModel, tokenizer: Tokenizer, run: Run) -> None:
     """Refuse a tokenizer with another number of tokens than the model has outputs."""
-    if tokenizer.vocab_size != stored.vocab_size:
-        raise CheckpointError(
-            f"{stored.path} has a vocabulary of {stored.vocab_size}, but the tokenizer "
-            f"{run[TokenizerConfig].bpe_model} has {tokenizer.vocab_size} tokens.",
-            "give --bpe-model, the tokenizer that the model was trained with.",
-        )
+    check_vocab_size(stored.path, stored.vocab_size, tokenizer, run)
 
 
 class Recognised(NamedTuple):

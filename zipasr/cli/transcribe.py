@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from zipasr.audio.loading import Samples, Sound, load_sound
 from zipasr.audio.mono import SAMPLING_RATE
@@ -15,17 +16,30 @@ from zipasr.audio.windows import Window
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.cli.chunkwise import ChunkRecogniser, chunk_recogniser
+from zipasr.cli.chunkwise import HearsChunks, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
-from zipasr.cli.flags import guarded
+from zipasr.cli.file_recogniser import (
+    FileChunkRecogniser,
+    FileRecogniser,
+    load_file_recogniser,
+)
+from zipasr.cli.flags import Run, guarded
+from zipasr.cli.forced_alignment import align, tokens_of, transcript_of
 from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
-from zipasr.cli.long_form import Cutting, timed_words, within, words_in
+from zipasr.cli.long_form import Cutting, Recognising, timed_words, within, words_in
 from zipasr.cli.recogniser import Recogniser, load_recogniser
 from zipasr.data.live_fbank import WINDOW
+from zipasr.export.model_file import ModelFileConfig
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
+from zipasr.text.alignments import ALIGNMENT_FORMATS, AlignedWord
 from zipasr.text.formats import FORMATS
+from zipasr.text.tokenizer import Tokenizer
 from zipasr.text.words import Word
+
+W = TypeVar("W")
+Work: TypeAlias = Callable[[Path], list[W]]
+Loaded: TypeAlias = Recogniser | FileRecogniser | FileChunkRecogniser
 
 STDIN = "-"
 
@@ -45,21 +59,112 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_method(run[DecodingConfig].decoding_method)
     paths = [Path(word) for word in run.operands]
     check_names(paths, config)
+    transcript = None if config.align is None else transcript_of(config.align)
+    check_operands(run.operands, config)
     make_output_dir(config.output_dir)
     setup_logging()
-    recogniser = load_recogniser(run)
-    if config.word_times == "ctc" and recogniser.model.ctc_output is None:
+    is_file = run[ModelFileConfig].is_given
+    recogniser = load_file_recogniser(run) if is_file else load_recogniser(run, any_head=True)
+    if transcript is not None:
+        work = aligner(recogniser, transcript, config)
+        return each(paths, config, work, ALIGNMENT_FORMATS)
+    return each(paths, config, worker(run, recogniser), FORMATS)
+
+
+def check_operands(operands: Sequence[str], config: TranscribeConfig) -> None:
+    """Refuse what a transcript cannot be aligned with.
+
+    Raises:
+        UserError: there are several recordings, or one that is still to come.
+    """
+    if config.align is None:
+        return
+    if len(operands) > 1:
+        raise UserError(
+            f"--align is the transcript of one recording, there are {len(operands)}.",
+            "align them one after the other.",
+        )
+    if STDIN in operands:
+        raise UserError("--align needs the whole recording.", "give the name of a file.")
+
+
+def aligner(recogniser: Loaded, transcript: str, config: TranscribeConfig) -> Work[AlignedWord]:
+    """Return what turns a recording into the words of a transcript with their times.
+
+    Raises:
+        DataError: the model has no tokens for the transcript.
+        UserError: the model works chunk by chunk, or lacks the head that is asked for.
+    """
+    if isinstance(recogniser, FileChunkRecogniser):
+        raise UserError(
+            "--align needs whole recordings, the model in the file works chunk by chunk.",
+            "use --checkpoint, or export the model with --chunk-size -1 --left-context-frames -1.",
+        )
+    check_word_times(recogniser, config)
+    tokens = tokens_of(transcript, recogniser.tokenizer)
+
+    def work(path: Path) -> list[AlignedWord]:
+        sound = load_sound(path)
+        sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
+        return align(recogniser, sound, tokens, cutting_of(config), config.word_times)
+
+    return work
+
+
+def worker(run: Run, recogniser: Loaded) -> Work[Word]:
+    """Return what turns a recording into words.
+
+    Raises:
+        UserError: speech shall be recognised as it comes, and the model does not work so; or the
+            model lacks the head that is asked for.
+    """
+    config = run[TranscribeConfig]
+    is_live = config.streaming or STDIN in run.operands
+    if isinstance(recogniser, FileChunkRecogniser):
+        if config.word_times == "ctc":
+            raise UserError("--word-times ctc needs whole recordings.", "leave it out.")
+        return lambda path: transcribe_live(recogniser.tokenizer, recogniser, path)
+    check_word_times(recogniser, config)
+    if not is_live:
+        return lambda path: transcribe(recogniser, path, load_sound(path), config)
+    if isinstance(recogniser, FileRecogniser):
+        raise UserError(
+            f"{recogniser.file.path} is for whole recordings, not for speech as it comes.",
+            "give the name of a sound file without --streaming, or a file that was exported for "
+            "streaming, with a --chunk-size.",
+        )
+    live = chunk_recogniser(run, recogniser)
+    return lambda path: transcribe_live(recogniser.tokenizer, live, path)
+
+
+def check_word_times(recogniser: Recognising, config: TranscribeConfig) -> None:
+    """Refuse times of a head that the model has not.
+
+    Raises:
+        UserError: so it is.
+    """
+    if config.word_times == "ctc" and recogniser.ctc_log_probs is None:
         raise UserError("--word-times ctc needs a CTC head, which this model has not.")
-    if config.streaming or STDIN in run.operands:
-        live = chunk_recogniser(run, recogniser)
-        return each(paths, config, lambda path: transcribe_live(recogniser, live, path))
-    return each(paths, config, lambda path: transcribe(recogniser, path, load_sound(path), config))
+
+
+def cutting_of(config: TranscribeConfig) -> Cutting:
+    """Return how recordings are cut."""
+    return Cutting(config.window, config.overlap, config.batch_windows)
 
 
 def each(
-    paths: Sequence[Path], config: TranscribeConfig, recognise: Callable[[Path], list[Word]]
+    paths: Sequence[Path],
+    config: TranscribeConfig,
+    work: Work[W],
+    formats: Mapping[str, Callable[[str, Sequence[W]], str]],
 ) -> int:
-    """Recognise and write file by file.
+    """Work on file by file, and write what was found.
+
+    Args:
+        paths: of the recordings.
+        config: what is written where.
+        work: turns one recording into words.
+        formats: by name, what makes text of the name of a file and words.
 
     Raises:
         DataError: files could not be read; the others are done.
@@ -67,14 +172,15 @@ def each(
     failed: list[str] = []
     for path in paths:
         try:
-            words = recognise(path)
+            words = work(path)
         except DataError as problem:
             if len(paths) == 1:
                 raise
             failed.append(str(path))
             sys.stderr.write(f"{problem}\n")
             continue
-        write(path, words, config)
+        texts = {name: formats[name](path.name, words) for name in config.format}
+        write(path, texts, config.output_dir)
     if failed:
         raise DataError(
             f"{len(failed)} of {len(paths)} files could not be read: {', '.join(failed[:5])}.",
@@ -127,22 +233,21 @@ def has_sound(samples: Samples) -> bool:
 
 
 def transcribe(
-    recogniser: Recogniser, path: Path, sound: Sound, config: TranscribeConfig
+    recogniser: Recognising, path: Path, sound: Sound, config: TranscribeConfig
 ) -> list[Word]:
     """Recognise one recording; windows are told on the error stream as they are done."""
     sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
     begun = time.monotonic()
-    cutting = Cutting(config.window, config.overlap, config.batch_windows)
     words = []
     if has_sound(sound.samples):
-        words = words_in(recogniser, sound, cutting, config.word_times, _tell)
+        words = words_in(recogniser, sound, cutting_of(config), config.word_times, _tell)
     spent = time.monotonic() - begun
     rtf = spent / max(sound.seconds, 1e-9)
     sys.stderr.write(f"{path}: {len(words)} words in {spent:.1f} s, RTF {rtf:.4f}\n")
     return words
 
 
-def transcribe_live(recogniser: Recogniser, chunkwise: ChunkRecogniser, path: Path) -> list[Word]:
+def transcribe_live(tokenizer: Tokenizer, chunkwise: HearsChunks, path: Path) -> list[Word]:
     """Recognise a file, or the standard input, as it comes; show the text as it grows.
 
     Raises:
@@ -156,24 +261,23 @@ def transcribe_live(recogniser: Recogniser, chunkwise: ChunkRecogniser, path: Pa
     for samples in pieces:
         num_samples += len(samples)
         is_silent = is_silent and not samples.any()
-        text.show(recogniser.tokenizer.decode([stream.push(samples).tokens])[0])
+        text.show(tokenizer.decode([stream.push(samples).tokens])[0])
     if not num_samples:
         raise DataError(f"{path}: no sound came.", "see that the program before the pipe records.")
     seconds = num_samples / SAMPLING_RATE
-    words = within(timed_words(recogniser.tokenizer, stream.finish()), seconds)
+    words = within(timed_words(tokenizer, stream.finish()), seconds)
     text.close()
     sys.stderr.write(f"{path}: {seconds:.1f} s of sound\n")
     return [] if is_silent or num_samples < WINDOW else words
 
 
-def write(path: Path, words: Sequence[Word], config: TranscribeConfig) -> None:
-    """Write the transcript in each format: to files, or to the standard output."""
-    for name in config.format:
-        text = FORMATS[name](path.name, words)
-        if config.output_dir is None:
+def write(path: Path, texts: Mapping[str, str], folder: Path | None) -> None:
+    """Write the text of each format: to files in a folder, or to the standard output."""
+    for name, text in texts.items():
+        if folder is None:
             print_text(text)
             continue
-        with atomic_path(config.output_dir / f"{path.stem}.{name}") as temporary:
+        with atomic_path(folder / f"{path.stem}.{name}") as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 

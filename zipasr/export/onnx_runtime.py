@@ -43,6 +43,31 @@ class OnnxGraph:
         named = {name: tensor.detach().contiguous().numpy() for name, tensor in arrays.items()}
         return [torch.from_numpy(array) for array in self._session.run(None, named)]
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says about itself."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def num_inputs(self) -> int:
+        """How many inputs it takes."""
+        return len(self._inputs)
+
+    @property
+    def output_shape(self) -> list[int | str]:
+        """Sizes of the first output; those that are free have names."""
+        return list(self._session.get_outputs()[0].shape)
+
+    def zero_states(self, num: int) -> list[Tensor]:
+        """Return the states of ``num`` streams before the first chunk: all inputs but features."""
+        return [
+            torch.zeros(
+                [size if isinstance(size, int) else num for size in value.shape],
+                dtype=torch.float32 if value.type == "tensor(float)" else torch.int64,
+            )
+            for value in self._session.get_inputs()[1:]
+        ]
+
 
 class OnnxDecoder:
     """Contexts (M, C) to projected predictions (M, 1, J)."""

@@ -13,11 +13,19 @@ SAME_MOMENT = 0.4
 
 
 class TimedPiece(NamedTuple):
-    """A piece of a word and when it was said, in seconds."""
+    """A piece of a word and when it was said, in seconds.
+
+    Attributes:
+        piece: with the mark, if it begins a word.
+        start: second.
+        end: second.
+        log_prob: natural logarithm of its probability, where it is known.
+    """
 
     piece: str
     start: float
     end: float
+    log_prob: float = 0.0
 
 
 class Word(NamedTuple):
@@ -34,18 +42,25 @@ def words_of(pieces: Sequence[TimedPiece]) -> list[Word]:
     A word begins with a piece that has the mark, and lasts from the start of its first piece to
     the end of its last one. A mark by itself belongs to the piece that follows, if that has none.
     """
-    words: list[Word] = []
+    return [Word(text_of(word), word[0].start, word[-1].end) for word in pieces_of_words(pieces)]
+
+
+def text_of(word: Sequence[TimedPiece]) -> str:
+    """Return the text of the pieces of a word."""
+    return "".join(one.piece for one in word).replace(WORD_START, "")
+
+
+def pieces_of_words(pieces: Sequence[TimedPiece]) -> list[list[TimedPiece]]:
+    """Group pieces by words; marks by themselves are left out."""
+    words: list[list[TimedPiece]] = []
     is_new = True
-    for piece, start, end in pieces:
-        text = piece.replace(WORD_START, "")
-        is_new = is_new or piece.startswith(WORD_START)
-        if not text:
-            continue
-        if is_new:
-            words.append(Word(text, start, end))
-        else:
-            words[-1] = Word(words[-1].text + text, words[-1].start, end)
-        is_new = False
+    for one in pieces:
+        is_new = is_new or one.piece.startswith(WORD_START)
+        if one.piece.replace(WORD_START, ""):
+            if is_new:
+                words.append([])
+            words[-1].append(one)
+            is_new = False
     return words
 
 

@@ -1,0 +1,178 @@
+"""From exported files to what turns sound into words: the same searches as on a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zipasr.base.config import flag_name
+from zipasr.base.errors import DataError, UserError
+from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.aids import aids_of, check_aids
+from zipasr.cli.chunkwise import Hearing
+from zipasr.cli.commands import TranscribeConfig
+from zipasr.cli.flags import Run
+from zipasr.cli.recogniser import with_ctc_method, with_silence
+from zipasr.cli.token_sources import (
+    check_vocab_size,
+    is_bpe_model_typed,
+    table_of,
+    tokenizer_of_table,
+)
+from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.export.checks import Encode
+from zipasr.export.model_file import (
+    TABLE,
+    Chunks,
+    ModelFile,
+    ModelFileConfig,
+    read_model_file,
+)
+from zipasr.search.ctc import CtcOutput
+from zipasr.search.methods import SEARCHES, resumable_for, search_for
+from zipasr.search.parts import ModelParts
+from zipasr.search.steps import TransducerSteps
+from zipasr.search.types import DecodingConfig, Resumable, Search
+from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecogniser:
+    """A model for whole utterances in exported files.
+
+    Attributes:
+        file: the model.
+        encoder: of it.
+        search: from encoder frames to tokens.
+        tokenizer: from tokens to text.
+    """
+
+    file: ModelFile
+    encoder: Encode
+    search: Search
+    tokenizer: Tokenizer
+
+    @property
+    def ctc_log_probs(self) -> CtcOutput | None:
+        """The CTC head: frames (N, T', C) to log-probabilities (N, T', V)."""
+        return self.file.ctc_log_probs
+
+    @property
+    def transducer(self) -> TransducerSteps | None:
+        """Decoder and joiner."""
+        decoder, joiner = self.file.decoder, self.file.joiner
+        return None if decoder is None or joiner is None else TransducerSteps(decoder, joiner)
+
+    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
+        frames, num = self.encoder(*with_silence(features, lens, 0))
+        return frames, num.long()
+
+
+@dataclass(frozen=True, slots=True)
+class FileChunkRecogniser:
+    """A model for speech as it comes in exported files; see ``chunkwise.HearsChunks``.
+
+    Attributes:
+        chunks: its encoder.
+        search: that goes on from chunk to chunk.
+        tokenizer: from tokens to text.
+    """
+
+    chunks: Chunks
+    search: Resumable[Any]
+    tokenizer: Tokenizer
+
+    @property
+    def size(self) -> ChunkSize:
+        """How speech is cut."""
+        return self.chunks.size
+
+    def start(self, num: int) -> Hearing:
+        """Streams of which nothing has been heard."""
+        return Hearing(self.chunks.start(num), self.search.start(num, _CPU))
+
+    @torch.inference_mode()
+    def advance(self, hearing: Hearing, features: Tensor, lens: Tensor) -> Hearing:
+        """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
+        frames, num, states = self.chunks.step(features, lens, hearing.encoder)
+        return Hearing(states, self.search.advance(hearing.search, frames, num.long()))
+
+
+def load_file_recogniser(run: Run) -> FileRecogniser | FileChunkRecogniser:
+    """Read the model of --nn-model-filename, --model, or the three files of a transducer.
+
+    Raises:
+        CheckpointError: a file is missing or holds something else, or the tokens are of another
+            model.
+        DataError: there are no tokens.
+        ResourceError: onnxruntime is not installed.
+        UserError: flags that do not go with such files.
+    """
+    config, transcribing = run[ModelFileConfig], run[TranscribeConfig]
+    check_flags(run)
+    check_aids(run)
+    is_ctc = SEARCHES[run[DecodingConfig].decoding_method].head == "ctc"
+    aligns = transcribing.align is not None and transcribing.word_times != "transducer"
+    file = read_model_file(config, is_ctc or aligns)
+    tokenizer = tokenizer_of_file(file.path, run)
+    if file.vocab_size is not None:
+        check_vocab_size(file.path, file.vocab_size, tokenizer, run)
+    if file.joiner is None:
+        run = with_ctc_method(run)
+    aids = aids_of(run, tokenizer, _CPU)
+    parts = ModelParts(file.decoder, file.joiner, file.ctc_log_probs)
+    if isinstance(file.encoder, Chunks):
+        search = resumable_for(run[DecodingConfig], parts, aids)
+        return FileChunkRecogniser(file.encoder, search, tokenizer)
+    return FileRecogniser(
+        file,
+        file.encoder,
+        search_for(run[DecodingConfig], file.decoder, file.joiner, file.ctc_log_probs, aids=aids),
+        tokenizer,
+    )
+
+
+def check_flags(run: Run) -> None:
+    """Refuse flags that say something else about the model than its files.
+
+    Raises:
+        UserError: names them.
+    """
+    place, checkpoint = run[ModelFileConfig].place, run[ChooseCheckpoint].checkpoint
+    if checkpoint is not None:
+        raise UserError(
+            f"there are two models: --checkpoint {checkpoint} and {place}.", "give one of them."
+        )
+    if run.typed:
+        names = " and ".join(flag_name(name) for name in run.typed)
+        raise UserError(
+            f"{names} cannot change the model in {place}.",
+            "leave it out: an exported file has its sizes and its chunks inside.",
+        )
+    if run[DecodingConfig].use_bf16:
+        raise UserError(
+            f"--use-bf16 1: {place} computes in the precision of its export.", "leave it out."
+        )
+
+
+def tokenizer_of_file(path: Path, run: Run) -> Tokenizer:
+    """Return the tokens of a model: --tokens, --bpe-model, or the table that stands beside it.
+
+    Raises:
+        DataError: there are none, or the file is damaged.
+        CheckpointError: --tokens and --bpe-model contradict each other.
+    """
+    table = table_of(run)
+    if table is None and is_bpe_model_typed(run):
+        return Tokenizer.from_file(run[TokenizerConfig].bpe_model)
+    table = table or path.with_name(TABLE)
+    if not table.is_file() and table_of(run) is None:
+        raise DataError(f"there is no {TABLE} beside {path}.", f"give --tokens, its {TABLE}.")
+    return tokenizer_of_table(table, run)

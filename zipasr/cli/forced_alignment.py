@@ -1,0 +1,145 @@
+"""From a recording and its transcript to the times of words and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zipasr.audio.loading import Sound
+from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.windows import cut_into_windows
+from zipasr.base.errors import DataError, UserError
+from zipasr.cli.long_form import Cutting, Recognising, WordTimes, encoded_windows
+from zipasr.cli.recogniser import SECONDS_PER_FRAME
+from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
+from zipasr.text.alignments import AlignedWord, aligned_words
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.words import TimedPiece
+
+
+def transcript_of(text: str) -> str:
+    """Return the words of --align: what the file of that name holds, or the words themselves.
+
+    Raises:
+        DataError: the file is missing or no text, or there are no words.
+    """
+    words = text
+    if _is_file(text):
+        try:
+            words = Path(text).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as problem:
+            raise DataError(f"--align {text} is not UTF-8 text.", "convert it first.") from problem
+    elif text.endswith(".txt"):
+        raise DataError(f"there is no file --align {text}.", "see that the path is right.")
+    if not words.split():
+        raise DataError("--align: there are no words in the transcript.", "give what was said.")
+    return " ".join(words.split())
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with characters that no name has
+        return False
+
+
+def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a transcript.
+
+    Raises:
+        DataError: it has characters that the model does not know, or text cannot be cut at all.
+    """
+    words = transcript.split()
+    for word, tokens in zip(words, tokenizer.encode(words), strict=True):
+        if tokenizer.unknown_id in tokens:
+            raise DataError(
+                f"--align: the model has no tokens for {word!r}.",
+                "write the words as the transcripts of its training are written, such as in "
+                "capitals and without punctuation.",
+            )
+    (tokens,) = tokenizer.encode([transcript])
+    return tokens
+
+
+@torch.inference_mode()
+def align(
+    recogniser: Recognising, sound: Sound, tokens: Sequence[int], cutting: Cutting, times: WordTimes
+) -> list[AlignedWord]:
+    """Return the words of a transcript with their times in a recording.
+
+    A long recording is encoded window by window, and aligned as a whole.
+
+    Args:
+        recogniser: whose CTC head, or else transducer, says what fits where.
+        sound: at 16 kHz.
+        tokens: of the transcript.
+        cutting: of long recordings.
+        times: which head is asked.
+
+    Raises:
+        DataError: the recording is too short for the transcript.
+        UserError: the model has not the head that is asked for.
+    """
+    ctc, transducer = recogniser.ctc_log_probs, recogniser.transducer
+    uses_ctc = times != "transducer" and ctc is not None
+    if not uses_ctc and transducer is None:
+        raise UserError("--word-times transducer: the model has no transducer.", "leave it out.")
+    parts, starts = [], []
+    for frames, seconds in _frames(recogniser, sound, cutting):
+        parts.append(ctc(frames) if uses_ctc and ctc is not None else frames)
+        starts += seconds
+    whole = torch.cat(parts, dim=1)[0]
+    if uses_ctc or transducer is None:
+        spans = ctc_alignment(whole, tokens)
+    else:
+        spans = transducer_alignment(whole, tokens, transducer)
+    if spans is None:
+        raise DataError(
+            f"{sound.seconds:.1f} s of sound are too short for the {len(tokens)} tokens of the "
+            "transcript.",
+            "give the transcript of this recording alone.",
+        )
+    return aligned_words(_pieces(recogniser.tokenizer, tokens, spans, starts, sound.seconds))
+
+
+def _pieces(
+    tokenizer: Tokenizer,
+    tokens: Sequence[int],
+    spans: Sequence[AlignedSpan],
+    starts: Sequence[float],
+    seconds: float,
+) -> list[TimedPiece]:
+    """Return the tokens with seconds in place of frames; none is beyond the end of the sound."""
+    pieces = tokenizer.pieces()
+    last = max(0.0, seconds - SECONDS_PER_FRAME)
+    return [
+        TimedPiece(
+            pieces[token],
+            min(starts[span.start], last),
+            min(starts[span.end - 1] + SECONDS_PER_FRAME, max(seconds, SECONDS_PER_FRAME)),
+            span.log_prob,
+        )
+        for token, span in zip(tokens, spans, strict=True)
+        if tokenizer.is_text(token)
+    ]
+
+
+def _frames(
+    recogniser: Recognising, sound: Sound, cutting: Cutting
+) -> Iterator[tuple[Tensor, list[float]]]:
+    """Yield the encoder frames (1, T', C) of each window, and the second at which each begins.
+
+    Where windows overlap, each counts up to the middle.
+    """
+    windows = cut_into_windows(sound.samples, SAMPLING_RATE, cutting.window, cutting.overlap)
+    borders = [0.5 * (left.end + right.start) for left, right in pairwise(windows)]
+    limits = zip([-1.0, *borders], [*borders, float("inf")], strict=True)
+    for window, (low, high) in zip(windows, limits, strict=True):
+        frames, lens = encoded_windows(recogniser, sound, [window])
+        starts = [window.start + SECONDS_PER_FRAME * t for t in range(int(lens[0]))]
+        kept = [t for t, start in enumerate(starts) if low <= start < high]
+        yield frames[:, kept], [starts[t] for t in kept]

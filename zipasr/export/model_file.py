@@ -1,0 +1,284 @@
+"""Exported files read back: TorchScript and ONNX, of this project and of published recipes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zipasr.base.config import flag
+from zipasr.base.errors import CheckpointError, ResourceError, UserError
+from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.encoder.lengths import halved_lens, subsampled_lens
+from zipasr.export.checks import Encode
+from zipasr.export.names import kind_of
+from zipasr.search.ctc import CtcOutput
+from zipasr.search.steps import DecoderLike, JoinerLike
+
+if TYPE_CHECKING:
+    from zipasr.export.onnx_runtime import OnnxGraph
+
+TABLE = "tokens.txt"
+PARTS = ("encoder", "decoder", "joiner")
+_PART_FLAGS = tuple(f"--{part}-model-filename" for part in PARTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFileConfig:
+    """A model in exported files, in place of a checkpoint."""
+
+    nn_model_filename: Path | None = flag(
+        None, "TorchScript file (jit_script*.pt), or ONNX file of a CTC model (model*.onnx)"
+    )
+    encoder_model_filename: Path | None = flag(None, "ONNX file of the encoder of a transducer")
+    decoder_model_filename: Path | None = flag(None, "ONNX file of its decoder")
+    joiner_model_filename: Path | None = flag(None, "ONNX file of its joiner")
+    model: Path | None = flag(None, "folder of ONNX files from export.py: the float32 ones in it")
+
+    def __post_init__(self) -> None:
+        given = [self.nn_model_filename, self.model, next(filter(None, self.parts), None)]
+        if sum(one is not None for one in given) > 1:
+            raise ValueError(
+                "give one model: --nn-model-filename, --model, or the three files of a transducer"
+            )
+        lacking = [name for name, path in zip(_PART_FLAGS, self.parts, strict=True) if not path]
+        if lacking and len(lacking) < len(PARTS):
+            raise ValueError(
+                f"a transducer in ONNX files has three: {', '.join(lacking)} is missing"
+            )
+
+    @property
+    def parts(self) -> tuple[Path | None, Path | None, Path | None]:
+        """The files of a transducer."""
+        return self.encoder_model_filename, self.decoder_model_filename, self.joiner_model_filename
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a model is named."""
+        return self.place is not None
+
+    @property
+    def place(self) -> Path | None:
+        """The file or folder that stands for the model."""
+        return self.nn_model_filename or self.model or self.encoder_model_filename
+
+
+class Chunks(NamedTuple):
+    """An encoder for speech as it comes.
+
+    Attributes:
+        size: how features are cut.
+        start: makes the states of N streams before the first chunk.
+        step: features (N, T, 80), valid lengths (N,) and states to frames (N, T', C), their valid
+            lengths (N,), and the states after.
+    """
+
+    size: ChunkSize
+    start: Callable[[int], list[Tensor]]
+    step: Callable[[Tensor, Tensor, list[Tensor]], tuple[Tensor, Tensor, list[Tensor]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model that was exported; it computes on the CPU.
+
+    Attributes:
+        path: of the file, of the encoder if there are several.
+        encoder: features (N, T, 80) and lengths (N,) to frames (N, T', C) and lengths, or the
+            same chunk by chunk.
+        vocab_size: V; ``None`` if the file does not say.
+        decoder: of a transducer, or ``None``.
+        joiner: of a transducer, or ``None``.
+        ctc_log_probs: frames to log-probabilities (N, T', V), or ``None``.
+    """
+
+    path: Path
+    encoder: Encode | Chunks
+    vocab_size: int | None
+    decoder: DecoderLike | None = None
+    joiner: JoinerLike | None = None
+    ctc_log_probs: CtcOutput | None = None
+
+
+def read_model_file(config: ModelFileConfig, prefers_ctc: bool) -> ModelFile:
+    """Read the model that the flags name.
+
+    Args:
+        config: names one.
+        prefers_ctc: which head of a folder is read, where it has both.
+
+    Raises:
+        CheckpointError: a file is missing, or holds something else.
+        ResourceError: the package that runs it is not installed.
+        UserError: the folder holds several models.
+    """
+    if config.model is not None:
+        files = _files_in(config.model, prefers_ctc)
+    elif config.nn_model_filename is not None:
+        files = [config.nn_model_filename]
+    else:
+        files = [path for path in config.parts if path is not None]
+    for path in files:
+        if not path.is_file():
+            raise CheckpointError(f"there is no file {path}.", "see that the path is right.")
+    if len(files) == 1 and files[0].suffix != ".onnx":
+        return _read_torchscript(files[0])
+    if not importlib.util.find_spec("onnxruntime"):
+        raise ResourceError(
+            f"{files[0]} needs the package onnxruntime.", "pip install -r export-requirements.txt"
+        )
+    try:
+        return _read_ctc_onnx(files[0]) if len(files) == 1 else _read_onnx(*files)
+    except KeyError as problem:
+        raise CheckpointError(
+            f"{files[0]}: the files do not say their {problem.args[0]}.",
+            "export the model again: sherpa-onnx needs this entry of their metadata, too.",
+        ) from problem
+
+
+def _files_in(folder: Path, prefers_ctc: bool) -> list[Path]:
+    """Return the files of one model in a folder: of a transducer three, of a CTC head one."""
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"there is no folder --model {folder}.", "see that the path is right."
+        )
+    names = sorted(path.name for path in folder.glob("*.onnx") if not kind_of(path.name))
+    found = {
+        part: [name for name in names if name.startswith((f"{part}-", f"{part}."))]
+        for part in (*PARTS, "model")
+    }
+    is_ctc = bool(found["model"]) and (prefers_ctc or not found["encoder"])
+    files = []
+    for part in ("model",) if is_ctc else PARTS:
+        if not found[part]:
+            raise CheckpointError(
+                f"--model {folder} has no {part}*.onnx of float32.",
+                "name a folder from export.py, or the files one by one.",
+            )
+        if len(found[part]) > 1:
+            raise UserError(
+                f"--model {folder} holds several models: {', '.join(found[part])}.",
+                f"name the files of one: {'--nn-model-filename' if is_ctc else _PART_FLAGS[0]}.",
+            )
+        files.append(folder / found[part][0])
+    return files
+
+
+def _read_torchscript(path: Path) -> ModelFile:
+    try:
+        module: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        module.eval()
+        encoder = module.encoder
+        joiner = getattr(module, "joiner", None)
+        ctc = getattr(module, "ctc_output", None)
+        last = module.ctc_output if joiner is None else joiner.output_linear
+    except (RuntimeError, AttributeError, ValueError) as problem:
+        raise CheckpointError(
+            f"{path} is not a recogniser in TorchScript.",
+            "give a jit_script*.pt from export.py --jit 1; a pretrained.pt goes to --checkpoint.",
+        ) from problem
+    return ModelFile(
+        path,
+        _scripted_chunks(encoder) if hasattr(encoder, "get_init_states") else encoder,
+        next(tensor for name, tensor in last.named_parameters() if name.endswith("bias")).numel(),
+        getattr(module, "decoder", None),
+        joiner,
+        ctc,
+    )
+
+
+def _scripted_chunks(encoder: Any) -> Chunks:
+    step = 2 * int(encoder.chunk_size)
+    size = ChunkSize(step + int(encoder.pad_length), step)
+
+    def advance(
+        features: Tensor, lens: Tensor, states: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        frames, _, after = encoder(features, torch.full_like(lens, size.frames), states)
+        return frames, _valid(lens, size, frames), after
+
+    return Chunks(size, lambda num: encoder.get_init_states(num, torch.device("cpu")), advance)
+
+
+def _valid(lens: Tensor, size: ChunkSize, frames: Tensor) -> Tensor:
+    """Return how many encoder frames of a chunk belong to the utterance.
+
+    Files are given full chunks: those of ONNX take nothing else, nor do published scripts.
+
+    Args:
+        lens: (N,) valid feature frames.
+        size: of the chunk; the front end looks ahead beyond those frames that come out.
+        frames: (N, T', C) that came out.
+    """
+    num = halved_lens((subsampled_lens(lens) - size.tail // 2).clamp(min=0))
+    return num.clamp(max=frames.size(1))
+
+
+def _read_onnx(encoder: Path, decoder: Path, joiner: Path) -> ModelFile:
+    from zipasr.export.onnx_runtime import OnnxDecoder, OnnxJoiner
+
+    metadata = _graph(decoder).metadata
+    return ModelFile(
+        encoder,
+        _onnx_encoder(_graph(encoder), encoder),
+        int(metadata["vocab_size"]),
+        OnnxDecoder(decoder, int(metadata["context_size"])),  # type: ignore[arg-type]
+        OnnxJoiner(joiner),  # type: ignore[arg-type]
+    )
+
+
+def _read_ctc_onnx(path: Path) -> ModelFile:
+    graph = _graph(path)
+    width = graph.output_shape[-1]
+    vocab_size = width if isinstance(width, int) else None
+    encoder = _onnx_encoder(graph, path)
+    return ModelFile(path, encoder, vocab_size, ctc_log_probs=torch.nn.Identity())
+
+
+def _graph(path: Path) -> OnnxGraph:
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        InvalidProtobuf,
+        NotImplemented,
+    )
+
+    from zipasr.export.onnx_runtime import OnnxGraph
+
+    try:
+        return OnnxGraph(path)
+    except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented) as problem:
+        raise CheckpointError(
+            f"{path} is no ONNX file that onnxruntime can run: {str(problem).splitlines()[0]}.",
+            "export it again, or fetch it again.",
+        ) from problem
+
+
+def _onnx_encoder(graph: OnnxGraph, path: Path) -> Encode | Chunks:
+    if "decode_chunk_len" in graph.metadata:
+        size = ChunkSize(int(graph.metadata["T"]), int(graph.metadata["decode_chunk_len"]))
+        return Chunks(size, graph.zero_states, lambda *inputs: _onnx_step(graph, size, *inputs))
+    if graph.num_inputs != 2:
+        raise CheckpointError(
+            f"{path} takes {graph.num_inputs} inputs, not features and their lengths.",
+            "export it with --keep-x-lens -1, the default.",
+        )
+
+    def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        frames, num = graph(features, lens)
+        return frames, num
+
+    return encode
+
+
+def _onnx_step(
+    graph: OnnxGraph, size: ChunkSize, features: Tensor, lens: Tensor, states: list[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    frames, *after = graph(features, *states)
+    return frames, _valid(lens, size, frames), after
