@@ -17,7 +17,7 @@ from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import StoredModel, entries_of, stored_model
 from zipasr.cli.aids import neural_lm
-from zipasr.cli.best_average import read_with_search, with_best_average
+from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_lm(run[LmConfig], run[ExportConfig])
     if output_dir := run[ExportConfig].output_dir:
         check_replaceable(output_dir)
-    if run[ChooseCheckpoint].auto_avg:
-        run, report = with_best_average(run)
-        sys.stderr.write(report)
+    run = with_checkpoints(run, sys.stderr)
     chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
     stored = stored_model(chosen, run.typed).without_own_heads()
     if stored.notes:
@@ -77,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cuts = some_cuts(run)
     with torch.device("cpu"):
         model = stored.build().eval()
-    name = name_of(run[ChooseCheckpoint])
+    name = run[ChooseCheckpoint].name
     whole_name = f"export-{name}{chunks_name(stored.zipformer)}"
     target = output_dir or run[ExpConfig].exp_dir / whole_name
     with whole_folder(target) as folder:
@@ -137,14 +135,6 @@ def check_lm(config: LmConfig, export: ExportConfig) -> None:
         raise UserError(
             "--lm-type ngram: an n-gram is not exported.", "give --lm-type rnn or transformer."
         )
-
-
-def name_of(choose: ChooseCheckpoint) -> str:
-    """Return the part of file names that says which checkpoints were exported."""
-    if choose.checkpoint is not None:
-        return choose.checkpoint.stem
-    start = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
-    return f"{start}-avg-{choose.avg}"
 
 
 def some_cuts(run: Run) -> list[Cut]:
@@ -239,7 +229,7 @@ def results_of(run: Run) -> str:
     ]
     if not rows:
         return ""
-    name = name_of(run[ChooseCheckpoint])
+    name = run[ChooseCheckpoint].name
     return (
         f"{name}, decoded with the model itself, before it was exported:\n\n{results_table(rows)}"
     )

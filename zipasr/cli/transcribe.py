@@ -15,6 +15,7 @@ from zipasr.audio.windows import Window
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
+from zipasr.cli.best_average import with_checkpoints
 from zipasr.cli.chunkwise import ChunkRecogniser, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
 from zipasr.cli.flags import guarded
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_names(paths, config)
     make_output_dir(config.output_dir)
     setup_logging()
+    run = with_checkpoints(run, sys.stderr)
     recogniser = load_recogniser(run)
     if config.word_times == "ctc" and recogniser.model.ctc_output is None:
         raise UserError("--word-times ctc needs a CTC head, which this model has not.")
