@@ -128,7 +128,7 @@ def audio_of(words: list[str], rng: np.random.Generator) -> np.ndarray:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | os.environ
 
 
 def command(folder: Path, *words: str) -> list[str]:

@@ -18,7 +18,7 @@ from tests import margins, talkative, tones
 from tests.cli.conftest import Call
 from tests.margins import Scorer
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
-from zipasr.cli import average, decode
+from zipasr.cli import average, decode, export, transcribe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.method_sweep import warnings_about
 from zipasr.cli.recogniser import load_recogniser
@@ -350,6 +350,81 @@ def test_checkpoints_are_chosen_as_in_icefall(
     (recogs,) = (run_folder / "exp" / "greedy_search").glob("recogs-*")
     assert recogs.name.startswith(f"recogs-test-{suffix}")
     assert recogs.name.endswith("use-averaged-model.txt") == ("--use-averaged-model" not in words)
+
+
+def without_epoch(folder: Path, avg: int) -> None:
+    """Let the recipe not say which epoch is used."""
+    path = folder / "tones" / "recipe.toml"
+    lines = (
+        path.read_text().replace("\nepoch = 2\n", "\n").replace("\navg = 1\n", f"\navg = {avg}\n")
+    )
+    assert lines != path.read_text()
+    path.write_text(lines)
+
+
+def test_without_epoch_the_last_complete_one_decodes(run_folder: Path, call: Call) -> None:
+    without_epoch(run_folder, avg=1)
+    exp = run_folder / "exp"
+    (exp / "epoch-3.pt").write_bytes((exp / "epoch-2.pt").read_bytes()[:-1000])
+    assert call(decode.main, run_folder, *HERE, "--epoch", "2").status == 0
+    (expected,) = (exp / "greedy_search").glob("recogs-*")
+    before = expected.read_text()
+    expected.unlink()
+    said = call(decode.main, run_folder, *HERE)
+    assert said.status == 0, said.err
+    lines = said.err.splitlines()
+    assert "using --epoch 2 --avg 1: exp ends with epoch 2." in lines
+    assert [line for line in lines if line.startswith("epoch 3 is passed over: exp/epoch-3.pt is")]
+    assert expected.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "written"),
+    [
+        (decode.main, HERE, f"greedy_search/recogs-test-{NAMES['greedy_search']}.txt"),
+        (average.main, (), "epoch-2-avg-1.pt"),
+        (export.main, ("--format", "pretrained"), "export-epoch-2-avg-1/pretrained.pt"),
+    ],
+)
+def test_a_typed_epoch_is_kept_and_later_ones_are_told(
+    main: Callable[[list[str]], int],
+    words: tuple[str, ...],
+    written: str,
+    run_folder: Path,
+    call: Call,
+) -> None:
+    shutil.copy(run_folder / "exp" / "epoch-2.pt", run_folder / "exp" / "epoch-3.pt")
+    said = call(main, run_folder, *words)
+    assert said.status == 0, said.err
+    told = [line for line in said.err.splitlines() if "later epochs" in line]
+    assert told == ["--epoch 2 is used, though exp has later epochs, up to 3."]
+    assert (run_folder / "exp" / written).exists()
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "written"),
+    [
+        (decode.main, HERE, "greedy_search/recogs-test-epoch-1_avg-1_*-frame-1.txt"),
+        (average.main, (), "epoch-1-avg-1.pt"),
+        (export.main, ("--format", "pretrained"), "export-epoch-1-avg-1/pretrained.pt"),
+        (transcribe.main, ("source/test/test-000.flac",), "epoch-1.pt"),
+    ],
+)
+def test_a_run_shorter_than_avg_can_be_used(
+    main: Callable[[list[str]], int],
+    words: tuple[str, ...],
+    written: str,
+    run_folder: Path,
+    call: Call,
+) -> None:
+    without_epoch(run_folder, avg=2)
+    (run_folder / "exp" / "epoch-2.pt").unlink()
+    said = call(main, run_folder, *words)
+    assert said.status == 0, said.err
+    flags = "--epoch 1 --avg 1 --use-averaged-model 0"
+    line = f"using {flags}: exp ends with epoch 1, too few for --avg 2."
+    assert line in said.err.splitlines()
+    assert [*(run_folder / "exp").glob(written)]
 
 
 def test_an_average_that_was_written_to_a_file_decodes_the_same(

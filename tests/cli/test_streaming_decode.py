@@ -80,6 +80,35 @@ def test_chunks_give_the_words_of_the_masked_decode(
     assert "'" in simulated
 
 
+def test_the_best_average_or_else_the_last_epoch_is_decoded(
+    causal: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    put_back: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(causal)
+    recipe = causal / "tones" / "recipe.toml"
+    lines = recipe.read_text()
+    recipe.write_text(lines.replace("\nepoch = 2\n", "\n"))
+    flags = ["--recipe", "./tones", "--chunk-size", "16", "--left-context-frames", "32"]
+    flags += ["--num-workers", "0"]
+    try:
+        assert streaming_decode.main([*flags, "--label", "last"]) == 0
+        line = "using --epoch 1 --avg 1 --use-averaged-model 0: exp ends with epoch 1, too few"
+        assert line in capsys.readouterr().err
+        best = ["--auto-avg", "1", "--use-averaged-model", "0", "--label", "best"]
+        assert streaming_decode.main([*flags, *best]) == 0
+        assert "--auto-avg chose --epoch 1 --avg 1: WER" in capsys.readouterr().out
+    finally:
+        recipe.write_text(lines)
+    folder = causal / "exp" / "streaming" / "greedy_search"
+    last, best_of_all = (
+        words(folder, f"recogs-test_*_epoch-1_avg-1_chunk-16_*-{label}.txt")
+        for label in ("last", "best")
+    )
+    assert last == best_of_all
+
+
 @torch.inference_mode()
 def test_chunks_give_the_frames_of_the_masked_decode_to_the_last(
     causal: Path, monkeypatch: pytest.MonkeyPatch

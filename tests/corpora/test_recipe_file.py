@@ -53,4 +53,7 @@ def test_sizes_grow_with_the_hours() -> None:
     ]
     assert [of(hours)["vocab-size"] for hours in (0.5, 5, 500, 5000)] == [60, 200, 500, 1000]
     assert of(0.2)["num-epochs"] > of(5)["num-epochs"]
+    # Decoding takes the last epoch, also of a longer or shorter run.
+    assert "epoch" not in of(0.2)
+    assert 1 <= of(0.2)["avg"] < of(0.2)["num-epochs"]
     assert "min-cut-duration" not in of(1)

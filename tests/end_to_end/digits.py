@@ -66,7 +66,6 @@ ctc-only-batches = 150
 warm-step = 80
 ref-duration = 0.25
 enable-spec-aug = 0
-epoch = 6
 avg = 2
 valid-wer-cuts = 20
 """

@@ -21,7 +21,9 @@ from zipasr.nn.lora import merged
 class ChooseCheckpoint:
     """Which checkpoints make up the model."""
 
-    epoch: int = flag(30, "last epoch to use; see also --iter")
+    epoch: int | None = flag(
+        None, "last epoch to use; none: the last complete one in --exp-dir; see also --iter"
+    )
     iter: int = flag(0, "when positive: use checkpoint-N.pt up to this N, instead of epochs")
     avg: int = flag(15, "number of checkpoints, or length of the window in checkpoints")
     use_averaged_model: bool = flag(
@@ -39,7 +41,7 @@ class ChooseCheckpoint:
     auto_avg_cuts: int = flag(0, "dev utterances that --auto-avg decodes; 0: all")
 
     def __post_init__(self) -> None:
-        if self.epoch < 1:
+        if self.epoch is not None and self.epoch < 1:
             raise ValueError("--epoch must be at least 1")
         if self.iter < 0:
             raise ValueError("--iter must not be negative")
@@ -52,6 +54,26 @@ class ChooseCheckpoint:
                 f"--auto-avg 1 has nothing to choose from in one file: leave it out, or "
                 f"--checkpoint {self.checkpoint}"
             )
+
+    @property
+    def number(self) -> int:
+        """The number of batches with ``--iter``, else the epoch.
+
+        Raises:
+            ValueError: the epoch is the last one, which ``last_epoch.settled`` looks up.
+        """
+        if self.iter > 0:
+            return self.iter
+        if self.epoch is None:
+            raise ValueError("the epoch is not settled: see zipasr.checkpoint.last_epoch")
+        return self.epoch
+
+    @property
+    def name(self) -> str:
+        """``epoch-E-avg-A`` or ``iter-I-avg-A``; the stem of the one file, if it is one."""
+        if self.checkpoint is not None:
+            return self.checkpoint.stem
+        return f"{'iter' if self.iter > 0 else 'epoch'}-{self.number}-avg-{self.avg}"
 
 
 class Chosen(NamedTuple):
@@ -231,21 +253,21 @@ def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
     if choose.iter > 0:
         files = newest(exp_dir, choose.iter, choose.avg + 1)
         return files[-1], files[0]
-    if choose.avg >= choose.epoch:
+    epoch = choose.number
+    if choose.avg >= epoch:
         raise CheckpointError(
-            f"--epoch {choose.epoch} --avg {choose.avg} needs a checkpoint before the first epoch.",
+            f"--epoch {epoch} --avg {choose.avg} needs a checkpoint before the first epoch.",
             "choose --avg smaller than --epoch, or use --use-averaged-model 0.",
         )
-    start = epoch_checkpoint(exp_dir, choose.epoch - choose.avg)
-    return start, epoch_checkpoint(exp_dir, choose.epoch)
+    return epoch_checkpoint(exp_dir, epoch - choose.avg), epoch_checkpoint(exp_dir, epoch)
 
 
 def mean_files(exp_dir: Path, choose: ChooseCheckpoint) -> list[Path]:
     """Return the checkpoints whose mean is asked for."""
     if choose.iter > 0:
         return newest(exp_dir, choose.iter, choose.avg)
-    first = max(1, choose.epoch - choose.avg + 1)
-    return [epoch_checkpoint(exp_dir, epoch) for epoch in range(first, choose.epoch + 1)]
+    first = max(1, choose.number - choose.avg + 1)
+    return [epoch_checkpoint(exp_dir, epoch) for epoch in range(first, choose.number + 1)]
 
 
 def newest(exp_dir: Path, iteration: int, count: int) -> list[Path]:

@@ -103,7 +103,7 @@ def ranked(errors: Mapping[ChooseCheckpoint, int | None]) -> list[ChooseCheckpoi
 
 def number_of(choose: ChooseCheckpoint) -> int:
     """Return the number of batches with ``--iter``, else the epoch."""
-    return choose.iter or choose.epoch
+    return choose.number
 
 
 def _at(choose: ChooseCheckpoint, number: int, avg: int) -> ChooseCheckpoint:

@@ -9,7 +9,7 @@ from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import kept_entries, stored_model
-from zipasr.cli.best_average import read_with_search, with_best_average
+from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import AVERAGE, ExpConfig
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.tokens_file import check_tokens
@@ -27,16 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             contradict them.
     """
     run = read_with_search(AVERAGE, argv)
-    if run[ChooseCheckpoint].auto_avg:
-        run, report = with_best_average(run)
-        sys.stderr.write(report)  # what goes to stdout is the path alone
+    if (file := run[ChooseCheckpoint].checkpoint) is not None:
+        raise UserError(f"--checkpoint {file}: one file has no average.", "leave --checkpoint out.")
+    run = with_checkpoints(run, sys.stderr)  # what goes to stdout is the path alone
     choose, exp_dir = run[ChooseCheckpoint], run[ExpConfig].exp_dir
-    if choose.checkpoint is not None:
-        raise UserError(
-            f"--checkpoint {choose.checkpoint}: one file has no average.", "leave --checkpoint out."
-        )
-    start = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
-    path = exp_dir / f"{start}-avg-{choose.avg}.pt"
+    path = exp_dir / f"{choose.name}.pt"
     chosen = read_chosen(exp_dir, choose)
     check_typed(chosen, run)
     save_checkpoint(path, {"model": chosen.weights, **kept_entries(chosen.checkpoint)})

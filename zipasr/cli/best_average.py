@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lhotse import CutSet
 
@@ -24,6 +24,7 @@ from zipasr.checkpoint.candidates import (
     number_of,
     ranked,
 )
+from zipasr.checkpoint.last_epoch import settled
 from zipasr.cli.aids import unaided
 from zipasr.cli.commands import (
     COMMANDS,
@@ -69,6 +70,32 @@ def read_with_search(command: Command, argv: Sequence[str] | None) -> Run:
     is_typed = any(word.split("=")[0] == "--auto-avg" for word in words)
     chooses = is_typed or parse(command, argv, COMMANDS)[ChooseCheckpoint].auto_avg
     return read(search if chooses else command, argv)
+
+
+def with_checkpoints(run: Run, reports: TextIO) -> Run:
+    """Settle which checkpoints a command uses, and say what the user did not choose.
+
+    They are the best average with ``--auto-avg``, whose table goes to ``reports``; else those of
+    ``last_epoch.settled``, whose notes go to the error stream.
+
+    Raises:
+        CheckpointError: a checkpoint is missing.
+        DataError: --auto-avg, and there is no dev set.
+        UserError: --auto-avg, and the dev set is a test set, or the command has no dev set.
+    """
+    choose = run[ChooseCheckpoint]
+    if not choose.auto_avg:
+        choose, notes = settled(run[ExpConfig].exp_dir, choose)
+        sys.stderr.write("".join(f"{note}\n" for note in notes))
+        return run.having(choose)
+    if DataConfig not in run.values:
+        raise UserError(
+            "--auto-avg 1: this command has no dev set to choose on.",
+            "run average.py --auto-avg 1, and give the file that it writes with --checkpoint.",
+        )
+    run, report = with_best_average(run)
+    reports.write(report)
+    return run
 
 
 def with_best_average(run: Run) -> tuple[Run, str]:

@@ -412,7 +412,7 @@ STREAMING_DECODE = replace(
         *(config for config in DECODE.configs if config is not SweepConfig),
         StreamingConfig,
     ),
-    defaults={"epoch": 28, "beam": 4.0, "max_contexts": 4, "max_states": 32},
+    defaults={"beam": 4.0, "max_contexts": 4, "max_states": 32},
     spellings={"--num_active_paths": "--beam-size"},
 )
 AVERAGE = Command(

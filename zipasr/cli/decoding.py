@@ -12,9 +12,8 @@ from lhotse import CutSet
 
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.log import setup_logging
-from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.aids import check_aids
-from zipasr.cli.best_average import with_best_average
+from zipasr.cli.best_average import with_checkpoints
 from zipasr.cli.commands import ExpConfig, SweepConfig, TestSetsConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.method_sweep import with_best_method
@@ -51,9 +50,7 @@ def decode(run: Run) -> int:
     if run[SweepConfig].methods is None:
         check_aids(run)
     test_sets = load_test_sets(run)
-    if run[ChooseCheckpoint].auto_avg:
-        run, report = with_best_average(run)
-        sys.stdout.write(report)
+    run = with_checkpoints(run, sys.stdout)
     setting = None
     if run[SweepConfig].methods is not None:
         run, setting, report = with_best_method(run)

@@ -17,7 +17,7 @@ from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import StoredModel, entries_of, stored_model
 from zipasr.cli.aids import neural_lm
-from zipasr.cli.best_average import read_with_search, with_best_average
+from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import check_is_settled
@@ -63,9 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_lm(run[LmConfig], run[ExportConfig])
     if output_dir := run[ExportConfig].output_dir:
         check_replaceable(output_dir)
-    if run[ChooseCheckpoint].auto_avg:
-        run, report = with_best_average(run)
-        sys.stderr.write(report)
+    run = with_checkpoints(run, sys.stderr)
     chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
     stored = stored_model(chosen, run.typed).without_own_heads()
     if stored.notes:
@@ -80,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cuts = some_cuts(run)
     with torch.device("cpu"):
         model = stored.build().eval()
-    name = name_of(run[ChooseCheckpoint])
+    name = run[ChooseCheckpoint].name
     whole_name = f"export-{name}{chunks_name(stored.zipformer)}"
     target = output_dir or run[ExpConfig].exp_dir / whole_name
     with whole_folder(target) as folder:
@@ -167,14 +165,6 @@ def language_model(run: Run, tokenizer: Tokenizer | None) -> NeuralLm | None:
             "add --bpe-model, the tokenizer of the model.",
         )
     return neural_lm(run, tokenizer)
-
-
-def name_of(choose: ChooseCheckpoint) -> str:
-    """Return the part of file names that says which checkpoints were exported."""
-    if choose.checkpoint is not None:
-        return choose.checkpoint.stem
-    start = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
-    return f"{start}-avg-{choose.avg}"
 
 
 def some_cuts(run: Run) -> list[Cut]:
@@ -269,7 +259,7 @@ def results_of(run: Run) -> str:
     ]
     if not rows:
         return ""
-    name = name_of(run[ChooseCheckpoint])
+    name = run[ChooseCheckpoint].name
     return (
         f"{name}, decoded with the model itself, before it was exported:\n\n{results_table(rows)}"
     )

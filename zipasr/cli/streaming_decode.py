@@ -12,6 +12,7 @@ from lhotse import CutSet
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
 from zipasr.cli.aids import check_aids
+from zipasr.cli.best_average import with_checkpoints
 from zipasr.cli.chunkwise import ChunkRecogniser, Stream, chunk_recogniser, through_streams
 from zipasr.cli.commands import STREAMING_DECODE, ExpConfig, StreamingConfig, read
 from zipasr.cli.decoding import (
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging()
     check_aids(run)
     test_sets = load_test_sets(run)
+    run = with_checkpoints(run, sys.stdout)
     recogniser = load_recogniser(run)
     chunkwise = chunk_recogniser(run, recogniser)
     folder = run[ExpConfig].exp_dir / "streaming" / run[DecodingConfig].decoding_method

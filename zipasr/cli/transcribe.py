@@ -16,6 +16,7 @@ from zipasr.audio.windows import Window
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
+from zipasr.cli.best_average import with_checkpoints
 from zipasr.cli.chunkwise import HearsChunks, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
 from zipasr.cli.file_recogniser import (
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_output_dir(config.output_dir)
     setup_logging()
     is_file = run[ModelFileConfig].is_given
+    if not is_file:
+        run = with_checkpoints(run, sys.stderr)
     recogniser = load_file_recogniser(run) if is_file else load_recogniser(run, any_head=True)
     if transcript is not None:
         work = aligner(recogniser, transcript, config)

@@ -112,7 +112,6 @@ def _model_and_schedule(sizes: Sizes) -> dict[str, Any]:
         "warm-step": min(200, max(10, steps // 8)),
         "warmup-batches": min(80, max(5, steps // 20)),
         "spec-aug-start-epoch": epochs // 2 + 1,
-        "epoch": epochs,
         "avg": max(1, epochs // 3),
     }
 

@@ -159,13 +159,13 @@ def search_suffix(
 
 
 def result_suffix(
-    search: str, *, epoch: int, iteration: int, avg: int, use_averaged_model: bool
+    search: str, *, epoch: int | None, iteration: int, avg: int, use_averaged_model: bool
 ) -> str:
     """Name a decoding run in file names.
 
     Args:
         search: from ``search_suffix``.
-        epoch: checkpoint decoded, when ``iteration`` is 0.
+        epoch: checkpoint decoded; counts when ``iteration`` is 0.
         iteration: number of batches of the checkpoint decoded, or 0.
         avg: number of checkpoints or epochs averaged.
         use_averaged_model: whether the average was taken over all batches between two of them.

@@ -1,0 +1,143 @@
+"""Which epoch is used where none was chosen, and what is said about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.files import save_checkpoint
+from zipasr.checkpoint.last_epoch import settled
+
+
+def write(folder: Path, *names: str) -> Path:
+    for name in names:
+        save_checkpoint(folder / f"{name}.pt", {"model": {"w": torch.ones(2)}})
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Eleven epochs, of which the tenth is saved under the name of an average too."""
+    epochs = [f"epoch-{epoch}" for epoch in range(1, 12)]
+    return write(tmp_path / "exp", *epochs, "epoch-10-avg-99", "checkpoint-70")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+@pytest.mark.parametrize(
+    ("choice", "flags"),
+    [
+        ({"avg": 2}, "--epoch 11 --avg 2"),
+        ({"avg": 10}, "--epoch 11 --avg 10"),
+        ({"avg": 11, "use_averaged_model": False}, "--epoch 11 --avg 11"),
+    ],
+)
+def test_the_last_epoch_is_used_and_told(run: Path, choice: dict[str, Any], flags: str) -> None:
+    choose, notes = settled(run, ChooseCheckpoint(**choice))
+    assert choose == ChooseCheckpoint(epoch=11, **choice)
+    assert list(notes) == [f"using {flags}: {run} ends with epoch 11."]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "use_averaged_model", "flags"),
+    [
+        (3, True, "--epoch 3 --avg 2"),
+        (2, True, "--epoch 2 --avg 1"),
+        (1, True, "--epoch 1 --avg 1 --use-averaged-model 0"),
+        (3, False, "--epoch 3 --avg 3"),
+        (1, False, "--epoch 1 --avg 1"),
+    ],
+)
+def test_a_run_shorter_than_avg_is_used_as_far_as_it_goes(
+    tmp_path: Path, epochs: int, use_averaged_model: bool, flags: str
+) -> None:
+    run = write(tmp_path, *(f"epoch-{epoch}" for epoch in range(1, epochs + 1)))
+    choose, notes = settled(run, ChooseCheckpoint(avg=9, use_averaged_model=use_averaged_model))
+    words = f"--epoch {choose.epoch} --avg {choose.avg}"
+    words += "" if choose.use_averaged_model == use_averaged_model else " --use-averaged-model 0"
+    assert words == flags
+    assert list(notes) == [f"using {flags}: {run} ends with epoch {epochs}, too few for --avg 9."]
+
+
+def test_the_only_epoch_is_enough_for_itself(tmp_path: Path) -> None:
+    run = write(tmp_path, "epoch-1")
+    _, (note,) = settled(run, ChooseCheckpoint(avg=1, use_averaged_model=False))
+    assert note == f"using --epoch 1 --avg 1: {run} ends with epoch 1."
+
+
+def test_files_that_are_not_complete_do_not_count(run: Path) -> None:
+    cut(run / "epoch-11.pt")
+    (run / "epoch-12.pt").touch()
+    choose, (empty, short, note) = settled(run, ChooseCheckpoint(avg=1))
+    assert choose.epoch == 10
+    assert empty == f"epoch 12 is passed over: {run}/epoch-12.pt is empty (0 bytes)."
+    assert short.startswith(f"epoch 11 is passed over: {run}/epoch-11.pt is cut: ")
+    assert note == f"using --epoch 10 --avg 1: {run} ends with epoch 10."
+
+
+def test_an_epoch_that_was_chosen_stays_and_later_ones_are_told(run: Path) -> None:
+    for epoch, notes in (
+        (6, [f"--epoch 6 is used, though {run} has later epochs, up to 11."]),
+        (11, []),
+    ):
+        choose = ChooseCheckpoint(epoch=epoch, avg=2)
+        assert settled(run, choose) == (choose, tuple(notes))
+
+
+@pytest.mark.parametrize("choice", [{"iter": 70}, {"checkpoint": Path("nosuch.pt")}])
+def test_without_epochs_nothing_is_looked_up(tmp_path: Path, choice: dict[str, Any]) -> None:
+    choose = ChooseCheckpoint(**choice)
+    assert settled(tmp_path, choose) == (choose, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no complete epoch to use: .* has no checkpoints. Fix: train first"),
+        (["pretrained"], "has no checkpoints but .*pretrained.pt, which .*--checkpoint takes"),
+        (["checkpoint-70", "checkpoint-9"], "Fix: use --iter 70 --avg 1 --use-averaged-model 0"),
+    ],
+)
+def test_a_run_without_epochs_is_explained(tmp_path: Path, names: list[str], message: str) -> None:
+    write(tmp_path, *names)
+    with pytest.raises(CheckpointError, match=message):
+        settled(tmp_path, ChooseCheckpoint())
+    with pytest.raises(CheckpointError, match=r"the folder .*nowhere does not exist. Fix: train"):
+        settled(tmp_path / "nowhere", ChooseCheckpoint())
+
+
+def test_a_run_with_damaged_epochs_alone_is_explained(tmp_path: Path) -> None:
+    cut(write(tmp_path, "epoch-1") / "epoch-1.pt")
+    with pytest.raises(CheckpointError, match="no complete epoch to use: epoch 1 is passed over"):
+        settled(tmp_path, ChooseCheckpoint())
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"epoch": 1, "avg": 1}, "--epoch 1 --avg 1 needs a checkpoint before the first epoch"),
+        ({"epoch": 12, "avg": 1}, "epoch-12.pt does not exist"),
+        ({"avg": 1}, "epoch-10.pt does not exist"),
+    ],
+)
+def test_what_a_choice_lacks_is_explained_before_anything_is_told(
+    run: Path, choice: dict[str, Any], message: str
+) -> None:
+    (run / "epoch-10.pt").unlink()
+    with pytest.raises(CheckpointError, match=message):
+        settled(run, ChooseCheckpoint(**choice))
+
+
+def test_an_unsettled_choice_has_no_number() -> None:
+    with pytest.raises(ValueError, match="not settled"):
+        _ = ChooseCheckpoint().name
+    assert ChooseCheckpoint(epoch=6, avg=2).name == "epoch-6-avg-2"
+    assert ChooseCheckpoint(iter=70, avg=2).name == "iter-70-avg-2"
+    assert ChooseCheckpoint(checkpoint=Path("exp/pretrained.pt")).name == "pretrained"
