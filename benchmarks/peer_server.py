@@ -1,11 +1,12 @@
-"""What all processes of ``benchmarks.transducer_loss`` share, and the process that measures k2.
+"""What all processes of ``benchmarks.transducer_loss`` share, and the process that runs a peer.
 
-k2 lives in an environment of its own (Python 3.9, torch 1.12; ``tests/golden/losses/make_k2.py``
-says how to make it), so this file must run there: it imports nothing of the project.
+A peer, k2 or fast_rnnt, lives in an environment of its own (k2 needs Python 3.9 and torch 1.13),
+so this file must run there: it imports nothing of the project.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -297,11 +298,10 @@ def _peak_mib(device: str) -> float:
 
 
 def main() -> None:
-    """Serve k2; the arguments are part, size and number of threads."""
-    import k2
-
-    part, size, threads = sys.argv[1:]
-    serve(lambda inputs: make_run(part, k2, inputs), SIZES[size], int(threads), "cpu")
+    """Serve a peer; the arguments are its module, part, size and number of threads."""
+    module, part, size, threads = sys.argv[1:]
+    peer = importlib.import_module(module)
+    serve(lambda inputs: make_run(part, peer, inputs), SIZES[size], int(threads), "cpu")
 
 
 if __name__ == "__main__":
