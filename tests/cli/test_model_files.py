@@ -327,6 +327,22 @@ def test_what_is_no_model_is_said(whole: Path, tmp_path: Path, refusal: Callable
     )
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--keep-x-lens", "0"], "takes no lengths"),
+        (["--max-len", "100", "--dynamic-axes", "0"], "takes utterances of 100 frames only"),
+    ],
+)
+def test_files_for_other_programs(
+    ctc: Path, flags: list[str], message: str, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    words = ["--checkpoint", str(ctc / "pretrained.pt"), "--enable-int8-quantization", "0"]
+    recipe = ["--recipe", str(ctc.parent / "tones")]
+    assert export.main([*recipe, *words, *flags, "--output-dir", str(tmp_path / "out")]) == 0
+    assert message in refusal(4, "--model", tmp_path / "out", sounds(ctc)[0])
+
+
 def test_several_models_in_a_folder(
     whole: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:

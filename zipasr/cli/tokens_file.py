@@ -9,8 +9,9 @@ from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.stored import StoredModel
 from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
-from zipasr.text.token_table import TokenTableConfig, first_difference, read_tokens
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.text.piece_tokenizer import PieceTokenizer
+from zipasr.text.token_table import first_difference, read_tokens
+from zipasr.text.tokenizer import Tokenizer
 
 
 def tokens_of(chosen: Chosen, run: Run, stored: StoredModel) -> tuple[list[str], Tokenizer | None]:
@@ -25,28 +26,10 @@ def tokens_of(chosen: Chosen, run: Run, stored: StoredModel) -> tuple[list[str],
         CheckpointError: --tokens or --bpe-model are not the tokens of the model.
         DataError: there is neither tokenizer nor table, or one is damaged.
     """
-    path = run[TokenTableConfig].tokens
-    if path is None or "tokenizer" in chosen.checkpoint:
-        tokenizer = tokenizer_of(chosen, run)
-        check_vocabulary(stored, tokenizer, run)
-        if path is not None:
-            check_tokens(path, chosen, stored.vocab_size)
-        return tokenizer.pieces(), tokenizer
-    pieces, bpe_model = (
-        check_tokens(path, chosen, stored.vocab_size),
-        run[TokenizerConfig].bpe_model,
-    )
-    is_typed = str(bpe_model) != str(run.recipe.flags.get("bpe-model", TokenizerConfig().bpe_model))
-    if not (is_typed or bpe_model.is_file()):
-        return pieces, None
-    tokenizer = Tokenizer.from_file(bpe_model)
-    difference = first_difference(tokenizer.pieces(), pieces)
-    if difference and is_typed:
-        raise CheckpointError(
-            f"--bpe-model {bpe_model} has other tokens than --tokens {path}: {difference}.",
-            "leave out the one that is not of the model.",
-        )
-    return pieces, None if difference else tokenizer
+    tokenizer = tokenizer_of(chosen, run)
+    check_vocabulary(stored, tokenizer, run)
+    is_table = isinstance(tokenizer, PieceTokenizer)
+    return tokenizer.pieces(), None if is_table else tokenizer
 
 
 def check_tokens(path: Path, chosen: Chosen, vocab_size: int) -> list[str]:

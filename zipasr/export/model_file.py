@@ -264,10 +264,12 @@ def _onnx_encoder(graph: OnnxGraph, path: Path) -> Encode | Chunks:
     if "decode_chunk_len" in graph.metadata:
         size = ChunkSize(int(graph.metadata["T"]), int(graph.metadata["decode_chunk_len"]))
         return Chunks(size, graph.zero_states, lambda *inputs: _onnx_step(graph, size, *inputs))
-    if graph.num_inputs != 2:
+    frames = graph.input_shape[1]
+    if graph.num_inputs != 2 or isinstance(frames, int):
+        what = "no lengths" if graph.num_inputs != 2 else f"utterances of {frames} frames only"
         raise CheckpointError(
-            f"{path} takes {graph.num_inputs} inputs, not features and their lengths.",
-            "export it with --keep-x-lens -1, the default.",
+            f"{path} takes {what}: it was exported for other programs.",
+            "export it with --keep-x-lens -1 and --dynamic-axes 1, the defaults.",
         )
 
     def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:

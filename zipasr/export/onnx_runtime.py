@@ -54,6 +54,11 @@ class OnnxGraph:
         return len(self._inputs)
 
     @property
+    def input_shape(self) -> list[int | str]:
+        """Sizes of the first input; those that are free have names."""
+        return list(self._session.get_inputs()[0].shape)
+
+    @property
     def output_shape(self) -> list[int | str]:
         """Sizes of the first output; those that are free have names."""
         return list(self._session.get_outputs()[0].shape)
