@@ -47,6 +47,16 @@ DIFFERENCES = {
     ("train.py", "--use-bf16"): ("none", "on a GPU that has it, mixed precision is the default"),
     ("finetune.py", "--use-bf16"): ("none", "on a GPU that has it, mixed precision is the default"),
     ("finetune.py", "--finetune-ckpt"): ("pretrained.pt", "it is typed: there is no other model"),
+    **{
+        (program, "--epoch"): ("none", "the last complete epoch of the run; the line says which")
+        for program in (
+            "decode.py",
+            "ctc_decode.py",
+            "streaming_decode.py",
+            "export.py",
+            "generate_averaged_model.py",
+        )
+    },
 }
 
 
