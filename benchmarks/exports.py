@@ -1,12 +1,14 @@
 """Exported models in sherpa-onnx: error rate, other words and real-time factor, on one thread.
 
-The real-time factor counts seconds of the processor, so that other programs on the machine have
-little part in it.
+The real-time factors count seconds of the processor, so that other programs on the machine have
+little part in them. "RTF here" is that of our model in float32 with torch, on the same sound, from
+samples to words; the two take turns utterance by utterance, or with ``--batch 16`` sixteen by
+sixteen, where a model for whole recordings gets utterances of like length together in both.
 
 Run from the repository root, when a recipe is trained and exported:
 
     ./export.py --recipe espeak --epoch 6 --avg 2
-    python -m benchmarks.exports --recipe espeak --folders exp/espeak/export-epoch-6-avg-2
+    OMP_NUM_THREADS=1 python -m benchmarks.exports --folders exp/espeak/export-epoch-6-avg-2
 
 ``--folders`` takes several, such as one of a causal model (``--chunk-size 16
 --left-context-frames 128``), whose files are fed as speech comes; models of either encoder, and
@@ -24,6 +26,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +35,11 @@ import sherpa_onnx
 import torch
 from lhotse import CutSet
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.recogniser import Recogniser, load_recogniser, recognise
+from zipasr.cli.recogniser import LOG_ZERO, Recogniser, load_recogniser, recognise
 from zipasr.data.extractor import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
@@ -49,17 +53,26 @@ METHODS = ("greedy_search", "modified_beam_search")
 # chunks of 32, the 77 feature frames of one and the 23 of silence that decode.py's encoder sees.
 TAIL = np.zeros(RATE, dtype=np.float32)
 PIECE = RATE // 10  # samples that a stream is given at a time
-HEAD = "| folder | files | search | MB | WER % | other words | other than decode.py | RTF |"
+HEAD = (
+    "| folder | files | search | MB | WER % | other words | other than decode.py | RTF | RTF here |"
+)
 
 Sound = NDArray[np.float32]
 Words = Mapping[str, list[str]]
 
 
 class Ours(NamedTuple):
-    """The words of one search here, by utterance: on the client's sound, and in decode.py."""
+    """Our model with one search, and the words that decode.py finds, by utterance."""
 
-    same_sound: Words
+    recogniser: Recogniser
     decoded: Words
+
+
+class Heard(NamedTuple):
+    """The words of one system, by utterance, and seconds of the processor."""
+
+    words: dict[str, list[str]]
+    seconds: list[float]
 
 
 class Row(NamedTuple):
@@ -69,8 +82,8 @@ class Row(NamedTuple):
     files: str
     method: str
     megabytes: float
-    words: Words
-    rtf: float
+    client: Heard
+    ours: Heard
 
 
 def main() -> None:
@@ -81,10 +94,12 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--utterances", type=int, default=0, help="0: all")
     parser.add_argument(
-        "--compare", type=int, default=1, help="0: leave our words out, in less time"
+        "--compare", type=int, default=1, help="0: leave our model out, in less time"
     )
+    parser.add_argument("--batch", type=int, default=1, help="whole recordings at a time")
     parser.add_argument("--show", type=int, default=0, help="1: the words that are other")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     recipe = load_recipe(args.recipe)
     cuts = load_cuts(Path(str(recipe.flags["manifest-dir"])), recipe.corpus, [args.split])
     if args.utterances:
@@ -92,48 +107,72 @@ def main() -> None:
     print(f"{HEAD}\n|{'---|' * (HEAD.count('|') - 1)}")
     for folder in map(Path, args.folders.split(",")):
         ours: dict[str, Ours] = {}
-        for row in rows(folder, cuts):
-            if row.method not in ours and args.compare:
-                ours[row.method] = our_words(args.recipe, folder, row.method, cuts)
-            tell(row, ours.get(row.method), cuts, bool(args.show))
+        for files, method, client in clients(folder):
+            if method not in ours and args.compare:
+                ours[method] = our_model(args.recipe, folder, method, cuts)
+            row = row_of(files, cuts, client, ours.get(method), args.batch)
+            tell(row._replace(method=method), ours.get(method), cuts, bool(args.show))
 
 
 def tell(row: Row, ours: Ours | None, cuts: CutSet, show: bool) -> None:
     """Print a line of the table and, if asked for, the words that are other."""
-    rate = count_errors((text_of(cut).split(), row.words[cut.id]) for cut in cuts).rate
-    other = [{name for name in row.words if row.words[name] != words[name]} for words in ours or ()]
+    found, speech = row.client.words, sum(cut.duration for cut in cuts)
+    rate = count_errors((text_of(cut).split(), found[cut.id]) for cut in cuts).rate
+    compared = (row.ours.words, ours.decoded) if ours else ()
+    other = [{name for name in found if found[name] != words[name]} for words in compared]
     cells = (row.folder, row.files, row.method, f"{row.megabytes:.1f}", f"{rate:.2f}")
-    figures = (*([str(len(names)) for names in other] or ("", "")), f"{row.rtf:.4f}")
+    figures = [str(len(names)) for names in other] or ["", ""]
+    figures += [f"{sum(x) / speech:.4f}" if x else "" for x in (row.client[1], row.ours[1])]
     print(f"| {' | '.join((*cells, *figures))} |", flush=True)
     if ours is None:
         return
     for name in sorted(set.union(*other)) if show else ():
-        lines = row.words[name], ours.same_sound[name], ours.decoded[name]
+        lines = found[name], row.ours.words[name], ours.decoded[name]
         sys.stderr.write("\n  ".join((name, *map(" ".join, lines))) + "\n")
 
 
-def rows(folder: Path, cuts: CutSet) -> Iterator[Row]:
-    """Measure each set of files with each search: transducers of each precision, then CTC."""
+def clients(folder: Path) -> Iterator[tuple[list[Path], str, Any]]:
+    """Load each set of files with each search: transducers of each precision, then CTC."""
     for encoder in sorted(folder.glob("encoder-*.onnx")):
         parts = [encoder.with_name(encoder.name.replace("encoder", part, 1)) for part in PARTS]
         for method in METHODS:
-            yield row_of(parts, cuts, method, transducer(parts, method))
+            yield parts, method, transducer(parts, method)
     for model in sorted(folder.glob("model*.onnx")):
         if (recogniser := ctc(model)) is not None:
-            yield row_of([model], cuts, "ctc_greedy_search", recogniser)
+            yield [model], "ctc_greedy_search", recogniser
 
 
-def row_of(files: Sequence[Path], cuts: CutSet, method: str, recogniser: Any) -> Row:
-    """Measure one set of files with one search."""
+def row_of(files: Sequence[Path], cuts: CutSet, client: Any, ours: Ours | None, batch: int) -> Row:
+    """Measure one set of files, and our model on the same sound; the search is filled in later."""
     streaming = is_streaming(files[0])
-    words, rtf = measure(recogniser, cuts, streaming)
     name = f"{'streaming ' * streaming}{kind_of(files[0].name) or 'float32'}"
     size = sum(path.stat().st_size for path in files) / 1e6
-    return Row(files[0].parent.name, name, method, size, words, rtf)
+    row = Row(files[0].parent.name, name, "", size, Heard({}, []), Heard({}, []))
+    systems = [(row.client, partial(heard_as_it_comes if streaming else heard, client))]
+    if ours:
+        systems.append((row.ours, partial(said, ours.recogniser, streaming)))
+    groups = groups_of(cuts, 1 if streaming else batch)
+    for _, hear in systems:
+        hear([samples_of(cut) for cut in groups[0]])  # what is compiled or loaded on first use
+    for group in groups:
+        sounds = [samples_of(cut) for cut in group]
+        for system, hear in systems:
+            begun = time.process_time()
+            texts = hear(sounds)
+            system.seconds.append(time.process_time() - begun)
+            words = map(str.split, texts)
+            system.words.update(zip((cut.id for cut in group), words, strict=True))
+    return row
 
 
-def our_words(recipe: str, folder: Path, method: str, cuts: CutSet) -> Ours:
-    """Decode with the model that was exported."""
+def groups_of(cuts: CutSet, batch: int) -> list[list[Any]]:
+    """Split the utterances into groups, of like length where there are several in each."""
+    ordered = list(cuts) if batch == 1 else sorted(cuts, key=lambda cut: cut.duration)
+    return [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
+
+
+def our_model(recipe: str, folder: Path, method: str, cuts: CutSet) -> Ours:
+    """Load the model that was exported, and decode with it as decode.py does."""
     encoder = json.loads((folder / "config.json").read_text())["encoder"]
     flags = ["--recipe", recipe, "--checkpoint", str(folder / "pretrained.pt")]
     flags += ["--decoding-method", method]
@@ -145,19 +184,17 @@ def our_words(recipe: str, folder: Path, method: str, cuts: CutSet) -> Ours:
     run = read(DECODE, flags)
     recogniser = load_recogniser(run)
     found, _ = recognise(recogniser, test_loader(cuts, run[DataConfig]), method, len(cuts))
-    streaming = any(map(is_streaming, folder.glob("*.onnx")))
-    return Ours(
-        {cut.id: said(recogniser, samples_of(cut), streaming) for cut in cuts},
-        {transcript.cut_id: list(transcript.hyp) for transcript in found},
-    )
+    return Ours(recogniser, {transcript.cut_id: list(transcript.hyp) for transcript in found})
 
 
 @torch.inference_mode()
-def said(recogniser: Recogniser, samples: Sound, streaming: bool) -> list[str]:
-    """Return the words of our model on the sound that the client gets."""
-    model, parts = recogniser.model, []
-    sound = np.concatenate([samples, TAIL]) if streaming else samples
-    features = torch.from_numpy(fbank_extractor().extract(sound, RATE)).unsqueeze(0)
+def said(recogniser: Recogniser, streaming: bool, sounds: Sequence[Sound]) -> list[str]:
+    """Return the texts of our model on the sound that the client gets."""
+    model, parts, extractor = recogniser.model, [], fbank_extractor()
+    if streaming:
+        sounds = [np.concatenate([samples, TAIL]) for samples in sounds]
+    each = [torch.from_numpy(extractor.extract(samples, RATE)) for samples in sounds]
+    features = pad_sequence(each, batch_first=True, padding_value=LOG_ZERO)
     if streaming:
         (length, step), state = model.chunk_encoder.size(), model.init_state(1)
         # The client waits until there is more than one chunk.
@@ -168,9 +205,8 @@ def said(recogniser: Recogniser, samples: Sound, streaming: bool) -> list[str]:
         frames = torch.cat(parts, dim=1)
         lens = torch.tensor([frames.size(1)])
     else:
-        frames, lens = model.encode(features, torch.tensor([features.size(1)]))[:2]
-    (text,) = recogniser.tokenizer.decode([recogniser.search(frames, lens)[0].tokens])
-    return text.split()
+        frames, lens = model.encode(features, torch.tensor([len(x) for x in each]))[:2]
+    return recogniser.tokenizer.decode([x.tokens for x in recogniser.search(frames, lens)])
 
 
 def samples_of(cut: Any) -> Sound:
@@ -208,29 +244,19 @@ def ctc(model: Path) -> Any:
     return sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(**given)
 
 
-def measure(recogniser: Any, cuts: CutSet, is_streaming: bool) -> tuple[Words, float]:
-    """Return the words of each utterance, and seconds of the processor per second of speech."""
-    hear = heard_as_it_comes if is_streaming else heard
-    words, spent, speech = {}, 0.0, 0.0
-    for cut in cuts:
-        samples = samples_of(cut)
-        begun = time.process_time()
-        words[cut.id] = hear(recogniser, samples).split()
-        spent += time.process_time() - begun
-        speech += cut.duration
-    return words, spent / speech
+def heard(recogniser: Any, sounds: Sequence[Sound]) -> list[str]:
+    """Recognise whole recordings."""
+    streams = []
+    for samples in sounds:
+        streams.append(recogniser.create_stream())
+        streams[-1].accept_waveform(RATE, samples)
+    recogniser.decode_streams(streams)
+    return [str(stream.result.text) for stream in streams]
 
 
-def heard(recogniser: Any, samples: Sound) -> str:
-    """Recognise a whole recording."""
-    stream = recogniser.create_stream()
-    stream.accept_waveform(RATE, samples)
-    recogniser.decode_stream(stream)
-    return str(stream.result.text)
-
-
-def heard_as_it_comes(recogniser: Any, samples: Sound) -> str:
-    """Recognise a recording that is given a tenth of a second at a time."""
+def heard_as_it_comes(recogniser: Any, sounds: Sequence[Sound]) -> list[str]:
+    """Recognise one recording that is given a tenth of a second at a time."""
+    (samples,) = sounds
     stream = recogniser.create_stream()
     for start in range(0, len(samples), PIECE):
         stream.accept_waveform(RATE, samples[start : start + PIECE])
@@ -240,7 +266,7 @@ def heard_as_it_comes(recogniser: Any, samples: Sound) -> str:
     stream.input_finished()
     while recogniser.is_ready(stream):
         recogniser.decode_stream(stream)
-    return str(recogniser.get_result(stream))
+    return [str(recogniser.get_result(stream))]
 
 
 if __name__ == "__main__":
