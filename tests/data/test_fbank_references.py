@@ -7,6 +7,7 @@ rounding moves the logarithm by more than 1e-4 in each of them; everywhere else 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import kaldi_native_fbank as knf
 import numpy as np
@@ -72,19 +73,37 @@ def in_double_precision(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.log(np.maximum(power @ bands.T, np.finfo(np.float32).eps))
 
 
-def differences(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(references, values): from kaldi-native-fbank, the formulas, and torchaudio if it loads."""
+class Apart(NamedTuple):
+    """How far values lie apart: those of an utterance, or of several.
+
+    Attributes:
+        others: (references, values), ours from kaldi-native-fbank, from the formulas in double
+            precision, and from torchaudio if it loads.
+        native: (values,), kaldi-native-fbank from the formulas.
+    """
+
+    others: NDArray[np.float64]
+    native: NDArray[np.float64]
+
+
+def differences(samples: NDArray[np.float32]) -> Apart:
     ours = fbank_extractor().extract(samples[None], 16000)
-    others = [native(samples), in_double_precision(samples)]
+    by_library, exact = native(samples), in_double_precision(samples)
+    others = [by_library, exact]
     if TORCHAUDIO is not None:
         others.append(by_torchaudio(samples))
     assert {other.shape for other in others} == {ours.shape}
-    return np.stack([np.abs(ours - other).ravel() for other in others])
+    apart = np.stack([np.abs(ours - other).ravel() for other in others])
+    return Apart(apart, np.abs(by_library - exact).ravel())
 
 
-def check(apart: NDArray[np.float64]) -> None:
-    assert np.quantile(apart, 0.995, axis=1).max() < 1e-4
-    assert apart.max() < 2e-3
+def check(apart: Apart) -> None:
+    assert np.quantile(apart.others, 0.995, axis=1).max() < 1e-4
+    # Nearly silent bands are what rounding leaves of them, on each processor something else: the
+    # formulas bound us by twice what they leave of another library, and the libraries both add up.
+    exact = max(1e-3, 2 * apart.native.max())
+    assert apart.others[1].max() < exact
+    assert apart.others.max() < exact + apart.native.max()
 
 
 @pytest.mark.parametrize("num_samples", [400, 1600, 16001, 47999])
@@ -98,7 +117,8 @@ def test_speech() -> None:
     paths: list[Path] = sorted(SPEECH.rglob("*.flac"))[::9]
     assert len(paths) > 9
     found = [differences(soundfile.read(path, dtype="float32")[0]) for path in paths]
-    check(np.concatenate(found, axis=1))
+    others, natives = zip(*found, strict=True)
+    check(Apart(np.concatenate(others, axis=1), np.concatenate(natives)))
 
 
 def test_silence_has_the_same_floor() -> None:
