@@ -11,6 +11,10 @@ from tests import tones
 from tests.cli.conftest import Call
 from tests.cli.test_decode import HERE, edit_distance, read_recogs
 from zipasr.cli import ctc_decode, decode, train_lm
+from zipasr.cli.aids import ngram_of
+from zipasr.cli.commands import DECODE, read
+from zipasr.cli.vocabulary import vocabulary_of
+from zipasr.text.tokenizer import Tokenizer
 
 LANG, LM = Path("data/tones/lang_bpe"), Path("data/tones/lm")
 WORDS = {"LOW", "MID", "HIGH", "TOP"}
@@ -94,6 +98,25 @@ def test_the_command_as_a_user_types_it(with_grammars: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "small.arpa: 3-grams, 4 of 4 words of the lexicon" in done.stderr
     assert list((with_grammars / "exp" / "1best").glob("recogs-test-*hlg-scale-0.2_*"))
+
+
+@pytest.mark.parametrize(("words", "is_exact"), [((), False), (("--exact-backoff", "1"), True)])
+def test_the_flag_of_exact_back_off_reaches_all_ngrams(
+    words: tuple[str, ...], is_exact: bool, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_folder)
+    arpa = "\\data\\\nngram 1=2\n\n\\1-grams:\n-0.5\t{}\n-0.5\t</s>\n\n\\end\\\n"
+    tokenizer = Tokenizer.from_file(LANG / "bpe.model")
+    Path("words.arpa").write_text(arpa.format("LOW"))
+    tokens = "".join(f"-0.5\t{piece}\n" for piece in tokenizer.pieces()[3:])
+    num = tokenizer.vocab_size - 3
+    Path("tokens.arpa").write_text(f"\\data\\\nngram 1={num}\n\n\\1-grams:\n{tokens}\n\\end\\\n")
+    files = ("--grammar", "words.arpa", "--ngram-lm", "tokens.arpa")
+    run = read(DECODE, ["--recipe", "./tones", *files, *words])
+    vocabulary = vocabulary_of(run, ("words",), tokenizer)
+    assert vocabulary is not None
+    assert vocabulary.exact_backoff is is_exact
+    assert ngram_of(run, tokenizer).exact_backoff is is_exact
 
 
 @pytest.mark.parametrize(

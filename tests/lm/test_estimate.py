@@ -1,7 +1,8 @@
 """N-gram models from text against the formulas in exact fractions, and by hand."""
 
 import math
-from collections import Counter
+import random
+from collections import Counter, defaultdict
 from fractions import Fraction
 from itertools import product
 
@@ -17,14 +18,14 @@ NAMES = ["a", "b", "c", "d"]
 TEXTS = st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=8)
 
 
-def trained(sentences, order, known=()):
-    return kneser_ney(Sentences.of(sentences), NAMES, order, known)
+def trained(sentences, order, names=NAMES):
+    return kneser_ney(Sentences.of(sentences), names, order)
 
 
 class Oracle:
     """The definition, one n-gram at a time."""
 
-    def __init__(self, sentences, order, known=()):
+    def __init__(self, sentences, order):
         self.order = order
         marked = [[START, *(NAMES[i] for i in ids), END] for ids in sentences]
         self.raw = [
@@ -32,7 +33,6 @@ class Oracle:
             for n in range(1, order + 1)
         ]
         self.words = {g[0] for g in self.raw[0]} - {START}
-        self.unseen = {NAMES[i] for i in known} - self.words
 
     def count(self, gram):
         n = len(gram)
@@ -41,7 +41,7 @@ class Oracle:
         return sum(longer[1:] == gram for longer in self.raw[n])
 
     def discount(self, n):
-        counts = [c for g, c in self.raw[n - 1].items() if n > 1 or g != (START,)]
+        counts = list(self.raw[n - 1].values())
         once, twice = counts.count(1), counts.count(2)
         return Fraction(once, once + 2 * twice) if once and twice else Fraction(1, 2)
 
@@ -53,7 +53,7 @@ class Oracle:
             return self.prob(context[1:], word)
         total = sum(self.count((*context, z)) for z in followers)
         taken = {z: self.count((*context, z)) - self.discount(len(context) + 1) for z in followers}
-        if followers == self.words | self.unseen:
+        if followers == self.words:
             return taken[word] / sum(taken.values())
         if word in followers:
             return taken[word] / total
@@ -62,18 +62,14 @@ class Oracle:
         return left / others * self.prob(context[1:], word)
 
     def single(self, word):
-        total = sum(self.count((z,)) for z in self.words)
-        taken = self.discount(1) if self.unseen else 0
-        if word in self.unseen:
-            return taken * len(self.words) / (len(self.unseen) * Fraction(total))
-        return Fraction(self.count((word,)) - taken) / total
+        return Fraction(self.count((word,)), sum(self.count((z,)) for z in self.words))
 
 
 @settings(max_examples=60, deadline=None)
-@given(sentences=TEXTS, order=st.integers(1, 3), known=st.sampled_from([(), (3,), (0, 1, 2, 3)]))
-def test_probabilities_are_those_of_the_definition_and_add_up_to_one(sentences, order, known):
-    model, oracle = trained(sentences, order, known), Oracle(sentences, order, known)
-    words = sorted(oracle.words | oracle.unseen)
+@given(sentences=TEXTS, order=st.integers(1, 3))
+def test_probabilities_are_those_of_the_definition_and_add_up_to_one(sentences, order):
+    model, oracle = trained(sentences, order), Oracle(sentences, order)
+    words = sorted(oracle.words)
     assert model.words == {*words, START}
     contexts = [
         given
@@ -86,6 +82,77 @@ def test_probabilities_are_those_of_the_definition_and_add_up_to_one(sentences, 
         assert math.fsum(got.values()) == pytest.approx(1.0, abs=1e-9)
         for word in words:
             assert got[word] == pytest.approx(float(oracle.prob(context, word)), rel=1e-9)
+
+
+def entries_of_the_script(sentences, order):
+    """The n-grams that icefall's script writes, by its formulas: probability and back-off weight.
+
+    c counts n-grams a z in the text, n(* a z) the different words before one; D is n1 / (n1 + 2 n2)
+    for each length, and 0 for single words.
+
+        f(a z) = (c(a z) - D) / c(a *)           of the longest, and of those that begin with <s>
+        f(a z) = (n(* a z) - D) / n(* a *)       of the others
+        bow(a) = (1 - sum of f(a z)) / (1 - sum of f(a' z)), z after a in the text, a' a less a word
+    """
+    marked = [(START, *words, END) for words in sentences]
+    c = Counter(
+        s[i : i + n] for s in marked for n in range(1, order + 1) for i in range(len(s) - n + 1)
+    )
+    before = Counter(gram[1:] for gram in {s[i : i + n] for s in marked
+                     for n in range(2, order + 1) for i in range(len(s) - n + 1)})  # fmt: skip
+    discounts = [0.0]
+    for n in range(2, order + 1):
+        values = [c[gram] for gram in c if len(gram) == n]
+        n1, n2 = values.count(1), values.count(2)
+        assert n1 > 0
+        assert n2 > 0
+        discounts.append(n1 / (n1 + 2 * n2))
+
+    def counted(gram):
+        return (
+            c[gram] if len(gram) == order or (gram[0] == START and len(gram) > 1) else before[gram]
+        )
+
+    after = defaultdict(list)
+    for gram in c:
+        after[gram[:-1]].append(gram)
+    f, bow = {}, {}
+    for a, grams in after.items():
+        total = sum(counted(gram) for gram in grams)
+        for gram in grams:
+            f[gram] = (counted(gram) - discounts[len(a)]) / total
+    for a, grams in after.items():
+        if a:
+            lower = sum(f[gram[1:]] for gram in grams)
+            assert lower < 1 - 1e-9
+            bow[a] = (1 - sum(f[gram] for gram in grams)) / (1 - lower)
+    return f, bow
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_the_file_has_the_numbers_of_the_script(order, seed, tmp_path):
+    draw = random.Random(seed)
+    names = [f"w{number}" for number in range(40)]
+    # The last words of the table do not occur: there is nothing about them in the file.
+    chances = [1 / (1 + number) for number in range(30)]
+    ids = [draw.choices(range(30), chances, k=draw.randint(0, 9)) for _ in range(60)]
+    path = tmp_path / "n.arpa"
+    write_arpa(path, trained(ids, order, names))
+    model = read_arpa(path)
+    f, bow = entries_of_the_script([[names[i] for i in row] for row in ids], order)
+    f[START,] = 1e-99
+    assert model.log_probs.keys() == f.keys()
+    assert model.backoffs.keys() == bow.keys()
+    for gram, prob in f.items():
+        assert model.log_probs[gram] == pytest.approx(math.log10(prob), abs=1e-6)
+    for gram, weight in bow.items():
+        assert model.backoffs[gram] == pytest.approx(math.log10(weight), abs=1e-6)
+    more = model.with_words([*names, "x"])
+    assert more.words == {*names, "x", START, END}
+    rarest = min(value for gram, value in model.log_probs.items() if len(gram) == 1 and value > -99)
+    assert more.log_probs == {(name,): rarest for name in (*names, "x")} | model.log_probs
+    assert more.backoffs == model.backoffs
 
 
 def test_a_bigram_by_hand():
@@ -117,7 +184,7 @@ def test_a_bigram_by_hand():
 
 
 def test_a_file_says_the_same(tmp_path):
-    model = trained([[0, 1, 2], [0, 1], [2, 2, 0], []], 3, known=[3])
+    model = trained([[0, 1, 2], [0, 1], [2, 2, 0], []], 3).with_unknown()
     write_arpa(tmp_path / "3gram.arpa", model)
     again = read_arpa(tmp_path / "3gram.arpa")
     for words in (["a", "b", "c"], ["d", "a"], [], ["c", "c", "c"]):

@@ -1,5 +1,6 @@
 """Searches over words, against all sentences written down."""
 
+import json
 from itertools import product
 
 import pytest
@@ -7,16 +8,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lm.backoff_graph import BackoffGraph, log_sum, models
+from zipasr.lm.arpa import read_arpa
 from zipasr.search.fast_beam import FastBeamSearch
 from zipasr.search.fast_lattice import FastLattice
 from zipasr.search.graph_search import GraphLimits, graph_search
 from zipasr.search.nbest import BestPath, Nbest, WholeLattice
+from zipasr.search.rescoring import grammar_judge
 from zipasr.search.sounds import CtcSound, TransducerSound
 from zipasr.search.word_graph import word_graph
 
+from . import golden
 from .tiny import assert_same, tiny_batch, tiny_steps
 from .words import GRAMMAR, LEXICON, OTHER, by_sentence, ctc_sentences, with_grammar
 
+GRAMMAR_WORDS = frozenset({"a", "b", "ab", "cab"})
+WORDS_OF_K2 = json.loads((golden.FOLDER / "words.json").read_text())
 EVERYTHING = GraphLimits(1e4, 100000)
 
 
@@ -39,7 +46,7 @@ def test_of_everything_the_best_sentence_is_that_of_enumeration(seed, num, scale
     log_probs, lens = ctc_batch(seed, [num])
     spoken = ctc_sentences(log_probs[0])
     want = with_grammar(spoken, GRAMMAR, scale)
-    graph = word_graph(LEXICON, GRAMMAR, scale)
+    graph = word_graph(LEXICON, GRAMMAR, scale, exact_backoff=True)
 
     (got,) = BestPath(ctc_lattice(graph), graph.words)(log_probs, lens)
     assert got.log_prob == pytest.approx(best_of(want, "best")[1].best, abs=1e-5)
@@ -60,16 +67,60 @@ def test_of_everything_the_best_sentence_is_that_of_enumeration(seed, num, scale
 def test_the_whole_lattice_under_another_grammar(seed, num):
     log_probs, lens = ctc_batch(seed, [num])
     spoken, scales = ctc_sentences(log_probs[0]), (0.2, 0.7, 1.5)
-    graph = word_graph(LEXICON, GRAMMAR, 0.6)
-    (found,) = WholeLattice(ctc_lattice(graph), word_graph(LEXICON, OTHER), scales).by_sound(
-        log_probs, lens
-    )
+    graph = word_graph(LEXICON, GRAMMAR, 0.6, exact_backoff=True)
+    other = word_graph(LEXICON, OTHER, exact_backoff=True)
+    (found,) = WholeLattice(ctc_lattice(graph), other, scales).by_sound(log_probs, lens)
     for one in found:
         assert one.log_prob == pytest.approx(spoken[one.words].best, abs=1e-5)
     for scale in scales:
         want = best_of(with_grammar(spoken, OTHER, scale), "best")[1].best
         got = max(one.log_prob + scale * OTHER.sentence(one.words) for one in found)
         assert got == pytest.approx(want, abs=1e-5)
+
+
+@settings(max_examples=15)
+@given(
+    seed=st.integers(0, 1000),
+    num=st.integers(1, 4),
+    scale=st.sampled_from([0.6, 2.0]),
+    grammar=models(sorted(GRAMMAR_WORDS)),
+    other=models(sorted(GRAMMAR_WORDS)),
+)
+def test_with_back_off_arcs_all_is_that_of_the_graph_written_down(seed, num, scale, grammar, other):
+    log_probs, lens = ctc_batch(seed, [num])
+    lexicon = [(word, tokens) for word, tokens in LEXICON if word in GRAMMAR_WORDS]
+    arcs, other_arcs = BackoffGraph(grammar), BackoffGraph(other)
+    spoken = {
+        words: one
+        for words, one in ctc_sentences(log_probs[0]).items()
+        if GRAMMAR_WORDS.issuperset(words)
+    }
+    graph, large = word_graph(lexicon, grammar, scale), word_graph(lexicon, other)
+
+    (got,) = BestPath(ctc_lattice(graph), graph.words)(log_probs, lens)
+    want = {words: one.best + scale * arcs.best(words) for words, one in spoken.items()}
+    assert got.log_prob == pytest.approx(max(want.values()), abs=1e-5)
+    assert want[got.words] == pytest.approx(got.log_prob, abs=1e-5)
+
+    nbest = Nbest(ctc_lattice(graph), 500, 0.3, graph.words)
+    (found,) = nbest.search(log_probs, lens)
+    for one in found:
+        # Each alignment with each path of the grammar to its last word, and the best end there.
+        paths = [scale * (s + arcs.best_end(last)) for s, last in arcs.paths(one.words)]
+        total = spoken[one.words].total + log_sum(paths)
+        assert one.log_prob == pytest.approx(total, abs=1e-5)
+    (alone,) = nbest.by_sound(log_probs, lens)
+    assert {one.words for one in alone} == {one.words for one in found}
+    for one in alone:
+        assert one.log_prob == pytest.approx(spoken[one.words].total, abs=1e-5)
+    (judged,) = grammar_judge(large)(log_probs, lens, [alone])
+    assert judged == pytest.approx([other_arcs.best(one.words) for one in alone], abs=1e-9)
+
+    (whole,) = WholeLattice(ctc_lattice(graph), large, (0.3, 1.2)).by_sound(log_probs, lens)
+    for weight in (0.3, 1.2):
+        values = [one.log_prob + weight * other_arcs.best(one.words) for one in whole]
+        want = {words: one.best + weight * other_arcs.best(words) for words, one in spoken.items()}
+        assert max(values) == pytest.approx(max(want.values()), abs=1e-5)
 
 
 @settings(max_examples=6)
@@ -87,7 +138,7 @@ def test_a_transducer_over_words_adds_up_the_alignments_of_a_sentence(seed, num,
             context = [*context, symbol][-context_size:] if symbol else context
         alignments.append((tuple(symbol for symbol in path if symbol), total))
     want = with_grammar(by_sentence(alignments), GRAMMAR, 0.4)
-    graph = word_graph(LEXICON, GRAMMAR, 0.4)
+    graph = word_graph(LEXICON, GRAMMAR, 0.4, exact_backoff=True)
 
     def lattice(frames, lens):
         return graph_search(TransducerSound(steps, frames, lens), graph, EVERYTHING)
@@ -96,6 +147,20 @@ def test_a_transducer_over_words_adds_up_the_alignments_of_a_sentence(seed, num,
     for one in found:
         assert one.log_prob == pytest.approx(want[one.words].total, abs=1e-4)
     assert found[0].log_prob == pytest.approx(best_of(want, "total")[1].total, abs=1e-4)
+
+
+@pytest.mark.parametrize("case", WORDS_OF_K2, ids=range(len(WORDS_OF_K2)))
+def test_best_paths_are_those_of_k2(case, tmp_path):
+    (tmp_path / "g.arpa").write_text(case["arpa"])
+    grammar, log_probs = read_arpa(tmp_path / "g.arpa"), torch.tensor(case["log_probs"])
+    graphs = [word_graph(case["lexicon"], grammar, 0.6, exact_backoff=one) for one in (False, True)]
+    best, exact = (
+        BestPath(ctc_lattice(graph), graph.words)(log_probs, torch.tensor(case["lens"]))
+        for graph in graphs
+    )
+    assert [list(one.words) for one in best] == case["words"]
+    assert [one.log_prob for one in best] == pytest.approx(case["scores"], abs=1e-4)
+    assert [list(one.words) for one in exact] != case["words"]
 
 
 @settings(max_examples=8)

@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.lm import test_transformer
+from tests.lm import backoff_graph, test_transformer
 from tests.lm.test_arpa import GOLDEN
 from zipasr.lm.arpa import read_arpa
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
@@ -20,13 +22,13 @@ from .tiny import Loops, assert_same, tiny_batch, tiny_steps
 PIECES = ["<blk>", "<sos/eos>", "<unk>", "a", "b", "c", "x"]
 
 
-def models():
+def models(exact_backoff=True):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         sizes = RnnLmConfig(rnn_lm_embedding_dim=6, rnn_lm_hidden_dim=6, rnn_lm_num_layers=2)
         rnn = RnnLm(7, sizes, 1).eval()
     return {
-        "ngram": NgramTokens(read_arpa(GOLDEN / "trigram.arpa"), PIECES),
+        "ngram": NgramTokens(read_arpa(GOLDEN / "trigram.arpa"), PIECES, exact_backoff),
         "rnn": RnnTokens(rnn),
         "transformer": TransformerTokens(test_transformer.tiny()),
     }
@@ -50,6 +52,20 @@ def test_token_by_token_is_the_whole_but_its_end(kind):
     for one, whole, end in zip(total.tolist(), model.log_probs(sequences), ends, strict=True):
         assert one / 0.5 + end == pytest.approx(whole, abs=1e-4)
     assert scorer.finish(state).tolist() == [0.0, 0.0]
+
+
+@settings(max_examples=30)
+@given(model=backoff_graph.models(), sequence=st.lists(st.sampled_from("abc"), max_size=5))
+def test_an_ngram_scores_by_its_best_path(model, sequence):
+    """What LODR and modified_beam_search_ngram_rescoring add, against the graph written down."""
+    graph, pieces = backoff_graph.BackoffGraph(model), [*"abc"]
+    scorer = NgramTokens(model, pieces).scorer(-0.5)
+    state, total = scorer.start(1, torch.device("cpu")), 0.0
+    for token in sequence:
+        total += scorer.score(state, torch.tensor([pieces.index(token)])).item()
+        state = scorer.extend(state, torch.tensor([pieces.index(token)]))
+    best = max(score for score, _ in graph.paths(tuple(sequence)))
+    assert total == pytest.approx(-0.5 * best, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["ngram", "rnn", "transformer"])

@@ -1,5 +1,6 @@
 import pytest
 
+from tests.lm.backoff_graph import BackoffGraph
 from zipasr.base.errors import UserError
 from zipasr.search.beam import modified_beam_search
 from zipasr.search.ctc import CtcHead, ctc_greedy_search
@@ -103,14 +104,16 @@ def test_unknown_method_that_resembles_nothing():
         check_method("zzz")
 
 
-def test_settings_reach_the_searches_over_words():
+@pytest.mark.parametrize("exact_backoff", [False, True])
+def test_settings_reach_the_searches_over_words(exact_backoff):
     steps = tiny_steps(0, 4, blank_penalty=1.5, temperature=2.0)
     frames, lens = tiny_batch(0, [8, 5])
     limits = LatticeConfig(
         beam=9.0, max_states=7, max_contexts=3, num_paths=9, nbest_scale=0.2, hlg_scale=0.3,
         search_beam=11.0, output_beam=5.0, max_active_states=17,
     )  # fmt: skip
-    vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER)
+    exact = {"exact_backoff": exact_backoff}
+    vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER, **exact)
     aids = Aids(limits, low_order_scale=0.4, vocabulary=vocabulary)
 
     def found(name):
@@ -119,12 +122,14 @@ def test_settings_reach_the_searches_over_words():
 
     def fast(frames, lens):
         sound = TransducerSound(steps, frames, lens)
-        return graph_search(sound, word_graph(LEXICON, GRAMMAR, 0.4), GraphLimits(9.0, 7, 3))
+        return graph_search(
+            sound, word_graph(LEXICON, GRAMMAR, 0.4, **exact), GraphLimits(9.0, 7, 3)
+        )
 
     def ctc(frames, lens):
         head = CtcHead(lambda x: x[:, :, :4], blank_penalty=1.5, temperature=2.0)
         sound = CtcSound(head.log_probs(frames), lens)
-        graph = word_graph(LEXICON, GRAMMAR, 0.3)
+        graph = word_graph(LEXICON, GRAMMAR, 0.3, **exact)
         return graph_search(sound, graph, GraphLimits(11.0, 17)).within(5.0)
 
     names = word_graph(LEXICON).words
@@ -140,6 +145,7 @@ def test_settings_reach_the_searches_over_words():
     oracle = found("nbest-oracle")
     assert oracle.choices(frames, lens) == wanted["nbest"].search(frames, lens)
 
+    judged = OTHER.sentence if exact_backoff else BackoffGraph(OTHER).best
     (few,) = {len(found(name).weighings) for name in ("nbest-rescoring", "whole-lattice-rescoring")}
     for name in ("nbest-rescoring", "whole-lattice-rescoring"):
         settings = found(name).settings(frames, lens)
@@ -149,7 +155,7 @@ def test_settings_reach_the_searches_over_words():
             scale = float(setting.removeprefix("_lm_scale_"))
             heard = found(name).nbest(frames, lens)
             for chosen, those in zip(results, heard, strict=True):
-                best = max(those, key=lambda one: one.log_prob + scale * OTHER.sentence(one.words))
+                best = max(those, key=lambda one: one.log_prob + scale * judged(one.words))
                 assert chosen.words == best.words
 
 

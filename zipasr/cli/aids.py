@@ -10,7 +10,7 @@ from zipasr.cli.commands import TestSetsConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.vocabulary import check_vocabulary_files, vocabulary_of
 from zipasr.lm.arpa import END, START, read_arpa
-from zipasr.lm.config import LmConfig
+from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES, NeuralLm
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.hot_words import ContextGraph
@@ -96,7 +96,7 @@ def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
         hot_words_of(run[HotWordsConfig], tokenizer),
         language_model(run, tokenizer, device) if "lm" in uses else None,
         lm.lm_scale,
-        ngram_of(lm, tokenizer) if "lodr" in uses else None,
+        ngram_of(run, tokenizer) if "lodr" in uses else None,
         lm.ngram_lm_scale,
         vocabulary_of(run, uses, tokenizer),
     )
@@ -122,7 +122,7 @@ def language_model(run: Run, tokenizer: Tokenizer, device: torch.device) -> Lang
         DataError: it is an n-gram, and that is missing, damaged, or of other tokens.
     """
     if run[LmConfig].lm_type == "ngram":
-        return ngram_of(run[LmConfig], tokenizer)
+        return ngram_of(run, tokenizer)
     model = neural_lm(run, tokenizer).to(device)
     return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
 
@@ -151,12 +151,13 @@ def neural_lm(run: Run, tokenizer: Tokenizer) -> NeuralLm:
     return stored.build().eval()
 
 
-def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:
+def ngram_of(run: Run, tokenizer: Tokenizer) -> NgramTokens:
     """Return the token n-gram that the flags name.
 
     Raises:
         DataError: it is missing, damaged, or of other tokens.
     """
+    config = run[LmConfig]
     if config.ngram_lm is None and not config.ngram_path.is_file():
         raise DataError(
             f"there is no token n-gram at {config.ngram_path}.",
@@ -175,7 +176,7 @@ def ngram_of(config: LmConfig, tokenizer: Tokenizer) -> NgramTokens:
             "make it with the tokenizer of the model: ./train_lm.py --lm-type ngram.",
         )
     # A token that the text did not have is rare, not impossible: else LODR would reward it.
-    return NgramTokens(model.with_unknown(), pieces)
+    return NgramTokens(model.with_unknown(), pieces, run[GrammarConfig].exact_backoff)
 
 
 def unaided(run: Run) -> Run:

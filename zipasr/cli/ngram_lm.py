@@ -49,8 +49,7 @@ def _over_tokens(run: Run) -> _Trained:
     # What LODR subtracts stands for what the recogniser has learnt: its own transcripts.
     text = token_ids(asked.lm_data or config.lang_dir / "transcript_words.txt", tokenizer)
     dev_path, pieces = _dev_text(run), tokenizer.pieces()
-    known = range(UNKNOWN_ID + 1, len(pieces))
-    model = kneser_ney(text, pieces, config.ngram_order, known)
+    model = kneser_ney(text, pieces, config.ngram_order).with_words(pieces[UNKNOWN_ID + 1 :])
     path = config.ngram_lm or config.lang_dir / f"{config.ngram_order}gram.arpa"
     dev = None if dev_path is None else token_ids(dev_path, tokenizer)
     return path, replace(model, token_table=tokenizer.table_hash()), dev, pieces
@@ -61,7 +60,8 @@ def _over_words(run: Run) -> _Trained:
     ids = {UNKNOWN: 0}
     given, transcripts = lm_dir(run.recipe) / "train.txt", config.lang_dir / "transcript_words.txt"
     text = word_ids(asked.lm_data or (given if given.is_file() else transcripts), ids)
-    model = kneser_ney(text, list(ids), config.ngram_order, known=[0])
+    # Words of the lexicon that the text does not have count as this one.
+    model = kneser_ney(text, list(ids), config.ngram_order).with_unknown()
     dev_path = _dev_text(run)
     dev = None if dev_path is None else word_ids(dev_path, ids)
     return config.ngram_lm or grammar_path(run, config.ngram_order), model, dev, list(ids)

@@ -46,7 +46,8 @@ def vocabulary_of(run: Run, uses: tuple[str, ...], tokenizer: Tokenizer) -> Voca
     paths += [grammar_path(run, _JUDGING)] if "large" in uses else []
     grammars = [read_arpa(path) for path in paths]
     about = [_coverage(one, path, words) for one, path in zip(grammars, paths, strict=True)]
-    return Vocabulary(lexicon, grammars[0], grammars[-1], tuple(about))
+    exact = run[GrammarConfig].exact_backoff
+    return Vocabulary(lexicon, grammars[0], grammars[-1], tuple(about), exact)
 
 
 def grammar_path(run: Run, order: int) -> Path:

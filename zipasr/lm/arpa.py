@@ -57,10 +57,18 @@ class NgramLm:
 
     def with_unknown(self) -> NgramLm:
         """Return the same with ``<unk>``, as probable as its rarest word, where it has none."""
-        if UNKNOWN in self._known:
+        return self.with_words([UNKNOWN])
+
+    def with_words(self, words: Iterable[str]) -> NgramLm:
+        """Return the same with ``words``, each as probable as its rarest one where it lacks it.
+
+        All else stays as it is, so that probabilities then add up to a little more than 1.
+        """
+        missing = [(word,) for word in words if word not in self._known]
+        if not missing:
             return self
         rarest = min(self.log_probs[word,] for word in self._known - {START})
-        return replace(self, log_probs={**self.log_probs, (UNKNOWN,): rarest})
+        return replace(self, log_probs={**self.log_probs, **dict.fromkeys(missing, rarest)})
 
     def score(self, context: Words, word: str) -> float:
         """Natural logarithm of the probability of ``word`` after ``context``.

@@ -53,7 +53,7 @@ class LmConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrammarConfig:
-    """N-grams over words, for the searches over words."""
+    """N-grams over words, for the searches over words; how searches ask n-grams of any kind."""
 
     lm_dir: Path = flag(Path("data/lm"), "folder of G_3_gram.arpa and G_4_gram.arpa")
     grammar: Path | None = flag(
@@ -64,4 +64,9 @@ class GrammarConfig:
     large_grammar: Path | None = flag(
         None,
         "ARPA file of the larger one that judges again; none: G_4_gram.arpa, or 4-gram.arpa there",
+    )
+    exact_backoff: bool = flag(
+        False,
+        "score a word or token by its longest n-gram, as the ARPA file means it; else, as in "
+        "icefall's graphs, backing off counts where it is better",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -61,22 +61,26 @@ class _Level(NamedTuple):
     at: Places
 
 
-def kneser_ney(
-    text: Sentences, names: Sequence[str], order: int, known: Collection[int] = ()
-) -> NgramLm:
+def kneser_ney(text: Sentences, names: Sequence[str], order: int) -> NgramLm:
     """Estimate a back-off n-gram model.
 
     Unmodified Kneser-Ney smoothing without cut-offs. One discount for each length n comes from the
     numbers n1 and n2 of n-grams that the text has once and twice: n1 / (n1 + 2 n2). Below the
     longest, an n-gram counts with the number of different words before it; only if it begins with
-    the start of a sentence, with how often the text has it. Single words are not discounted, unless
-    some that are ``known`` do not occur: these share what the discount takes.
+    the start of a sentence, with how often the text has it. Single words are not discounted: what
+    the text does not have has no probability.
+
+    The formulas are those of icefall's script; the numbers differ in texts that are too small:
+
+    - Where the text has no n-gram of a length once, or none twice, the formula gives a discount of
+      0, or of 1, which takes everything from n-grams that are there; here it is a half.
+    - Where every word of the text follows a context, nothing is left to back off to, and what the
+      discount took is given back to the words, as SRILM does, so that they add up to 1.
 
     Args:
         text: sentences of ids; each gets a start and an end.
         names: of the ids.
         order: length of the longest n-grams.
-        known: ids that get a probability even if the text does not have them.
 
     Returns:
         A model whose probabilities add up to 1 after every context.
@@ -90,10 +94,7 @@ def kneser_ney(
     levels = [_words(stream, len(words), start)]
     for n in range(2, order + 1):
         levels.append(_longer(levels[-1], stream, place, n, len(words)))
-    unseen = np.zeros(len(words), dtype=bool)
-    unseen[list(known)] = True
-    unseen &= levels[0].counts == 0
-    probs, backoffs = [_single(levels, unseen)], []
+    probs, backoffs = [_single(levels)], []
     for level in range(1, order):
         prob, backoff = _discounted(levels[level], _counts(levels, level), probs)
         probs.append(prob)
@@ -146,15 +147,10 @@ def _discount(counts: Places) -> float:
     return once / (once + 2 * twice) if once and twice else _DISCOUNT
 
 
-def _single(levels: Sequence[_Level], unseen: NDArray[np.bool_]) -> Floats:
+def _single(levels: Sequence[_Level]) -> Floats:
     """Probabilities of single words."""
     counts: Floats = np.where(levels[0].is_first, 0, _counts(levels, 0)).astype(np.float64)
-    total, is_seen = float(counts.sum()), counts > 0
-    if unseen.any():
-        discount = _discount(levels[0].counts[is_seen])
-        counts[is_seen] -= discount
-        counts[unseen] = discount * is_seen.sum() / unseen.sum()
-    return counts / total
+    return counts / float(counts.sum())
 
 
 def _discounted(own: _Level, counts: Places, probs: Sequence[Floats]) -> tuple[Floats, Floats]:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zipasr.lm.arpa import END, LN10, UNKNOWN, NgramLm, Words
+
+
+class Arcs(NamedTuple):
+    """Ways to read the words (M,) that were asked for, A of them.
+
+    Attributes:
+        rows: (A,) place in what was asked.
+        log_probs: (A,) float64, natural logarithms.
+        contexts: (A,) contexts after the words.
+    """
+
+    rows: Tensor
+    log_probs: Tensor
+    contexts: Tensor
+
+
+class Standing(NamedTuple):
+    """Where the best paths of M word sequences through the graph of a model stand.
+
+    The contexts that a sequence may end in are ends of it, so that their lengths tell them apart.
+
+    Attributes:
+        contexts: (M, order) the context of each length.
+        scores: (M, order) float64, log-probability of the best path there; -inf for no path.
+    """
+
+    contexts: Tensor
+    scores: Tensor
 
 
 @dataclass(frozen=True)
@@ -18,6 +47,12 @@ class NgramTable:
 
     A context is a number, 0 for the empty one. An n-gram is found by one number for its context
     and its last word; the numbers are sorted.
+
+    Seen as a graph (G.fst of other toolkits), the contexts are its states, each n-gram is an arc
+    with its last word, and each context has an arc without a word, with its back-off weight, to
+    the next shorter one. A path may back off where there is an n-gram: the word then has several
+    arcs, of other log-probabilities and to other contexts, and a search takes what is best at the
+    end. The exact probability of a word, in contrast, is that of its longest n-gram.
 
     Attributes:
         words: (W,) for each word of the user, the number of it in the model; unknown ones share
@@ -30,6 +65,9 @@ class NgramTable:
         num_words: of the model, ``<unk>`` included.
         start: context of the first word.
         end: number of the end of a sentence.
+        lengths: (C,) how many words each context has.
+        order: length of the longest n-grams.
+        exact_backoff: no path backs off where there is an n-gram.
     """
 
     words: Tensor
@@ -41,18 +79,60 @@ class NgramTable:
     num_words: int
     start: int
     end: int
+    lengths: Tensor
+    order: int
+    exact_backoff: bool = False
 
     def step(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (M,) of the user's ``words`` (M,) after ``contexts``, and what follows.
+        """Exact log-probabilities (M,) of the user's ``words`` (M,) after ``contexts``.
 
         Returns:
             (M,) float64 natural logarithms, and (M,) contexts after the words.
         """
         return self._look_up(contexts, self.words[words])
 
+    def arcs(self, contexts: Tensor, words: Tensor) -> Arcs:
+        """Arcs with the user's ``words`` (M,) from ``contexts`` (M,), after any backing off.
+
+        With ``exact_backoff`` one for each word, in order.
+        """
+        if self.exact_backoff:
+            rows = torch.arange(len(words), device=words.device)
+            return Arcs(rows, *self.step(contexts, words))
+        return self._all(contexts, self.words[words])
+
     def ends(self, contexts: Tensor) -> Tensor:
-        """Log-probabilities (M,) float64 of the end of a sentence after ``contexts`` (M,)."""
-        return self._look_up(contexts, torch.full_like(contexts, self.end))[0]
+        """Log-probabilities (M,) float64 of the best end of a sentence after ``contexts`` (M,)."""
+        ends = torch.full_like(contexts, self.end)
+        if self.exact_backoff:
+            return self._look_up(contexts, ends)[0]
+        arcs = self._all(contexts, ends)
+        best = torch.full_like(contexts, -math.inf, dtype=torch.float64)
+        return best.scatter_reduce(0, arcs.rows, arcs.log_probs, "amax")
+
+    def standing(self, num: int) -> Standing:
+        """Return where ``num`` sequences stand before their first words."""
+        contexts = torch.zeros(num, self.order, dtype=torch.int64, device=self.keys.device)
+        scores = torch.full_like(contexts, -math.inf, dtype=torch.float64)
+        slot = int(self.lengths[self.start])
+        contexts[:, slot], scores[:, slot] = self.start, 0.0
+        return Standing(contexts, scores)
+
+    def moved(self, standing: Standing, words: Tensor) -> Standing:
+        """Return where sequences stand after one more of the user's ``words`` (M,) each."""
+        there = (standing.scores > -math.inf).nonzero(as_tuple=True)
+        rows, log_probs, after = self.arcs(standing.contexts[there], words[there[0]])
+        places = there[0][rows] * self.order + self.lengths[after]
+        contexts = torch.zeros_like(standing.contexts).flatten().scatter(0, places, after)
+        scores = torch.full_like(standing.scores, -math.inf).flatten()
+        scores = scores.scatter_reduce(0, places, standing.scores[there][rows] + log_probs, "amax")
+        shape = standing.contexts.shape
+        return Standing(contexts.view(shape), scores.view(shape))
+
+    def ended(self, standing: Standing) -> Tensor:
+        """Log-probabilities (M,) float64 of whole sequences, their ends included."""
+        ends = self.ends(standing.contexts.flatten()).view_as(standing.scores)
+        return (standing.scores + ends).amax(dim=1)
 
     def to(self, device: torch.device) -> NgramTable:
         """Return the same on a device."""
@@ -64,22 +144,39 @@ class NgramTable:
     def _look_up(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         total = torch.zeros(len(words), dtype=torch.float64, device=words.device)
         while True:
-            key = contexts * self.num_words + words
-            place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
-            is_there = self.keys[place] == key
+            place, is_there = self._find(contexts, words)
             # Every word has a probability by itself, so this ends at the empty context.
             if bool(is_there.all()):
                 return total + self.log_probs[place], self.contexts[place]
             total = torch.where(is_there, total, total + self.backoffs[contexts])
             contexts = torch.where(is_there, contexts, self.shorter[contexts])
 
+    def _all(self, contexts: Tensor, words: Tensor) -> Arcs:
+        rows = torch.arange(len(words), device=words.device)
+        total, found = torch.zeros_like(rows, dtype=torch.float64), []
+        for _ in range(self.order):
+            place, is_there = self._find(contexts, words[rows])
+            at = place[is_there]
+            found.append((rows[is_there], total[is_there] + self.log_probs[at], self.contexts[at]))
+            longer = contexts != 0
+            total = (total + self.backoffs[contexts])[longer]
+            rows, contexts = rows[longer], self.shorter[contexts][longer]
+        return Arcs(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
-def ngram_table(model: NgramLm, words: Sequence[str]) -> NgramTable:
+    def _find(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (M,) of n-grams, and whether they are there (M,)."""
+        key = contexts * self.num_words + words
+        place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
+        return place, self.keys[place] == key
+
+
+def ngram_table(model: NgramLm, words: Sequence[str], *, exact_backoff: bool = False) -> NgramTable:
     """Lay out a model as tables.
 
     Args:
         model: what is laid out; its scores are those of the tables.
         words: the user's words, in the order of their numbers.
+        exact_backoff: no path of the graph backs off where there is an n-gram.
     """
     contexts = _contexts_of(model)
     numbers = {context: number for number, context in enumerate(contexts)}
@@ -103,6 +200,9 @@ def ngram_table(model: NgramLm, words: Sequence[str]) -> NgramTable:
         len(known),
         numbers[model.start()],
         by_word[END],
+        torch.tensor([len(context) for context in contexts], dtype=torch.int64),
+        model.order,
+        exact_backoff,
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from zipasr.search.hypotheses import extend_fingerprints
+from zipasr.search.hypotheses import fingerprints_of
 from zipasr.search.lattice import Lattice, LatticeWriter, gathered
 from zipasr.search.word_graph import NONE, Trie, WordGraph
 
@@ -122,7 +122,8 @@ def graph_search(sound: Sound, graph: WordGraph, limits: GraphLimits) -> Lattice
         kept, targets, places, scores = _met(moves, values, limits, num)
         labels = (moves.tokens[kept], moves.words[kept])
         given = (moves.sound[kept], moves.grammar[kept])
-        writer.frame(alive[moves.sources[kept]], targets, labels, given, places.owners)
+        alike = fingerprints_of(places.nodes, places.memories)
+        writer.frame(alive[moves.sources[kept]], targets, labels, given, places.owners, alike)
     ends.append(_ends(graph, places, torch.ones_like(places.owners, dtype=torch.bool), num))
     return writer.written(ends)
 
@@ -157,7 +158,10 @@ def _moves(
         part[may] for part in (sources, arcs, tokens, said, memories)
     )
     words = graph.trie.words[arcs]
-    grammar, contexts = graph.step(places.contexts[sources], words)
+    rows, grammar, contexts = graph.step(places.contexts[sources], words)
+    sources, arcs, tokens, words, said, memories = (
+        part[rows] for part in (sources, arcs, tokens, words, said, memories)
+    )
     there = Places(places.owners[sources], graph.trie.nodes[arcs], contexts, memories)
     growing = Moves(sources, there, tokens, words, said, grammar)
     return _together([*waiting, growing])
@@ -220,7 +224,7 @@ def _met(
     best = gathered(values, owners, num, summed=False)
     inside = (values >= (best - limits.beam)[owners]).nonzero().squeeze(1)
     places, values = moves.places.rows(inside), values[inside]
-    found, numbers = torch.unique(_marks(*places), return_inverse=True)
+    found, numbers = torch.unique(fingerprints_of(*places), return_inverse=True)
     scores = gathered(values, numbers, len(found), summed=False)
     example = numbers.new_zeros(len(found)).scatter(
         0, numbers, torch.arange(len(numbers), device=numbers.device)
@@ -242,7 +246,7 @@ def _best_of(states: Places, scores: Tensor, limits: GraphLimits) -> Tensor:
     if limits.max_memories is None:
         return order
     # Each memory stands where its best state does.
-    marks = _marks(states.owners, states.memories)[order]
+    marks = fingerprints_of(states.owners, states.memories)[order]
     found, numbers = torch.unique(marks, return_inverse=True)
     place = torch.arange(len(order), device=order.device)
     first = torch.full_like(found, len(order)).scatter_reduce(0, numbers, place, "amin")
@@ -255,11 +259,3 @@ def _best_of(states: Places, scores: Tensor, limits: GraphLimits) -> Tensor:
 def _ranks(owners: Tensor) -> Tensor:
     """Place of each (M,) among those of the same owner; ``owners`` are sorted."""
     return torch.arange(len(owners), device=owners.device) - torch.searchsorted(owners, owners)
-
-
-def _marks(*parts: Tensor) -> Tensor:
-    """(M,) int64, equal where all ``parts`` (M,) are."""
-    marks = torch.zeros_like(parts[0])
-    for part in parts:
-        marks = extend_fingerprints(marks, part)
-    return marks

@@ -31,6 +31,14 @@ def extend_fingerprints(fingerprints: Tensor, tokens: Tensor) -> Tensor:
     return mixed ^ (mixed >> 29)
 
 
+def fingerprints_of(*parts: Tensor) -> Tensor:
+    """Fingerprints (M,) of rows: equal where all ``parts`` (M,) int64 are."""
+    marks = torch.zeros_like(parts[0])
+    for part in parts:
+        marks = extend_fingerprints(marks, part)
+    return marks
+
+
 def merge_equal(log_probs: Tensor, fingerprints: Tensor) -> Tensor:
     """Join hypotheses with the same tokens: the first one gets the sum of the probabilities.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from zipasr.lm.arpa import NgramLm
 from zipasr.lm.prefixes import Prefixes
 from zipasr.lm.rnn import RnnLm
-from zipasr.lm.table import ngram_table
+from zipasr.lm.table import Standing, ngram_table
 from zipasr.lm.transformer import TransformerLm
 from zipasr.search.fusion import ScorerState, TokenScorer
 from zipasr.search.streams import PADDING
@@ -35,38 +35,48 @@ class NgramTokens:
     Attributes:
         model: its words are the tokens.
         pieces: the token of each id.
+        exact_backoff: for the scorer: no path of its graph backs off where there is an n-gram.
     """
 
     model: NgramLm
     pieces: Sequence[str]
+    exact_backoff: bool = False
 
     def scorer(self, scale: float) -> TokenScorer:
         """Return what adds its log-probabilities, times ``scale``."""
         return NgramScorer(self, scale)
 
     def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """Return the log-probability of each token sequence, its end included."""
+        """Return the exact log-probability of each token sequence, its end included."""
         return [self.model.sentence([self.pieces[i] for i in ids]) for ids in sequences]
 
 
 class NgramScorer:
-    """Scores of an n-gram model; the state of a hypothesis is the number of its context."""
+    """Scores of an n-gram model, by the best path of a hypothesis through its graph.
+
+    The state of a hypothesis: where its paths stand, contexts (order,) and scores (order,) of
+    those, of which the best is 0.
+    """
 
     def __init__(self, tokens: NgramTokens, scale: float) -> None:
-        self._table, self._scale = ngram_table(tokens.model, tokens.pieces), scale
+        exact = tokens.exact_backoff
+        self._table = ngram_table(tokens.model, tokens.pieces, exact_backoff=exact)
+        self._scale = scale
 
     def start(self, num: int, device: torch.device) -> ScorerState:
         """State of ``num`` hypotheses without tokens."""
         self._table = self._table.to(device)
-        return (torch.full((num,), self._table.start, dtype=torch.int64, device=device),)
+        return tuple(self._table.standing(num))
 
     def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) of the tokens (M,)."""
-        return self._scale * self._table.step(state[0], tokens)[0].float()
+        moved = self._table.moved(Standing(*state), tokens)
+        return self._scale * moved.scores.amax(dim=1).float()
 
     def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
         """State after the tokens (M,)."""
-        return (self._table.step(state[0], tokens)[1],)
+        contexts, scores = self._table.moved(Standing(*state), tokens)
+        return contexts, scores - scores.amax(dim=1, keepdim=True)
 
     def finish(self, state: ScorerState) -> Tensor:
         """Nothing: as in the published searches, ends are not scored."""

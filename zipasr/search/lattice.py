@@ -27,6 +27,8 @@ class Lattice:
         grammar: (A,) float64, scaled log-probability of the grammar.
         owners: (S,) utterance of each state.
         ends: (S,) float64, what the grammar gives to an end in this state; -inf for no end.
+        alike: (S,) equal for states of an utterance and frame that differ in what the grammar
+            remembers alone.
         arc_splits: where the arcs of each frame begin, and the end of the last.
         state_splits: where the states before each frame begin, and the end of those after the last.
     """
@@ -39,6 +41,7 @@ class Lattice:
     grammar: Tensor
     owners: Tensor
     ends: Tensor
+    alike: Tensor
     arc_splits: list[int]
     state_splits: list[int]
 
@@ -155,6 +158,7 @@ class LatticeWriter:
     def __post_init__(self) -> None:
         self._arcs: list[tuple[Tensor, ...]] = []
         self._owners = [torch.arange(self.num_utterances, device=self.device)]
+        self._alike = [torch.zeros_like(self._owners[0])]
         self._arc_splits, self._state_splits = [0], [0, self.num_utterances]
 
     def frame(
@@ -164,6 +168,7 @@ class LatticeWriter:
         labels: tuple[Tensor, Tensor | None],
         scores: tuple[Tensor, Tensor | None],
         owners: Tensor,
+        alike: Tensor | None = None,
     ) -> None:
         """Add the arcs of one frame, and the states after it.
 
@@ -173,6 +178,7 @@ class LatticeWriter:
             labels: (A,) tokens; (A,) words, if there are any.
             scores: (A,) of the model; (A,) of the grammar, if there is one.
             owners: (S,) utterance of each state after the frame.
+            alike: (S,) see ``Lattice``; ``None`` where no two states are.
         """
         first, new = self._state_splits[-2], self._state_splits[-1]
         sound = scores[0].double()
@@ -180,6 +186,8 @@ class LatticeWriter:
         words = () if labels[1] is None else (labels[1],)
         self._arcs.append((sources + first, targets + new, labels[0], sound, grammar, *words))
         self._owners.append(owners)
+        own = torch.arange(len(owners), device=self.device)
+        self._alike.append(own if alike is None else alike)
         self._arc_splits.append(self._arc_splits[-1] + len(sources))
         self._state_splits.append(new + len(owners))
 
@@ -199,6 +207,7 @@ class LatticeWriter:
             grammar,
             torch.cat(self._owners),
             torch.cat(list(ends)),
+            torch.cat(self._alike),
             self._arc_splits,
             self._state_splits,
         )

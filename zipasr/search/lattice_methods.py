@@ -8,6 +8,7 @@ from functools import cache
 from torch import Tensor
 
 from zipasr.base.errors import UserError
+from zipasr.lm.arpa import NgramLm
 from zipasr.search.fast_beam import FastBeamSearch
 from zipasr.search.fast_lattice import FastLattice
 from zipasr.search.graph_search import GraphLimits, graph_search
@@ -18,6 +19,7 @@ from zipasr.search.parts import (
     Builder,
     Method,
     ModelParts,
+    Vocabulary,
     at,
     ctc_head,
     transducer,
@@ -57,7 +59,7 @@ def _fast_nbest(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
 def _fast_nbest_words(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
     steps, limits = transducer(config, parts), aids.lattice
     vocabulary = words_of(aids)
-    graph = word_graph(vocabulary.lexicon, vocabulary.grammar, aids.low_order_scale)
+    graph = _graph(vocabulary, vocabulary.grammar, aids.low_order_scale)
     kept = GraphLimits(limits.beam, limits.max_states, limits.max_contexts)
     graph_on = cache(graph.to)
 
@@ -73,7 +75,7 @@ def _ctc_words(
 ) -> tuple[LatticeSearch, WordGraph]:
     head, limits = ctc_head(config, parts), aids.lattice
     vocabulary = words_of(aids)
-    graph = word_graph(vocabulary.lexicon, vocabulary.grammar, limits.hlg_scale)
+    graph = _graph(vocabulary, vocabulary.grammar, limits.hlg_scale)
     kept = GraphLimits(limits.search_beam, limits.max_active_states)
     graph_on = cache(graph.to)
 
@@ -104,7 +106,11 @@ def _oracle(nbest: ToNbest) -> Builder:
 def _large(aids: Aids) -> WordGraph:
     """The words with the large grammar, unscaled."""
     vocabulary = words_of(aids)
-    return word_graph(vocabulary.lexicon, vocabulary.large_grammar)
+    return _graph(vocabulary, vocabulary.large_grammar)
+
+
+def _graph(vocabulary: Vocabulary, grammar: NgramLm | None, scale: float = 1.0) -> WordGraph:
+    return word_graph(vocabulary.lexicon, grammar, scale, exact_backoff=vocabulary.exact_backoff)
 
 
 def _ctc_rescored(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from zipasr.search.lattice import Lattice
 from zipasr.search.paths import Heard, best_paths, best_paths_by, distinct, drawn_paths
-from zipasr.search.product import WordReader, product, totals
+from zipasr.search.product import Labels, WordReader, product, sound_totals, totals
 from zipasr.search.types import Utterance
 from zipasr.search.word_graph import WordGraph
 
@@ -21,6 +20,10 @@ LatticeSearch: TypeAlias = Callable[[Tensor, Tensor], Lattice]
 
 Words: TypeAlias = Sequence[str] | None
 """The words that a lattice numbers, or ``None`` for a lattice of tokens."""
+
+
+AddUp: TypeAlias = Callable[[Lattice, Sequence[Sequence[Labels]]], list[list[float]]]
+"""A lattice and label sequences of each utterance to what the paths of each add up to."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,16 @@ class Nbest:
         The log-probability of each is the sum of all paths of the lattice with these words, or
         tokens: model and grammar together.
         """
-        lattice = self.lattice(frames, lens)
-        return self._results(lattice, lattice.scores, lattice.ends)
+        return self._results(self.lattice(frames, lens), totals)
 
     @torch.no_grad()
     def by_sound(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
         """Return the same results by what the model alone gives to them."""
-        lattice = self.lattice(frames, lens)
-        return self._results(lattice, lattice.sound, without_grammar(lattice.ends))
+        return self._results(self.lattice(frames, lens), sound_totals)
 
-    def _results(self, lattice: Lattice, scores: Tensor, ends: Tensor) -> list[list[Utterance]]:
+    def _results(self, lattice: Lattice, add_up: AddUp) -> list[list[Utterance]]:
         found = distinct(lattice, drawn_paths(lattice, self.num_paths, self.scale))
-        values = totals(lattice, [[one.labels for one in those] for those in found], scores, ends)
+        values = add_up(lattice, [[one.labels for one in those] for those in found])
         results = [
             [utterance_of(one, value, self.words) for one, value in zip(*both, strict=True)]
             for both in zip(found, values, strict=True)
@@ -146,11 +147,6 @@ class WholeLattice:
                 heard = utterance_of(one, float(sound[row]), self.graph.words)
                 found[row].setdefault(one.labels, heard)
         return [list(those.values()) for those in found]
-
-
-def without_grammar(ends: Tensor) -> Tensor:
-    """Let all who may end do so for nothing."""
-    return torch.where(ends > -math.inf, 0.0, ends)
 
 
 def utterance_of(heard: Heard, log_prob: float, words: Words) -> Utterance:

@@ -36,12 +36,14 @@ class Vocabulary:
         grammar: an n-gram over words, which takes part in the search.
         large_grammar: one that judges again what was found, or ``None``.
         about: lines that say which they are.
+        exact_backoff: no path of a grammar backs off where there is an n-gram.
     """
 
     lexicon: Sequence[tuple[str, Sequence[int]]]
     grammar: NgramLm
     large_grammar: NgramLm | None = None
     about: tuple[str, ...] = ()
+    exact_backoff: bool = False
 
 
 @dataclass(frozen=True, slots=True)

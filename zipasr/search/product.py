@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from zipasr.search.hypotheses import fingerprints_of
 from zipasr.search.lattice import Lattice, gathered
 from zipasr.search.word_graph import NONE, WordGraph, spread
 
@@ -22,8 +23,13 @@ class Reader(Protocol):
     def starts(self, num: int, device: torch.device) -> Tensor:
         """Where it stands before the first label of each of ``num`` utterances."""
 
-    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (M,) float64 of the labels (M,), -inf where it does not go on, and (M,) states."""
+    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Read the labels (M,) in the states (M,), each in no, one or several ways.
+
+        Returns:
+            For each way the place (A,) in what was asked, its score (A,) float64, and the state
+            (A,) after the label.
+        """
 
     def finish(self, states: Tensor) -> Tensor:
         """Scores (M,) float64 of the end, -inf where there may be none."""
@@ -59,9 +65,8 @@ def product(lattice: Lattice, reader: Reader) -> Pairs:
             torch.searchsorted(sources, states), torch.searchsorted(sources, states, right=True)
         )
         taken = order[place] + arcs.start
-        scores, after = _read(reader, reading[pairs], lattice.labels[taken])
-        goes_on = scores > -math.inf
-        pairs, taken, scores, after = (one[goes_on] for one in (pairs, taken, scores, after))
+        rows, scores, after = _read(reader, reading[pairs], lattice.labels[taken])
+        pairs, taken = pairs[rows], taken[rows]
         states, reading, targets = _merged(lattice.targets[taken], after)
         columns.append((pairs + first, targets + first + len(all_states[-1]), taken, scores))
         first += len(all_states[-1])
@@ -71,12 +76,16 @@ def product(lattice: Lattice, reader: Reader) -> Pairs:
     return _joined(lattice, reader, all_states, all_reading, columns, arc_splits)
 
 
-def _read(reader: Reader, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Let the reader step where there is a label."""
-    scores = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
-    after, says = states.clone(), labels != NONE
-    scores[says], after[says] = reader.step(states[says], labels[says])
-    return scores, after
+def _read(reader: Reader, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Let the reader step where there is a label; see ``Reader.step``."""
+    silent, says = (labels == NONE).nonzero().squeeze(1), (labels != NONE).nonzero().squeeze(1)
+    rows, scores, after = reader.step(states[says], labels[says])
+    nothing = torch.zeros_like(silent, dtype=torch.float64)
+    return (
+        torch.cat((silent, says[rows])),
+        torch.cat((nothing, scores)),
+        torch.cat((states[silent], after)),
+    )
 
 
 def _merged(states: Tensor, reading: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,6 +120,7 @@ def _joined(
         scores,
         lattice.owners[pairs],
         reader.finish(read).masked_fill(~is_end, -math.inf),
+        lattice.alike[pairs],
         arc_splits,
         splits,
     )
@@ -131,7 +141,7 @@ class WordReader:
         """Context of the first word."""
         return torch.full((num,), self.graph.start, dtype=torch.int64, device=device)
 
-    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of words, and the contexts after them."""
         return self.graph.step(states, labels)
 
@@ -169,15 +179,15 @@ class ListReader:
         self._keys, self._after = self._keys.to(device), self._after.to(device)
         return torch.arange(num, device=device)
 
-    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """0 where a sequence goes on so, else -inf."""
+    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The labels with which a sequence goes on, with the score 0."""
         keys = states * self._width + labels
-        nothing = torch.zeros(len(keys), dtype=torch.float64, device=keys.device)
         if not self._keys.numel():
-            return nothing - math.inf, states
+            return states[:0], states[:0].double(), states[:0]
         place = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
         fits = (self._keys[place] == keys) & (labels < self._width)
-        return nothing.masked_fill(~fits, -math.inf), self._after[place]
+        rows = fits.nonzero().squeeze(1)
+        return rows, torch.zeros_like(rows, dtype=torch.float64), self._after[place[rows]]
 
     def finish(self, states: Tensor) -> Tensor:
         """0: what ends where no sequence does is looked at by nobody."""
@@ -194,23 +204,88 @@ class ListReader:
         return node
 
 
-def totals(
-    lattice: Lattice, lists: Sequence[Sequence[Labels]], scores: Tensor, ends: Tensor
-) -> list[list[float]]:
-    """Add up all paths of each label sequence.
+def totals(lattice: Lattice, lists: Sequence[Sequence[Labels]]) -> list[list[float]]:
+    """Add up all paths of each label sequence, by the scores of model and grammar.
 
     Args:
         lattice: the paths.
         lists: label sequences of each utterance.
-        scores: (A,) of the arcs.
-        ends: (S,) of ending in each state.
 
     Returns:
         Logarithms of the sums; -inf for a sequence that no path of the lattice has.
     """
     reader = ListReader(lists)
     both = product(lattice, reader)
-    before = both.lattice.arrivals(scores[both.arcs], summed=True)
-    at_ends = before + ends[both.states]
-    by_node = gathered(at_ends, both.reading, reader.num_nodes, summed=True).tolist()
+    before = both.lattice.arrivals(lattice.scores[both.arcs], summed=True)
+    return _by_leaf(before + lattice.ends[both.states], both.reading, reader)
+
+
+def sound_totals(lattice: Lattice, lists: Sequence[Sequence[Labels]]) -> list[list[float]]:
+    """Add up all alignments of each label sequence, by the scores of the model alone.
+
+    An alignment counts once, however many paths of the grammar it has. For arguments and what is
+    returned see ``totals``.
+    """
+    reader = ListReader(lists)
+    both = product(lattice, reader)
+    alignments, reading = _alignments(both)
+    before = alignments.arrivals(alignments.sound, summed=True)
+    return _by_leaf(before + alignments.ends, reading, reader)
+
+
+def _by_leaf(at_ends: Tensor, reading: Tensor, reader: ListReader) -> list[list[float]]:
+    by_node = gathered(at_ends, reading, reader.num_nodes, summed=True).tolist()
     return [[by_node[leaf] for leaf in leaves] for leaves in reader.leaves]
+
+
+def _alignments(both: Pairs) -> tuple[Lattice, Tensor]:
+    """Let pairs meet that differ in what the grammar remembers alone; the grammar gives nothing.
+
+    Returns:
+        The lattice of the S pairs that are left, and the state (S,) of the reader in each.
+    """
+    old = both.lattice
+    splits = torch.tensor(old.state_splits, device=old.owners.device)
+    frames = torch.repeat_interleave(torch.arange(len(splits) - 1, device=splits.device),
+                                     splits.diff())  # fmt: skip
+    # In the order of frames, and of owners: as a lattice has its states.
+    num = old.num_utterances
+    states, kept = _unique((frames, old.owners, both.reading, old.alike), frames * num + old.owners)
+    state_splits = torch.searchsorted(frames[kept], torch.arange(len(splits), device=splits.device))
+    sources, targets = states[old.sources], states[old.targets]
+    _, arcs = _unique((sources, targets, old.tokens), sources)
+    ends = gathered(old.ends, states, len(kept), summed=False)
+    met = replace(
+        old,
+        sources=sources[arcs],
+        targets=targets[arcs],
+        tokens=old.tokens[arcs],
+        words=None if old.words is None else old.words[arcs],
+        sound=old.sound[arcs],
+        grammar=torch.zeros_like(old.grammar[arcs]),
+        owners=old.owners[kept],
+        ends=ends,
+        alike=old.alike[kept],
+        arc_splits=torch.searchsorted(sources[arcs], state_splits[:-1]).tolist(),
+        state_splits=state_splits.tolist(),
+    )
+    return met, both.reading[kept]
+
+
+def _unique(parts: tuple[Tensor, ...], ranks: Tensor) -> tuple[Tensor, Tensor]:
+    """Number rows so that equal ones share a number, in the order of ``ranks`` (M,).
+
+    Args:
+        parts: (M,) each, what the rows are made of.
+        ranks: (M,) equal for equal rows.
+
+    Returns:
+        The number (M,) of each row, and for each number one of its rows.
+    """
+    found, numbers = torch.unique(fingerprints_of(*parts), return_inverse=True)
+    rows = torch.arange(len(numbers), device=numbers.device)
+    example = torch.zeros_like(found).scatter(0, numbers, rows)
+    order = ranks[example].argsort(stable=True)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order), device=order.device)
+    return places[numbers], example[order]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from zipasr.lm.table import Standing
 from zipasr.search.language_models import LanguageModel
 from zipasr.search.types import Utterance
 from zipasr.search.word_graph import NONE, WordGraph
@@ -109,19 +110,20 @@ def language_judge(model: LanguageModel) -> Judge:
 
 
 def grammar_judge(graph: WordGraph) -> Judge:
-    """Judge hypotheses by the grammar of words, ends included."""
-    numbers = {word: number for number, word in enumerate(graph.words)}
+    """Judge hypotheses by the best path of each through the grammar of words, ends included."""
+    numbers, grammar = {word: n for n, word in enumerate(graph.words)}, graph.grammar
+    assert grammar is not None, "a method with a judge has the grammar that judges"
 
     def judge(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
         flat = [one.words or () for hypotheses in nbest for one in hypotheses]
         rows = [torch.tensor([numbers[word] for word in words]) for words in flat]
         table = pad_sequence(rows, batch_first=True, padding_value=NONE).long() if rows else _EMPTY
-        contexts = torch.full((len(rows),), graph.start)
-        total = torch.zeros(len(rows), dtype=torch.float64)
+        standing = grammar.standing(len(rows))
         for column in table.T:
-            scores, contexts = graph.step(contexts, column)
-            total = total + scores
-        values = iter((total + graph.ends(torch.zeros_like(contexts), contexts)).tolist())
+            says, moved = (column != NONE)[:, None], grammar.moved(standing, column.clamp(min=0))
+            contexts = torch.where(says, moved.contexts, standing.contexts)
+            standing = Standing(contexts, torch.where(says, moved.scores, standing.scores))
+        values = iter((graph.scale * grammar.ended(standing)).tolist())
         return [[next(values) for _ in hypotheses] for hypotheses in nbest]
 
     return judge

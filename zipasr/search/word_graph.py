@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,6 +82,20 @@ def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
     return Trie(torch.tensor(first), tokens, nodes, words, first[1])
 
 
+class WordSteps(NamedTuple):
+    """Ways to read the words (M,) that were asked for, A of them.
+
+    Attributes:
+        rows: (A,) place in what was asked.
+        scores: (A,) float64, scaled log-probabilities.
+        contexts: (A,) contexts after the words.
+    """
+
+    rows: Tensor
+    scores: Tensor
+    contexts: Tensor
+
+
 @dataclass(frozen=True)
 class WordGraph:
     """A lexicon, and a grammar over its words, which counts a word where its last token is.
@@ -105,21 +120,25 @@ class WordGraph:
         """Context of the first word."""
         return self.grammar.start if self.grammar else 0
 
-    def step(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled log-probabilities (M,) float64 of words (M,), and the contexts (M,) after them.
+    def step(self, contexts: Tensor, words: Tensor) -> WordSteps:
+        """Read words (M,) after contexts (M,): one way each, or with back-off arcs several.
 
         Where there is no word (``NONE``), nothing is added, and the context stays.
         """
-        scores, after = torch.zeros(len(words), dtype=torch.float64, device=words.device), contexts
-        is_word = words != NONE
-        if self.grammar is not None and bool(is_word.any()):
-            after = contexts.clone()
-            values, after[is_word] = self.grammar.step(contexts[is_word], words[is_word])
-            scores[is_word] = self.scale * values
-        return scores, after
+        rows = torch.arange(len(words), device=words.device)
+        scores = torch.zeros_like(rows, dtype=torch.float64)
+        if self.grammar is None:
+            return WordSteps(rows, scores, contexts)
+        silent, says = rows[words == NONE], rows[words != NONE]
+        arcs = self.grammar.arcs(contexts[says], words[says])
+        return WordSteps(
+            torch.cat((silent, says[arcs.rows])),
+            torch.cat((scores[silent], self.scale * arcs.log_probs)),
+            torch.cat((contexts[silent], arcs.contexts)),
+        )
 
     def ends(self, nodes: Tensor, contexts: Tensor) -> Tensor:
-        """Scaled log-probabilities (M,) float64 of the end there; -inf inside a word."""
+        """Scaled log-probabilities (M,) float64 of the best end there; -inf inside a word."""
         ends = torch.zeros(len(nodes), dtype=torch.float64, device=nodes.device)
         if self.grammar is not None:
             ends = self.scale * self.grammar.ends(contexts)
@@ -135,6 +154,8 @@ def word_graph(
     lexicon: Sequence[tuple[str, Sequence[int]]],
     grammar: NgramLm | None = None,
     scale: float = 1.0,
+    *,
+    exact_backoff: bool = False,
 ) -> WordGraph:
     """Build the graph of a lexicon.
 
@@ -142,6 +163,7 @@ def word_graph(
         lexicon: words with the token ids of each, at least one; a word may come several times.
         grammar: over the words; one that it does not know counts as its ``<unk>``.
         scale: weight of the grammar.
+        exact_backoff: no path of the grammar backs off where there is an n-gram.
 
     Raises:
         ValueError: a word has no tokens.
@@ -149,7 +171,9 @@ def word_graph(
     words = list(dict.fromkeys(word for word, _ in lexicon))
     numbers = {word: number for number, word in enumerate(words)}
     trie = trie_of((numbers[word], tokens) for word, tokens in lexicon)
-    table = ngram_table(grammar, words) if grammar is not None else None
+    if grammar is None:
+        return WordGraph(words, trie, None, scale)
+    table = ngram_table(grammar, words, exact_backoff=exact_backoff)
     return WordGraph(words, trie, table, scale)
 
 
