@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests import tones
-from tests.end_to_end import digits
 from tests.end_to_end import test_fsdd as fsdd
 from tests.end_to_end.results import word_error_rate
 from zipasr.corpora.espeak import speak
@@ -58,11 +57,11 @@ def write_spoken(source: Path, split: str, count: int, seed: int) -> None:
 
 def prepare(folder: Path, epochs: int) -> tuple[str, ...]:
     """Prepare a corpus whose sound and manifests are there; return the flags that name it."""
-    recipe = digits.write_recipe(folder / "digits", digits.RECORDINGS)
-    file = recipe / "recipe.toml"
-    file.write_text(file.read_text().replace("num-epochs = 6", f"num-epochs = {epochs}"))
-    tones.prepare(folder, recipe)
-    return ("--recipe", str(recipe), "--world-size", str(tones.processes()))
+    fsdd.write_recipe(folder / "fsdd")
+    file = folder / "fsdd" / "recipe.toml"
+    file.write_text(file.read_text().replace("num-epochs = 12", f"num-epochs = {epochs}"))
+    tones.prepare(folder, folder / "fsdd")
+    return ("--recipe", str(folder / "fsdd"), "--world-size", str(tones.processes()))
 
 
 @pytest.mark.slow
