@@ -62,7 +62,7 @@ def test_chunks_give_the_words_of_the_masked_decode(
     monkeypatch.chdir(causal)
     flags = ["--recipe", "./tones", *MODEL, "--chunk-size", chunk, "--left-context-frames", "32"]
     flags += ["--decoding-method", method, "--beam", "4", "--max-contexts", "4"]
-    flags += ["--max-states", "32"]
+    flags += ["--max-states", "32", "--pad-look-ahead", "1", "--allow-partial", "1"]
     assert decode.main(flags) == 0
     flags += ["--score-normalised", "1"]
     assert streaming_decode.main([*flags, "--num-decode-streams", streams]) == 0
@@ -115,6 +115,7 @@ def test_chunks_give_the_frames_of_the_masked_decode_to_the_last(
 ) -> None:
     monkeypatch.chdir(causal)
     flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
+    flags += ["--pad-look-ahead", "1"]
     recogniser = load_recogniser(read(DECODE, flags))
     chunks = recogniser.model.chunk_encoder
     lengths = torch.tensor([97, 96, 90, 61])
@@ -132,6 +133,35 @@ def test_chunks_give_the_frames_of_the_masked_decode_to_the_last(
         torch.testing.assert_close(
             frames[row, : int(lens[row])], torch.cat(parts), rtol=0, atol=2e-5
         )
+
+
+@torch.inference_mode()
+def test_whole_utterances_get_the_silence_of_the_published_decoding(
+    causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(causal)
+    flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
+    recogniser = load_recogniser(read(DECODE, flags))
+    lengths = torch.tensor([97, 40])
+    features = torch.randn(2, 97, 80, generator=torch.Generator().manual_seed(0)) - 8
+    batch = features.masked_fill(torch.arange(97)[:, None] >= lengths[:, None, None], LOG_ZERO)
+    frames, lens = encoded_frames(recogniser, batch, lengths)
+    # 30 frames of log(1e-10), which the lengths count, and nothing beyond.
+    silence = torch.full((2, 30, 80), -23.025851)
+    want = recogniser.model.encode(torch.cat([batch, silence], dim=1), lengths + 30)
+    assert torch.equal(frames, want.frames)
+    assert torch.equal(lens, want.lens)
+    # With the flag the front end sees 13 more, which the lengths do not count: the last frames of
+    # the longest are others, and no frame of the other, which has silence behind it anyway.
+    padded, padded_lens = encoded_frames(recogniser._replace(pad_look_ahead=True), batch, lengths)
+    more = torch.full((2, 43, 80), -23.025851)
+    want = recogniser.model.encode(torch.cat([batch, more], dim=1), lengths + 30)
+    assert torch.equal(padded_lens, lens)
+    last, short = int(lens[0]), int(lens[1])
+    assert torch.equal(padded[0, :last], want.frames[0, :last])
+    assert not torch.equal(padded[0, last - 1], frames[0, last - 1])
+    torch.testing.assert_close(padded[0, : last - 4], frames[0, : last - 4], rtol=0, atol=2e-5)
+    torch.testing.assert_close(padded[1, :short], frames[1, :short], rtol=0, atol=2e-5)
 
 
 def test_the_published_command_is_understood() -> None:

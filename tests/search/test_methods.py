@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from tests.lm.backoff_graph import BackoffGraph
@@ -19,6 +21,7 @@ from zipasr.search.steps import TransducerSteps
 from zipasr.search.types import DecodingConfig, LatticeConfig
 from zipasr.search.word_graph import word_graph
 
+from . import golden
 from .tiny import tiny_batch, tiny_steps
 from .words import GRAMMAR, LEXICON, OTHER
 
@@ -56,7 +59,7 @@ def test_settings_reach_the_other_searches():
     graves = build(*parts, decoding_method="beam_search", beam_size=2, **flags)(frames, lens)
     assert graves == beam_search(frames, lens, steps=steps, beam_size=2)
 
-    limits = LatticeConfig(beam=3.0, max_states=4, max_contexts=2)
+    limits = LatticeConfig(beam=3.0, max_states=4, max_contexts=2, allow_partial=True)
     config = DecodingConfig(decoding_method="fast_beam_search", **flags)
     fast = search_for(config, *parts, aids=Aids(limits))(frames, lens)
     assert fast == fast_beam_search(
@@ -67,6 +70,29 @@ def test_settings_reach_the_other_searches():
     prefix = search_for(config, None, None, lambda x: x)(frames, lens)
     head = CtcHead(lambda x: x, blank_penalty=1.5, temperature=2.0)
     assert prefix == ctc_prefix_beam_search(frames, lens, head=head, beam_size=3)
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+@pytest.mark.parametrize("method", ["fast_beam_search", "fast_beam_search_nbest"])
+def test_without_a_final_state_the_result_is_empty_unless_it_may_be_partial(method, allow_partial):
+    # The reference's results under the default limits; without a final state in the second.
+    (run,) = (
+        run
+        for run in golden.runs("fast_beam_search_one_best")
+        if run["id"] == f"fast.encoder_out.b20.c8.s64.bp0.0.t1.0.ilme0.0.partial{allow_partial:d}"
+    )
+    flags = {"allow_partial": True} if allow_partial else {}
+    search = search_for(
+        DecodingConfig(decoding_method=method),
+        *golden.transducer(),
+        aids=Aids(LatticeConfig(**flags)),
+    )
+    found = search(golden.arrays()[run["options"]["input"]], golden.arrays()["lens"])
+    assert bool(found[1].tokens) == bool(run["hyps"][1]) == allow_partial
+    assert (found[1].log_prob == -math.inf) != allow_partial
+    assert found[0].tokens
+    if method == "fast_beam_search":
+        golden.check(found, run)
 
 
 def test_hot_words_reach_the_searches_in_their_modes():
@@ -110,7 +136,7 @@ def test_settings_reach_the_searches_over_words(exact_backoff):
     frames, lens = tiny_batch(0, [8, 5])
     limits = LatticeConfig(
         beam=9.0, max_states=7, max_contexts=3, num_paths=9, nbest_scale=0.2, hlg_scale=0.3,
-        search_beam=11.0, output_beam=5.0, max_active_states=17,
+        search_beam=11.0, output_beam=5.0, max_active_states=17, allow_partial=True,
     )  # fmt: skip
     exact = {"exact_backoff": exact_backoff}
     vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER, **exact)

@@ -198,6 +198,7 @@ def settings_of(run: Run) -> dict[str, Any]:
         "blank_penalty": decoding.blank_penalty,
         "temperature": decoding.temperature,
         "use_bf16": decoding.use_bf16,
+        "pad_look_ahead": decoding.pad_look_ahead,
         "bpe_model": run[TokenizerConfig].bpe_model,
         "typed": run.typed,
     }

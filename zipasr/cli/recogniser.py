@@ -66,6 +66,8 @@ class Recogniser(NamedTuple):
         about: lines that say which model it is.
         is_inferred: whether its settings were read off the weights.
         use_bf16: whether the encoder computes in bfloat16.
+        pad_look_ahead: whether the front end sees silence behind each utterance; see
+            ``encoded_frames``.
     """
 
     model: AsrModel
@@ -76,6 +78,7 @@ class Recogniser(NamedTuple):
     about: tuple[str, ...]
     is_inferred: bool
     use_bf16: bool = False
+    pad_look_ahead: bool = False
 
     @property
     def ctc_log_probs(self) -> CtcOutput | None:
@@ -160,6 +163,7 @@ def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
         (stored.describe(), *stored.notes, *(aids.vocabulary.about if aids.vocabulary else ())),
         bool(stored.notes),
         use_bf16=run[DecodingConfig].use_bf16 and has_bfloat16(device_for(0)),
+        pad_look_ahead=run[DecodingConfig].pad_look_ahead,
     )
 
 
@@ -340,6 +344,11 @@ def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenize
 def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
     """Encode utterances with the silence behind them that the model needs.
 
+    A causal model gets 30 frames, as in the published decoding. The front end also sees what is
+    beyond an utterance's length: nothing behind the longest of a batch, silence behind the others,
+    so that the published decoding depends a little on the batch. With ``pad_look_ahead`` there is
+    silence behind each, as in a stream.
+
     Args:
         recogniser: whose model encodes.
         features: (N, T, 80); beyond the lengths they are silence.
@@ -349,10 +358,9 @@ def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tu
         (N, T', C) float32 and their lengths (N,), where the model is.
     """
     device = next(recogniser.model.parameters()).device
-    if recogniser.zipformer.causal:
-        features, lens = with_silence(features, lens, CAUSAL_TAIL, LOOK_AHEAD_FRAMES)
-    else:
-        features, lens = with_silence(features, lens, 0)
+    tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
+    beyond = LOOK_AHEAD_FRAMES if recogniser.pad_look_ahead else 0
+    features, lens = with_silence(features, lens, tail, beyond)
     with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
     return encoded.frames.float(), encoded.lens

@@ -57,6 +57,8 @@ def file_suffix(run: Run, recogniser: Recogniser) -> str:
         temperature=decoding.temperature,
     )
     zipformer = recogniser.zipformer
+    if recogniser.pad_look_ahead:
+        search = f"_pad-look-ahead{search}"
     if zipformer.causal:
         search = f"_{chunks_name(zipformer)}{search}"
     if recogniser.use_bf16:
@@ -125,6 +127,7 @@ def limits_of(run: Run, in_key: bool = False) -> str:
     if name.startswith("fast_beam_search"):
         shown = f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}"
         shown += f"_max-states-{limits.max_states}"
+        shown += "_allow-partial" if limits.allow_partial else ""
     elif "words" in SEARCHES[name].uses:
         shown = f"_hlg-scale-{limits.hlg_scale}"
     else:

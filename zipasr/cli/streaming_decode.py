@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_aids(run)
     test_sets = load_test_sets(run)
     run = with_checkpoints(run, sys.stdout)
-    recogniser = load_recogniser(run)
+    # Streams always have what --pad-look-ahead adds, so that their results are not named after it.
+    recogniser = load_recogniser(run)._replace(pad_look_ahead=False)
     chunkwise = chunk_recogniser(run, recogniser)
     folder = run[ExpConfig].exp_dir / "streaming" / run[DecodingConfig].decoding_method
     label = run[StreamingConfig].label

@@ -47,7 +47,7 @@ def fast_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> FastBeam
         limits.beam,
         limits.max_states,
         limits.max_contexts,
-        allow_partial=True,
+        limits.allow_partial,
     )
 
 

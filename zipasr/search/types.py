@@ -75,6 +75,11 @@ class DecodingConfig:
     blank_penalty: float = flag(0.0, "subtracted from the logit of blank; above 0 fewer deletions")
     use_bf16: bool = flag(False, "encode in bfloat16; ignored where the device is slow at it")
     temperature: float = flag(1.0, "divides the logits; above 1 the alternatives come closer")
+    pad_look_ahead: bool = flag(
+        False,
+        "whole utterances: let the front end see 13 frames of silence behind each, not counted, "
+        "so that the result depends on neither the batch nor, with a causal model, the chunks",
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers; ``search_for`` checks the name of the method."""
@@ -95,6 +100,11 @@ class LatticeConfig:
     beam: float = flag(20.0, "fast_beam_search keeps what is at most so much worse, in nats")
     max_contexts: int = flag(8, "different contexts that fast_beam_search keeps at a frame")
     max_states: int = flag(64, "states that fast_beam_search keeps at a frame")
+    allow_partial: bool = flag(
+        False,
+        "fast_beam_search, alone and with nbest: where no final state survives, take the best path "
+        "that there is; else the result is empty",
+    )
     num_paths: int = flag(200, "paths that the nbest methods draw")
     nbest_scale: float = flag(
         0.5, "of the scores when the nbest methods draw paths: the smaller, the more they differ"
