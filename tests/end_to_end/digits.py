@@ -34,11 +34,6 @@ num-train = 600
 num-dev = 40
 num-test = 40
 """
-RECORDINGS = """
-corpus = "manifests"
-[corpus-options]
-from = "source"
-"""
 FLAGS = """
 [splits]
 train = ["train"]
@@ -71,8 +66,8 @@ valid-wer-cuts = 20
 """
 
 
-def write_recipe(folder: Path, corpus: str = SPOKEN_BY_ESPEAK) -> Path:
-    """Write a recipe: a corpus, and the flags of the embedded recipe with those above in place."""
+def write_recipe(folder: Path) -> Path:
+    """Write a recipe: the flags of the embedded recipe, with those above in place."""
     espeak = tones.ROOT / "egs" / "espeak"
     flags = (
         (espeak / "recipe.toml").read_text().partition("[flags]\n")[2].partition("[expected]")[0]
@@ -80,7 +75,7 @@ def write_recipe(folder: Path, corpus: str = SPOKEN_BY_ESPEAK) -> Path:
     own = {line.split(" = ")[0] for line in FLAGS.partition("[flags]\n")[2].splitlines()}
     kept = [line for line in flags.splitlines() if line.split(" = ")[0] not in own]
     folder.mkdir()
-    (folder / "recipe.toml").write_text(corpus + FLAGS + "\n".join(kept) + "\n")
+    (folder / "recipe.toml").write_text(SPOKEN_BY_ESPEAK + FLAGS + "\n".join(kept) + "\n")
     (folder / "grammar.toml").write_text(GRAMMAR)
     (folder / "voices.toml").write_text(VOICES)
     return folder
