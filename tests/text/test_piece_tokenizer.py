@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
-from zipasr.text.bpe import tokens_text
 from zipasr.text.piece_tokenizer import PieceTokenizer
-from zipasr.text.token_table import read_tokens
+from zipasr.text.token_table import read_tokens, tokens_text
 from zipasr.text.tokenizer import Tokenizer
 
 TEXTS = ["TURN THE KITCHEN LIGHT ON", "DON'T OPEN THE WINDOW", "ÜBER 你好 ÖL"] * 4
@@ -43,7 +42,7 @@ WITH_BYTES, WITHOUT = trained(has_bytes=True), trained(has_bytes=False)
 @pytest.mark.parametrize("whole", [WITH_BYTES, WITHOUT], ids=["bytes", "no bytes"])
 def test_ids_become_the_text_of_the_model(whole: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "tokens.txt"
-    path.write_text(tokens_text(whole), encoding="utf-8")
+    path.write_text(tokens_text(whole.pieces()), encoding="utf-8")
     table = PieceTokenizer(read_tokens(path))
 
     @given(st.lists(st.integers(0, whole.vocab_size - 1), max_size=12))

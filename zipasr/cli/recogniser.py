@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -289,7 +290,8 @@ def _transcripts(
             words,
             [pieces[token] for token in utterance.tokens],
             [round(SECONDS_PER_FRAME * frame, 3) for frame in utterance.frames],
-            utterance.log_prob,
+            # Where no hypothesis ended it is -inf, which JSON has no number for.
+            utterance.log_prob if math.isfinite(utterance.log_prob) else None,
         )
         for cut_id, reference, words, utterance in zip(
             batch.cut_ids,
