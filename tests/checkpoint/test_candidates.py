@@ -16,7 +16,6 @@ from zipasr.checkpoint.candidates import (
     candidates,
     files_of,
     next_to_try,
-    number_of,
     ranked,
 )
 
@@ -29,7 +28,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def pairs(offered: list[ChooseCheckpoint]) -> list[Pair]:
-    return [(number_of(one), one.avg) for one in offered]
+    return [(one.number, one.avg) for one in offered]
 
 
 def test_windows_and_means_need_other_files(tmp_path: Path) -> None:
@@ -79,7 +78,7 @@ def search(
     errors: dict[ChooseCheckpoint, int | None] = {}
     while todo := next_to_try(offered, errors):
         assert not errors.keys() & {*todo}
-        errors |= {one: errors_of[number_of(one), one.avg] for one in todo}
+        errors |= {one: errors_of[one.number, one.avg] for one in todo}
     return errors
 
 

@@ -69,21 +69,19 @@ def next_to_try(
     if len(offered) <= FEW:
         return [one for one in offered if one not in errors]
     best = best_of(errors)
-    row = number_of(best) if best else None
-    for newest in sorted({number_of(one) for one in offered}, reverse=True):
-        untried = [one for one in offered if number_of(one) == newest and one not in errors]
+    row = best.number if best else None
+    for newest in sorted({one.number for one in offered}, reverse=True):
+        untried = [one for one in offered if one.number == newest and one not in errors]
         if untried:
             return untried
-        if any(errors[one] is not None for one in offered if number_of(one) == newest):
+        if any(errors[one] is not None for one in offered if one.number == newest):
             break
     if best is None or row is None:
         return []
-    numbers = sorted({number_of(one) for one in offered})
+    numbers = sorted({one.number for one in offered})
     near = _around(numbers, row)
     avgs = _around(AVGS, best.avg)
-    return [
-        one for one in offered if number_of(one) in near and one.avg in avgs and one not in errors
-    ]
+    return [one for one in offered if one.number in near and one.avg in avgs and one not in errors]
 
 
 def best_of(errors: Mapping[ChooseCheckpoint, int | None]) -> ChooseCheckpoint | None:
@@ -94,16 +92,9 @@ def best_of(errors: Mapping[ChooseCheckpoint, int | None]) -> ChooseCheckpoint |
 def ranked(errors: Mapping[ChooseCheckpoint, int | None]) -> list[ChooseCheckpoint]:
     """Return the averages that could be used, best first; see ``best_of``."""
     ranks = {
-        one: (count, -one.avg, -number_of(one))
-        for one, count in errors.items()
-        if count is not None
+        one: (count, -one.avg, -one.number) for one, count in errors.items() if count is not None
     }
     return sorted(ranks, key=ranks.__getitem__)
-
-
-def number_of(choose: ChooseCheckpoint) -> int:
-    """Return the number of batches with ``--iter``, else the epoch."""
-    return choose.number
 
 
 def _at(choose: ChooseCheckpoint, number: int, avg: int) -> ChooseCheckpoint:

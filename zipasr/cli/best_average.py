@@ -21,7 +21,6 @@ from zipasr.checkpoint.candidates import (
     candidates,
     files_of,
     next_to_try,
-    number_of,
     ranked,
 )
 from zipasr.checkpoint.last_epoch import settled
@@ -281,12 +280,12 @@ def report(scores: Scores, best: ChooseCheckpoint, run: Run) -> str:
     style = "iter" if best.iter else "epoch"
     lines = [f"{style:>7}  avg  dev WER %", "-------  ---  ---------"]
     for one in ranked(_errors(scores)):
-        lines.append(f"{number_of(one):7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
+        lines.append(f"{one.number:7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
     sets = ",".join(run.recipe.splits["valid"])
     count = run[ChooseCheckpoint].auto_avg_cuts
     of_them = f" ({count} utterances)" if count else ""
     return "\n".join(lines) + (
-        f"\n--auto-avg chose --{style} {number_of(best)} --avg {best.avg}: "
+        f"\n--auto-avg chose --{style} {best.number} --avg {best.avg}: "
         f"WER {scores[best].rate:.2f} % on {sets}{of_them}, "
         f"{greedy_of(run[DecodingConfig]).decoding_method}; see "
         f"{run[ExpConfig].exp_dir / SCORES_FILE}\n"
@@ -299,7 +298,7 @@ def label(choose: ChooseCheckpoint) -> str:
 
 
 def _name(choose: ChooseCheckpoint) -> dict[str, Any]:
-    return {"iter" if choose.iter else "epoch": number_of(choose), "avg": choose.avg}
+    return {"iter" if choose.iter else "epoch": choose.number, "avg": choose.avg}
 
 
 def _errors(scores: Scores) -> dict[ChooseCheckpoint, int | None]:
