@@ -12,8 +12,10 @@ from zipasr.checkpoint.stored import kept_entries, stored_model
 from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import AVERAGE, ExpConfig
 from zipasr.cli.flags import Run, guarded
-from zipasr.cli.tokens_file import check_tokens
-from zipasr.text.token_table import TokenTableConfig
+from zipasr.cli.token_sources import check_table, check_vocab_size, table_of
+from zipasr.text.piece_tokenizer import PieceTokenizer
+from zipasr.text.token_table import read_tokens
+from zipasr.text.tokenizer import Tokenizer
 
 
 @guarded
@@ -46,9 +48,13 @@ def check_typed(chosen: Chosen, run: Run) -> None:
         CheckpointError: they are those of another model.
         DataError: --tokens is missing or damaged.
     """
-    tokens = run[TokenTableConfig].tokens
-    if not run.typed and tokens is None:
+    table = table_of(run)
+    if not run.typed and table is None:
         return
     stored = stored_model(chosen, run.typed)
-    if tokens is not None:
-        check_tokens(tokens, chosen, stored.vocab_size)
+    if table is None:
+        return
+    if "tokenizer" in chosen.checkpoint:
+        tokenizer = Tokenizer.from_bytes(bytes(chosen.checkpoint["tokenizer"].tolist()))
+        check_table(run, tokenizer, chosen.path)
+    check_vocab_size(chosen.path, stored.vocab_size, PieceTokenizer(read_tokens(table)), run)

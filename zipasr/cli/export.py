@@ -13,16 +13,15 @@ from lhotse.cut import Cut
 from torch import Tensor
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
+from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.stored import StoredModel, entries_of, stored_model
 from zipasr.cli.aids import neural_lm
 from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
 from zipasr.cli.flags import Run, guarded
-from zipasr.cli.recogniser import check_is_settled
+from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
 from zipasr.cli.result_names import search_of
-from zipasr.cli.tokens_file import tokens_of
 from zipasr.data.loaders import DataConfig, load_cuts
 from zipasr.encoder.lengths import MIN_FRAMES
 from zipasr.encoder.zipformer import ZipformerConfig
@@ -43,6 +42,7 @@ from zipasr.model.describe import describe
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.reports import ResultRow, results_table
+from zipasr.text.piece_tokenizer import PieceTokenizer
 from zipasr.text.tokenizer import Tokenizer
 
 # Utterances with which exported models are compared.
@@ -148,6 +148,24 @@ def check_lm(config: LmConfig, export: ExportConfig) -> None:
         raise UserError(
             "--lm-type ngram: an n-gram is not exported.", "give --lm-type rnn or transformer."
         )
+
+
+def tokens_of(chosen: Chosen, run: Run, stored: StoredModel) -> tuple[list[str], Tokenizer | None]:
+    """Return the pieces of a model, and its tokenizer where there is one.
+
+    Args:
+        chosen: weights and the checkpoint that they come from.
+        run: flags, with --tokens and --bpe-model.
+        stored: the model.
+
+    Raises:
+        CheckpointError: --tokens or --bpe-model are not the tokens of the model.
+        DataError: there is neither tokenizer nor table, or one is damaged.
+    """
+    tokenizer = tokenizer_of(chosen, run)
+    check_vocabulary(stored, tokenizer, run)
+    is_table = isinstance(tokenizer, PieceTokenizer)
+    return tokenizer.pieces(), None if is_table else tokenizer
 
 
 def language_model(run: Run, tokenizer: Tokenizer | None) -> NeuralLm | None:

@@ -75,18 +75,13 @@ def check_vocab_size(model: Path, vocab_size: int, tokenizer: Tokenizer, run: Ru
     """
     if tokenizer.vocab_size == vocab_size:
         return
-    table, bpe = table_of(run), run[TokenizerConfig].bpe_model
-    source, flag = (
-        (f"the tokenizer {bpe}", "--bpe-model")
-        if table is None
-        else (
-            f"--tokens {table}",
-            "--tokens",
-        )
-    )
+    if (table := table_of(run)) is not None:
+        source, right = f"--tokens {table}", "--tokens, the table"
+    else:
+        source = f"the tokenizer {run[TokenizerConfig].bpe_model}"
+        right = "--bpe-model, the tokenizer"
     raise CheckpointError(
         f"{model} has a vocabulary of {vocab_size}, but {source} has {tokenizer.vocab_size} "
         "tokens.",
-        f"give {flag}, the {'tokenizer' if table is None else 'table'} that the model was trained "
-        "with.",
+        f"give {right} that the model was trained with.",
     )
