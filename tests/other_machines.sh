@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 
 # What each run sets: instructions of torch, of its matrix products, of compiled loops; threads.
 machines=(
-  "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1"
-  "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 NUMBA_CPU_NAME=generic OMP_NUM_THREADS=4"
+  "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic OMP_NUM_THREADS=4"
+  "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1"
 )
 status=0
 for machine in "${machines[@]}"; do

@@ -76,6 +76,22 @@ def test_state_dict_has_the_layout_of_the_reference(scenario: str) -> None:
         assert {**found, "betas": list(found["betas"])} == want
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_what_is_loaded_is_not_written_into(backend: OptimizerBackend) -> None:
+    run = Run("clip2", backend=backend)
+    while run.step < 3:
+        run.update()
+    saved = run.optimizer.state_dict()
+    before = copy.deepcopy(saved)
+    other = Run("clip2", backend=backend)
+    other.optimizer.load_state_dict(saved)
+    while other.step < 3:
+        other.update()
+    for index, entry in before["state"].items():
+        for key, value in entry.items():
+            torch.testing.assert_close(saved["state"][index][key], value, rtol=0, atol=0)
+
+
 def test_first_step_by_hand() -> None:
     # v / (1 - beta2) is g squared, so the step is lr times the rms against the sign of g,
     # and momentum lets a tenth of it through. Scalars: a tenth of lr, no rms.

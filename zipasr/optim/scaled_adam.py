@@ -184,6 +184,16 @@ class ScaledAdam(Optimizer):
             return None
         return [[(self._names[p], tuple(p.shape)) for p in group] for group in params]
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a copy of ``state_dict``, which later steps leave as it is.
+
+        ``torch.optim.Optimizer`` keeps the tensors it is given where type and device agree, so
+        that a step would write into the caller's.
+        """
+        super().load_state_dict(state_dict)
+        for entry in self.state.values():
+            entry.update((k, v.clone()) for k, v in entry.items() if isinstance(v, Tensor))
+
     def load_named(self, state_dict: dict[str, Any], shapes: NamedShapes | None) -> list[str]:
         """Load state by name, so that parameters may have been frozen, added or reordered.
 
