@@ -1,4 +1,4 @@
-"""Read what a recipe says: its corpus, its splits, its default flags, its expected figures."""
+"""Read what a recipe says: its corpus, its splits, its default flags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ RECIPES = Path("egs")
 TABLES = {
     "corpus",
     "corpus-options",
-    "expected",
     "flags",
     "joined",
     "needs",
@@ -47,7 +46,6 @@ class Recipe:
         pieces: split too large to be made at once -> number of pieces it is made in.
         chosen: the subset that these values are of; None is the whole.
         subsets: name -> tables ``splits``, ``flags`` and ``corpus-options`` that replace entries.
-        expected: figures that the end-to-end test holds the recipe to.
 
     ``prepare.sh`` reads two more entries by itself: ``stages``, the first and the last it has, and
     ``needs``, a sentence about time and disk for a stage.
@@ -63,7 +61,6 @@ class Recipe:
     pieces: dict[str, int] = field(default_factory=dict)
     chosen: str | None = None
     subsets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    expected: dict[str, float] = field(default_factory=dict)
 
     def parts(self, purposes: Iterable[str] = ("train", "valid", "test")) -> list[str]:
         """Return the splits of the corpus that serve these purposes, each once.
@@ -150,7 +147,6 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
         joined=table.get("joined", {}),
         pieces=table.get("pieces", {}),
         subsets=table.get("subsets", {}),
-        expected=table.get("expected", {}),
     )
 
 

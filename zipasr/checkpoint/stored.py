@@ -21,6 +21,7 @@ from zipasr.model.describe import describe
 from zipasr.model.head_sizes import HEAD_FLAGS
 from zipasr.model.infer import infer
 from zipasr.model.transducer import AsrModel, TransducerHeads
+from zipasr.text.tokenizer import Tokenizer
 from zipasr.zipformer1.config import Zipformer1Config
 
 if TYPE_CHECKING:
@@ -126,6 +127,11 @@ def untrained(chosen: Chosen, typed: Flags) -> list[str]:
         for name, values in met.items()
         if not {*typed.get(name, ())} <= {*values}
     ]
+
+
+def stored_tokenizer(checkpoint: Mapping[str, Any]) -> Tokenizer:
+    """Return the tokenizer in a checkpoint's entry ``tokenizer``, uint8 (size of the file,)."""
+    return Tokenizer.from_bytes(bytes(checkpoint["tokenizer"].tolist()))
 
 
 def kept_entries(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

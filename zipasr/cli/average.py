@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.stored import kept_entries, stored_model
+from zipasr.checkpoint.stored import kept_entries, stored_model, stored_tokenizer
 from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import AVERAGE, ExpConfig
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.token_sources import check_table, check_vocab_size, table_of
 from zipasr.text.piece_tokenizer import PieceTokenizer
 from zipasr.text.token_table import read_tokens
-from zipasr.text.tokenizer import Tokenizer
 
 
 @guarded
@@ -55,6 +54,6 @@ def check_typed(chosen: Chosen, run: Run) -> None:
     if table is None:
         return
     if "tokenizer" in chosen.checkpoint:
-        tokenizer = Tokenizer.from_bytes(bytes(chosen.checkpoint["tokenizer"].tolist()))
+        tokenizer = stored_tokenizer(chosen.checkpoint)
         check_table(run, tokenizer, chosen.path)
     check_vocab_size(chosen.path, stored.vocab_size, PieceTokenizer(read_tokens(table)), run)

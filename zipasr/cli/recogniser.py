@@ -18,7 +18,7 @@ from zipasr.base.distributed import device_for
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.stored import StoredModel, stored_model, untrained
+from zipasr.checkpoint.stored import StoredModel, stored_model, stored_tokenizer, untrained
 from zipasr.cli.aids import aids_of, check_aids
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
@@ -199,7 +199,7 @@ def tokenizer_of(chosen: Chosen, run: Run) -> Tokenizer:
     if "tokenizer" not in chosen.checkpoint:
         table = table_of(run)
         return Tokenizer.from_file(path) if table is None else tokenizer_of_table(table, run)
-    tokenizer = Tokenizer.from_bytes(bytes(chosen.checkpoint["tokenizer"].tolist()))
+    tokenizer = stored_tokenizer(chosen.checkpoint)
     check_table(run, tokenizer, chosen.path)
     if is_bpe_model_typed(run):
         given = Tokenizer.from_file(path)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from zipasr.base.config import flag_name, shown
 from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.stored import stored_tokenizer
 from zipasr.model.build import CHANGEABLE
 from zipasr.text.tokenizer import Tokenizer
 
@@ -81,7 +82,7 @@ def check_continues(
 def _check_tokenizer(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> None:
     if "tokenizer" not in checkpoint:
         return
-    stored = Tokenizer.from_bytes(bytes(checkpoint["tokenizer"].tolist()))
+    stored = stored_tokenizer(checkpoint)
     if stored.pieces() != tokenizer.pieces():
         raise CheckpointError(
             f"--bpe-model ({tokenizer.vocab_size} tokens) is not the tokenizer that {path} was "

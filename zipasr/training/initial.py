@@ -9,6 +9,7 @@ from typing import Any
 from zipasr.base.distributed import broadcast_from_main
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.stored import stored_tokenizer
 from zipasr.checkpoint.transfer import Rows, shared_rows, table, take_weights
 from zipasr.checkpoint.weights import model_state
 from zipasr.nn.lora import draw_adapters
@@ -51,5 +52,5 @@ def rows_of(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
     """
     if "tokenizer" not in checkpoint:
         return [(BLANK_ID, BLANK_ID)]
-    old = Tokenizer.from_bytes(bytes(checkpoint["tokenizer"].tolist()))
+    old = stored_tokenizer(checkpoint)
     return shared_rows(old.pieces(), tokenizer.pieces())
