@@ -35,9 +35,9 @@ from zipasr.base.distributed import CHILD_ENVIRONMENT
 from zipasr.encoder.zipformer import PRESETS
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.transducer import AsrModel
+from zipasr.nn.activations import compiled_loops
 from zipasr.nn.precision import has_bfloat16
 from zipasr.nn.schedule import set_batch_count
-from zipasr.nn.swoosh import compiled_loops
 
 LENS = (1000, 960, 900, 800)
 BATCH_COUNT = 50000.0

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.peers import needed
-from zipasr.audio.facts import facts_of
-from zipasr.audio.mono import LOUDEST, MIXED, convert, needs_conversion, resampled, treatment
+from zipasr.audio.audio_info import read_audio_info
+from zipasr.audio.loading import LOUDEST, MIXED, convert, needs_conversion, resampled, treatment
 
 
 def tone(hertz: float, rate: int, seconds: float = 1.0, level: float = 0.3) -> np.ndarray:
@@ -19,7 +19,7 @@ def tone(hertz: float, rate: int, seconds: float = 1.0, level: float = 0.3) -> n
 def converted(samples: np.ndarray, rate: int, folder: Path, channel: int | None = None):
     source, target = folder / "in.wav", folder / "out" / "in.wav.flac"
     soundfile.write(source, samples, rate, subtype="FLOAT")
-    facts = facts_of(source)
+    facts = read_audio_info(source)
     convert(source, facts, target, channel)
     return facts, *soundfile.read(target)
 
@@ -64,9 +64,9 @@ def test_nothing_is_clipped(tmp_path_factory: pytest.TempPathFactory, level: flo
 
 def test_what_fits_stays_where_it_is(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", tone(440, 16000), 16000)
-    assert not needs_conversion(tmp_path / "a.flac", facts_of(tmp_path / "a.flac"))
+    assert not needs_conversion(tmp_path / "a.flac", read_audio_info(tmp_path / "a.flac"))
     soundfile.write(tmp_path / "a.ogg", tone(440, 16000), 16000)
-    assert needs_conversion(tmp_path / "a.ogg", facts_of(tmp_path / "a.ogg"))
+    assert needs_conversion(tmp_path / "a.ogg", read_audio_info(tmp_path / "a.ogg"))
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])

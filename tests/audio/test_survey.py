@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from zipasr.audio import survey as module
-from zipasr.audio.facts import AudioFacts, facts_of
-from zipasr.audio.survey import survey
+from zipasr.audio import audio_info as module
+from zipasr.audio.audio_info import AudioInfo, read_audio_info, scan_files
 
 
 def write_files(folder: Path, count: int) -> list[Path]:
@@ -23,11 +22,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are opened."""
     opened: list[Path] = []
 
-    def watched(path: Path) -> AudioFacts:
+    def watched(path: Path) -> AudioInfo:
         opened.append(path)
-        return facts_of(path)
+        return read_audio_info(path)
 
-    monkeypatch.setattr(module, "facts_of", watched)
+    monkeypatch.setattr(module, "read_audio_info", watched)
     return opened
 
 
@@ -35,16 +34,16 @@ def test_every_file_is_read_once_and_again_only_when_it_changes(
     tmp_path: Path, reads: list[Path]
 ) -> None:
     paths, cache = write_files(tmp_path, 5), tmp_path / "cache" / "audio.jsonl"
-    first = survey(paths, cache, num_jobs=2)
+    first = scan_files(paths, cache, num_jobs=2)
     assert list(first) == paths
     assert sorted(reads) == paths
     reads.clear()
-    assert survey(paths, cache) == first
+    assert scan_files(paths, cache) == first
     assert reads == []
     later = paths[1].stat().st_mtime_ns + 10**9
     os.utime(paths[1], ns=(later, later))
     paths[2].write_bytes(b"")
-    again = survey(paths, cache)
+    again = scan_files(paths, cache)
     assert sorted(reads) == paths[1:3]
     assert again[paths[2]].fault
     assert again[paths[1]] == first[paths[1]]
@@ -52,12 +51,12 @@ def test_every_file_is_read_once_and_again_only_when_it_changes(
 
 def test_an_interrupted_survey_goes_on(tmp_path: Path, reads: list[Path]) -> None:
     paths, cache = write_files(tmp_path, 4), tmp_path / "audio.jsonl"
-    whole = survey(paths, cache)
+    whole = scan_files(paths, cache)
     lines = cache.read_bytes().splitlines(keepends=True)
     cache.write_bytes(b"".join(lines[:2]) + lines[2][:30])
     reads.clear()
-    assert survey(paths, cache) == whole
+    assert scan_files(paths, cache) == whole
     assert sorted(reads) == paths[2:]
     reads.clear()
-    assert survey(paths, cache) == whole
+    assert scan_files(paths, cache) == whole
     assert reads == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.audio.windows import cut_into_windows
+from zipasr.audio.silence_windows import cut_into_windows
 
 RATE = 1000
 

@@ -21,9 +21,9 @@ from zipasr.base.distributed import (
     all_reduce_sum,
     barrier,
     launch,
+    rank0_errors,
 )
 from zipasr.base.errors import DataError, ResourceError
-from zipasr.base.faults import said_once
 from zipasr.training.interrupt import StopRequest
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
@@ -86,10 +86,10 @@ def test_one_that_is_killed_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_all_find_alike_is_said_by_the_first_on_each_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(DataError), said_once():
+    with pytest.raises(DataError), rank0_errors():
         raise DataError("x")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(SystemExit) as ended, said_once():
+    with pytest.raises(SystemExit) as ended, rank0_errors():
         raise DataError("x")
     assert ended.value.code == 3
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from zipasr.base import live_line
-from zipasr.base.live_line import LiveLine
+from zipasr.base import progress as live_line
+from zipasr.base.progress import LiveLine
 
 
 class Terminal(io.StringIO):

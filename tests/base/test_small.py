@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from zipasr.base.distributed import World, all_reduce_sum, check_world_size, launch
-from zipasr.base.env import environment_report
+from zipasr.base.environment import environment_report
 from zipasr.base.errors import DataError, ResourceError, UserError, nearest
 from zipasr.base.log import setup_logging
-from zipasr.base.masks import make_pad_mask
 from zipasr.base.progress import Progress, clock
+from zipasr.nn.masks import make_pad_mask
 
 
 def test_mask_marks_padding() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import ctc_decode, decode, lm_text, train_lm
-from zipasr.lm.arpa import read_arpa
+from zipasr.lm.ngram import read_arpa
 from zipasr.text.tokenizer import Tokenizer
 
 # Reading in this process: starting another one takes longer than the work.

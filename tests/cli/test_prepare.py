@@ -15,7 +15,7 @@ from lhotse import SupervisionSet
 from tests import tones
 from tests.cli.conftest import Call
 from zipasr.cli import bpe, corpus, decode, fbank, train, validate
-from zipasr.text.token_table import read_tokens
+from zipasr.text.tokenizer import read_tokens
 
 DAMAGED, WORDY = "train-007", "train-011"
 DONE = "data/tones/.done"

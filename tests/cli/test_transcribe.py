@@ -16,7 +16,7 @@ from tests import talkative, tones
 from zipasr.cli import transcribe
 from zipasr.cli.long_form import within
 from zipasr.data.live_fbank import WINDOW
-from zipasr.text.words import Word
+from zipasr.text.timed_words import TimedWord
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
 
@@ -145,7 +145,7 @@ def test_results_that_cannot_be_written_are_known_at_the_start(
 
 
 def test_no_word_ends_after_the_sound() -> None:
-    words = [Word("A", 0.2, 0.4), Word("B", 0.9, 1.1), Word("C", 1.2, 1.3)]
+    words = [TimedWord("A", 0.2, 0.4), TimedWord("B", 0.9, 1.1), TimedWord("C", 1.2, 1.3)]
     assert within(words, 1.0) == [("A", 0.2, 0.4), ("B", 0.9, 1.0), ("C", 0.96, 1.0)]
 
 

@@ -8,7 +8,7 @@ import pytest
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from tests.corpora.own import table_of, write_sound
-from zipasr.audio.facts import facts_of
+from zipasr.audio.audio_info import read_audio_info
 from zipasr.base.errors import DataError
 from zipasr.corpora.folder import NO_TRANSCRIPT
 from zipasr.corpora.kaldi import NO_RECORDING
@@ -91,7 +91,7 @@ def test_kaldi_splits_pipes_and_relative_paths(tmp_path: Path) -> None:
     assert {u.id: u.split for u in utterances.values()} == {"a": "train", "b": "test"}
     assert utterances["b"].audio.samefile(audio)
     run_commands(list(utterances.values()), 1)
-    assert facts_of(utterances["a"].audio) == facts_of(audio)
+    assert read_audio_info(utterances["a"].audio) == read_audio_info(audio)
 
 
 def test_a_pipe_that_fails_is_named_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from zipasr.encoder.nonlin_attention import NonlinAttention
 from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.encoder.resample import SimpleDownsample, SimpleUpsample
 from zipasr.encoder.self_attention import SelfAttention
-from zipasr.nn.depthwise import DepthwiseConv1d
+from zipasr.nn.convolution import DepthwiseConv1d
 
 
 @pytest.mark.parametrize(("num_frames", "kernel_size"), [(1, 3), (7, 5), (4, 15)])

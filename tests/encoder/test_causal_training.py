@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tests.encoder.published import TINY, fill
 from tests.encoder.sizes import small_config
 from tests.encoder.test_golden import train_without_chance
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
+from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import set_batch_count
 
 LENS = torch.tensor([40, 26])

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.encoder.published import GOLDEN, LENS, TINY, direction, features, fill
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.dropout import Dropout2
-from zipasr.nn.schedule import PiecewiseLinear, ScheduledFloat, set_batch_count
+from zipasr.nn.masks import make_pad_mask
+from zipasr.nn.schedule import Dropout2, PiecewiseLinear, ScheduledFloat, set_batch_count
 from zipasr.nn.whiten import Whiten
 
 Recorded = dict[str, np.ndarray]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.encoder.published import GOLDEN, LENS, TINY_CAUSAL, features, fill, filled
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.streaming import (
     StreamingState,
     chunk_frames,
@@ -26,7 +25,8 @@ from zipasr.encoder.streaming import (
 )
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
-from zipasr.nn.causal_conv import ChunkCausalDepthwiseConv1d
+from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d
+from zipasr.nn.masks import make_pad_mask
 
 Recorded = dict[str, np.ndarray]
 SILENCE = math.log(1e-10)

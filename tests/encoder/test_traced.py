@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.encoder.sizes import small_config
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.streaming import StreamingState, chunk_frames
 from zipasr.encoder.zipformer import ZipformerConfig
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.transducer import AsrModel
+from zipasr.nn.masks import make_pad_mask
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning"

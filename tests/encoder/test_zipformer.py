@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.encoder.sizes import small_config
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.channels import fit_channels, widest_output
 from zipasr.encoder.stack import LayerSkipSchedule
 from zipasr.encoder.zipformer import (
@@ -17,6 +16,7 @@ from zipasr.encoder.zipformer import (
     Zipformer2,
     ZipformerConfig,
 )
+from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import set_batch_count
 
 

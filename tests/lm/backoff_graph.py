@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from zipasr.lm.arpa import END, LN10, START, UNKNOWN, NgramLm
+from zipasr.lm.ngram import END, LN10, START, UNKNOWN, NgramLm
 
 State = tuple[str, ...]
 WORDS = ("a", "b", "c")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError
-from zipasr.lm.arpa import END, LN10, arpa_text, read_arpa, write_arpa
+from zipasr.lm.ngram import END, LN10, arpa_text, read_arpa, write_arpa
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "lm"
 CASES = json.loads((GOLDEN / "kenlm.json").read_text())

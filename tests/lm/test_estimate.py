@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.arpa import END, LN10, START, read_arpa, write_arpa
-from zipasr.lm.estimate import kneser_ney
-from zipasr.lm.text import Sentences
+from zipasr.lm.ngram import END, LN10, START, read_arpa, write_arpa
+from zipasr.lm.ngram_estimation import kneser_ney
+from zipasr.lm.sentences import Sentences
 
 NAMES = ["a", "b", "c", "d"]
 TEXTS = st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=8)

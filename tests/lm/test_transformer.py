@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.prefixes import Prefixes
-from zipasr.lm.transformer import TransformerLm, TransformerLmConfig, turn
+from zipasr.lm.transformer import PrefixCache, TransformerLm, TransformerLmConfig, turn
 
 SIZES = TransformerLmConfig(
     transformer_lm_embedding_dim=16,
@@ -38,7 +37,7 @@ def asked_whole(sequence):
 @settings(max_examples=40)
 @given(batches=st.lists(SEQUENCES, min_size=1, max_size=4), most=st.sampled_from([1, 5, None]))
 def test_kept_beginnings_change_no_number(batches, most):
-    prefixes = Prefixes(MODEL, most)
+    prefixes = PrefixCache(MODEL, most)
     for batch in batches:
         got = prefixes.log_probs(batch)
         want = torch.stack([asked_whole(sequence) for sequence in batch])

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.losses.oracle import TYPES, Batch
 from tests.losses.test_pruned import random_band
 from zipasr.base.errors import UserError
-from zipasr.base.optional import compiled_module
+from zipasr.kernels.registry import compiled_module
 from zipasr.losses import (
     backend,
     do_rnnt_pruning,
@@ -23,10 +23,12 @@ from zipasr.losses import (
     rnnt_loss_smoothed,
     tanh_of_pruned_sums,
 )
-from zipasr.losses.k2 import k2_losses
+from zipasr.losses.backend import k2_losses
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(0, 18))
-needs_numba = pytest.mark.skipif(compiled_module("zipasr.losses.cpu") is None, reason="needs numba")
+needs_numba = pytest.mark.skipif(
+    compiled_module("zipasr.losses.numba_backend") is None, reason="needs numba"
+)
 
 
 def close(value: Tensor, exact: Tensor) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipasr.losses.consistency import consistency_loss
+from zipasr.losses.ctc import consistency_loss
 
 LENS = torch.tensor([5, 3, 5, 3])
 

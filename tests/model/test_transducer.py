@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.encoder.published import fill
 from tests.encoder.sizes import small_config
 from tests.peers import needed
-from zipasr.losses.consistency import consistency_loss
+from zipasr.losses.ctc import consistency_loss
 from zipasr.model.build import ModelConfig, build_model
 from zipasr.model.transducer import AsrLosses, AsrModel, TransducerConfig
 from zipasr.nn.schedule import set_batch_count

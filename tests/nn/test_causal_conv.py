@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipasr.nn.causal_conv import ChunkCausalDepthwiseConv1d
-from zipasr.nn.memory import FrameMemory
+from zipasr.nn.cache import Cache
+from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d
 
 CHANNELS, UTTERANCES = 3, 2
 
@@ -78,7 +78,7 @@ def test_chunk_by_chunk_equals_all_at_once(
 ) -> None:
     conv = filled_conv(kernel_size, seed)
     x = torch.randn(num_chunks * chunk_size, UTTERANCES, CHANNELS, dtype=torch.float64)
-    memory = FrameMemory(x.new_zeros(kernel_size // 2, UTTERANCES, CHANNELS))
+    memory = Cache(x.new_zeros(kernel_size // 2, UTTERANCES, CHANNELS))
     pieces = [conv(chunk, memory=memory) for chunk in x.split(chunk_size)]
     torch.testing.assert_close(torch.cat(pieces), conv(x, chunk_size))
 

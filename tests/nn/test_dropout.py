@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from zipasr.nn.dropout import Dropout2, Dropout3, dropout_mask
-from zipasr.nn.schedule import ScheduledFloat, set_batch_count
+from zipasr.nn.schedule import Dropout2, Dropout3, ScheduledFloat, dropout_mask, set_batch_count
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.nn.activations import swoosh_l, swoosh_r
-from zipasr.nn.dropout import dropout_mask
+from zipasr.nn.activations import SWOOSHES, SwooshName, swoosh_l, swoosh_r
 from zipasr.nn.fused import ActivationDropoutAndLinear, _FusedFunction
-from zipasr.nn.swoosh import SWOOSHES, SwooshName
+from zipasr.nn.schedule import dropout_mask
 
 names = pytest.mark.parametrize("name", ["SwooshL", "SwooshR"])
 

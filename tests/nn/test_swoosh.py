@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipasr.nn import swoosh as room
-from zipasr.nn.swoosh import (
+from zipasr.nn import activations as room
+from zipasr.nn.activations import (
     FEWEST_ELEMENTS,
     SWOOSHES,
     SwooshName,

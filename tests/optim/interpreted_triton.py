@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.optim.golden import Run
-from zipasr.optim import triton_sweeps
-from zipasr.optim.triton_sweeps import TritonSweeps
+from zipasr.optim import triton_update as triton_sweeps
+from zipasr.optim.triton_update import TritonSweeps
 
 
 def test_the_self_check_agrees_with_torch() -> None:

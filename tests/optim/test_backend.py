@@ -11,12 +11,12 @@ from tests.optim.golden import Run
 from tests.other_process import needs_triton, run_python
 from zipasr.base.errors import UserError
 from zipasr.optim import backend as backends
-from zipasr.optim import compiled_sweeps
+from zipasr.optim import numba_update as compiled_sweeps
 from zipasr.optim.backend import sweeps_for
-from zipasr.optim.compiled_sweeps import CompiledSweeps
+from zipasr.optim.numba_update import CompiledSweeps
 from zipasr.optim.scaled_adam import ScaledAdam
-from zipasr.optim.sweeps import Elements, Motion, TorchSweeps
-from zipasr.optim.triton_sweeps import TritonSweeps
+from zipasr.optim.triton_update import TritonSweeps
+from zipasr.optim.update_kernels import Elements, TorchSweeps, UpdateConstants
 
 
 def elements(*params: torch.Tensor) -> Elements:
@@ -73,7 +73,7 @@ def test_kernels_that_fail_are_told_in_half_a_sentence(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
-    monkeypatch.setattr("zipasr.optim.triton_sweeps.problem_of_tensors", lambda *_: None)
+    monkeypatch.setattr("zipasr.optim.triton_update.problem_of_tensors", lambda *_: None)
     problem = TritonSweeps.problem(elements(torch.ones(3)))
     assert problem is not None
     assert "\n" not in problem
@@ -103,7 +103,7 @@ def test_a_factor_whose_square_is_no_float(kind: type[TorchSweeps | CompiledSwee
     of = elements(torch.ones(33))
     none = torch.zeros(1)
     grads = [torch.full((33,), 1e18)]
-    kind(of).move(grads, Motion(0.9, 0.75, 1e-22, 0.0, none - 1, None, none.bool()))
+    kind(of).move(grads, UpdateConstants(0.9, 0.75, 1e-22, 0.0, none - 1, None, none.bool()))
     torch.testing.assert_close(of.exp_avg_sq[0], torch.full((33,), 0.25e-8), rtol=1e-5, atol=0)
     torch.testing.assert_close(of.params[0], torch.full((33,), 1.0 - 2.0), rtol=1e-5, atol=0)
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from zipasr.optim import sweeps
+from zipasr.optim import update_kernels as sweeps
 from zipasr.optim.parameter_batches import batch_parameters, bucket_by_shape
-from zipasr.optim.sweeps import chunk_slices
+from zipasr.optim.update_kernels import chunk_slices
 
 
 def parameters(*shapes: tuple[int, ...]) -> list[nn.Parameter]:

@@ -140,7 +140,7 @@ def test_how_parameters_share_buckets_does_not_change_the_step(
 def test_chunks_do_not_change_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for limit in (1, 40, 10**9):
-        monkeypatch.setattr("zipasr.optim.sweeps.CPU_CHUNK_ELEMENTS", limit)
+        monkeypatch.setattr("zipasr.optim.update_kernels.CPU_CHUNK_ELEMENTS", limit)
         run = Run("clip2", backend="torch")
         while run.step < 16:
             run.update()

@@ -7,7 +7,7 @@ import shlex
 
 from zipasr.scoring.decodings import Decoding, Setting
 from zipasr.scoring.records import Record
-from zipasr.text.words import WORD_START
+from zipasr.text.timed_words import WORD_START
 
 WORDS = shlex.split(
     "THE CAT SAT ON A MAT WHILE RAIN FELL OVER QUIET STREETS <B> & NOBODY CAME HOME", posix=False

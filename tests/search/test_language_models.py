@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.lm import backoff_graph, test_transformer
 from tests.lm.test_arpa import GOLDEN
-from zipasr.lm.arpa import read_arpa
+from zipasr.lm.ngram import read_arpa
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
 from zipasr.search.beam import ModifiedBeamSearch
 from zipasr.search.ctc import CtcHead

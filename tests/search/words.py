@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from zipasr.lm.arpa import NgramLm
+from zipasr.lm.ngram import NgramLm
 
 from .tiny import log_add
 

@@ -6,8 +6,7 @@ import pytest
 from tests.text.test_tokenizer import ALPHABET, TEXTS
 from zipasr.base.errors import DataError
 from zipasr.text.bpe import BpeConfig, train_bpe
-from zipasr.text.token_table import read_tokens
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.tokenizer import Tokenizer, read_tokens
 
 
 def test_writes_the_language_folder(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from zipasr.text.lexicon import (
     spell,
     words_text,
 )
-from zipasr.text.token_table import read_tokens
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.tokenizer import Tokenizer, read_tokens
 
 WORDS = sorted({word for text in TEXTS for word in text.split()})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError
-from zipasr.text.lines import write_lines
+from zipasr.text.text_io import write_lines
 
 
 def test_spaces_are_made_single_and_empty_lines_left_out(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
-from zipasr.text.piece_tokenizer import PieceTokenizer
-from zipasr.text.token_table import read_tokens, tokens_text
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.tokenizer import PieceTokenizer, Tokenizer, read_tokens, tokens_text
 
 TEXTS = ["TURN THE KITCHEN LIGHT ON", "DON'T OPEN THE WINDOW", "ÜBER 你好 ÖL"] * 4
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.text.reading import BOM, CRLF, NOT_COMPOSED, check_encoding, read_text
+from zipasr.text.text_io import BOM, CRLF, NOT_COMPOSED, check_encoding, read_text
 
 GERMAN = "Grüße aus Köln, schöne Straße\nÜbermorgen hören wir wieder größere Vögel\n"
 RUSSIAN = "съешь же ещё этих мягких французских булок да выпей чаю\n" * 3

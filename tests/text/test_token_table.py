@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError
-from zipasr.text.token_table import first_difference, read_tokens
+from zipasr.text.tokenizer import first_difference, read_tokens
 
 
 def test_a_table_is_read_in_the_order_of_ids_without_the_symbols_of_word_graphs(

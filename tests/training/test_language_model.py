@@ -8,7 +8,7 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import find_checkpoints, load_checkpoint
 from zipasr.checkpoint.language_model import read_lm, sizes_of
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
-from zipasr.lm.text import Sentences
+from zipasr.lm.sentences import Sentences
 from zipasr.training import language_model
 from zipasr.training.language_model import LmTrainConfig, perplexity, train_lm
 

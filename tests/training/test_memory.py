@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.short import SHORT, new_session, train
-from zipasr.base import memory as machine
+from zipasr.base import environment as machine
 from zipasr.base.errors import ResourceError
 from zipasr.cli import train as train_command
 from zipasr.cli.commands import TRAIN, read

@@ -1,4 +1,4 @@
-"""Processes that train together: who am I, start the others, sum a number over all."""
+"""Processes that train together: ranks, start, sums over all, and a common end when one fails."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing.spawn import (
     ProcessContext,
@@ -28,7 +30,74 @@ from torch.multiprocessing.spawn import (
 )
 
 from zipasr.base.errors import ResourceError, UserError
-from zipasr.base.faults import faults_shared
+
+FAULT = "fault"
+WATCH_SECONDS = 1.0
+# A process whose neighbour failed gives it this long to be the first to end: the parent, and
+# torchrun, take the first for the cause.
+PATIENCE_SECONDS = 3.0
+# One that does not notice by itself, because it waits on a GPU for the neighbour, gets longer.
+HANGING_SECONDS = 6.0
+
+
+@contextmanager
+def propagate_failure(store: Store) -> Iterator[None]:
+    """Tell the other processes of a failure in this block; end this one after a failure elsewhere.
+
+    The first process that fails lets its exception out, to be told. In the others an exception is
+    most likely a consequence, such as a connection that broke, so they end without a word; and
+    those that wait for an answer that will not come are ended from a thread.
+
+    Args:
+        store: shared by the group.
+    """
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(store, over), daemon=True).start()
+    try:
+        yield
+    except Exception as error:
+        over.set()
+        if not _is_first_fault(store):
+            time.sleep(PATIENCE_SECONDS)
+            os._exit(error.exit_code if isinstance(error, UserError) else 1)
+        raise
+    except KeyboardInterrupt:
+        _is_first_fault(store)
+        raise
+    finally:
+        over.set()
+
+
+@contextmanager
+def rank0_errors() -> Iterator[None]:
+    """Let only the first process on each machine speak of a user's mistake in this block.
+
+    For what all find alike before there is a group; a launcher such as ``torchrun`` numbers them.
+    """
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            raise SystemExit(error.exit_code) from None
+        raise
+
+
+def _is_first_fault(store: Store) -> bool:
+    try:
+        return store.add(FAULT, 1) == 1
+    except RuntimeError:  # the process that kept the store is gone: so it was the first
+        return False
+
+
+def _watch(store: Store, over: threading.Event) -> None:
+    while not over.wait(WATCH_SECONDS):
+        try:
+            failed = store.check([FAULT])
+        except RuntimeError:
+            failed = True
+        if failed and not over.wait(HANGING_SECONDS):
+            os._exit(1)
+
 
 INTERRUPTED = 130  # exit status, as shells report SIGINT
 
@@ -197,7 +266,7 @@ def _work_in_group(
     store, _, _ = next(iter(rendezvous("env://", rank, size)))
     backend = "nccl" if device.type == "cuda" else "gloo"
     own, of_group = (PrefixStore(name, store) for name in ("zipasr", "group"))
-    with faults_shared(own):
+    with propagate_failure(own):
         dist.init_process_group(backend, store=of_group, rank=rank, world_size=size)
         try:
             work(World(rank, size, device), *args)

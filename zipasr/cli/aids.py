@@ -9,9 +9,9 @@ from zipasr.checkpoint.language_model import read_lm
 from zipasr.cli.commands import TestSetsConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.vocabulary import check_vocabulary_files, vocabulary_of
-from zipasr.lm.arpa import END, START, read_arpa
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES, NeuralLm
+from zipasr.lm.ngram import END, START, read_arpa
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.hot_words import ContextGraph
 from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens

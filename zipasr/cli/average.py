@@ -13,8 +13,7 @@ from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import AVERAGE, ExpConfig
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.token_sources import check_table, check_vocab_size, table_of
-from zipasr.text.piece_tokenizer import PieceTokenizer
-from zipasr.text.token_table import read_tokens
+from zipasr.text.tokenizer import PieceTokenizer, read_tokens
 
 
 @guarded

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.loading import SAMPLING_RATE
 from zipasr.base.config import flag, flag_name
 from zipasr.base.errors import nearest
 from zipasr.checkpoint.average import ChooseCheckpoint
@@ -24,17 +24,16 @@ from zipasr.export.model_file import ModelFileConfig
 from zipasr.export.names import KINDS, Kind
 from zipasr.export.shape import Shape
 from zipasr.lm.config import GrammarConfig, LmConfig
-from zipasr.lm.estimate import NgramConfig
 from zipasr.lm.neural import LM_SIZES
+from zipasr.lm.ngram_estimation import NgramConfig
 from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
 from zipasr.model.transducer import TransducerConfig
-from zipasr.optim.choice import OptimizerConfig
+from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.bpe import BpeConfig
-from zipasr.text.formats import FORMATS
-from zipasr.text.token_table import TokenTableConfig
-from zipasr.text.tokenizer import TokenizerConfig
+from zipasr.text.tokenizer import TokenizerConfig, TokenTableConfig
+from zipasr.text.transcript_formats import FORMATS
 from zipasr.training.config import TrainConfig
 from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.heads import check_heads

@@ -42,8 +42,7 @@ from zipasr.model.describe import describe
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.reports import ResultRow, results_table
-from zipasr.text.piece_tokenizer import PieceTokenizer
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.tokenizer import PieceTokenizer, Tokenizer
 
 # Utterances with which exported models are compared.
 NUM_TRIED = 5

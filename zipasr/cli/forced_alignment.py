@@ -9,16 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zipasr.audio.loading import Sound
-from zipasr.audio.mono import SAMPLING_RATE
-from zipasr.audio.windows import cut_into_windows
+from zipasr.audio.loading import SAMPLING_RATE, Sound
+from zipasr.audio.silence_windows import cut_into_windows
 from zipasr.base.errors import DataError, UserError
 from zipasr.cli.long_form import Cutting, Recognising, WordTimes, encoded_windows
 from zipasr.cli.recogniser import SECONDS_PER_FRAME
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
-from zipasr.text.alignments import AlignedWord, aligned_words
+from zipasr.text.timed_words import TimedPiece
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.text.words import TimedPiece
+from zipasr.text.transcript_formats import AlignedWord, aligned_words
 
 
 def transcript_of(text: str) -> str:

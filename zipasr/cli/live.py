@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.audio.loading import Samples
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.loading import SAMPLING_RATE, Samples
 from zipasr.base.errors import DataError
 from zipasr.cli.chunkwise import HearsChunks
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO

@@ -11,7 +11,7 @@ from zipasr.base.errors import DataError
 from zipasr.base.progress import Progress
 from zipasr.base.recipe import Recipe
 from zipasr.cli.flags import data_dir
-from zipasr.lm.text import Sentences
+from zipasr.lm.sentences import Sentences
 from zipasr.text.tokenizer import Tokenizer
 
 _LINES_AT_ONCE = 10_000

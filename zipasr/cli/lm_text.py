@@ -13,7 +13,7 @@ from zipasr.cli.corpora import corpus_of, transcripts
 from zipasr.cli.flags import data_dir, guarded
 from zipasr.cli.lm_sources import lm_dir
 from zipasr.corpora.published import WithText
-from zipasr.text.lines import write_lines
+from zipasr.text.text_io import write_lines
 
 
 @guarded

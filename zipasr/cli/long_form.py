@@ -9,9 +9,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from zipasr.audio.loading import Samples, Sound
-from zipasr.audio.mono import SAMPLING_RATE
-from zipasr.audio.windows import Window, cut_into_windows
+from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound
+from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME
 from zipasr.data.extractor import fbank_extractor
 from zipasr.data.live_fbank import WINDOW
@@ -20,8 +19,8 @@ from zipasr.search.alignment import ctc_spans
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.steps import TransducerSteps
 from zipasr.search.types import Search, Utterance
+from zipasr.text.timed_words import TimedPiece, TimedWord, join_windows, words_of_pieces
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.text.words import TimedPiece, Word, join_windows, words_of
 
 WordTimes = Literal["auto", "ctc", "transducer"]
 Tell = Callable[[Window, str], None]
@@ -60,7 +59,7 @@ class Recognising(Protocol):
 
 def words_in(
     recogniser: Recognising, sound: Sound, cutting: Cutting, times: WordTimes, tell: Tell
-) -> list[Word]:
+) -> list[TimedWord]:
     """Recognise a recording.
 
     Args:
@@ -74,7 +73,7 @@ def words_in(
         Words in order, with times in seconds from the beginning of the recording.
     """
     windows = cut_into_windows(sound.samples, SAMPLING_RATE, cutting.window, cutting.overlap)
-    heard: list[list[Word]] = []
+    heard: list[list[TimedWord]] = []
     remaining = iter(windows)
     while group := list(islice(remaining, cutting.batch_windows)):
         for window, words in zip(group, _recognise(recogniser, sound, group, times), strict=True):
@@ -86,16 +85,16 @@ def words_in(
     return within(joined, sound.seconds)
 
 
-def within(words: Sequence[Word], seconds: float) -> list[Word]:
+def within(words: Sequence[TimedWord], seconds: float) -> list[TimedWord]:
     """Let no word end after the sound: what is behind it helps to recognise the last one."""
     last = max(0.0, seconds - SECONDS_PER_FRAME)
-    return [Word(w.text, min(w.start, last), min(w.end, seconds)) for w in words]
+    return [TimedWord(w.text, min(w.start, last), min(w.end, seconds)) for w in words]
 
 
 @torch.inference_mode()
 def _recognise(
     recogniser: Recognising, sound: Sound, windows: Sequence[Window], times: WordTimes
-) -> Iterator[list[Word]]:
+) -> Iterator[list[TimedWord]]:
     """Yield the words of each window."""
     frames, lens = encoded_windows(recogniser, sound, windows)
     utterances = recogniser.search(frames, lens)
@@ -115,7 +114,7 @@ def encoded_windows(
 
 def timed_words(
     tokenizer: Tokenizer, utterance: Utterance, log_probs: Tensor | None = None, start: float = 0.0
-) -> list[Word]:
+) -> list[TimedWord]:
     """Return the words of an utterance and when they were said.
 
     Args:
@@ -131,7 +130,7 @@ def timed_words(
         for token, (begin, end) in zip(utterance.tokens, _times(utterance, log_probs), strict=True)
         if tokenizer.is_text(token)
     ]
-    return words_of(timed)
+    return words_of_pieces(timed)
 
 
 def _times(utterance: Utterance, log_probs: Tensor | None) -> list[tuple[float, float]]:

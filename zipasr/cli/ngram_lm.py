@@ -11,9 +11,9 @@ from pathlib import Path
 
 from zipasr.cli.flags import Run, prepare_command
 from zipasr.cli.lm_sources import lm_dir, token_ids, word_ids
-from zipasr.lm.arpa import UNKNOWN, NgramLm, write_arpa
-from zipasr.lm.estimate import NgramConfig, kneser_ney
-from zipasr.lm.text import Sentences
+from zipasr.lm.ngram import UNKNOWN, NgramLm, write_arpa
+from zipasr.lm.ngram_estimation import NgramConfig, kneser_ney
+from zipasr.lm.sentences import Sentences
 from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer, TokenizerConfig
 from zipasr.training.language_model import LmTrainConfig
 

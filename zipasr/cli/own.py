@@ -20,7 +20,7 @@ from zipasr.cli.flags import Parser, RecipeConfig, guarded
 from zipasr.corpora.own import OwnCorpus, Surveyed
 from zipasr.corpora.recipe_file import Sizes, flags_for, recipe_text
 from zipasr.corpora.splits import purpose_of
-from zipasr.text.characters import count_characters
+from zipasr.text.character_table import count_characters
 
 
 @guarded

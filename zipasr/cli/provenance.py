@@ -15,7 +15,7 @@ from lhotse import CutSet
 
 from zipasr.base.config import to_dict
 from zipasr.base.distributed import INTERRUPTED
-from zipasr.base.env import environment_report
+from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
 from zipasr.cli.flags import Run

@@ -6,9 +6,14 @@ from pathlib import Path
 
 from zipasr.base.errors import CheckpointError
 from zipasr.cli.flags import Run
-from zipasr.text.piece_tokenizer import PieceTokenizer
-from zipasr.text.token_table import TokenTableConfig, first_difference, read_tokens
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.text.tokenizer import (
+    PieceTokenizer,
+    Tokenizer,
+    TokenizerConfig,
+    TokenTableConfig,
+    first_difference,
+    read_tokens,
+)
 
 BPE_MODEL = "bpe.model"
 

@@ -10,9 +10,15 @@ from functools import partial
 from pathlib import Path
 
 from zipasr.base.config import save
-from zipasr.base.distributed import INTERRUPTED, World, check_world_size, is_first, launch
+from zipasr.base.distributed import (
+    INTERRUPTED,
+    World,
+    check_world_size,
+    is_first,
+    launch,
+    rank0_errors,
+)
 from zipasr.base.errors import ResourceError
-from zipasr.base.faults import said_once
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.cli.commands import encoder_config
 from zipasr.cli.dry_run import dry_run
@@ -25,7 +31,7 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.model.build import ModelConfig
 from zipasr.model.transducer import TransducerConfig
-from zipasr.optim.choice import OptimizerConfig
+from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig
@@ -40,7 +46,7 @@ from zipasr.training.worker import run as train
 def main(argv: Sequence[str] | None = None) -> int:
     """Train until ``--num-epochs``; started again, continue where the last run ended."""
     words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
-    with said_once():
+    with rank0_errors():
         run, tokenizer = read_training(argv)
         configs = train_configs(run)
         source = data_source(run, tokenizer)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from zipasr.audio.loading import Samples, Sound, load_sound
-from zipasr.audio.mono import SAMPLING_RATE
-from zipasr.audio.windows import Window
+from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound, load_sound
+from zipasr.audio.silence_windows import Window
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
@@ -33,10 +32,9 @@ from zipasr.data.live_fbank import WINDOW
 from zipasr.export.model_file import ModelFileConfig
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig
-from zipasr.text.alignments import ALIGNMENT_FORMATS, AlignedWord
-from zipasr.text.formats import FORMATS
+from zipasr.text.timed_words import TimedWord
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.text.words import Word
+from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, AlignedWord
 
 W = TypeVar("W")
 Work: TypeAlias = Callable[[Path], list[W]]
@@ -114,7 +112,7 @@ def aligner(recogniser: Loaded, transcript: str, config: TranscribeConfig) -> Wo
     return work
 
 
-def worker(run: Run, recogniser: Loaded) -> Work[Word]:
+def worker(run: Run, recogniser: Loaded) -> Work[TimedWord]:
     """Return what turns a recording into words.
 
     Raises:
@@ -237,7 +235,7 @@ def has_sound(samples: Samples) -> bool:
 
 def transcribe(
     recogniser: Recognising, path: Path, sound: Sound, config: TranscribeConfig
-) -> list[Word]:
+) -> list[TimedWord]:
     """Recognise one recording; windows are told on the error stream as they are done."""
     sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
     begun = time.monotonic()
@@ -250,7 +248,7 @@ def transcribe(
     return words
 
 
-def transcribe_live(tokenizer: Tokenizer, chunkwise: HearsChunks, path: Path) -> list[Word]:
+def transcribe_live(tokenizer: Tokenizer, chunkwise: HearsChunks, path: Path) -> list[TimedWord]:
     """Recognise a file, or the standard input, as it comes; show the text as it grows.
 
     Raises:

@@ -17,7 +17,7 @@ from zipasr.data.loaders import DataConfig
 from zipasr.data.validate import report_text, validate_split
 from zipasr.encoder.lengths import output_lens
 from zipasr.model.build import ModelConfig
-from zipasr.text.characters import count_characters
+from zipasr.text.character_table import count_characters
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from zipasr.base.errors import DataError
 from zipasr.cli.flags import Run, data_dir
 from zipasr.cli.lm_sources import lm_dir
-from zipasr.lm.arpa import NgramLm, read_arpa
 from zipasr.lm.config import GrammarConfig, LmConfig
+from zipasr.lm.ngram import NgramLm, read_arpa
 from zipasr.search.parts import Vocabulary
 from zipasr.text.lexicon import read_lexicon
+from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.text.words import WORD_START
 
 # Where the published language models are, by the order of their n-grams.
 _DOWNLOADS = Path("download/lm")

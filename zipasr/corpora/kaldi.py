@@ -10,7 +10,7 @@ from zipasr.audio.quarantine import LeftOut
 from zipasr.base.errors import DataError
 from zipasr.corpora.splits import purpose_of
 from zipasr.corpora.utterances import Found, Utterance, squeezed
-from zipasr.text.reading import read_text
+from zipasr.text.text_io import read_text
 
 NO_RECORDING = "not in wav.scp"
 

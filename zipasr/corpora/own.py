@@ -10,10 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from zipasr.audio.facts import AudioFacts
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.audio_info import AudioInfo, scan_files
+from zipasr.audio.loading import SAMPLING_RATE
 from zipasr.audio.quarantine import LeftOut, write_quarantine
-from zipasr.audio.survey import survey
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.corpora.manifests import write_manifests
 from zipasr.corpora.own_audio import converted, num_samples, run_commands
@@ -22,7 +21,7 @@ from zipasr.corpora.sources import read_source
 from zipasr.corpora.splits import with_splits
 from zipasr.corpora.utterances import NO_TEXT, Found, Utterance
 from zipasr.text.normalise import normalise
-from zipasr.text.reading import check_encoding
+from zipasr.text.text_io import check_encoding
 
 OUTSIDE = "ends after its file"
 SURVEY = "audio.jsonl"
@@ -45,7 +44,7 @@ class Surveyed(NamedTuple):
     """
 
     found: Found
-    facts: dict[Path, AudioFacts]
+    facts: dict[Path, AudioInfo]
     utterances: list[Utterance]
     left_out: list[LeftOut]
     told: list[str]
@@ -133,7 +132,7 @@ class OwnCorpus:
         found = read_source(self.source, self.encoding, self.audio_dir / "piped")
         run_commands(found.utterances, num_jobs)
         paths = dict.fromkeys(utterance.audio for utterance in found.utterances)
-        facts = survey(paths, manifest_dir / SURVEY, num_jobs)
+        facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
         usable, unusable = checked(found.utterances, facts)
         left_out = [*found.left_out, *unusable]
         listed = write_quarantine(manifest_dir, left_out, "import")
@@ -155,7 +154,7 @@ class OwnCorpus:
 
 
 def checked(
-    utterances: Sequence[Utterance], facts: Mapping[Path, AudioFacts]
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
 ) -> tuple[list[Utterance], list[LeftOut]]:
     """Part the utterances with sound from those without, and say why; true up their ends."""
     usable: list[Utterance] = []
@@ -178,7 +177,7 @@ def checked(
     return usable, left_out
 
 
-def seconds_of(utterance: Utterance, facts: AudioFacts) -> float:
+def seconds_of(utterance: Utterance, facts: AudioInfo) -> float:
     """Return the length of an utterance; it ends with its file at the latest."""
     end = facts.seconds if utterance.end is None else min(utterance.end, facts.seconds)
     return end - utterance.start
@@ -187,7 +186,7 @@ def seconds_of(utterance: Utterance, facts: AudioFacts) -> float:
 def _manifests(
     utterances: Sequence[Utterance],
     files: Mapping[Utterance, Path],
-    facts: Mapping[Path, AudioFacts],
+    facts: Mapping[Path, AudioInfo],
 ) -> tuple[RecordingSet, SupervisionSet]:
     recordings: dict[Path, Recording] = {}
     segments = []

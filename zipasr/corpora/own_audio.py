@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zipasr.audio.facts import AudioFacts
-from zipasr.audio.mono import SAMPLING_RATE, convert, needs_conversion
+from zipasr.audio.audio_info import AudioInfo
+from zipasr.audio.loading import SAMPLING_RATE, convert, needs_conversion
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
@@ -38,14 +38,14 @@ def _run(target: Path, command: str) -> None:
             raise DataError(f"wav.scp: {command!r} ended with {done.returncode}: {said}.")
 
 
-def num_samples(facts: AudioFacts) -> int:
+def num_samples(facts: AudioInfo) -> int:
     """Return the length of a file at the rate of the recipes."""
     return -(-facts.num_samples * SAMPLING_RATE // facts.rate)
 
 
 def converted(
     utterances: Sequence[Utterance],
-    facts: Mapping[Path, AudioFacts],
+    facts: Mapping[Path, AudioInfo],
     target_of: Callable[[Path, int | None], Path],
     num_jobs: int,
 ) -> dict[Utterance, Path]:

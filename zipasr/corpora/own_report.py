@@ -6,19 +6,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from zipasr.audio.facts import AudioFacts
-from zipasr.audio.mono import AS_IT_IS, SAMPLING_RATE, treatment
+from zipasr.audio.audio_info import AudioInfo
+from zipasr.audio.loading import AS_IT_IS, SAMPLING_RATE, treatment
 from zipasr.audio.quarantine import LeftOut
 from zipasr.base.progress import clock
 from zipasr.corpora.splits import purpose_of
 from zipasr.corpora.utterances import Found, Utterance
-from zipasr.text.characters import characters_text, count_characters
+from zipasr.text.character_table import characters_text, count_characters
 
 _MAX_EXAMPLES = 5
 _CLIPPED_SHARE = 1e-3
 
 
-def found_text(found: Found, facts: Mapping[Path, AudioFacts], left_out: Sequence[LeftOut]) -> str:
+def found_text(found: Found, facts: Mapping[Path, AudioInfo], left_out: Sequence[LeftOut]) -> str:
     """Format what a source holds: rates and channels, what was put right, what is left out."""
     sound = [of_file for of_file in facts.values() if not of_file.fault]
     length = clock(sum(of_file.seconds for of_file in sound))

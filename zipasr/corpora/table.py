@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zipasr.base.errors import DataError, nearest
 from zipasr.corpora.utterances import AUDIO_SUFFIXES, Found, Utterance, squeezed
-from zipasr.text.reading import read_text
+from zipasr.text.text_io import read_text
 
 SUFFIXES = {".tsv", ".csv"}
 

@@ -12,7 +12,7 @@ from lhotse.features.base import Features
 from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWriter, NumpyFilesWriter
 from lhotse.utils import fastcopy
 
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.loading import SAMPLING_RATE
 from zipasr.data import unfinished
 from zipasr.data.extractor import fbank_extractor
 from zipasr.data.failures import Failure, failure_of, reason_of

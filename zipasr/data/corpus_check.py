@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from zipasr.audio.facts import AudioFacts
+from zipasr.audio.audio_info import AudioInfo, scan_files
 from zipasr.audio.quarantine import LeftOut, write_quarantine
-from zipasr.audio.survey import survey
 from zipasr.base.errors import DataError
 
 DAMAGED = "damaged audio"
@@ -148,7 +147,7 @@ def check_corpus(
         for path in map(file_of, split.recordings.values())
         if path is not None
     )
-    facts = survey(paths, manifest_dir / SURVEY, num_jobs)
+    facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
     report = CorpusReport(len(facts), sum(of_file.seconds for of_file in facts.values()))
     for split in splits:
         _check_files(split, facts, report)
@@ -178,7 +177,7 @@ def _split(manifest_dir: Path, corpus: str, name: str, is_training: bool) -> _Sp
     )
 
 
-def _check_files(split: _Split, facts: Mapping[Path, AudioFacts], report: CorpusReport) -> None:
+def _check_files(split: _Split, facts: Mapping[Path, AudioInfo], report: CorpusReport) -> None:
     for recording in split.recordings.values():
         path = file_of(recording)
         if path is None:
@@ -219,7 +218,7 @@ def _check_utterances(splits: Sequence[_Split], report: CorpusReport) -> None:
 
 
 def _check_overlap(
-    splits: Sequence[_Split], facts: Mapping[Path, AudioFacts], report: CorpusReport
+    splits: Sequence[_Split], facts: Mapping[Path, AudioInfo], report: CorpusReport
 ) -> None:
     held_out = {
         facts[Path(path)].digest: path

@@ -6,7 +6,7 @@ import lhotse
 from lhotse import Fbank
 from lhotse.augmentation import torchaudio as resampling
 
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.loading import SAMPLING_RATE
 
 NUM_MEL_BINS = 80
 

@@ -21,7 +21,7 @@ import lhotse
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.loading import SAMPLING_RATE
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.config import flag
 from zipasr.base.errors import DataError, ResourceError

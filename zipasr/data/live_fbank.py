@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zipasr.audio.mono import SAMPLING_RATE
+from zipasr.audio.loading import SAMPLING_RATE
 from zipasr.data.extractor import NUM_MEL_BINS, fbank_extractor
 
 Samples = NDArray[np.float32]

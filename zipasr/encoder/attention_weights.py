@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.cache import Cache
 from zipasr.nn.linear import scaled_linear
-from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -71,7 +71,7 @@ class RelPositionMultiheadAttentionWeights(nn.Module):
         x: Tensor,
         pos_emb: Tensor,
         attention_mask: Tensor | None = None,
-        memory: FrameMemory | None = None,
+        memory: Cache | None = None,
     ) -> AttentionWeights:
         """Return how much each target frame takes from each source frame.
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.causal_conv import ChunkCausalDepthwiseConv1d
-from zipasr.nn.depthwise import DepthwiseConv1d
+from zipasr.nn.cache import Cache
+from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d, DepthwiseConv1d
 from zipasr.nn.fused import ActivationDropoutAndLinear
-from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -62,7 +61,7 @@ class ConvolutionModule(nn.Module):
         x: Tensor,
         padding_mask: Tensor | None = None,
         chunk_size: int = -1,
-        memory: FrameMemory | None = None,
+        memory: Cache | None = None,
     ) -> Tensor:
         """Convolve the valid frames.
 

@@ -17,7 +17,7 @@ from zipasr.encoder.nonlin_attention import NonlinAttention
 from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.encoder.self_attention import SelfAttention
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.memory import FrameMemory
+from zipasr.nn.cache import Cache
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
@@ -45,12 +45,12 @@ class LayerMemory(NamedTuple):
     ``conv1`` and ``conv2`` as far as the convolution.
     """
 
-    key: FrameMemory
-    nonlin: FrameMemory
-    value1: FrameMemory
-    value2: FrameMemory
-    conv1: FrameMemory
-    conv2: FrameMemory
+    key: Cache
+    nonlin: Cache
+    value1: Cache
+    value2: Cache
+    conv1: Cache
+    conv2: Cache
 
 
 class _NoMemory:

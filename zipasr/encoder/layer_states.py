@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.encoder.layer import LayerMemory, Zipformer2EncoderLayer
-from zipasr.nn.memory import FrameMemory
+from zipasr.nn.cache import Cache
 
 #: Tensors per layer.
 NUM_STATES = 6
@@ -63,12 +63,12 @@ def to_memory(states: Sequence[Tensor]) -> LayerMemory:
     """Read the six tensors of a layer; they are left as they are."""
     key, nonlin, value1, value2, conv1, conv2 = states
     return LayerMemory(
-        FrameMemory(key),
-        FrameMemory(nonlin.squeeze(0).transpose(0, 1)),
-        FrameMemory(value1),
-        FrameMemory(value2),
-        FrameMemory(conv1.permute(2, 0, 1)),
-        FrameMemory(conv2.permute(2, 0, 1)),
+        Cache(key),
+        Cache(nonlin.squeeze(0).transpose(0, 1)),
+        Cache(value1),
+        Cache(value2),
+        Cache(conv1.permute(2, 0, 1)),
+        Cache(conv2.permute(2, 0, 1)),
     )
 
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.cache import Cache
 from zipasr.nn.linear import scaled_linear
-from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -44,9 +44,7 @@ class NonlinAttention(nn.Module):
         self.whiten2 = _whiten(final_limit=15.0)
         self.out_proj = scaled_linear(hidden_channels, num_channels, initial_scale=0.05)
 
-    def forward(
-        self, x: Tensor, weights: AttentionWeights, memory: FrameMemory | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, weights: AttentionWeights, memory: Cache | None = None) -> Tensor:
         """Mix frames with the weights of one head.
 
         Args:

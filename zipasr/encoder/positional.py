@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.nn.blocks import is_traced
-from zipasr.nn.dropout import Dropout2
+from zipasr.nn.schedule import Dropout2
 
 
 def compact_positions(num_frames: int, num_channels: int) -> Tensor:

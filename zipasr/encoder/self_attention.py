@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from zipasr.encoder.relative_attention import AttentionWeights
+from zipasr.nn.cache import Cache
 from zipasr.nn.linear import scaled_linear
-from zipasr.nn.memory import FrameMemory
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -32,9 +32,7 @@ class SelfAttention(nn.Module):
             grad_scale=0.01,
         )
 
-    def forward(
-        self, x: Tensor, weights: AttentionWeights, memory: FrameMemory | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, weights: AttentionWeights, memory: Cache | None = None) -> Tensor:
         """Mix frames.
 
         Args:

@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.layer_states import BATCH_DIMS, NUM_STATES
 from zipasr.encoder.subsampling import Conv2dSubsampling
 from zipasr.encoder.zipformer import Zipformer2
+from zipasr.nn.masks import make_pad_mask
 
 #: Feature frames beyond twice the chunk: 7 of the convolutions, and 3 at 20 ms of the ConvNeXt.
 LOOK_AHEAD_FRAMES = 13

@@ -15,13 +15,12 @@ from zipasr.encoder.lengths import subsampled_lens
 from zipasr.nn.activations import SwooshR
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.blocks import is_traced, row_blocks
-from zipasr.nn.dropout import Dropout3
 from zipasr.nn.fused import activation_dropout_linear
 from zipasr.nn.gradients import ScaleGrad
 from zipasr.nn.linear import scaled_conv2d
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.precision import no_autocast
-from zipasr.nn.schedule import FloatLike, ScheduledFloat
+from zipasr.nn.schedule import Dropout3, FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
 

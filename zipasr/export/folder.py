@@ -15,15 +15,14 @@ from typing import Any
 import soundfile
 from lhotse.cut import Cut
 
-from zipasr.audio.mono import SAMPLING_RATE, resampled
+from zipasr.audio.loading import SAMPLING_RATE, resampled
 from zipasr.base.errors import ResourceError, UserError
 from zipasr.export.checks import Check, table
 from zipasr.export.layout import is_streaming, is_too_wide, streams_ctc
 from zipasr.export.names import KINDS, Kind, kind_of
 from zipasr.model.build import EncoderConfig
 from zipasr.text.bpe import vocab_text
-from zipasr.text.token_table import tokens_text
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.tokenizer import Tokenizer, tokens_text
 
 #: File that says, with its key "checks", that a folder was made here.
 SETTINGS = "config.json"

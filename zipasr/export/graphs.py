@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor, arange, cat, full_like, int64, nn, ones, where
 from torch import full as full_of
 
-from zipasr.base.masks import make_pad_mask
 from zipasr.export.layout import from_file, to_file
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+from zipasr.nn.masks import make_pad_mask
 
 
 class WholeEncoder(nn.Module):

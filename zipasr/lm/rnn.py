@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.base.config import flag
-from zipasr.lm.likelihood import NextTokenModel
+from zipasr.lm.perplexity import NextTokenModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,8 @@ The names below and their arguments are k2's, so that code moves over unchanged.
 """
 
 from zipasr.losses.ctc import ctc_loss
-from zipasr.losses.full import rnnt_loss
 from zipasr.losses.lattice import mutual_information_recursion
-from zipasr.losses.pruned import rnnt_loss_pruned
+from zipasr.losses.pruned import rnnt_loss, rnnt_loss_pruned
 from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges, tanh_of_pruned_sums
 from zipasr.losses.simple import rnnt_loss_simple, rnnt_loss_smoothed
 

@@ -1,4 +1,4 @@
-"""Which code computes the losses: plain PyTorch, compiled loops on CPUs, Triton on CUDA, or k2.
+"""Implementation of the losses: plain PyTorch, numba loops, Triton kernels, or an installed k2.
 
 All compute the same numbers. Plain PyTorch is the meaning, runs everywhere, and alone computes
 in float64.
@@ -10,14 +10,15 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from zipasr.base.errors import UserError
-from zipasr.base.optional import compiled_module
-from zipasr.losses import arcs, recursion
+from zipasr.kernels.registry import compiled_module
+from zipasr.losses import recursion
+from zipasr.losses import recursion as arcs
 from zipasr.losses.recursion import LatticeSums
 
 RnntBackend = Literal["auto", "torch", "numba", "triton", "k2"]
@@ -77,7 +78,7 @@ def _problem(name: str, device: torch.device) -> str | None:
     if name == "numba":
         if device.type != "cpu":
             return f"compiled loops run on a CPU, not on {device.type}"
-        if compiled_module("zipasr.losses.cpu") is None:
+        if compiled_module("zipasr.losses.numba_backend") is None:
             return "numba is not installed or may not compile"
         return None
     if device.type != "cuda":
@@ -101,7 +102,7 @@ def _triton_problem(device: torch.device) -> str | None:
 @functools.cache
 def _kernels(name: str) -> Kernels:
     module = importlib.import_module(
-        "zipasr.losses.cpu" if name == "numba" else "zipasr.losses.triton_backend"
+        "zipasr.losses.numba_backend" if name == "numba" else "zipasr.losses.triton_backend"
     )
     return Kernels(
         name,
@@ -110,3 +111,34 @@ def _kernels(name: str) -> Kernels:
         module.softmax_arcs,
         module.softmax_arcs_grad,
     )
+
+
+@functools.cache
+def k2_losses() -> Any:
+    """Import k2 and see whether it computes.
+
+    Raises:
+        UserError: it is not installed, cannot be loaded, or gets a small lattice wrong.
+    """
+    advice = "leave out --rnnt-backend: the built-in losses give the same numbers."
+    try:
+        k2 = importlib.import_module("k2")
+        loss = _uniform_lattice(k2)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"--rnnt-backend k2: k2 does not work here ({reason}).", advice) from error
+    # Two paths of three arcs, each with probability one half.
+    expected = torch.tensor(4.0).log()
+    if not torch.allclose(loss, expected, atol=1e-5):
+        raise UserError(f"--rnnt-backend k2: k2 computes {loss} where {expected} is right.", advice)
+    return k2
+
+
+def _uniform_lattice(k2: Any) -> torch.Tensor:
+    sides = torch.zeros(1, 2, 2)  # (N, S + 1, V) and (N, T, V)
+    symbols, boundary = torch.tensor([[1]]), torch.tensor([[0, 0, 1, 2]])
+    loss: torch.Tensor = k2.rnnt_loss_simple(
+        lm=sides, am=sides, symbols=symbols, termination_symbol=0,
+        boundary=boundary, reduction="sum",
+    )  # fmt: skip
+    return loss.cpu()

@@ -1,4 +1,4 @@
-"""The CTC loss, a thin cover over PyTorch's."""
+"""CTC loss, and the consistency loss between two augmented views of an utterance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from zipasr.losses.arcs import loss_dtype
+from zipasr.losses.recursion import loss_dtype
+from zipasr.nn.masks import make_pad_mask
 
 
 def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tensor:
@@ -41,3 +42,33 @@ def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tenso
 def _least_frames(tokens: list[int]) -> int:
     """One frame per token, and a blank between equal neighbours."""
     return len(tokens) + sum(a == b for a, b in pairwise(tokens))
+
+
+def consistency_loss(log_probs: Tensor, lens: Tensor) -> Tensor:
+    """Divergence between the CTC distributions of two views, in both directions, summed.
+
+    Each view is drawn towards the other: sum over frames and V of ``q (log q - log p)``, with p
+    the distribution of this view and q that of the other one, which gets no gradient from it.
+
+    Args:
+        log_probs: (2N, T', V) log-probabilities; rows n and N + n are views of one utterance.
+            Computed in float32 (or float64).
+        lens: (2N,) integers, number of valid frames; frames beyond count nothing.
+
+    Returns:
+        A scalar in nats, at least 0.
+
+    Raises:
+        ValueError: the number of rows is odd.
+
+    Source: Yao et al., "CR-CTC: consistency regularization on CTC for improved speech
+    recognition", 2024.
+    """
+    if log_probs.size(0) % 2:
+        raise ValueError(f"views come in pairs, got {log_probs.size(0)} rows")
+    own = log_probs.to(loss_dtype(log_probs))
+    other = own.detach().roll(own.size(0) // 2, dims=0)
+    padding = make_pad_mask(lens, own.size(1))
+    with torch.autocast(own.device.type, enabled=False):
+        by_token = torch.nn.functional.kl_div(own, other, reduction="none", log_target=True)
+        return by_token.masked_fill(padding[:, :, None], 0.0).sum()

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import DataError
-from zipasr.losses.arcs import loss_dtype
 from zipasr.losses.backend import RnntBackend, kernels_for
-from zipasr.losses.recursion import LatticeSums
+from zipasr.losses.recursion import LatticeSums, loss_dtype
 
 RnntType = Literal["regular", "modified", "constrained"]
 Reduction = Literal["none", "mean", "sum"]

@@ -1,13 +1,11 @@
-"""The transducer loss on the kept band: (N, T, R, V) logits instead of (N, T, S + 1, V)."""
+"""Transducer loss of joiner outputs: on the pruned band (N, T, R, V), or complete."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from zipasr.losses.arcs import Arcs, loss_dtype
-from zipasr.losses.backend import RnntBackend, kernels_for
-from zipasr.losses.k2 import k2_losses
+from zipasr.losses.backend import RnntBackend, k2_losses, kernels_for
 from zipasr.losses.lattice import (
     Reduction,
     RnntType,
@@ -20,6 +18,7 @@ from zipasr.losses.lattice import (
     reduce_losses,
 )
 from zipasr.losses.pruning import zero_based
+from zipasr.losses.recursion import Arcs, loss_dtype
 
 
 def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
@@ -148,3 +147,53 @@ def _hat_arcs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     symbol = logits.gather(3, targets[..., None])[..., 0] - others.logsumexp(3)
     # Where the target is the blank that fills up the band, nothing reads px.
     return symbol + torch.nn.functional.logsigmoid(-blank), py
+
+
+def rnnt_loss(
+    logits: Tensor,
+    symbols: Tensor,
+    termination_symbol: int,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    backend: RnntBackend = "auto",
+) -> Tensor:
+    """Transducer loss over all paths; memory grows with N T S V.
+
+    Args:
+        logits: (N, T, S + 1, V) output of the joiner.
+        symbols: (N, S) int64 labels; the values beyond a boundary do not matter.
+        termination_symbol: the id of blank.
+        boundary: (N, 4) rows [0, 0, s_end, t_end]; the whole lattice when omitted.
+        rnnt_type: type of the lattice, as in ``rnnt_loss_smoothed``.
+        delay_penalty: nats per frame by which late symbols are punished, early ones rewarded.
+        reduction: "none", "sum" or "mean" over the utterances.
+        backend: which code computes, see ``losses.backend``.
+
+    Returns:
+        The loss in nats, (N,) for "none", else a scalar.
+
+    Raises:
+        ValueError: shapes, names or boundaries that do not fit.
+        DataError: fewer frames than symbols in a type other than regular.
+
+    Source: Graves, "Sequence transduction with recurrent neural networks", arXiv:1211.3711.
+    """
+    if logits.dim() != 4 or logits.shape[2] != symbols.shape[1] + 1:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and symbols {tuple(symbols.shape)} do not fit; "
+            "they must be (N, T, S + 1, V) and (N, S)"
+        )
+    ranges = torch.arange(logits.shape[2], device=logits.device).expand(logits.shape[:3])
+    return rnnt_loss_pruned(
+        logits,
+        symbols,
+        ranges,
+        termination_symbol,
+        boundary,
+        rnnt_type,
+        delay_penalty,
+        reduction,
+        backend=backend,
+    )

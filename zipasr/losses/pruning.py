@@ -83,7 +83,7 @@ def tanh_of_pruned_sums(
     On a CPU it is made in one visit, without the two terms.
     """
     if am.dtype == lm.dtype and kernels_for(backend, am).name == "numba":
-        cpu = importlib.import_module("zipasr.losses.cpu")
+        cpu = importlib.import_module("zipasr.losses.numba_backend")
         result: Tensor = cpu.TanhOfSums.apply(am, lm, ranges)
         return result
     am_pruned, lm_pruned = do_rnnt_pruning(am, lm, ranges)

@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from zipasr.losses.arcs import loss_dtype
-from zipasr.losses.backend import RnntBackend, kernels_for
-from zipasr.losses.k2 import k2_losses
+from zipasr.losses.backend import RnntBackend, k2_losses, kernels_for
 from zipasr.losses.lattice import (
     Occupations,
     Reduction,
@@ -23,6 +21,7 @@ from zipasr.losses.lattice import (
     mutual_information_recursion,
     reduce_losses,
 )
+from zipasr.losses.recursion import loss_dtype
 
 
 @overload
@@ -218,7 +217,7 @@ def _score(
     labels = label_of_cells(lattice.symbols, boundary, lattice.blank)
     plain = lattice.rnnt_type == "regular" and scales[1] == 0.0 and not bool(boundary[:, :2].any())
     if plain and kernels_for(backend, am).name == "numba":
-        cpu = importlib.import_module("zipasr.losses.cpu")
+        cpu = importlib.import_module("zipasr.losses.numba_backend")
         score, *occupations = cpu.SmoothedScore.apply(
             lm, am, labels, boundary, lattice.blank, scales[0], lattice.delay_penalty
         )

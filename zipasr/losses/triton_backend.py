@@ -154,7 +154,7 @@ def self_check(device: torch.device) -> str | None:
 
 def _kernels() -> ModuleType:
     """Import the kernels, which needs triton."""
-    from zipasr.losses import triton_kernels
+    from zipasr.kernels.triton import lattices as triton_kernels
 
     return triton_kernels
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.base.masks import make_pad_mask
 from zipasr.nn.gradients import penalize_abs_values_gt
+from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.precision import at_least_float32, no_autocast
 
 #: Share of the target distribution that is spread evenly over the vocabulary.

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.base.config import flag
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.chunk_encoder import ChunkEncoder
 from zipasr.encoder.lengths import subsampled_lens
 from zipasr.losses import (
@@ -20,7 +19,7 @@ from zipasr.losses import (
     rnnt_loss_smoothed,
 )
 from zipasr.losses.backend import RnntBackend
-from zipasr.losses.consistency import consistency_loss
+from zipasr.losses.ctc import consistency_loss
 from zipasr.losses.lattice import RnntType
 from zipasr.model.attention_decoder import AttentionDecoderModel
 from zipasr.model.decoder import Decoder, TabledDecoder
@@ -28,6 +27,7 @@ from zipasr.model.inputs import check_features, check_second_view, check_tokens,
 from zipasr.model.joiner import Joiner
 from zipasr.model.labels import alignable_ctc_loss, padded_labels
 from zipasr.nn.linear import scaled_linear
+from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.precision import at_least_float32
 
 

@@ -1,15 +1,156 @@
-"""SwooshL and SwooshR: a shifted softplus with a slight downward tilt."""
+"""SwooshL and SwooshR: a shifted softplus with a slight downward tilt, and their gradients.
+
+On a CPU with numba the loops of ``compiled`` do the work; elsewhere torch operations do.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
 
+from zipasr.kernels.registry import compiled_module
 from zipasr.nn.blocks import in_memory_order, is_traced, row_blocks
-from zipasr.nn.function import TensorFunction
-from zipasr.nn.swoosh import SWOOSHES, Swoosh, swoosh_gradient, swoosh_value
+from zipasr.nn.gradients import TensorFunction
+from zipasr.nn.precision import at_least_float32
+
+SLOPE: Final = 0.08
+# From here on softplus(t) equals t to the last bit, in float64 too.
+LINEAR_FROM: Final = 40.0
+
+#: The loops run in one thread: with more than this many, torch operations are as fast.
+MOST_THREADS: Final = 4
+
+#: Below this number of elements it does not pay to leave torch.
+FEWEST_ELEMENTS: Final = 2048
+
+
+class Swoosh(NamedTuple):
+    """The constants of ``ln(1 + exp(x - shift)) - 0.08 x - offset``."""
+
+    shift: float
+    offset: float
+
+
+SwooshName: TypeAlias = Literal["SwooshL", "SwooshR"]
+SWOOSHES: Final[dict[SwooshName, Swoosh]] = {
+    "SwooshL": Swoosh(shift=4.0, offset=0.035),
+    "SwooshR": Swoosh(shift=1.0, offset=0.313261687),
+}
+
+
+def swoosh_value(
+    x: Tensor, swoosh: Swoosh, mask: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return the activation times a mask, as a new tensor without history.
+
+    Args:
+        x: any shape.
+        swoosh: which one.
+        mask: factors that broadcast to ``x``.
+        dtype: of the result; by default that of ``x``, but float32 at least. The arithmetic
+            is in float32 at least in any case.
+    """
+    dtype = dtype or at_least_float32(x[:0]).dtype
+    y = torch.empty_like(x, dtype=dtype)
+    kernels, rows = _kernels_for(x, y), _rows(x, mask)
+    if kernels is not None and rows is not None:
+        kernels.value(_array(x), rows, _array(y), *_constants(swoosh))
+        return y
+    return _value(x, swoosh, mask).to(dtype)
+
+
+def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
+    """Return the derivative at ``x`` times ``grad``, of the same shape, in the type of ``x``."""
+    out = torch.empty_like(x)
+    if (kernels := _kernels_for(x, grad, out)) is not None:
+        kernels.gradient(_array(x), _array(grad), _array(out), np.float32(swoosh.shift))
+        return out
+    return _slope(x, swoosh, None).mul_(grad).to(x.dtype)
+
+
+def swoosh_value_and_gradient(
+    x: Tensor, swoosh: Swoosh, mask: Tensor | None, grad: Tensor, out: Tensor
+) -> Tensor:
+    """Return ``swoosh(x) * mask`` in the type of ``grad``; write its gradient times ``grad``.
+
+    Args:
+        x: any shape.
+        swoosh: which one.
+        mask: factors that broadcast to ``x``.
+        grad: of the shape of ``x``.
+        out: takes the gradient for ``x``.
+    """
+    y = torch.empty_like(x, dtype=grad.dtype)
+    kernels, rows = _kernels_for(x, grad, y, out), _rows(x, mask)
+    if kernels is not None and rows is not None:
+        arrays = (_array(x), rows, _array(grad), _array(y), _array(out))
+        kernels.value_and_gradient(*arrays, *_constants(swoosh))
+        return y
+    out.copy_(_slope(x, swoosh, mask).mul_(grad))
+    return _value(x, swoosh, mask).to(grad.dtype)
+
+
+def _value(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
+    y = at_least_float32(x) - swoosh.shift
+    if is_traced():
+        y = torch.add(softplus(y, 1.0, LINEAR_FROM), x, alpha=-SLOPE) - swoosh.offset
+        return y if mask is None else y * mask
+    # In place: for the large maps of the front end, touching new memory costs more than the maths.
+    torch.ops.aten.softplus.out(y, 1, LINEAR_FROM, out=y)
+    y.add_(x, alpha=-SLOPE).sub_(swoosh.offset)
+    return y if mask is None else y.mul_(mask)
+
+
+def _slope(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
+    slope = (at_least_float32(x) - swoosh.shift).sigmoid_().sub_(SLOPE)
+    return slope if mask is None else slope.mul_(mask)
+
+
+def compiled_loops() -> ModuleType | None:
+    """Return the compiled loops, or ``None`` where they cannot be used."""
+    return compiled_module("zipasr.kernels.numba.swoosh")
+
+
+def _kernels_for(*tensors: Tensor) -> ModuleType | None:
+    """Return the compiled loops if they can work on these tensors and are worth it."""
+    usable = not is_traced() and all(
+        t.device.type == "cpu"
+        and t.dtype in (torch.float32, torch.bfloat16)
+        and t.is_contiguous()
+        and type(t) in (Tensor, torch.nn.Parameter)
+        for t in tensors
+    )
+    if not usable or tensors[0].numel() < FEWEST_ELEMENTS:
+        return None
+    return compiled_loops() if torch.get_num_threads() <= MOST_THREADS else None
+
+
+def _array(x: Tensor) -> Any:
+    """Return the elements of a contiguous tensor, (numel,); of bfloat16 the bits as integers."""
+    flat = x.detach().view(-1)
+    if x.dtype == torch.bfloat16:
+        return flat.view(torch.int16).numpy().view(np.uint16)
+    return flat.numpy()
+
+
+def _rows(x: Tensor, mask: Tensor | None) -> Any:
+    """Return the mask as one row that repeats over the first dimension; ``None`` if it does not."""
+    if mask is None:
+        return np.empty(0, dtype=np.float32)
+    readable = mask.dtype == torch.float32 and mask.is_contiguous() and mask.device.type == "cpu"
+    repeats = readable and mask.shape == (1, *x.shape[1:])
+    return mask.view(-1).numpy() if repeats else None
+
+
+def _constants(swoosh: Swoosh) -> tuple[Any, Any]:
+    return np.float32(swoosh.shift), np.float32(swoosh.offset)
 
 
 def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zipasr.nn.blocks import row_blocks
-from zipasr.nn.function import TensorFunction
+from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.precision import at_least_float32
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 EPS = 1e-20
 
 
-class Limits(NamedTuple):
+class BalancerLimits(NamedTuple):
     """Bounds of one call: of mean / standard deviation, and of the root mean square."""
 
     mean_min: float
@@ -69,7 +69,9 @@ def _moments(x: Tensor) -> _Moments:
     return _Moments(x.mean((0, 2)), x.square().mean((0, 2)))
 
 
-def _push_line(moments: _Moments, limits: Limits, grad_scale: float) -> tuple[Tensor, Tensor]:
+def _push_line(
+    moments: _Moments, limits: BalancerLimits, grad_scale: float
+) -> tuple[Tensor, Tensor]:
     """Return the factor and the constant, (C,) each, of the push ``factor * x + constant``.
 
     The push is the derivative of the distances from the limits, scaled to an RMS of
@@ -94,7 +96,7 @@ def _push_line(moments: _Moments, limits: Limits, grad_scale: float) -> tuple[Te
 
 
 def balanced_gradient(
-    x: Tensor, grad: Tensor, channel_dim: int, limits: Limits, grad_scale: float
+    x: Tensor, grad: Tensor, channel_dim: int, limits: BalancerLimits, grad_scale: float
 ) -> Tensor:
     """Return ``grad + |grad| * push``, where a step along -push leads the channels to ``limits``.
 
@@ -122,7 +124,7 @@ def _pushed(grad: Tensor, x: Tensor, factor: Tensor, constant: Tensor) -> Tensor
     return push.mul_(grad.abs()).add_(grad).to(grad.dtype)
 
 
-def _balanced_rows(x: Tensor, grad: Tensor, limits: Limits, grad_scale: float) -> Tensor:
+def _balanced_rows(x: Tensor, grad: Tensor, limits: BalancerLimits, grad_scale: float) -> Tensor:
     """Do the work of ``balanced_gradient`` with the channels last, in blocks of rows."""
     rows, grad_rows = x.flatten(0, -2), grad.flatten(0, -2)
     result = torch.empty_like(rows, dtype=grad.dtype)
@@ -136,7 +138,9 @@ class _BalancerFunction(TensorFunction):
     """Identity with ``balanced_gradient`` behind it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, channel_dim: int, limits: Limits, grad_scale: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, channel_dim: int, limits: BalancerLimits, grad_scale: float
+    ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.rest = (channel_dim, limits, grad_scale)
         return x.view_as(x)
@@ -194,9 +198,9 @@ class Balancer(nn.Module):
             prob = ScheduledFloat((0.0, 0.5), (8000.0, 0.125), default=0.4)
         self.prob = prob
 
-    def limits(self) -> Limits:
+    def limits(self) -> BalancerLimits:
         """Return the bounds that hold now."""
-        return Limits(
+        return BalancerLimits(
             mean_min=_mean_limit(float(self.min_positive)),
             mean_max=_mean_limit(float(self.max_positive)),
             rms_min=_rms_limit(float(self.min_abs)),

@@ -9,19 +9,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from zipasr.nn.blocks import row_blocks
-from zipasr.nn.dropout import dropout_mask
-from zipasr.nn.function import TensorFunction
-from zipasr.nn.linear import scaled_linear
-from zipasr.nn.precision import matmul_dtype, no_autocast
-from zipasr.nn.schedule import FloatLike
-from zipasr.nn.swoosh import (
+from zipasr.nn.activations import (
     SWOOSHES,
     Swoosh,
     SwooshName,
     swoosh_value,
     swoosh_value_and_gradient,
 )
+from zipasr.nn.blocks import row_blocks
+from zipasr.nn.gradients import TensorFunction
+from zipasr.nn.linear import scaled_linear
+from zipasr.nn.precision import matmul_dtype, no_autocast
+from zipasr.nn.schedule import FloatLike, dropout_mask
 
 
 def _part(mask: Tensor | None, block: slice) -> Tensor | None:

@@ -1,15 +1,33 @@
-"""Identities in the forward pass that add to, limit or scale gradients in the backward pass."""
+"""Identities in the forward pass that penalise, limit or scale gradients in the backward pass."""
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from zipasr.nn.function import TensorFunction
 from zipasr.nn.schedule import FloatLike
+
+
+class _NoContext:
+    """Takes what a forward pass wants to remember, and forgets it."""
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep nothing: there will be no backward pass."""
+
+
+class TensorFunction(torch.autograd.Function):
+    """An autograd function with one output: subclasses define ``forward`` and ``backward``."""
+
+    @classmethod
+    def call(cls, *args: object) -> Tensor:
+        """Run the forward pass and record the backward pass; arguments as for ``forward``."""
+        if not torch.is_grad_enabled():
+            # Plain operations, so that tracing and export see what is inside.
+            return cast(Tensor, cls.forward(_NoContext(), *args))
+        return cast(Tensor, cls.apply(*args))  # type: ignore[no-untyped-call]
 
 
 class _WithLoss(TensorFunction):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from zipasr.nn.function import TensorFunction
-from zipasr.nn.gradients import limit_param_value
+from zipasr.nn.gradients import TensorFunction, limit_param_value
 from zipasr.nn.precision import at_least_float32
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import CheckpointError
-from zipasr.nn.function import TensorFunction
+from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.precision import at_least_float32, no_autocast
 from zipasr.nn.schedule import FloatLike
 

@@ -11,9 +11,9 @@ import logging
 from typing import Literal, get_args
 
 from zipasr.base.errors import UserError
-from zipasr.optim.compiled_sweeps import CompiledSweeps
-from zipasr.optim.sweeps import Elements, Sweeps, TorchSweeps
-from zipasr.optim.triton_sweeps import TritonSweeps
+from zipasr.optim.numba_update import CompiledSweeps
+from zipasr.optim.triton_update import TritonSweeps
+from zipasr.optim.update_kernels import Elements, Sweeps, TorchSweeps
 
 OptimizerBackend = Literal["auto", "torch", "numba", "triton"]
 

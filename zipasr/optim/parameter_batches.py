@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.optim.backend import OptimizerBackend, sweeps_for
-from zipasr.optim.sweeps import Elements, Sweeps
+from zipasr.optim.update_kernels import Elements, Sweeps
 
 StateEntry = dict[str, Any]
 

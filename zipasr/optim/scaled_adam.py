@@ -15,15 +15,15 @@ from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.clipping import EARLY_STEPS, SEVERE_FACTOR, GradientSizes, report_clipping
 from zipasr.optim.named_state import NamedShapes, fit_state
 from zipasr.optim.parameter_batches import ParameterBatches, batch_parameters
-from zipasr.optim.steps import (
+from zipasr.optim.update_math import (
+    GradientStats,
     Group,
-    Look,
-    changes_sizes,
     clip,
     motion_of,
     norm_of,
     size_steps,
     to_host,
+    updates_scales,
 )
 
 logger = logging.getLogger(__name__)
@@ -218,18 +218,20 @@ class ScaledAdam(Optimizer):
         self.load_state_dict(fitted)
         return fresh
 
-    def _look(self) -> list[Look]:
+    def _look(self) -> list[GradientStats]:
         """Measure the gradients of all groups, with one wait for the device."""
         batches = [self._tied(index) for index in range(len(self.param_groups))]
         grads = [each.gradients() for each in batches]
         sums = to_host(
             [
-                each.sweeps.measure(of_group, changes_sizes(group, each))
+                each.sweeps.measure(of_group, updates_scales(group, each))
                 for group, each, of_group in zip(self.param_groups, batches, grads, strict=True)
             ]
         )
         looks = [
-            Look(group, each, of_group, sum_, norm_of(each, sum_, self._scalar_weight(group)))
+            GradientStats(
+                group, each, of_group, sum_, norm_of(each, sum_, self._scalar_weight(group))
+            )
             for group, each, of_group, sum_ in zip(
                 self.param_groups, batches, grads, sums, strict=True
             )
@@ -249,7 +251,7 @@ class ScaledAdam(Optimizer):
             self._batches[index] = batches
         return batches
 
-    def _update(self, look: Look) -> None:
+    def _update(self, look: GradientStats) -> None:
         """Change the parameters and the state of a group."""
         batches = look.batches
         factor = clip(look, self.early_steps)
@@ -260,7 +262,7 @@ class ScaledAdam(Optimizer):
         self._move(look, factor, growths)
         batches.advance()
 
-    def _is_usable(self, look: Look) -> bool:
+    def _is_usable(self, look: GradientStats) -> bool:
         """Say whether an update can be made: never with NaN, with infinity if it can be clipped."""
         has_threshold = "model_norm_threshold" in look.batches.entries[0]
         is_clipped = look.group["clipping_scale"] is not None and has_threshold
@@ -277,13 +279,13 @@ class ScaledAdam(Optimizer):
             steps.clamp_(-MAX_SCALE_STEP, MAX_SCALE_STEP), (group["param_max_rms"] - rms) / rms
         )
 
-    def _move(self, look: Look, factor: float, growths: Tensor | None) -> None:
+    def _move(self, look: GradientStats, factor: float, growths: Tensor | None) -> None:
         """Change the elements of parameters and state."""
         group, batches = look.group, look.batches
         batches.sweeps.move(look.grads, motion_of(group, batches, factor, growths))
         keep_scalars_within(group, batches)
 
-    def _sizes(self, look: Look) -> GradientSizes | None:
+    def _sizes(self, look: GradientStats) -> GradientSizes | None:
         """Collect what a message needs, when all parameters have names."""
         batches = look.batches
         if not all(param in self._names for param in batches.params):
@@ -330,3 +332,47 @@ def keep_scalars_within(group: Group, batches: ParameterBatches) -> None:
     if scalars:
         torch._foreach_clamp_min_(scalars, -group["scalar_max"])
         torch._foreach_clamp_max_(scalars, group["scalar_max"])
+
+
+class ScaledAdamV1(ScaledAdam):
+    """ScaledAdam as it was; options and state are those of ``ScaledAdam``.
+
+    Differs from the later one so:
+
+    - clipping scales the gradients of the sizes alone, and begins when a whole period of norms is
+      known; all other steps see the gradients as they are;
+    - steps of the sizes have no limit, but a tensor beyond ``param_max_rms`` shrinks, by the
+      learning rate of sizes times the period;
+    - scalars have the weight 1 in the norm, a correction of their second moment that never ends,
+      and come back between the bounds before a step, not after it.
+
+    An update whose gradient norm is not finite is left out and counted, as in the later one.
+
+    Source: the public recipe pruned_transducer_stateless7.
+    """
+
+    early_steps: ClassVar[tuple[int, ...]] = ()
+
+    def _is_usable(self, look: GradientStats) -> bool:
+        """Say whether an update can be made: clipping does not keep an infinite gradient out."""
+        return math.isfinite(look.norm)
+
+    def _scalar_weight(self, group: Group) -> float:  # noqa: ARG002 - the later one asks for it
+        """Return the factor of the gradients of scalars in the norm of their group."""
+        return 1.0
+
+    def _limited(self, group: Group, rms: Tensor, steps: Tensor) -> Tensor:
+        """Let tensors shrink that are beyond the largest size."""
+        shrinking = -group["lr"] * group["scalar_lr_scale"] * group["size_update_period"]
+        return steps.masked_fill_(rms > group["param_max_rms"], shrinking)
+
+    def _move(self, look: GradientStats, factor: float, growths: Tensor | None) -> None:  # noqa: ARG002
+        """Change the elements of parameters and state, with the gradients as they are."""
+        group, batches = look.group, look.batches
+        beta1, beta2 = group["betas"]
+        motion = motion_of(group, batches, 1.0, growths)
+        corrected = group["lr"] * math.sqrt(1.0 - beta2 ** (batches.step + 1))
+        # Their eps is that of tensors, which differs, late in training, by half a percent of 1e-8.
+        motion.rates[batches.num_tensors :] = -(1.0 - beta1) * group["scalar_lr_scale"] * corrected
+        keep_scalars_within(group, batches)
+        batches.sweeps.move(look.grads, motion)

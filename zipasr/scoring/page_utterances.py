@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from zipasr.scoring.align import GAP, AlignedPair
 from zipasr.scoring.records import Record
-from zipasr.text.words import WORD_START
+from zipasr.text.timed_words import WORD_START
 
 
 class Shown(NamedTuple):

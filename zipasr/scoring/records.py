@@ -12,7 +12,7 @@ from typing import Any
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 from zipasr.scoring.align import AlignedPair, WordErrors, align, errors_of
-from zipasr.text.words import TimedPiece, words_of
+from zipasr.text.timed_words import TimedPiece, words_of_pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Record:
     def word_times(self) -> list[float]:
         """For each recognised word, the second of its first piece; empty if they do not fit."""
         pieces = [TimedPiece(p, t, t) for p, t in zip(self.tokens, self.times, strict=False)]
-        starts = [word.start for word in words_of(pieces)]
+        starts = [word.start for word in words_of_pieces(pieces)]
         return starts if len(starts) == len(self.hyp) else []
 
 

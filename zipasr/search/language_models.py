@@ -9,11 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zipasr.lm.arpa import NgramLm
-from zipasr.lm.prefixes import Prefixes
+from zipasr.lm.ngram import NgramLm
+from zipasr.lm.ngram_table import NgramStates, ngram_table
 from zipasr.lm.rnn import RnnLm
-from zipasr.lm.table import Standing, ngram_table
-from zipasr.lm.transformer import TransformerLm
+from zipasr.lm.transformer import PrefixCache, TransformerLm
 from zipasr.search.fusion import ScorerState, TokenScorer
 from zipasr.search.streams import PADDING
 
@@ -70,12 +69,12 @@ class NgramScorer:
 
     def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) of the tokens (M,)."""
-        moved = self._table.moved(Standing(*state), tokens)
+        moved = self._table.moved(NgramStates(*state), tokens)
         return self._scale * moved.scores.amax(dim=1).float()
 
     def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
         """State after the tokens (M,)."""
-        contexts, scores = self._table.moved(Standing(*state), tokens)
+        contexts, scores = self._table.moved(NgramStates(*state), tokens)
         return contexts, scores - scores.amax(dim=1, keepdim=True)
 
     def finish(self, state: ScorerState) -> Tensor:
@@ -169,7 +168,7 @@ class TransformerScorer(_NextTokens):
 
     def __init__(self, model: TransformerLm, scale: float) -> None:
         super().__init__(scale)
-        self._prefixes = Prefixes(model)
+        self._prefixes = PrefixCache(model)
 
     def start(self, num: int, device: torch.device) -> ScorerState:
         """State of ``num`` hypotheses without tokens."""

@@ -8,7 +8,7 @@ from functools import cache
 from torch import Tensor
 
 from zipasr.base.errors import UserError
-from zipasr.lm.arpa import NgramLm
+from zipasr.lm.ngram import NgramLm
 from zipasr.search.fast_beam import FastBeamSearch
 from zipasr.search.fast_lattice import FastLattice
 from zipasr.search.graph_search import GraphLimits, graph_search

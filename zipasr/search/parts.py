@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zipasr.base.errors import UserError
-from zipasr.lm.arpa import NgramLm
+from zipasr.lm.ngram import NgramLm
 from zipasr.search.ctc import CtcHead, CtcOutput
 from zipasr.search.fusion import TokenScorer, together
 from zipasr.search.hot_words import ContextGraph, HotWords

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from zipasr.lm.table import Standing
+from zipasr.lm.ngram_table import NgramStates
 from zipasr.search.language_models import LanguageModel
 from zipasr.search.types import Utterance
 from zipasr.search.word_graph import NONE, WordGraph
@@ -122,7 +122,7 @@ def grammar_judge(graph: WordGraph) -> Judge:
         for column in table.T:
             says, moved = (column != NONE)[:, None], grammar.moved(standing, column.clamp(min=0))
             contexts = torch.where(says, moved.contexts, standing.contexts)
-            standing = Standing(contexts, torch.where(says, moved.scores, standing.scores))
+            standing = NgramStates(contexts, torch.where(says, moved.scores, standing.scores))
         values = iter((graph.scale * grammar.ended(standing)).tolist())
         return [[next(values) for _ in hypotheses] for hypotheses in nbest]
 

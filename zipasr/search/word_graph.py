@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zipasr.lm.arpa import NgramLm
-from zipasr.lm.table import NgramTable, ngram_table
+from zipasr.lm.ngram import NgramLm
+from zipasr.lm.ngram_table import NgramTable, ngram_table
 
 NONE = -1
 """Stands for no token and for no word."""

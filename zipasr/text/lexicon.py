@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zipasr.base.errors import DataError
-from zipasr.text.token_table import DISAMBIGUATION, tokens_text
-from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
+from zipasr.text.tokenizer import DISAMBIGUATION, UNKNOWN_ID, Tokenizer, tokens_text
 
 EPSILON = "<eps>"
 UNKNOWN_WORD = "<UNK>"

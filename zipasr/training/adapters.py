@@ -10,7 +10,7 @@ from torch import nn
 from zipasr.base.errors import UserError, nearest
 from zipasr.checkpoint.transfer import begins_anew
 from zipasr.nn.lora import add_adapter, is_adapter, plain_name
-from zipasr.optim.groups import is_named
+from zipasr.optim.param_groups import is_named
 from zipasr.training.finetune import FinetuneConfig
 
 # Where most of the weights of an encoder layer are.

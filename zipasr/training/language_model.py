@@ -27,7 +27,7 @@ from zipasr.checkpoint.files import (
 from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
 from zipasr.checkpoint.weights import load_model, model_state
 from zipasr.lm.neural import LmSizes, NeuralLm, build_lm
-from zipasr.lm.text import Sentences
+from zipasr.lm.sentences import Sentences
 
 _CLIP = 5.0
 _TOKENS_AT_ONCE = 200

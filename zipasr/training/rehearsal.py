@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from zipasr.base.distributed import all_gather
+from zipasr.base.environment import free_bytes, peak_and_total
 from zipasr.base.errors import ResourceError
-from zipasr.base.memory import free_bytes, peak_and_total
 from zipasr.base.seed import seeded
 from zipasr.data.plan import Lengths, RowCost, make_plan
 from zipasr.nn.schedule import set_batch_count

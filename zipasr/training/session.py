@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zipasr.base.config import to_dict
 from zipasr.base.distributed import World, all_gather
-from zipasr.base.env import environment_report
+from zipasr.base.environment import environment_report
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
@@ -26,7 +26,7 @@ from zipasr.data.plan import Layout, RowCost
 from zipasr.model.build import EncoderConfig, ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
-from zipasr.optim.choice import OptimizerConfig
+from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import Eden, EdenConfig
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer

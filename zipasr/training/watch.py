@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from zipasr.base.live_line import LiveLine
-from zipasr.base.memory import peak_and_total
+from zipasr.base.environment import peak_and_total
+from zipasr.base.progress import LiveLine
 from zipasr.data.batch import SECONDS_PER_FRAME, Batch
 from zipasr.training.figures import Figures
 from zipasr.training.metrics import Metrics

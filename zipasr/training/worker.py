@@ -35,7 +35,7 @@ from zipasr.data.loaders import Loader, Place, train_loader, valid_loader
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
-from zipasr.optim.groups import parameter_groups
+from zipasr.optim.param_groups import parameter_groups
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.adapters import adapt
 from zipasr.training.agreement import check_same_start

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from zipasr.nn.function import TensorFunction
+from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.precision import at_least_float32
 
 # The derivative lies between these bounds; 255 steps divide them.

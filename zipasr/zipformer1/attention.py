@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zipasr.encoder.masks import Masks
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
+from zipasr.nn.cache import Cache
 from zipasr.nn.linear import scaled_linear
-from zipasr.nn.memory import FrameMemory
 from zipasr.zipformer1.whiten import EarlyWhiten
 
 #: Channels of a position query in each head.
@@ -81,8 +81,8 @@ class RelPositionMultiheadAttention(nn.Module):
         x: Tensor,
         pos_emb: Tensor,
         sight: Sight = ALL_IN_SIGHT,
-        past_keys: FrameMemory | None = None,
-        past_values: FrameMemory | None = None,
+        past_keys: Cache | None = None,
+        past_values: Cache | None = None,
     ) -> tuple[Tensor, AttentionWeights]:
         """Mix frames.
 
@@ -115,7 +115,7 @@ class RelPositionMultiheadAttention(nn.Module):
         x: Tensor,
         weights: AttentionWeights,
         sight: Sight = ALL_IN_SIGHT,
-        past_values: FrameMemory | None = None,
+        past_values: Cache | None = None,
     ) -> Tensor:
         """Mix frames with weights that ``forward`` returned.
 

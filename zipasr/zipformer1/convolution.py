@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.nn.depthwise import convolve_time
+from zipasr.nn.cache import Cache
+from zipasr.nn.convolution import convolve_time
 from zipasr.nn.linear import scaled_conv1d
-from zipasr.nn.memory import FrameMemory
 from zipasr.zipformer1.activation import DoubleSwish
 from zipasr.zipformer1.balancer import ActivationBalancer
 
@@ -43,7 +43,7 @@ class ConvolutionModule(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, padding_mask: Tensor | None = None, memory: FrameMemory | None = None
+        self, x: Tensor, padding_mask: Tensor | None = None, memory: Cache | None = None
     ) -> Tensor:
         """Convolve the valid frames.
 
@@ -62,7 +62,7 @@ class ConvolutionModule(nn.Module):
         convolved = self.deriv_balancer2(self._convolved(gated, memory))
         return _pointwise(self.pointwise_conv2, self.activation(convolved))
 
-    def _convolved(self, x: Tensor, memory: FrameMemory | None) -> Tensor:
+    def _convolved(self, x: Tensor, memory: Cache | None) -> Tensor:
         conv, padding = self.depthwise_conv, 0
         past = conv.kernel_size[0] - 1
         if memory is not None:

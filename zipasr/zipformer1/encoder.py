@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zipasr.base.masks import make_pad_mask
 from zipasr.encoder.chunks import WHOLE, Chunks, chunk_mask
 from zipasr.encoder.lengths import halved_lens, subsampled_lens
 from zipasr.encoder.masks import Masks
+from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.zipformer1.config import Zipformer1Config
 from zipasr.zipformer1.layer import LayerMemory

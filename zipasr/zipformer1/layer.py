@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zipasr.nn.memory import FrameMemory
+from zipasr.nn.cache import Cache
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.zipformer1.attention import ALL_IN_SIGHT, RelPositionMultiheadAttention, Sight
 from zipasr.zipformer1.balancer import ActivationBalancer
@@ -40,11 +40,11 @@ class LayerMemory:
     """What a layer of a causal model remembers of the frames before a chunk."""
 
     pooled: MeanMemory
-    keys: FrameMemory
-    values: FrameMemory
-    values2: FrameMemory
-    conv1: FrameMemory
-    conv2: FrameMemory
+    keys: Cache
+    values: Cache
+    values2: Cache
+    conv1: Cache
+    conv2: Cache
 
 
 class _NoMemory:

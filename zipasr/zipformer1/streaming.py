@@ -30,7 +30,7 @@ from zipasr.encoder.chunk_encoder import ChunkSize
 from zipasr.encoder.lengths import halved_lens, subsampled_lens
 from zipasr.encoder.masks import Masks
 from zipasr.nn.blocks import is_traced
-from zipasr.nn.memory import FrameMemory
+from zipasr.nn.cache import Cache
 from zipasr.zipformer1.config import Zipformer1Config
 from zipasr.zipformer1.encoder import Zipformer
 from zipasr.zipformer1.layer import LayerMemory
@@ -179,11 +179,11 @@ def _memories(states: Sequence[Tensor], stack: int, config: Zipformer1Config) ->
     return [
         LayerMemory(
             pooled=MeanMemory(count, mean),
-            keys=FrameMemory(key),
-            values=FrameMemory(value),
-            values2=FrameMemory(value2),
-            conv1=FrameMemory(conv1.permute(2, 0, 1)),
-            conv2=FrameMemory(conv2.permute(2, 0, 1)),
+            keys=Cache(key),
+            values=Cache(value),
+            values2=Cache(value2),
+            conv1=Cache(conv1.permute(2, 0, 1)),
+            conv2=Cache(conv2.permute(2, 0, 1)),
         )
         for count, mean, key, value, value2, conv1, conv2 in zip(*kinds, strict=True)
     ]

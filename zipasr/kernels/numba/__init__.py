@@ -1,0 +1,1 @@
+"""Loops for the CPU, compiled by numba; import these only where numba is installed."""

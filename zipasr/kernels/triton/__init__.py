@@ -1,0 +1,1 @@
+"""Kernels for GPUs, in Triton; import these only where Triton is installed."""

@@ -1,0 +1,170 @@
+"""The sweeps of a step on a CUDA device, in one kernel each, without a wait for the device.
+
+Importing this needs no triton. The kernels are compared with torch once per process and device
+before they are used.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipasr.optim.numba_update import addresses_of, addresses_of_all, blocks_of, problem_of_tensors
+from zipasr.optim.update_kernels import Elements, Gradients, TorchSweeps, UpdateConstants
+
+BLOCK_ELEMENTS = 2048  # of a program
+NUM_WARPS = 8  # few elements for each thread: loads of many programs are on their way at a time
+LANES = 128  # sums of blocks that are added at a time
+LARGEST_ERROR = 1e-5
+
+
+class TritonSweeps:
+    """The sweeps for contiguous float32 parameters; ``problem`` tells what to expect."""
+
+    def __init__(self, elements: Elements) -> None:
+        self.elements = elements
+        sizes = [param.numel() for param in elements.params]
+        counts = [-(-size // BLOCK_ELEMENTS) for size in sizes]
+        device = elements.params[0].device
+        self.rounds = -(-max(counts) // LANES)
+        self.sizes = torch.tensor(sizes, device=device)
+        blocks = blocks_of(sizes, BLOCK_ELEMENTS)
+        self.blocks = torch.from_numpy(blocks[:, :2]).to(device).contiguous()
+        self.first_blocks = torch.tensor([0, *counts], device=device).cumsum(0)
+        self.addresses = torch.from_numpy(addresses_of_all(elements)).to(device)
+        self.grad_addresses: list[int] = []
+
+    @staticmethod
+    def problem(elements: Elements) -> str | None:
+        """Say in half a sentence why these sweeps cannot be used, if so."""
+        problem = problem_of_tensors(elements, "cuda")
+        return self_check(elements.params[0].device) if problem is None else problem
+
+    def measure(self, grads: Gradients, with_sizes: bool) -> Tensor:  # noqa: ARG002 - costs nothing
+        """Look at parameters and gradients once."""
+        flat = self._enter(grads)
+        num_blocks, num_params = len(self.blocks), len(flat)
+        sums = self.blocks.new_empty((3, num_blocks), dtype=torch.float32)
+        totals = self.blocks.new_empty((3, num_params), dtype=torch.float64)
+        kernels = _kernels()
+        with torch.cuda.device_of(self.blocks):  # type: ignore[no-untyped-call]
+            kernels.measure_kernel[(num_blocks,)](
+                self.addresses,
+                self.blocks,
+                self.sizes,
+                sums,
+                num_params,
+                num_blocks,
+                block=BLOCK_ELEMENTS,
+                num_warps=NUM_WARPS,
+            )
+            kernels.collect_kernel[(num_params, 3)](
+                sums,
+                self.first_blocks,
+                totals,
+                num_blocks,
+                num_params,
+                lanes=LANES,
+                rounds=self.rounds,
+            )
+        return totals
+
+    def move(self, grads: Gradients, motion: UpdateConstants) -> None:
+        """Change parameters and state, each element in one visit."""
+        flat = self._enter(grads)
+        growths = torch.zeros_like(motion.rates) if motion.growths is None else motion.growths
+        # One small copy; from the host it goes on without waiting for the device.
+        vectors = torch.stack([motion.rates, growths, motion.asleep.float()])
+        with torch.cuda.device_of(self.blocks):  # type: ignore[no-untyped-call]
+            _kernels().move_kernel[(len(self.blocks),)](
+                self.addresses,
+                self.blocks,
+                self.sizes,
+                vectors.to(self.blocks.device, non_blocking=True),
+                len(flat),
+                motion.beta1,
+                motion.beta2,
+                1.0 - motion.beta2,
+                motion.factor,
+                motion.eps,
+                without_grads=motion.factor == 0.0,
+                block=BLOCK_ELEMENTS,
+                num_warps=NUM_WARPS,
+            )
+        torch.autograd.graph.increment_version(self.elements.params)
+
+    def _enter(self, grads: Gradients) -> list[Tensor | None]:
+        """Note where the gradients are; what is returned must live as long as that is used."""
+        flat = [None if grad is None else grad.contiguous() for grad in grads]
+        addresses = addresses_of(flat)
+        if addresses != self.grad_addresses:
+            self.grad_addresses = addresses
+            self.addresses[1].copy_(torch.tensor(addresses), non_blocking=True)
+        return flat
+
+
+@functools.cache
+def self_check(device: torch.device) -> str | None:
+    """Compare the kernels with torch on a few small parameters.
+
+    Waits for the device, and compiles on the first call.
+
+    Returns:
+        Half a sentence that says why the kernels cannot be used here, or none if they can.
+    """
+    try:
+        worst = largest_error(device)
+    except ImportError:
+        return "the package triton is not installed"
+    except Exception as error:
+        # Whatever a compiler or driver raises, torch can make the step.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"the Triton kernels fail on {device}: {reason}"
+    if not worst <= LARGEST_ERROR:
+        return f"the Triton kernels are off by {worst:.1e} on {device}"
+    return None
+
+
+def largest_error(device: torch.device) -> float:
+    """Compare the kernels with torch; return the largest difference, relative above 1."""
+    errors = [0.0]
+    for factor, growing in ((0.5, True), (1.0, False), (0.0, True)):
+        results = []
+        for kind in (TorchSweeps, TritonSweeps):
+            elements, grads = _example(device)
+            sweeps = kind(elements)
+            sums = sweeps.measure(grads, with_sizes=True)
+            rates = -torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+            growths = rates * torch.tensor([0.01, 0.01, 0.01, 0.0, 0.0]) if growing else None
+            asleep = torch.tensor([False, False, False, True, False])
+            sweeps.move(grads, UpdateConstants(0.9, 0.98, factor, 1e-8, rates, growths, asleep))
+            tensors = (sums, *elements.params, *elements.exp_avg_sq, *elements.delta)
+            results.append(np.concatenate([t.double().cpu().numpy().ravel() for t in tensors]))
+        found, wanted = results
+        errors.append(float(np.max(np.abs(found - wanted) / np.maximum(np.abs(wanted), 1.0))))
+    return max(errors)
+
+
+def _example(device: torch.device) -> tuple[Elements, list[Tensor | None]]:
+    """Parameters with all that makes a difference: sizes, a missing gradient, one never there."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator).to(device)
+
+    shapes = ((3, BLOCK_ELEMENTS), (7,), (5, 5), (2, 3), ())
+    params, grads, seconds, deltas = ([random(*shape) for shape in shapes] for _ in range(4))
+    seconds[3].zero_()
+    deltas[3].zero_()
+    return Elements(params, seconds, deltas), [grads[0], grads[1], None, None, grads[4]]
+
+
+def _kernels() -> ModuleType:
+    """Import the kernels, which needs triton."""
+    from zipasr.kernels.triton import optimizer as triton_kernels
+
+    return triton_kernels

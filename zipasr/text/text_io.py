@@ -1,0 +1,138 @@
+"""Text files of any origin: decoded, in one Unicode form, written whole or not at all."""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import charset_normalizer
+
+from zipasr.base.errors import DataError, ResourceError, UserError
+from zipasr.base.files import atomic_path
+from zipasr.base.progress import Progress
+
+BOM = "byte-order marks removed"
+CRLF = "files with Windows line ends"
+NOT_COMPOSED = "files with decomposed characters, composed now (NFC)"
+
+_SHOWN_BYTES = 6
+_BYTES_FOR_GUESS = 200_000
+# What most files that are not UTF-8 are written in, by the languages that one meets.
+_USUAL = ["cp1252", "cp1251", "cp1250", "gb18030", "big5", "shift_jis", "euc_kr", "utf_16"]
+
+
+def check_encoding(name: str) -> None:
+    """Refuse the name of an encoding that Python does not know.
+
+    Raises:
+        UserError: no such encoding.
+    """
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise UserError(
+            f"--encoding {name} is not the name of an encoding.", "try utf-8, cp1252 or gb18030."
+        ) from None
+
+
+def read_text(path: Path, encoding: str = "utf-8", notes: Counter[str] | None = None) -> str:
+    """Return the text of a file in NFC, with plain line ends and without a byte-order mark.
+
+    Args:
+        path: of the file.
+        encoding: of its bytes.
+        notes: what had to be changed is counted here.
+
+    Raises:
+        DataError: bytes that are none of this encoding; the message names line, column and bytes.
+        ResourceError: the file cannot be read.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as problem:
+        raise ResourceError(f"{path} cannot be read: {problem.strerror}.") from problem
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as problem:
+        raise DataError(*explained(path, raw, problem)) from problem
+    return normalised_text(text, Counter() if notes is None else notes)
+
+
+def normalised_text(text: str, notes: Counter[str]) -> str:
+    """Return ``text`` in NFC, with plain line ends, without a byte-order mark.
+
+    Args:
+        text: as decoded.
+        notes: what had to be changed is counted here.
+    """
+    if text.startswith("\ufeff"):
+        notes[BOM] += 1
+        text = text.removeprefix("\ufeff")
+    if "\r" in text:
+        notes[CRLF] += 1
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    composed = unicodedata.normalize("NFC", text)
+    if composed != text:
+        notes[NOT_COMPOSED] += 1
+    return composed
+
+
+def explained(path: Path, raw: bytes, problem: UnicodeDecodeError) -> tuple[str, str]:
+    """Return what is wrong with the bytes of a file and what to do, for an error message."""
+    before = raw[: problem.start]
+    line = before.count(b"\n") + 1
+    start = before.rfind(b"\n") + 1
+    column = len(before[start:].decode(problem.encoding, errors="replace")) + 1
+    shown = raw[problem.start : problem.start + _SHOWN_BYTES].hex(" ").upper()
+    likely = likely_encoding(raw)
+    what = (
+        f"{path} is not {problem.encoding}: line {line}, column {column}, bytes {shown}; "
+        f"it looks like {likely}."
+    )
+    return what, f"give --encoding {likely}, or convert the file to UTF-8."
+
+
+def likely_encoding(raw: bytes) -> str:
+    """Guess the encoding of bytes that are not UTF-8."""
+    sample = raw[:_BYTES_FOR_GUESS]
+    for candidates in (_USUAL, None):
+        best = charset_normalizer.from_bytes(sample, cp_isolation=candidates).best()
+        if best is not None:
+            return str(best.encoding).replace("_", "-")
+    return "latin-1"
+
+
+_LINES_PER_STEP = 100_000
+
+
+def write_lines(path: Path, texts: Iterable[str], total: int | None = None) -> int:
+    """Write the texts that are not empty and return how many there are.
+
+    Args:
+        path: the file.
+        texts: may be more than memory holds.
+        total: about how many there are, to show the remaining time.
+
+    Raises:
+        DataError: all texts are empty.
+    """
+    written = 0
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8") as out,
+        Progress(f"lines of {path.name}", total) as progress,
+    ):
+        for text in texts:
+            line = " ".join(text.split())
+            if line:
+                out.write(f"{line}\n")
+                written += 1
+                if written % _LINES_PER_STEP == 0:
+                    progress.step(count=_LINES_PER_STEP)
+        out.flush()
+        if not written:
+            raise DataError(f"there is no text for {path}.", "look at the transcripts.")
+    return written
