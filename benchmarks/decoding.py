@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zipasr.model.decoder import Decoder, TabledDecoder
+from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.search.beam import modified_beam_search
 from zipasr.search.greedy import greedy_search
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{torch.get_num_threads()} thread(s), beam {args.beam_size}")
 
     plain = replace(steps, decoder=ByConvolution(steps.decoder))
-    tabled = replace(steps, decoder=TabledDecoder(steps.decoder))
+    tabled = replace(steps, decoder=CachedDecoder(steps.decoder))
 
     def greedy_loop() -> list[list[int]]:
         return [looped_greedy_search(frames[n, : int(lens[n])], plain) for n in range(args.batch)]

@@ -32,8 +32,9 @@ from torch import Tensor
 
 from benchmarks.plain_zipformer import Plain
 from zipasr.base.distributed import CHILD_ENVIRONMENT
-from zipasr.encoder.zipformer import PRESETS
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer.config import PRESETS
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.activations import compiled_loops
 from zipasr.nn.precision import has_bfloat16

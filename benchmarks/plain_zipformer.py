@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
 
 
 class Plain:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
 
 #: Fill of a box by the kind of its block; the text in the box says the kind as well.
 FILLS = {

@@ -29,8 +29,9 @@ from PIL import Image
 from docs import demonstrations as demo
 from docs.diagrams import draw_layer, draw_stacks
 from docs.shapes import layer_order
-from zipasr.encoder.positional import compact_positions
-from zipasr.encoder.zipformer import PRESETS, Zipformer2
+from zipasr.encoder.zipformer.attention import compact_positions
+from zipasr.encoder.zipformer.config import PRESETS
+from zipasr.encoder.zipformer.model import Zipformer2
 from zipasr.nn.schedule import ScheduledFloat
 
 #: Colours that stay apart for colour-blind readers (Okabe and Ito); lines also differ in style.

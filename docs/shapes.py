@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.layer import Zipformer2EncoderLayer
-from zipasr.encoder.lengths import MIN_FRAMES
-from zipasr.encoder.zipformer import PRESETS, Zipformer2
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.zipformer.config import PRESETS
+from zipasr.encoder.zipformer.layer import Zipformer2EncoderLayer
+from zipasr.encoder.zipformer.model import Zipformer2
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.schedule import ScheduledFloat
@@ -174,7 +176,7 @@ def walk(preset: str, num_frames: int, num_utterances: int = 1, num_tokens: int 
     """Build the model of ``preset`` and list the shapes of one batch, from features to scores.
 
     Args:
-        preset: key of ``zipasr.encoder.zipformer.PRESETS``.
+        preset: key of ``zipasr.encoder.zipformer.model.PRESETS``.
         num_frames: T, feature frames of 10 ms.
         num_utterances: N.
         num_tokens: U, labels of each utterance.

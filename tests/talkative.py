@@ -16,12 +16,13 @@ from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
 from zipasr.checkpoint.stored import stored_model
 from zipasr.data.extractor import fbank_extractor
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.lm.neural import build_lm
 from zipasr.lm.rnn import RnnLmConfig
-from zipasr.model.build import EncoderConfig, ModelConfig, build_model
+from zipasr.model.build import EncoderConfig, build_model
+from zipasr.model.config import ModelConfig
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.zipformer1.config import Zipformer1Config
 
 SECOND = ZipformerConfig(
     num_encoder_layers=(1, 1),

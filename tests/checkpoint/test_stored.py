@@ -9,8 +9,9 @@ from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.stored import StoredModel, plain_flags, stored_model, untrained
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 
 HEADS = ModelConfig(decoder_dim=8, joiner_dim=8)
 CONFIG = small_config()

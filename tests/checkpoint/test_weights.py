@@ -7,7 +7,8 @@ from torch import nn
 from tests.encoder.sizes import small_config
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.weights import load_model, model_state, unwrapped
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 
 HEADS = ModelConfig(decoder_dim=8, joiner_dim=8)

@@ -23,7 +23,7 @@ from zipasr.cli.commands import DECODE, read
 from zipasr.cli.method_sweep import warnings_about
 from zipasr.cli.recogniser import load_recogniser
 from zipasr.data.fbank import cuts_path
-from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.nn.precision import has_bfloat16
 from zipasr.scoring.align import WordErrors
 from zipasr.scoring.reports import ResultRow

@@ -58,7 +58,7 @@ from zipasr.cli.commands import (
 )
 from zipasr.cli.flags import Command, prepare_command
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
+from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.bpe import BpeConfig

@@ -21,7 +21,7 @@ from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.stored import stored_model
 from zipasr.cli import forced_alignment, transcribe
 from zipasr.cli.long_form import Cutting
-from zipasr.model.build import ModelConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.alignment import ctc_alignment, transducer_alignment
 from zipasr.search.steps import TransducerSteps

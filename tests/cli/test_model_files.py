@@ -22,11 +22,12 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.stored import stored_model
 from zipasr.cli import export, transcribe
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
-from zipasr.encoder.lengths import output_lens
+from zipasr.encoder.masks import output_lens
 from zipasr.export.checks import chunkwise
 from zipasr.export.model_file import Chunks, ModelFileConfig, read_model_file
 from zipasr.export.writing import Job
-from zipasr.model.build import EncoderConfig, ModelConfig
+from zipasr.model.build import EncoderConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search

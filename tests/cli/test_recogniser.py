@@ -14,8 +14,9 @@ from zipasr.base.errors import UserError
 from zipasr.checkpoint.stored import StoredModel
 from zipasr.cli import decode
 from zipasr.cli.recogniser import LOG_ZERO, check_is_settled, with_silence
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 
 HERE = ("--num-workers", "0", "--checkpoint", "exp/pretrained.pt")
 

@@ -23,10 +23,11 @@ from zipasr.cli.decode import main as decode_main
 from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig
 from zipasr.data.pieces import split_lazily
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.training.config import TrainConfig
 from zipasr.training.scalars import series
-from zipasr.zipformer1.config import Zipformer1Config
 
 PUBLISHED = shlex.split(
     "--world-size 8 --num-epochs 20 --full-libri 1 --use-fp16 1 --max-duration 750 "

@@ -12,7 +12,7 @@ from tests import tones
 from zipasr.base.errors import UserError
 from zipasr.cli import decode, streaming_decode
 from zipasr.cli.commands import TRAIN, encoder_config, read
-from zipasr.zipformer1.config import Zipformer1Config
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 
 SIZES = shlex.split(
     "--num-encoder-layers 1,1 --zipformer-downsampling-factors 1,2 --encoder-dims 24,24 "

@@ -12,7 +12,8 @@ from zipasr.cli.commands import TRAIN, encoder_config, read
 from zipasr.cli.train import train_configs
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import TokenizerConfig
 from zipasr.training.config import TrainConfig

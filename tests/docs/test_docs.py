@@ -15,9 +15,9 @@ import torch
 
 from docs import demonstrations as demo
 from docs import plots, refresh, shapes
-from zipasr.encoder.subsampling import Conv2dSubsampling
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import ModelConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
+from zipasr.model.config import ModelConfig
 from zipasr.training.config import TrainConfig
 
 DOCS = refresh.PAGE.parent

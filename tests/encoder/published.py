@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipasr.encoder.attention_weights import RelPositionMultiheadAttentionWeights
-from zipasr.encoder.positional import compact_positions
+from zipasr.encoder.zipformer.attention import (
+    RelPositionMultiheadAttentionWeights,
+    compact_positions,
+)
 
 
 def weights_by_definition(

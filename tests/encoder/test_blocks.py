@@ -7,12 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.encoder.bypass import BypassModule, add_branch, keep_mask
-from zipasr.encoder.convolution import ConvolutionModule
-from zipasr.encoder.nonlin_attention import NonlinAttention
 from zipasr.encoder.relative_attention import AttentionWeights
-from zipasr.encoder.resample import SimpleDownsample, SimpleUpsample
-from zipasr.encoder.self_attention import SelfAttention
+from zipasr.encoder.zipformer.attention import NonlinAttention, SelfAttention
+from zipasr.encoder.zipformer.feedforward import ConvolutionModule
+from zipasr.encoder.zipformer.layer import BypassModule, add_branch, keep_mask
+from zipasr.encoder.zipformer.stack import SimpleDownsample, SimpleUpsample
 from zipasr.nn.convolution import DepthwiseConv1d
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tests.encoder.published import TINY, fill
 from tests.encoder.sizes import small_config
 from tests.encoder.test_golden import train_without_chance
-from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.model import Zipformer2
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import set_batch_count
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.encoder.published import GOLDEN, LENS, TINY, direction, features, fill
-from zipasr.encoder.subsampling import Conv2dSubsampling
-from zipasr.encoder.zipformer import Zipformer2
+from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
+from zipasr.encoder.zipformer.model import Zipformer2
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import Dropout2, PiecewiseLinear, ScheduledFloat, set_batch_count

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.encoder.lengths import MIN_FRAMES, output_lens, subsampled_lens
+from zipasr.encoder.masks import MIN_FRAMES, output_lens, subsampled_lens
 
 
 def test_published_examples() -> None:

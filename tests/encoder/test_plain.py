@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.plain_zipformer import Plain
 from tests.encoder.published import TINY, fill
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 
 
 @settings(max_examples=8)

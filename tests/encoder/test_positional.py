@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from zipasr.encoder.positional import CompactRelPositionalEncoding, compact_positions
+from zipasr.encoder.zipformer.attention import CompactRelPositionalEncoding, compact_positions
 
 
 def by_definition(k: int, d: int) -> list[float]:

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.encoder.published import GOLDEN, LENS, TINY_CAUSAL, features, fill, filled
-from zipasr.encoder.streaming import (
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
+from zipasr.encoder.zipformer.model import Zipformer2
+from zipasr.encoder.zipformer.streaming import (
     StreamingState,
     chunk_frames,
     encode_chunk,
@@ -23,8 +26,6 @@ from zipasr.encoder.streaming import (
     stack_states,
     unstack_states,
 )
-from zipasr.encoder.subsampling import Conv2dSubsampling
-from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
 from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d
 from zipasr.nn.masks import make_pad_mask
 

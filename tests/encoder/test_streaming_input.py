@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.encoder.test_streaming import SMALL, Causal, noisy
-from zipasr.encoder.streaming import StreamingState, chunk_frames, stack_states
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.streaming import StreamingState, chunk_frames, stack_states
 
 CHUNK, LEFT = 4, 8
 WIDTH = chunk_frames(CHUNK)

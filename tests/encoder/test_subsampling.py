@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.encoder.lengths import MIN_FRAMES, subsampled_lens
-from zipasr.encoder.subsampling import Conv2dSubsampling
+from zipasr.encoder.masks import MIN_FRAMES, subsampled_lens
+from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.encoder.sizes import small_config
-from zipasr.encoder.streaming import StreamingState, chunk_frames
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.streaming import StreamingState, chunk_frames
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.masks import make_pad_mask
 

@@ -9,13 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.encoder.sizes import small_config
-from zipasr.encoder.channels import fit_channels, widest_output
-from zipasr.encoder.stack import LayerSkipSchedule
-from zipasr.encoder.zipformer import (
-    PRESETS,
-    Zipformer2,
-    ZipformerConfig,
-)
+from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
+from zipasr.encoder.zipformer.model import Zipformer2
+from zipasr.encoder.zipformer.stack import LayerSkipSchedule, fit_channels, widest_output
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import set_batch_count
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.talkative import FIRST, HEADS, SECOND
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.export.layout import (
     CLIENT_CHANNELS,
     client_limits,
@@ -20,7 +21,6 @@ from zipasr.export.layout import (
 )
 from zipasr.export.names import KINDS, in_kind, kind_of
 from zipasr.model.build import EncoderConfig, build_model
-from zipasr.zipformer1.config import Zipformer1Config
 
 CAUSAL = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(64,))
 FIRST_CAUSAL = replace(FIRST, causal=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.encoder.published import GOLDEN
-from zipasr.encoder.zipformer import PRESETS
+from zipasr.encoder.zipformer.config import PRESETS
 from zipasr.model.attention_decoder import (
     AttentionDecoderConfig,
     AttentionDecoderModel,
@@ -20,7 +20,8 @@ from zipasr.model.attention_decoder import (
     MultiHeadAttention,
     sinusoids,
 )
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 
 TABLE: dict[str, Any] = json.loads((GOLDEN / "model" / "attention_decoder.json").read_text())
 V, MEMORY = 11, 6

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zipasr.model.build import ModelConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.encoder.test_streaming import SILENCE, SMALL
-from tests.zipformer1.published import TINY_CAUSAL as FIRST
-from zipasr.encoder.chunk_encoder import ChunkSize
-from zipasr.encoder.lengths import output_lens, subsampled_lens
-from zipasr.model.build import EncoderConfig, ModelConfig, build_model
+from tests.encoder.zipformer1.published import TINY_CAUSAL as FIRST
+from zipasr.encoder.masks import output_lens, subsampled_lens
+from zipasr.encoder.protocol import ChunkSize
+from zipasr.model.build import EncoderConfig, build_model
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 
 CONFIGS = {"zipformer": SMALL, "zipformer1": replace(FIRST, mask_unfilled_cache=True)}

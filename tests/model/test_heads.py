@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.encoder.published import GOLDEN, LENS, TINY, features, fill
-from zipasr.model.build import ModelConfig, build_model
-from zipasr.model.decoder import Decoder, TabledDecoder
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
+from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 
@@ -96,6 +97,6 @@ def test_a_lookup_decodes_every_history_as_the_convolution_does(context_size: in
     decoder = Decoder(vocab_size=5, decoder_dim=8, blank_id=0, context_size=context_size).eval()
     histories = torch.cartesian_prod(*[torch.arange(-1, 5)] * context_size)
     histories = histories.view(-1, context_size)
-    tabled = TabledDecoder(decoder)
+    tabled = CachedDecoder(decoder)
     torch.testing.assert_close(tabled(histories), decoder(histories, need_pad=False))
     assert (tabled.blank_id, tabled.context_size) == (0, context_size)

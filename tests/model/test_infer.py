@@ -16,10 +16,10 @@ from torch import Tensor
 from tests.encoder.published import GOLDEN, TINY
 from tests.encoder.sizes import small_config
 from zipasr.base.errors import CheckpointError
-from zipasr.encoder.zipformer import PRESETS, ZipformerConfig
-from zipasr.model.build import ModelConfig, build_model
-from zipasr.model.describe import describe, differing, preset_name
-from zipasr.model.infer import infer
+from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
+from zipasr.model.build import build_model, describe, differing, preset_name
+from zipasr.model.config import ModelConfig
+from zipasr.model.infer_config import infer_config
 
 Shapes = dict[str, list[int]]
 Weights = dict[str, Tensor]
@@ -62,21 +62,21 @@ def causal(shapes: Shapes) -> Shapes:
 
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_published_models_have_the_settings_of_their_presets(name: str) -> None:
-    found = infer(weights(TABLES[name]["shapes"]))
+    found = infer_config(weights(TABLES[name]["shapes"]))
     assert found.zipformer == PRESETS[name]
     assert found.model == ModelConfig(use_ctc=True)
     assert (found.vocab_size, found.guesses) == (500, ())
 
 
 def test_a_streaming_model_is_known_by_its_convolutions() -> None:
-    found = infer(weights(causal(TABLES["medium"]["shapes"])))
+    found = infer_config(weights(causal(TABLES["medium"]["shapes"])))
     assert found.zipformer == ZipformerConfig(causal=True)
     assert found.guesses == ()
     assert describe(*found[:3]).startswith("Zipformer medium, causal, 66.4 M parameters, ")
 
 
 def test_the_published_attention_decoder() -> None:
-    found = infer(weights(TABLES["medium"]["shapes"] | ATTENTION))
+    found = infer_config(weights(TABLES["medium"]["shapes"] | ATTENTION))
     assert found.zipformer == PRESETS["medium"]
     assert found.model == ModelConfig(use_ctc=True, use_attention_decoder=True)
     assert found.guesses == ()
@@ -123,7 +123,7 @@ def test_a_preset_is_known_whatever_leaves_no_trace() -> None:
 
 
 def test_heads_of_other_sizes_are_a_guess_that_says_so() -> None:
-    found = infer(built(TINY, ModelConfig()))
+    found = infer_config(built(TINY, ModelConfig()))
     assert differing(found.zipformer, TINY) == ["encoder_unmasked_dim"]
     heads, unmasked = found.guesses
     assert heads.endswith(
@@ -144,19 +144,19 @@ def test_hints_settle_what_the_weights_leave_open(names: list[str]) -> None:
     config = small_config()
     hints = {name: getattr(config, name) for name in names}
     hints["encoder_unmasked_dim"] = config.encoder_unmasked_dim
-    found = infer(built(config, ModelConfig()), hints)
+    found = infer_config(built(config, ModelConfig()), hints)
     assert differing(found.zipformer, config) == []
     assert found.guesses == ()
 
 
 def test_hints_do_not_change_what_the_weights_tell() -> None:
     hints = {"num_heads": (8,), "encoder_dim": (100,), "pos_dim": 2, "use_ctc": False}
-    assert infer(weights(TABLES["small"]["shapes"]), hints).zipformer == PRESETS["small"]
+    assert infer_config(weights(TABLES["small"]["shapes"]), hints).zipformer == PRESETS["small"]
 
 
 def test_settings_without_a_trace_come_from_hints() -> None:
     hints = {"chunk_size": (16,), "left_context_frames": (128,), "use_cr_ctc": True}
-    found = infer(weights(TABLES["small"]["shapes"]), hints)
+    found = infer_config(weights(TABLES["small"]["shapes"]), hints)
     assert (found.zipformer.chunk_size, found.zipformer.left_context_frames) == ((16,), (128,))
     assert found.model.use_cr_ctc
 
@@ -170,10 +170,10 @@ def test_the_heads_of_another_attention_decoder_are_a_guess() -> None:
         "attention_decoder_feedforward_dim": 10,
     }
     model = ModelConfig(use_attention_decoder=True, **sizes)
-    found = infer(built(small_config(), model))
+    found = infer_config(built(small_config(), model))
     assert found.model == model
     assert "attention decoder: taken as --attention-decoder-num-heads 4" in found.guesses[-1]
-    found = infer(built(small_config(), model), {"attention_decoder_num_heads": 6})
+    found = infer_config(built(small_config(), model), {"attention_decoder_num_heads": 6})
     assert found.model.attention_decoder_num_heads == 6
     assert len(found.guesses) == 2
 
@@ -218,12 +218,12 @@ def test_what_is_inferred_has_the_same_weights(
 ) -> None:
     zipformer, model = configs
     state = built(zipformer, model, vocab_size)
-    found = infer(state)
+    found = infer_config(state)
     assert shapes_of(built(*found[:2], found.vocab_size)) == shapes_of(state)
     if model.use_transducer:
         assert found.model == model
     heads = {name: getattr(zipformer, name) for name in ZipformerConfig.__slots__ if "head" in name}
-    assert differing(infer(state, heads).zipformer, zipformer) == []
+    assert differing(infer_config(state, heads).zipformer, zipformer) == []
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_what_is_inferred_has_the_same_weights(
 )
 def test_other_models_are_named(names: list[str], words: str) -> None:
     with pytest.raises(CheckpointError, match=re.escape(f"exp/a.pt {words}")) as info:
-        infer({name: torch.ones(1) for name in names}, origin="exp/a.pt")
+        infer_config({name: torch.ones(1) for name in names}, origin="exp/a.pt")
     assert "\n" not in str(info.value)
 
 
@@ -247,16 +247,16 @@ def test_other_models_are_named(names: list[str], words: str) -> None:
 def test_part_of_a_model_is_named(missing: str) -> None:
     shapes = {k: v for k, v in TABLES["small"]["shapes"].items() if not k.startswith(missing)}
     with pytest.raises(CheckpointError, match=rf"not hold a whole Zipformer: {missing}.*missing"):
-        infer(weights(shapes))
+        infer_config(weights(shapes))
 
 
 def test_an_encoder_alone_is_named() -> None:
     shapes = {k: v for k, v in TABLES["small"]["shapes"].items() if k.startswith("encoder")}
     with pytest.raises(CheckpointError, match="the encoder of a Zipformer without a head"):
-        infer(weights(shapes))
+        infer_config(weights(shapes))
 
 
 def test_a_model_that_cannot_be_built_is_refused() -> None:
     shapes = TABLES["small"]["shapes"] | {"decoder.embedding.weight": [500, 511]}
     with pytest.raises(CheckpointError, match="is refused: --decoder-dim must be a multiple of 4"):
-        infer(weights(shapes))
+        infer_config(weights(shapes))

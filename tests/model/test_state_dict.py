@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.encoder.published import GOLDEN
-from zipasr.encoder.zipformer import PRESETS
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer.config import PRESETS
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 
 TABLES: dict[str, dict[str, Any]] = json.loads(
     gzip.decompress((GOLDEN / "model" / "state_dicts.json.gz").read_bytes())

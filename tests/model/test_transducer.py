@@ -15,7 +15,8 @@ from tests.encoder.published import fill
 from tests.encoder.sizes import small_config
 from tests.peers import needed
 from zipasr.losses.ctc import consistency_loss
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrLosses, AsrModel, TransducerConfig
 from zipasr.nn.schedule import set_batch_count
 

@@ -15,10 +15,11 @@ from tests.training.short import train
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
-from zipasr.encoder.zipformer import ZipformerConfig
-from zipasr.model.build import ModelConfig, build_model
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.model.build import build_model
+from zipasr.model.config import ModelConfig
 from zipasr.training.continuity import changes, check_continues
-from zipasr.zipformer1.config import Zipformer1Config
 
 # As many channels of queries, positions and values as two heads of 8, 4 and 8.
 SAME_SHAPES = "--num-heads 4 --query-head-dim 4 --pos-head-dim 2 --value-head-dim 4"

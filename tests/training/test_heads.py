@@ -13,7 +13,7 @@ from tests.training.short import train
 from zipasr.base.errors import UserError
 from zipasr.cli import decode
 from zipasr.data.augment import AugmentConfig
-from zipasr.model.build import ModelConfig
+from zipasr.model.config import ModelConfig
 from zipasr.training.heads import check_heads
 from zipasr.training.step import LossConfig
 

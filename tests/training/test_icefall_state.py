@@ -22,13 +22,13 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import average, decode
 from zipasr.cli import train as train_command
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.training.icefall_state import settings
 from zipasr.training.interrupt import StopRequest
 from zipasr.training.loop import train_one_epoch
 from zipasr.training.session import Session
 from zipasr.training.update import compute_gradients
 from zipasr.training.worker import choose_checkpoint, take_over
-from zipasr.zipformer1.config import Zipformer1Config
 
 NUM_NORMS = 100
 LENGTHS = (1.6, 1.4, 1.0)

@@ -15,14 +15,13 @@ from zipasr.base.config import flag_name, from_dict, shown, to_dict, word_parser
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import Chosen
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
-from zipasr.encoder.zipformer import ZipformerConfig, in_full
-from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig, build_model
-from zipasr.model.describe import describe
-from zipasr.model.head_sizes import HEAD_FLAGS
-from zipasr.model.infer import infer
+from zipasr.encoder.zipformer.config import ZipformerConfig, in_full
+from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.model.build import ENCODER_TYPES, EncoderConfig, build_model, describe
+from zipasr.model.config import ModelConfig
+from zipasr.model.infer_config import HEAD_FLAGS, infer_config
 from zipasr.model.transducer import AsrModel, TransducerHeads
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.zipformer1.config import Zipformer1Config
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -205,7 +204,7 @@ def _plain(chosen: Chosen, typed: Flags) -> StoredModel:
     # Published commands for the first Zipformer say in no other way that it is a streaming one.
     streaming = Zipformer1Config.STREAMING if typed.get("causal", True) else ()
     settling = {name: typed[name] for name in (*_OPEN_FLAGS, *streaming) if name in typed}
-    found = infer(chosen.weights, beside | settling, str(chosen.path))
+    found = infer_config(chosen.weights, beside | settling, str(chosen.path))
     whole = {
         name: value
         for name, value in beside.items()

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zipasr.base.errors import CheckpointError
-from zipasr.model.describe import describe
-from zipasr.model.infer import infer, what_else
+from zipasr.model.build import describe
+from zipasr.model.infer_config import infer_config, what_else
 from zipasr.nn.lora import merged
 
 StateDict = dict[str, Tensor]
@@ -109,7 +109,7 @@ def summary(wrong: list[str]) -> str:
 def kind_of(weights: Mapping[str, Tensor]) -> str:
     """Name the model that weights belong to."""
     try:
-        zipformer, model, vocab_size, _ = infer(weights)
+        zipformer, model, vocab_size, _ = infer_config(weights)
     except CheckpointError:
         return what_else(weights)
     return f"a {describe(zipformer, model, vocab_size)}"

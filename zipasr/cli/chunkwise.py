@@ -19,8 +19,8 @@ from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
 from zipasr.data.extractor import NUM_MEL_BINS
 from zipasr.data.live_fbank import AHEAD_SECONDS
-from zipasr.encoder.chunk_encoder import ChunkSize
-from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.transducer import AsrModel
 from zipasr.search import streams
 from zipasr.search.methods import resumable_for

@@ -18,15 +18,17 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.gigaspeech import GigaSpeechSubset
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.lengths import MIN_FRAMES
-from zipasr.encoder.zipformer import PRESETS, ZipformerConfig, preset_sizes
+from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, preset_sizes
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.export.model_file import ModelFileConfig
 from zipasr.export.names import KINDS, Kind
 from zipasr.export.shape import Shape
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES
 from zipasr.lm.ngram_estimation import NgramConfig
-from zipasr.model.build import ENCODER_TYPES, EncoderConfig, ModelConfig
+from zipasr.model.build import ENCODER_TYPES, EncoderConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
@@ -39,7 +41,6 @@ from zipasr.training.finetune import FinetuneConfig
 from zipasr.training.heads import check_heads
 from zipasr.training.language_model import LmTrainConfig
 from zipasr.training.step import LossConfig
-from zipasr.zipformer1.config import Zipformer1Config
 
 EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
 

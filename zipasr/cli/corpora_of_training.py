@@ -10,7 +10,7 @@ from zipasr.cli.flags import GIGA_FLAG, Run
 from zipasr.data.gigaspeech import CORPUS as GIGASPEECH
 from zipasr.data.gigaspeech import NAME as GIGA
 from zipasr.data.loaders import DataConfig
-from zipasr.model.build import ModelConfig
+from zipasr.model.config import ModelConfig
 
 PUBLISHED_GIGA_PROB = 0.5  # of pruned_transducer_stateless8, where nothing else is typed
 

@@ -23,8 +23,8 @@ from zipasr.cli.flags import Run, guarded
 from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
 from zipasr.cli.result_names import search_of
 from zipasr.data.loaders import DataConfig, load_cuts
-from zipasr.encoder.lengths import MIN_FRAMES
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.export.checks import Check, made_up_utterances, refuse_differences, table
 from zipasr.export.folder import (
     check_replaceable,
@@ -38,7 +38,7 @@ from zipasr.export.shape import Shape
 from zipasr.export.writing import Job, export_lm, export_onnx, export_torchscript
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
-from zipasr.model.describe import describe
+from zipasr.model.build import describe
 from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.reports import ResultRow, results_table

@@ -23,7 +23,7 @@ from zipasr.cli.token_sources import (
     table_of,
     tokenizer_of_table,
 )
-from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.encoder.protocol import ChunkSize
 from zipasr.export.checks import Encode
 from zipasr.export.model_file import (
     TABLE,

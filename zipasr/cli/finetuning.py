@@ -17,7 +17,8 @@ from zipasr.cli.flags import Parser, Run, parse, tell_notes
 from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.model.build import CHANGEABLE, ENCODER_TYPES, ModelConfig
+from zipasr.model.build import CHANGEABLE, ENCODER_TYPES
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import TrainConfig

@@ -18,7 +18,7 @@ from zipasr.cli.chunkwise import HearsChunks
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.data.extractor import NUM_MEL_BINS
 from zipasr.data.live_fbank import LiveFbank
-from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.search.types import Utterance
 
 #: Samples that are read at a time, a tenth of a second.

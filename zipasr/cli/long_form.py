@@ -14,7 +14,7 @@ from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME
 from zipasr.data.extractor import fbank_extractor
 from zipasr.data.live_fbank import WINDOW
-from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.steps import TransducerSteps

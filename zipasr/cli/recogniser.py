@@ -30,9 +30,9 @@ from zipasr.cli.token_sources import (
     tokenizer_of_table,
 )
 from zipasr.data.batch import Batch
-from zipasr.encoder.lengths import MIN_FRAMES
-from zipasr.encoder.streaming import LOOK_AHEAD_FRAMES
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.streaming import LOOK_AHEAD_FRAMES
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16, has_bfloat16

@@ -9,7 +9,7 @@ from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.aids import models_of
 from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import Recogniser
-from zipasr.encoder.zipformer import ZipformerConfig
+from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.lm.config import LmConfig
 from zipasr.model.build import EncoderConfig
 from zipasr.scoring.reports import result_suffix, search_suffix, setting_key

@@ -29,7 +29,7 @@ from zipasr.cli.recogniser import recognise_greedily
 from zipasr.cli.resume import resume_command
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.model.build import ModelConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig

@@ -15,8 +15,8 @@ from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.filters import TrainFilter
 from zipasr.data.loaders import DataConfig
 from zipasr.data.validate import report_text, validate_split
-from zipasr.encoder.lengths import output_lens
-from zipasr.model.build import ModelConfig
+from zipasr.encoder.masks import output_lens
+from zipasr.model.config import ModelConfig
 from zipasr.text.character_table import count_characters
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.base.errors import NumericError
-from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.search.types import Utterance
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.encoder.streaming import chunk_frames
-from zipasr.model.build import EncoderConfig, ModelConfig
-from zipasr.zipformer1 import streaming as first
-from zipasr.zipformer1.config import Zipformer1Config
+from zipasr.encoder.zipformer.streaming import chunk_frames
+from zipasr.encoder.zipformer1 import streaming as first
+from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.model.build import EncoderConfig
+from zipasr.model.config import ModelConfig
 
 #: Channels of the front end's state as sherpa-onnx makes it, whatever the model has.
 CLIENT_CHANNELS = 128

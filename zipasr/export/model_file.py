@@ -13,8 +13,8 @@ from torch import Tensor
 
 from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError, ResourceError, UserError
-from zipasr.encoder.chunk_encoder import ChunkSize
-from zipasr.encoder.lengths import halved_lens, subsampled_lens
+from zipasr.encoder.masks import halved_lens, subsampled_lens
+from zipasr.encoder.protocol import ChunkSize
 from zipasr.export.checks import Encode
 from zipasr.export.names import kind_of
 from zipasr.search.ctc import CtcOutput

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.encoder.protocol import ChunkSize
 from zipasr.export.graphs import ChunkEncoder, WholeEncoder
 from zipasr.model.decoder import Decoder
 from zipasr.model.inputs import FEATURE_DIM

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zipasr.encoder.chunk_encoder import ChunkSize
+from zipasr.encoder.protocol import ChunkSize
 from zipasr.export.checks import TOLERANCE, Check, Encode, Search, Way, chunkwise, compare
 from zipasr.export.layout import chunks_name, is_streaming, to_file
 from zipasr.export.names import Kind, in_kind

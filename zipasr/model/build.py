@@ -1,22 +1,26 @@
-"""From configurations to a model with fresh weights."""
+"""Models with fresh weights from configurations; a model described in a line."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from dataclasses import fields
+from typing import TypeAlias
 
-from zipasr.base.config import flag
-from zipasr.encoder.streaming import Zipformer2Chunks
-from zipasr.encoder.subsampling import Conv2dSubsampling
-from zipasr.encoder.zipformer import Zipformer2, ZipformerConfig
-from zipasr.model.attention_decoder import AttentionDecoderConfig, AttentionDecoderModel
-from zipasr.model.decoder import CHANNELS_PER_GROUP, Decoder
+import torch
+
+from zipasr.base.config import shown
+from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, in_full
+from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
+from zipasr.encoder.zipformer.model import Zipformer2
+from zipasr.encoder.zipformer.streaming import Zipformer2Chunks
+from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.encoder.zipformer1.model import Zipformer
+from zipasr.encoder.zipformer1.streaming import Zipformer1Chunks
+from zipasr.model.attention_decoder import AttentionDecoderModel
+from zipasr.model.config import BLANK_ID, SENTENCE_ENDS_ID, ModelConfig
+from zipasr.model.decoder import Decoder
 from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel, EncoderParts
-from zipasr.zipformer1.config import Zipformer1Config
-from zipasr.zipformer1.encoder import Zipformer
-from zipasr.zipformer1.streaming import Zipformer1Chunks
 
 #: Shape of an encoder; its class says which one.
 EncoderConfig: TypeAlias = ZipformerConfig | Zipformer1Config
@@ -26,81 +30,6 @@ ENCODER_TYPES: dict[str, type[EncoderConfig]] = {
     "zipformer": ZipformerConfig,
     "zipformer1": Zipformer1Config,
 }
-
-#: Token id of the blank.
-BLANK_ID = 0
-
-#: Id of the token before and after a transcript, which the attention decoder uses.
-SENTENCE_ENDS_ID = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """What sits on top of the encoder."""
-
-    #: How the model is trained: may change between two runs with the same weights.
-    CHANGEABLE: ClassVar[tuple[str, ...]] = ("use_cr_ctc",)
-
-    decoder_dim: int = flag(512, "channels of the prediction network, a multiple of 4")
-    joiner_dim: int = flag(512, "channels in which encoder and prediction network meet")
-    context_size: int = flag(2, "tokens that the prediction network sees")
-    use_transducer: bool = flag(True, "whether the model has a transducer head")
-    use_ctc: bool = flag(False, "whether the model has a CTC head")
-    own_heads: str = flag(
-        "",
-        "name of an --extra-manifest whose batches train a transducer of their own, such as giga",
-    )
-    use_attention_decoder: bool = flag(False, "whether the model has an attention decoder")
-    use_cr_ctc: bool = flag(
-        False, "train CTC to be consistent over two masked views of each utterance"
-    )
-    attention_decoder_dim: int = flag(512, "channels of the attention decoder, even")
-    attention_decoder_num_layers: int = flag(6, "layers of the attention decoder")
-    attention_decoder_attention_dim: int = flag(512, "channels of its attention, all heads")
-    attention_decoder_num_heads: int = flag(8, "heads of its attention")
-    attention_decoder_feedforward_dim: int = flag(2048, "hidden channels of its feed-forward")
-
-    def __post_init__(self) -> None:
-        if not (self.use_transducer or self.use_ctc):
-            raise ValueError("--use-transducer 0 and --use-ctc 0 leave no head: turn one on")
-        if self.use_cr_ctc and not self.use_ctc:
-            raise ValueError("--use-cr-ctc 1 needs --use-ctc 1: it compares the CTC head's outputs")
-        if min(self.decoder_dim, self.joiner_dim, self.context_size) < 1:
-            raise ValueError("--decoder-dim, --joiner-dim and --context-size must be positive")
-        if self.context_size > 1 and self.decoder_dim % CHANNELS_PER_GROUP:
-            raise ValueError(
-                f"--decoder-dim must be a multiple of {CHANNELS_PER_GROUP}, got {self.decoder_dim}"
-            )
-        if self.own_heads and not (self.use_transducer and self.own_heads.isidentifier()):
-            raise ValueError(
-                f"--own-heads {self.own_heads} needs --use-transducer 1 and a name of letters, "
-                "digits and underscores"
-            )
-        self._check_attention_decoder()
-
-    def _check_attention_decoder(self) -> None:
-        sizes = self.attention_decoder
-        for name in sizes.__slots__:
-            if getattr(sizes, name) < 1:
-                raise ValueError(f"--attention-decoder-{name.replace('_', '-')} must be positive")
-        if sizes.dim % 2:
-            raise ValueError(f"--attention-decoder-dim must be even, got {sizes.dim}")
-        if sizes.attention_dim % sizes.num_heads:
-            raise ValueError(
-                "--attention-decoder-attention-dim must be a multiple of "
-                f"--attention-decoder-num-heads, got {sizes.attention_dim} and {sizes.num_heads}"
-            )
-
-    @property
-    def attention_decoder(self) -> AttentionDecoderConfig:
-        """Sizes of the attention decoder, whether or not there is one."""
-        return AttentionDecoderConfig(
-            dim=self.attention_decoder_dim,
-            num_layers=self.attention_decoder_num_layers,
-            attention_dim=self.attention_decoder_attention_dim,
-            num_heads=self.attention_decoder_num_heads,
-            feedforward_dim=self.attention_decoder_feedforward_dim,
-        )
 
 
 #: Class of settings -> its fields that may change while the weights keep their meaning.
@@ -172,3 +101,63 @@ def _build_encoder(zipformer: EncoderConfig) -> EncoderParts:
     )
     encoder = Zipformer2(zipformer)
     return EncoderParts(embed, encoder, Zipformer2Chunks(embed, encoder))
+
+
+def describe(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
+    """Name an architecture in a line, its preset when it has one."""
+    with torch.device("meta"):
+        built = build_model(zipformer, model, vocab_size)
+    parts = (
+        _shape_name(zipformer),
+        "causal" if zipformer.causal else "non-causal",
+        f"{_short(sum(p.numel() for p in built.parameters()))} parameters",
+        _heads_name(model),
+        f"vocabulary {vocab_size}",
+    )
+    return ", ".join(parts)
+
+
+def preset_name(zipformer: EncoderConfig) -> str | None:
+    """Return the preset with the same weights, but for causal convolutions; None if there is none.
+
+    Settings that leave no trace in the weights are not compared.
+    """
+    if isinstance(zipformer, Zipformer1Config):
+        return None
+    for name, preset in PRESETS.items():
+        if {*differing(zipformer, preset)} <= {"causal", *ZipformerConfig.TRACELESS}:
+            return name
+    return None
+
+
+def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
+    """Return the fields in which two configurations differ, however their lists are written."""
+    return [
+        field.name
+        for field in fields(ZipformerConfig)
+        if in_full(getattr(left, field.name), left.num_stacks)
+        != in_full(getattr(right, field.name), right.num_stacks)
+    ]
+
+
+def _shape_name(zipformer: EncoderConfig) -> str:
+    if isinstance(zipformer, Zipformer1Config):
+        layers, dims = shown(zipformer.num_encoder_layers), shown(zipformer.encoder_dims)
+        return f"first Zipformer with {layers} layers of {dims} channels"
+    if name := preset_name(zipformer):
+        return f"Zipformer {name}"
+    layers, dims = (shown(zipformer.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))
+    return f"Zipformer with {layers} layers of {dims} channels"
+
+
+def _heads_name(model: ModelConfig) -> str:
+    names = {
+        "transducer": model.use_transducer,
+        "CTC": model.use_ctc,
+        "attention decoder": model.use_attention_decoder,
+    }
+    return " + ".join(name for name, present in names.items() if present)
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"

@@ -96,7 +96,7 @@ class Decoder(nn.Module):
         return torch.bmm(inputs, weight).transpose(0, 1).reshape(num, 1, channels)
 
 
-class TabledDecoder:
+class CachedDecoder:
     """A decoder for searches, with what each token means at each place of a history worked out.
 
     The convolution of a history is a sum of one vector for each place, which depends on the token

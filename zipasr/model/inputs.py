@@ -1,12 +1,17 @@
-"""What a batch must be like before it enters the model: one sentence for each fault."""
+"""Checks of a batch before the model sees it, and transcripts as padded label tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from zipasr.encoder.lengths import MIN_FRAMES
+from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.losses import ctc_loss
+from zipasr.losses.lattice import RnntType
 
 #: Number of mel bins of the features.
 FEATURE_DIM = 80
@@ -82,3 +87,95 @@ def check_second_view(features: Tensor, second_view: Tensor) -> None:
             f"two views of a batch have the same shape, got {tuple(features.shape)} and "
             f"{tuple(second_view.shape)}"
         )
+
+
+class Labels(NamedTuple):
+    """Transcripts for the transducer losses.
+
+    ``symbols`` (N, S) is padded with blanks, ``boundary`` (N, 4) holds the lattice of each
+    utterance, ``weights`` (N,) is 0 for an utterance that cannot be aligned and 1 otherwise.
+    """
+
+    symbols: Tensor
+    boundary: Tensor
+    weights: Tensor
+
+
+def padded_labels(
+    tokens: Sequence[Sequence[int]], encoder_lens: Tensor, blank: int, rnnt_type: RnntType
+) -> Labels:
+    """Pad transcripts and say which of them can be aligned.
+
+    A lattice with one arc per frame has no path for more tokens than frames. Such an
+    utterance gets weight 0, and a shorter transcript in the boundary so that the losses stay
+    finite: infinity times 0 would spoil the sum.
+
+    Args:
+        tokens: the transcript of each utterance.
+        encoder_lens: (N,) number of encoder frames; the result is on its device.
+        blank: what pads.
+        rnnt_type: of the lattice.
+    """
+    lens: list[int] = encoder_lens.tolist()
+    counts = [len(ids) for ids in tokens]
+    # At least one column: pruning needs two positions to choose from.
+    width = max(1, *counts)
+    rows = [[*ids, *[blank] * (width - len(ids))] for ids in tokens]
+    fits = [rnnt_type == "regular" or s <= t for s, t in zip(counts, lens, strict=True)]
+    ends = [[0, 0, s if ok else t, t] for s, t, ok in zip(counts, lens, fits, strict=True)]
+    device = encoder_lens.device
+    return Labels(
+        symbols=torch.tensor(rows, dtype=torch.int64, device=device),
+        boundary=torch.tensor(ends, dtype=torch.int64, device=device),
+        weights=torch.tensor(fits, dtype=torch.float32, device=device),
+    )
+
+
+def unalignable(
+    tokens: Sequence[Sequence[int]], encoder_lens: Sequence[int], rnnt_type: RnntType, ctc: bool
+) -> list[int]:
+    """Return which utterances have too few frames for one of the losses, and count 0 there.
+
+    Args:
+        tokens: the transcript of each utterance.
+        encoder_lens: number of encoder frames of each.
+        rnnt_type: of the transducer's lattice; "regular" where there is none.
+        ctc: whether there is a CTC loss.
+    """
+    return [
+        n
+        for n, (ids, num_frames) in enumerate(zip(tokens, encoder_lens, strict=True))
+        if (rnnt_type != "regular" and len(ids) > num_frames)
+        or (ctc and _ctc_frames(ids) > num_frames)
+    ]
+
+
+def alignable_ctc_loss(log_probs: Tensor, lens: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
+    """Sum the CTC loss over the utterances that have enough frames for their tokens.
+
+    Args:
+        log_probs: (N, T', V) log-probabilities, blank at 0.
+        lens: (N,) number of valid frames.
+        tokens: the transcript of each utterance.
+
+    Returns:
+        A scalar in nats; 0 when no utterance can be aligned.
+    """
+    fits = [
+        _ctc_frames(targets) <= num_frames
+        for targets, num_frames in zip(tokens, lens.tolist(), strict=True)
+    ]
+    kept = [list(targets) for targets, fit in zip(tokens, fits, strict=True) if fit]
+    with torch.autocast(log_probs.device.type, enabled=False):
+        if len(kept) == len(fits):
+            return ctc_loss(log_probs, lens, kept)
+        if not kept:
+            return log_probs[:, :0].sum()
+        rows = torch.tensor(fits, device=log_probs.device)
+        return ctc_loss(log_probs[rows], lens[rows], kept)
+
+
+def _ctc_frames(targets: Sequence[int]) -> int:
+    """Return how many frames CTC needs: one for each token, and a blank between equal ones."""
+    repeats = sum(left == right for left, right in pairwise(targets))
+    return len(targets) + repeats

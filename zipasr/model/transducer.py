@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.base.config import flag
-from zipasr.encoder.chunk_encoder import ChunkEncoder
-from zipasr.encoder.lengths import subsampled_lens
+from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.protocol import ChunkEncoder
 from zipasr.losses import (
     get_rnnt_prune_ranges,
     rnnt_loss_pruned,
@@ -22,10 +22,16 @@ from zipasr.losses.backend import RnntBackend
 from zipasr.losses.ctc import consistency_loss
 from zipasr.losses.lattice import RnntType
 from zipasr.model.attention_decoder import AttentionDecoderModel
-from zipasr.model.decoder import Decoder, TabledDecoder
-from zipasr.model.inputs import check_features, check_second_view, check_tokens, checked_lens
+from zipasr.model.decoder import CachedDecoder, Decoder
+from zipasr.model.inputs import (
+    alignable_ctc_loss,
+    check_features,
+    check_second_view,
+    check_tokens,
+    checked_lens,
+    padded_labels,
+)
 from zipasr.model.joiner import Joiner
-from zipasr.model.labels import alignable_ctc_loss, padded_labels
 from zipasr.nn.linear import scaled_linear
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.precision import at_least_float32
@@ -278,9 +284,9 @@ class AsrModel(nn.Module):
         losses = self._losses(both, twice, config, heads, ctc_only=ctc_only, consistency=True)
         return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
 
-    def tabled_decoder(self) -> TabledDecoder | None:
+    def tabled_decoder(self) -> CachedDecoder | None:
         """Return the decoder for a search, fast and with the weights of now; ``None`` without."""
-        return None if self.decoder is None else TabledDecoder(self.decoder)
+        return None if self.decoder is None else CachedDecoder(self.decoder)
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
         """Return log-probabilities of the CTC head, in float32 even under autocast.

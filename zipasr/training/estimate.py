@@ -10,7 +10,7 @@ import torch
 
 from zipasr.checkpoint.keeping import BYTES_PER_PARAMETER
 from zipasr.data.loaders import Place, train_loader
-from zipasr.encoder.zipformer import PRESETS, preset_sizes
+from zipasr.encoder.zipformer.config import PRESETS, preset_sizes
 from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales
 from zipasr.training.rehearsal import sizes_of
 from zipasr.training.session import Session, TrainConfigs

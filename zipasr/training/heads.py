@@ -6,7 +6,7 @@ import math
 
 from zipasr.base.errors import UserError
 from zipasr.data.augment import AugmentConfig
-from zipasr.model.build import ModelConfig
+from zipasr.model.config import ModelConfig
 from zipasr.training.step import LossConfig
 
 

@@ -12,10 +12,10 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import num_averaged
 from zipasr.checkpoint.stored import plain_flags
 from zipasr.checkpoint.weights import unwrapped
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.named_state import NamedShapes, check_saved
 from zipasr.training.state import SCHEDULES_DONE
-from zipasr.zipformer1.config import Zipformer1Config
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

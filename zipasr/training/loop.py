@@ -13,6 +13,7 @@ from zipasr.base.errors import NumericError
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
 from zipasr.data.batch import Batch
+from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.guard import NonFiniteGuard, RollBack, keep_bad_model
 from zipasr.training.interrupt import StopRequest
@@ -21,7 +22,6 @@ from zipasr.training.session import Session
 from zipasr.training.state import count_splits
 from zipasr.training.update import Gradients, compute_gradients
 from zipasr.training.watch import Watch
-from zipasr.zipformer1.config import Zipformer1Config
 
 SCHEDULE_INTERVAL = 10  # updates between two updates of the in-model schedules
 

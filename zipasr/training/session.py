@@ -23,7 +23,9 @@ from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.data.plan import Layout, RowCost
-from zipasr.model.build import EncoderConfig, ModelConfig
+from zipasr.encoder.zipformer1.scaling import call_counts, set_call_counts
+from zipasr.model.build import EncoderConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
 from zipasr.optim.config import OptimizerConfig
@@ -40,7 +42,6 @@ from zipasr.training.precision import Precision
 from zipasr.training.scalars import Scalars
 from zipasr.training.state import TrainState
 from zipasr.training.step import LossConfig
-from zipasr.zipformer1.balancer import call_counts, set_call_counts
 
 # What a checkpoint needs beside the parameters, so that training can go on from it.
 TRAINING_ENTRIES = ("model", "optimizer", "scheduler", "batch_idx_train")

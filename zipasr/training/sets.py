@@ -15,7 +15,7 @@ from zipasr.data.filters import TrainFilter
 from zipasr.data.index import load_extra_cuts, load_train_cuts
 from zipasr.data.loaders import load_cuts
 from zipasr.data.mixed import combined
-from zipasr.encoder.lengths import output_lens
+from zipasr.encoder.masks import output_lens
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import TrainConfigs
 

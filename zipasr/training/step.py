@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from zipasr.base.config import flag
 from zipasr.data.batch import Batch
-from zipasr.encoder.lengths import output_lens
+from zipasr.encoder.masks import output_lens
 from zipasr.losses.lattice import RnntType
-from zipasr.model.build import ModelConfig
-from zipasr.model.labels import unalignable
+from zipasr.model.config import ModelConfig
+from zipasr.model.inputs import unalignable
 from zipasr.model.transducer import AsrLosses, TransducerConfig
 from zipasr.training.metrics import Metrics
 

@@ -1,0 +1,247 @@
+"""Streaming state of the Zipformer, and one step of front end and encoder.
+
+The state of N streams is a flat list, as published exports use it: six tensors for each layer,
+from the first stack to the last (``layer_states``), then two for the front end and the clock:
+
+================ =================== ============================================
+name             shape               content
+================ =================== ============================================
+embed_left_pad   (N, 128, 3, 19)     frames that the next depthwise convolution sees
+processed_lens   (N,) int32          frames of 20 ms that each stream has gone through
+================ =================== ============================================
+
+A chunk of ``size`` frames of 20 ms is made of ``chunk_frames(size)`` feature frames, and the next
+one starts ``2 * size`` feature frames later: chunks overlap by what the front end looks ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from zipasr.encoder.protocol import ChunkSize
+from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
+from zipasr.encoder.zipformer.layer import BATCH_DIMS, NUM_STATES
+from zipasr.encoder.zipformer.model import Zipformer2
+from zipasr.nn.masks import make_pad_mask
+
+#: Feature frames beyond twice the chunk: 7 of the convolutions, and 3 at 20 ms of the ConvNeXt.
+LOOK_AHEAD_FRAMES = 13
+
+
+def chunk_frames(size: int) -> int:
+    """Return how many feature frames a chunk of ``size`` frames of 20 ms is made of."""
+    return 2 * size + LOOK_AHEAD_FRAMES
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingState:
+    """What is remembered of N streams; a step makes a new one and leaves the old as it was.
+
+    Attributes:
+        layers: six tensors for each layer, see ``layer_states``.
+        embed_left_pad: (N, C, 3, F).
+        processed_lens: (N,) int32, frames of 20 ms.
+    """
+
+    layers: list[Tensor]
+    embed_left_pad: Tensor
+    processed_lens: Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """Number of streams."""
+        return self.processed_lens.numel()
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> StreamingState:
+        """Move to another device, or to another floating-point type."""
+        floats = [t.to(device=device, dtype=dtype) for t in (*self.layers, self.embed_left_pad)]
+        return StreamingState(floats[:-1], floats[-1], self.processed_lens.to(device=device))
+
+    def clone(self) -> StreamingState:
+        """Return a copy that shares no memory."""
+        return StreamingState.from_list([tensor.clone() for tensor in self.to_list()])
+
+    def to_list(self) -> list[Tensor]:
+        """Return the flat list."""
+        return [*self.layers, self.embed_left_pad, self.processed_lens]
+
+    @staticmethod
+    def from_list(tensors: Sequence[Tensor]) -> StreamingState:
+        """Read the flat list.
+
+        Raises:
+            ValueError: the number of tensors does not fit.
+        """
+        if len(tensors) % NUM_STATES != 2:
+            raise ValueError(
+                f"a state has {NUM_STATES} tensors for each layer and 2 more, got {len(tensors)}"
+            )
+        return StreamingState(list(tensors[:-2]), tensors[-2], tensors[-1])
+
+
+def stack_states(states: Sequence[StreamingState]) -> StreamingState:
+    """Put streams side by side; they may have gone through different numbers of chunks.
+
+    Args:
+        states: of any numbers of streams each, of one model.
+
+    Raises:
+        ValueError: there are no states, or they do not belong to one model.
+    """
+    if not states:
+        raise ValueError("stack_states needs at least one state")
+    lists = [state.to_list() for state in states]
+    if len({(len(tensors), *tensors[0].shape[::2]) for tensors in lists}) > 1:
+        raise ValueError("states of different models or left contexts cannot be stacked")
+    dims = _batch_dims(len(lists[0]))
+    return StreamingState.from_list(
+        [torch.cat(tensors, dim=dim) for dim, *tensors in zip(dims, *lists, strict=True)]
+    )
+
+
+def unstack_states(state: StreamingState) -> list[StreamingState]:
+    """Return the state of each stream by itself, as copies; undoes ``stack_states``."""
+    dims = _batch_dims(len(state.to_list()))
+    columns = [
+        torch.split(tensor, 1, dim) for dim, tensor in zip(dims, state.to_list(), strict=True)
+    ]
+    return [
+        StreamingState.from_list([tensor.clone() for tensor in row])
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def rows_of_states(state: StreamingState, rows: Sequence[int]) -> StreamingState:
+    """Take some of the streams, in the order given, as copies."""
+    tensors = state.to_list()
+    index = torch.tensor(rows, dtype=torch.int64, device=state.processed_lens.device)
+    return StreamingState.from_list(
+        [
+            tensor.index_select(dim, index)
+            for dim, tensor in zip(_batch_dims(len(tensors)), tensors, strict=True)
+        ]
+    )
+
+
+def _batch_dims(num_tensors: int) -> tuple[int, ...]:
+    return BATCH_DIMS * (num_tensors // NUM_STATES) + (0, 0)
+
+
+def initial_state(
+    embed: Conv2dSubsampling, encoder: Zipformer2, batch_size: int, device: torch.device | str
+) -> StreamingState:
+    """Return the state of streams of which nothing has been heard.
+
+    Raises:
+        ValueError: the encoder is not causal, or has several chunk sizes or left contexts.
+    """
+    return StreamingState(
+        encoder.get_init_states(batch_size, device),
+        embed.get_init_states(batch_size, device),
+        torch.zeros(batch_size, dtype=torch.int32, device=device),
+    )
+
+
+def encode_chunk(
+    embed: Conv2dSubsampling,
+    encoder: Zipformer2,
+    features: Tensor,
+    feature_lens: Tensor,
+    state: StreamingState,
+) -> tuple[Tensor, Tensor, StreamingState]:
+    """Run front end and encoder on the next chunk of each stream.
+
+    Args:
+        embed: the front end.
+        encoder: of a causal model with one chunk size and one left context.
+        features: (N, T, 80) with T = ``chunk_frames`` of the chunk size.
+        feature_lens: (N,) number of valid frames, less than T when a stream ends.
+        state: before the chunk.
+
+    Returns:
+        (N, T', C) with T' half the chunk size; (N,) valid lengths; the state after the chunk.
+
+    Raises:
+        ValueError: the shape of the features does not fit the chunk size or the state, the
+            state belongs to another left context, or the model is in training mode.
+    """
+    chunks = encoder.streaming_chunks()
+    expected = (state.batch_size, chunk_frames(chunks.size))
+    if tuple(features.shape[:2]) != expected:
+        raise ValueError(
+            f"a chunk of {chunks.size} frames for {expected[0]} streams is made of features "
+            f"{expected}, got {tuple(features.shape[:2])}"
+        )
+    if feature_lens.shape != features.shape[:1]:
+        raise ValueError(
+            f"{expected[0]} streams need as many lengths, got a tensor of shape "
+            f"{tuple(feature_lens.shape)}"
+        )
+    x, x_lens, left_pad = embed.streaming_forward(features, feature_lens, state.embed_left_pad)
+    fresh = _not_yet_heard(state.processed_lens, chunks.left_frames)
+    mask = torch.cat([fresh, make_pad_mask(x_lens, chunks.size)], dim=1)
+    frames, lens, layers = encoder.streaming_forward(
+        x.transpose(0, 1).contiguous(), x_lens, state.layers, mask
+    )
+    after = replace(
+        state,
+        layers=layers,
+        embed_left_pad=left_pad,
+        processed_lens=state.processed_lens + x_lens.to(torch.int32),
+    )
+    return frames.transpose(0, 1).contiguous(), lens, after
+
+
+def _not_yet_heard(processed_lens: Tensor, left_frames: int) -> Tensor:
+    """Return (N, left_frames), True where a remembered frame lies before the stream began."""
+    age = torch.arange(left_frames - 1, -1, -1, device=processed_lens.device)
+    return processed_lens[:, None] <= age
+
+
+@dataclass(frozen=True, slots=True)
+class Zipformer2Chunks:
+    """A ``ChunkEncoder`` of a front end and a Zipformer."""
+
+    embed: Conv2dSubsampling
+    encoder: Zipformer2
+
+    def size(self) -> ChunkSize:
+        """See ``ChunkEncoder``."""
+        chunk = self.encoder.streaming_chunks().size
+        return ChunkSize(chunk_frames(chunk), 2 * chunk)
+
+    def start(self, batch_size: int, device: torch.device | str) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return initial_state(self.embed, self.encoder, batch_size, device)
+
+    def advance(
+        self, features: Tensor, feature_lens: Tensor, state: StreamingState
+    ) -> tuple[Tensor, Tensor, StreamingState]:
+        """See ``ChunkEncoder``."""
+        return encode_chunk(self.embed, self.encoder, features, feature_lens, state)
+
+    def stack(self, states: Sequence[StreamingState]) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return stack_states(states)
+
+    def rows(self, state: StreamingState, rows: Sequence[int]) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return rows_of_states(state, rows)
+
+    def to_list(self, state: StreamingState) -> list[Tensor]:
+        """See ``ChunkEncoder``."""
+        return state.to_list()
+
+    def from_list(self, tensors: Sequence[Tensor]) -> StreamingState:
+        """See ``ChunkEncoder``."""
+        return StreamingState.from_list(tensors)
+
+    def batch_dims(self) -> Sequence[int]:
+        """See ``ChunkEncoder``."""
+        return _batch_dims(len(initial_state(self.embed, self.encoder, 1, "meta").to_list()))
