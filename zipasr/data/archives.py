@@ -13,10 +13,10 @@ from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWrit
 from lhotse.utils import fastcopy
 
 from zipasr.audio.loading import SAMPLING_RATE
-from zipasr.data import unfinished
 from zipasr.data.extractor import fbank_extractor
 from zipasr.data.failures import Failure, failure_of, reason_of
 from zipasr.data.shards import ShardOfFeatures
+from zipasr.data.unfinished import remember, remembered
 
 _WRITERS: dict[str, type[FeaturesWriter]] = {
     "lilcom_chunky": LilcomChunkyWriter,
@@ -53,7 +53,7 @@ def store_archive(task: Archive) -> _Stored:
     Returns:
         The cuts with their features, and those of which the audio is of no use.
     """
-    known = unfinished.remembered(task.folder, task.name, task.cuts)
+    known = remembered(task.folder, task.name, task.cuts)
     if known is not None:
         return known
     if task.storage == "none":
@@ -67,7 +67,7 @@ def store_archive(task: Archive) -> _Stored:
             # The folder is renamed at the end; the manifest names it as it will be.
             path = task.final_folder / Path(features.storage_path).name
             done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
-    unfinished.remember(task.folder, task.name, done, failures)
+    remember(task.folder, task.name, done, failures)
     return done, failures
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "zipformer1"
+GOLDEN = Path(__file__).parents[2] / "golden" / "zipformer1"
 
 TINY = Zipformer1Config(
     num_encoder_layers=(2, 1, 1, 1, 2),
