@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recogniser import load_recogniser, recognise
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
-from zipasr.scoring.align import count_errors
+from zipasr.scoring.word_errors import count_errors
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -40,11 +40,11 @@ from torch.nn.utils.rnn import pad_sequence
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recogniser import LOG_ZERO, Recogniser, load_recogniser, recognise
-from zipasr.data.extractor import fbank_extractor
+from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
 from zipasr.export.names import kind_of
-from zipasr.scoring.align import count_errors
+from zipasr.scoring.word_errors import count_errors
 
 RATE = 16000
 PARTS = ("encoder", "decoder", "joiner")

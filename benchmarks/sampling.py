@@ -23,8 +23,8 @@ import numpy as np
 from lhotse.cut import MonoCut
 from lhotse.dataset import DynamicBucketingSampler
 
-from zipasr.data.plan import Budget, Layout, Lengths, Plan, make_plan
-from zipasr.data.sampling import PlannedBatches
+from zipasr.data.dataset import PlannedBatches
+from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 
 NUM_CUTS = 843_723  # of LibriSpeech, 960 hours at speeds 0.9, 1 and 1.1
 BUFFER_PER_BUCKET = 5_000  # as icefall asks lhotse for
@@ -52,19 +52,19 @@ class Cuts:
             yield MonoCut(id=str(number), start=0.0, duration=length, channel=0)
 
 
-def time_of_plan(lengths: Lengths, layout: Layout, rounds: int) -> tuple[float, Plan]:
+def time_of_plan(lengths: CutLengths, layout: BatchingConfig, rounds: int) -> tuple[float, Plan]:
     """Return the median seconds of planning an epoch, and a plan."""
     seconds = []
     for epoch in range(1, rounds + 1):
         # The order by length is kept over the epochs; here each round finds it again.
-        fresh = Lengths(lengths.seconds, lengths.tokens)
+        fresh = CutLengths(lengths.seconds, lengths.tokens)
         begun = time.perf_counter()
         plan = make_plan(fresh, layout, seed=42, epoch=epoch)
         seconds.append(time.perf_counter() - begun)
     return statistics.median(seconds), plan
 
 
-def time_of_seek(lengths: Lengths, plan: Plan) -> float:
+def time_of_seek(lengths: CutLengths, plan: Plan) -> float:
     """Return the median seconds to the first batch at places all over a plan that is made."""
     seconds = []
     for step in np.linspace(0, len(plan) - 1, 100).astype(int):
@@ -106,9 +106,9 @@ def main() -> None:
     parser.add_argument("--lhotse-steps", type=int, default=100, help="batches to ask lhotse for")
     args = parser.parse_args()
     seconds = durations(args.num_cuts)
-    lengths = Lengths(seconds, np.zeros(len(seconds), np.int64))
-    layout = Layout(
-        budget=Budget(max_duration=args.max_duration),
+    lengths = CutLengths(seconds, np.zeros(len(seconds), np.int64))
+    layout = BatchingConfig(
+        budget=BatchLimits(max_duration=args.max_duration),
         world_size=args.world_size,
         num_buckets=args.num_buckets,
         drop_last=True,

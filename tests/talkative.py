@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tests import tones
 from zipasr.base.config import to_dict
-from zipasr.checkpoint.average import Chosen
+from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
-from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
-from zipasr.checkpoint.stored import stored_model
-from zipasr.data.extractor import fbank_extractor
+from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
+from zipasr.checkpoint.model_file import stored_model
+from zipasr.data.features import fbank_extractor
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.lm.neural import build_lm
@@ -98,7 +98,7 @@ def write_talkative(path: Path, target: Path, sound: Path) -> None:
     more; the tokens that are no text are ruled out, since the client shows them.
     """
     checkpoint = load_checkpoint(path)
-    model = stored_model(Chosen(path, checkpoint, checkpoint["model"]), {}).build().eval()
+    model = stored_model(LoadedWeights(path, checkpoint, checkpoint["model"]), {}).build().eval()
     assert model.decoder is not None
     assert model.joiner is not None
     assert model.ctc_output is not None

@@ -16,14 +16,14 @@ from torch import nn
 
 from tests import disk
 from zipasr.base.errors import ResourceError
-from zipasr.checkpoint import keeping
+from zipasr.checkpoint import retention as keeping
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
-from zipasr.checkpoint.keeping import (
+from zipasr.checkpoint.retention import (
     bytes_of_checkpoint,
     bytes_to_come,
+    hardlink,
     keep_checkpoint,
     last_saved,
-    link_as,
     oldest_to_spare,
     warn_of_space,
 )
@@ -83,7 +83,7 @@ def test_a_full_disk_loses_its_oldest_checkpoint_and_no_other(
 
 def test_a_disk_that_others_fill_keeps_the_last_good_files(small_disk: Path) -> None:
     keep_checkpoint(small_disk / "epoch-1.pt", content(10))
-    link_as(small_disk / "epoch-1.pt", "best-valid-loss.pt")
+    hardlink(small_disk / "epoch-1.pt", "best-valid-loss.pt")
     keep_checkpoint(small_disk / "epoch-2.pt", content(20))
     (small_disk / "others").write_bytes(b"x" * int(0.9 * SIZE))
     with pytest.raises(ResourceError, match="earlier checkpoints are untouched") as info:
@@ -129,7 +129,7 @@ def test_without_hard_links_the_best_is_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(tmp_path / "epoch-1.pt", content(1))
-    link_as(tmp_path / "epoch-1.pt", "best-valid-loss.pt")
+    hardlink(tmp_path / "epoch-1.pt", "best-valid-loss.pt")
     assert (tmp_path / "best-valid-loss.pt").samefile(tmp_path / "epoch-1.pt")
 
     def no_links(*_: object) -> None:
@@ -137,7 +137,7 @@ def test_without_hard_links_the_best_is_a_copy(
 
     save_checkpoint(tmp_path / "epoch-2.pt", content(2))
     monkeypatch.setattr(keeping.os, "link", no_links)
-    link_as(tmp_path / "epoch-2.pt", "best-valid-loss.pt")
+    hardlink(tmp_path / "epoch-2.pt", "best-valid-loss.pt")
     assert load_checkpoint(tmp_path / "best-valid-loss.pt")["batch_idx_train"] == 2
     assert names(tmp_path) == ["best-valid-loss.pt", "epoch-1.pt", "epoch-2.pt"]
 

@@ -11,7 +11,7 @@ import torch
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.last_epoch import settled
+from zipasr.checkpoint.selection import with_last_epoch
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -40,7 +40,7 @@ def cut(path: Path) -> None:
     ],
 )
 def test_the_last_epoch_is_used_and_told(run: Path, choice: dict[str, Any], flags: str) -> None:
-    choose, notes = settled(run, ChooseCheckpoint(**choice))
+    choose, notes = with_last_epoch(run, ChooseCheckpoint(**choice))
     assert choose == ChooseCheckpoint(epoch=11, **choice)
     assert list(notes) == [f"using {flags}: {run} ends with epoch 11."]
 
@@ -59,7 +59,9 @@ def test_a_run_shorter_than_avg_is_used_as_far_as_it_goes(
     tmp_path: Path, epochs: int, use_averaged_model: bool, flags: str
 ) -> None:
     run = write(tmp_path, *(f"epoch-{epoch}" for epoch in range(1, epochs + 1)))
-    choose, notes = settled(run, ChooseCheckpoint(avg=9, use_averaged_model=use_averaged_model))
+    choose, notes = with_last_epoch(
+        run, ChooseCheckpoint(avg=9, use_averaged_model=use_averaged_model)
+    )
     words = f"--epoch {choose.epoch} --avg {choose.avg}"
     words += "" if choose.use_averaged_model == use_averaged_model else " --use-averaged-model 0"
     assert words == flags
@@ -68,14 +70,14 @@ def test_a_run_shorter_than_avg_is_used_as_far_as_it_goes(
 
 def test_the_only_epoch_is_enough_for_itself(tmp_path: Path) -> None:
     run = write(tmp_path, "epoch-1")
-    _, (note,) = settled(run, ChooseCheckpoint(avg=1, use_averaged_model=False))
+    _, (note,) = with_last_epoch(run, ChooseCheckpoint(avg=1, use_averaged_model=False))
     assert note == f"using --epoch 1 --avg 1: {run} ends with epoch 1."
 
 
 def test_files_that_are_not_complete_do_not_count(run: Path) -> None:
     cut(run / "epoch-11.pt")
     (run / "epoch-12.pt").touch()
-    choose, (empty, short, note) = settled(run, ChooseCheckpoint(avg=1))
+    choose, (empty, short, note) = with_last_epoch(run, ChooseCheckpoint(avg=1))
     assert choose.epoch == 10
     assert empty == f"epoch 12 is passed over: {run}/epoch-12.pt is empty (0 bytes)."
     assert short.startswith(f"epoch 11 is passed over: {run}/epoch-11.pt is cut: ")
@@ -88,13 +90,13 @@ def test_an_epoch_that_was_chosen_stays_and_later_ones_are_told(run: Path) -> No
         (11, []),
     ):
         choose = ChooseCheckpoint(epoch=epoch, avg=2)
-        assert settled(run, choose) == (choose, tuple(notes))
+        assert with_last_epoch(run, choose) == (choose, tuple(notes))
 
 
 @pytest.mark.parametrize("choice", [{"iter": 70}, {"checkpoint": Path("nosuch.pt")}])
 def test_without_epochs_nothing_is_looked_up(tmp_path: Path, choice: dict[str, Any]) -> None:
     choose = ChooseCheckpoint(**choice)
-    assert settled(tmp_path, choose) == (choose, ())
+    assert with_last_epoch(tmp_path, choose) == (choose, ())
 
 
 @pytest.mark.parametrize(
@@ -108,15 +110,15 @@ def test_without_epochs_nothing_is_looked_up(tmp_path: Path, choice: dict[str, A
 def test_a_run_without_epochs_is_explained(tmp_path: Path, names: list[str], message: str) -> None:
     write(tmp_path, *names)
     with pytest.raises(CheckpointError, match=message):
-        settled(tmp_path, ChooseCheckpoint())
+        with_last_epoch(tmp_path, ChooseCheckpoint())
     with pytest.raises(CheckpointError, match=r"the folder .*nowhere does not exist. Fix: train"):
-        settled(tmp_path / "nowhere", ChooseCheckpoint())
+        with_last_epoch(tmp_path / "nowhere", ChooseCheckpoint())
 
 
 def test_a_run_with_damaged_epochs_alone_is_explained(tmp_path: Path) -> None:
     cut(write(tmp_path, "epoch-1") / "epoch-1.pt")
     with pytest.raises(CheckpointError, match="no complete epoch to use: epoch 1 is passed over"):
-        settled(tmp_path, ChooseCheckpoint())
+        with_last_epoch(tmp_path, ChooseCheckpoint())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_what_a_choice_lacks_is_explained_before_anything_is_told(
 ) -> None:
     (run / "epoch-10.pt").unlink()
     with pytest.raises(CheckpointError, match=message):
-        settled(run, ChooseCheckpoint(**choice))
+        with_last_epoch(run, ChooseCheckpoint(**choice))
 
 
 def test_an_unsettled_choice_has_no_number() -> None:

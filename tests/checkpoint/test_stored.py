@@ -7,8 +7,8 @@ import torch
 from tests.encoder.sizes import small_config
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.average import Chosen
-from zipasr.checkpoint.stored import StoredModel, plain_flags, stored_model, untrained
+from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.model_file import StoredModel, plain_flags, stored_model, untrained
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
@@ -18,12 +18,12 @@ CONFIG = small_config()
 PATH = Path("exp/epoch-1.pt")
 
 
-def chosen(**entries: Any) -> Chosen:
+def chosen(**entries: Any) -> LoadedWeights:
     weights = dict(build_model(CONFIG, HEADS, 12).state_dict())
-    return Chosen(PATH, {"model": weights, **entries}, weights)
+    return LoadedWeights(PATH, {"model": weights, **entries}, weights)
 
 
-def of_ours(zipformer: ZipformerConfig = CONFIG) -> Chosen:
+def of_ours(zipformer: ZipformerConfig = CONFIG) -> LoadedWeights:
     configs = {"ZipformerConfig": to_dict(zipformer), "ModelConfig": to_dict(HEADS)}
     return chosen(configs=configs, vocab_size=12)
 
@@ -147,6 +147,6 @@ def test_flags_of_heads_that_are_off_do_not_count() -> None:
     model = ModelConfig(use_transducer=False, use_ctc=True)
     weights = dict(build_model(CONFIG, model, 12).state_dict())
     flags = {"decoder_dim": 100, "context_size": 4, "attention_decoder_dim": 6, "use_ctc": True}
-    found = stored_model(Chosen(PATH, {"model": weights, **flags}, weights), {})
+    found = stored_model(LoadedWeights(PATH, {"model": weights, **flags}, weights), {})
     assert isinstance(found, StoredModel)
     assert found.model == model

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.transfer import begins_anew, shared_rows, table, take_weights
+from zipasr.checkpoint.init_from import begins_anew, shared_rows, table, take_weights
 
 FILE = Path("x.pt")
 

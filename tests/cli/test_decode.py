@@ -25,8 +25,8 @@ from zipasr.cli.recogniser import load_recogniser
 from zipasr.data.fbank import cuts_path
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.nn.precision import has_bfloat16
-from zipasr.scoring.align import WordErrors
-from zipasr.scoring.reports import ResultRow
+from zipasr.scoring.result_files import ResultRow
+from zipasr.scoring.word_errors import WordErrors
 
 NAMES = {
     "greedy_search": "epoch-2_avg-1_context-2_max-sym-per-frame-1_use-averaged-model",

@@ -25,8 +25,8 @@ import torch
 
 from tests import margins, talkative, tones
 from tests.talkative import FIRST, HEADS, SECOND, features_of
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.stored import stored_model
+from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
@@ -132,7 +132,7 @@ STREAMING = pytest.mark.parametrize("out", ["streaming", "streaming_first"], ind
 
 def model_in(out: Path) -> tuple[AsrModel, Tokenizer]:
     path = out / "pretrained.pt"
-    chosen: Chosen = read_chosen(out, ChooseCheckpoint(checkpoint=path))
+    chosen: LoadedWeights = read_chosen(out, ChooseCheckpoint(checkpoint=path))
     return stored_model(chosen, {}).build().eval(), Tokenizer.from_file(out / "bpe.model")
 
 

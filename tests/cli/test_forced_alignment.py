@@ -18,7 +18,7 @@ from tests import talkative, tones
 from tests.talkative import SECOND, features_of
 from zipasr.audio.loading import Sound
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
-from zipasr.checkpoint.stored import stored_model
+from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import forced_alignment, transcribe
 from zipasr.cli.long_form import Cutting
 from zipasr.model.config import ModelConfig

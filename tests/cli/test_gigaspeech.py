@@ -11,7 +11,7 @@ from tests.said import Call
 from zipasr.base.errors import DataError
 from zipasr.cli import bpe, corpus, fbank, validate
 from zipasr.data.loaders import load_cuts
-from zipasr.data.pieces import manifests_of_split
+from zipasr.data.manifests import manifests_of_split
 
 pytest.importorskip("ijson")
 

@@ -19,7 +19,7 @@ from tests import talkative, tones
 from tests.talkative import FIRST, HEADS, SECOND, features_of
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.checkpoint.stored import stored_model
+from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.encoder.masks import output_lens

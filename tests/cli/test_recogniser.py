@@ -11,7 +11,7 @@ import torch
 from tests.cli.conftest import Call
 from tests.talkative import SECOND
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.stored import StoredModel
+from zipasr.checkpoint.model_file import StoredModel
 from zipasr.cli import decode
 from zipasr.cli.recogniser import LOG_ZERO, check_is_settled, with_silence
 from zipasr.encoder.zipformer.config import ZipformerConfig

@@ -15,7 +15,7 @@ import soundfile
 from tests import talkative, tones
 from zipasr.cli import transcribe
 from zipasr.cli.long_form import within
-from zipasr.data.live_fbank import WINDOW
+from zipasr.data.features import WINDOW
 from zipasr.text.timed_words import TimedWord
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")

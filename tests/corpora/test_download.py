@@ -15,7 +15,7 @@ from tests.corpora.server import Site, serve
 from tests.peers import needed
 from zipasr.base.errors import DownloadError, ResourceError
 from zipasr.corpora import download, openslr
-from zipasr.corpora.download import DownloadConfig, Patience, fetch, missing_bytes
+from zipasr.corpora.download import DownloadConfig, RetryPolicy, fetch, missing_bytes
 from zipasr.corpora.openslr import PARTS, RemoteFile
 
 CONTENT = gzip.compress(random.Random(0).randbytes(3_000_000), 1)
@@ -37,8 +37,8 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def patience(pauses: list[float]) -> Patience:
-    return Patience(attempts=3, timeout=5.0, pause=pauses.append)
+def patience(pauses: list[float]) -> RetryPolicy:
+    return RetryPolicy(attempts=3, timeout=5.0, pause=pauses.append)
 
 
 def asked(site: Site) -> list[str | None]:
@@ -46,7 +46,7 @@ def asked(site: Site) -> list[str | None]:
 
 
 def test_a_file_is_fetched_checked_and_not_fetched_again(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     folder = tmp_path / "new"
     assert missing_bytes(FILE, folder) == len(CONTENT)
@@ -59,7 +59,7 @@ def test_a_file_is_fetched_checked_and_not_fetched_again(
 
 
 def test_a_broken_connection_is_resumed_where_it_broke(
-    site: Site, tmp_path: Path, patience: Patience, pauses: list[float]
+    site: Site, tmp_path: Path, patience: RetryPolicy, pauses: list[float]
 ) -> None:
     site.faults = ["cut", 503, "cut"]
     path = fetch(FILE, tmp_path, mirror=site.url, patience=patience)
@@ -71,7 +71,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(
 
 
 def test_a_second_call_goes_on_with_what_the_first_has_left(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     (tmp_path / "speech.tar.gz.part").write_bytes(CONTENT[:1000])
     assert missing_bytes(FILE, tmp_path) == len(CONTENT) - 1000
@@ -80,7 +80,7 @@ def test_a_second_call_goes_on_with_what_the_first_has_left(
 
 
 def test_a_server_without_ranges_sends_all_of_it(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     (tmp_path / "speech.tar.gz.part").write_bytes(b"x" * 1000)
     site.faults = ["whole"]
@@ -90,7 +90,7 @@ def test_a_server_without_ranges_sends_all_of_it(
 
 @pytest.mark.parametrize("file", [FILE, UNKNOWN])
 def test_a_call_that_ended_before_the_last_byte_got_its_name(
-    file: RemoteFile, site: Site, tmp_path: Path, patience: Patience
+    file: RemoteFile, site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     (tmp_path / "speech.tar.gz.part").write_bytes(CONTENT)
     assert fetch(file, tmp_path, mirror=site.url, patience=patience).read_bytes() == CONTENT
@@ -99,7 +99,7 @@ def test_a_call_that_ended_before_the_last_byte_got_its_name(
 
 @pytest.mark.parametrize("left", [b"x" * 1000, CONTENT + b"x", b"x" * len(CONTENT)])
 def test_what_was_left_by_something_else_is_thrown_away(
-    left: bytes, site: Site, tmp_path: Path, patience: Patience
+    left: bytes, site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     (tmp_path / "speech.tar.gz.part").write_bytes(left)
     assert fetch(FILE, tmp_path, mirror=site.url, patience=patience).read_bytes() == CONTENT
@@ -116,7 +116,7 @@ def test_what_was_left_by_something_else_is_thrown_away(
     ],
 )
 def test_a_server_that_does_not_give_it_is_explained(
-    faults: list[int | str], message: str, site: Site, tmp_path: Path, patience: Patience
+    faults: list[int | str], message: str, site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     site.faults = list(faults)
     part = tmp_path / "speech.tar.gz.part"
@@ -134,14 +134,14 @@ def test_a_server_that_does_not_give_it_is_explained(
 
 
 def test_a_mirror_may_keep_its_files_in_one_folder(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     site.files = {"/speech.tar.gz": CONTENT}
     assert fetch(FILE, tmp_path, mirror=site.url, patience=patience).read_bytes() == CONTENT
 
 
 def test_a_page_that_calls_itself_an_archive_is_seen_through(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     site.files[PATH] = b"<html>" + b"x" * (len(CONTENT) - 6)
     with pytest.raises(DownloadError, match="what comes is no gzip file; perhaps the network"):
@@ -150,7 +150,7 @@ def test_a_page_that_calls_itself_an_archive_is_seen_through(
 
 
 def test_a_wrong_checksum_is_told_and_nothing_is_left(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     wrong = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
     site.files[PATH] = wrong
@@ -162,7 +162,7 @@ def test_a_wrong_checksum_is_told_and_nothing_is_left(
 
 
 def test_another_size_than_the_published_one_is_not_even_fetched(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     site.files[PATH] = CONTENT + b"x"
     with pytest.raises(DownloadError, match="the published file has"):
@@ -170,7 +170,7 @@ def test_another_size_than_the_published_one_is_not_even_fetched(
 
 
 def test_a_file_placed_by_hand_is_checked_and_never_deleted(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     path = tmp_path / "speech.tar.gz"
     path.write_bytes(b"something else")
@@ -185,7 +185,7 @@ def md5_list(digest: str) -> bytes:
 
 
 def test_without_a_known_checksum_the_list_of_the_publisher_counts(
-    site: Site, tmp_path: Path, patience: Patience
+    site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     site.files["/12/md5sum.txt"] = md5_list("f" * 32)
     with pytest.raises(DownloadError, match=f"its md5 is .*published is {'f' * 32}"):
@@ -196,7 +196,7 @@ def test_without_a_known_checksum_the_list_of_the_publisher_counts(
 
 @pytest.mark.parametrize("content", [CONTENT[:-100], CONTENT[:-5] + b"wrong"])
 def test_without_any_checksum_an_archive_has_to_be_intact(
-    content: bytes, site: Site, tmp_path: Path, patience: Patience
+    content: bytes, site: Site, tmp_path: Path, patience: RetryPolicy
 ) -> None:
     site.files[PATH] = content
     with pytest.raises(DownloadError, match="the archive is damaged"):
@@ -205,7 +205,7 @@ def test_without_any_checksum_an_archive_has_to_be_intact(
 
 
 def test_a_full_disk_keeps_what_has_arrived(
-    site: Site, tmp_path: Path, patience: Patience, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, patience: RetryPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(first: bytes, response: object, out: object, progress: object) -> None:
         (tmp_path / "speech.tar.gz.part").write_bytes(first[:1000])
@@ -221,7 +221,7 @@ def test_a_full_disk_keeps_what_has_arrived(
 
 
 def test_a_server_that_nobody_knows_is_not_asked_again(
-    tmp_path: Path, patience: Patience, pauses: list[float]
+    tmp_path: Path, patience: RetryPolicy, pauses: list[float]
 ) -> None:
     with pytest.raises(DownloadError, match="the name of the server is not known here"):
         fetch(FILE, tmp_path, mirror="http://nowhere.invalid", patience=patience)
@@ -229,7 +229,7 @@ def test_a_server_that_nobody_knows_is_not_asked_again(
 
 
 def test_a_server_that_does_not_answer_is_asked_several_times(
-    site: Site, tmp_path: Path, patience: Patience, pauses: list[float]
+    site: Site, tmp_path: Path, patience: RetryPolicy, pauses: list[float]
 ) -> None:
     with serve(Site({})) as gone:
         pass

@@ -17,9 +17,9 @@ import soundfile
 from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.corpora import espeak
 from zipasr.corpora.corpus import CorpusOptions, get_corpus
-from zipasr.corpora.espeak import LOADER, EspeakCorpus, config_from, speak
+from zipasr.corpora.espeak import corpus as espeak
+from zipasr.corpora.espeak.corpus import LOADER, EspeakCorpus, config_from, speak
 
 RECIPE = Path("egs/espeak")
 FEW = {"num_train": 4, "num_dev": 1, "num_test": 2}

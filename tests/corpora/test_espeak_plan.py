@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.espeak_plan import (
+from zipasr.corpora.espeak.text import (
     SPLITS,
     EspeakConfig,
     PlannedUtterance,
     Voices,
     checksum,
+    load_grammar,
     load_voices,
     make_plan,
     plan_table,
 )
-from zipasr.corpora.grammar import load_grammar
 
 RECIPE = Path("egs/espeak")
 GRAMMAR = load_grammar(RECIPE / "grammar.toml")

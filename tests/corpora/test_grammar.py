@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.grammar import Grammar, Turns, distinct_sentences, load_grammar
+from zipasr.corpora.espeak.text import Grammar, Turns, distinct_sentences, load_grammar
 
 SMALL = Grammar(
     {"greeting": ("good {part} {name}",)}, {"part": ("day", "night"), "name": ("a", "b")}

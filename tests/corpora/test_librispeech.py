@@ -12,7 +12,7 @@ from lhotse.recipes import prepare_librispeech
 from tests.corpora import libri
 from zipasr.base.errors import DataError, UserError
 from zipasr.corpora.librispeech import LibriSpeechCorpus
-from zipasr.corpora.musan import write_noise_manifests
+from zipasr.corpora.openslr import write_noise_manifests
 
 GENUINE = Path(__file__).resolve().parents[3] / "shared" / "data" / "LibriSpeech"
 

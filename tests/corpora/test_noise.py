@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.corpora.noise import CORNER_HZ, NOISE_KINDS, NoiseKind, noise, record, rms
+from zipasr.corpora.espeak.voice import CORNER_HZ, NOISE_KINDS, NoiseKind, noise, record, rms
 
 RATE = 16000
 

@@ -17,10 +17,9 @@ from tests.corpora import libri
 from tests.corpora.server import Site, serve
 from zipasr.base.errors import DataError, DownloadError, ResourceError
 from zipasr.corpora import published
-from zipasr.corpora.download import DownloadConfig
+from zipasr.corpora.download import DownloadConfig, unpack
 from zipasr.corpora.openslr import RemoteFile
-from zipasr.corpora.published import Download, bytes_needed, obtain
-from zipasr.corpora.unpack import unpack
+from zipasr.corpora.published import Download, bytes_needed, fetch_corpus
 
 PART = PurePosixPath("LibriSpeech/dev-clean-2")
 NOTES = {"LibriSpeech/README.TXT": b"read me"}
@@ -50,7 +49,7 @@ def downloads(folder: Path, size: int = 1000) -> list[Download]:
 def test_what_is_missing_is_fetched_and_unpacked(keep: bool, site: Site, tmp_path: Path) -> None:
     wanted = downloads(tmp_path)
     for _ in range(2):
-        obtain(wanted, DownloadConfig(mirror=site.url, keep_archives=keep))
+        fetch_corpus(wanted, DownloadConfig(mirror=site.url, keep_archives=keep))
     chapter = tmp_path / PART / "121" / "121726"
     assert sorted(path.suffix for path in chapter.iterdir()) == [".flac"] * 3 + [".txt"]
     assert (tmp_path / "LibriSpeech" / "README.TXT").read_bytes() == b"read me"
@@ -68,7 +67,7 @@ def test_what_is_missing_is_fetched_and_unpacked(keep: bool, site: Site, tmp_pat
 def test_nothing_is_unpacked_that_was_not_verified(site: Site, tmp_path: Path) -> None:
     site.files["/31/dev-clean-2.tar.gz"] = site.files["/31/dev-clean-2.tar.gz"][:-20]
     with pytest.raises(DownloadError, match="the archive is damaged"):
-        obtain(downloads(tmp_path), DownloadConfig(mirror=site.url))
+        fetch_corpus(downloads(tmp_path), DownloadConfig(mirror=site.url))
     assert not list(tmp_path.iterdir())
 
 
@@ -138,7 +137,7 @@ def test_too_little_room_is_told_before_the_first_byte(
     caplog.set_level(logging.INFO)
     wanted = downloads(tmp_path, size=2_000_000_000)
     with pytest.raises(ResourceError) as raised:
-        obtain(wanted, DownloadConfig(mirror=site.url))
+        fetch_corpus(wanted, DownloadConfig(mirror=site.url))
     assert raised.value.exit_code == 5
     assert "has 3.0 GB free, 4.3 GB are needed" in raised.value.what
     assert "--dl-dir" in raised.value.fix
@@ -147,7 +146,7 @@ def test_too_little_room_is_told_before_the_first_byte(
 
 
 def test_a_gzip_file_may_consist_of_several(tmp_path: Path) -> None:
-    from zipasr.corpora.unpack import check_gzip
+    from zipasr.corpora.download import check_gzip
 
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"a") + gzip.compress(b"b"))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.peers import needed
-from zipasr.corpora.resample import resample
+from zipasr.corpora.espeak.voice import resample
 
 
 @pytest.mark.parametrize("hertz", [100.0, 1000.0, 5000.0, 6500.0])

@@ -10,18 +10,16 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from tests.corpora.own import table_of, write_sound
 from zipasr.audio.audio_info import read_audio_info
 from zipasr.base.errors import DataError
-from zipasr.corpora.folder import NO_TRANSCRIPT
-from zipasr.corpora.kaldi import NO_RECORDING
-from zipasr.corpora.own_audio import run_commands
-from zipasr.corpora.sources import read_source
-from zipasr.corpora.utterances import Found, Utterance
+from zipasr.corpora.custom.corpus import run_commands
+from zipasr.corpora.custom.readers import NO_RECORDING, NO_TRANSCRIPT, read_source
+from zipasr.corpora.custom.table import ImportedCorpus, Utterance
 
 
-def read(path: Path, encoding: str = "utf-8") -> Found:
+def read(path: Path, encoding: str = "utf-8") -> ImportedCorpus:
     return read_source(path, encoding, Path("piped"))
 
 
-def by_id(found: Found) -> dict[str, Utterance]:
+def by_id(found: ImportedCorpus) -> dict[str, Utterance]:
     return {utterance.id: utterance for utterance in found.utterances}
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from tests.corpora.own import table_of, write_sound, write_table
 from zipasr.base.errors import DataError
-from zipasr.corpora.table import read_table
-from zipasr.corpora.utterances import NO_TEXT, SAME_ID, Utterance
+from zipasr.corpora.custom.table import NO_TEXT, SAME_ID, Utterance, read_table
 
 
 def read(path: Path) -> list[Utterance]:

@@ -46,7 +46,7 @@ def test_two_workers_compute_what_one_process_does(
 def test_a_scheduler_that_is_not_there_is_one_sentence(
     corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zipasr.data.executors._SECONDS_TO_CONNECT", 0.2)
+    monkeypatch.setattr("zipasr.data.feature_store._SECONDS_TO_CONNECT", 0.2)
     config = FbankConfig(executor="dask", scheduler="tcp://127.0.0.1:1")
     with pytest.raises(ResourceError, match="no Dask scheduler answers there"):
         compute_and_store("tiny", "train", corpus.manifests, tmp_path, config)

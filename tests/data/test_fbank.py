@@ -19,9 +19,10 @@ from tests.data.conftest import (
 )
 from tests.peers import needed
 from zipasr.base.errors import DataError
-from zipasr.data import archives, unfinished
-from zipasr.data.extractor import fbank_extractor
+from zipasr.data import feature_store as archives
+from zipasr.data import feature_store as unfinished
 from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.features import fbank_extractor
 
 EXACT = FbankConfig(num_jobs=1, storage="numpy_files")
 
@@ -140,10 +141,10 @@ def test_what_was_begun_with_other_settings_is_thrown_away(
 ) -> None:
     monkeypatch.setattr("zipasr.data.fbank._CUTS_PER_ARCHIVE", 5)
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished, "forget", lambda folder: 1 / 0)
+        patch.setattr(unfinished, "forget_archives", lambda folder: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
-    assert unfinished.has_memory(tmp_path / ".partial-tiny_feats_train")
+    assert unfinished.is_begun(tmp_path / ".partial-tiny_feats_train")
     report = compute_and_store("tiny", "train", corpus.manifests, tmp_path, EXACT)
     first = next(iter(CutSet.from_file(report.manifest)))
     assert first.features.storage_type == "numpy_files"

@@ -19,7 +19,7 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import DropReport, TrainFilter
 from zipasr.data.index import LinesOnDisk, load_train_cuts
-from zipasr.data.loaders import DataConfig, Place, train_loader
+from zipasr.data.loaders import DataConfig, EpochPosition, train_loader
 
 # Some are dropped.
 WANTED = TrainFilter(min_duration=1.2, max_duration=2.8)
@@ -67,7 +67,7 @@ def test_epochs_are_the_same_from_disk(
     data = DataConfig(max_duration=8.0, num_workers=num_workers)
 
     def epoch() -> list[list[str]]:
-        place = Place(layout=data.layout(1), seed=1, epoch=1)
+        place = EpochPosition(layout=data.layout(1), seed=1, epoch=1)
         loader = train_loader(load(folder)[0], data, AugmentConfig(enable_musan=False), place)
         return [batch.cut_ids for batch in loader]
 

@@ -10,7 +10,7 @@ from lhotse import CutSet
 from lhotse.testing.dummies import dummy_cut
 
 from zipasr.data.fbank import cuts_path
-from zipasr.data.joined import join_splits
+from zipasr.data.fbank_pieces import join_splits
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.data.extractor import fbank_extractor
-from zipasr.data.live_fbank import AHEAD, LiveFbank
+from zipasr.data.features import AHEAD, LiveFbank, fbank_extractor
 
 SOUND = np.random.default_rng(0).uniform(-0.5, 0.5, 40_000).astype(np.float32)
 

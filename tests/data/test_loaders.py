@@ -14,13 +14,13 @@ from tests.data.conftest import CONFIG, NUM_CUTS, TinyCorpus, write_manifests, w
 from zipasr.base.errors import DataError
 from zipasr.data import loaders
 from zipasr.data.augment import AugmentConfig
-from zipasr.data.batch import Batch
 from zipasr.data.cuts import in_memory
+from zipasr.data.dataset import Batch
 from zipasr.data.fbank import compute_and_store
 from zipasr.data.loaders import (
     DataConfig,
+    EpochPosition,
     Loader,
-    Place,
     load_cuts,
     train_loader,
     valid_loader,
@@ -51,7 +51,7 @@ def loader_of(
     place = {"seed": 1, "epoch": 1, "layout": data.layout(settings.pop("world_size", 1))}
     doubled = settings.pop("doubled", False)
     cuts = settings.pop("cuts", corpus.cuts)
-    where = Place(**(place | settings))
+    where = EpochPosition(**(place | settings))
     return train_loader(in_memory(cuts)[0], data, augment, where, doubled=doubled)
 
 

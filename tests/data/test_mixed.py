@@ -13,25 +13,36 @@ from hypothesis import strategies as st
 from tests.data.conftest import TinyCorpus
 from zipasr.base.errors import DataError, UserError
 from zipasr.data.augment import AugmentConfig
+from zipasr.data.corpus_mixing import Extra, combined, mixed_plan
 from zipasr.data.cuts import in_memory
+from zipasr.data.epoch_plan import (
+    BatchingConfig,
+    BatchLimits,
+    CutLengths,
+    EpochSegment,
+    PlanPart,
+    make_plan,
+)
 from zipasr.data.fbank import cuts_path
-from zipasr.data.loaders import DataConfig, Place, load_extra, train_loader
-from zipasr.data.mixed import Extra, combined, mixed_plan
-from zipasr.data.plan import Budget, Layout, Leg, Lengths, Part, make_plan
+from zipasr.data.loaders import DataConfig, EpochPosition, load_extra, train_loader
 
 OFF = AugmentConfig(enable_spec_aug=False, enable_musan=False)
 
 
-def lengths(sizes: list[int], weights: list[float]) -> Lengths:
+def lengths(sizes: list[int], weights: list[float]) -> CutLengths:
     shares = [1 - sum(weights), *weights]
-    parts = tuple(Part(f"c{i}", n, w) for i, (n, w) in enumerate(zip(sizes, shares, strict=True)))
+    parts = tuple(
+        PlanPart(f"c{i}", n, w) for i, (n, w) in enumerate(zip(sizes, shares, strict=True))
+    )
     seconds = np.random.default_rng(0).uniform(1, 10, size=sum(sizes))
-    return Lengths(seconds, np.ones(sum(sizes), np.int64), parts)
+    return CutLengths(seconds, np.ones(sum(sizes), np.int64), parts)
 
 
-def layout(world_size: int = 1, *, max_duration: float = 30.0, shuffle: bool = True) -> Layout:
-    budget = Budget(max_duration=max_duration)
-    return Layout(budget=budget, world_size=world_size, drop_last=True, shuffle=shuffle)
+def layout(
+    world_size: int = 1, *, max_duration: float = 30.0, shuffle: bool = True
+) -> BatchingConfig:
+    budget = BatchLimits(max_duration=max_duration)
+    return BatchingConfig(budget=budget, world_size=world_size, drop_last=True, shuffle=shuffle)
 
 
 @settings(max_examples=30)
@@ -86,7 +97,7 @@ def test_a_run_that_goes_on_in_another_layout_uses_up_what_is_left(steps: int) -
     cuts = lengths([150, 80], [0.4])
     before = mixed_plan(cuts, layout(), seed=1, epoch=2)
     steps = min(steps, len(before))
-    rest = mixed_plan(cuts, layout(2), seed=1, epoch=2, legs=(Leg(layout(), steps),))
+    rest = mixed_plan(cuts, layout(2), seed=1, epoch=2, legs=(EpochSegment(layout(), steps),))
     trained = Counter([*before.trained(steps).tolist(), *rest.trained(len(rest)).tolist()])
     assert max(trained[number] for number in range(150)) <= 1
     # Less than a step of two batches is left out.
@@ -121,7 +132,7 @@ def test_batches_of_two_corpora_are_loaded_and_a_run_goes_on(corpus: TinyCorpus)
     assert len(cuts) == 12 + len(more)
     assert cuts.identity() != combined(main, [(replace(extra, weight=0.4), more)]).identity()
     data = DataConfig(max_duration=8, num_workers=0, num_buckets=1, drop_last=False)
-    place = Place(layout=data.layout(1), seed=1, epoch=1)
+    place = EpochPosition(layout=data.layout(1), seed=1, epoch=1)
     batches = list(train_loader(cuts, data, OFF, place))
     again = list(train_loader(cuts, data, OFF, replace(place, start=3)))
     assert [batch.cut_ids for batch in again] == [batch.cut_ids for batch in batches[3:]]

@@ -9,10 +9,10 @@ import pytest
 from lhotse import CutSet
 
 from tests.corpora import libri
-from zipasr.corpora.musan import write_noise_manifests
+from zipasr.corpora.openslr import write_noise_manifests
 from zipasr.data.augment import AugmentConfig, mix_noise
 from zipasr.data.fbank import FbankConfig, FbankReport
-from zipasr.data.noise import compute_and_store_noise, noise_path
+from zipasr.data.noise_features import compute_and_store_noise, noise_path
 
 CONFIG = FbankConfig(num_jobs=1, perturb_speed=True)
 

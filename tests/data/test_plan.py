@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan, RowCost, make_plan
-from zipasr.data.sampling import PlannedBatches, eval_batches
+from zipasr.data.dataset import PlannedBatches, eval_batches
+from zipasr.data.epoch_plan import (
+    BatchingConfig,
+    BatchLimits,
+    CutLengths,
+    EpochSegment,
+    Plan,
+    RowCost,
+    make_plan,
+)
 
 COST = RowCost(per_second=1.0, per_second_squared=0.1, per_token=0.2, per_token_second=0.01)
 WITHIN = 1 + 1e-6
@@ -21,13 +29,13 @@ corpora = st.lists(
     st.tuples(st.floats(0.5, 20.0), st.integers(1, 90)), min_size=1, max_size=80
 ).map(lambda cuts: lengths_of(*zip(*cuts, strict=True)))
 budgets = st.builds(
-    Budget,
+    BatchLimits,
     max_duration=st.floats(20.0, 100.0),
     max_cost=st.floats(150.0, 400.0),
     cost=st.sampled_from([None, COST]),
 )
 layouts = st.builds(
-    Layout,
+    BatchingConfig,
     budget=budgets,
     world_size=st.integers(1, 4),
     num_buckets=st.integers(1, 30),
@@ -37,9 +45,9 @@ layouts = st.builds(
 small = settings(max_examples=80)
 
 
-def lengths_of(seconds: list[float], tokens: list[int] | None = None) -> Lengths:
+def lengths_of(seconds: list[float], tokens: list[int] | None = None) -> CutLengths:
     counts = [0] * len(seconds) if tokens is None else tokens
-    return Lengths(np.asarray(seconds, np.float64), np.asarray(counts, np.int64))
+    return CutLengths(np.asarray(seconds, np.float64), np.asarray(counts, np.int64))
 
 
 def batches_of(plan: Plan) -> list[list[int]]:
@@ -55,7 +63,7 @@ def spread(seconds: np.ndarray) -> float:
 @small
 @given(lengths=corpora, layout=layouts)
 def test_each_cut_is_there_once_and_each_rank_has_equally_many_batches(
-    lengths: Lengths, layout: Layout
+    lengths: CutLengths, layout: BatchingConfig
 ) -> None:
     plan = make_plan(lengths, layout, seed=3, epoch=2)
     batches = batches_of(plan)
@@ -76,7 +84,9 @@ def test_each_cut_is_there_once_and_each_rank_has_equally_many_batches(
 
 @small
 @given(lengths=corpora, layout=layouts)
-def test_no_batch_is_beyond_the_budget_padding_included(lengths: Lengths, layout: Layout) -> None:
+def test_no_batch_is_beyond_the_budget_padding_included(
+    lengths: CutLengths, layout: BatchingConfig
+) -> None:
     budget = layout.budget
     for batch in batches_of(make_plan(lengths, layout, seed=3, epoch=2)):
         longest, most = lengths.seconds[batch].max(), lengths.tokens[batch].max()
@@ -89,7 +99,7 @@ def test_no_batch_is_beyond_the_budget_padding_included(lengths: Lengths, layout
 @small
 @given(lengths=corpora, layout=layouts, rank=st.integers(0, 3), start=st.integers(0, 9))
 def test_going_to_a_step_gives_the_tail(
-    lengths: Lengths, layout: Layout, rank: int, start: int
+    lengths: CutLengths, layout: BatchingConfig, rank: int, start: int
 ) -> None:
     rank %= layout.world_size
     plan = make_plan(lengths, layout, seed=3, epoch=2)
@@ -105,16 +115,16 @@ def test_going_to_a_step_gives_the_tail(
 @small
 @given(lengths=corpora, layout=layouts, later=layouts, data=st.data())
 def test_a_change_of_layout_trains_what_is_left_and_nothing_twice(
-    lengths: Lengths, layout: Layout, later: Layout, data: st.DataObject
+    lengths: CutLengths, layout: BatchingConfig, later: BatchingConfig, data: st.DataObject
 ) -> None:
     layout = replace(layout, drop_last=True)
     later = replace(later, drop_last=False, world_size=1)
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[EpochSegment, ...] = ()
     trained: set[int] = set()
     for changed in (layout, replace(layout, world_size=2)):
         plan = make_plan(lengths, changed, seed=3, epoch=2, legs=legs)
         steps = data.draw(st.integers(0, len(plan)))
-        legs = (*legs, Leg(changed, steps))
+        legs = (*legs, EpochSegment(changed, steps))
         trained |= set(plan.trained(steps).tolist())
     rest = make_plan(lengths, later, seed=3, epoch=2, legs=legs)
     left = [number for batch in batches_of(rest) for number in batch]
@@ -122,17 +132,17 @@ def test_a_change_of_layout_trains_what_is_left_and_nothing_twice(
 
 
 @given(layout=layouts)
-def test_a_layout_comes_back_from_a_checkpoint(layout: Layout) -> None:
-    assert Layout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+def test_a_layout_comes_back_from_a_checkpoint(layout: BatchingConfig) -> None:
+    assert BatchingConfig.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
 
 
-def varied(count: int) -> Lengths:
+def varied(count: int) -> CutLengths:
     rng = np.random.default_rng(0)
     return lengths_of(rng.uniform(1.0, 20.0, count), rng.integers(1, 60, count))
 
 
 def test_the_order_follows_seed_and_epoch_and_nothing_else() -> None:
-    layout = Layout(budget=Budget(max_duration=100.0), world_size=2, shuffle=True)
+    layout = BatchingConfig(budget=BatchLimits(max_duration=100.0), world_size=2, shuffle=True)
     plans = {
         (seed, epoch): make_plan(varied(500), layout, seed=seed, epoch=epoch)
         for seed in (1, 2)
@@ -148,14 +158,16 @@ def test_the_order_follows_seed_and_epoch_and_nothing_else() -> None:
 
 def test_the_plan_of_a_seed_is_the_same_on_every_machine() -> None:
     """A run that moves to another machine or numpy goes on with the same batches."""
-    layout = Layout(budget=Budget(max_duration=60.0), world_size=2, shuffle=True, drop_last=True)
+    layout = BatchingConfig(
+        budget=BatchLimits(max_duration=60.0), world_size=2, shuffle=True, drop_last=True
+    )
     lengths = lengths_of([1.0 + 0.25 * (i % 40) for i in range(200)])
     plan = make_plan(lengths, layout, seed=42, epoch=3)
     assert plan.digest() == "f741430e4d7c2498"
 
 
 def test_without_shuffling_cuts_come_as_they_are_in_every_epoch() -> None:
-    layout = Layout(budget=Budget(max_duration=10.0), num_buckets=1)
+    layout = BatchingConfig(budget=BatchLimits(max_duration=10.0), num_buckets=1)
     lengths = lengths_of([2.0] * 12)
     for epoch in (1, 2):
         plan = make_plan(lengths, layout, seed=1, epoch=epoch)
@@ -164,7 +176,7 @@ def test_without_shuffling_cuts_come_as_they_are_in_every_epoch() -> None:
 
 def test_batches_and_steps_hold_cuts_of_similar_length() -> None:
     lengths = varied(4000)
-    layout = Layout(budget=Budget(max_duration=200.0), world_size=4, shuffle=True)
+    layout = BatchingConfig(budget=BatchLimits(max_duration=200.0), world_size=4, shuffle=True)
     plan = make_plan(lengths, layout, seed=1, epoch=1)
     total = float(lengths.seconds.sum())
     padded = sum(plan.step_seconds(step, lengths.seconds) for step in range(len(plan)))
@@ -179,7 +191,7 @@ def test_batches_and_steps_hold_cuts_of_similar_length() -> None:
 
 def test_no_bucket_leaves_an_incomplete_batch() -> None:
     lengths = varied(4000)
-    layout = Layout(budget=Budget(max_duration=200.0), shuffle=True, drop_last=True)
+    layout = BatchingConfig(budget=BatchLimits(max_duration=200.0), shuffle=True, drop_last=True)
     plan = make_plan(lengths, layout, seed=1, epoch=1)
     assert len(lengths) - len(plan.members[: int(plan.ends.max())]) < 10
     filled = [len(b) * lengths.seconds[b].max() / 200.0 for b in batches_of(plan)]
@@ -188,7 +200,9 @@ def test_no_bucket_leaves_an_incomplete_batch() -> None:
 
 def test_what_is_dropped_changes_from_epoch_to_epoch() -> None:
     lengths, seen = varied(100), set()
-    layout = Layout(budget=Budget(max_duration=50.0), world_size=4, shuffle=True, drop_last=True)
+    layout = BatchingConfig(
+        budget=BatchLimits(max_duration=50.0), world_size=4, shuffle=True, drop_last=True
+    )
     for epoch in range(1, 13):
         plan = make_plan(lengths, layout, seed=1, epoch=epoch)
         seen |= set(plan.trained(len(plan)).tolist())
@@ -196,7 +210,7 @@ def test_what_is_dropped_changes_from_epoch_to_epoch() -> None:
 
 
 def test_a_small_corpus_has_fewer_buckets() -> None:
-    layout = Layout(budget=Budget(max_duration=10.0), num_buckets=30)
+    layout = BatchingConfig(budget=BatchLimits(max_duration=10.0), num_buckets=30)
     assert layout.buckets_for(6.0) == 1
     assert layout.buckets_for(600.0) == 10
     assert layout.buckets_for(1e6) == 30
@@ -225,5 +239,7 @@ def test_evaluation_has_each_cut_once_over_all_ranks(
 def test_a_cut_longer_than_the_limit_goes_alone() -> None:
     lengths = [30.0, 2.0, 2.0, 2.0]
     assert [len(batch.members) for batch in eval_batches(lengths, 10.0)] == [1, 3]
-    plan = make_plan(lengths_of(lengths), Layout(budget=Budget(max_duration=10.0)), seed=1, epoch=1)
+    plan = make_plan(
+        lengths_of(lengths), BatchingConfig(budget=BatchLimits(max_duration=10.0)), seed=1, epoch=1
+    )
     assert sorted(map(len, batches_of(plan))) == [1, 3]

@@ -14,13 +14,19 @@ from lhotse import CutSet
 from lhotse.shar.readers.tar import TarIterator
 
 from tests.data.conftest import NUM_CUTS, TinyCorpus
-from zipasr.data import fbank, shards, windows
+from zipasr.data import epoch_plan as windows
+from zipasr.data import fbank, shards
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.cuts import TrainCuts, in_memory
+from zipasr.data.epoch_plan import (
+    BatchingConfig,
+    BatchLimits,
+    CutLengths,
+    EpochSegment,
+    plan_in_windows,
+)
 from zipasr.data.fbank import FbankConfig, compute_and_store
-from zipasr.data.loaders import DataConfig, Place, load_cuts, train_loader
-from zipasr.data.plan import Budget, Layout, Leg, Lengths
-from zipasr.data.windows import plan_in_windows
+from zipasr.data.loaders import DataConfig, EpochPosition, load_cuts, train_loader
 
 OFF = AugmentConfig(enable_spec_aug=False, enable_musan=False)
 
@@ -59,7 +65,7 @@ def test_two_ranks_with_two_workers_have_each_cut_once(cuts: TrainCuts) -> None:
     for epoch in (1, 2):
         seen: Counter[str] = Counter()
         for rank in range(2):
-            place = Place(layout=data.layout(2), seed=1, epoch=epoch, rank=rank)
+            place = EpochPosition(layout=data.layout(2), seed=1, epoch=epoch, rank=rank)
             seen.update(n for b in train_loader(cuts, data, OFF, place) for n in b.cut_ids)
         assert len(seen) == NUM_CUTS
         assert set(seen.values()) == {1}
@@ -78,14 +84,16 @@ def test_every_shard_is_read_once_in_an_epoch(
     monkeypatch.setattr(shards, "TarIterator", watched)
     shards._held.cache_clear()
     data = DataConfig(max_duration=4, num_workers=0)
-    batches = list(train_loader(cuts, data, OFF, Place(layout=data.layout(1), seed=1, epoch=1)))
+    batches = list(
+        train_loader(cuts, data, OFF, EpochPosition(layout=data.layout(1), seed=1, epoch=1))
+    )
     assert sum(len(batch) for batch in batches) == NUM_CUTS
     assert len(read) == len(set(read)) == 8
 
 
 def test_a_run_goes_on_from_any_step(cuts: TrainCuts) -> None:
     data = DataConfig(max_duration=6, num_workers=0)
-    place = Place(layout=data.layout(1), seed=3, epoch=2)
+    place = EpochPosition(layout=data.layout(1), seed=3, epoch=2)
     names = [batch.cut_ids for batch in train_loader(cuts, data, OFF, place)]
     later = train_loader(cuts, data, OFF, replace(place, start=2))
     assert [batch.cut_ids for batch in later] == names[2:]
@@ -98,14 +106,18 @@ def test_every_cut_once_whatever_the_shards_and_after_a_change_of_layout(
 ) -> None:
     rng = np.random.default_rng(num_shards)
     count = num_shards * 12
-    lengths = Lengths(
+    lengths = CutLengths(
         rng.uniform(1, 9, count), np.ones(count, int), shards=rng.permutation(count) // 12
     )
-    layout = Layout(budget=Budget(max_duration=20.0), shuffle=shuffle)
+    layout = BatchingConfig(budget=BatchLimits(max_duration=20.0), shuffle=shuffle)
     first = plan_in_windows(lengths, layout, seed=1, epoch=1)
     steps = min(steps, len(first))
     rest = plan_in_windows(
-        lengths, replace(layout, world_size=world_size), seed=1, epoch=1, legs=(Leg(layout, steps),)
+        lengths,
+        replace(layout, world_size=world_size),
+        seed=1,
+        epoch=1,
+        legs=(EpochSegment(layout, steps),),
     )
     seen = Counter([*first.trained(steps).tolist(), *rest.trained(len(rest)).tolist()])
     assert set(seen) == set(range(count))
@@ -120,7 +132,9 @@ def test_without_storage_there_are_cuts_for_features_on_the_fly(
     compute_and_store("tiny", "train", corpus.manifests, tmp_path, config)
     cuts = in_memory(load_cuts(tmp_path, "tiny", ["train"]))[0]
     data = DataConfig(max_duration=20, num_workers=0, on_the_fly_feats=True)
-    batch = next(iter(train_loader(cuts, data, OFF, Place(layout=data.layout(1), seed=1, epoch=1))))
+    batch = next(
+        iter(train_loader(cuts, data, OFF, EpochPosition(layout=data.layout(1), seed=1, epoch=1)))
+    )
     stored = {cut.id: cut for cut in corpus.cuts}
     for name, features, size in zip(
         batch.cut_ids, batch.features, batch.feature_lens.tolist(), strict=True

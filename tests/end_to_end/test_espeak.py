@@ -19,7 +19,7 @@ from tests.end_to_end.results import word_error_rate
 from tests.margins import Found, Scorer
 from tests.talkative import features_of
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
-from zipasr.checkpoint.stored import stored_model
+from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import decode, export
 from zipasr.data.fbank import cuts_path
 from zipasr.text.tokenizer import Tokenizer

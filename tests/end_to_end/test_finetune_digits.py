@@ -12,8 +12,8 @@ import pytest
 from tests import tones
 from tests.end_to_end import test_fsdd as fsdd
 from tests.end_to_end.results import word_error_rate
-from zipasr.corpora.espeak import speak
-from zipasr.corpora.espeak_voice import Order
+from zipasr.corpora.espeak.corpus import speak
+from zipasr.corpora.espeak.voice import Order
 
 HELD_OUT = "theo"
 REAL_EPOCHS = 10

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import shlex
 
-from zipasr.scoring.decodings import Decoding, Setting
-from zipasr.scoring.records import Record
+from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord
 from zipasr.text.timed_words import WORD_START
 
 WORDS = shlex.split(
@@ -37,7 +36,7 @@ def decoding(key: str, rate: float, seed: int, test_set: str = "test") -> Decodi
     for index, words in enumerate(spoken()):
         hyp = misheard(words, draws, rate)
         records.append(
-            Record(
+            UtteranceRecord(
                 id=f"utt-{index:02d}",
                 ref=words,
                 hyp=hyp,

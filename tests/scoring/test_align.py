@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.scoring.align import GAP, WordErrors, align, count_errors
+from zipasr.scoring.word_errors import GAP, WordErrors, align, count_errors
 
 words = st.lists(st.sampled_from("ABCD"), max_size=8)
 

@@ -10,7 +10,6 @@ import pytest
 
 from tests.scoring.decoded import decoding
 from zipasr.base.errors import DataError, UserError
-from zipasr.scoring.align import GAP, count_errors
 from zipasr.scoring.breakdown import (
     by_duration,
     by_speaker,
@@ -19,8 +18,14 @@ from zipasr.scoring.breakdown import (
     overview,
     worst,
 )
-from zipasr.scoring.decodings import read_decodings, write_decoding
-from zipasr.scoring.records import Record, read_records, records_name
+from zipasr.scoring.decodings import (
+    UtteranceRecord,
+    read_decodings,
+    read_records,
+    records_name,
+    write_decoding,
+)
+from zipasr.scoring.word_errors import GAP, count_errors
 
 RECORDS = decoding("greedy_search", 0.3, 1).records
 
@@ -46,8 +51,10 @@ def test_parts_add_up(split: object) -> None:
 
 
 def test_names_of_the_classes() -> None:
-    def record(words: int, seconds: float) -> Record:
-        return Record(id=f"{words}", ref=["A"] * words, hyp=["A"] * words, duration=seconds)
+    def record(words: int, seconds: float) -> UtteranceRecord:
+        return UtteranceRecord(
+            id=f"{words}", ref=["A"] * words, hyp=["A"] * words, duration=seconds
+        )
 
     few = [record(1, 1.0), record(2, 1.1), record(3, 30.0), record(51, 30.5)]
     assert [part.name for part in by_words(few)] == ["1 word", "2 to 3 words", "more"]
@@ -80,11 +87,14 @@ def test_worst_come_first() -> None:
 
 def test_time_of_a_word_is_that_of_its_first_piece() -> None:
     pieces = ["\u2581", "HE", "LLO", "\u2581WOR", "LD", "\u2581A"]
-    record = Record(
+    record = UtteranceRecord(
         id="u", ref=[], hyp=["HELLO", "WORLD", "A"], tokens=pieces, times=[0, 1, 2, 3, 4, 5]
     )
     assert record.word_times == [1, 3, 5]
-    assert Record(id="u", ref=[], hyp=["A", "B"], tokens=["\u2581A"], times=[0]).word_times == []
+    assert (
+        UtteranceRecord(id="u", ref=[], hyp=["A", "B"], tokens=["\u2581A"], times=[0]).word_times
+        == []
+    )
 
 
 def test_decodings_come_back_best_first(tmp_path: Path) -> None:

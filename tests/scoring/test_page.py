@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from tests.scoring.decoded import decoding
-from zipasr.scoring.align import align
-from zipasr.scoring.decodings import Decoding, labels
-from zipasr.scoring.page import Report, comparison_page, matching, page
-from zipasr.scoring.page_utterances import alignment
-from zipasr.scoring.records import Record
-from zipasr.scoring.short_report import short_report
+from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
+from zipasr.scoring.html_report import Report, comparison_page, matching, page
+from zipasr.scoring.html_tables import alignment
+from zipasr.scoring.markdown_report import short_report
+from zipasr.scoring.word_errors import align
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -127,14 +126,14 @@ def test_what_was_scored_in_other_ways_is_not_compared() -> None:
     assert matching([PLAIN, folded], [GOOD, folded]) == [("test", folded, folded)]
 
 
-def record(ref: str, hyp: str) -> Record:
-    return Record(id="only", ref=ref.split(), hyp=hyp.split())
+def record(ref: str, hyp: str) -> UtteranceRecord:
+    return UtteranceRecord(id="only", ref=ref.split(), hyp=hyp.split())
 
 
 @pytest.mark.parametrize(
     "records", [[], [record("", "")], [record("A B", "A B")], [record("", "NOISE")]]
 )
-def test_little_to_report_on_is_no_reason_to_fail(records: list[Record]) -> None:
+def test_little_to_report_on_is_no_reason_to_fail(records: list[UtteranceRecord]) -> None:
     report = replace(REPORT, decodings=[replace(PLAIN, records=records)])
     parsed(page(report))
     assert "greedy_search" in short_report(report)

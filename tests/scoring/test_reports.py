@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.scoring.align import WordErrors, count_errors
-from zipasr.scoring.reports import (
+from zipasr.scoring.result_files import (
     ResultRow,
     Transcript,
     errs_text,
@@ -16,6 +15,7 @@ from zipasr.scoring.reports import (
     wer_log_text,
     wer_summary,
 )
+from zipasr.scoring.word_errors import WordErrors, count_errors
 
 TRANSCRIPTS = [
     Transcript(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from zipasr.scoring.records import Record
-from zipasr.scoring.sounds import sound_addresses
+from zipasr.scoring.decodings import UtteranceRecord
+from zipasr.scoring.html_report import sound_addresses
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def audio(tmp_path: Path) -> Path:
     return path
 
 
-def record(name: str, audio: Path, start: float = 0.5) -> Record:
-    return Record(id=name, ref=[], hyp=[], audio=str(audio), start=start, duration=0.25)
+def record(name: str, audio: Path, start: float = 0.5) -> UtteranceRecord:
+    return UtteranceRecord(id=name, ref=[], hyp=[], audio=str(audio), start=start, duration=0.25)
 
 
 def test_embedded_speech_is_the_part_that_was_decoded(audio: Path, tmp_path: Path) -> None:
@@ -47,6 +47,6 @@ def test_speech_that_is_not_there_is_left_out(audio: Path, tmp_path: Path) -> No
     missing = record("a", tmp_path / "gone.wav")
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"<html>")
-    silent = Record(id="c", ref=[], hyp=[])
+    silent = UtteranceRecord(id="c", ref=[], hyp=[])
     found = sound_addresses([missing, record("b", broken), silent], tmp_path, 1e6)
     assert found == {"b": "broken.wav#t=0.50,0.75"}

@@ -11,7 +11,7 @@ from zipasr.base.seed import generator_for
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import Session
 from zipasr.training.worker import build_session, run

@@ -14,16 +14,16 @@ from zipasr.base.distributed import World
 from zipasr.base.errors import CheckpointError, DataError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.data.cuts import DataIdentity
-from zipasr.data.plan import Budget, Layout, Leg, RowCost
+from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, EpochSegment, RowCost
 from zipasr.training import course as course_module
 from zipasr.training import loop
 from zipasr.training.course import Course, check_ranks_agree
 from zipasr.training.state import TrainState
 
 DATA = DataIdentity(cuts=60, hours=0.02, names="n", seconds="s", tokens="t")
-LAYOUT = Layout(budget=Budget(max_duration=10.0), drop_last=True, shuffle=True)
+LAYOUT = BatchingConfig(budget=BatchLimits(max_duration=10.0), drop_last=True, shuffle=True)
 COST = RowCost(per_token=1.0)
-COSTED = replace(LAYOUT, budget=Budget(max_duration=10.0, max_cost=5.0, cost=COST))
+COSTED = replace(LAYOUT, budget=BatchLimits(max_duration=10.0, max_cost=5.0, cost=COST))
 
 
 class Killed(Exception):  # noqa: N818 - an end, not an error
@@ -93,14 +93,14 @@ def test_other_data_are_allowed_on_request(epoch: Any, tmp_path: Path) -> None:
 
 
 def test_a_course_comes_back_from_a_checkpoint() -> None:
-    saved = Course(LAYOUT, DATA, (Leg(COSTED, 3),)).to_dict()
+    saved = Course(LAYOUT, DATA, (EpochSegment(COSTED, 3),)).to_dict()
     course, state = Course(LAYOUT, DATA), TrainState(batches_done=5)
     course.resume(saved, state, other_data=False)
-    assert course == Course(LAYOUT, DATA, (Leg(COSTED, 3),))
+    assert course == Course(LAYOUT, DATA, (EpochSegment(COSTED, 3),))
     now = replace(LAYOUT, world_size=2)
     course, state = Course(now, DATA), TrainState(batches_done=5)
     course.resume(saved, state, other_data=False)
-    assert course == Course(now, DATA, (Leg(COSTED, 3), Leg(LAYOUT, 2)))
+    assert course == Course(now, DATA, (EpochSegment(COSTED, 3), EpochSegment(LAYOUT, 2)))
     assert state.batches_done == 5
     course.start_epoch()
     assert course == Course(now, DATA)

@@ -6,7 +6,7 @@ import torch
 from tests.lm import test_transformer
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import find_checkpoints, load_checkpoint
-from zipasr.checkpoint.language_model import read_lm, sizes_of
+from zipasr.checkpoint.language_model_file import read_lm, sizes_of
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
 from zipasr.lm.sentences import Sentences
 from zipasr.training import language_model

@@ -16,7 +16,7 @@ from zipasr.base import environment as machine
 from zipasr.base.errors import ResourceError
 from zipasr.cli import train as train_command
 from zipasr.cli.commands import TRAIN, read
-from zipasr.data.plan import RowCost
+from zipasr.data.epoch_plan import RowCost
 from zipasr.training import rehearsal
 from zipasr.training.estimate import published_batch
 from zipasr.training.memory import Size, bytes_kept, bytes_of, row_cost

@@ -17,7 +17,7 @@ from zipasr.base.distributed import World
 from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.train import train_configs
 from zipasr.data.loaders import load_cuts
-from zipasr.data.subset import evenly_spread
+from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.curves import draw_curves, sparkline
 from zipasr.training.dev_errors import dev_errors

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrLosses, TransducerConfig
 from zipasr.training.step import LossConfig, LossScales, compute_loss, loss_scales

@@ -17,7 +17,7 @@ from tests.training.short import new_batch, new_session, train
 from zipasr.base.distributed import World, launch
 from zipasr.base.errors import ResourceError
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.schedule import set_batch_count
 from zipasr.nn.whiten import Whiten

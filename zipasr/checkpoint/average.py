@@ -65,7 +65,7 @@ class ChooseCheckpoint:
         if self.iter > 0:
             return self.iter
         if self.epoch is None:
-            raise ValueError("the epoch is not settled: see zipasr.checkpoint.last_epoch")
+            raise ValueError("the epoch is not settled: see zipasr.checkpoint.selection")
         return self.epoch
 
     @property
@@ -76,7 +76,7 @@ class ChooseCheckpoint:
         return f"{'iter' if self.iter > 0 else 'epoch'}-{self.number}-avg-{self.avg}"
 
 
-class Chosen(NamedTuple):
+class LoadedWeights(NamedTuple):
     """Weights to use, and the newest checkpoint that they come from with its path."""
 
     path: Path
@@ -224,7 +224,7 @@ def averaged_model(exp_dir: Path, choose: ChooseCheckpoint) -> StateDict:
     return read_chosen(exp_dir, choose).weights
 
 
-def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> Chosen:
+def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> LoadedWeights:
     """Read the chosen checkpoints of a training run, or the one file, and combine them.
 
     With the averaged model, the result is the mean over the training after the checkpoint
@@ -245,7 +245,7 @@ def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> Chosen:
         weights = mean_of(
             model_state(load_checkpoint(file), str(file)) for file in mean_files(exp_dir, choose)
         )
-    return Chosen(path, last, weights)
+    return LoadedWeights(path, last, weights)
 
 
 def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
-from zipasr.checkpoint.language_model import read_lm
+from zipasr.checkpoint.language_model_file import read_lm
 from zipasr.cli.commands import TestSetsConfig
 from zipasr.cli.flags import Run
 from zipasr.cli.vocabulary import check_vocabulary_files, vocabulary_of

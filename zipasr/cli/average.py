@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.stored import kept_entries, stored_model, stored_tokenizer
+from zipasr.checkpoint.model_file import kept_entries, stored_model, stored_tokenizer
 from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import AVERAGE, ExpConfig
 from zipasr.cli.flags import Run, guarded
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_typed(chosen: Chosen, run: Run) -> None:
+def check_typed(chosen: LoadedWeights, run: Run) -> None:
     """Compare what is typed of the model with the checkpoints: its sizes, and its tokens.
 
     Raises:

@@ -15,15 +15,15 @@ from lhotse import CutSet
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.candidates import (
+from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.selection import (
     best_of,
     candidates,
     files_of,
     next_to_try,
     ranked,
+    with_last_epoch,
 )
-from zipasr.checkpoint.last_epoch import settled
 from zipasr.cli.aids import unaided
 from zipasr.cli.commands import (
     COMMANDS,
@@ -37,8 +37,8 @@ from zipasr.cli.flags import Command, Run, parse
 from zipasr.cli.recogniser import recognise, recogniser_of
 from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
-from zipasr.data.subset import evenly_spread
-from zipasr.scoring.align import WordErrors, count_errors
+from zipasr.data.manifests import evenly_spread
+from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.search.methods import SEARCHES
 from zipasr.search.types import DecodingConfig
 from zipasr.text.tokenizer import TokenizerConfig
@@ -84,7 +84,7 @@ def with_checkpoints(run: Run, reports: TextIO) -> Run:
     """
     choose = run[ChooseCheckpoint]
     if not choose.auto_avg:
-        choose, notes = settled(run[ExpConfig].exp_dir, choose)
+        choose, notes = with_last_epoch(run[ExpConfig].exp_dir, choose)
         sys.stderr.write("".join(f"{note}\n" for note in notes))
         return run.having(choose)
     if DataConfig not in run.values:
@@ -168,7 +168,7 @@ def greedy_of(decoding: DecodingConfig) -> DecodingConfig:
     return replace(decoding, decoding_method="ctc_greedy_search" if is_ctc else "greedy_search")
 
 
-def score(chosen: Chosen, run: Run, loader: Loader) -> WordErrors:
+def score(chosen: LoadedWeights, run: Run, loader: Loader) -> WordErrors:
     """Count the errors that one average makes on the dev set.
 
     Raises:

@@ -17,8 +17,7 @@ from zipasr.base.errors import UserError
 from zipasr.cli.aids import aids_of
 from zipasr.cli.flags import Run
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
-from zipasr.data.extractor import NUM_MEL_BINS
-from zipasr.data.live_fbank import AHEAD_SECONDS
+from zipasr.data.features import AHEAD_SECONDS, NUM_MEL_BINS
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.transducer import AsrModel

@@ -15,8 +15,8 @@ from zipasr.cli.corpora_of_training import with_heads_of_corpora, with_subset
 from zipasr.cli.flags import Command, Run, not_yet, parse, tell_notes
 from zipasr.corpora.download import DownloadConfig
 from zipasr.data.augment import AugmentConfig
+from zipasr.data.corpus_mixing import GigaSpeechSubset
 from zipasr.data.fbank import FbankConfig
-from zipasr.data.gigaspeech import GigaSpeechSubset
 from zipasr.data.loaders import DataConfig
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, preset_sizes

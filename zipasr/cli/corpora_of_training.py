@@ -7,8 +7,8 @@ from dataclasses import replace
 from zipasr.base.errors import UserError
 from zipasr.base.recipe import Recipe
 from zipasr.cli.flags import GIGA_FLAG, Run
-from zipasr.data.gigaspeech import CORPUS as GIGASPEECH
-from zipasr.data.gigaspeech import NAME as GIGA
+from zipasr.data.corpus_mixing import CORPUS as GIGASPEECH
+from zipasr.data.corpus_mixing import NAME as GIGA
 from zipasr.data.loaders import DataConfig
 from zipasr.model.config import ModelConfig
 

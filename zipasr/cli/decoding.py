@@ -21,19 +21,21 @@ from zipasr.cli.recogniser import Recognised, Recogniser, load_recogniser, recog
 from zipasr.cli.result_names import ResultFiles, file_suffix, key_of, label_of
 from zipasr.cli.run_report import records_of, write_report, write_text
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
-from zipasr.scoring.align import WordErrors, count_errors
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
-from zipasr.scoring.normalised import AS_WRITTEN, NORMALISED, normalised
-from zipasr.scoring.reports import (
+from zipasr.scoring.result_files import (
+    AS_WRITTEN,
+    NORMALISED,
     ResultRow,
     Transcript,
     errs_text,
+    normalised,
     recogs_text,
     results_table,
     wer_log_line,
     wer_log_text,
     wer_summary,
 )
+from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.search.types import DecodingConfig
 
 

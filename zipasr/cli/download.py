@@ -10,7 +10,7 @@ from zipasr.cli.commands import DOWNLOAD, PlaceConfig, read
 from zipasr.cli.corpora import corpus_of
 from zipasr.cli.flags import guarded
 from zipasr.corpora.download import DownloadConfig
-from zipasr.corpora.published import PublishedCorpus, obtain
+from zipasr.corpora.published import PublishedCorpus, fetch_corpus
 
 
 @guarded
@@ -24,5 +24,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"recipe {run.recipe.name!r} has nothing to download.",
             f"begin with ./prepare.sh --recipe {run.recipe.name} --stage 1.",
         )
-    obtain(corpus.downloads(), run[DownloadConfig])
+    fetch_corpus(corpus.downloads(), run[DownloadConfig])
     return 0

@@ -13,9 +13,9 @@ from lhotse.cut import Cut
 from torch import Tensor
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
+from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
-from zipasr.checkpoint.stored import StoredModel, entries_of, stored_model
+from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
 from zipasr.cli.aids import neural_lm
 from zipasr.cli.best_average import read_with_search, with_checkpoints
 from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
@@ -39,9 +39,9 @@ from zipasr.export.writing import Job, export_lm, export_onnx, export_torchscrip
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe
-from zipasr.scoring.align import count_errors
 from zipasr.scoring.decodings import read_decodings
-from zipasr.scoring.reports import ResultRow, results_table
+from zipasr.scoring.result_files import ResultRow, results_table
+from zipasr.scoring.word_errors import count_errors
 from zipasr.text.tokenizer import PieceTokenizer, Tokenizer
 
 # Utterances with which exported models are compared.
@@ -149,7 +149,9 @@ def check_lm(config: LmConfig, export: ExportConfig) -> None:
         )
 
 
-def tokens_of(chosen: Chosen, run: Run, stored: StoredModel) -> tuple[list[str], Tokenizer | None]:
+def tokens_of(
+    chosen: LoadedWeights, run: Run, stored: StoredModel
+) -> tuple[list[str], Tokenizer | None]:
     """Return the pieces of a model, and its tokenizer where there is one.
 
     Args:

@@ -11,9 +11,8 @@ from zipasr.cli.commands import FBANK, read
 from zipasr.cli.corpora import check_recipe
 from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.fbank import FbankConfig, compute_and_store
-from zipasr.data.fbank_pieces import compute_and_store_pieces
-from zipasr.data.joined import join_splits
-from zipasr.data.noise import compute_and_store_noise
+from zipasr.data.fbank_pieces import compute_and_store_pieces, join_splits
+from zipasr.data.noise_features import compute_and_store_noise
 
 
 @guarded

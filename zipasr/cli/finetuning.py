@@ -9,8 +9,8 @@ from itertools import chain
 
 from zipasr.base.config import add_flags, parse_bool
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.stored import stored_model
+from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli.commands import COMMANDS, TRAIN, CorporaConfig, read
 from zipasr.cli.corpora_of_training import with_subset
 from zipasr.cli.flags import Parser, Run, parse, tell_notes
@@ -110,7 +110,7 @@ def _words(argv: Sequence[str] | None) -> list[str]:
 
 
 def _with_lattice(
-    config: TransducerConfig, chosen: Chosen, words: Sequence[str]
+    config: TransducerConfig, chosen: LoadedWeights, words: Sequence[str]
 ) -> TransducerConfig:
     """Return the settings of the loss with the lattice of the file, unless one is typed."""
     stored = chosen.checkpoint.get("configs", {}).get("TransducerConfig", {}).get("rnnt_type")
@@ -150,7 +150,7 @@ def _checked(run: Run) -> Run:
     return run
 
 
-def _kept_tokenizer(chosen: Chosen, run: Run) -> Tokenizer:
+def _kept_tokenizer(chosen: LoadedWeights, run: Run) -> Tokenizer:
     """Return the tokenizer of the file; one that is typed and is another one is refused."""
     try:
         return tokenizer_of(chosen, run)

@@ -16,8 +16,7 @@ from zipasr.audio.loading import SAMPLING_RATE, Samples
 from zipasr.base.errors import DataError
 from zipasr.cli.chunkwise import HearsChunks
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
-from zipasr.data.extractor import NUM_MEL_BINS
-from zipasr.data.live_fbank import LiveFbank
+from zipasr.data.features import NUM_MEL_BINS, LiveFbank
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.search.types import Utterance
 

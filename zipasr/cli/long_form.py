@@ -12,8 +12,7 @@ from torch import Tensor
 from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound
 from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME
-from zipasr.data.extractor import fbank_extractor
-from zipasr.data.live_fbank import WINDOW
+from zipasr.data.features import WINDOW, fbank_extractor
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.ctc import CtcOutput

@@ -18,8 +18,8 @@ from zipasr.cli.recogniser import Recognised, recognise_settings, recogniser_of
 from zipasr.cli.result_names import file_suffix, lm_suffix
 from zipasr.data.loaders import DataConfig, test_loader
 from zipasr.lm.config import LmConfig
-from zipasr.scoring.align import count_errors
-from zipasr.scoring.reports import ResultRow, results_table
+from zipasr.scoring.result_files import ResultRow, results_table
+from zipasr.scoring.word_errors import count_errors
 from zipasr.search.methods import SEARCHES, check_method
 from zipasr.search.types import DecodingConfig
 

@@ -17,9 +17,8 @@ from zipasr.base.progress import clock
 from zipasr.base.recipe import RECIPES, load_recipe
 from zipasr.cli.commands import ImportConfig
 from zipasr.cli.flags import Parser, RecipeConfig, guarded
-from zipasr.corpora.own import OwnCorpus, Surveyed
-from zipasr.corpora.recipe_file import Sizes, flags_for, recipe_text
-from zipasr.corpora.splits import purpose_of
+from zipasr.corpora.custom.corpus import OwnCorpus, Surveyed
+from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
 from zipasr.text.character_table import count_characters
 
 

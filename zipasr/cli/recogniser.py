@@ -17,8 +17,8 @@ from zipasr.base.config import flag_name, shown
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.base.progress import Progress
-from zipasr.checkpoint.average import ChooseCheckpoint, Chosen, read_chosen
-from zipasr.checkpoint.stored import StoredModel, stored_model, stored_tokenizer, untrained
+from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.model_file import StoredModel, stored_model, stored_tokenizer, untrained
 from zipasr.cli.aids import aids_of, check_aids
 from zipasr.cli.commands import ExpConfig
 from zipasr.cli.flags import Run
@@ -29,15 +29,15 @@ from zipasr.cli.token_sources import (
     table_of,
     tokenizer_of_table,
 )
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.streaming import LOOK_AHEAD_FRAMES
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16, has_bfloat16
-from zipasr.scoring.align import count_errors
-from zipasr.scoring.reports import Transcript
+from zipasr.scoring.result_files import Transcript
+from zipasr.scoring.word_errors import count_errors
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.methods import search_for
 from zipasr.search.nbest import Oracle
@@ -132,7 +132,7 @@ def with_ctc_method(run: Run) -> Run:
     return run.having(replace(config, decoding_method="ctc-greedy-search"))
 
 
-def recogniser_of(chosen: Chosen, run: Run) -> Recogniser:
+def recogniser_of(chosen: LoadedWeights, run: Run) -> Recogniser:
     """Build the model of weights that were read; see ``load_recogniser``.
 
     Raises:
@@ -188,7 +188,7 @@ def check_is_settled(stored: StoredModel) -> None:
         )
 
 
-def tokenizer_of(chosen: Chosen, run: Run) -> Tokenizer:
+def tokenizer_of(chosen: LoadedWeights, run: Run) -> Tokenizer:
     """Return the tokenizer inside the checkpoint; for one without, --tokens or --bpe-model.
 
     Raises:

@@ -12,7 +12,7 @@ from zipasr.cli.recogniser import Recogniser
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.lm.config import LmConfig
 from zipasr.model.build import EncoderConfig
-from zipasr.scoring.reports import result_suffix, search_suffix, setting_key
+from zipasr.scoring.result_files import result_suffix, search_suffix, setting_key
 from zipasr.search.methods import SEARCHES
 from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
 

@@ -12,21 +12,19 @@ from lhotse.cut import Cut
 
 from zipasr.base.files import atomic_path
 from zipasr.scoring.breakdown import worst
-from zipasr.scoring.decodings import Decoding, by_test_set, read_decodings
-from zipasr.scoring.page import WORST, Report, page
-from zipasr.scoring.records import Record
-from zipasr.scoring.reports import Transcript
-from zipasr.scoring.short_report import short_report
-from zipasr.scoring.sounds import sound_addresses
+from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, read_decodings
+from zipasr.scoring.html_report import WORST, Report, page, sound_addresses
+from zipasr.scoring.markdown_report import short_report
+from zipasr.scoring.result_files import Transcript
 
 BYTES_PER_MB = 1e6
 
 
-def records_of(transcripts: Iterable[Transcript], cuts: CutSet) -> list[Record]:
+def records_of(transcripts: Iterable[Transcript], cuts: CutSet) -> list[UtteranceRecord]:
     """Join what was recognised with what is known of the cuts."""
     known = {cut.id: cut for cut in cuts}
     return [
-        Record(
+        UtteranceRecord(
             id=t.cut_id,
             ref=t.ref,
             hyp=t.hyp,
@@ -70,7 +68,7 @@ def load_report(exp_dir: Path, embed_audio_mb: float) -> Report:
     )
 
 
-def _shown(decodings: Sequence[Decoding]) -> list[Record]:
+def _shown(decodings: Sequence[Decoding]) -> list[UtteranceRecord]:
     """Return the utterances of a page, the worst of each test set in turn."""
     best = [group[0] for group in by_test_set(decodings).values()]
     in_turn = zip_longest(*(worst(decoding.records, WORST) for decoding in best))

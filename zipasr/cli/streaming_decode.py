@@ -30,7 +30,7 @@ from zipasr.cli.result_names import ResultFiles, file_suffix, limits_of
 from zipasr.cli.run_report import records_of
 from zipasr.data.loaders import DataConfig, Loader, test_loader
 from zipasr.scoring.decodings import Decoding, write_decoding
-from zipasr.scoring.reports import ResultRow, Transcript, results_table
+from zipasr.scoring.result_files import ResultRow, Transcript, results_table
 from zipasr.search.types import DecodingConfig
 
 

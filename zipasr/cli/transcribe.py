@@ -28,7 +28,7 @@ from zipasr.cli.forced_alignment import align, tokens_of, transcript_of
 from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
 from zipasr.cli.long_form import Cutting, Recognising, timed_words, within, words_in
 from zipasr.cli.recogniser import Recogniser, load_recogniser
-from zipasr.data.live_fbank import WINDOW
+from zipasr.data.features import WINDOW
 from zipasr.export.model_file import ModelFileConfig
 from zipasr.search.methods import check_method
 from zipasr.search.types import DecodingConfig

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.corpora.espeak import EspeakCorpus
+from zipasr.corpora.custom.corpus import OwnCorpus
+from zipasr.corpora.espeak.corpus import EspeakCorpus
 from zipasr.corpora.gigaspeech import GigaSpeechCorpus
 from zipasr.corpora.librispeech import LibriSpeechCorpus
 from zipasr.corpora.manifests import ManifestsCorpus
-from zipasr.corpora.own import OwnCorpus
 
 
 class Corpus(Protocol):

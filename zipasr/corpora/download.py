@@ -1,26 +1,117 @@
-"""Fetch a file: resumed where it stopped, checked before it gets its name."""
+"""Download of a file, resumed where it stopped and checked; archives unpacked."""
 
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import http.client
 import logging
 import re
+import shutil
 import socket
+import tarfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from zipasr.base.config import flag
-from zipasr.base.errors import DownloadError, ResourceError
+from zipasr.base.errors import DataError, DownloadError, ResourceError
 from zipasr.base.progress import Progress
 from zipasr.corpora.openslr import RemoteFile
-from zipasr.corpora.unpack import DamagedError, check_gzip
+
+_READ_SIZE = 1 << 20
+
+
+class DamagedError(Exception):
+    """An archive ends early or does not fit its own checksum."""
+
+
+def check_gzip(path: Path) -> None:
+    """Read a gzip file through and raise ``DamagedError`` unless its checksum fits."""
+    try:
+        with (
+            path.open("rb") as raw,
+            gzip.open(raw) as content,
+            _unpack_progress(f"MB of {path.name} checked", path) as progress,
+        ):
+            while content.read(_READ_SIZE):
+                progress.step(count=raw.tell() // _READ_SIZE - progress.done)
+    except (OSError, EOFError, zlib.error) as problem:
+        raise DamagedError(f"the archive is damaged ({problem})") from problem
+
+
+def unpack(archive: Path, folder: Path, gives: PurePosixPath) -> Path:
+    """Unpack a tar.gz file and return the folder ``folder / gives``.
+
+    Everything goes to a temporary folder first, so the result is whole whenever it is there.
+
+    Args:
+        archive: checked before; nothing but files and folders in it is unpacked.
+        folder: where its top folder belongs.
+        gives: folder in the archive that is wanted, such as ``LibriSpeech/dev-clean``. Files
+            that stand beside it are taken, too.
+
+    Raises:
+        DataError: the archive does not hold that folder.
+    """
+    final = folder / gives
+    partial = folder / f".unpacking-{final.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _unpack_all(archive, partial, gives.parts[0])
+        if not (partial / gives).is_dir():
+            raise DataError(
+                f"{archive} does not hold the folder {gives}.", "delete it to download it again."
+            )
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for beside in (partial / gives).parent.iterdir():
+            if beside.is_file():
+                beside.replace(final.parent / beside.name)
+        (partial / gives).replace(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+def _unpack_all(archive: Path, folder: Path, top: str) -> None:
+    with (
+        archive.open("rb") as raw,
+        tarfile.open(fileobj=raw, mode="r|gz") as tar,
+        _unpack_progress(f"MB of {archive.name} unpacked", archive) as progress,
+    ):
+        for member in tar:
+            if _is_wanted(member, top):
+                _write(tar, member, folder / member.name)
+            else:
+                logging.warning("left out of the archive: %s", member.name)
+            progress.step(count=raw.tell() // _READ_SIZE - progress.done)
+
+
+def _is_wanted(member: tarfile.TarInfo, top: str) -> bool:
+    path = PurePosixPath(member.name)
+    inside = path.parts[:1] == (top,) and ".." not in path.parts
+    return inside and (member.isfile() or member.isdir())
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    content = tar.extractfile(member)
+    if content is None:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        shutil.copyfileobj(content, out, _READ_SIZE)
+
+
+def _unpack_progress(what: str, path: Path) -> Progress:
+    return Progress(what, -(-path.stat().st_size // _READ_SIZE))
+
 
 _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -43,7 +134,7 @@ class DownloadConfig:
             raise ValueError(f"--mirror {self.mirror} is no address; it begins with https://")
 
 
-class Patience(NamedTuple):
+class RetryPolicy(NamedTuple):
     """How to deal with a bad connection.
 
     Attributes:
@@ -66,7 +157,11 @@ class _WrongError(_RefusedError):
 
 
 def fetch(
-    file: RemoteFile, folder: Path, *, mirror: str | None = None, patience: Patience | None = None
+    file: RemoteFile,
+    folder: Path,
+    *,
+    mirror: str | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Path:
     """Return the path of a file in ``folder``, after downloading what is missing of it.
 
@@ -93,7 +188,7 @@ def fetch(
     problems: list[str] = []
     for address in file.addresses(mirror):
         try:
-            _complete_and_verified(part, address, file, patience or Patience())
+            _complete_and_verified(part, address, file, patience or RetryPolicy())
         except _RefusedError as problem:
             problems.append(f"{address}: {problem}")
             logging.warning("%s", problems[-1])
@@ -122,7 +217,9 @@ def _require_whole(path: Path, file: RemoteFile, by_hand: str) -> None:
         ) from problem
 
 
-def _complete_and_verified(part: Path, address: str, file: RemoteFile, patience: Patience) -> None:
+def _complete_and_verified(
+    part: Path, address: str, file: RemoteFile, patience: RetryPolicy
+) -> None:
     is_resumed = part.is_file()
     try:
         _complete(part, address, file, patience)
@@ -135,7 +232,7 @@ def _complete_and_verified(part: Path, address: str, file: RemoteFile, patience:
         _complete_and_verified(part, address, file, patience)
 
 
-def _complete(part: Path, address: str, file: RemoteFile, patience: Patience) -> None:
+def _complete(part: Path, address: str, file: RemoteFile, patience: RetryPolicy) -> None:
     """Download until ``part`` has all bytes; connections may break on the way."""
     failures = 0
     while not _is_complete(part, file):

@@ -16,7 +16,7 @@ from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.progress import Progress
 from zipasr.corpora import openslr
 from zipasr.corpora.manifests import write_manifests
-from zipasr.corpora.musan import write_noise_manifests
+from zipasr.corpora.openslr import write_noise_manifests
 from zipasr.corpora.published import Download
 
 _ROOT = "LibriSpeech"

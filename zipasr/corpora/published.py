@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from zipasr.base.errors import ResourceError
-from zipasr.corpora.download import DownloadConfig, fetch, missing_bytes
+from zipasr.corpora.download import DownloadConfig, fetch, missing_bytes, unpack
 from zipasr.corpora.openslr import RemoteFile
-from zipasr.corpora.unpack import unpack
 
 # FLAC hardly shrinks in an archive, WAV by a tenth.
 _GROWTH = 1.15
@@ -58,7 +57,7 @@ class WithText(Protocol):
         ...
 
 
-def obtain(downloads: Sequence[Download], config: DownloadConfig) -> None:
+def fetch_corpus(downloads: Sequence[Download], config: DownloadConfig) -> None:
     """Fetch and unpack what is missing.
 
     Raises:
@@ -83,7 +82,7 @@ def obtain(downloads: Sequence[Download], config: DownloadConfig) -> None:
 
 
 def bytes_needed(downloads: Sequence[Download], *, keep: bool) -> int:
-    """Return the room on the disk that ``obtain`` needs at its fullest."""
+    """Return the room on the disk that ``fetch_corpus`` needs at its fullest."""
     needed = most = 0
     for download in downloads:
         needed += missing_bytes(download.file, download.folder)

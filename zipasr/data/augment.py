@@ -15,7 +15,7 @@ from lhotse.dataset import CutMix, SpecAugment
 from lhotse.dataset.signal_transforms import time_warp
 
 from zipasr.base.config import flag
-from zipasr.data.noise import noise_path
+from zipasr.data.noise_features import noise_path
 
 NOISE_PROBABILITY = 0.5
 NOISE_SNR = (10.0, 20.0)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from lhotse.cut import Cut
 
+from zipasr.data.epoch_plan import CutLengths
 from zipasr.data.filters import DropReport, TrainFilter
-from zipasr.data.plan import Lengths
 from zipasr.data.shards import shard_of
 
 
@@ -83,7 +83,7 @@ class TrainCuts:
     """
 
     source: CutSource
-    lengths: Lengths
+    lengths: CutLengths
     names: str
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ class TrainCuts:
         )
 
 
-class Register:
+class TrainCutsBuilder:
     """Judge cuts one by one and note the lengths and names of those that are kept.
 
     Args:
@@ -134,10 +134,10 @@ class Register:
         self._names.update(f"{cut.id}\n".encode())
         return True
 
-    def lengths(self) -> Lengths:
+    def lengths(self) -> CutLengths:
         """Return the lengths of the cuts that were kept."""
         shards = np.asarray(self._shards, np.int64)
-        return Lengths(
+        return CutLengths(
             np.asarray(self._seconds, np.float64),
             np.asarray(self._tokens, np.int64),
             shards=shards if len(shards) and shards.min() >= 0 else None,
@@ -157,7 +157,7 @@ def in_memory(
         cuts: all cuts.
         wanted: the filter; None keeps all, and does not count their tokens.
     """
-    register = Register(wanted or TrainFilter(min_duration=0.0, max_duration=float("inf")))
+    register = TrainCutsBuilder(wanted or TrainFilter(min_duration=0.0, max_duration=float("inf")))
     kept = [cut for cut in cuts if register.add(cut)]
     return TrainCuts(kept, register.lengths(), register.names()), register.report
 

@@ -1,26 +1,201 @@
-"""One batch of cuts to one batch of tensors, the same wherever and whenever it is made."""
+"""Batches: which cuts a rank is given, and those cuts as padded tensors."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
+import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import K2SpeechRecognitionDataset
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
+from torch import Tensor
 
 from zipasr.base.seed import seeded
 from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
-from zipasr.data.batch import Batch, batch_from_lhotse
 from zipasr.data.cuts import CutSource
-from zipasr.data.failures import reason_of
-from zipasr.data.sampling import SampledBatch
+from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
+from zipasr.data.filters import reason_of, text_of
+
+SECONDS_PER_FRAME = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Utterances that are processed together, longest first.
+
+    Attributes:
+        features: (N, T, 80) float32 log-mel energies; padding is log(1e-10).
+        feature_lens: (N,) int64, frames of each utterance before padding.
+        texts: the N transcripts.
+        cut_ids: the N names.
+        seconds: length of the speech, padding not counted.
+        index: position of the batch in its epoch on this rank, from 0; to go on after this batch,
+            ask the loader to skip ``index + 1``.
+        dropped: names of the utterances that could not be read and are missing here.
+        step_seconds: length of the batches at this position over all ranks, padding included.
+        second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
+            without consistency training.
+        corpus: that the utterances are from, where several are trained on; else empty.
+    """
+
+    features: Tensor
+    feature_lens: Tensor
+    texts: list[str]
+    cut_ids: list[str]
+    seconds: float
+    index: int = 0
+    dropped: tuple[str, ...] = ()
+    step_seconds: float = 0.0
+    second_view: Tensor | None = None
+    corpus: str = ""
+
+    def __len__(self) -> int:
+        """N, the number of utterances."""
+        return len(self.texts)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the utterances ``start`` to ``stop - 1``.
+
+        Their padding stays, although they may be shorter: convolutions see it, so the losses of
+        the parts add up to the loss of the whole.
+        """
+        lens, second = self.feature_lens[start:stop], self.second_view
+        return replace(
+            self,
+            features=self.features[start:stop],
+            feature_lens=lens,
+            texts=self.texts[start:stop],
+            cut_ids=self.cut_ids[start:stop],
+            seconds=int(lens.sum()) * SECONDS_PER_FRAME,
+            second_view=None if second is None else second[start:stop],
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch with its tensors on ``device``; the lengths move too."""
+        second = self.second_view
+        return replace(
+            self,
+            features=self.features.to(device, non_blocking=True),
+            feature_lens=self.feature_lens.to(device, non_blocking=True),
+            second_view=None if second is None else second.to(device, non_blocking=True),
+        )
+
+
+def batch_from_lhotse(raw: Mapping[str, Any], num_views: int = 1) -> Batch:
+    """Take the batch dictionary of ``K2SpeechRecognitionDataset`` apart.
+
+    Args:
+        raw: made with ``return_cuts=True``; ``inputs`` are features.
+        num_views: 2 when ``TwoViews`` doubled the features.
+    """
+    features, *other_views = raw["inputs"].float().chunk(num_views)
+    supervisions = raw["supervisions"]
+    rows = supervisions["sequence_idx"].long()
+    ends = (supervisions["start_frame"] + supervisions["num_frames"]).long()
+    # Joined cuts have several supervisions in one row: the last end counts.
+    lens = torch.zeros(features.size(0), dtype=torch.int64)
+    lens = lens.scatter_reduce(0, rows, ends, reduce="amax").clamp(max=features.size(1))
+    cuts = _cut_of_each_row(rows.tolist(), supervisions["cut"])
+    return Batch(
+        features=features,
+        feature_lens=lens,
+        texts=[text_of(cut) for cut in cuts],
+        cut_ids=[_name(cut) for cut in cuts],
+        seconds=int(lens.sum()) * SECONDS_PER_FRAME,
+        second_view=other_views[0] if other_views else None,
+    )
+
+
+def _cut_of_each_row(rows: list[int], cut_of_each_supervision: list[Cut]) -> list[Cut]:
+    return list(dict(zip(rows, cut_of_each_supervision, strict=True)).values())
+
+
+def _name(cut: Cut) -> str:
+    # lhotse names joined cuts at random; their supervisions keep their names.
+    supervisions = cut.supervisions
+    return cut.id if len(supervisions) == 1 else "+".join(s.id for s in supervisions)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledBatch:
+    """The cuts of one batch and its place in the epoch.
+
+    Attributes:
+        index: position in the epoch, the same number on every rank.
+        members: numbers of the cuts.
+        step_seconds: length of the batches of this position over all ranks, padding included.
+        corpus: that the cuts are from, where several are trained on; else empty.
+    """
+
+    index: int
+    members: tuple[int, ...]
+    step_seconds: float = 0.0
+    corpus: str = ""
+
+
+class PlannedBatches:
+    """The batches of one rank, from any of them on.
+
+    Args:
+        plan: of the epoch, or of what is left of it.
+        lengths: of all cuts.
+        rank: of this process.
+        first: position in the epoch of the first step of ``plan``.
+        start: position in the epoch to start from.
+    """
+
+    def __init__(
+        self, plan: Plan, lengths: CutLengths, rank: int, *, first: int = 0, start: int = 0
+    ) -> None:
+        self._plan, self._lengths, self._rank = plan, lengths, rank
+        self._first, self._start = first, start
+
+    def __iter__(self) -> Iterator[SampledBatch]:
+        """Yield the batches from ``start`` on."""
+        for step in range(self._start - self._first, len(self._plan)):
+            members = tuple(self._plan.batch(step, self._rank).tolist())
+            yield SampledBatch(
+                step + self._first,
+                members,
+                self._plan.step_seconds(step, self._lengths.seconds),
+                self._lengths.corpus_of(members[0]) if members else "",
+            )
+
+
+def eval_batches(
+    seconds: Sequence[float], max_duration: float, *, rank: int = 0, world_size: int = 1
+) -> list[SampledBatch]:
+    """Share out all cuts over the ranks, longest first, each cut once.
+
+    A loss or an error rate would count a cut twice that is repeated to give all ranks equally
+    many batches. Here the numbers of batches may differ by one.
+
+    Args:
+        seconds: (N,) durations of the cuts of the validation or test set.
+        max_duration: seconds of a batch, padding included.
+        rank: of this process.
+        world_size: number of processes.
+    """
+    longest_first = np.argsort(-np.asarray(seconds, np.float64), kind="stable")
+    lengths = CutLengths(
+        np.asarray(seconds, np.float64)[longest_first], np.zeros(len(seconds), int)
+    )
+    layout = BatchingConfig(budget=BatchLimits(max_duration=max_duration), num_buckets=1)
+    plan = make_plan(lengths, layout, seed=0, epoch=0)
+    batches = [
+        SampledBatch(step, tuple(longest_first[plan.batch(step, 0)].tolist()))
+        for step in range(len(plan))
+    ]
+    return batches[rank::world_size]
+
 
 JoinCuts = Callable[[CutSet], CutSet]
 
@@ -34,7 +209,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class FeatureRecipe:
     """How cuts become features.
 
     Args:
@@ -64,7 +239,7 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
         keys: seed, epoch and rank.
     """
 
-    def __init__(self, source: CutSource, recipe: Recipe, keys: tuple[int, ...]) -> None:
+    def __init__(self, source: CutSource, recipe: FeatureRecipe, keys: tuple[int, ...]) -> None:
         self._source = source
         self._recipe = recipe
         self._keys = keys

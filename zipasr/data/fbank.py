@@ -27,11 +27,17 @@ from zipasr.base.config import flag
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
-from zipasr.data.archives import Archive, store_archive
-from zipasr.data.executors import ExecutorName, work_through
-from zipasr.data.extractor import NUM_MEL_BINS
-from zipasr.data.failures import Failure, quarantine_text
-from zipasr.data.unfinished import begin, forget, has_memory
+from zipasr.data.feature_store import (
+    Archive,
+    ExecutorName,
+    begin_extraction,
+    forget_archives,
+    is_begun,
+    store_archive,
+    work_through,
+)
+from zipasr.data.features import NUM_MEL_BINS
+from zipasr.data.filters import Failure, quarantine_text
 
 MAX_JOBS = 15
 _SPEEDS = (0.9, 1.1)
@@ -302,7 +308,7 @@ def _computed(
     Archives that an interrupted call has finished there are not computed again.
     """
     partial = feats.with_name(f".partial-{feats.name}")
-    begin(partial, origin)
+    begin_extraction(partial, origin)
     starts = range(0, len(cuts), _CUTS_PER_ARCHIVE)
     kind = config.storage, config.num_mel_bins
     tasks = [
@@ -321,10 +327,10 @@ def _computed(
                 failures += failed
                 progress.step(count=len(task.cuts))
     except BaseException:
-        if not has_memory(partial):
+        if not is_begun(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise
-    forget(partial)
+    forget_archives(partial)
     shutil.rmtree(feats, ignore_errors=True)
     partial.replace(feats)
     return done, failures

@@ -1,15 +1,67 @@
-"""Drop what cannot be trained on, and count it by reason."""
+"""Cuts that cannot be trained on: the reason in a line, and counts by reason."""
 
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lhotse.cut import Cut
+
+from zipasr.base.errors import DataError
+
+# lhotse lists what each of its audio libraries said; the first of them is the one that counts.
+_FIRST_LIBRARY = re.compile(r"Exception #0 .*?: <class '[^']*'>: ([^\n]*)")
+_MAX_CHARACTERS = 200
+
+# What reading a manifest raises that is cut off, or is something else.
+BROKEN_MANIFEST = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error)
+
+
+class Failure(NamedTuple):
+    """A cut that could not be read."""
+
+    cut_id: str
+    path: str
+    reason: str
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception says in one line; its type when it says nothing."""
+    said = _FIRST_LIBRARY.search(str(error))
+    text = " ".join((said[1] if said else str(error)).split()) or type(error).__name__
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 3] + "..."
+
+
+def broken_manifest(path: Path, error: BaseException) -> DataError:
+    """Return the error that says that a manifest is damaged."""
+    return DataError(
+        f"{path} is not a readable manifest of cuts: {reason_of(error)}.",
+        "delete it and run ./prepare.sh --stage 2 again",
+    )
+
+
+def failure_of(cut: Cut, error: BaseException) -> Failure:
+    """Describe the failure of a cut, with the file that its audio is in."""
+    recording = getattr(cut, "recording", None)
+    sources = recording.sources if recording is not None else []
+    path = str(sources[0].source) if sources and isinstance(sources[0].source, str) else ""
+    # The audio library only says "System error".
+    missing = path and "://" not in path and not Path(path).exists()
+    return Failure(cut.id, path, "the file does not exist" if missing else reason_of(error))
+
+
+def quarantine_text(failures: Iterable[Failure]) -> str:
+    """Format the table of failures: a header, then cut, path and reason between tabs."""
+    rows = [Failure("cut", "path", "reason"), *failures]
+    return "".join("\t".join(row) + "\n" for row in rows)
+
 
 TOO_SHORT = "shorter than --min-cut-duration"
 TOO_LONG = "longer than --max-cut-duration"
@@ -119,7 +171,7 @@ class DropReport:
         return "\n".join(lines)
 
 
-class Verdict(NamedTuple):
+class FilterResult(NamedTuple):
     """What is thought of a cut.
 
     Attributes:
@@ -149,19 +201,19 @@ class TrainFilter:
     min_duration: float = 1.0
     max_duration: float = 20.0
 
-    def judge(self, cut: Cut) -> Verdict:
+    def judge(self, cut: Cut) -> FilterResult:
         """Return why the cut cannot be trained on, if so, and the number of its tokens."""
         if not keep_duration(cut, self.min_duration, self.max_duration):
-            return Verdict(TOO_SHORT if cut.duration < self.min_duration else TOO_LONG)
+            return FilterResult(TOO_SHORT if cut.duration < self.min_duration else TOO_LONG)
         text = text_of(cut)
         if not text:
-            return Verdict(NO_TEXT)
+            return FilterResult(NO_TEXT)
         if self.encode is None or self.output_lens is None:
-            return Verdict(None)
+            return FilterResult(None)
         tokens = self.encode([text])[0]
         if keep_alignable(num_frames(cut), tokens, self.output_lens, use_ctc=self.use_ctc):
-            return Verdict(None, len(tokens))
-        return Verdict(MORE_TOKENS_THAN_FRAMES, len(tokens))
+            return FilterResult(None, len(tokens))
+        return FilterResult(MORE_TOKENS_THAN_FRAMES, len(tokens))
 
     def reason_to_drop(self, cut: Cut) -> str | None:
         """Return why the cut cannot be trained on, or None when it can."""

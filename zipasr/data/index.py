@@ -25,14 +25,13 @@ from lhotse.serialization import deserialize_item
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
-from zipasr.data.cuts import Register, TrainCuts, in_memory
-from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
+from zipasr.data.corpus_mixing import Extra, shards_of
+from zipasr.data.cuts import TrainCuts, TrainCutsBuilder, in_memory
+from zipasr.data.epoch_plan import CutLengths, Numbers
 from zipasr.data.fbank import is_left_out
-from zipasr.data.filters import DropReport, TrainFilter
+from zipasr.data.filters import BROKEN_MANIFEST, DropReport, TrainFilter, broken_manifest
 from zipasr.data.loaders import are_large, load_cuts, load_extra
-from zipasr.data.mixed import Extra, shards_of
-from zipasr.data.pieces import manifests_at, manifests_of_split
-from zipasr.data.plan import Lengths, Numbers
+from zipasr.data.manifests import manifests_at, manifests_of_split
 
 _NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -77,7 +76,7 @@ class _Index(NamedTuple):
 
     names: str
     report: DropReport
-    lengths: Lengths
+    lengths: CutLengths
     offsets: Numbers
     sizes: Numbers
 
@@ -177,7 +176,7 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
         np.concatenate([index.offsets for index in indices]),
         np.concatenate([index.sizes for index in indices]),
     )
-    lengths = Lengths(
+    lengths = CutLengths(
         np.concatenate([index.lengths.seconds for index in indices]),
         np.concatenate([index.lengths.tokens for index in indices]),
         shards=shards_of([index.lengths for index in indices]),
@@ -213,7 +212,7 @@ def _remove_stale(manifest: Path, lines: Path) -> None:
 
 def _made(manifest: Path, wanted: TrainFilter, quarantine: Quarantine, told: bool) -> _Index:
     """Copy the lines of a manifest, and note where those are that are kept."""
-    register = Register(wanted)
+    register = TrainCutsBuilder(wanted)
     offsets, sizes, position = [], [], 0
     with (
         Progress(f"index of {manifest.name}", None, visible=told) as progress,
@@ -263,7 +262,7 @@ def _read(path: Path) -> _Index | None:
             return _Index(
                 names=about["names"],
                 report=DropReport.from_dict(about["report"]),
-                lengths=Lengths(
+                lengths=CutLengths(
                     stored["seconds"],
                     stored["tokens"],
                     shards=stored["shards"] if len(stored["shards"]) else None,

@@ -18,18 +18,31 @@ from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.base.seed import generator_for
 from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_views
-from zipasr.data.batch import Batch
+from zipasr.data.corpus_mixing import (
+    FIX,
+    NAME,
+    Extra,
+    GigaSpeechSubset,
+    gigaspeech_cuts,
+    mixed_plan,
+)
 from zipasr.data.cuts import CutSource, TrainCuts
-from zipasr.data.dataset import BatchDataset, JoinCuts, Recipe, Unreadable
-from zipasr.data.extractor import fbank_extractor
-from zipasr.data.failures import BROKEN_MANIFEST, broken_manifest
+from zipasr.data.dataset import (
+    Batch,
+    BatchDataset,
+    FeatureRecipe,
+    JoinCuts,
+    PlannedBatches,
+    SampledBatch,
+    Unreadable,
+    eval_batches,
+)
+from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, EpochSegment, Plan
 from zipasr.data.fbank import is_left_out
-from zipasr.data.gigaspeech import FIX, NAME, GigaSpeechSubset, gigaspeech_cuts
-from zipasr.data.mixed import Extra, mixed_plan
-from zipasr.data.pieces import manifests_at, manifests_of_split
-from zipasr.data.plan import Budget, Layout, Leg, Lengths, Plan
-from zipasr.data.processes import process_context, quiet_worker
-from zipasr.data.sampling import PlannedBatches, SampledBatch, eval_batches
+from zipasr.data.feature_store import process_context, quiet_worker
+from zipasr.data.features import fbank_extractor
+from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
+from zipasr.data.manifests import manifests_at, manifests_of_split
 
 # A manifest below this size is read into memory (about 100 000 cuts); a larger one is read from
 # disk again in every epoch.
@@ -90,10 +103,10 @@ class DataConfig:
         if not 0 <= self.min_cut_duration <= self.max_cut_duration:
             raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
 
-    def layout(self, world_size: int) -> Layout:
+    def layout(self, world_size: int) -> BatchingConfig:
         """Return how an epoch is cut into batches for ``world_size`` processes."""
-        return Layout(
-            budget=Budget(max_duration=float(self.max_duration)),
+        return BatchingConfig(
+            budget=BatchLimits(max_duration=float(self.max_duration)),
             world_size=world_size,
             num_buckets=self.num_buckets if self.bucketing_sampler else 1,
             drop_last=self.drop_last,
@@ -116,7 +129,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class EpochPosition:
     """Where a rank is in its training data.
 
     Attributes:
@@ -128,14 +141,14 @@ class Place:
         legs: what was trained of this epoch in other layouts, in order.
     """
 
-    layout: Layout
+    layout: BatchingConfig
     seed: int
     epoch: int
     rank: int = 0
     start: int = 0
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[EpochSegment, ...] = ()
 
-    def plan(self, lengths: Lengths) -> Plan:
+    def plan(self, lengths: CutLengths) -> Plan:
         """Return the plan of what the ``legs`` have left of the epoch."""
         return mixed_plan(lengths, self.layout, seed=self.seed, epoch=self.epoch, legs=self.legs)
 
@@ -196,7 +209,7 @@ def train_loader(
     cuts: TrainCuts,
     data: DataConfig,
     augment: AugmentConfig,
-    place: Place,
+    place: EpochPosition,
     *,
     doubled: bool = False,
 ) -> Loader:
@@ -220,7 +233,7 @@ def train_loader(
     if first + len(plan) == 0:
         raise _nothing_to_train(cuts, place.layout)
     seed, epoch, rank = place.seed, place.epoch, place.rank
-    recipe = Recipe(
+    recipe = FeatureRecipe(
         read=_input_strategy(cuts.source, data),
         join=_join_cuts(data),
         noise=mix_noise(augment, data.manifest_dir),
@@ -245,7 +258,7 @@ def valid_loader(cuts: CutSet, data: DataConfig, rank: int = 0, world_size: int 
     seconds = [cut.duration for cut in source]
     batches = eval_batches(seconds, data.max_duration, rank=rank, world_size=world_size)
     return Loader(
-        BatchDataset(source, Recipe(read=_input_strategy(source, data)), (0, 0, rank)),
+        BatchDataset(source, FeatureRecipe(read=_input_strategy(source, data)), (0, 0, rank)),
         batches,
         num_workers=data.num_workers,
         num_batches=len(batches),
@@ -335,7 +348,7 @@ def _load(path: Path, fix: str, *, lazy: bool) -> CutSet:
     return cuts
 
 
-def _nothing_to_train(cuts: TrainCuts, layout: Layout) -> DataError:
+def _nothing_to_train(cuts: TrainCuts, layout: BatchingConfig) -> DataError:
     return DataError(
         f"{len(cuts)} cuts ({cuts.hours * 3600:.0f} s) do not fill one batch of "
         f"{layout.budget.max_duration:g} s for each of {layout.world_size} processes.",

@@ -12,10 +12,9 @@ import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from zipasr.data.extractor import NUM_MEL_BINS
-from zipasr.data.failures import reason_of
 from zipasr.data.fbank import quarantine_path
-from zipasr.data.filters import DropReport, TrainFilter, text_of
+from zipasr.data.features import NUM_MEL_BINS
+from zipasr.data.filters import DropReport, TrainFilter, reason_of, text_of
 from zipasr.data.loaders import load_cuts
 
 NOT_ONE_SUPERVISION = "not exactly one supervision"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from zipasr.scoring.align import GAP, WordErrors, count_errors
-from zipasr.scoring.records import Record
+from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.statistics import RESAMPLES, Interval, rate_interval
+from zipasr.scoring.word_errors import GAP, WordErrors, count_errors
 
 # There are many parts, and their intervals are only drawn.
 PART_RESAMPLES = 1_000
@@ -20,7 +20,7 @@ SECONDS = (1, 2, 4, 8, 12, 16, 20, 30)
 WORDS = (1, 3, 5, 10, 20, 30, 50)
 
 
-class Part(NamedTuple):
+class ErrorGroup(NamedTuple):
     """Some utterances of a test set and their errors."""
 
     name: str
@@ -65,7 +65,7 @@ class Overview(NamedTuple):
     hours: float
 
 
-def overview(records: Sequence[Record]) -> Overview:
+def overview(records: Sequence[UtteranceRecord]) -> Overview:
     """Sum up a test set."""
     characters = count_errors((list(" ".join(r.ref)), list(" ".join(r.hyp))) for r in records)
     wrong = sum(record.errors.total > 0 for record in records)
@@ -80,13 +80,13 @@ def overview(records: Sequence[Record]) -> Overview:
     )
 
 
-def by_duration(records: Sequence[Record]) -> list[Part]:
+def by_duration(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
     """Split by seconds of speech, the shortest first; classes without utterances are left out."""
     names = [f"{low} to {high} s" for low, high in pairwise((0, *SECONDS))]
     return _by_class(records, lambda record: record.duration, SECONDS, [*names, "longer"])
 
 
-def by_words(records: Sequence[Record]) -> list[Part]:
+def by_words(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
     """Split by the number of reference words, the shortest first."""
     names = [
         f"{low + 1} to {high} words" if low + 1 < high else f"{high} word{'s' * (high > 1)}"
@@ -95,9 +95,9 @@ def by_words(records: Sequence[Record]) -> list[Part]:
     return _by_class(records, lambda record: float(len(record.ref)), WORDS, [*names, "more"])
 
 
-def by_speaker(records: Sequence[Record]) -> list[Part]:
+def by_speaker(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
     """Split by speaker, the most errors first; empty when no speaker is known."""
-    groups: dict[str, list[Record]] = defaultdict(list)
+    groups: dict[str, list[UtteranceRecord]] = defaultdict(list)
     for record in records:
         groups[record.speaker].append(record)
     if set(groups) <= {""}:
@@ -106,7 +106,7 @@ def by_speaker(records: Sequence[Record]) -> list[Part]:
     return sorted(parts, key=lambda part: (-part.errors.rate, part.name))
 
 
-def confusions(records: Sequence[Record], most: int) -> Confusions:
+def confusions(records: Sequence[UtteranceRecord], most: int) -> Confusions:
     """Count what was taken for what.
 
     Args:
@@ -123,35 +123,35 @@ def confusions(records: Sequence[Record], most: int) -> Confusions:
     )
 
 
-def worst(records: Sequence[Record], most: int) -> list[Record]:
+def worst(records: Sequence[UtteranceRecord], most: int) -> list[UtteranceRecord]:
     """Return the utterances with errors, those with the most errors first."""
     wrong = [record for record in records if record.errors.total]
     return sorted(wrong, key=lambda r: (-r.errors.total, -r.errors.rate, r.id))[:most]
 
 
-def _part(name: str, records: Sequence[Record]) -> Part:
-    return Part(name, len(records), _sum(records), _interval(records, PART_RESAMPLES))
+def _part(name: str, records: Sequence[UtteranceRecord]) -> ErrorGroup:
+    return ErrorGroup(name, len(records), _sum(records), _interval(records, PART_RESAMPLES))
 
 
-def _sum(records: Sequence[Record]) -> WordErrors:
+def _sum(records: Sequence[UtteranceRecord]) -> WordErrors:
     sums = (sum(column) for column in zip(*(r.errors for r in records), strict=True))
     return WordErrors(*sums) if records else WordErrors(0, 0, 0, 0)
 
 
-def _interval(records: Sequence[Record], resamples: int) -> Interval:
+def _interval(records: Sequence[UtteranceRecord], resamples: int) -> Interval:
     errors = [record.errors.total for record in records]
     words = [record.errors.ref_words for record in records]
     return rate_interval(errors, words, resamples=resamples)
 
 
 def _by_class(
-    records: Sequence[Record],
-    size: Callable[[Record], float],
+    records: Sequence[UtteranceRecord],
+    size: Callable[[UtteranceRecord], float],
     edges: Sequence[int],
     names: Sequence[str],
-) -> list[Part]:
+) -> list[ErrorGroup]:
     """Split by size: class i reaches up to ``edges[i]``, the last one further."""
-    groups: dict[int, list[Record]] = defaultdict(list)
+    groups: dict[int, list[UtteranceRecord]] = defaultdict(list)
     for record in records:
         groups[bisect_left(edges, size(record))].append(record)
     return [_part(names[index], groups[index]) for index in sorted(groups)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.checkpoint.transfer import begins_anew
+from zipasr.checkpoint.init_from import begins_anew
 from zipasr.nn.lora import add_adapter, is_adapter, plain_name
 from zipasr.optim.param_groups import is_named
 from zipasr.training.finetune import FinetuneConfig

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from zipasr.base.config import flag_name, shown
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.stored import stored_tokenizer
+from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.model.build import CHANGEABLE
 from zipasr.text.tokenizer import Tokenizer
 

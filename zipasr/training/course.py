@@ -10,7 +10,7 @@ from typing import Any
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.errors import CheckpointError, DataError
 from zipasr.data.cuts import DataIdentity
-from zipasr.data.plan import Layout, Leg
+from zipasr.data.epoch_plan import BatchingConfig, EpochSegment
 from zipasr.training.state import TrainState
 
 
@@ -27,9 +27,9 @@ class Course:
         legs: parts of the epoch in progress that were trained in other layouts, in order.
     """
 
-    layout: Layout
+    layout: BatchingConfig
     data: DataIdentity | None = None
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[EpochSegment, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a checkpoint."""
@@ -39,7 +39,7 @@ class Course:
             "legs": [{"layout": leg.layout.to_dict(), "steps": leg.steps} for leg in self.legs],
         }
 
-    def change_layout(self, layout: Layout, batches_done: int) -> None:
+    def change_layout(self, layout: BatchingConfig, batches_done: int) -> None:
         """Cut what is left of the epoch in another way.
 
         All ranks must do so after the same step.
@@ -50,7 +50,7 @@ class Course:
         """
         steps = batches_done - sum(leg.steps for leg in self.legs)
         if layout != self.layout and steps > 0:
-            self.legs = (*self.legs, Leg(self.layout, steps))
+            self.legs = (*self.legs, EpochSegment(self.layout, steps))
         self.layout = layout
 
     def resume(self, saved: Mapping[str, Any], state: TrainState, *, other_data: bool) -> None:
@@ -76,9 +76,10 @@ class Course:
                 return
         if state.batches_done == 0:
             return
-        now, self.layout = self.layout, Layout.from_dict(saved["layout"])
+        now, self.layout = self.layout, BatchingConfig.from_dict(saved["layout"])
         self.legs = tuple(
-            Leg(Layout.from_dict(leg["layout"]), leg["steps"]) for leg in saved["legs"]
+            EpochSegment(BatchingConfig.from_dict(leg["layout"]), leg["steps"])
+            for leg in saved["legs"]
         )
         if now != self.layout:
             logging.warning(
@@ -137,7 +138,7 @@ def _other_data(different: list[str]) -> CheckpointError:
     )
 
 
-def _change(before: Layout, now: Layout) -> str:
+def _change(before: BatchingConfig, now: BatchingConfig) -> str:
     """Name what is different between two layouts."""
     old, new = before.to_dict(), now.to_dict()
     old |= old.pop("budget")

@@ -9,10 +9,10 @@ from lhotse import CutSet
 
 from zipasr.base.distributed import all_reduce_sum
 from zipasr.base.seed import seeded
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.data.loaders import valid_loader
-from zipasr.data.subset import evenly_spread
-from zipasr.scoring.align import WordErrors, count_errors
+from zipasr.data.manifests import evenly_spread
+from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.training.session import Session
 
 #: Says what the N utterances of a batch are; the model is in evaluation mode. Training does not

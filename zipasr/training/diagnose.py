@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from itertools import islice
 
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.training.diagnostics import observe
 from zipasr.training.diagnostics_report import report
 from zipasr.training.loop import train_one_update

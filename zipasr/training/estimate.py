@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from zipasr.checkpoint.keeping import BYTES_PER_PARAMETER
-from zipasr.data.loaders import Place, train_loader
+from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
+from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.encoder.zipformer.config import PRESETS, preset_sizes
 from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales
 from zipasr.training.rehearsal import sizes_of
@@ -109,7 +109,7 @@ def _batches(session: Session, data: TrainData) -> int:
         data.train,
         replace(configs.data, num_workers=0),
         configs.augment,
-        Place(
+        EpochPosition(
             layout=replace(session.layout, world_size=configs.train.world_size),
             seed=configs.train.seed,
             epoch=1,

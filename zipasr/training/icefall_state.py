@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import num_averaged
-from zipasr.checkpoint.stored import plain_flags
+from zipasr.checkpoint.model_file import plain_flags
 from zipasr.checkpoint.weights import unwrapped
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.optim.config import OptimizerConfig

@@ -9,8 +9,8 @@ from typing import Any
 from zipasr.base.distributed import broadcast_from_main
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.checkpoint.stored import stored_tokenizer
-from zipasr.checkpoint.transfer import Rows, shared_rows, table, take_weights
+from zipasr.checkpoint.init_from import Rows, shared_rows, table, take_weights
+from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.checkpoint.weights import model_state
 from zipasr.nn.lora import draw_adapters
 from zipasr.text.tokenizer import BLANK_ID, Tokenizer

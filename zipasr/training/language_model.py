@@ -24,7 +24,7 @@ from zipasr.checkpoint.files import (
     save_checkpoint,
     saved_epochs,
 )
-from zipasr.checkpoint.language_model import SENTENCE_ENDS_ID
+from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
 from zipasr.checkpoint.weights import load_model, model_state
 from zipasr.lm.neural import LmSizes, NeuralLm, build_lm
 from zipasr.lm.sentences import Sentences

@@ -12,7 +12,7 @@ from zipasr.base.distributed import barrier
 from zipasr.base.errors import NumericError
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.guard import NonFiniteGuard, RollBack, keep_bad_model

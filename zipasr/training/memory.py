@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from zipasr.base.seed import seeded
-from zipasr.data.batch import SECONDS_PER_FRAME, Batch
-from zipasr.data.plan import RowCost
+from zipasr.data.dataset import SECONDS_PER_FRAME, Batch
+from zipasr.data.epoch_plan import RowCost
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.session import Session
 from zipasr.training.step import LossScales, loss_scales

@@ -13,7 +13,7 @@ from zipasr.base.distributed import all_gather
 from zipasr.base.environment import free_bytes, peak_and_total
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import seeded
-from zipasr.data.plan import Lengths, RowCost, make_plan
+from zipasr.data.epoch_plan import CutLengths, RowCost, make_plan
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.memory import (
     Size,
@@ -32,7 +32,7 @@ GIB = 2**30
 MARGIN = 1.1
 
 
-def sizes_of(session: Session, lengths: Lengths) -> list[Size]:
+def sizes_of(session: Session, lengths: CutLengths) -> list[Size]:
     """Return the size of every batch of the epoch in progress, over all processes."""
     layout, state = session.layout, session.state
     plan = make_plan(lengths, layout, seed=session.configs.train.seed, epoch=state.cur_epoch)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lhotse import CutSet
 
-from zipasr.scoring.align import WordErrors
+from zipasr.scoring.word_errors import WordErrors
 from zipasr.training.curves import draw_curves, sparkline
 from zipasr.training.dev_errors import Recognise, dev_errors
 from zipasr.training.scalars import METRICS_FILE, series

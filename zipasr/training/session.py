@@ -18,11 +18,11 @@ from zipasr.base.environment import environment_report
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.checkpoint.keeping import keep_checkpoint, last_saved
+from zipasr.checkpoint.retention import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
+from zipasr.data.epoch_plan import BatchingConfig, RowCost
 from zipasr.data.loaders import DataConfig
-from zipasr.data.plan import Layout, RowCost
 from zipasr.encoder.zipformer1.scaling import call_counts, set_call_counts
 from zipasr.model.build import EncoderConfig
 from zipasr.model.config import ModelConfig
@@ -123,7 +123,7 @@ class Session:
         return float(self.configs.data.max_duration) * self.state.budget_factor
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> BatchingConfig:
         """How the flags, and batches that did not fit, want an epoch to be cut into batches."""
         data = replace(self.configs.data, max_duration=self.max_duration)
         layout = data.layout(self.world.size)

@@ -10,11 +10,11 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError
+from zipasr.data.corpus_mixing import combined
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import TrainFilter
 from zipasr.data.index import load_extra_cuts, load_train_cuts
 from zipasr.data.loaders import load_cuts
-from zipasr.data.mixed import combined
 from zipasr.encoder.masks import output_lens
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import TrainConfigs

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from zipasr.base.config import flag
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.encoder.masks import output_lens
 from zipasr.losses.lattice import RnntType
 from zipasr.model.config import ModelConfig

@@ -14,7 +14,7 @@ from torch import Tensor
 from zipasr.base.distributed import all_reduce_mean, all_reduce_sum
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import fix_seeds
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
 from zipasr.training.step import LossScales, compute_loss, loss_scales

@@ -8,7 +8,7 @@ import torch
 
 from zipasr.base.distributed import all_reduce_sum
 from zipasr.base.seed import seeded
-from zipasr.data.batch import Batch
+from zipasr.data.dataset import Batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
 from zipasr.training.step import LOSS_NAMES, compute_loss, loss_scales

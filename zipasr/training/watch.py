@@ -10,7 +10,7 @@ from types import TracebackType
 
 from zipasr.base.environment import peak_and_total
 from zipasr.base.progress import LiveLine
-from zipasr.data.batch import SECONDS_PER_FRAME, Batch
+from zipasr.data.dataset import SECONDS_PER_FRAME, Batch
 from zipasr.training.figures import Figures
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session

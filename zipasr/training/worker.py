@@ -23,15 +23,10 @@ from zipasr.base.progress import clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.checkpoint.keeping import (
-    bytes_of_checkpoint,
-    bytes_to_come,
-    link_as,
-    warn_of_space,
-)
-from zipasr.data.batch import Batch
+from zipasr.checkpoint.retention import bytes_of_checkpoint, bytes_to_come, hardlink, warn_of_space
 from zipasr.data.cuts import DataIdentity
-from zipasr.data.loaders import Loader, Place, train_loader, valid_loader
+from zipasr.data.dataset import Batch
+from zipasr.data.loaders import EpochPosition, Loader, train_loader, valid_loader
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
@@ -288,7 +283,7 @@ def batches_of_epoch(session: Session, data: TrainData) -> Loader:
         data.train,
         configs.data,
         configs.augment,
-        Place(
+        EpochPosition(
             layout=session.course.layout,
             seed=configs.train.seed,
             epoch=state.cur_epoch,
@@ -345,4 +340,4 @@ def link_best(session: Session, path: Path) -> None:
     state = session.state
     for kind, name in (("train", "train-loss"), ("valid", "valid-loss"), ("wer", "wer")):
         if getattr(state, f"best_{kind}_epoch") == state.cur_epoch:
-            link_as(path, f"best-{name}.pt")
+            hardlink(path, f"best-{name}.pt")

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tests.encoder.zipformer1.published import GOLDEN, LENS, TINY, TINY_CAUSAL, features, fill
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import Chosen
-from zipasr.checkpoint.stored import stored_model
+from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.model_file import stored_model
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model, describe
 from zipasr.model.config import ModelConfig
@@ -60,7 +60,7 @@ def test_the_streaming_recipe_is_known_by_its_flags() -> None:
 
 def test_published_streaming_commands_do_not_say_causal() -> None:
     weights = published()
-    chosen = Chosen(Path("pretrained.pt"), {"model": weights}, weights)
+    chosen = LoadedWeights(Path("pretrained.pt"), {"model": weights}, weights)
     assert not stored_model(chosen, {}).zipformer.causal
     stored = stored_model(chosen, {"decode_chunk_len": 32})
     assert stored.zipformer == Zipformer1Config(causal=True)

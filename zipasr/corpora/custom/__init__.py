@@ -1,0 +1,1 @@
+"""A corpus of one's own: read, checked, and written as manifests and a recipe."""

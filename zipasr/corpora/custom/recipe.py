@@ -1,0 +1,253 @@
+"""Recipe file for a corpus of one's own: sizes for its hours, splits for train, dev and test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from zipasr.base.errors import DataError
+from zipasr.corpora.custom.table import Utterance
+
+# Model and schedule of the embedded recipe, which was tuned on 2.4 hours. Beyond: published sizes.
+_SMALL_CORPUS: Mapping[str, Any] = {
+    "num-encoder-layers": "1,2,1",
+    "downsampling-factor": "2,4,2",
+    "encoder-dim": "128,192,128",
+    "encoder-unmasked-dim": "96,128,96",
+    "feedforward-dim": "256,384,256",
+    "num-heads": "4",
+    "query-head-dim": "24",
+    "value-head-dim": "12",
+    "pos-head-dim": "4",
+    "cnn-module-kernel": "15",
+    "embed-channels": "8,16,32",
+    "decoder-dim": 192,
+    "joiner-dim": 192,
+    "use-ctc": 1,
+    "rnnt-type": "constrained",
+    "ctc-loss-scale": 1.0,
+    "simple-loss-scale": 0.5,
+    "dropout": 0.05,
+    "base-lr": 0.045,
+    "ref-duration": 0.25,
+    "max-duration": 20,
+    "spec-aug-time-warp-factor": 0,
+    "spec-aug-num-frame-masks": 2,
+    "spec-aug-frames-mask-size": 13,
+    "spec-aug-features-mask-size": 13,
+    "use-bf16": 1,
+    "num-buckets": 8,
+    "save-every-n": 500,
+    "keep-last-k": 1,
+    "average-period": 20,
+}
+_SMALL_CORPUS_HOURS = 20.0
+# Up to so many hours: published size, epochs.
+_PRESETS = ((200.0, "small", 50), (2000.0, "medium", 40), (float("inf"), "large", 30))
+# Up to so many hours: tokens.
+_VOCABULARIES = ((1.0, 60), (20.0, 200), (2000.0, 500), (float("inf"), 1000))
+# Speech that a small corpus is repeated to, in hours: what the embedded recipe is trained on.
+_REPEATED_HOURS = 15.0
+_EPOCHS = (6, 60)
+# Above so many different characters the script has one for each syllable or word.
+_MANY_CHARACTERS = 300
+# Speed is perturbed where data are scarce.
+_SCARCE_HOURS = 500.0
+
+
+class Sizes(NamedTuple):
+    """What the settings of a recipe depend on.
+
+    Attributes:
+        hours: of training speech.
+        characters: number of different characters of the training transcripts.
+        shortest: seconds; about one utterance in a hundred is shorter.
+        longest: seconds; about one utterance in a hundred is longer.
+    """
+
+    hours: float
+    characters: int
+    shortest: float
+    longest: float
+
+
+def flags_for(name: str, sizes: Sizes) -> dict[str, Any]:
+    """Return the settings of a recipe called ``name``, flag name without dashes -> value."""
+    vocabulary = vocabulary_for(sizes)
+    lang_dir = f"data/{name}/lang_bpe_{vocabulary}"
+    flags: dict[str, Any] = {
+        "manifest-dir": f"data/{name}/fbank",
+        "lang-dir": lang_dir,
+        "vocab-size": vocabulary,
+        "bpe-model": f"{lang_dir}/bpe.model",
+        "exp-dir": f"exp/{name}",
+        "enable-musan": 0,
+        "perturb-speed": int(sizes.hours < _SCARCE_HOURS),
+    }
+    if sizes.shortest < 1.0:
+        flags["min-cut-duration"] = max(0.1, round(sizes.shortest * 0.7, 1))
+    if sizes.longest > 20.0:
+        flags["max-cut-duration"] = 30.0
+    return flags | _model_and_schedule(sizes)
+
+
+def vocabulary_for(sizes: Sizes) -> int:
+    """Return the number of tokens: more for more text, and room for every character."""
+    by_hours = next(tokens for hours, tokens in _VOCABULARIES if sizes.hours <= hours)
+    room = sizes.characters + (200 if sizes.characters > _MANY_CHARACTERS else 20)
+    return max(by_hours, -(-room // 10) * 10)
+
+
+def _model_and_schedule(sizes: Sizes) -> dict[str, Any]:
+    if sizes.hours > _SMALL_CORPUS_HOURS:
+        _, preset, epochs = next(row for row in _PRESETS if sizes.hours <= row[0])
+        return {"preset": preset, "num-epochs": epochs, "max-duration": 300}
+    seconds = sizes.hours * 3600 * (3 if sizes.hours < _SCARCE_HOURS else 1)
+    epochs = round(_REPEATED_HOURS * 3600 / max(seconds, 1.0))
+    epochs = min(max(epochs, _EPOCHS[0]), _EPOCHS[1])
+    steps = max(1, int(epochs * seconds / _SMALL_CORPUS["max-duration"]))
+    return dict(_SMALL_CORPUS) | {
+        "num-epochs": epochs,
+        "lr-batches": max(50, steps // 3),
+        "lr-epochs": max(1, epochs // 3),
+        "ctc-only-batches": min(550, steps // 3),
+        "warm-step": min(200, max(10, steps // 8)),
+        "warmup-batches": min(80, max(5, steps // 20)),
+        "spec-aug-start-epoch": epochs // 2 + 1,
+        "avg": max(1, epochs // 3),
+    }
+
+
+def recipe_text(
+    options: Mapping[str, Any],
+    splits: Mapping[str, Sequence[str]],
+    flags: Mapping[str, Any],
+    about: str,
+) -> str:
+    """Format ``recipe.toml``.
+
+    Args:
+        options: of the corpus ``own``.
+        splits: purpose -> names.
+        flags: settings.
+        about: one line on what was found.
+    """
+    return (
+        f"# {about}\n"
+        "# Written by ./prepare.sh --from; it is yours to change.\n"
+        'corpus = "own"\n\n[corpus-options]\n'
+        + _lines(options)
+        + "\n[splits]\n"
+        + _lines({purpose: list(names) for purpose, names in splits.items()})
+        + "\n[flags]\n"
+        + _lines(flags)
+    )
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    # JSON's strings, numbers, booleans and lists are TOML's too.
+    return "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in table.items())
+
+
+PURPOSES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "tr"),
+    "valid": ("dev", "valid", "val", "cv"),
+    "test": ("test", "eval", "tt"),
+}
+# Name of a split that is made here.
+MADE = {"valid": "dev", "test": "test"}
+
+# A twentieth of the corpus, but no more than tells models apart.
+_SHARE = 0.05
+_MOST_SECONDS = 2 * 3600.0
+# Speakers have to be left to train on.
+_FEWEST_SPEAKERS = 5
+
+
+def purpose_of(split: str) -> str | None:
+    """Return train, valid or test for a split of that name (``test-clean``); None for others."""
+    word = split.lower().replace("_", "-").split("-")[0]
+    for purpose, names in PURPOSES.items():
+        if word in names or any(word.startswith(name) and len(name) > 2 for name in names):
+            return purpose
+    return None
+
+
+def with_splits(
+    utterances: Sequence[Utterance], seconds: Callable[[Utterance], float], seed: int
+) -> tuple[list[Utterance], list[str]]:
+    """Give every utterance a split; dev and test are taken out of train where they are absent.
+
+    No speaker is in two splits when speakers are known and there are five of them or more; else no
+    file is. The choice depends on the seed and the names alone.
+
+    Args:
+        utterances: of the corpus, in any order.
+        seconds: length of an utterance.
+        seed: of the choice.
+
+    Returns:
+        The utterances, in their order, and what was done, in lines for people.
+
+    Raises:
+        DataError: a split is called neither train nor dev nor test; or too little to share out.
+    """
+    named = [replace(u, split=_name(u.split)) for u in utterances]
+    purposes = {purpose_of(str(u.split)) for u in named}
+    if "train" not in purposes:
+        raise DataError("there is no utterance in a split called train.", "name one so.")
+    told: list[str] = []
+    speakers = {u.speaker for u in named if purpose_of(str(u.split)) == "train"}
+    by_speaker = None not in speakers and len(speakers) >= _FEWEST_SPEAKERS
+    for purpose, name in MADE.items():
+        if purpose not in purposes:
+            pool = [u for u in named if purpose_of(str(u.split)) == "train"]
+            chosen, how = _chosen(pool, seconds, f"{seed} {name}", by_speaker=by_speaker)
+            named = [replace(u, split=name) if u.id in chosen else u for u in named]
+            told.append(f"split {name}: made of {len(chosen)} utterances, {how}")
+    return named, told
+
+
+def _name(split: str | None) -> str:
+    if split is None:
+        return "train"
+    if purpose_of(split) is None:
+        raise DataError(
+            f"split {split!r} is neither train nor dev nor test.",
+            "call splits train, dev and test; more words may follow, as in test-noisy.",
+        )
+    return split.lower().replace("_", "-").replace(" ", "-")
+
+
+def _chosen(
+    pool: Sequence[Utterance], seconds: Callable[[Utterance], float], key: str, *, by_speaker: bool
+) -> tuple[set[str], str]:
+    groups: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in pool:
+        groups[str(utterance.speaker if by_speaker else utterance.audio)].append(utterance)
+    if len(groups) < 2:
+        raise DataError(
+            f"{len(pool)} utterances of {len(groups)} files are too few to make splits of.",
+            "add data, or name the split of every utterance.",
+        )
+    lengths = {name: sum(map(seconds, group)) for name, group in groups.items()}
+    taken = _filled(lengths, key)
+    how = f"{len(taken)} of {len(groups)} {'speakers' if by_speaker else 'files'}"
+    return {u.id for name in taken for u in groups[name]}, how
+
+
+def _filled(lengths: Mapping[str, float], key: str) -> list[str]:
+    """Take groups in an order that the key decides until the wanted length is reached."""
+    wanted = min(_SHARE * sum(lengths.values()), _MOST_SECONDS)
+    order = sorted(lengths, key=lambda name: hashlib.blake2b(f"{key} {name}".encode()).digest())
+    taken: list[str] = []
+    total = 0.0
+    for name in order:
+        if total < wanted and total + lengths[name] <= 1.5 * wanted:
+            taken.append(name)
+            total += lengths[name]
+    return taken or [min(order, key=lambda name: lengths[name])]

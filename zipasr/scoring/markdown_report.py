@@ -1,0 +1,79 @@
+"""A report on decodings in a few lines of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zipasr.scoring.breakdown import Counted, confusions, overview, worst
+from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, labels
+from zipasr.scoring.html_report import Report, comparison_of, matching, size_and_scoring
+from zipasr.scoring.html_tables import number_of_errors, verdict
+from zipasr.scoring.word_errors import GAP
+
+SHOWN = 10
+
+
+def short_report(report: Report) -> str:
+    """Return the short version of the page: rates, commonest errors, worst utterances."""
+    lines = [f"# {report.title}", "", report.subtitle, ""]
+    for name, decodings in by_test_set(report.decodings).items():
+        lines += _section(name, decodings)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def short_comparison(first: Report, second: Report) -> str:
+    """Return a line for each test set: the difference of two runs and whether it is chance."""
+    lines = []
+    for name, a, b in matching(first.decodings, second.decodings):
+        found = comparison_of(a, b)
+        low, high = found.interval
+        lines.append(
+            f"{name}: {found.difference:+.2f} % WER ({low:+.2f} to {high:+.2f}), "
+            f"p = {found.p_value:.4f}: {verdict(found)} "
+            f"({found.better} utterances better, {found.worse} worse, {found.equal} equal)"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
+    overviews = [overview(decoding.records) for decoding in decodings]
+    lines = [
+        f"## {name}",
+        "",
+        size_and_scoring(overviews[0], decodings[0].setting),
+        "",
+        "| method | WER % | 95 % interval | ins | del | sub | CER % | RTF |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = labels(decodings)
+    for label, decoding, figures in zip(names, decodings, overviews, strict=True):
+        rtf = decoding.setting.rtf
+        errors, (low, high) = figures.errors, figures.interval
+        lines.append(
+            f"| {label} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
+            f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
+            f"{'-' if rtf is None else f'{rtf:.4f}'} |"
+        )
+    main = decodings[0]
+    found = confusions(main.records, SHOWN)
+    common = [*found.substitutions, *found.deletions, *found.insertions]
+    common = sorted(common, key=lambda item: -item.times)[:SHOWN]
+    if common:
+        lines += ["", f"Commonest errors of {names[0]}:", ""]
+        lines += [f"- {item.times} x {_named(item)}" for item in common]
+        lines += ["", "Worst utterances:", ""]
+        lines += [_utterance(record) for record in worst(main.records, SHOWN)]
+    return [*lines, ""]
+
+
+def _utterance(record: UtteranceRecord) -> str:
+    said, heard = " ".join(record.ref), " ".join(record.hyp)
+    return f"- `{record.id}` ({number_of_errors(record.errors.total)}): *{said}* as *{heard}*"
+
+
+def _named(item: Counted) -> str:
+    if item.ref == GAP:
+        return f"inserted {item.hyp}"
+    if item.hyp == GAP:
+        return f"lost {item.ref}"
+    return f"{item.ref} as {item.hyp}"

@@ -1,0 +1,272 @@
+"""Result files of a decoding run, their names and tables; normalisation before scoring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from zipasr.scoring.word_errors import GAP, AlignedPair, WordErrors, align, errors_of
+from zipasr.text.normalise import normalise
+
+SHOWN_GAP = "*"
+
+
+class Transcript(NamedTuple):
+    """One decoded utterance.
+
+    Attributes:
+        cut_id: name of its cut.
+        ref: the words that were said.
+        hyp: the words recognised.
+        tokens: pieces recognised, if they were kept.
+        times: for each of them, seconds from the beginning.
+        log_prob: of ``tokens``, in nats.
+    """
+
+    cut_id: str
+    ref: Sequence[str]
+    hyp: Sequence[str]
+    tokens: Sequence[str] = ()
+    times: Sequence[float] = ()
+    log_prob: float | None = None
+
+
+class ResultRow(NamedTuple):
+    """One line of the results table.
+
+    Attributes:
+        test_set: name of it.
+        method: that it was decoded with.
+        errors: that were made.
+        rtf: decoding time over audio time, if measured.
+        lost: names of utterances that could not be read, so that the errors are of the others.
+    """
+
+    test_set: str
+    method: str
+    errors: WordErrors
+    rtf: float | None = None
+    lost: tuple[str, ...] = ()
+
+
+class WordCount(NamedTuple):
+    """What happened to one word: as a reference word and as a recognised word."""
+
+    word: str
+    correct: int
+    errors: int
+    in_ref: int
+    in_hyp: int
+
+
+def recogs_text(transcripts: Iterable[Transcript]) -> str:
+    """Reference and result of each utterance, two lines each, sorted by cut id."""
+    return "".join(
+        f"{t.cut_id}:\tref={list(t.ref)}\n{t.cut_id}:\thyp={list(t.hyp)}\n"
+        for t in sorted(transcripts, key=lambda transcript: transcript.cut_id)
+    )
+
+
+def errs_text(transcripts: Sequence[Transcript]) -> str:
+    """Every error: utterance by utterance in the order given, then by kind, then by word."""
+    alignments = [align(transcript.ref, transcript.hyp) for transcript in transcripts]
+    utterances = [
+        f"{transcript.cut_id}:\t{_marked(alignment)}"
+        for transcript, alignment in zip(transcripts, alignments, strict=True)
+    ]
+    pairs = [pair for alignment in alignments for pair in alignment]
+    wrong = Counter(pair for pair in pairs if not pair.is_correct)
+    subs = [(n, f"{ref} -> {hyp}") for (ref, hyp), n in wrong.items() if GAP not in (ref, hyp)]
+    dels = [(n, ref) for (ref, hyp), n in wrong.items() if hyp == GAP]
+    ins = [(n, hyp) for (ref, hyp), n in wrong.items() if ref == GAP]
+    sections = [
+        _errs_head(errors_of(alignments)),
+        "\n".join(["PER-UTT DETAILS: corr or (ref->hyp)  ", *utterances]),
+        _counted("SUBSTITUTIONS: count ref -> hyp", subs),
+        _counted("DELETIONS: count ref", dels),
+        _counted("INSERTIONS: count hyp", ins),
+        _per_word(pairs),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def wer_summary(rates: Mapping[str, float]) -> str:
+    """One line for each setting, best first; ``rates`` are in percent."""
+    lines = [f"{key}\t{rate:.2f}" for key, rate in _best_first(rates)]
+    return "\n".join(["settings\tWER", *lines]) + "\n"
+
+
+def wer_log_text(test_set: str, rates: Mapping[str, float]) -> str:
+    """List the settings for the log, best first; ``rates`` are in percent."""
+    lines = [f"{key}\t{rate:.2f}" for key, rate in _best_first(rates)]
+    if lines:
+        lines[0] += f"\tbest for {test_set}"
+    return "\n".join([f"For {test_set}, WER of different settings are:", *lines])
+
+
+def wer_log_line(test_set: str, key: str, errors: WordErrors) -> str:
+    """Sum up one test set under one setting in one line."""
+    return (
+        f"[{test_set}-{key}] %WER {errors.rate:.2f}% [{errors.total} / {errors.ref_words}, "
+        f"{errors.ins} ins, {errors.dels} del, {errors.subs} sub ]"
+    )
+
+
+def setting_key(method: str, *, beam_size: int, limits: str = "") -> str:
+    """Name a setting in summaries, such as ``modified_beam_search_beam-size-4``.
+
+    ``limits`` names those of a search that keeps a lattice, which has no beam size.
+    """
+    if limits:
+        return f"{method}{limits}"
+    return f"{method}_beam-size-{beam_size}" if _has_beam(method) else method
+
+
+def search_suffix(
+    method: str,
+    *,
+    beam_size: int,
+    context_size: int,
+    max_sym_per_frame: int,
+    limits: str = "",
+    aids: str = "",
+    blank_penalty: float = 0.0,
+    temperature: float = 1.0,
+) -> str:
+    """Name a search in file names.
+
+    ``limits`` names those of a search that keeps a lattice, which has no beam size; ``aids`` what
+    helped beside the model.
+
+    Blank penalty and temperature appear only when they were changed, so that the usual names
+    are those of other recipes and unusual runs do not overwrite them.
+    """
+    if limits:
+        suffix = limits
+    elif _has_beam(method):
+        suffix = f"__{method}__beam-size-{beam_size}"
+    elif method.startswith("ctc"):
+        suffix = ""
+    else:
+        suffix = f"_context-{context_size}_max-sym-per-frame-{max_sym_per_frame}"
+    suffix += aids
+    if blank_penalty != 0.0:
+        suffix += f"_blank-penalty-{blank_penalty}"
+    if temperature != 1.0:
+        suffix += f"_temperature-{temperature}"
+    return suffix
+
+
+def result_suffix(
+    search: str, *, epoch: int | None, iteration: int, avg: int, use_averaged_model: bool
+) -> str:
+    """Name a decoding run in file names.
+
+    Args:
+        search: from ``search_suffix``.
+        epoch: checkpoint decoded; counts when ``iteration`` is 0.
+        iteration: number of batches of the checkpoint decoded, or 0.
+        avg: number of checkpoints or epochs averaged.
+        use_averaged_model: whether the average was taken over all batches between two of them.
+    """
+    checkpoint = f"iter-{iteration}" if iteration > 0 else f"epoch-{epoch}"
+    averaged = "_use-averaged-model" if use_averaged_model else ""
+    return f"{checkpoint}_avg-{avg}{search}{averaged}"
+
+
+def results_table(rows: Sequence[ResultRow]) -> str:
+    """Align the results in columns for the terminal; the names left, the numbers right."""
+    head = ["set", "method", "WER %", "ins", "del", "sub", "ref words", "RTF"]
+    table = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    lines = []
+    for line in table:
+        names = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+        lines.append("  ".join(names + numbers))
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: ResultRow) -> list[str]:
+    errors = row.errors
+    counts = [errors.ins, errors.dels, errors.subs, errors.ref_words]
+    rtf = "-" if row.rtf is None else f"{row.rtf:.4f}"
+    return [row.test_set, row.method, f"{errors.rate:.2f}", *map(str, counts), rtf]
+
+
+def _best_first(rates: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(rates.items(), key=lambda item: item[1])
+
+
+def _has_beam(method: str) -> bool:
+    return "beam" in method
+
+
+def _errs_head(errors: WordErrors) -> str:
+    correct = errors.ref_words - errors.dels - errors.subs
+    return (
+        f"%WER = {errors.rate:.2f}\n"
+        f"Errors: {errors.ins} insertions, {errors.dels} deletions, {errors.subs} substitutions, "
+        f"over {errors.ref_words} reference words ({correct} correct)\n"
+        "Search below for sections starting with "
+        "PER-UTT DETAILS:, SUBSTITUTIONS:, DELETIONS:, INSERTIONS:, PER-WORD STATS:"
+    )
+
+
+def _marked(alignment: Sequence[AlignedPair]) -> str:
+    """Write an alignment as words, with neighbouring errors as one ``(ref->hyp)``."""
+    parts: list[str] = []
+    for is_correct, run in groupby(alignment, key=lambda pair: pair.is_correct):
+        pairs = list(run)
+        if is_correct:
+            parts += [pair.ref for pair in pairs]
+            continue
+        ref = " ".join(pair.ref for pair in pairs if pair.ref != GAP)
+        hyp = " ".join(pair.hyp for pair in pairs if pair.hyp != GAP)
+        parts.append(f"({ref or SHOWN_GAP}->{hyp or SHOWN_GAP})")
+    return " ".join(parts)
+
+
+def _counted(title: str, entries: Iterable[tuple[int, str]]) -> str:
+    return "\n".join([title, *(f"{n}   {text}" for n, text in sorted(entries, reverse=True))])
+
+
+def _per_word(pairs: Sequence[AlignedPair]) -> str:
+    lines = ["PER-WORD STATS: word  corr tot_errs count_in_ref count_in_hyp"]
+    for word, *counts in sorted(_word_counts(pairs), key=_by_errors, reverse=True):
+        lines.append(f"{word}   {' '.join(map(str, counts))}")
+    return "\n".join(lines)
+
+
+def _by_errors(count: WordCount) -> tuple[int, str]:
+    return count.errors, count.word
+
+
+def _word_counts(pairs: Sequence[AlignedPair]) -> list[WordCount]:
+    correct = Counter(pair.ref for pair in pairs if pair.is_correct)
+    in_ref = Counter(pair.ref for pair in pairs if pair.ref != GAP)
+    in_hyp = Counter(pair.hyp for pair in pairs if pair.hyp != GAP)
+    return [
+        WordCount(
+            word=word,
+            correct=correct[word],
+            # A wrong word counts on each side where it stands.
+            errors=in_ref[word] + in_hyp[word] - 2 * correct[word],
+            in_ref=in_ref[word],
+            in_hyp=in_hyp[word],
+        )
+        for word in in_ref | in_hyp
+    ]
+
+
+AS_WRITTEN = "words are compared as they are written"
+NORMALISED = "words are compared in upper case and without punctuation"
+
+
+def normalised(transcript: Transcript) -> Transcript:
+    """Return the same with reference and recognised words in one spelling."""
+    ref, hyp = (normalise(" ".join(words)).split() for words in (transcript.ref, transcript.hyp))
+    return transcript._replace(ref=ref, hyp=hyp)
