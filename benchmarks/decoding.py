@@ -25,9 +25,9 @@ from torch import Tensor
 
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner
-from zipasr.search.beam import modified_beam_search
+from zipasr.search.beam_search import modified_beam_search
 from zipasr.search.greedy import greedy_search
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 WIDTH, VOCAB_SIZE, FRAMES_PER_SECOND = 512, 500, 25
 EMITTING_SHARE = 1 / 7

@@ -43,7 +43,7 @@ from zipasr.cli.recogniser import LOG_ZERO, Recogniser, load_recogniser, recogni
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
-from zipasr.export.names import kind_of
+from zipasr.export.sherpa_metadata import kind_of
 from zipasr.scoring.word_errors import count_errors
 
 RATE = 16000

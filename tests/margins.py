@@ -24,7 +24,7 @@ from torch import Tensor
 from tests import tones
 from zipasr.cli.recogniser import Recogniser, encoded_frames
 from zipasr.model.transducer import AsrModel
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 BLANK = 0
 

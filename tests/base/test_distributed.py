@@ -24,7 +24,7 @@ from zipasr.base.distributed import (
     rank0_errors,
 )
 from zipasr.base.errors import DataError, ResourceError
-from zipasr.training.interrupt import StopRequest
+from zipasr.training.loop import StopRequest
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
 HANG = 300.0

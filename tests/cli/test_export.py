@@ -30,10 +30,10 @@ from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export
 from zipasr.model.build import EncoderConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import ctc_greedy_search
-from zipasr.search.methods import search_for
-from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import DecodingConfig
+from zipasr.search.registry import search_for
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")

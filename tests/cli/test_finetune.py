@@ -19,7 +19,7 @@ from zipasr.model.transducer import TransducerConfig
 from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import BpeConfig, train_bpe
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.scalars import series
+from zipasr.training.metric_writer import series
 from zipasr.training.state import SCHEDULES_DONE
 
 START = ("--do-finetune", "1", "--finetune-ckpt", "exp/epoch-2.pt", "--exp-dir", "fine")

@@ -24,7 +24,7 @@ from zipasr.cli.long_form import Cutting
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.alignment import ctc_alignment, transducer_alignment
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
 TEXT = "HIGH LOW MID"

@@ -23,15 +23,15 @@ from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.encoder.masks import output_lens
-from zipasr.export.checks import chunkwise
+from zipasr.export.exporters import ExportJob
 from zipasr.export.model_file import Chunks, ModelFileConfig, read_model_file
-from zipasr.export.writing import Job
+from zipasr.export.parity import chunkwise
 from zipasr.model.build import EncoderConfig
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
 pytest.importorskip("onnxruntime", reason="export-requirements.txt is not installed")
@@ -216,7 +216,7 @@ def model_in(out: Path) -> AsrModel:
 def words_of_full_chunks(out: Path, encoder: EncoderConfig, is_ctc: bool) -> list[str]:
     """What the model says whose chunks are always full, as those of ONNX files are."""
     model, tokenizer = model_in(out), Tokenizer.from_file(out / "bpe.model")
-    job = Job(model, encoder, out, "", [])
+    job = ExportJob(model, encoder, out, "", [])
     encode = chunkwise(job.start, job.size, job.step)
     assert model.decoder is not None
     assert model.joiner is not None

@@ -17,7 +17,7 @@ from tests.cli.conftest import Call
 from zipasr.base.errors import DataError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import decode, provenance
-from zipasr.training.scalars import series
+from zipasr.training.metric_writer import series
 
 
 def sessions(exp: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from zipasr.cli.chunkwise import Stream
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, StreamingConfig, read
 from zipasr.cli.live import pcm_pieces
 from zipasr.cli.recogniser import LOG_ZERO, encoded_frames, load_recogniser
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
 
 MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
 

@@ -16,8 +16,8 @@ from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import TokenizerConfig
-from zipasr.training.config import TrainConfig
-from zipasr.training.step import LossConfig, loss_scales
+from zipasr.training.config import LossConfig, TrainConfig
+from zipasr.training.update import loss_scales
 
 SMALL = """--num-encoder-layers 2,2,2,2,2,2 --feedforward-dim 512,768,768,768,768,768
 --encoder-dim 192,256,256,256,256,256 --encoder-unmasked-dim 192,192,192,192,192,192"""

@@ -10,8 +10,8 @@ from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint
 from zipasr.cli.commands import CTC_DECODE, DECODE, read
 from zipasr.lm.config import LmConfig
-from zipasr.search.methods import SEARCHES
-from zipasr.search.types import DecodingConfig, HotWordsConfig
+from zipasr.search.config import DecodingConfig, HotWordsConfig
+from zipasr.search.registry import SEARCHES
 
 SMALL = """--num-encoder-layers 2,2,2,2,2,2 --feedforward-dim 512,768,768,768,768,768
  --encoder-dim 192,256,256,256,256,256 --encoder-unmasked-dim 192,192,192,192,192,192"""

@@ -13,7 +13,7 @@ from tests import tones
 from tests.training.short import ALONE
 from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
-from zipasr.training.scalars import series
+from zipasr.training.metric_writer import series
 from zipasr.training.worker import run
 
 pytestmark = pytest.mark.skipif(

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import NumericError, UserError
-from zipasr.export.checks import Way, compare, made_up_utterances, refuse_differences, table
 from zipasr.export.folder import LICENCE_NOTE, SETTINGS, whole_folder
-from zipasr.search.types import Utterance
+from zipasr.export.parity import ParityMode, compare, made_up_utterances, refuse_differences, table
+from zipasr.search.protocol import Utterance
 
 
-def way(shift: float = 0.0, token: int = 1, extra: int = 0) -> Way:
+def way(shift: float = 0.0, token: int = 1, extra: int = 0) -> ParityMode:
     def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         return features + shift, lens + extra
 
-    return Way(encode, lambda frames, lens: [Utterance([token], [0], 0.0)] * len(lens))
+    return ParityMode(encode, lambda frames, lens: [Utterance([token], [0], 0.0)] * len(lens))
 
 
 @pytest.mark.parametrize(
     "other", [way(shift=0.01), way(token=2), way(extra=-1), way(shift=float("nan"))]
 )
-def test_what_differs_is_refused(other: Way) -> None:
+def test_what_differs_is_refused(other: ParityMode) -> None:
     check = compare("x.onnx", other, way(), made_up_utterances(), True)
     assert "x.onnx" in table([check])
     with pytest.raises(NumericError, match=r"x\.onnx differs"):

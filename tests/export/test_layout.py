@@ -11,15 +11,17 @@ import torch
 from tests.talkative import FIRST, HEADS, SECOND
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
-from zipasr.export.layout import (
+from zipasr.export.sherpa_metadata import (
     CLIENT_CHANNELS,
+    KINDS,
     client_limits,
     from_file,
+    in_kind,
+    kind_of,
     state_names,
     streaming_metadata,
     to_file,
 )
-from zipasr.export.names import KINDS, in_kind, kind_of
 from zipasr.model.build import EncoderConfig, build_model
 
 CAUSAL = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(64,))

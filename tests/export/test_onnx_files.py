@@ -11,7 +11,7 @@ import torch
 from tests.talkative import FIRST, HEADS, SECOND
 from zipasr.model.build import EncoderConfig, build_model
 from zipasr.model.transducer import AsrModel
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from tests.talkative import FIRST, HEADS, SECOND
-from zipasr.export.checks import LOG_ZERO
-from zipasr.export.shape import Shape
-from zipasr.export.writing import Job, export_onnx
+from zipasr.export.exporters import ExportJob, Shape, export_onnx
+from zipasr.export.parity import LOG_ZERO
 from zipasr.model.build import EncoderConfig, build_model
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
@@ -37,7 +36,7 @@ def test_files_take_what_is_asked_for_and_give_what_the_model_gives(
     torch.manual_seed(0)
     model = build_model(config, HEADS, VOCAB).eval()
     utterances = [torch.randn(num, 80) * 3 - 9 for num in (60, 97, 150)]
-    job = Job(model, config, tmp_path, "", utterances, shape)
+    job = ExportJob(model, config, tmp_path, "", utterances, shape)
     checks = export_onnx(job, [""])
     assert all(check.ok for check in checks)
     for part in ("encoder", "model", "decoder", "joiner"):

@@ -5,14 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.beam import (
-    ModifiedBeamSearch,
-    advance,
-    modified_beam_search,
-    start_beams,
-)
+from zipasr.search.beam_search import ModifiedBeamSearch, advance, modified_beam_search, start_beams
 from zipasr.search.greedy import greedy_search
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 from . import golden
 from .tiny import Loops, assert_same, tiny_batch, tiny_steps

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.fast_beam import FastBeamSearch, fast_beam_search
+from zipasr.search.fast_beam_search import FastBeamSearch, fast_beam_search
 
 from . import golden
 from .tiny import assert_same, tiny_batch, tiny_steps

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from tests.lm.backoff_graph import BackoffGraph, log_sum, models
 from zipasr.lm.ngram import read_arpa
-from zipasr.search.fast_beam import FastBeamSearch
-from zipasr.search.fast_lattice import FastLattice
-from zipasr.search.graph_search import GraphLimits, graph_search
-from zipasr.search.nbest import BestPath, Nbest, WholeLattice
-from zipasr.search.rescoring import grammar_judge
-from zipasr.search.sounds import CtcSound, TransducerSound
-from zipasr.search.word_graph import word_graph
+from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
+from zipasr.search.graph_search import (
+    CtcAcousticScorer,
+    GraphLimits,
+    TransducerAcousticScorer,
+    graph_search,
+)
+from zipasr.search.lexicon_graph import word_graph
+from zipasr.search.rescoring import BestPath, Nbest, WholeLattice, ngram_scorer
 
 from . import golden
 from .tiny import assert_same, tiny_batch, tiny_steps
@@ -28,7 +30,7 @@ EVERYTHING = GraphLimits(1e4, 100000)
 
 
 def ctc_lattice(graph, limits=EVERYTHING):
-    return lambda frames, lens: graph_search(CtcSound(frames, lens), graph, limits)
+    return lambda frames, lens: graph_search(CtcAcousticScorer(frames, lens), graph, limits)
 
 
 def ctc_batch(seed, lens, vocab_size=4):
@@ -113,7 +115,7 @@ def test_with_back_off_arcs_all_is_that_of_the_graph_written_down(seed, num, sca
     assert {one.words for one in alone} == {one.words for one in found}
     for one in alone:
         assert one.log_prob == pytest.approx(spoken[one.words].total, abs=1e-5)
-    (judged,) = grammar_judge(large)(log_probs, lens, [alone])
+    (judged,) = ngram_scorer(large)(log_probs, lens, [alone])
     assert judged == pytest.approx([other_arcs.best(one.words) for one in alone], abs=1e-9)
 
     (whole,) = WholeLattice(ctc_lattice(graph), large, (0.3, 1.2)).by_sound(log_probs, lens)
@@ -141,7 +143,7 @@ def test_a_transducer_over_words_adds_up_the_alignments_of_a_sentence(seed, num,
     graph = word_graph(LEXICON, GRAMMAR, 0.4, exact_backoff=True)
 
     def lattice(frames, lens):
-        return graph_search(TransducerSound(steps, frames, lens), graph, EVERYTHING)
+        return graph_search(TransducerAcousticScorer(steps, frames, lens), graph, EVERYTHING)
 
     (found,) = Nbest(lattice, 2000, 0.2, graph.words).search(frames, lens)
     for one in found:
@@ -171,7 +173,7 @@ def test_where_every_token_is_a_word_the_transducer_is_free(seed, lens):
     graph = word_graph([(str(token), [token]) for token in range(1, 7)])
 
     def lattice(frames, lens):
-        return graph_search(TransducerSound(steps, frames, lens), graph, EVERYTHING)
+        return graph_search(TransducerAcousticScorer(steps, frames, lens), graph, EVERYTHING)
 
     free = FastLattice(FastBeamSearch(steps, 1e4, 10000, 100, allow_partial=True))
     got = BestPath(lattice, graph.words)(frames, lengths)
@@ -198,7 +200,7 @@ def test_batch_equals_one_by_one_within_limits(seed, lens, beam, max_states, max
     frames, _ = tiny_batch(seed, [*lens, 9])
 
     def transducer(frames, lens):
-        return graph_search(TransducerSound(steps, frames, lens), graph, limits)
+        return graph_search(TransducerAcousticScorer(steps, frames, lens), graph, limits)
 
     ctc = ctc_lattice(graph, limits)
     searches = (

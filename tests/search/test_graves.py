@@ -3,8 +3,12 @@ import math
 import pytest
 import torch
 
-from zipasr.search.beam import modified_beam_search
-from zipasr.search.graves import MAX_TAKEN_PER_FRAME, beam_search, beam_search_nbest
+from zipasr.search.beam_search import (
+    MAX_TAKEN_PER_FRAME,
+    beam_search,
+    beam_search_nbest,
+    modified_beam_search,
+)
 
 from . import golden
 from .tiny import Loops, log_add, tiny_batch, tiny_steps

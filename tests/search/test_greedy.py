@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.search.greedy import greedy_search
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 from . import golden
 from .tiny import Loops, assert_same, tiny_batch, tiny_steps

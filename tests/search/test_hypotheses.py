@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.search.hypotheses import extend_fingerprints, merge_equal
+from zipasr.search.beam_state import extend_fingerprints, merge_equal
 
 
 def fingerprints(sequences):

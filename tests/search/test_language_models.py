@@ -9,13 +9,13 @@ from tests.lm import backoff_graph, test_transformer
 from tests.lm.test_arpa import GOLDEN
 from zipasr.lm.ngram import read_arpa
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
-from zipasr.search.beam import ModifiedBeamSearch
+from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
-from zipasr.search.fusion import Sum, together
 from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.methods import Aids, search_for
-from zipasr.search.types import DecodingConfig
+from zipasr.search.registry import Aids, search_for
+from zipasr.search.scorers import Sum, sum_scorers
 
 from .tiny import Loops, assert_same, tiny_batch, tiny_steps
 
@@ -114,7 +114,7 @@ def test_an_ngram_that_ranks_is_no_part_of_the_score(seed):
 @pytest.mark.parametrize("head", ["transducer", "ctc"])
 def test_several_scorers_are_a_sum_and_a_batch_is_one_by_one(kind, head):
     both = models()
-    scorer = together([both[kind].scorer(0.5), both["ngram"].scorer(-0.2)])
+    scorer = sum_scorers([both[kind].scorer(0.5), both["ngram"].scorer(-0.2)])
     assert isinstance(scorer, Sum)
     weight = torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
     search = {
@@ -134,4 +134,4 @@ def test_several_scorers_are_a_sum_and_a_batch_is_one_by_one(kind, head):
         left = (lens - start).clamp(0, end - start)
         halves = search.advance(halves, frames[:, start:end], left)
     assert_same(search.results(halves), [nbest[0] for nbest in got])
-    assert together([]) is None
+    assert sum_scorers([]) is None

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.fast_beam import FastBeamSearch
-from zipasr.search.fast_lattice import FastLattice
-from zipasr.search.nbest import BestPath, Nbest
+from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
+from zipasr.search.rescoring import BestPath, Nbest
 
 from .tiny import assert_same, log_add, tiny_batch, tiny_steps
 
@@ -87,9 +86,9 @@ def test_paths_are_drawn_in_proportion():
     steps = tiny_steps(5, 3, blank_bias=0.0)
     frames, lens = tiny_batch(5, [4])
     lattice = FastLattice(FastBeamSearch(steps, **WIDE))(frames, lens)
-    from zipasr.search.paths import drawn_paths
+    from zipasr.search.lattice import random_paths
 
-    paths = drawn_paths(lattice, 20001, 0.5)[0, 1:]
+    paths = random_paths(lattice, 20001, 0.5)[0, 1:]
     scores = 0.5 * lattice.scores[paths].sum(dim=1)
     total = lattice.departures(0.5 * lattice.scores, 0.5 * lattice.ends, summed=True)[0]
     found, counts = torch.unique(paths, dim=0, return_counts=True)

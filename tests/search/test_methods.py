@@ -4,22 +4,24 @@ import pytest
 
 from tests.lm.backoff_graph import BackoffGraph
 from zipasr.base.errors import UserError
-from zipasr.search.beam import modified_beam_search
+from zipasr.search.beam_search import beam_search, modified_beam_search
+from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
+from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc import CtcHead, ctc_greedy_search
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch, ctc_prefix_beam_search
-from zipasr.search.fast_beam import FastBeamSearch, fast_beam_search
-from zipasr.search.fast_lattice import FastLattice
-from zipasr.search.graph_search import GraphLimits, graph_search
-from zipasr.search.graves import beam_search
+from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice, fast_beam_search
+from zipasr.search.graph_search import (
+    CtcAcousticScorer,
+    GraphLimits,
+    TransducerAcousticScorer,
+    graph_search,
+)
 from zipasr.search.greedy import greedy_search
-from zipasr.search.hot_words import ContextGraph, HotWords
-from zipasr.search.methods import SEARCHES, check_method, resumable_for, search_for
-from zipasr.search.nbest import BestPath, Nbest
-from zipasr.search.parts import Aids, ModelParts, Vocabulary
-from zipasr.search.sounds import CtcSound, TransducerSound
-from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import DecodingConfig, LatticeConfig
-from zipasr.search.word_graph import word_graph
+from zipasr.search.lexicon_graph import word_graph
+from zipasr.search.registry import SEARCHES, check_method, search_for, streaming_search_for
+from zipasr.search.rescoring import BestPath, Nbest
+from zipasr.search.scorers import ContextGraph, HotWords
+from zipasr.search.transducer_step import TransducerSteps
 
 from . import golden
 from .tiny import tiny_batch, tiny_steps
@@ -61,7 +63,7 @@ def test_settings_reach_the_other_searches():
 
     limits = LatticeConfig(beam=3.0, max_states=4, max_contexts=2, allow_partial=True)
     config = DecodingConfig(decoding_method="fast_beam_search", **flags)
-    fast = search_for(config, *parts, aids=Aids(limits))(frames, lens)
+    fast = search_for(config, *parts, aids=DecodingResources(limits))(frames, lens)
     assert fast == fast_beam_search(
         frames, lens, steps=steps, beam=3.0, max_states=4, max_contexts=2, allow_partial=True
     )
@@ -85,7 +87,7 @@ def test_without_a_final_state_the_result_is_empty_unless_it_may_be_partial(meth
     search = search_for(
         DecodingConfig(decoding_method=method),
         *golden.transducer(),
-        aids=Aids(LatticeConfig(**flags)),
+        aids=DecodingResources(LatticeConfig(**flags)),
     )
     found = search(golden.arrays()[run["options"]["input"]], golden.arrays()["lens"])
     assert bool(found[1].tokens) == bool(run["hyps"][1]) == allow_partial
@@ -97,23 +99,27 @@ def test_without_a_final_state_the_result_is_empty_unless_it_may_be_partial(meth
 
 def test_hot_words_reach_the_searches_in_their_modes():
     steps = tiny_steps(0)
-    aids = Aids(hot_words=ContextGraph([[1, 2], [3]], 2.0))
+    aids = DecodingResources(hot_words=ContextGraph([[1, 2], [3]], 2.0))
     parts = ModelParts(steps.decoder, steps.joiner, lambda x: x)
-    beam = resumable_for(DecodingConfig(decoding_method="modified_beam_search"), parts, aids)
-    prefix = resumable_for(DecodingConfig(decoding_method="ctc-prefix-beam-search"), parts, aids)
+    beam = streaming_search_for(DecodingConfig(decoding_method="modified_beam_search"), parts, aids)
+    prefix = streaming_search_for(
+        DecodingConfig(decoding_method="ctc-prefix-beam-search"), parts, aids
+    )
     assert isinstance(prefix, CtcPrefixBeamSearch)
     for search, strict in ((beam, False), (prefix, True)):
         assert isinstance(search.scorer, HotWords)
         assert search.scorer.strict == strict
     with pytest.raises(UserError, match="greedy_search cannot use the hot-words of --context-file"):
-        resumable_for(DecodingConfig(), parts, aids)
+        streaming_search_for(DecodingConfig(), parts, aids)
 
 
 def test_methods_for_whole_utterances_do_not_stream():
     steps = tiny_steps(0)
     parts = ModelParts(steps.decoder, steps.joiner)
     with pytest.raises(UserError, match=r"needs whole utterances[.] Fix: choose one of"):
-        resumable_for(DecodingConfig(decoding_method="beam_search"), parts, Aids())
+        streaming_search_for(
+            DecodingConfig(decoding_method="beam_search"), parts, DecodingResources()
+        )
 
 
 def test_unknown_method_lists_the_names_and_the_nearest():
@@ -140,21 +146,21 @@ def test_settings_reach_the_searches_over_words(exact_backoff):
     )  # fmt: skip
     exact = {"exact_backoff": exact_backoff}
     vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER, **exact)
-    aids = Aids(limits, low_order_scale=0.4, vocabulary=vocabulary)
+    aids = DecodingResources(limits, low_order_scale=0.4, vocabulary=vocabulary)
 
     def found(name):
         config = DecodingConfig(decoding_method=name, blank_penalty=1.5, temperature=2.0)
         return search_for(config, steps.decoder, steps.joiner, lambda x: x[:, :, :4], aids=aids)
 
     def fast(frames, lens):
-        sound = TransducerSound(steps, frames, lens)
+        sound = TransducerAcousticScorer(steps, frames, lens)
         return graph_search(
             sound, word_graph(LEXICON, GRAMMAR, 0.4, **exact), GraphLimits(9.0, 7, 3)
         )
 
     def ctc(frames, lens):
         head = CtcHead(lambda x: x[:, :, :4], blank_penalty=1.5, temperature=2.0)
-        sound = CtcSound(head.log_probs(frames), lens)
+        sound = CtcAcousticScorer(head.log_probs(frames), lens)
         graph = word_graph(LEXICON, GRAMMAR, 0.3, **exact)
         return graph_search(sound, graph, GraphLimits(11.0, 17)).within(5.0)
 

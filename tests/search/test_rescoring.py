@@ -1,15 +1,15 @@
 import torch
 
+from zipasr.search.protocol import Utterance
 from zipasr.search.rescoring import (
     Rescoring,
-    Weighing,
-    attention_judge,
-    attention_weighings,
-    language_judge,
-    lm_weighings,
-    lodr_weighings,
+    ScaleSetting,
+    attention_scorer,
+    attention_settings,
+    language_model_scorer,
+    lm_settings,
+    lodr_settings,
 )
-from zipasr.search.types import Utterance
 
 NBEST = [
     [Utterance([1], [0], -1.0), Utterance([2, 3], [0, 1], -1.5), Utterance([], [], -4.0)],
@@ -39,11 +39,11 @@ def search(*judges, weighings):
 
 def test_weights_decide():
     weighings = (
-        Weighing("_a", (1.0, 0.1)),
-        Weighing("_b", (1.0, 1.0)),
-        Weighing("_c", (1.0, -9.0)),
+        ScaleSetting("_a", (1.0, 0.1)),
+        ScaleSetting("_b", (1.0, 1.0)),
+        ScaleSetting("_c", (1.0, -9.0)),
     )
-    rescoring = search(language_judge(Lengths()), weighings=weighings)
+    rescoring = search(language_model_scorer(Lengths()), weighings=weighings)
     frames, lens = torch.zeros(2, 3, 4), torch.tensor([3, 2])
     found = rescoring.settings(frames, lens)
     assert {name: [u.tokens for u in those] for name, those in found.items()} == {
@@ -56,14 +56,14 @@ def test_weights_decide():
 
 
 def test_the_attention_decoder_sees_the_valid_frames_of_each_utterance():
-    rescoring = search(attention_judge(Attention()), weighings=attention_weighings())
+    rescoring = search(attention_scorer(Attention()), weighings=attention_settings())
     frames, lens = torch.zeros(2, 3, 4), torch.tensor([3, 2])
     assert [u.tokens for u in rescoring(frames, lens)] == [[1], [2]]
 
 
 def test_published_weights():
-    assert [one.name for one in lm_weighings()][:2] == ["_nnlm_scale_0.10", "_nnlm_scale_0.11"]
-    assert len(lm_weighings()) == 40
-    assert len(lodr_weighings()) == 28 * 19
-    by_name = {one.name: one.weights for one in lodr_weighings()}
+    assert [one.name for one in lm_settings()][:2] == ["_nnlm_scale_0.10", "_nnlm_scale_0.11"]
+    assert len(lm_settings()) == 40
+    assert len(lodr_settings()) == 28 * 19
+    by_name = {one.name: one.weights for one in lodr_settings()}
     assert by_name["_nnlm_scale_0.04_lodr_scale_0.05"] == (1.0, 0.04, -0.04 * 0.05)

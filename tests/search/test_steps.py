@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zipasr.search.steps import adjusted_log_probs, longest_first
+from zipasr.search.transducer_step import adjusted_log_probs, longest_first
 
 from .tiny import tiny_steps
 

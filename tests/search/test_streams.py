@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.hot_words import ContextGraph
-from zipasr.search.methods import SEARCHES, resumable_for
-from zipasr.search.parts import Aids, ModelParts
-from zipasr.search.streams import rows_of, stack, unstack
-from zipasr.search.types import DecodingConfig
+from zipasr.search.batched_state import rows_of, stack, unstack
+from zipasr.search.components import DecodingResources, ModelParts
+from zipasr.search.config import DecodingConfig
+from zipasr.search.registry import SEARCHES, streaming_search_for
+from zipasr.search.scorers import ContextGraph
 
 from .tiny import ENCODER_DIM, assert_same, tiny_batch, tiny_steps
 
@@ -21,7 +21,9 @@ def resumable(name: str, seed: int):
     weight = torch.randn(ENCODER_DIM, 7, generator=torch.Generator().manual_seed(seed))
     parts = ModelParts(steps.decoder, steps.joiner, lambda frames: frames @ weight)
     hot_words = ContextGraph([[1, 2], [3]], 1.0) if SEARCHES[name].takes_hot_words else None
-    return resumable_for(DecodingConfig(decoding_method=name), parts, Aids(hot_words=hot_words))
+    return streaming_search_for(
+        DecodingConfig(decoding_method=name), parts, DecodingResources(hot_words=hot_words)
+    )
 
 
 @pytest.mark.parametrize("name", STREAMING)

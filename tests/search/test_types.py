@@ -1,6 +1,6 @@
 import pytest
 
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
 
 
 @pytest.mark.parametrize(

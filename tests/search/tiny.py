@@ -12,8 +12,8 @@ from torch import Tensor
 
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
-from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import Utterance
+from zipasr.search.protocol import Utterance
+from zipasr.search.transducer_step import TransducerSteps
 
 ENCODER_DIM, DECODER_DIM, JOINER_DIM = 6, 8, 5
 

@@ -19,7 +19,7 @@ from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
-from zipasr.training.continuity import changes, check_continues
+from zipasr.training.resume_checks import changes, check_continues
 
 # As many channels of queries, positions and values as two heads of 8, 4 and 8.
 SAME_SHAPES = "--num-heads 4 --query-head-dim 4 --pos-head-dim 2 --value-head-dim 4"

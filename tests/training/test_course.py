@@ -15,10 +15,9 @@ from zipasr.base.errors import CheckpointError, DataError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, EpochSegment, RowCost
-from zipasr.training import course as course_module
 from zipasr.training import loop
-from zipasr.training.course import Course, check_ranks_agree
-from zipasr.training.state import TrainState
+from zipasr.training import state as course_module
+from zipasr.training.state import SamplerState, TrainState, check_ranks_agree
 
 DATA = DataIdentity(cuts=60, hours=0.02, names="n", seconds="s", tokens="t")
 LAYOUT = BatchingConfig(budget=BatchLimits(max_duration=10.0), drop_last=True, shuffle=True)
@@ -93,21 +92,21 @@ def test_other_data_are_allowed_on_request(epoch: Any, tmp_path: Path) -> None:
 
 
 def test_a_course_comes_back_from_a_checkpoint() -> None:
-    saved = Course(LAYOUT, DATA, (EpochSegment(COSTED, 3),)).to_dict()
-    course, state = Course(LAYOUT, DATA), TrainState(batches_done=5)
+    saved = SamplerState(LAYOUT, DATA, (EpochSegment(COSTED, 3),)).to_dict()
+    course, state = SamplerState(LAYOUT, DATA), TrainState(batches_done=5)
     course.resume(saved, state, other_data=False)
-    assert course == Course(LAYOUT, DATA, (EpochSegment(COSTED, 3),))
+    assert course == SamplerState(LAYOUT, DATA, (EpochSegment(COSTED, 3),))
     now = replace(LAYOUT, world_size=2)
-    course, state = Course(now, DATA), TrainState(batches_done=5)
+    course, state = SamplerState(now, DATA), TrainState(batches_done=5)
     course.resume(saved, state, other_data=False)
-    assert course == Course(now, DATA, (EpochSegment(COSTED, 3), EpochSegment(LAYOUT, 2)))
+    assert course == SamplerState(now, DATA, (EpochSegment(COSTED, 3), EpochSegment(LAYOUT, 2)))
     assert state.batches_done == 5
     course.start_epoch()
-    assert course == Course(now, DATA)
+    assert course == SamplerState(now, DATA)
 
 
 def test_a_position_without_its_layout_is_not_guessed(caplog: pytest.LogCaptureFixture) -> None:
-    course, state = Course(LAYOUT, DATA), TrainState(cur_epoch=3, batches_done=5)
+    course, state = SamplerState(LAYOUT, DATA), TrainState(cur_epoch=3, batches_done=5)
     course.resume({"epoch": 3, "batches": 5}, state, other_data=False)
     assert (state.cur_epoch, state.batches_done) == (3, 0)
     assert "epoch 3 starts from its beginning" in caplog.text
@@ -122,8 +121,8 @@ def test_a_position_without_its_layout_is_not_guessed(caplog: pytest.LogCaptureF
     ],
 )
 def test_what_is_different_is_named(change: dict[str, Any], message: str) -> None:
-    saved = Course(LAYOUT, DATA).to_dict()
-    course = Course(LAYOUT, replace(DATA, **change))
+    saved = SamplerState(LAYOUT, DATA).to_dict()
+    course = SamplerState(LAYOUT, replace(DATA, **change))
     with pytest.raises(CheckpointError) as refusal:
         course.resume(saved, TrainState(), other_data=False)
     assert message in str(refusal.value)
@@ -142,14 +141,14 @@ def test_processes_that_plan_other_batches_are_told_apart(
     world = World(0, 3, None)  # type: ignore[arg-type]
 
     def gathered(mine: Any, _world: World) -> list[Any]:
-        return [mine, mine, (Course(LAYOUT, other).to_dict(), 0, "another plan")]
+        return [mine, mine, (SamplerState(LAYOUT, other).to_dict(), 0, "another plan")]
 
     monkeypatch.setattr(course_module, "all_gather", gathered)
     with pytest.raises(DataError, match="processes 0 and 2 do not plan the same batches") as told:
-        check_ranks_agree(world, Course(LAYOUT, DATA), 0, "a plan")
+        check_ranks_agree(world, SamplerState(LAYOUT, DATA), 0, "a plan")
     assert message in str(told.value)
 
 
 def test_processes_that_agree_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course_module, "all_gather", lambda mine, _world: [mine, mine])
-    check_ranks_agree(World(0, 2, None), Course(LAYOUT, DATA), 0, "p")  # type: ignore[arg-type]
+    check_ranks_agree(World(0, 2, None), SamplerState(LAYOUT, DATA), 0, "p")  # type: ignore[arg-type]

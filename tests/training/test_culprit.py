@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zipasr.training.culprit import first_non_finite
+from zipasr.training.nonfinite_guard import first_non_finite
 
 
 class Log(nn.Module):

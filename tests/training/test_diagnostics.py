@@ -19,8 +19,7 @@ from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
 from zipasr.nn.activations import SwooshL, SwooshR
 from zipasr.nn.fused import ActivationDropoutAndLinear
-from zipasr.training.diagnostics import AxisSums, Observed, observe
-from zipasr.training.diagnostics_report import report
+from zipasr.training.diagnostics import AxisSums, Observed, observe, report
 from zipasr.training.worker import run
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.training.figures import Figures
+from zipasr.training.progress import Figures
 
 FIGURES = Figures(
     epoch=3,

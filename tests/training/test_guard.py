@@ -13,7 +13,8 @@ import torch
 from tests.training.short import train
 from zipasr.base.errors import NumericError
 from zipasr.model.joiner import Joiner
-from zipasr.training import guard, update, worker
+from zipasr.training import nonfinite_guard as guard
+from zipasr.training import update, worker
 from zipasr.training.precision import Precision
 
 FLAGS = "--rehearse 0 --save-every-n 2 --num-epochs 2 --base-lr 0.02 --max-duration 12"

@@ -14,8 +14,8 @@ from zipasr.base.errors import UserError
 from zipasr.cli import decode
 from zipasr.data.augment import AugmentConfig
 from zipasr.model.config import ModelConfig
-from zipasr.training.heads import check_heads
-from zipasr.training.step import LossConfig
+from zipasr.training.config import LossConfig
+from zipasr.training.finetune import check_heads
 
 PLAIN = AugmentConfig(enable_spec_aug=False)
 MASKS = AugmentConfig(enable_spec_aug=True)

@@ -24,11 +24,10 @@ from zipasr.cli import average, decode
 from zipasr.cli import train as train_command
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.training.icefall_state import settings
-from zipasr.training.interrupt import StopRequest
-from zipasr.training.loop import train_one_epoch
+from zipasr.training.loop import StopRequest, train_one_epoch
 from zipasr.training.session import Session
 from zipasr.training.update import compute_gradients
-from zipasr.training.worker import choose_checkpoint, take_over
+from zipasr.training.worker import choose_checkpoint, restore
 
 NUM_NORMS = 100
 LENGTHS = (1.6, 1.4, 1.0)
@@ -215,7 +214,7 @@ def test_updates_after_a_checkpoint_of_icefall_are_those_of_a_plain_loop(tmp_pat
     resumed = steady(new_session(flags))
     found = choose_checkpoint(resumed.configs)
     assert found is not None
-    assert take_over(resumed, *found) == 2
+    assert restore(resumed, *found) == 2
     resumed.start_epoch(2)
     resumed.scheduler.step_epoch(1)
     assert resumed.average is not None
@@ -306,7 +305,7 @@ def test_the_gradient_scale_is_that_of_icefall(trained: Path, tmp_path: Path) ->
     as_icefall(path, grad_scaler=scaler.state_dict())
     session = new_session(f"--exp-dir {tmp_path}")
     session.precision.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
-    take_over(session, path, load_checkpoint(path))
+    restore(session, path, load_checkpoint(path))
     assert session.precision.scaler.get_scale() == 8.0
 
 

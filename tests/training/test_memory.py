@@ -17,10 +17,18 @@ from zipasr.base.errors import ResourceError
 from zipasr.cli import train as train_command
 from zipasr.cli.commands import TRAIN, read
 from zipasr.data.epoch_plan import RowCost
-from zipasr.training import rehearsal
-from zipasr.training.estimate import published_batch
-from zipasr.training.memory import Size, bytes_kept, bytes_of, row_cost
-from zipasr.training.rehearsal import fitting_duration, largest, rehearse, run_through
+from zipasr.training import memory as rehearsal
+from zipasr.training.dry_run import published_batch
+from zipasr.training.memory import (
+    Size,
+    bytes_kept,
+    bytes_of,
+    fitting_duration,
+    largest,
+    rehearse,
+    row_cost,
+    run_through,
+)
 from zipasr.training.session import Session
 
 COST = RowCost(per_second=100.0, per_second_squared=3.0, per_token=7.0)

@@ -16,7 +16,7 @@ from tests import tones
 from tests.training.killing import assert_same_training, kill_after_batch_4
 from zipasr.base.distributed import World
 from zipasr.base.errors import ResourceError
-from zipasr.training import agreement
+from zipasr.training import resume_checks as agreement
 
 SCRIPT = str(tones.ROOT / "tests" / "training" / "train_and_dump.py")
 

@@ -19,10 +19,8 @@ from zipasr.cli.train import train_configs
 from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.curves import draw_curves, sparkline
-from zipasr.training.dev_errors import dev_errors
-from zipasr.training.report import course
-from zipasr.training.scalars import Scalars
+from zipasr.training.metric_writer import Scalars
+from zipasr.training.report import course_line, dev_errors, draw_curves, sparkline
 from zipasr.training.worker import build_session
 
 
@@ -80,7 +78,7 @@ def test_the_line_after_an_epoch(tmp_path: Path) -> None:
     session: Any = SimpleNamespace(
         configs=SimpleNamespace(train=train), state=SimpleNamespace(cur_epoch=3)
     )
-    assert course(session) == (
+    assert course_line(session) == (
         "epoch 3 is over: dev loss █▃▁ 0.349 (best), dev wer █▄▁ 22.3 % (best)"
     )
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests import disk
 from zipasr.base.log import _PatientFile
-from zipasr.training import scalars
-from zipasr.training.scalars import Scalars, append_line, read, series
+from zipasr.training import metric_writer as scalars
+from zipasr.training.metric_writer import Scalars, append_line, read, series
 
 
 def written(folder: Path, steps: int) -> Scalars:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from zipasr.data.dataset import Batch
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrLosses, TransducerConfig
-from zipasr.training.step import LossConfig, LossScales, compute_loss, loss_scales
+from zipasr.training.config import LossConfig
+from zipasr.training.update import LossScales, compute_loss, loss_scales
 
 PUBLISHED = LossConfig()
 BOTH = ModelConfig(use_ctc=True)

@@ -25,7 +25,7 @@ from zipasr.training import update
 from zipasr.training.loop import counted_seconds, train_one_update
 from zipasr.training.memory import row_cost
 from zipasr.training.session import Session
-from zipasr.training.update import Part, compute_gradients, halve, is_out_of_memory
+from zipasr.training.update import BatchPart, compute_gradients, halve, is_out_of_memory
 
 LENGTHS = (2.0, 1.5, 1.2, 1.1, 0.8)
 
@@ -136,7 +136,7 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
 
 def test_halves_keep_padding_and_order_and_draw_differently() -> None:
     batch = a_batch(*LENGTHS)
-    parts = halve([Part(a_batch(1.0), (1,)), Part(batch, (1, 2))], 1)
+    parts = halve([BatchPart(a_batch(1.0), (1,)), BatchPart(batch, (1, 2))], 1)
     assert [part.keys for part in parts] == [(1,), (1, 2, 0), (1, 2, 1)]
     _, left, right = (part.batch for part in parts)
     assert (left.features.shape, right.features.shape) == ((3, 200, 80), (2, 200, 80))

@@ -13,11 +13,11 @@ from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES, NeuralLm
 from zipasr.lm.ngram import END, START, read_arpa
 from zipasr.lm.rnn import RnnLm
-from zipasr.search.hot_words import ContextGraph
+from zipasr.search.components import DecodingResources
+from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.methods import SEARCHES, check_method, check_takes_hot_words
-from zipasr.search.parts import Aids
-from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
+from zipasr.search.registry import SEARCHES, check_method, check_takes_hot_words
+from zipasr.search.scorers import ContextGraph
 from zipasr.text.phrases import read_phrases
 from zipasr.text.tokenizer import Tokenizer
 
@@ -82,7 +82,7 @@ def models_of(name: str, lm: LmConfig) -> tuple[str, ...]:
     return (*method.uses, *(method.may_use if is_given else ()))
 
 
-def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
+def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> DecodingResources:
     """Read the files that the flags name and the method uses.
 
     Raises:
@@ -91,7 +91,7 @@ def aids_of(run: Run, tokenizer: Tokenizer, device: torch.device) -> Aids:
     """
     lm = run[LmConfig]
     uses = models_of(run[DecodingConfig].decoding_method, lm)
-    return Aids(
+    return DecodingResources(
         run[LatticeConfig],
         hot_words_of(run[HotWordsConfig], tokenizer),
         language_model(run, tokenizer, device) if "lm" in uses else None,

@@ -39,8 +39,8 @@ from zipasr.data.fbank import cuts_path
 from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
 from zipasr.data.manifests import evenly_spread
 from zipasr.scoring.word_errors import WordErrors, count_errors
-from zipasr.search.methods import SEARCHES
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
+from zipasr.search.registry import SEARCHES
 from zipasr.text.tokenizer import TokenizerConfig
 
 SCORES_FILE = "auto-avg.json"

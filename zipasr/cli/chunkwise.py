@@ -21,10 +21,11 @@ from zipasr.data.features import AHEAD_SECONDS, NUM_MEL_BINS
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.transducer import AsrModel
-from zipasr.search import streams
-from zipasr.search.methods import resumable_for
-from zipasr.search.parts import ModelParts
-from zipasr.search.types import DecodingConfig, Resumable, Utterance
+from zipasr.search import batched_state as streams
+from zipasr.search.components import ModelParts
+from zipasr.search.config import DecodingConfig
+from zipasr.search.protocol import StreamingSearch, Utterance
+from zipasr.search.registry import streaming_search_for
 
 SECONDS_PER_FEATURE = 0.01
 
@@ -41,7 +42,7 @@ class HearsChunks(Protocol):
     """A model and a search that go on from chunk to chunk, whatever the model is made of."""
 
     @property
-    def search(self) -> Resumable[Any]:
+    def search(self) -> StreamingSearch[Any]:
         """Whose state is in ``Hearing``."""
 
     @property
@@ -60,7 +61,7 @@ class ChunkRecogniser:
     """A causal model and a search that goes on from chunk to chunk."""
 
     model: AsrModel
-    search: Resumable[Any]
+    search: StreamingSearch[Any]
     use_bf16: bool = False
 
     @property
@@ -122,7 +123,7 @@ def chunk_recogniser(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
     ctc = model.ctc_log_probs if model.ctc_output is not None else None
     parts = ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
     aids = aids_of(run, recogniser.tokenizer, device_for(0))
-    search = resumable_for(run[DecodingConfig], parts, aids)
+    search = streaming_search_for(run[DecodingConfig], parts, aids)
     return ChunkRecogniser(model, search, recogniser.use_bf16)
 
 

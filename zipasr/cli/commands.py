@@ -21,9 +21,9 @@ from zipasr.data.loaders import DataConfig
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.export.exporters import Shape
 from zipasr.export.model_file import ModelFileConfig
-from zipasr.export.names import KINDS, Kind
-from zipasr.export.shape import Shape
+from zipasr.export.sherpa_metadata import KINDS, Kind
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES
 from zipasr.lm.ngram_estimation import NgramConfig
@@ -32,15 +32,13 @@ from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
-from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
+from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.bpe import BpeConfig
 from zipasr.text.tokenizer import TokenizerConfig, TokenTableConfig
 from zipasr.text.transcript_formats import FORMATS
-from zipasr.training.config import TrainConfig
-from zipasr.training.finetune import FinetuneConfig
-from zipasr.training.heads import check_heads
+from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
+from zipasr.training.finetune import check_heads
 from zipasr.training.language_model import LmTrainConfig
-from zipasr.training.step import LossConfig
 
 EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
 

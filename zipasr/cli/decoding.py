@@ -36,7 +36,7 @@ from zipasr.scoring.result_files import (
     wer_summary,
 )
 from zipasr.scoring.word_errors import WordErrors, count_errors
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
 
 
 def decode(run: Run) -> int:

@@ -11,9 +11,9 @@ import torch
 from zipasr.base.distributed import World, check_world_size
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.data.loaders import load_cuts, load_extra
-from zipasr.training.estimate import estimate
+from zipasr.training.data_setup import DataSource, load_sets
+from zipasr.training.dry_run import estimate
 from zipasr.training.session import TrainConfigs
-from zipasr.training.sets import DataSource, load_sets
 from zipasr.training.worker import build_session
 
 

@@ -25,7 +25,7 @@ from zipasr.cli.result_names import search_of
 from zipasr.data.loaders import DataConfig, load_cuts
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.export.checks import Check, made_up_utterances, refuse_differences, table
+from zipasr.export.exporters import ExportJob, Shape, export_lm, export_onnx, export_torchscript
 from zipasr.export.folder import (
     check_replaceable,
     whole_folder,
@@ -33,9 +33,8 @@ from zipasr.export.folder import (
     write_sample,
     write_texts,
 )
-from zipasr.export.layout import chunks_name, client_limits, is_streaming, model_type
-from zipasr.export.shape import Shape
-from zipasr.export.writing import Job, export_lm, export_onnx, export_torchscript
+from zipasr.export.parity import Check, made_up_utterances, refuse_differences, table
+from zipasr.export.sherpa_metadata import chunks_name, client_limits, is_streaming, model_type
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe
@@ -82,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = output_dir or run[ExpConfig].exp_dir / whole_name
     with whole_folder(target) as folder:
         utterances, shape = utterances_of(cuts), run[ExportConfig].shape
-        job = Job(model, stored.zipformer, folder, f"-{name}", utterances, shape)
+        job = ExportJob(model, stored.zipformer, folder, f"-{name}", utterances, shape)
         checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig], lm)
         write_texts(folder, pieces, tokenizer, settings_of(stored, name, checks), results_of(run))
         if not write_sample(folder, cuts):
@@ -221,7 +220,7 @@ def warn(line: str) -> None:
 
 
 def write_models(
-    job: Job, pretrained: dict[str, Any], config: ExportConfig, lm: NeuralLm | None
+    job: ExportJob, pretrained: dict[str, Any], config: ExportConfig, lm: NeuralLm | None
 ) -> list[Check]:
     """Write the models in all formats and show how they compare.
 

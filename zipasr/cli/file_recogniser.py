@@ -24,7 +24,6 @@ from zipasr.cli.token_sources import (
     tokenizer_of_table,
 )
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.export.checks import Encode
 from zipasr.export.model_file import (
     TABLE,
     Chunks,
@@ -32,11 +31,13 @@ from zipasr.export.model_file import (
     ModelFileConfig,
     read_model_file,
 )
+from zipasr.export.parity import Encode
+from zipasr.search.components import ModelParts
+from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
-from zipasr.search.methods import SEARCHES, resumable_for, search_for
-from zipasr.search.parts import ModelParts
-from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import DecodingConfig, Resumable, Search
+from zipasr.search.protocol import Search, StreamingSearch
+from zipasr.search.registry import SEARCHES, search_for, streaming_search_for
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 
 _CPU = torch.device("cpu")
@@ -86,7 +87,7 @@ class FileChunkRecogniser:
     """
 
     chunks: Chunks
-    search: Resumable[Any]
+    search: StreamingSearch[Any]
     tokenizer: Tokenizer
 
     @property
@@ -129,7 +130,7 @@ def load_file_recogniser(run: Run) -> FileRecogniser | FileChunkRecogniser:
     aids = aids_of(run, tokenizer, _CPU)
     parts = ModelParts(file.decoder, file.joiner, file.ctc_log_probs)
     if isinstance(file.encoder, Chunks):
-        search = resumable_for(run[DecodingConfig], parts, aids)
+        search = streaming_search_for(run[DecodingConfig], parts, aids)
         return FileChunkRecogniser(file.encoder, search, tokenizer)
     return FileRecogniser(
         file,

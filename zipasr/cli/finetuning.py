@@ -21,10 +21,8 @@ from zipasr.model.build import CHANGEABLE, ENCODER_TYPES
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
-from zipasr.training.config import TrainConfig
-from zipasr.training.finetune import FinetuneConfig
-from zipasr.training.heads import check_heads
-from zipasr.training.step import LossConfig
+from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
+from zipasr.training.finetune import check_heads
 
 # A tenth of the usual learning rate, that hardly falls and begins at half of its height; and all
 # losses from the first batch on: the model knows already where the tokens are.

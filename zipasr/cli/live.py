@@ -18,7 +18,7 @@ from zipasr.cli.chunkwise import HearsChunks
 from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.data.features import NUM_MEL_BINS, LiveFbank
 from zipasr.encoder.masks import MIN_FRAMES
-from zipasr.search.types import Utterance
+from zipasr.search.protocol import Utterance
 
 #: Samples that are read at a time, a tenth of a second.
 PIECE = SAMPLING_RATE // 10

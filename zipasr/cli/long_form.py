@@ -16,8 +16,8 @@ from zipasr.data.features import WINDOW, fbank_extractor
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.ctc import CtcOutput
-from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import Search, Utterance
+from zipasr.search.protocol import Search, Utterance
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.timed_words import TimedPiece, TimedWord, join_windows, words_of_pieces
 from zipasr.text.tokenizer import Tokenizer
 

@@ -20,8 +20,8 @@ from zipasr.data.loaders import DataConfig, test_loader
 from zipasr.lm.config import LmConfig
 from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.word_errors import count_errors
-from zipasr.search.methods import SEARCHES, check_method
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
+from zipasr.search.registry import SEARCHES, check_method
 
 EVERY = "all"
 # Second names, and the one that is there to compare with and takes hours.

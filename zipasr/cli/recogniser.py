@@ -38,12 +38,12 @@ from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16, has_bfloat16
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.word_errors import count_errors
+from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
-from zipasr.search.methods import search_for
-from zipasr.search.nbest import Oracle
-from zipasr.search.rescoring import Rescoring
-from zipasr.search.steps import TransducerSteps
-from zipasr.search.types import DecodingConfig, Search, Utterance
+from zipasr.search.protocol import Search, Utterance
+from zipasr.search.registry import search_for
+from zipasr.search.rescoring import Oracle, Rescoring
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.session import Session
 

@@ -13,8 +13,8 @@ from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.lm.config import LmConfig
 from zipasr.model.build import EncoderConfig
 from zipasr.scoring.result_files import result_suffix, search_suffix, setting_key
-from zipasr.search.methods import SEARCHES
-from zipasr.search.types import DecodingConfig, HotWordsConfig, LatticeConfig
+from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
+from zipasr.search.registry import SEARCHES
 
 # The end of the names of results whose checkpoints were averaged over all batches.
 _AVERAGED = "_use-averaged-model"

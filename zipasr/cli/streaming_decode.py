@@ -31,7 +31,7 @@ from zipasr.cli.run_report import records_of
 from zipasr.data.loaders import DataConfig, Loader, test_loader
 from zipasr.scoring.decodings import Decoding, write_decoding
 from zipasr.scoring.result_files import ResultRow, Transcript, results_table
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
 
 
 @guarded

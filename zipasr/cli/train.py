@@ -34,11 +34,9 @@ from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
-from zipasr.training.config import TrainConfig
-from zipasr.training.finetune import FinetuneConfig
+from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
+from zipasr.training.data_setup import DataSource
 from zipasr.training.session import TrainConfigs
-from zipasr.training.sets import DataSource
-from zipasr.training.step import LossConfig
 from zipasr.training.worker import run as train
 
 

@@ -30,8 +30,8 @@ from zipasr.cli.long_form import Cutting, Recognising, timed_words, within, word
 from zipasr.cli.recogniser import Recogniser, load_recogniser
 from zipasr.data.features import WINDOW
 from zipasr.export.model_file import ModelFileConfig
-from zipasr.search.methods import check_method
-from zipasr.search.types import DecodingConfig
+from zipasr.search.config import DecodingConfig
+from zipasr.search.registry import check_method
 from zipasr.text.timed_words import TimedWord
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, AlignedWord

@@ -9,7 +9,7 @@ from zipasr.cli.flags import Run, data_dir
 from zipasr.cli.lm_sources import lm_dir
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.ngram import NgramLm, read_arpa
-from zipasr.search.parts import Vocabulary
+from zipasr.search.components import Vocabulary
 from zipasr.text.lexicon import read_lexicon
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, arange, cat, full_like, int64, nn, ones, where
 from torch import full as full_of
 
-from zipasr.export.layout import from_file, to_file
+from zipasr.export.sherpa_metadata import from_file, to_file
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.decoder import Decoder

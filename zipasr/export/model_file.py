@@ -15,10 +15,10 @@ from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError, ResourceError, UserError
 from zipasr.encoder.masks import halved_lens, subsampled_lens
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.export.checks import Encode
-from zipasr.export.names import kind_of
+from zipasr.export.parity import Encode
+from zipasr.export.sherpa_metadata import kind_of
 from zipasr.search.ctc import CtcOutput
-from zipasr.search.steps import DecoderLike, JoinerLike
+from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
 if TYPE_CHECKING:
     from zipasr.export.onnx_runtime import OnnxGraph

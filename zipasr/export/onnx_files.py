@@ -21,6 +21,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
+from zipasr.export.exporters import Shape
 from zipasr.export.graphs import (
     ChunkEncoder,
     CtcHead,
@@ -32,14 +33,13 @@ from zipasr.export.graphs import (
     WholeEncoder,
     WithoutLengths,
 )
-from zipasr.export.layout import (
+from zipasr.export.sherpa_metadata import (
     is_streaming,
     model_type,
     state_names,
     streaming_metadata,
     to_file,
 )
-from zipasr.export.shape import Shape
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.inputs import FEATURE_DIM

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 
 class OnnxGraph:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 #: Scores of the joiner that are in memory at once.
 MAX_SCORES = 2**24

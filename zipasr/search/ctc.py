@@ -9,9 +9,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from zipasr.search.hypotheses import Partial
-from zipasr.search.steps import adjusted_log_probs, check_lens
-from zipasr.search.types import Utterance
+from zipasr.search.beam_state import PartialHypothesis
+from zipasr.search.protocol import Utterance
+from zipasr.search.transducer_step import adjusted_log_probs, check_lens
 
 CtcOutput: TypeAlias = Callable[[Tensor], Tensor]
 """Encoder frames (N, T', C) to logits or log-probabilities (N, T', V)."""
@@ -52,7 +52,7 @@ class CtcGreedyState:
 
     last: Tensor
     log_probs: Tensor
-    partials: list[Partial]
+    partials: list[PartialHypothesis]
     num_frames: list[int]
 
 
@@ -74,7 +74,9 @@ class CtcGreedySearch:
     def start(self, num: int, device: torch.device) -> CtcGreedyState:
         """State of ``num`` streams of which nothing was heard."""
         last = torch.full((num,), -1, dtype=torch.int64, device=device)
-        return CtcGreedyState(last, torch.zeros(num, device=device), [Partial()] * num, [0] * num)
+        return CtcGreedyState(
+            last, torch.zeros(num, device=device), [PartialHypothesis()] * num, [0] * num
+        )
 
     @torch.no_grad()
     def advance(self, state: CtcGreedyState, frames: Tensor, lens: Tensor) -> CtcGreedyState:

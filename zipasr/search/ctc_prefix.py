@@ -10,12 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from zipasr.search.beam_state import (
+    BackPointers,
+    BeamSearchState,
+    extend_fingerprints,
+    ranked,
+    search_frames,
+)
 from zipasr.search.ctc import CtcHead
-from zipasr.search.fusion import ScorerState, TokenScorer, in_slots, put, scored
-from zipasr.search.hypotheses import History, extend_fingerprints, ranked
-from zipasr.search.steps import longest_first
-from zipasr.search.types import Utterance
-from zipasr.search.walk import Standing, walk
+from zipasr.search.protocol import Utterance
+from zipasr.search.scorers import ScorerState, TokenScorer, scatter_state, scored, view_as_beams
+from zipasr.search.transducer_step import longest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class CtcPrefixBeamSearch:
     beam_size: int = 4
     scorer: TokenScorer | None = None
 
-    def start(self, num: int, device: torch.device) -> Standing[Prefixes]:
+    def start(self, num: int, device: torch.device) -> BeamSearchState[Prefixes]:
         """State of ``num`` streams of which nothing was heard."""
         shape = (num, self.beam_size)
         none = torch.full(shape, -math.inf, device=device)
@@ -77,14 +82,14 @@ class CtcPrefixBeamSearch:
             torch.zeros(shape, device=device),
             fingerprints=zeros,
             last=zeros - 1,
-            scorer=in_slots(state, *shape),
+            scorer=view_as_beams(state, *shape),
         )
-        return Standing.at_start(prefixes, num, self.beam_size)
+        return BeamSearchState.at_start(prefixes, num, self.beam_size)
 
     @torch.no_grad()
     def advance(
-        self, state: Standing[Prefixes], frames: Tensor, lens: Tensor
-    ) -> Standing[Prefixes]:
+        self, state: BeamSearchState[Prefixes], frames: Tensor, lens: Tensor
+    ) -> BeamSearchState[Prefixes]:
         """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
 
         Raises:
@@ -92,18 +97,18 @@ class CtcPrefixBeamSearch:
         """
         batch = longest_first(self.head.log_probs(frames), lens)
         shape = len(batch.num_alive), len(batch.lens), self.beam_size
-        history = History(*shape, self.head.blank_id).to(frames.device)
+        history = BackPointers(*shape, self.head.blank_id).to(frames.device)
         take = partial(take_frame, blank_id=self.head.blank_id, scorer=self.scorer)
-        return walk(state, batch, history, take)
+        return search_frames(state, batch, history, take)
 
-    def nbest(self, state: Standing[Prefixes]) -> list[list[Utterance]]:
+    def nbest(self, state: BeamSearchState[Prefixes]) -> list[list[Utterance]]:
         """Token sequences of each stream by log-probability, bonuses included, best first."""
         totals = state.beams.total() + state.beams.bonus
         if self.scorer is not None:
             totals = scored(self.scorer, state.beams.scorer, totals)
         return ranked(state.partials, totals, totals)
 
-    def results(self, state: Standing[Prefixes]) -> list[Utterance]:
+    def results(self, state: BeamSearchState[Prefixes]) -> list[Utterance]:
         """Best token sequence of each stream so far."""
         return [sequences[0] for sequences in self.nbest(state)]
 
@@ -224,7 +229,7 @@ def take_frame(
     where = (choice.is_new & (result.label > -math.inf)).nonzero(as_tuple=True)
     if scorer is not None and where[0].numel():
         news = scorer.extend(tuple(part[where] for part in state), taken[where])
-        result = replace(result, scorer=put(state, where, news))
+        result = replace(result, scorer=scatter_state(state, where, news))
     return result, parents, torch.where(choice.took, taken, blank_id)
 
 

@@ -1,4 +1,4 @@
-"""Frame by frame through a graph of words: all paths within a beam, as a lattice."""
+"""Frame-synchronous search through a lexicon graph with scores of a CTC head or a transducer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from zipasr.search.hypotheses import fingerprints_of
-from zipasr.search.lattice import Lattice, LatticeWriter, gathered
-from zipasr.search.word_graph import NONE, Trie, WordGraph
+from zipasr.search.beam_state import fingerprints_of
+from zipasr.search.lattice import Lattice, LatticeWriter, segment_reduce
+from zipasr.search.lexicon_graph import NONE, Trie, WordGraph
+from zipasr.search.transducer_step import TransducerSteps
 
 
-class Places(NamedTuple):
+class GraphStates(NamedTuple):
     """Where paths stand, M of them.
 
     Attributes:
@@ -29,12 +30,12 @@ class Places(NamedTuple):
     contexts: Tensor
     memories: Tensor
 
-    def rows(self, rows: Tensor) -> Places:
+    def rows(self, rows: Tensor) -> GraphStates:
         """Take some of them."""
-        return Places(*(part[rows] for part in self))
+        return GraphStates(*(part[rows] for part in self))
 
 
-class Sound(Protocol):
+class AcousticScorer(Protocol):
     """What a model says to the frames of a batch, and which symbols may follow each other."""
 
     @property
@@ -44,7 +45,7 @@ class Sound(Protocol):
     def starts(self, num: int) -> Tensor:
         """What it remembers (num,) before the first frame."""
 
-    def log_probs(self, frame: int, places: Places) -> tuple[Tensor, Tensor]:
+    def log_probs(self, frame: int, places: GraphStates) -> tuple[Tensor, Tensor]:
         """Log-probabilities (R, V) at a frame, and which row (M,) is that of each place."""
 
     def waits(self, memories: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -69,7 +70,7 @@ class GraphLimits:
     max_memories: int | None = None
 
 
-class Moves(NamedTuple):
+class GraphArcs(NamedTuple):
     """Steps from the places before a frame: one arc of the lattice each.
 
     Attributes:
@@ -82,20 +83,20 @@ class Moves(NamedTuple):
     """
 
     sources: Tensor
-    places: Places
+    places: GraphStates
     tokens: Tensor
     words: Tensor
     sound: Tensor
     grammar: Tensor
 
-    def rows(self, rows: Tensor) -> Moves:
+    def rows(self, rows: Tensor) -> GraphArcs:
         """Take some of them."""
         sources, places, *others = self
-        return Moves(sources[rows], places.rows(rows), *(part[rows] for part in others))
+        return GraphArcs(sources[rows], places.rows(rows), *(part[rows] for part in others))
 
 
 @torch.no_grad()
-def graph_search(sound: Sound, graph: WordGraph, limits: GraphLimits) -> Lattice:
+def graph_search(sound: AcousticScorer, graph: WordGraph, limits: GraphLimits) -> Lattice:
     """Follow all paths of each utterance that spell words and stay within limits.
 
     Paths that stand at the same node, context and memory meet in one state; limits see the best of
@@ -109,7 +110,9 @@ def graph_search(sound: Sound, graph: WordGraph, limits: GraphLimits) -> Lattice
     lens = sound.lens
     num, device = len(lens), lens.device
     zeros = torch.zeros(num, dtype=torch.int64, device=device)
-    places = Places(torch.arange(num, device=device), zeros, zeros + graph.start, sound.starts(num))
+    places = GraphStates(
+        torch.arange(num, device=device), zeros, zeros + graph.start, sound.starts(num)
+    )
     scores = torch.zeros(num, dtype=torch.float64, device=device)
     writer = LatticeWriter(num, device, has_words=True)
     ends = []
@@ -128,7 +131,7 @@ def graph_search(sound: Sound, graph: WordGraph, limits: GraphLimits) -> Lattice
     return writer.written(ends)
 
 
-def _ends(graph: WordGraph, places: Places, is_over: Tensor, num: int) -> Tensor:
+def _ends(graph: WordGraph, places: GraphStates, is_over: Tensor, num: int) -> Tensor:
     """(M,) float64, score of ending in each place; -inf where an utterance goes on."""
     ends = graph.ends(places.nodes, places.contexts).masked_fill(~is_over, -math.inf)
     can_end = torch.zeros(num, dtype=torch.bool, device=ends.device)
@@ -137,8 +140,13 @@ def _ends(graph: WordGraph, places: Places, is_over: Tensor, num: int) -> Tensor
 
 
 def _moves(
-    sound: Sound, graph: WordGraph, frame: int, places: Places, scores: Tensor, beam: float
-) -> Moves:
+    sound: AcousticScorer,
+    graph: WordGraph,
+    frame: int,
+    places: GraphStates,
+    scores: Tensor,
+    beam: float,
+) -> GraphArcs:
     """List the steps through a frame that may stay within the beam."""
     table, rows = sound.log_probs(frame, places)
     waiting = [
@@ -162,8 +170,8 @@ def _moves(
     sources, arcs, tokens, words, said, memories = (
         part[rows] for part in (sources, arcs, tokens, words, said, memories)
     )
-    there = Places(places.owners[sources], graph.trie.nodes[arcs], contexts, memories)
-    growing = Moves(sources, there, tokens, words, said, grammar)
+    there = GraphStates(places.owners[sources], graph.trie.nodes[arcs], contexts, memories)
+    growing = GraphArcs(sources, there, tokens, words, said, grammar)
     return _together([*waiting, growing])
 
 
@@ -199,21 +207,25 @@ def _fitting(
     )
 
 
-def _waiting(places: Places, who: Tensor, symbols: Tensor, said: Tensor, memories: Tensor) -> Moves:
+def _waiting(
+    places: GraphStates, who: Tensor, symbols: Tensor, said: Tensor, memories: Tensor
+) -> GraphArcs:
     none = torch.full_like(symbols, NONE)
     there = places.rows(who)._replace(memories=memories)
-    return Moves(who, there, none, none, said, torch.zeros_like(said, dtype=torch.float64))
+    return GraphArcs(who, there, none, none, said, torch.zeros_like(said, dtype=torch.float64))
 
 
-def _together(moves: list[Moves]) -> Moves:
-    places = Places(*(torch.cat(parts) for parts in zip(*(m.places for m in moves), strict=True)))
-    parts = [torch.cat([getattr(one, name) for one in moves]) for name in Moves._fields[2:]]
-    return Moves(torch.cat([one.sources for one in moves]), places, *parts)
+def _together(moves: list[GraphArcs]) -> GraphArcs:
+    places = GraphStates(
+        *(torch.cat(parts) for parts in zip(*(m.places for m in moves), strict=True))
+    )
+    parts = [torch.cat([getattr(one, name) for one in moves]) for name in GraphArcs._fields[2:]]
+    return GraphArcs(torch.cat([one.sources for one in moves]), places, *parts)
 
 
 def _met(
-    moves: Moves, values: Tensor, limits: GraphLimits, num: int
-) -> tuple[Tensor, Tensor, Places, Tensor]:
+    moves: GraphArcs, values: Tensor, limits: GraphLimits, num: int
+) -> tuple[Tensor, Tensor, GraphStates, Tensor]:
     """Let moves to the same place meet, and prune.
 
     Returns:
@@ -221,11 +233,11 @@ def _met(
         scores (S,) of the new states, by utterance.
     """
     owners = moves.places.owners
-    best = gathered(values, owners, num, summed=False)
+    best = segment_reduce(values, owners, num, summed=False)
     inside = (values >= (best - limits.beam)[owners]).nonzero().squeeze(1)
     places, values = moves.places.rows(inside), values[inside]
     found, numbers = torch.unique(fingerprints_of(*places), return_inverse=True)
-    scores = gathered(values, numbers, len(found), summed=False)
+    scores = segment_reduce(values, numbers, len(found), summed=False)
     example = numbers.new_zeros(len(found)).scatter(
         0, numbers, torch.arange(len(numbers), device=numbers.device)
     )
@@ -238,7 +250,7 @@ def _met(
     return inside[is_kept], targets[is_kept], states.rows(chosen), scores[chosen]
 
 
-def _best_of(states: Places, scores: Tensor, limits: GraphLimits) -> Tensor:
+def _best_of(states: GraphStates, scores: Tensor, limits: GraphLimits) -> Tensor:
     """Which states stay, by utterance, best first."""
     order = scores.argsort(descending=True, stable=True)
     order = order[states.owners[order].argsort(stable=True)]
@@ -259,3 +271,89 @@ def _best_of(states: Places, scores: Tensor, limits: GraphLimits) -> Tensor:
 def _ranks(owners: Tensor) -> Tensor:
     """Place of each (M,) among those of the same owner; ``owners`` are sorted."""
     return torch.arange(len(owners), device=owners.device) - torch.searchsorted(owners, owners)
+
+
+_BITS = 62  # of a whole number that is not negative, to spare
+
+
+@dataclass(frozen=True)
+class CtcAcousticScorer:
+    """A CTC head: it remembers the last token, or that a blank came after it.
+
+    Attributes:
+        all_log_probs: (N, T', V), of all frames.
+        lens: (N,) valid frames.
+        blank_id: id of blank.
+    """
+
+    all_log_probs: Tensor
+    lens: Tensor
+    blank_id: int = 0
+
+    def starts(self, num: int) -> Tensor:
+        """Nothing, which is as good as a blank."""
+        return torch.full((num,), self.blank_id, device=self.lens.device)
+
+    def log_probs(self, frame: int, places: GraphStates) -> tuple[Tensor, Tensor]:
+        """One row for each utterance."""
+        return self.all_log_probs[:, frame], places.owners
+
+    def waits(self, memories: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Blank, or the last token once more."""
+        everyone = torch.arange(len(memories), device=memories.device)
+        blank = torch.full_like(memories, self.blank_id)
+        again = (memories != self.blank_id).nonzero().squeeze(1)
+        return [(everyone, blank, blank), (again, memories[again], memories[again])]
+
+    def grown(self, memories: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Any token but the last one; that one only after a blank."""
+        return memories != tokens, tokens
+
+
+class TransducerAcousticScorer:
+    """A transducer with at most one token a frame: it remembers the last tokens of its context.
+
+    As in ``FastBeamSearch``, it starts from blanks, and the frame of an utterance's end counts
+    nothing.
+
+    Args:
+        steps: the transducer.
+        frames: (N, T', C), encoder output.
+        lens: (N,) valid frames.
+    """
+
+    def __init__(self, steps: TransducerSteps, frames: Tensor, lens: Tensor) -> None:
+        self._steps, self._frames = steps, steps.project(frames)
+        self.lens = (lens - 1).clamp(min=0).to(frames.device)
+        # A context as one number: as many bits for each of its tokens.
+        self._bits = _BITS // steps.context_size
+
+    def starts(self, num: int) -> Tensor:
+        """A context of blanks."""
+        blanks = torch.full((num, self._steps.context_size), self._steps.blank_id)
+        return self._numbers(blanks.to(self.lens.device))
+
+    def log_probs(self, frame: int, places: GraphStates) -> tuple[Tensor, Tensor]:
+        """One row for each context of an utterance."""
+        pairs = torch.stack((places.owners, places.memories), dim=1)
+        found, rows = torch.unique(pairs, dim=0, return_inverse=True)
+        shifts = self._bits * torch.arange(self._steps.context_size - 1, -1, -1)
+        contexts = (found[:, 1:] >> shifts.to(found.device)) & ((1 << self._bits) - 1)
+        predictions = self._steps.predict(contexts)
+        return self._steps.next_scores(self._frames[found[:, 0], frame], predictions), rows
+
+    def waits(self, memories: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Blank, which changes nothing."""
+        everyone = torch.arange(len(memories), device=memories.device)
+        return [(everyone, torch.full_like(memories, self._steps.blank_id), memories)]
+
+    def grown(self, memories: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Any token, which drives out the oldest."""
+        mask = (1 << (self._bits * self._steps.context_size)) - 1
+        return torch.ones_like(tokens, dtype=torch.bool), ((memories << self._bits) | tokens) & mask
+
+    def _numbers(self, contexts: Tensor) -> Tensor:
+        numbers = torch.zeros_like(contexts[:, 0])
+        for token in contexts.T:
+            numbers = (numbers << self._bits) | token
+        return numbers

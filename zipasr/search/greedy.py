@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zipasr.search.hypotheses import Partial
-from zipasr.search.steps import TransducerSteps, check_lens
-from zipasr.search.types import Utterance
+from zipasr.search.beam_state import PartialHypothesis
+from zipasr.search.protocol import Utterance
+from zipasr.search.transducer_step import TransducerSteps, check_lens
 
 #: How many frames of all utterances together the joiner reads at once, and at most of each one.
 #: More frames make the product faster for each; those behind a token are read once more.
@@ -31,7 +31,7 @@ class GreedyState:
 
     predictions: Tensor
     log_probs: list[float]
-    partials: list[Partial]
+    partials: list[PartialHypothesis]
     num_frames: list[int]
 
 
@@ -61,7 +61,7 @@ class GreedySearch:
     def start(self, num: int, device: torch.device) -> GreedyState:
         """State of ``num`` streams of which nothing was heard."""
         predictions = self.steps.predict(self.steps.start_contexts(num, device))
-        return GreedyState(predictions, [0.0] * num, [Partial()] * num, [0] * num)
+        return GreedyState(predictions, [0.0] * num, [PartialHypothesis()] * num, [0] * num)
 
     @torch.no_grad()
     def advance(self, state: GreedyState, frames: Tensor, lens: Tensor) -> GreedyState:
@@ -96,18 +96,20 @@ class GreedySearch:
             for partial, log_prob in zip(state.partials, state.log_probs, strict=True)
         ]
 
-    def _walkers(self, state: GreedyState, lens: list[int], device: torch.device) -> list[_Walker]:
+    def _walkers(
+        self, state: GreedyState, lens: list[int], device: torch.device
+    ) -> list[_GreedyHypothesis]:
         (start,) = self.steps.start_contexts(1, device).tolist()
         walkers, place = [], 0
         for row, num in enumerate(lens):
             context = [*start, *state.partials[row].tokens][-len(start) :]
             first = place - state.num_frames[row]
             log_prob = state.log_probs[row]
-            walkers.append(_Walker(row, first, place, place + num, context, log_prob))
+            walkers.append(_GreedyHypothesis(row, first, place, place + num, context, log_prob))
             place += num
         return walkers
 
-    def _step(self, walkers: list[_Walker], frames: Tensor, predictions: Tensor) -> None:
+    def _step(self, walkers: list[_GreedyHypothesis], frames: Tensor, predictions: Tensor) -> None:
         """Go on to the next token of each utterance, or over a block of blanks.
 
         Args:
@@ -161,7 +163,7 @@ def greedy_search(
 
 
 @dataclass(slots=True)
-class _Walker:
+class _GreedyHypothesis:
     """An utterance on its way through its frames, which stand among those of all utterances.
 
     Attributes:

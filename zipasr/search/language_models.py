@@ -13,8 +13,8 @@ from zipasr.lm.ngram import NgramLm
 from zipasr.lm.ngram_table import NgramStates, ngram_table
 from zipasr.lm.rnn import RnnLm
 from zipasr.lm.transformer import PrefixCache, TransformerLm
-from zipasr.search.fusion import ScorerState, TokenScorer
-from zipasr.search.streams import PADDING
+from zipasr.search.batched_state import PADDING
+from zipasr.search.scorers import ScorerState, TokenScorer
 
 
 class LanguageModel(Protocol):

@@ -9,37 +9,44 @@ from torch import Tensor
 
 from zipasr.base.errors import UserError
 from zipasr.lm.ngram import NgramLm
-from zipasr.search.fast_beam import FastBeamSearch
-from zipasr.search.fast_lattice import FastLattice
-from zipasr.search.graph_search import GraphLimits, graph_search
-from zipasr.search.lattice import Lattice
-from zipasr.search.nbest import BestPath, LatticeSearch, Nbest, Oracle, WholeLattice
-from zipasr.search.parts import (
-    Aids,
+from zipasr.search.components import (
     Builder,
+    DecodingResources,
     Method,
     ModelParts,
     Vocabulary,
     at,
     ctc_head,
     transducer,
-    words_of,
+    words_of_labels,
 )
+from zipasr.search.config import DecodingConfig
+from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
+from zipasr.search.graph_search import (
+    CtcAcousticScorer,
+    GraphLimits,
+    TransducerAcousticScorer,
+    graph_search,
+)
+from zipasr.search.lattice import Lattice
+from zipasr.search.lexicon_graph import WordGraph, word_graph
 from zipasr.search.rescoring import (
+    BestPath,
+    LatticeSearch,
+    Nbest,
+    Oracle,
     Rescoring,
-    attention_judge,
-    attention_ngram_weighings,
-    grammar_judge,
-    grammar_weighings,
+    WholeLattice,
+    attention_ngram_settings,
+    attention_scorer,
+    ngram_scorer,
+    ngram_settings,
 )
-from zipasr.search.sounds import CtcSound, TransducerSound
-from zipasr.search.types import DecodingConfig
-from zipasr.search.word_graph import WordGraph, word_graph
 
-ToNbest = Callable[[DecodingConfig, ModelParts, Aids], Nbest]
+ToNbest = Callable[[DecodingConfig, ModelParts, DecodingResources], Nbest]
 
 
-def fast_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> FastBeamSearch:
+def fast_beam(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> FastBeamSearch:
     """Build the fast beam search."""
     limits = aids.lattice
     return FastBeamSearch(
@@ -51,61 +58,61 @@ def fast_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> FastBeam
     )
 
 
-def _fast_nbest(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
+def _fast_nbest(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Nbest:
     lattice = FastLattice(fast_beam(config, parts, aids))
     return Nbest(lattice, aids.lattice.num_paths, aids.lattice.nbest_scale)
 
 
-def _fast_nbest_words(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
+def _fast_nbest_words(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Nbest:
     steps, limits = transducer(config, parts), aids.lattice
-    vocabulary = words_of(aids)
+    vocabulary = words_of_labels(aids)
     graph = _graph(vocabulary, vocabulary.grammar, aids.low_order_scale)
     kept = GraphLimits(limits.beam, limits.max_states, limits.max_contexts)
     graph_on = cache(graph.to)
 
     def lattice(frames: Tensor, lens: Tensor) -> Lattice:
-        sound = TransducerSound(steps, frames, lens)
+        sound = TransducerAcousticScorer(steps, frames, lens)
         return graph_search(sound, graph_on(frames.device), kept)
 
     return Nbest(lattice, limits.num_paths, limits.nbest_scale, graph.words)
 
 
 def _ctc_words(
-    config: DecodingConfig, parts: ModelParts, aids: Aids
+    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
 ) -> tuple[LatticeSearch, WordGraph]:
     head, limits = ctc_head(config, parts), aids.lattice
-    vocabulary = words_of(aids)
+    vocabulary = words_of_labels(aids)
     graph = _graph(vocabulary, vocabulary.grammar, limits.hlg_scale)
     kept = GraphLimits(limits.search_beam, limits.max_active_states)
     graph_on = cache(graph.to)
 
     def lattice(frames: Tensor, lens: Tensor) -> Lattice:
-        sound = CtcSound(head.log_probs(frames), lens.to(frames.device), head.blank_id)
+        sound = CtcAcousticScorer(head.log_probs(frames), lens.to(frames.device), head.blank_id)
         return graph_search(sound, graph_on(frames.device), kept).within(limits.output_beam)
 
     return lattice, graph
 
 
-def _ctc_best(config: DecodingConfig, parts: ModelParts, aids: Aids) -> BestPath:
+def _ctc_best(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> BestPath:
     lattice, graph = _ctc_words(config, parts, aids)
     return BestPath(lattice, graph.words)
 
 
-def _ctc_nbest(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Nbest:
+def _ctc_nbest(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Nbest:
     lattice, graph = _ctc_words(config, parts, aids)
     return Nbest(lattice, aids.lattice.num_paths, aids.lattice.nbest_scale, graph.words)
 
 
 def _oracle(nbest: ToNbest) -> Builder:
-    def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Oracle:
+    def build(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Oracle:
         return Oracle(nbest(config, parts, aids))
 
     return build
 
 
-def _large(aids: Aids) -> WordGraph:
+def _large(aids: DecodingResources) -> WordGraph:
     """The words with the large grammar, unscaled."""
-    vocabulary = words_of(aids)
+    vocabulary = words_of_labels(aids)
     return _graph(vocabulary, vocabulary.large_grammar)
 
 
@@ -113,22 +120,22 @@ def _graph(vocabulary: Vocabulary, grammar: NgramLm | None, scale: float = 1.0) 
     return word_graph(vocabulary.lexicon, grammar, scale, exact_backoff=vocabulary.exact_backoff)
 
 
-def _ctc_rescored(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+def _ctc_rescored(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
     first = _ctc_nbest(config, parts, aids)
-    weighings = grammar_weighings()
-    judge = grammar_judge(_large(aids))
+    weighings = ngram_settings()
+    judge = ngram_scorer(_large(aids))
     return Rescoring(first.by_sound, (judge,), weighings, at(weighings, "_lm_scale_1.0"))
 
 
-def _ctc_whole(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+def _ctc_whole(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
     lattice, _ = _ctc_words(config, parts, aids)
-    weighings, large = grammar_weighings(), _large(aids)
+    weighings, large = ngram_settings(), _large(aids)
     first = WholeLattice(lattice, large, [one.weights[1] for one in weighings])
-    judge = grammar_judge(large)
+    judge = ngram_scorer(large)
     return Rescoring(first.by_sound, (judge,), weighings, at(weighings, "_lm_scale_1.0"))
 
 
-def _ctc_attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+def _ctc_attention(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
     first = _ctc_nbest(config, parts, aids)
     if parts.attention_decoder is None:
         raise UserError(
@@ -136,8 +143,8 @@ def _ctc_attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Res
             "has none.",
             "use nbest-rescoring, or train with --use-attention-decoder 1.",
         )
-    weighings = attention_ngram_weighings()
-    judges = grammar_judge(_large(aids)), attention_judge(parts.attention_decoder)
+    weighings = attention_ngram_settings()
+    judges = ngram_scorer(_large(aids)), attention_scorer(parts.attention_decoder)
     default = at(weighings, "_ngram_lm_scale_0.5_attention_scale_1.0")
     return Rescoring(first.by_sound, judges, weighings, default)
 

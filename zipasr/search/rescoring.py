@@ -1,4 +1,4 @@
-"""Rescoring: hypotheses of a first search are judged again, with one or many weights."""
+"""Rescoring of n-best lists and lattices with language models and attention decoders."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from zipasr.lm.ngram_table import NgramStates
 from zipasr.search.language_models import LanguageModel
-from zipasr.search.types import Utterance
-from zipasr.search.word_graph import NONE, WordGraph
+from zipasr.search.lattice import (
+    Lattice,
+    NbestPath,
+    best_paths,
+    best_paths_by,
+    distinct,
+    random_paths,
+)
+from zipasr.search.lattice_intersect import Labels, WordScorer, acoustic_totals, product, totals
+from zipasr.search.lexicon_graph import NONE, WordGraph
+from zipasr.search.protocol import Utterance
 
 _EMPTY = torch.zeros(0, 0, dtype=torch.int64)
 
@@ -30,14 +39,14 @@ class AttentionDecoderLike(Protocol):
         """Negative log-likelihoods (N, S + 1) of the tokens and the end."""
 
 
-class Weighing(NamedTuple):
+class ScaleSetting(NamedTuple):
     """One way to add up: the name of the setting, and the weight of each judge."""
 
     name: str
     weights: tuple[float, ...]
 
 
-class Judged(NamedTuple):
+class ScoredNbest(NamedTuple):
     """Hypotheses of one utterance, and what each judge says to each: log-probabilities (J, H)."""
 
     hypotheses: list[Utterance]
@@ -66,8 +75,8 @@ class Rescoring:
 
     nbest: NbestSearch
     judges: tuple[Judge, ...]
-    weighings: tuple[Weighing, ...]
-    default: Weighing
+    weighings: tuple[ScaleSetting, ...]
+    default: ScaleSetting
 
     def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
         """Return the best hypothesis of each utterance under the default setting."""
@@ -88,17 +97,17 @@ class Rescoring:
         return Rescoring(self.nbest, self.judges, (chosen,), chosen)
 
     @torch.no_grad()
-    def _judged(self, frames: Tensor, lens: Tensor) -> list[Judged]:
+    def _judged(self, frames: Tensor, lens: Tensor) -> list[ScoredNbest]:
         nbest = self.nbest(frames, lens)
         first = [[one.log_prob for one in hypotheses] for hypotheses in nbest]
         said = [first, *(judge(frames, lens, nbest) for judge in self.judges)]
         return [
-            Judged(hypotheses, torch.tensor([by_judge[row] for by_judge in said]).double())
+            ScoredNbest(hypotheses, torch.tensor([by_judge[row] for by_judge in said]).double())
             for row, hypotheses in enumerate(nbest)
         ]
 
 
-def language_judge(model: LanguageModel) -> Judge:
+def language_model_scorer(model: LanguageModel) -> Judge:
     """Judge hypotheses by a language model, ends included."""
 
     def judge(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
@@ -109,7 +118,7 @@ def language_judge(model: LanguageModel) -> Judge:
     return judge
 
 
-def grammar_judge(graph: WordGraph) -> Judge:
+def ngram_scorer(graph: WordGraph) -> Judge:
     """Judge hypotheses by the best path of each through the grammar of words, ends included."""
     numbers, grammar = {word: n for n, word in enumerate(graph.words)}, graph.grammar
     assert grammar is not None, "a method with a judge has the grammar that judges"
@@ -129,7 +138,7 @@ def grammar_judge(graph: WordGraph) -> Judge:
     return judge
 
 
-def attention_judge(decoder: AttentionDecoderLike) -> Judge:
+def attention_scorer(decoder: AttentionDecoderLike) -> Judge:
     """Judge hypotheses by an attention decoder, ends included."""
 
     def judge(frames: Tensor, lens: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
@@ -147,22 +156,22 @@ def attention_judge(decoder: AttentionDecoderLike) -> Judge:
     return judge
 
 
-def lm_weighings() -> tuple[Weighing, ...]:
+def lm_settings() -> tuple[ScaleSetting, ...]:
     """Weights of the first search and a language model, as published: 0.10 to 0.49."""
     return tuple(
-        Weighing(f"_nnlm_scale_{percent / 100:.2f}", (1.0, percent / 100))
+        ScaleSetting(f"_nnlm_scale_{percent / 100:.2f}", (1.0, percent / 100))
         for percent in range(10, 50)
     )
 
 
-def lodr_weighings() -> tuple[Weighing, ...]:
+def lodr_settings() -> tuple[ScaleSetting, ...]:
     """Weights of the first search, a language model and a low-order one, as published.
 
     The low-order model stands for what the acoustic model has learnt of language, so that it
     counts negatively.
     """
     return tuple(
-        Weighing(
+        ScaleSetting(
             f"_nnlm_scale_{lm / 100:.2f}_lodr_scale_{lodr / 100:.2f}",
             (1.0, lm / 100, -lm / 100 * lodr / 100),
         )
@@ -174,9 +183,9 @@ def lodr_weighings() -> tuple[Weighing, ...]:
 ATTENTION_SCALES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0, 9.0)
 
 
-def attention_weighings() -> tuple[Weighing, ...]:
+def attention_settings() -> tuple[ScaleSetting, ...]:
     """Weights of CTC and the attention decoder."""
-    return tuple(Weighing(f"_attention_scale_{a}", (1.0, a)) for a in ATTENTION_SCALES)
+    return tuple(ScaleSetting(f"_attention_scale_{a}", (1.0, a)) for a in ATTENTION_SCALES)
 
 
 # Of a grammar, against the CTC head.
@@ -184,15 +193,155 @@ GRAMMAR_SCALES = tuple(tenths / 10 for tenths in range(1, 21))
 _NGRAM_SCALES = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 
 
-def grammar_weighings() -> tuple[Weighing, ...]:
+def ngram_settings() -> tuple[ScaleSetting, ...]:
     """Weights of CTC and a grammar: 0.1 to 2.0."""
-    return tuple(Weighing(f"_lm_scale_{scale}", (1.0, scale)) for scale in GRAMMAR_SCALES)
+    return tuple(ScaleSetting(f"_lm_scale_{scale}", (1.0, scale)) for scale in GRAMMAR_SCALES)
 
 
-def attention_ngram_weighings() -> tuple[Weighing, ...]:
+def attention_ngram_settings() -> tuple[ScaleSetting, ...]:
     """Weights of CTC, a grammar and the attention decoder."""
     return tuple(
-        Weighing(f"_ngram_lm_scale_{n}_attention_scale_{a}", (1.0, n, a))
+        ScaleSetting(f"_ngram_lm_scale_{n}_attention_scale_{a}", (1.0, n, a))
         for n in _NGRAM_SCALES
         for a in ATTENTION_SCALES
     )
+
+
+LatticeSearch: TypeAlias = Callable[[Tensor, Tensor], Lattice]
+"""Encoder frames (N, T', C) and their lengths (N,) to the lattice of N utterances."""
+
+Words: TypeAlias = Sequence[str] | None
+"""The words that a lattice numbers, or ``None`` for a lattice of tokens."""
+
+
+AddUp: TypeAlias = Callable[[Lattice, Sequence[Sequence[Labels]]], list[list[float]]]
+"""A lattice and label sequences of each utterance to what the paths of each add up to."""
+
+
+@dataclass(frozen=True)
+class BestPath:
+    """The best path of a lattice.
+
+    Attributes:
+        lattice: the first search.
+        words: of the lattice.
+    """
+
+    lattice: LatticeSearch
+    words: Words = None
+
+    @torch.no_grad()
+    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
+        """Return the best path of each utterance; its log-probability is that of the path."""
+        lattice = self.lattice(frames, lens)
+        found = distinct(lattice, best_paths(lattice)[:, None])
+        onward = lattice.departures(lattice.scores, lattice.ends, summed=False).tolist()
+        return [utterance_of(one, onward[row], self.words) for row, (one,) in enumerate(found)]
+
+
+@dataclass(frozen=True)
+class Nbest:
+    """Different results of paths that are drawn from a lattice, by what all their paths add up to.
+
+    The best path is among those drawn, so that the results hold that of the best path, too.
+
+    Attributes:
+        lattice: the first search.
+        num_paths: how many paths are drawn; their results are fewer.
+        scale: of the scores when drawing: the smaller, the more the paths differ.
+        words: of the lattice.
+    """
+
+    lattice: LatticeSearch
+    num_paths: int
+    scale: float
+    words: Words = None
+
+    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
+        """Return the result of each utterance whose paths have the largest sum."""
+        return [results[0] for results in self.search(frames, lens)]
+
+    @torch.no_grad()
+    def search(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
+        """Return the results of each utterance, best first.
+
+        The log-probability of each is the sum of all paths of the lattice with these words, or
+        tokens: model and grammar together.
+        """
+        return self._results(self.lattice(frames, lens), totals)
+
+    @torch.no_grad()
+    def by_sound(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
+        """Return the same results by what the model alone gives to them."""
+        return self._results(self.lattice(frames, lens), acoustic_totals)
+
+    def _results(self, lattice: Lattice, add_up: AddUp) -> list[list[Utterance]]:
+        found = distinct(lattice, random_paths(lattice, self.num_paths, self.scale))
+        values = add_up(lattice, [[one.labels for one in those] for those in found])
+        results = [
+            [utterance_of(one, value, self.words) for one, value in zip(*both, strict=True)]
+            for both in zip(found, values, strict=True)
+        ]
+        return [sorted(those, key=lambda one: -one.log_prob) for those in results]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Results among which somebody who knows what was said chooses the nearest.
+
+    Attributes:
+        nbest: gives the results.
+    """
+
+    nbest: Nbest
+
+    def choices(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
+        """Return the results of each utterance."""
+        return self.nbest.search(frames, lens)
+
+    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
+        """Return what is chosen by somebody who does not know."""
+        return self.nbest(frames, lens)
+
+
+@dataclass(frozen=True)
+class WholeLattice:
+    """All paths of a lattice, judged by the model and by another grammar, under several weights.
+
+    Attributes:
+        lattice: the first search.
+        graph: its words, and the grammar that counts instead of that of the lattice.
+        scales: weights of that grammar.
+    """
+
+    lattice: LatticeSearch
+    graph: WordGraph
+    scales: Sequence[float]
+
+    @torch.no_grad()
+    def by_sound(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
+        """Return the words of the best path of the lattice under each weight, without repeats.
+
+        The log-probability is that of the best path with these words by the model alone. So
+        judging these again, by the sum of it and the weighted grammar, gives the best path of the
+        whole lattice under each of the weights.
+        """
+        lattice = product(
+            self.lattice(frames, lens), WordScorer(self.graph.to(frames.device))
+        ).lattice
+        scales = torch.tensor(self.scales, dtype=torch.float64, device=frames.device)
+        scores = lattice.sound[:, None] + scales * lattice.grammar[:, None]
+        paths = best_paths_by(lattice, scores, scales * lattice.ends[:, None])
+        found: list[dict[tuple[int, ...], Utterance]] = [{} for _ in lens]
+        for column in paths.unbind(dim=1):
+            sound = lattice.sound[column.clamp(min=0)].masked_fill(column < 0, 0.0).sum(dim=1)
+            for row, (one,) in enumerate(distinct(lattice, column[:, None])):
+                heard = utterance_of(one, float(sound[row]), self.graph.words)
+                found[row].setdefault(one.labels, heard)
+        return [list(those.values()) for those in found]
+
+
+def utterance_of(heard: NbestPath, log_prob: float, words: Words) -> Utterance:
+    """Say what was heard, with the words of a lattice that has some."""
+    said = None if words is None else tuple(words[number] for number in heard.labels)
+    return Utterance(heard.tokens, heard.frames, log_prob, said)

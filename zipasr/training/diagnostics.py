@@ -1,15 +1,21 @@
-"""Statistics of everything that flows through a model in some batches: per tensor and per axis."""
+"""Statistics of activations and gradients in some batches (--print-diagnostics)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from zipasr.data.dataset import Batch
+from zipasr.training.loop import train_one_update
+from zipasr.training.session import Session
 
 LARGEST_MATRIX = 512  # positions of an axis of which the second moments are kept
 NUM_PERCENTILES = 11
@@ -102,7 +108,7 @@ class AxisSums:
 
 
 @dataclass(slots=True)
-class Curve:
+class SortedCurve:
     """Gradients as a function of the value that an activation gets.
 
     Attributes:
@@ -136,7 +142,7 @@ class Observed:
     """
 
     tensors: dict[str, list[AxisSums]] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
+    curves: dict[str, SortedCurve] = field(default_factory=dict)
 
     def note(self, name: str, x: Tensor) -> None:
         """Add a tensor to what is known under ``name``; one of another number of axes is new."""
@@ -151,7 +157,7 @@ class Observed:
 
     def note_curve(self, name: str, values: Tensor, gradients: Tensor) -> None:
         """Add places at which value and gradient are known."""
-        curve = self.curves.setdefault(name, Curve())
+        curve = self.curves.setdefault(name, SortedCurve())
         value, gradient = values.detach().reshape(-1), gradients.detach().reshape(-1)
         if len(value) > SAMPLES:
             generator = torch.Generator().manual_seed(len(value))
@@ -225,3 +231,66 @@ def _merged(one: Tensor, other: Tensor, join: Callable[[Tensor, Tensor], Tensor]
     joined = longer.clone()
     joined[: len(shorter)] = join(longer[: len(shorter)], shorter)
     return joined
+
+
+MOST_VALUES = 10  # of an axis that are all shown; of a longer one, percentiles
+ALSO_WHOLE = 31  # the kernel of a convolution
+
+
+def report(seen: Observed) -> str:
+    """Return all that was seen, as lines."""
+    lines = [line for name in sorted(seen.tensors) for line in tensor_lines(name, seen)]
+    for name in sorted(seen.curves):
+        lines += curve_lines(name, seen)
+    return "\n".join(lines) + "\n"
+
+
+def tensor_lines(name: str, seen: Observed) -> Iterator[str]:
+    """Yield the lines of a tensor."""
+    axes = seen.tensors[name]
+    for axis, sums in enumerate(axes):
+        for statistic, values in sums.statistics().items():
+            yield f"{name}, axis {axis} of {len(axes)}, {_size(sums)}, {_line(statistic, values)}"
+
+
+def curve_lines(name: str, seen: Observed) -> Iterator[str]:
+    """Yield the lines of an activation: in each of 20 equal parts of the values, the gradient."""
+    yield f"{name} gradient by value: from, to, mean, mean of the absolute"
+    for low, high, mean, size in seen.curves[name].bins():
+        yield f"{name} gradient by value: {low:10.3g} {high:10.3g} {mean:10.3g} {size:10.3g}"
+
+
+def _line(statistic: str, values: Tensor) -> str:
+    if len(values) > MOST_VALUES and len(values) != ALSO_WHOLE:
+        what = "" if statistic.startswith("percentiles") else " percentiles"
+        shown = f"{statistic}{what}: {_numbers(percentiles(values).tolist())}"
+    else:
+        shown = f"{statistic}: {_numbers(values.tolist())}"
+    norm, mean = float(values.norm()), float(values.mean())
+    rms = float(values.square().mean().sqrt())
+    return f"{shown}; norm {norm:.3g}, mean {mean:.3g}, rms {rms:.3g}"
+
+
+def _size(sums: AxisSums) -> str:
+    varies = "" if float(sums.count.min()) == float(sums.count.max()) else "up to "
+    return f"size {varies}{len(sums.count)}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+NUM_BATCHES = 6
+
+
+def diagnose(session: Session, batches: Iterable[Batch]) -> str:
+    """Train on six batches, with updates as always, and say what flowed through the model."""
+    seen, handles = observe(session.model)
+    try:
+        for done, batch in enumerate(islice(batches, NUM_BATCHES), start=1):
+            metrics = train_one_update(session, [batch]).metrics
+            logging.info("diagnostics, batch %d of %d: %s", done, NUM_BATCHES, metrics)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return report(seen)

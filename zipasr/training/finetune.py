@@ -1,64 +1,134 @@
-"""What a fine-tuning begins with, and what of it is trained."""
+"""Fine-tuning: initial weights from a checkpoint, frozen modules, adapters, new tokens."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from zipasr.base.config import flag, flag_name
+from torch import nn
+
+from zipasr.base.distributed import broadcast_from_main
+from zipasr.base.errors import UserError, nearest
+from zipasr.checkpoint.average import start_average
+from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.init_from import Rows, begins_anew, shared_rows, table, take_weights
+from zipasr.checkpoint.model_file import stored_tokenizer
+from zipasr.checkpoint.weights import model_state
+from zipasr.data.augment import AugmentConfig
+from zipasr.model.config import ModelConfig
+from zipasr.nn.lora import add_adapter, draw_adapters, is_adapter, plain_name
+from zipasr.optim.param_groups import is_named
+from zipasr.text.tokenizer import BLANK_ID, Tokenizer
+from zipasr.training.config import FinetuneConfig, LossConfig
+from zipasr.training.session import Session
+from zipasr.training.state import SCHEDULES_DONE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinetuneConfig:
-    """Fine-tuning: which model to begin with, and what to take from it."""
+def begin_with_file(session: Session) -> None:
+    """Give a new model the weights of --finetune-ckpt, and tell which.
 
-    do_finetune: bool = flag(False, "begin with the weights of --finetune-ckpt, not at random")
-    finetune_ckpt: Path | None = flag(
-        None, "model to fine-tune: a checkpoint, an average, or a published pretrained.pt"
-    )
-    init_modules: tuple[str, ...] | None = flag(
-        None, "comma list of its modules to take, such as encoder_embed,encoder; none: all"
-    )
-    finetune_tokenizer: Literal["keep", "new"] = flag(
-        "keep",
-        "tokens: keep those of --finetune-ckpt; or new: those of --bpe-model, for which the "
-        "layers that know tokens begin anew",
-    )
-    use_mux: bool = flag(
-        False, "mix other corpora into the training set: those of --extra-manifest"
-    )
-    freeze: tuple[str, ...] | None = flag(
-        None, "comma list of modules or parameters that stay as they are; * is any text"
-    )
-    lora_rank: int = flag(0, "train adapters of this rank on linear layers alone; 0: no adapters")
-    lora_alpha: float | None = flag(
-        None, "weight of an adapter times its rank; none: the rank, a weight of 1"
-    )
-    lora_modules: tuple[str, ...] | None = flag(
-        None,
-        "comma list of the linear layers to adapt; none: projections of self-attention, and "
-        "feed-forward modules",
-    )
+    The running average begins with them, and the schedules inside the model are over.
 
-    def __post_init__(self) -> None:
-        self._check_adapters()
-        if self.finetune_ckpt is not None:
-            return
-        if self.lora_rank > 0:
-            raise ValueError("--lora-rank adapts a model: add --finetune-ckpt FILE.")
-        if self.do_finetune:
-            raise ValueError("--do-finetune 1 needs a model to begin with: --finetune-ckpt FILE.")
-        if self.init_modules is not None:
-            raise ValueError("--init-modules says what to take from --finetune-ckpt FILE: add it.")
-        if self.finetune_tokenizer == "new":
-            raise ValueError("--finetune-tokenizer new goes with --finetune-ckpt FILE: add it.")
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+        UserError: --init-modules names none of its modules.
+    """
+    config = session.configs.finetune
+    path = config.finetune_ckpt
+    if path is None:
+        raise ValueError("there is no file to begin with")
+    checkpoint = load_checkpoint(path)
+    weights = model_state(checkpoint, str(path))
+    rows = rows_of(checkpoint, session.tokenizer) if config.finetune_tokenizer == "new" else None
+    done = take_weights(session.model, weights, path, config.init_modules, rows)
+    draw_adapters(session.model)
+    broadcast_from_main(session.model.state_dict().values(), session.world)
+    if session.average is not None:
+        session.average = start_average(session.model.state_dict())
+    session.state.schedule_start = SCHEDULES_DONE
+    logging.info("fine-tuning of %s", path)
+    for line in table(done, session.model, weights):
+        logging.info("  %s", line)
 
-    def _check_adapters(self) -> None:
-        if self.lora_rank < 0:
-            raise ValueError("--lora-rank must not be negative.")
-        if self.lora_alpha is not None and self.lora_alpha <= 0:
-            raise ValueError("--lora-alpha must be positive.")
-        for name in ("lora_alpha", "lora_modules"):
-            if self.lora_rank == 0 and getattr(self, name) is not None:
-                raise ValueError(f"{flag_name(name)} goes with --lora-rank: add it.")
+
+def rows_of(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
+    """Return which tokens of a checkpoint the tokenizer has too.
+
+    Without a tokenizer in the checkpoint only the blank is known: it is the same everywhere.
+    """
+    if "tokenizer" not in checkpoint:
+        return [(BLANK_ID, BLANK_ID)]
+    old = stored_tokenizer(checkpoint)
+    return shared_rows(old.pieces(), tokenizer.pieces())
+
+
+# Where most of the weights of an encoder layer are.
+USUAL_LAYERS = tuple(
+    f"*{part}*.{proj}" for part in ("self_attn", "feed_forward") for proj in ("in_proj", "out_proj")
+)
+
+
+def adapt(model: nn.Module, config: FinetuneConfig) -> None:
+    """Add the adapters that are asked for, and switch off the gradients of the rest.
+
+    What begins anew, for want of weights in the file, is trained as a whole.
+
+    Raises:
+        UserError: --lora-modules names no linear layer.
+    """
+    if config.lora_rank == 0:
+        return
+    alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha
+    chosen = _linear_layers(model, config.lora_modules)
+    for name in chosen:
+        add_adapter(model.get_submodule(name), config.lora_rank, alpha / config.lora_rank)
+    new_tokens = config.finetune_tokenizer == "new"
+    for name, parameter in model.named_parameters():
+        is_new = begins_anew(plain_name(name), config.init_modules, new_tokens=new_tokens)
+        parameter.requires_grad_(is_new or is_adapter(name))
+    logging.info("adapters of rank %d on %d linear layers", config.lora_rank, len(chosen))
+
+
+def _linear_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str]:
+    """Return the names of the layers whose weight is a matrix and whom a pattern names."""
+    matrices = [
+        name.removesuffix(".weight")
+        for name, parameter in model.named_parameters()
+        if name.endswith(".weight") and parameter.dim() == 2 and "embed" not in name
+    ]
+    for pattern in patterns or ():
+        if not any(is_named(name, pattern) for name in matrices):
+            raise UserError(
+                f"--lora-modules {pattern}: the model has no such linear layer.",
+                nearest(pattern, matrices) or f"one is {matrices[0]}.",
+            )
+    wanted = patterns or USUAL_LAYERS
+    return [name for name in matrices if any(is_named(name, pattern) for pattern in wanted)]
+
+
+def check_heads(model: ModelConfig, loss: LossConfig, augment: AugmentConfig) -> None:
+    """Compare the heads with the weights of their losses and with the augmentation.
+
+    Raises:
+        UserError: they do not go together; the sentence says which flags to change.
+    """
+    if loss.ctc_only_batches > 0 and not model.use_ctc:
+        raise UserError(
+            f"--ctc-only-batches {loss.ctc_only_batches} needs a CTC head.",
+            "--use-ctc 1, or --ctc-only-batches 0.",
+        )
+    if model.use_cr_ctc and augment.enable_spec_aug:
+        raise UserError(
+            "--use-cr-ctc 1 masks two views of each utterance by itself: it takes no other masks.",
+            "add --enable-spec-aug 0.",
+        )
+    if model.use_attention_decoder and not model.use_transducer:
+        ctc, attention = loss.ctc_loss_scale, loss.attention_decoder_loss_scale
+        if not math.isclose(ctc + attention, 1.0):
+            raise UserError(
+                f"--ctc-loss-scale {ctc:g} and --attention-decoder-loss-scale {attention:g} must "
+                "add up to 1 in a model without transducer.",
+                "for example --ctc-loss-scale 0.1 --attention-decoder-loss-scale 0.9.",
+            )

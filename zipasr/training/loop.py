@@ -1,27 +1,76 @@
-"""One epoch, update by update."""
+"""Training loop of one epoch, validation loss, and the request to stop."""
 
 from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from types import FrameType, TracebackType
 
-from zipasr.base.distributed import barrier
+import torch
+
+from zipasr.base.distributed import World, all_reduce_sum, barrier
 from zipasr.base.errors import NumericError
+from zipasr.base.seed import seeded
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
 from zipasr.data.dataset import Batch
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.nn.schedule import set_batch_count
-from zipasr.training.guard import NonFiniteGuard, RollBack, keep_bad_model
-from zipasr.training.interrupt import StopRequest
 from zipasr.training.metrics import Metrics
+from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, keep_bad_model
+from zipasr.training.progress import Watch
 from zipasr.training.session import Session
 from zipasr.training.state import count_splits
-from zipasr.training.update import Gradients, compute_gradients
-from zipasr.training.watch import Watch
+from zipasr.training.update import (
+    LOSS_NAMES,
+    Gradients,
+    compute_gradients,
+    compute_loss,
+    loss_scales,
+)
+
+
+class StopRequest:
+    """Remember, inside a ``with`` block, that a signal asked to stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> StopRequest:
+        self._previous = {
+            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def agreed(self, world: World) -> bool:
+        """Say whether any process was asked to stop; all processes get the same answer.
+
+        The signal may arrive between two different batches in two processes, so they ask each other
+        after every batch.
+        """
+        if world.size == 1:
+            return self.requested
+        asked = torch.tensor(float(self.requested), device=world.device)
+        return float(all_reduce_sum(asked, world)) > 0
+
 
 SCHEDULE_INTERVAL = 10  # updates between two updates of the in-model schedules
 
@@ -65,7 +114,7 @@ def train_one_epoch(
             guard.check(gradients)
             state.seconds_trained += time.monotonic() - begun
             watch.update(gradients)
-            _keep_books(session)
+            _average_and_save(session)
             if stop.agreed(session.world):
                 session.must_save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
                 barrier(session.world)
@@ -140,7 +189,7 @@ def in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def _keep_books(session: Session) -> None:
+def _average_and_save(session: Session) -> None:
     """Average and save, each at its interval of updates."""
     state, config = session.state, session.configs.train
     done = state.batch_idx_train
@@ -153,3 +202,31 @@ def _keep_books(session: Session) -> None:
         session.save(config.exp_dir / f"checkpoint-{done}.pt")
         if session.world.is_main:
             remove_old(config.exp_dir, config.keep_last_k)
+
+
+NAMES = ["loss", *LOSS_NAMES]
+
+
+def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
+    """Sum the losses of all batches over all processes, in eval mode and float32.
+
+    The weights are those of the current training batch, so values before and after the warm-up do
+    not compare; the unscaled parts do. There is one view of each utterance, so consistency has no
+    value here.
+    """
+    configs, total = session.configs, Metrics()
+    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
+    session.model.eval()
+    # A causal model draws chunks here as well: the same ones in every validation.
+    with torch.no_grad(), seeded(configs.train.seed, session.world.rank):
+        for batch in loader:
+            tokens = session.tokenizer.encode(batch.texts)
+            batch = batch.to(session.world.device)
+            # The bare model: processes may have different numbers of batches here.
+            _, metrics = compute_loss(session.model, batch, tokens, scales, configs.transducer)
+            total.add(metrics)
+    session.model.train()
+    sums = all_reduce_sum(total.as_tensor(NAMES, session.world.device), session.world)
+    merged = Metrics.from_tensor(sums, NAMES)
+    merged.sums = {name: value for name, value in merged.sums.items() if name in total.sums}
+    return merged

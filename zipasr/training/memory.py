@@ -1,19 +1,31 @@
-"""How much memory a batch takes: counted for small ones, worked out for any other."""
+"""Memory of a batch: estimated, and tried out before the first epoch."""
 
 from __future__ import annotations
 
+import itertools
+import logging
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from zipasr.base.distributed import all_gather
+from zipasr.base.environment import free_bytes, peak_and_total
+from zipasr.base.errors import ResourceError
 from zipasr.base.seed import seeded
 from zipasr.data.dataset import SECONDS_PER_FRAME, Batch
-from zipasr.data.epoch_plan import RowCost
+from zipasr.data.epoch_plan import CutLengths, RowCost, make_plan
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.session import Session
-from zipasr.training.step import LossScales, loss_scales
-from zipasr.training.update import weighted_loss
+from zipasr.training.update import (
+    LossScales,
+    free_memory,
+    is_out_of_memory,
+    loss_scales,
+    weighted_loss,
+)
 
 NUM_MELS = 80
 SHORTEST_PROBE = 0.5  # seconds
@@ -127,3 +139,147 @@ def state_bytes(session: Session) -> int:
     """Return the bytes of parameters, gradients and optimizer, once all are there."""
     count = sum(p.numel() for p in session.model.parameters())
     return count * BYTES_PER_PARAMETER * COPIES_OF_PARAMETERS
+
+
+NUM_CLASSES = 8  # of length, each with its largest batch
+GIB = 2**30
+# What a GPU takes beside what the forward pass keeps, at least.
+MARGIN = 1.1
+
+
+def sizes_of(session: Session, lengths: CutLengths) -> list[Size]:
+    """Return the size of every batch of the epoch in progress, over all processes."""
+    layout, state = session.layout, session.state
+    plan = make_plan(lengths, layout, seed=session.configs.train.seed, epoch=state.cur_epoch)
+    places = itertools.product(range(len(plan)), range(layout.world_size))
+    batches = (plan.batch(step, rank) for step, rank in places)
+    return [
+        Size(len(b), float(lengths.seconds[b].max()), int(lengths.tokens[b].max())) for b in batches
+    ]
+
+
+def largest(sizes: Iterable[Size], cost: RowCost, num_classes: int = NUM_CLASSES) -> list[Size]:
+    """Return the costliest batch of each class of similar length, the costliest of all first."""
+    by_length = sorted(set(sizes), key=lambda size: size.seconds)
+    step = math.ceil(len(by_length) / num_classes)
+    classes = (by_length[i : i + step] for i in range(0, len(by_length), max(1, step)))
+    found = [max(members, key=lambda size: bytes_of(size, cost)) for members in classes]
+    return sorted(found, key=lambda size: -bytes_of(size, cost))
+
+
+def rehearse(session: Session, sizes: Sequence[Size]) -> None:
+    """See that the largest batches fit, on all processes together.
+
+    On a GPU the largest batch of each class of length is run forward and backward, without an
+    update, as noise of the same size; after a resume only the largest of all, since the run has
+    seen the others. On a CPU nothing is run but single utterances, whose count is accurate there,
+    and where a system would rather end a process than refuse memory: the largest batch is compared
+    with what is free. The model's statistics, gradients and random numbers are as before.
+
+    Args:
+        session: at its start, or just resumed.
+        sizes: of all batches of an epoch.
+
+    Raises:
+        ResourceError: a batch does not fit; in all processes, with the --max-duration that would.
+    """
+    if not sizes:
+        return
+    cost = row_cost(session, max(size.seconds for size in sizes))
+    found = largest(sizes, cost)
+    if session.world.device.type == "cuda":
+        chosen = found[:1] if session.state.batch_idx_train else found
+        problem = run_through(session, chosen, cost)
+    else:
+        problem = _compare(session, found[0], cost)
+    told = next((one for one in all_gather(problem, session.world) if one is not None), None)
+    if told is not None:
+        raise ResourceError(*told)
+
+
+def fitting_duration(size: Size, cost: RowCost, room: float) -> int:
+    """Return the --max-duration with which batches like ``size`` take no more than ``room`` bytes.
+
+    0 when one utterance of that length does not fit alone.
+    """
+    rows = int(room / max(cost(size.seconds, size.tokens), 1.0))
+    return int(min(rows, size.rows) * size.seconds)
+
+
+def run_through(session: Session, sizes: Sequence[Size], cost: RowCost) -> tuple[str, str] | None:
+    """Run batches of these sizes; say what is wrong and what to do at the first that fails."""
+    device, own = session.world.device, session.own_state()
+    set_batch_count(session.model, session.state.shown_schedule_count)
+    session.model.train()
+    before = free_bytes(device)
+    ballast = None
+    if not session.optimizer.state:
+        # The optimizer takes this with the first update, and a batch must fit beside it.
+        ballast = torch.empty(state_bytes(session) // 2, dtype=torch.uint8, device=device)
+    problem = None
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), seeded(session.configs.train.seed):
+        for size in sizes:
+            if not fits(session, size):
+                problem = _told(session, size, cost, before - state_bytes(session))
+                break
+    del ballast
+    session.load_own_state(own)
+    session.optimizer.zero_grad()
+    free_memory(device)
+    return problem
+
+
+def fits(session: Session, size: Size) -> bool:
+    """Run a batch of this size forward and backward and say whether there was memory for it."""
+    device = session.world.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        batch, tokens = noise(session, size)
+        loss, _ = weighted_loss(session, batch, tokens, settled_scales(session))
+        session.precision.backward(loss)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    if device.type == "cuda":
+        peak, total = peak_and_total(device)
+        logging.info(
+            "rehearsed %d utterances of %.1f s: %.2f GiB of %.2f GiB",
+            size.rows,
+            size.seconds,
+            peak / GIB,
+            total / GIB,
+        )
+    return True
+
+
+def _compare(session: Session, size: Size, cost: RowCost) -> tuple[str, str] | None:
+    """Compare the estimate of a batch with what this process can have of the free memory."""
+    state = 0 if session.optimizer.state else state_bytes(session) * 3 // 4
+    room = free_bytes(session.world.device) / session.world.size - state
+    logging.info(
+        "largest batch: %d utterances of %.1f s, about %.2f GiB of %.2f GiB that are free",
+        size.rows,
+        size.seconds,
+        bytes_of(size, cost) / GIB,
+        room / GIB,
+    )
+    return None if bytes_of(size, cost) <= room else _told(session, size, cost, room)
+
+
+def _told(session: Session, size: Size, cost: RowCost, room: float) -> tuple[str, str]:
+    """Return what is wrong and what to do about a batch that does not fit."""
+    fitting = fitting_duration(size, cost, room / MARGIN)
+    what = (
+        f"a batch of {size.rows} utterances of {size.seconds:.1f} s takes about "
+        f"{bytes_of(size, cost) / GIB:.2f} GiB beside the model; process {session.world.rank} has "
+        f"{max(room, 0.0) / GIB:.2f} GiB for it."
+    )
+    if fitting == 0:
+        return what, "take a smaller model, or leave long utterances out with --max-cut-duration."
+    return what, (
+        f"--max-duration {fitting} (with --accumulate an update can be as large as before); "
+        "--rehearse 0 starts without this check."
+    )

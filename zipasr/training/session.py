@@ -32,16 +32,12 @@ from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import Eden, EdenConfig
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.agreement import tell_different_parameters
-from zipasr.training.config import TrainConfig
-from zipasr.training.continuity import check_continues
-from zipasr.training.course import Course
-from zipasr.training.finetune import FinetuneConfig
+from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.icefall_state import with_own_entries
+from zipasr.training.metric_writer import Scalars
 from zipasr.training.precision import Precision
-from zipasr.training.scalars import Scalars
-from zipasr.training.state import TrainState
-from zipasr.training.step import LossConfig
+from zipasr.training.resume_checks import check_continues, tell_different_parameters
+from zipasr.training.state import SamplerState, TrainState
 
 # What a checkpoint needs beside the parameters, so that training can go on from it.
 TRAINING_ENTRIES = ("model", "optimizer", "scheduler", "batch_idx_train")
@@ -75,7 +71,7 @@ class TrainConfigs:
         return [getattr(self, name) for name in self.__slots__]
 
 
-class OwnState(NamedTuple):
+class PerRankState(NamedTuple):
     """What a model has besides weights: each process has its own.
 
     Attributes:
@@ -110,7 +106,7 @@ class Session:
     precision: Precision
     average: dict[str, Tensor] | None
     writer: Scalars | None
-    course: Course
+    course: SamplerState
     row_cost: RowCost | None = None
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
@@ -133,16 +129,16 @@ class Session:
         budget = replace(layout.budget, max_cost=limit, cost=self.row_cost)
         return replace(layout, budget=budget)
 
-    def own_state(self) -> OwnState:
+    def own_state(self) -> PerRankState:
         """Return what the model of this process has besides weights."""
-        return OwnState(whiten_state(self.model), call_counts(self.model))
+        return PerRankState(whiten_state(self.model), call_counts(self.model))
 
-    def load_own_state(self, state: OwnState) -> None:
+    def load_own_state(self, state: PerRankState) -> None:
         """Restore what ``own_state`` returned."""
         load_whiten_state(self.model, state.whiten)
         set_call_counts(self.model, state.balancer_calls)
 
-    def content(self, of_ranks: Sequence[OwnState]) -> dict[str, Any]:
+    def content(self, of_ranks: Sequence[PerRankState]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.
 
         Args:
@@ -162,7 +158,7 @@ class Session:
             },
             "average_period": self.configs.train.average_period,
             **self.state.state_dict(),
-            **{name: [getattr(own, name) for own in of_ranks] for name in OwnState._fields},
+            **{name: [getattr(own, name) for own in of_ranks] for name in PerRankState._fields},
             "world_size": self.world.size,
             "max_duration": self.max_duration,
             "vocab_size": self.tokenizer.vocab_size,
@@ -216,7 +212,7 @@ class Session:
             if self.state.skipped_in_a_row == 0:
                 self.last_good = path
 
-    def _write(self, path: Path, of_ranks: Sequence[OwnState]) -> str | None:
+    def _write(self, path: Path, of_ranks: Sequence[PerRankState]) -> str | None:
         """Write a checkpoint; return what went wrong, if anything."""
         try:
             keep_checkpoint(path, self.content(of_ranks))
@@ -266,10 +262,10 @@ class Session:
             other_data=self.configs.train.allow_data_change,
         )
 
-    def _own_of(self, checkpoint: Mapping[str, Any]) -> OwnState:
+    def _own_of(self, checkpoint: Mapping[str, Any]) -> PerRankState:
         """Return what a checkpoint has for this process; what it does not know is as now."""
         own = self.own_state()
-        for name in OwnState._fields:
+        for name in PerRankState._fields:
             if of_ranks := checkpoint.get(name):
                 own = own._replace(**{name: of_ranks[self.world.rank % len(of_ranks)]})
         return own

@@ -1,4 +1,4 @@
-"""The gradients of one update: of one batch or of several, in parts where memory is short."""
+"""One parameter update: losses of its batches and their gradients, halved when memory is short."""
 
 from __future__ import annotations
 
@@ -9,28 +9,129 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zipasr.base.distributed import all_reduce_mean, all_reduce_sum
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import fix_seeds
 from zipasr.data.dataset import Batch
+from zipasr.encoder.masks import output_lens
+from zipasr.losses.lattice import RnntType
+from zipasr.model.config import ModelConfig
+from zipasr.model.inputs import unalignable
+from zipasr.model.transducer import AsrLosses, TransducerConfig
+from zipasr.training.config import LossConfig
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
-from zipasr.training.step import LossScales, compute_loss, loss_scales
+
+SUBSAMPLING_FACTOR = 4
+
+#: What the losses are called in logs, in the order of ``AsrLosses``.
+LOSS_NAMES = ("simple_loss", "pruned_loss", "ctc_loss", "attn_decoder_loss", "cr_loss")
+
+
+class LossScales(NamedTuple):
+    """Weights at one batch, in the order of ``AsrLosses``."""
+
+    simple: float = 0.0
+    pruned: float = 0.0
+    ctc: float = 0.0
+    attention_decoder: float = 0.0
+    cr: float = 0.0
+
+
+def loss_scales(config: LossConfig, model: ModelConfig, batch: int) -> LossScales:
+    """Weights at ``batch`` (from 1).
+
+    Simple falls from 1, pruned rises from 0.1 to 1, consistency rises from 0, the others are
+    constant. Early on the pruning bounds come from a model that knows nothing, so the unpruned
+    loss has to lead (Kuang et al., arXiv:2206.13236). Batches that train CTC alone do not count.
+    """
+    has_other_heads = model.use_transducer or model.use_attention_decoder
+    ctc = config.ctc_loss_scale if has_other_heads else 1.0
+    done = batch - config.ctc_only_batches
+    if done <= 0:
+        return LossScales(ctc=ctc)
+    progress = min(done / config.warm_step, 1.0)
+    return LossScales(
+        simple=1.0 - progress * (1.0 - config.simple_loss_scale),
+        pruned=0.1 + 0.9 * progress,
+        ctc=ctc,
+        attention_decoder=config.attention_decoder_loss_scale,
+        cr=progress * config.cr_loss_scale,
+    )
+
+
+def compute_loss(
+    model: nn.Module,
+    batch: Batch,
+    tokens: Sequence[Sequence[int]],
+    scales: LossScales,
+    transducer: TransducerConfig,
+) -> tuple[Tensor, Metrics]:
+    """Run the model and weigh its losses.
+
+    Args:
+        model: an ``AsrModel``, possibly wrapped for distributed training.
+        batch: features on the model's device.
+        tokens: N lists of token ids.
+        scales: weights at this batch; while the transducer has none, only CTC is computed.
+        transducer: settings of the transducer loss.
+
+    Returns:
+        The sum over the batch, to differentiate, and the unscaled sums with the count of frames.
+    """
+    losses: AsrLosses = model(
+        batch.features,
+        batch.feature_lens,
+        tokens,
+        transducer,
+        ctc_only=scales.pruned == 0,
+        second_view=batch.second_view,
+        corpus=batch.corpus,
+    )
+    weighted = [
+        (name, value, scale)
+        for name, value, scale in zip(LOSS_NAMES, losses, scales, strict=True)
+        if value is not None
+    ]
+    total = sum((scale * value for _, value, scale in weighted), start=losses_zero(batch))
+    _tell_left_out(batch, tokens, transducer.rnnt_type, losses)
+    frames = float((batch.feature_lens // SUBSAMPLING_FACTOR).sum())
+    sums = {name: float(value.detach()) for name, value, _ in weighted}
+    return total, Metrics(frames, loss=float(total.detach()), **sums)
+
+
+def _tell_left_out(
+    batch: Batch, tokens: Sequence[Sequence[int]], rnnt_type: RnntType, losses: AsrLosses
+) -> None:
+    """Warn of utterances that a lattice cannot align: they count 0, where a sum would be inf."""
+    lens = [output_lens(n) for n in batch.feature_lens.tolist()]
+    kind = "regular" if losses.pruned is None else rnnt_type
+    left_out = unalignable(tokens, lens, kind, ctc=losses.ctc is not None)
+    if left_out:
+        text = "%d of %d utterances have too few frames for their text and count 0: %s"
+        cuts = " ".join(batch.cut_ids[n] for n in left_out)
+        logging.warning(text, len(left_out), len(tokens), cuts)
+
+
+def losses_zero(batch: Batch) -> Tensor:
+    """Return a zero on the batch's device to start a sum of losses from."""
+    return batch.features.new_zeros(())
+
 
 # How allocators outside of CUDA say that there is no memory, in a plain RuntimeError.
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-class Part(NamedTuple):
+class BatchPart(NamedTuple):
     """A batch, or some of its utterances, with the keys of its random draws."""
 
     batch: Batch
     keys: tuple[int, ...]
 
 
-class Measured(NamedTuple):
+class PartLoss(NamedTuple):
     """What was computed of a part."""
 
     batch: Batch
@@ -52,7 +153,7 @@ class Gradients(NamedTuple):
             gradients to use.
     """
 
-    parts: list[Measured]
+    parts: list[PartLoss]
     splits: int
     not_finite: int
 
@@ -84,7 +185,7 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
     """
     state, world = session.state, session.world
     place = (session.configs.train.seed, state.cur_epoch, world.rank)
-    parts = [Part(batch, (*place, state.batches_done + i)) for i, batch in enumerate(batches)]
+    parts = [BatchPart(batch, (*place, state.batches_done + i)) for i, batch in enumerate(batches)]
     splits = 0
     while True:
         session.optimizer.zero_grad()
@@ -132,7 +233,7 @@ def weighted_loss(
         return compute_loss(session.model, moved, tokens, scales, configs.transducer)
 
 
-def halve(parts: Sequence[Part], index: int) -> list[Part]:
+def halve(parts: Sequence[BatchPart], index: int) -> list[BatchPart]:
     """Put two halves in the place of ``parts[index]``.
 
     Raises:
@@ -151,8 +252,8 @@ def halve(parts: Sequence[Part], index: int) -> list[Part]:
         batch.features.size(1),
     )
     halves = [
-        Part(batch.part(0, middle), (*keys, 0)),
-        Part(batch.part(middle, len(batch)), (*keys, 1)),
+        BatchPart(batch.part(0, middle), (*keys, 0)),
+        BatchPart(batch.part(middle, len(batch)), (*keys, 1)),
     ]
     return [*parts[:index], *halves, *parts[index + 1 :]]
 
@@ -164,14 +265,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
-def _attempt(session: Session, parts: Sequence[Part]) -> list[Measured]:
+def _attempt(session: Session, parts: Sequence[BatchPart]) -> list[PartLoss]:
     """Add up the gradients of ``parts`` until one does not fit; return those that did."""
-    measured: list[Measured] = []
+    measured: list[PartLoss] = []
     for batch, keys in parts:
         fix_seeds(*keys)
         try:
             loss, metrics = weighted_loss(session, batch)
-            done = Measured(batch, metrics)
+            done = PartLoss(batch, metrics)
             if done.is_finite:
                 session.precision.backward(loss)
         except Exception as error:

@@ -32,27 +32,28 @@ from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
 from zipasr.optim.param_groups import parameter_groups
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.adapters import adapt
-from zipasr.training.agreement import check_same_start
-from zipasr.training.course import Course, check_ranks_agree
-from zipasr.training.culprit import first_non_finite, warn_of_non_finite
-from zipasr.training.dev_errors import Recognise
-from zipasr.training.diagnose import diagnose
-from zipasr.training.guard import MAX_ROLLBACKS, RollBack, give_up, lower_learning_rate
-from zipasr.training.initial import begin_with_file
-from zipasr.training.interrupt import StopRequest
-from zipasr.training.loop import Stopped, train_one_epoch
-from zipasr.training.memory import row_cost
+from zipasr.training.data_setup import DataSource, TrainData, load_sets
+from zipasr.training.diagnostics import diagnose
+from zipasr.training.finetune import adapt, begin_with_file
+from zipasr.training.loop import Stopped, StopRequest, train_one_epoch, validation_loss
+from zipasr.training.memory import rehearse, row_cost, sizes_of
+from zipasr.training.metric_writer import Scalars
 from zipasr.training.metrics import Metrics
+from zipasr.training.nonfinite_guard import (
+    MAX_ROLLBACKS,
+    RollBack,
+    first_non_finite,
+    give_up,
+    lower_learning_rate,
+    warn_of_non_finite,
+)
 from zipasr.training.precision import Precision
-from zipasr.training.rehearsal import rehearse, sizes_of
-from zipasr.training.report import Note, report_epoch, report_start
-from zipasr.training.scalars import Scalars
+from zipasr.training.progress import write_scalar, write_scalars
+from zipasr.training.report import Note, Recognise, report_epoch, report_start
+from zipasr.training.resume_checks import check_same_start
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
-from zipasr.training.sets import DataSource, TrainData, load_sets
+from zipasr.training.state import SamplerState, check_ranks_agree
 from zipasr.training.update import try_batch
-from zipasr.training.validate import validation_loss
-from zipasr.training.watch import write_scalar, write_scalars
 
 
 def run(
@@ -95,7 +96,7 @@ def run(
                     run_epoch(session, data, stop, recognise)
                     epoch += 1
                 except RollBack as request:
-                    session, epoch = go_back(session, request.batch)
+                    session, epoch = roll_back(session, request.batch)
     except Stopped:
         logging.info("stopped and saved; the same command continues where it was")
         raise SystemExit(INTERRUPTED) from None
@@ -165,7 +166,7 @@ def build_session(
         precision=Precision(configs.train, world.device),
         average=average if world.is_main else None,
         writer=None,
-        course=Course(configs.data.layout(world.size), data),
+        course=SamplerState(configs.data.layout(world.size), data),
     )
     if configs.train.memory_budget_gb:
         # Of the new model, so that a resumed run counts the same.
@@ -186,10 +187,10 @@ def resume(session: Session) -> int:
         if session.configs.finetune.do_finetune:
             begin_with_file(session)
         return 1
-    return take_over(session, *found)
+    return restore(session, *found)
 
 
-def take_over(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
+def restore(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
     """Restore ``session`` and return the epoch to go on with."""
     session.restore(checkpoint, path)
     state = session.state
@@ -203,7 +204,7 @@ def take_over(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
     return state.cur_epoch
 
 
-def go_back(failed: Session, batch: Batch) -> tuple[Session, int]:
+def roll_back(failed: Session, batch: Batch) -> tuple[Session, int]:
     """Build everything anew, take over what was saved last, and lower the learning rate.
 
     Returns:
@@ -219,7 +220,7 @@ def go_back(failed: Session, batch: Batch) -> tuple[Session, int]:
         raise give_up(failed, next((name for name in of_ranks if name), None))
     session = build_session(failed.world, failed.configs, failed.tokenizer, failed.course.data)
     path = failed.last_good
-    epoch = resume(session) if path is None else take_over(session, path, load_checkpoint(path))
+    epoch = resume(session) if path is None else restore(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
     if session.writer is not None:
         session.writer.go_back(session.state.batch_idx_train)

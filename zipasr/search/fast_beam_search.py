@@ -1,4 +1,4 @@
-"""Fast beam search: the best alignment, frame by frame, within limits on states and contexts."""
+"""Fast beam search: best alignment within limits on states and contexts, and its lattice."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zipasr.search.fast_frame import Arcs, Limits, meeting, survivors, through
-from zipasr.search.hypotheses import History, Partial
-from zipasr.search.steps import TransducerSteps, longest_first
-from zipasr.search.streams import rows_of
-from zipasr.search.types import Utterance
+from zipasr.search.batched_state import rows_of
+from zipasr.search.beam_state import BackPointers, PartialHypothesis
+from zipasr.search.fast_beam_frame import (
+    Arcs,
+    FastBeamLimits,
+    collect_arcs,
+    merge_states,
+    prune_states,
+)
+from zipasr.search.lattice import Lattice, LatticeWriter
+from zipasr.search.lexicon_graph import NONE
+from zipasr.search.protocol import Utterance
+from zipasr.search.transducer_step import TransducerSteps, longest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class FastState:
     contexts: Tensor
     predictions: Tensor
     final: Tensor
-    partials: list[list[Partial]]
+    partials: list[list[PartialHypothesis]]
     num_frames: list[int]
 
 
@@ -80,7 +88,7 @@ class FastBeamSearch:
         )
         predictions = self.steps.predict(contexts.flatten(0, 1))
         predictions = predictions.view(num, slots, predictions.size(-1))
-        partials = [[Partial()] * (slots + 1) for _ in range(num)]
+        partials = [[PartialHypothesis()] * (slots + 1) for _ in range(num)]
         return FastState(
             scores, contexts, predictions, torch.zeros(num, device=device), partials, [0] * num
         )
@@ -108,9 +116,9 @@ class FastBeamSearch:
         batch = longest_first(self.steps.project(frames), lens)
         state = rows_of(state, batch.order)
         slots = state.scores.size(1)
-        history = History(len(batch.num_alive), len(batch.lens), slots + 1, self.steps.blank_id).to(
-            frames.device
-        )
+        history = BackPointers(
+            len(batch.num_alive), len(batch.lens), slots + 1, self.steps.blank_id
+        ).to(frames.device)
         scores, contexts = state.scores.clone(), state.contexts.clone()
         predictions, final = state.predictions.clone(), state.final.clone()
         for frame, num in enumerate(batch.num_alive):
@@ -156,7 +164,7 @@ class FastBeamSearch:
         """Take the arcs of one frame that pruning keeps."""
         blank_id, limits = (
             self.steps.blank_id,
-            Limits(self.beam, self.max_states, self.max_contexts),
+            FastBeamLimits(self.beam, self.max_states, self.max_contexts),
         )
         floor = scores.amax(dim=1, keepdim=True) - self.beam
         blank = scores + log_probs[:, :, blank_id]
@@ -164,9 +172,11 @@ class FastBeamSearch:
         grown = grown.masked_fill(grown < floor[:, :, None], -math.inf)
         grown[:, :, blank_id] = -math.inf
         end = blank.masked_fill(scores < floor, -math.inf)
-        into, stay = meeting(grown, blank, contexts, scores > -math.inf)
-        kept, may_end = survivors(into, stay, end, contexts, limits)
-        return through(log_probs, grown > -math.inf, scores > -math.inf, contexts, kept, may_end)
+        into, stay = merge_states(grown, blank, contexts, scores > -math.inf)
+        kept, may_end = prune_states(into, stay, end, contexts, limits)
+        return collect_arcs(
+            log_probs, grown > -math.inf, scores > -math.inf, contexts, kept, may_end
+        )
 
     def _predictions(
         self, is_there: Tensor, contexts: Tensor, predictions: Tensor, arcs: Arcs
@@ -210,3 +220,85 @@ def fast_beam_search(
     """
     search = FastBeamSearch(steps, beam, max_states, max_contexts, allow_partial)
     return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))
+
+
+@dataclass(frozen=True)
+class FastLattice:
+    """Search as ``FastBeamSearch`` does, and keep all that it looked at and did not prune.
+
+    The best path of the lattice is what ``FastBeamSearch`` finds.
+
+    Attributes:
+        search: which search.
+    """
+
+    search: FastBeamSearch
+
+    @torch.no_grad()
+    def __call__(self, frames: Tensor, lens: Tensor) -> Lattice:
+        """Return the lattice of N utterances; the frame of an end is not in it."""
+        lens, order = lens.to(frames.device).sort(descending=True, stable=True)
+        kept: list[tuple[Arcs, Tensor]] = []
+        self.search.advance(
+            self.search.start(len(lens), frames.device),
+            frames[order],
+            lens,
+            lambda arcs, ends: kept.append((arcs, ends)),
+        )
+        writer = LatticeWriter(len(lens), frames.device)
+        numbers, ends = order[:, None], []
+        for frame, (arcs, may_end) in enumerate(kept):
+            onward = int((lens > frame + 1).sum())
+            ends.append(_ends(numbers, may_end, onward))
+            if onward:
+                numbers = self._write(writer, numbers, arcs, order[:onward])
+        if not kept:
+            ends.append(torch.zeros(len(lens), dtype=torch.float64, device=frames.device))
+        return writer.written(ends)
+
+    def _write(self, writer: LatticeWriter, numbers: Tensor, arcs: Arcs, owners: Tensor) -> Tensor:
+        """Write the arcs of a frame of the utterances that go on.
+
+        Args:
+            writer: of the lattice.
+            numbers: (M, S) of the states before the frame; ``NONE`` where there is none.
+            arcs: of the frame.
+            owners: (M',) utterances that go on, in the order of the rows.
+
+        Returns:
+            (M', D) numbers of the states after the frame.
+        """
+        num = len(owners)
+        is_there = arcs.is_there[:num]
+        after = (is_there.flatten().cumsum(0) - 1).view_as(is_there)
+        columns = []
+        for scores, has_token in ((arcs.tokens[:num], True), (arcs.blanks[:num], False)):
+            row, source, target = (scores > -math.inf).nonzero(as_tuple=True)
+            last = arcs.contexts[row, target, -1]
+            tokens = last if has_token else torch.full_like(last, NONE)
+            columns.append(
+                (numbers[row, source], after[row, target], tokens, scores[row, source, target])
+            )
+        sources, targets, tokens, scores = (
+            torch.cat(parts) for parts in zip(*columns, strict=True)
+        )
+        rows, _ = is_there.nonzero(as_tuple=True)
+        writer.frame(sources, targets, (tokens, None), (scores, None), owners[rows])
+        return after.masked_fill(~is_there, NONE)
+
+
+def _ends(numbers: Tensor, may_end: Tensor, onward: int) -> Tensor:
+    """Score of an end in each state before a frame: 0 where an utterance may, else -inf.
+
+    Args:
+        numbers: (M, S) of the states; ``NONE`` where there is none.
+        may_end: (M', S) which may be the last, of the utterances that have this frame.
+        onward: how many utterances go on after it.
+    """
+    is_end = torch.ones_like(numbers, dtype=torch.bool)
+    is_end[: len(may_end)] = may_end[:, : numbers.size(1)]
+    is_end[:onward] = False
+    is_there = numbers != NONE
+    ends = torch.zeros(int(is_there.sum()), dtype=torch.float64, device=numbers.device)
+    ends[numbers[is_there]] = torch.where(is_end[is_there], 0.0, -math.inf).double()
+    return ends

@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from zipasr.search.hypotheses import fingerprints_of
-from zipasr.search.lattice import Lattice, gathered
-from zipasr.search.word_graph import NONE, WordGraph, spread
+from zipasr.search.beam_state import fingerprints_of
+from zipasr.search.lattice import Lattice, segment_reduce
+from zipasr.search.lexicon_graph import NONE, WordGraph, spread
 
 Labels = Sequence[int]
 
 
-class Reader(Protocol):
+class LabelScorer(Protocol):
     """Reads labels one after the other; where it stands is a number."""
 
     def starts(self, num: int, device: torch.device) -> Tensor:
@@ -51,7 +51,7 @@ class Pairs(NamedTuple):
     arcs: Tensor
 
 
-def product(lattice: Lattice, reader: Reader) -> Pairs:
+def product(lattice: Lattice, reader: LabelScorer) -> Pairs:
     """Pair each state of a lattice with all states of a reader that stands there."""
     states = torch.arange(lattice.num_utterances, device=lattice.owners.device)
     reading = reader.starts(lattice.num_utterances, states.device)
@@ -76,8 +76,8 @@ def product(lattice: Lattice, reader: Reader) -> Pairs:
     return _joined(lattice, reader, all_states, all_reading, columns, arc_splits)
 
 
-def _read(reader: Reader, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Let the reader step where there is a label; see ``Reader.step``."""
+def _read(reader: LabelScorer, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Let the reader step where there is a label; see ``LabelScorer.step``."""
     silent, says = (labels == NONE).nonzero().squeeze(1), (labels != NONE).nonzero().squeeze(1)
     rows, scores, after = reader.step(states[says], labels[says])
     nothing = torch.zeros_like(silent, dtype=torch.float64)
@@ -99,7 +99,7 @@ def _merged(states: Tensor, reading: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _joined(
     lattice: Lattice,
-    reader: Reader,
+    reader: LabelScorer,
     states: list[Tensor],
     reading: list[Tensor],
     columns: list[tuple[Tensor, ...]],
@@ -128,7 +128,7 @@ def _joined(
 
 
 @dataclass(frozen=True)
-class WordReader:
+class WordScorer:
     """Reads words as a grammar does.
 
     Attributes:
@@ -150,7 +150,7 @@ class WordReader:
         return self.graph.ends(torch.zeros_like(states), states)
 
 
-class ListReader:
+class ListScorer:
     """Reads nothing but sequences of a list, each utterance of its own; scores are 0.
 
     Args:
@@ -214,27 +214,27 @@ def totals(lattice: Lattice, lists: Sequence[Sequence[Labels]]) -> list[list[flo
     Returns:
         Logarithms of the sums; -inf for a sequence that no path of the lattice has.
     """
-    reader = ListReader(lists)
+    reader = ListScorer(lists)
     both = product(lattice, reader)
     before = both.lattice.arrivals(lattice.scores[both.arcs], summed=True)
     return _by_leaf(before + lattice.ends[both.states], both.reading, reader)
 
 
-def sound_totals(lattice: Lattice, lists: Sequence[Sequence[Labels]]) -> list[list[float]]:
+def acoustic_totals(lattice: Lattice, lists: Sequence[Sequence[Labels]]) -> list[list[float]]:
     """Add up all alignments of each label sequence, by the scores of the model alone.
 
     An alignment counts once, however many paths of the grammar it has. For arguments and what is
     returned see ``totals``.
     """
-    reader = ListReader(lists)
+    reader = ListScorer(lists)
     both = product(lattice, reader)
     alignments, reading = _alignments(both)
     before = alignments.arrivals(alignments.sound, summed=True)
     return _by_leaf(before + alignments.ends, reading, reader)
 
 
-def _by_leaf(at_ends: Tensor, reading: Tensor, reader: ListReader) -> list[list[float]]:
-    by_node = gathered(at_ends, reading, reader.num_nodes, summed=True).tolist()
+def _by_leaf(at_ends: Tensor, reading: Tensor, reader: ListScorer) -> list[list[float]]:
+    by_node = segment_reduce(at_ends, reading, reader.num_nodes, summed=True).tolist()
     return [[by_node[leaf] for leaf in leaves] for leaves in reader.leaves]
 
 
@@ -254,7 +254,7 @@ def _alignments(both: Pairs) -> tuple[Lattice, Tensor]:
     state_splits = torch.searchsorted(frames[kept], torch.arange(len(splits), device=splits.device))
     sources, targets = states[old.sources], states[old.targets]
     _, arcs = _unique((sources, targets, old.tokens), sources)
-    ends = gathered(old.ends, states, len(kept), summed=False)
+    ends = segment_reduce(old.ends, states, len(kept), summed=False)
     met = replace(
         old,
         sources=sources[arcs],

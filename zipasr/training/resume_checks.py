@@ -1,4 +1,4 @@
-"""What differs between a checkpoint and the run that goes on from it: told, or refused."""
+"""Checks before training resumes: equal start on all ranks, settings unlike the checkpoint's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,54 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch import nn
+
 from zipasr.base.config import flag_name, shown
-from zipasr.base.errors import CheckpointError
+from zipasr.base.distributed import World, all_gather
+from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.model.build import CHANGEABLE
 from zipasr.text.tokenizer import Tokenizer
+
+
+def check_same_start(path: Path | None, world: World) -> None:
+    """Refuse to go on from different checkpoints; all processes must call it.
+
+    Args:
+        path: the checkpoint that this process goes on from; None for a beginning.
+        world: this process.
+
+    Raises:
+        ResourceError: processes found different ones, as on machines with disks of their own.
+    """
+    names = all_gather(None if path is None else path.name, world)
+    for rank, name in enumerate(names):
+        if name != names[0]:
+            raise ResourceError(
+                f"process 0 goes on from {names[0] or 'the beginning'}, process {rank} from "
+                f"{name or 'the beginning'}.",
+                "let --exp-dir be one folder that all machines share.",
+            )
+
+
+def tell_different_parameters(model: nn.Module, world: World) -> None:
+    """Log an error when the parameters are not the same everywhere; all processes must call it."""
+    sums = all_gather(_sum_of(model) if world.size > 1 else "", world)
+    if wrong := [str(rank) for rank, found in enumerate(sums) if found != sums[0]]:
+        logging.error(
+            "the parameters of process 0 and of process %s are no longer the same: the gradients "
+            "are not averaged, or a GPU computes wrongly",
+            ", ".join(wrong),
+        )
+
+
+@torch.no_grad()
+def _sum_of(model: nn.Module) -> str:
+    """Return a text that differs, in practice, when one bit of a parameter does."""
+    sums = [parameter.double().sum() for parameter in model.parameters()]
+    weights = torch.arange(1.0, len(sums) + 1.0, dtype=torch.float64, device=sums[0].device)
+    return repr(float(torch.stack(sums) @ weights))
 
 
 class Change(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Limits(NamedTuple):
+class FastBeamLimits(NamedTuple):
     """How much of a frame is kept: a beam in nats, a number of states, a number of contexts."""
 
     beam: float
@@ -82,7 +82,7 @@ class Kept(NamedTuple):
     is_there: Tensor
 
 
-def meeting(
+def merge_states(
     grown: Tensor, blank: Tensor, contexts: Tensor, is_there: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Let alignments that lead to the same state compete.
@@ -118,8 +118,8 @@ def meeting(
     return into, torch.maximum(blank, rival)
 
 
-def survivors(
-    into: Tensor, stay: Tensor, end: Tensor, contexts: Tensor, limits: Limits
+def prune_states(
+    into: Tensor, stay: Tensor, end: Tensor, contexts: Tensor, limits: FastBeamLimits
 ) -> tuple[Kept, Tensor]:
     """Prune states, and then contexts.
 
@@ -154,7 +154,7 @@ def survivors(
     return Kept(after, is_there), (ends > -math.inf) & same.any(dim=-1)
 
 
-def through(
+def collect_arcs(
     log_probs: Tensor,
     may_grow: Tensor,
     is_there: Tensor,

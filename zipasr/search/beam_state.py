@@ -1,16 +1,19 @@
-"""Hypotheses of a beam: which are equal, and how they came about."""
+"""State of beam searches: hypotheses and their merging, and the loop over frames."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from zipasr.search.fusion import ScorerState
-from zipasr.search.types import Utterance
+from zipasr.search.batched_state import rows_of, stack
+from zipasr.search.protocol import Utterance
+from zipasr.search.scorers import ScorerState
+from zipasr.search.transducer_step import LongestFirst
 
 # An odd 64-bit constant with irregular bits (the golden ratio times 2^64, as a signed number).
 _MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -77,18 +80,18 @@ class Beams:
 
 
 @dataclass(frozen=True, slots=True)
-class Partial:
+class PartialHypothesis:
     """What a hypothesis has recognised so far: tokens and the frame of each."""
 
     tokens: tuple[int, ...] = ()
     frames: tuple[int, ...] = ()
 
-    def plus(self, tokens: Iterable[int], frames: Iterable[int]) -> Partial:
+    def plus(self, tokens: Iterable[int], frames: Iterable[int]) -> PartialHypothesis:
         """Return the same with more tokens, and the frame of each."""
-        return Partial((*self.tokens, *tokens), (*self.frames, *frames))
+        return PartialHypothesis((*self.tokens, *tokens), (*self.frames, *frames))
 
 
-class History:
+class BackPointers:
     """Where each slot of a beam came from, frame by frame.
 
     Tokens are not copied along while the search runs; they are read backwards at the end.
@@ -101,7 +104,7 @@ class History:
         self._symbols = torch.full(shape, blank_id, dtype=torch.int64)
         self._blank_id = blank_id
 
-    def to(self, device: torch.device) -> History:
+    def to(self, device: torch.device) -> BackPointers:
         """Keep the records where they are made."""
         self._parents, self._symbols = self._parents.to(device), self._symbols.to(device)
         return self
@@ -117,7 +120,9 @@ class History:
         self._parents[frame, : parents.size(0)] = parents
         self._symbols[frame, : symbols.size(0)] = symbols
 
-    def grown(self, before: list[list[Partial]], first_frames: list[int]) -> list[list[Partial]]:
+    def grown(
+        self, before: list[list[PartialHypothesis]], first_frames: list[int]
+    ) -> list[list[PartialHypothesis]]:
         """Return what every slot has recognised at the end.
 
         Args:
@@ -150,7 +155,7 @@ class History:
 
 
 def ranked(
-    partials: list[list[Partial]], log_probs: Tensor, norms: Tensor
+    partials: list[list[PartialHypothesis]], log_probs: Tensor, norms: Tensor
 ) -> list[list[Utterance]]:
     """List the hypotheses of each utterance, best first; empty slots are left out.
 
@@ -171,3 +176,59 @@ def ranked(
         ]
         for row, slots, values in zip(partials, order.tolist(), log_probs.tolist(), strict=True)
     ]
+
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class BeamSearchState(Generic[B]):
+    """Where a beam search stands in N streams.
+
+    Attributes:
+        beams: the hypotheses of each stream, a state as ``streams`` defines it.
+        partials: for each stream and slot, what it has recognised.
+        num_frames: for each stream, how many frames it has seen.
+    """
+
+    beams: B
+    partials: list[list[PartialHypothesis]]
+    num_frames: list[int]
+
+    @classmethod
+    def at_start(cls, beams: B, num: int, slots: int) -> BeamSearchState[B]:
+        """Stand before the first frame of ``num`` streams, with ``slots`` hypotheses each."""
+        return cls(beams, [[PartialHypothesis()] * slots for _ in range(num)], [0] * num)
+
+
+def search_frames(
+    standing: BeamSearchState[B],
+    batch: LongestFirst,
+    history: BackPointers,
+    take: Callable[[B, Tensor], tuple[B, Tensor, Tensor]],
+) -> BeamSearchState[B]:
+    """Go on with the frames of a batch; utterances that have ended keep their beams.
+
+    Args:
+        standing: before the first frame, in the original order of the batch.
+        batch: frames, longest utterances first.
+        history: with room for them.
+        take: beams of M utterances and the frame (M, ...) of each, to the new beams, (M, B) slots
+            that they came from and (M, B) symbols that they took.
+
+    Returns:
+        Where the search stands after them, in the original order.
+    """
+    standing = rows_of(standing, batch.order)
+    beams, ended, num = standing.beams, [], len(batch.lens)
+    for frame, num_alive in enumerate(batch.num_alive):
+        if num_alive < num:
+            ended.append(rows_of(beams, range(num_alive, num)))
+            beams, num = rows_of(beams, range(num_alive)), num_alive
+        beams, parents, symbols = take(beams, batch.frames[:num_alive, frame])
+        history.record(frame, parents, symbols)
+    partials = history.grown(standing.partials, standing.num_frames)
+    seen = [before + more for before, more in zip(standing.num_frames, batch.lens, strict=True)]
+    return rows_of(
+        BeamSearchState(stack([beams, *reversed(ended)]), partials, seen), batch.places()
+    )

@@ -1,4 +1,4 @@
-"""The table from ``--decoding-method`` to a search."""
+"""Registry of decoding methods: required model components, external resources, a row each."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ from functools import partial
 from typing import Any
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.search.beam import ModifiedBeamSearch
+from zipasr.search.beam_search import ModifiedBeamSearch, beam_search
+from zipasr.search.components import (
+    Builder,
+    DecodingResources,
+    Method,
+    ModelParts,
+    at,
+    ctc_head,
+    transducer,
+)
+from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcGreedySearch, CtcOutput
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
-from zipasr.search.fusion import Ranking
-from zipasr.search.graves import beam_search
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.language_models import LanguageModel
 from zipasr.search.lattice_methods import LATTICE_SEARCHES, fast_beam
-from zipasr.search.parts import Aids, Builder, Method, ModelParts, at, ctc_head, transducer
+from zipasr.search.protocol import Search, StreamingSearch, as_batch_search
 from zipasr.search.rescoring import (
     AttentionDecoderLike,
     Rescoring,
-    attention_judge,
-    attention_weighings,
-    language_judge,
-    lm_weighings,
-    lodr_weighings,
+    attention_scorer,
+    attention_settings,
+    language_model_scorer,
+    lm_settings,
+    lodr_settings,
 )
-from zipasr.search.steps import DecoderLike, JoinerLike
-from zipasr.search.types import DecodingConfig, Resumable, Search, whole
+from zipasr.search.scorers import Ranking
+from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
 # Hypotheses of the CTC head that the attention decoder judges, at least.
 MIN_ATTENTION_BEAM = 8
@@ -38,7 +46,7 @@ def search_for(
     ctc_output: CtcOutput | None = None,
     *,
     attention_decoder: AttentionDecoderLike | None = None,
-    aids: Aids | None = None,
+    aids: DecodingResources | None = None,
 ) -> Search:
     """Build the search that ``config`` asks for.
 
@@ -55,12 +63,14 @@ def search_for(
             cannot use what shall help.
     """
     parts = ModelParts(decoder, joiner, ctc_output, attention_decoder)
-    method, built = _built(config, parts, aids or Aids())
-    search: Search = whole(built) if method.can_stream else built
+    method, built = _built(config, parts, aids or DecodingResources())
+    search: Search = as_batch_search(built) if method.can_stream else built
     return search
 
 
-def resumable_for(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Resumable[Any]:
+def streaming_search_for(
+    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+) -> StreamingSearch[Any]:
     """Build the search that ``config`` asks for, to go on from chunk to chunk.
 
     Raises:
@@ -73,11 +83,13 @@ def resumable_for(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Resu
             f"--decoding-method {config.decoding_method} needs whole utterances.",
             f"choose one of: {able}.",
         )
-    resumable: Resumable[Any] = built
+    resumable: StreamingSearch[Any] = built
     return resumable
 
 
-def _built(config: DecodingConfig, parts: ModelParts, aids: Aids) -> tuple[Method, Any]:
+def _built(
+    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+) -> tuple[Method, Any]:
     name = config.decoding_method
     check_method(name)
     method = SEARCHES[name]
@@ -114,40 +126,46 @@ def check_takes_hot_words(name: str) -> None:
         )
 
 
-def _greedy(config: DecodingConfig, parts: ModelParts, _: Aids) -> GreedySearch:
+def _greedy(config: DecodingConfig, parts: ModelParts, _: DecodingResources) -> GreedySearch:
     return GreedySearch(transducer(config, parts), config.max_sym_per_frame)
 
 
 def _modified_beam(*uses: str) -> Builder:
-    def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> ModifiedBeamSearch:
+    def build(
+        config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+    ) -> ModifiedBeamSearch:
         steps = transducer(config, parts)
         return ModifiedBeamSearch(steps, config.beam_size, aids.scorer(*uses))
 
     return build
 
 
-def _ranked_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> ModifiedBeamSearch:
+def _ranked_beam(
+    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+) -> ModifiedBeamSearch:
     ngram = None if aids.low_order is None else aids.low_order.scorer(aids.low_order_scale)
     ranking = None if ngram is None else Ranking(ngram)
     return ModifiedBeamSearch(transducer(config, parts), config.beam_size, ranking)
 
 
-def _rescored_beam(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+def _rescored_beam(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
     first = _modified_beam()(config, parts, aids)
-    judge = language_judge(_needed(aids.lm))
-    weighings = lm_weighings()
+    judge = language_model_scorer(_needed(aids.lm))
+    weighings = lm_settings()
     return Rescoring(first.search, (judge,), weighings, at(weighings, "_nnlm_scale_0.30"))
 
 
-def _rescored_beam_lodr(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+def _rescored_beam_lodr(
+    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+) -> Rescoring:
     first = _modified_beam()(config, parts, aids)
-    judges = language_judge(_needed(aids.lm)), language_judge(_needed(aids.low_order))
-    weighings = lodr_weighings()
+    judges = language_model_scorer(_needed(aids.lm)), language_model_scorer(_needed(aids.low_order))
+    weighings = lodr_settings()
     default = at(weighings, "_nnlm_scale_0.30_lodr_scale_0.50")
     return Rescoring(first.search, judges, weighings, default)
 
 
-def _attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescoring:
+def _attention(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
     head = ctc_head(config, parts)
     if parts.attention_decoder is None:
         raise UserError(
@@ -158,8 +176,8 @@ def _attention(config: DecodingConfig, parts: ModelParts, aids: Aids) -> Rescori
     # Its hypotheses need to differ in more than the last token.
     beam_size = max(config.beam_size, MIN_ATTENTION_BEAM)
     first = CtcPrefixBeamSearch(head, beam_size, aids.scorer(strict=True))
-    weighings = attention_weighings()
-    judge = attention_judge(parts.attention_decoder)
+    weighings = attention_settings()
+    judge = attention_scorer(parts.attention_decoder)
     return Rescoring(first.search, (judge,), weighings, at(weighings, "_attention_scale_1.0"))
 
 
@@ -168,16 +186,18 @@ def _needed(model: LanguageModel | None) -> LanguageModel:
     return model
 
 
-def _beam(config: DecodingConfig, parts: ModelParts, _: Aids) -> Search:
+def _beam(config: DecodingConfig, parts: ModelParts, _: DecodingResources) -> Search:
     return partial(beam_search, steps=transducer(config, parts), beam_size=config.beam_size)
 
 
-def _ctc_greedy(config: DecodingConfig, parts: ModelParts, _: Aids) -> CtcGreedySearch:
+def _ctc_greedy(config: DecodingConfig, parts: ModelParts, _: DecodingResources) -> CtcGreedySearch:
     return CtcGreedySearch(ctc_head(config, parts))
 
 
 def _ctc_prefix(*uses: str) -> Builder:
-    def build(config: DecodingConfig, parts: ModelParts, aids: Aids) -> CtcPrefixBeamSearch:
+    def build(
+        config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+    ) -> CtcPrefixBeamSearch:
         scorer = aids.scorer(*uses, strict=True)
         return CtcPrefixBeamSearch(ctc_head(config, parts), config.beam_size, scorer)
 

@@ -11,10 +11,9 @@ import torch
 from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.encoder.zipformer.config import PRESETS, preset_sizes
-from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales
-from zipasr.training.rehearsal import sizes_of
+from zipasr.training.data_setup import TrainData
+from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales, sizes_of
 from zipasr.training.session import Session, TrainConfigs
-from zipasr.training.sets import TrainData
 from zipasr.training.update import weighted_loss
 
 TRIAL_SECONDS = 40.0  # of noise that the trial batch holds

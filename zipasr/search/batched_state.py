@@ -36,7 +36,7 @@ def unstack(state: S, num: int) -> list[S]:
     return [rows_of(state, [row]) for row in range(num)]
 
 
-def widened(parts: Sequence[Tensor]) -> list[Tensor]:
+def pad_last_dim(parts: Sequence[Tensor]) -> list[Tensor]:
     """Pad the last dimension of tensors, so that all are as wide as the widest."""
     width = max(part.size(-1) for part in parts)
     missing = [width - part.size(-1) for part in parts]
@@ -59,7 +59,7 @@ def _select(part: Any, rows: list[int]) -> Any:
 def _stack(parts: Sequence[Any]) -> Any:
     first = parts[0]
     if isinstance(first, Tensor):
-        return torch.cat(widened(parts)) if first.dim() > 1 else torch.cat(list(parts))
+        return torch.cat(pad_last_dim(parts)) if first.dim() > 1 else torch.cat(list(parts))
     if isinstance(first, list):
         return [one for part in parts for one in part]
     if isinstance(first, tuple):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from zipasr.base.errors import NumericError
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.inputs import FEATURE_DIM
-from zipasr.search.types import Utterance
+from zipasr.search.protocol import Utterance
 
 LOG_ZERO = -23.025851  # log(1e-10), silence
 
@@ -28,7 +28,7 @@ Start: TypeAlias = Callable[[int], list[Tensor]]
 Step: TypeAlias = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
 
 
-class Way(NamedTuple):
+class ParityMode(NamedTuple):
     """One way to run a model: features to frames, frames to tokens."""
 
     encode: Encode
@@ -70,7 +70,11 @@ def made_up_utterances() -> list[Tensor]:
 
 @torch.no_grad()
 def compare(
-    name: str, way: Way, reference: Way, utterances: Sequence[Tensor], must_agree: bool
+    name: str,
+    way: ParityMode,
+    reference: ParityMode,
+    utterances: Sequence[Tensor],
+    must_agree: bool,
 ) -> Check:
     """Run both ways on each utterance alone, and on all in one batch."""
     difference, same = 0.0, [True] * len(utterances)

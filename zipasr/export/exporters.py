@@ -10,29 +10,87 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.export.checks import TOLERANCE, Check, Encode, Search, Way, chunkwise, compare
-from zipasr.export.layout import chunks_name, is_streaming, to_file
-from zipasr.export.names import Kind, in_kind
-from zipasr.export.shape import Shape
+from zipasr.export.parity import (
+    LOG_ZERO,
+    TOLERANCE,
+    Check,
+    Encode,
+    ParityMode,
+    Search,
+    chunkwise,
+    compare,
+)
+from zipasr.export.sherpa_metadata import Kind, chunks_name, in_kind, is_streaming, to_file
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
-from zipasr.search.steps import TransducerSteps
+from zipasr.search.transducer_step import TransducerSteps
 
 if TYPE_CHECKING:
     from zipasr.export.onnx_files import Graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What ONNX files take; the defaults are those that sherpa-onnx reads.
+
+    Attributes:
+        frames: of the utterance with which files are recorded; ``None``: some.
+        is_fixed: whether files take one utterance of so many frames alone.
+        takes_lengths: whether files take the lengths of utterances; else all frames count.
+        uses_int32: whether integers have 32 bits, else 64.
+    """
+
+    frames: int | None = None
+    is_fixed: bool = False
+    takes_lengths: bool = True
+    uses_int32: bool = False
+
+    def fitted(self, utterances: Sequence[Tensor]) -> list[Tensor]:
+        """Return utterances (T, 80) that the files take, to compare them with the model.
+
+        They are cut to the length of the files, or of the shortest where there is no padding.
+        """
+        longest = max(map(len, utterances))
+        if self.is_fixed and self.frames is not None:
+            longest = self.frames
+        elif not self.takes_lengths:
+            longest = min(map(len, utterances))
+        cut = [utterance[:longest] for utterance in utterances]
+        return cut if self.takes_lengths else [self.padded(u.unsqueeze(0))[0] for u in cut]
+
+    def padded(self, features: Tensor) -> Tensor:
+        """Return features (N, T, 80) with silence up to the length of the files, if it is fixed."""
+        if not self.is_fixed or self.frames is None:
+            return features
+        return F.pad(features, (0, 0, 0, self.frames - features.size(1)), value=LOG_ZERO)
+
+    def client_limits(self) -> list[str]:
+        """Return what sherpa-onnx will not do with the files, for the user."""
+        flags = {
+            "--dynamic-axes 0": self.is_fixed,
+            "--keep-x-lens 0": not self.takes_lengths,
+            "--use-int32-inputs 1": self.uses_int32,
+        }
+        return [
+            f"{flag}: the ONNX files are for other programs than sherpa-onnx."
+            for flag, is_on in flags.items()
+            if is_on
+        ]
+
 
 #: Lengths of the sentences with which a language model is compared.
 LM_LENGTHS = (1, 2, 7, 12, 30)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ExportJob:
     """What is exported.
 
     Attributes:
@@ -80,7 +138,7 @@ class Job:
         return chunks_name(self.config)
 
 
-def export_onnx(job: Job, kinds: Sequence[Kind]) -> list[Check]:
+def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
     """Write the ONNX files of all heads.
 
     Args:
@@ -137,7 +195,7 @@ def export_lm(folder: Path, model: NeuralLm) -> Check:
     return Check(path.name, len(LM_LENGTHS), LM_LENGTHS, float(gaps.max()), same, must_agree=True)
 
 
-def export_torchscript(job: Job) -> list[Check]:
+def export_torchscript(job: ExportJob) -> list[Check]:
     """Write the TorchScript file."""
     from zipasr.export.torchscript import scripted
 
@@ -163,10 +221,14 @@ def export_torchscript(job: Job) -> list[Check]:
         if (model.decoder is not None)
         else _ctc(model.ctc_log_probs)
     )
-    return [compare(path.name, Way(encode, search), Way(plain, right), job.utterances, True)]
+    return [
+        compare(
+            path.name, ParityMode(encode, search), ParityMode(plain, right), job.utterances, True
+        )
+    ]
 
 
-def _check_transducer(job: Job, paths: Mapping[str, Path], kind: Kind) -> Check:
+def _check_transducer(job: ExportJob, paths: Mapping[str, Path], kind: Kind) -> Check:
     from zipasr.export.onnx_runtime import onnx_steps
 
     decoder, joiner = job.model.decoder, job.model.joiner
@@ -174,16 +236,21 @@ def _check_transducer(job: Job, paths: Mapping[str, Path], kind: Kind) -> Check:
     assert joiner is not None
     files = {part: in_kind(path, kind) for part, path in paths.items()}
     steps = onnx_steps(files["decoder"], files["joiner"], decoder.context_size)
-    way = Way(_onnx_encode(job, files["encoder"]), partial(greedy_search, steps=steps))
+    way = ParityMode(_onnx_encode(job, files["encoder"]), partial(greedy_search, steps=steps))
     right = TransducerSteps(decoder, _Projected(joiner))  # type: ignore[arg-type]
-    reference = Way(_reference(job, joiner.encoder_proj), partial(greedy_search, steps=right))
+    reference = ParityMode(
+        _reference(job, joiner.encoder_proj), partial(greedy_search, steps=right)
+    )
     return compare(files["encoder"].name, way, reference, job.utterances, must_agree=not kind)
 
 
-def _check_ctc(job: Job, path: Path, kind: Kind) -> Check:
+def _check_ctc(job: ExportJob, path: Path, kind: Kind) -> Check:
     head, file = job.model.ctc_log_probs, in_kind(path, kind)
     search = _ctc(torch.nn.Identity())
-    way, reference = Way(_onnx_encode(job, file), search), Way(_reference(job, head), search)
+    way, reference = (
+        ParityMode(_onnx_encode(job, file), search),
+        ParityMode(_reference(job, head), search),
+    )
     return compare(file.name, way, reference, job.utterances, must_agree=not kind)
 
 
@@ -200,7 +267,7 @@ class _Projected:
         return logits
 
 
-def _reference(job: Job, head: Callable[[Tensor], Tensor]) -> Encode:
+def _reference(job: ExportJob, head: Callable[[Tensor], Tensor]) -> Encode:
     """Return the encoder of the model itself, with a head; it computes each batch once."""
     frames_of = chunkwise(job.start, job.size, job.step) if job.streaming else job.model.encode
 
@@ -215,7 +282,7 @@ def _reference(job: Job, head: Callable[[Tensor], Tensor]) -> Encode:
     return encode
 
 
-def _onnx_encode(job: Job, path: Path) -> Encode:
+def _onnx_encode(job: ExportJob, path: Path) -> Encode:
     from zipasr.export.onnx_runtime import OnnxGraph
 
     graph = OnnxGraph(path)

@@ -1,4 +1,4 @@
-"""What a decoding method is built of: parts of a model, what helps it, and a line of the table."""
+"""Components of decoding methods: model parts, vocabulary, external resources."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 from zipasr.base.errors import UserError
 from zipasr.lm.ngram import NgramLm
+from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc import CtcHead, CtcOutput
-from zipasr.search.fusion import TokenScorer, together
-from zipasr.search.hot_words import ContextGraph, HotWords
 from zipasr.search.language_models import LanguageModel
-from zipasr.search.rescoring import AttentionDecoderLike, Weighing
-from zipasr.search.steps import DecoderLike, JoinerLike, TransducerSteps
-from zipasr.search.types import DecodingConfig, LatticeConfig
+from zipasr.search.rescoring import AttentionDecoderLike, ScaleSetting
+from zipasr.search.scorers import ContextGraph, HotWords, TokenScorer, sum_scorers
+from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
-class Aids:
+class DecodingResources:
     """What helps a search beside the model.
 
     Attributes:
@@ -81,10 +80,10 @@ class Aids:
             scorers.append(self.low_order.scorer(self.low_order_scale))
         if self.hot_words is not None:
             scorers.append(HotWords(self.hot_words, strict=strict))
-        return together(scorers)
+        return sum_scorers(scorers)
 
 
-Builder = Callable[[DecodingConfig, ModelParts, Aids], Any]
+Builder = Callable[[DecodingConfig, ModelParts, DecodingResources], Any]
 
 
 class Method(NamedTuple):
@@ -140,12 +139,12 @@ def transducer(config: DecodingConfig, parts: ModelParts) -> TransducerSteps:
     return TransducerSteps(parts.decoder, parts.joiner, config.blank_penalty, config.temperature)
 
 
-def words_of(aids: Aids) -> Vocabulary:
+def words_of_labels(aids: DecodingResources) -> Vocabulary:
     """Return the words that a method looks for."""
     assert aids.vocabulary is not None, "what a method uses is read before it is built"
     return aids.vocabulary
 
 
-def at(weighings: Sequence[Weighing], name: str) -> Weighing:
+def at(weighings: Sequence[ScaleSetting], name: str) -> ScaleSetting:
     """Return the setting of a name."""
     return next(one for one in weighings if one.name == name)
