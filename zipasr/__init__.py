@@ -10,9 +10,9 @@ Letters used in every docstring of this package:
 - **R** prune range, symbol positions kept per frame
 - **C** channels, **H** attention heads, **V** vocabulary (blank included), **B** beam
 
-The rooms, from the ground up: ``base``; ``nn``; ``encoder``, ``losses``, ``text``; ``model``,
-``data``, ``corpora``; ``search``, ``scoring``, ``optim``, ``checkpoint``; ``training``; ``cli``. A
-room imports only rooms below it; neighbours on a floor are strangers.
+Packages, from the lowest layer up: ``base``; ``kernels``; ``nn``; ``encoder``, ``losses``,
+``text``, ``audio``; ``model``, ``lm``, ``data``, ``corpora``; ``search``, ``scoring``, ``optim``,
+``checkpoint``; ``training``, ``export``; ``cli``. A package imports only packages of lower layers.
 """
 
 __version__ = "0.1.0"

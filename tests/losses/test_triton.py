@@ -26,7 +26,7 @@ COMPILE = """
 from itertools import product
 import triton
 from triton.backends.compiler import GPUTarget
-from zipasr.losses import triton_kernels as kernels
+from zipasr.kernels.triton import lattices as kernels
 
 def compiled(kernel, types, **constants):
     signature = {**types, **dict.fromkeys(constants, "constexpr")}

@@ -126,7 +126,7 @@ def test_triton_kernels_when_interpreted() -> None:
 COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
-from zipasr.optim import triton_kernels as kernels
+from zipasr.kernels.triton import optimizer as kernels
 
 def compile(kernel, types, **constants):
     signature = {**types, **dict.fromkeys(constants, "constexpr")}

@@ -1,7 +1,7 @@
-"""Sound files.
+"""Sound files: what is in them, and their samples as models expect them.
 
-``facts`` reads a file from its first to its last sample and says what is in it, or what is wrong
-with it; ``survey`` does so for all files of a corpus, side by side, and remembers the result as
-long as a file does not change; ``mono`` turns files of any rate and number of channels into what
-the recipes expect.
+``audio_info`` reads a file from its first to its last sample and describes it, or says what is
+wrong with it; ``loading`` gives samples of one channel at the rate of the recipes;
+``silence_windows`` cuts long recordings at silence; ``quarantine`` is the table of what was left
+out, and why.
 """

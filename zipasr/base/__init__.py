@@ -1,5 +1,7 @@
-"""The ground floor: things that know nothing of speech.
+"""Foundations that know nothing of speech.
 
-Flags from dataclasses, recipes, errors that a person can act on, files that are never half written,
-seeds, processes, logs. Everything above may use this room; this room uses nothing above.
+``config``: flags and JSON from dataclasses; ``recipe``: recipe files; ``errors``: errors that a
+user can act on; ``files``: files that are whole or not there; ``lock``: one run at a time in a
+folder; ``log``; ``progress``: bars and live lines; ``seed``: every source of randomness;
+``distributed``: processes that train together; ``environment``: versions, device, memory, threads.
 """

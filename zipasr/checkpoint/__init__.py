@@ -1,7 +1,9 @@
-"""The checkpoint room: what a training run leaves on disk, and models averaged from it.
+"""Checkpoints: written, read, averaged, chosen and removed.
 
-``files`` writes a checkpoint so that it is whole or not there, reads it without running code
-from it, and finds and removes old ones. ``average`` keeps the running average of the weights
-and combines checkpoints into the model that is decoded. ``weights`` puts all weights of a file into
-a model, or none. ``stored`` finds out which model a file holds, ours or icefall's.
+``files`` writes a checkpoint so that it is whole or not there and reads it without running code
+from it; ``weights`` loads the weights of a file into a model; ``model_file`` builds the model that
+a file holds, ours or icefall's; ``average`` keeps the running average and combines checkpoints;
+``selection`` chooses which ones to decode with; ``retention`` removes old ones; ``init_from`` moves
+weights into another model; ``language_model_file`` does for language models what ``model_file``
+does.
 """

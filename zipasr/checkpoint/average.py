@@ -60,7 +60,7 @@ class ChooseCheckpoint:
         """The number of batches with ``--iter``, else the epoch.
 
         Raises:
-            ValueError: the epoch is the last one, which ``last_epoch.settled`` looks up.
+            ValueError: the epoch is the last one, which ``selection.with_last_epoch`` looks up.
         """
         if self.iter > 0:
             return self.iter

@@ -75,7 +75,7 @@ def with_checkpoints(run: Run, reports: TextIO) -> Run:
     """Settle which checkpoints a command uses, and say what the user did not choose.
 
     They are the best average with ``--auto-avg``, whose table goes to ``reports``; else those of
-    ``last_epoch.settled``, whose notes go to the error stream.
+    ``selection.with_last_epoch``, whose notes go to the error stream.
 
     Raises:
         CheckpointError: a checkpoint is missing.

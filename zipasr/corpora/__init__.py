@@ -1,11 +1,7 @@
-"""Where speech comes from: one corpus per file, each of them a promise to write manifests.
+"""Corpora: each one writes manifests of its recordings and transcripts.
 
-``corpus`` says what a corpus owes the rest of the house and lists those there are. ``manifests``
-takes what somebody else has prepared. ``own`` takes anything a user has: ``sources`` tells a
-``table``, a ``folder``, a ``kaldi`` directory and a ``lhotse_folder`` apart, all of which become
-``utterances``; ``splits`` shares them out, ``own_audio`` converts their sound, ``own_report`` tells
-what was found and ``recipe_file`` writes a recipe for it. ``espeak`` makes its own: ``grammar``
-writes the sentences, ``espeak_plan`` decides who says what and how, ``espeak_voice`` speaks (in
-processes of its own, the only ones that load the eSpeak NG library), ``resample`` and ``noise``
-turn its sound into a recording, and ``espeak`` leads them and writes the manifests.
+``corpus`` is the interface and the list of corpora; ``manifests`` checks, writes and counts
+manifests. Published corpora: ``librispeech`` and ``gigaspeech``, with ``openslr`` (names, sizes and
+checksums of files), ``published`` and ``download``. ``custom`` imports a corpus of one's own;
+``espeak`` makes the embedded one.
 """

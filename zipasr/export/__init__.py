@@ -1,6 +1,7 @@
 """A trained model as files for other programs, compared with the model before they get their names.
 
-``graphs`` are the parts that are recorded, ``onnx_files`` and ``torchscript`` write them,
-``onnx_runtime`` runs them, ``checks`` compares; ``folder`` puts everything together that
-somebody needs who has never seen this project.
+``exporters`` writes all files of a format: ``graphs`` are the recorded parts, ``onnx_files`` and
+``torchscript`` write them, ``sherpa_metadata`` is what sherpa-onnx reads, ``parity`` compares.
+``folder`` adds tokens, settings and a README. ``model_file`` reads exported files back and
+``onnx_runtime`` runs them.
 """

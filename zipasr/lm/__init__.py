@@ -1,8 +1,7 @@
-"""Language models: how probable a sequence of tokens or words is, whatever was said.
+"""Language models: the probability of a sequence of tokens or words.
 
-``arpa`` reads back-off n-gram models and answers for them; ``estimate`` makes them from text;
-``table`` answers for many words at once. ``rnn`` is the recurrent model, with icefall's key names,
-``transformer`` the other one; ``prefixes`` keeps what that made of the beginnings of sentences.
-Nothing here knows of sound; ``search`` asks these models while it looks for words, and ``training``
-fits those of ``neural``.
+``ngram`` reads, writes and queries ARPA files, ``ngram_table`` answers many queries at once and
+``ngram_estimation`` estimates models from text. ``rnn`` (icefall's key names) and ``transformer``
+are trained step by step; ``neural`` builds either, ``perplexity`` scores whole sentences,
+``sentences`` holds text as ids. ``config`` has the flags.
 """

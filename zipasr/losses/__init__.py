@@ -1,13 +1,10 @@
-"""Losses: tensors -> negative log-probabilities; no modules, no parameters.
+"""Losses: tensors to negative log-probabilities; no modules, no parameters.
 
-A transducer sums over all alignments of S tokens to T' frames. ``recursion`` does the summing
-and ``arcs`` the softmax before it, in plain PyTorch; ``backend`` chooses between them and the
-faster ``cpu`` (with the loops of ``compiled``) and ``triton_backend``; ``lattice`` makes the sum
-differentiable. Training takes two
-steps: ``simple`` scores the whole grid with an additive joiner, ``pruning`` reads off it the R
-labels per frame that matter, and ``pruned`` takes the real joiner's logits on that band. ``full``
-prunes nothing; ``ctc`` covers PyTorch's CTC loss, and ``consistency`` compares what CTC makes of
-two views of an utterance.
+A transducer sums over all alignments of S tokens to T' frames. Training takes two steps: ``simple``
+scores the whole grid with an additive joiner, ``pruning`` finds the R labels per frame that matter,
+and ``pruned`` takes the joiner's logits on that band. ``recursion`` defines the sums in plain
+PyTorch, ``lattice`` makes them differentiable; ``backend`` chooses ``numba_backend``,
+``triton_backend`` or plain PyTorch. ``ctc`` has the CTC loss and the consistency loss.
 
 The names below and their arguments are k2's, so that code moves over unchanged.
 """

@@ -25,7 +25,7 @@ RnntBackend = Literal["auto", "torch", "numba", "triton", "k2"]
 
 
 class Kernels(NamedTuple):
-    """What the back ends do in their own ways; see ``recursion`` and ``arcs`` for the meaning."""
+    """What the back ends do in their own ways; see ``recursion`` for the meaning."""
 
     name: str
     full_recursion: Callable[[Tensor, Tensor, Tensor, Tensor], LatticeSums]

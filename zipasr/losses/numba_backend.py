@@ -57,7 +57,7 @@ def band_recursion(
 
 
 def softmax_arcs(logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As ``arcs.softmax_arcs``, for float32 and bfloat16 logits."""
+    """As ``recursion.softmax_arcs``, for float32 and bfloat16 logits."""
     lse, px, py = (torch.empty_like(targets, dtype=torch.float32) for _ in range(3))
     rows, outputs = _rows(logits), [_array(x.view(-1)) for x in (lse, px, py)]
     ids = _array(targets.contiguous().view(-1))
@@ -79,7 +79,7 @@ def softmax_arcs_grad(
     py_grad: Tensor,
     in_place: bool,
 ) -> Tensor:
-    """As ``arcs.softmax_arcs_grad``, for float32 and bfloat16 logits."""
+    """As ``recursion.softmax_arcs_grad``, for float32 and bfloat16 logits."""
     logits = logits.contiguous()
     grad = logits if in_place else torch.empty_like(logits)
     rows, out, ids = _rows(logits), _rows(grad), _array(targets.contiguous().view(-1))

@@ -1,8 +1,7 @@
 """Encoder, prediction network and joiner, put together into one model with its losses.
 
-``build`` makes an ``AsrModel`` (``transducer``) from two configurations. Its attribute
-names are those of published checkpoints. Search uses its parts: ``encode`` and
-``ctc_log_probs``, the ``decoder`` (which sees the last few tokens) and the ``joiner``, the
-``attention_decoder`` (which sees all frames and all tokens before); training calls the model
-and receives sums of losses.
+``build`` makes the ``AsrModel`` of ``transducer`` from an encoder's configuration and ``config``;
+``decoder``, ``joiner`` and ``attention_decoder`` are its heads; ``inputs`` checks and pads a batch;
+``infer_config`` reads a configuration off the weights. Attribute names are those of published
+checkpoints.
 """

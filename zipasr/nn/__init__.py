@@ -1,11 +1,10 @@
-"""Layers that steer activations and gradients, with no knowledge of the encoder.
+"""Layers that any model may use.
 
-Values that change while training (schedule) feed all other modules. Activations, the
-fused projection, BiasNorm and the dropouts are what the forward pass computes; Balancer,
-Whiten and the functions of ``gradients`` are the identity forwards and act on gradients only.
-Every backward is written out by hand: it saves inputs rather than intermediate results, and
-computes in float32 at least. Large tensors are worked on in ``blocks`` that fit a cache; the
-loops of the activations (``swoosh``) are ``compiled`` where numba is installed. Coins come from
-Python's ``random``, one per call; masks from torch's default generator. Nothing but BiasNorm
-and the linear layers has state-dict keys.
+Forward computation: ``activations``, ``fused`` (activation, dropout and projection in one),
+``convolution``, ``linear``, ``norm`` (BiasNorm), ``lora``, ``masks``, ``cache`` (frames kept
+between chunks). Identity in the forward pass, acting on gradients: ``balancer``, ``whiten``,
+``gradients``. ``schedule``: values that change while training, and dropout. ``blocks`` and
+``precision``: block sizes and number formats of hand-written backward passes, which save inputs
+rather than intermediate results and compute in float32 at least. Random choices come from Python's
+``random``, masks from torch's default generator.
 """

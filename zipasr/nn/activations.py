@@ -1,6 +1,6 @@
 """SwooshL and SwooshR: a shifted softplus with a slight downward tilt, and their gradients.
 
-On a CPU with numba the loops of ``compiled`` do the work; elsewhere torch operations do.
+On a CPU with numba the loops of ``kernels.numba.swoosh`` are used, elsewhere torch operations.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The optimizer room: gradients in, changed parameters out.
+"""Optimizer and learning rate: gradients in, changed parameters out.
 
-``groups`` decides which parameters are trained and how fast, ``parameter_batches`` lays their
-state out in stacks of equal shape, ``clipping`` watches the gradient norm, ``steps`` turns
-gradients into a motion, ``scaled_adam`` makes it (``scaled_adam_v1`` as the first recipes did),
-``eden`` gives the learning rate. The room knows named parameters, never the model.
+``param_groups`` decides which parameters are trained and how fast; ``scaled_adam`` is the
+optimizer: ``parameter_batches`` stacks state by shape, ``clipping`` watches the gradient norm,
+``update_math`` and ``update_kernels`` compute a step, ``backend`` chooses ``numba_update`` or
+``triton_update`` for it; ``named_state`` finds state by name. ``eden`` schedules the learning rate.
+``config`` has the flags.
 """

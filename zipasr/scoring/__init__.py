@@ -1,7 +1,6 @@
-"""From two lists of words to error rates and result files.
+"""From two lists of words to error rates, result files and reports.
 
-``align`` pairs the words that were said with the words that were recognised and counts
-insertions, deletions and substitutions. ``reports`` turns alignments and counts into text:
-the three result files, their names, log lines and the table for the terminal. Nothing
-here touches a disk or a model.
+``word_errors`` aligns and counts; ``result_files`` formats icefall's result files and tables;
+``decodings`` stores decoded test sets for reports, ``breakdown`` and ``statistics`` analyse them,
+``markdown_report``, ``html_report`` and ``html_tables`` show them.
 """

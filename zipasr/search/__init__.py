@@ -1,9 +1,10 @@
 """From encoder frames to token sequences.
 
-``types`` says what a search takes and gives back. ``steps`` is the one place that asks the
-decoder and the joiner for scores, and lays out a batch so that finished utterances cost
-nothing. ``greedy`` follows the best symbol; ``beam`` keeps several hypotheses, which
-``hypotheses`` compares, merges and finally traces back; ``ctc`` reads the CTC head.
-``methods`` is the table from ``--decoding-method`` to a search: a new method is one file
-here and one line there.
+``registry`` is the table from ``--decoding-method`` to a search, ``components`` what a search is
+built of, ``protocol`` what it takes and returns, ``config`` its flags. Transducer:
+``transducer_step``, ``greedy``, ``beam_search`` (with ``beam_state`` and ``batched_state``),
+``fast_beam_search`` (with ``fast_beam_frame``). CTC: ``ctc``, ``ctc_prefix``. Beside the model:
+``scorers`` (hot-words, sums) and ``language_models``. Lattices: ``lattice``, ``lattice_methods``,
+``lexicon_graph``, ``graph_search``, ``lattice_intersect``, ``rescoring``. ``alignment``: times of a
+given transcript.
 """

@@ -186,7 +186,7 @@ class BeamSearchState(Generic[B]):
     """Where a beam search stands in N streams.
 
     Attributes:
-        beams: the hypotheses of each stream, a state as ``streams`` defines it.
+        beams: the hypotheses of each stream, a state as ``batched_state`` defines it.
         partials: for each stream and slot, what it has recognised.
         num_frames: for each stream, how many frames it has seen.
     """

@@ -37,8 +37,8 @@ S = TypeVar("S")
 class StreamingSearch(Protocol[S]):
     """A search that can stop after a chunk and go on with the next; a state holds N streams.
 
-    What it finds does not depend on where the chunks end. ``streams`` puts states together and
-    takes them apart.
+    What it finds does not depend on where the chunks end. ``batched_state`` stacks and selects
+    states.
     """
 
     def start(self, num: int, device: torch.device) -> S:

@@ -1,9 +1,10 @@
-"""The only room that moves parameters.
+"""Training of a model, from its settings to its checkpoints.
 
-``worker.run`` is one process: it builds, resumes, walks the epochs. ``loop`` is one epoch, ``step``
-one batch; ``state`` is what changes, ``config`` what does not, ``metrics`` what is reported, and
-``session`` holds the moving parts and turns them into a checkpoint. ``watch`` tells of an epoch in
-progress, ``report`` of one that is over, ``scalars`` keeps the numbers, ``curves`` draws them.
-Everything random in a batch is seeded from (seed, epoch, rank, batch), so nothing is lost when a
-run is killed.
+``worker`` is one process: it builds a ``session`` (model, optimizer, counters), resumes and walks
+the epochs of ``loop``, whose updates are in ``update``. ``config``: settings; ``state``: counters;
+``data_setup``: cuts; ``precision``, ``memory``, ``dry_run``: resources; ``resume_checks``,
+``icefall_state``, ``finetune``: where weights come from; ``nonfinite_guard``, ``diagnostics``: when
+numbers go wrong; ``metrics``, ``metric_writer``, ``progress``, ``report``: what is shown.
+``language_model`` trains language models. Everything random in a batch is seeded from (seed, epoch,
+rank, batch), so nothing is lost when a run is killed.
 """

@@ -1,1 +1,6 @@
-"""The Zipformer: stacks of layers at several frame rates, in the shape of a U."""
+"""The Zipformer: stacks of layers at several frame rates, in the shape of a U.
+
+Read ``config`` (sizes), ``front_end`` (100 Hz to 50 Hz), ``model`` (the stacks), ``stack`` (layers
+at one rate), then ``layer`` with its blocks in ``attention`` and ``feedforward``; ``streaming``
+runs a causal model chunk by chunk.
+"""

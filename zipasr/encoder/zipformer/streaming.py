@@ -1,7 +1,7 @@
 """Streaming state of the Zipformer, and one step of front end and encoder.
 
 The state of N streams is a flat list, as published exports use it: six tensors for each layer,
-from the first stack to the last (``layer_states``), then two for the front end and the clock:
+from the first stack to the last (``layer``), then two for the front end and the clock:
 
 ================ =================== ============================================
 name             shape               content
@@ -42,7 +42,7 @@ class StreamingState:
     """What is remembered of N streams; a step makes a new one and leaves the old as it was.
 
     Attributes:
-        layers: six tensors for each layer, see ``layer_states``.
+        layers: six tensors for each layer, see ``layer``.
         embed_left_pad: (N, C, 3, F).
         processed_lens: (N,) int32, frames of 20 ms.
     """

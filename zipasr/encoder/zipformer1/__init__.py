@@ -1,1 +1,5 @@
-"""The first Zipformer, of pruned_transducer_stateless7 and its streaming version."""
+"""The first Zipformer, of pruned_transducer_stateless7 and its streaming version.
+
+``config``, ``model``, ``stack``, ``layer``, ``attention`` and ``streaming`` mirror ``zipformer``;
+``scaling`` has its own ActivationBalancer, DoubleSwish, BasicNorm and Whiten.
+"""

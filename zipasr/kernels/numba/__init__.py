@@ -1,1 +1,4 @@
-"""Loops for the CPU, compiled by numba; import these only where numba is installed."""
+"""Loops for CPUs, compiled by numba; import these only where numba is installed.
+
+``math`` is shared; ``swoosh``: activations; ``lattices`` and ``logits``: losses; ``optimizer``.
+"""

@@ -1,7 +1,7 @@
 """Swoosh compiled for the CPU: value, slope and dropout of an element in one visit to memory.
 
 Numba turns the loops into vector instructions; where it is not installed, the functions in
-``activations`` do the same with several torch operations.
+``nn.activations`` does the same with several torch operations.
 """
 
 from __future__ import annotations

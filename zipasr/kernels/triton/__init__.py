@@ -1,1 +1,4 @@
-"""Kernels for GPUs, in Triton; import these only where Triton is installed."""
+"""Kernels for GPUs, in Triton; import these only where Triton is installed.
+
+``lattices``: losses; ``optimizer``: optimizer steps.
+"""

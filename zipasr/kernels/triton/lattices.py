@@ -1,6 +1,6 @@
 """GPU kernels of the transducer losses, in Triton: lattice sums, and softmax rows to arcs and back.
 
-Launched by ``triton_backend``; import this only where triton is installed.
+Launched by ``losses.triton_backend``; import this only where triton is installed.
 """
 
 # mypy: disable-error-code="untyped-decorator"
