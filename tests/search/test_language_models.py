@@ -10,11 +10,12 @@ from tests.lm.test_arpa import GOLDEN
 from zipasr.lm.ngram import read_arpa
 from zipasr.lm.rnn import RnnLm, RnnLmConfig
 from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search.components import DecodingResources
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.registry import Aids, search_for
+from zipasr.search.registry import search_for
 from zipasr.search.scorers import Sum, sum_scorers
 
 from .tiny import Loops, assert_same, tiny_batch, tiny_steps
@@ -102,7 +103,7 @@ def test_an_ngram_that_ranks_is_no_part_of_the_score(seed):
         return total
 
     config = DecodingConfig(decoding_method="modified_beam_search_ngram_rescoring", beam_size=3)
-    aids = Aids(low_order=model, low_order_scale=1.5)
+    aids = DecodingResources(low_order=model, low_order_scale=1.5)
     got = search_for(config, steps.decoder, steps.joiner, aids=aids)(frames, lens)
     want = [Loops(steps).beam(one[:num], 3, rank) for one, num in zip(frames, lens, strict=True)]
     assert_same(got, want)

@@ -37,7 +37,7 @@ def log_of(exp_dir: Path) -> str:
 def epoch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Note the cuts of each update, and end the run after a chosen number of them."""
     seen: list[str] = []
-    real = loop.train_one_update
+    real = loop.compute_gradients
 
     def install(last: int | None) -> list[str]:
         updates = []
@@ -49,7 +49,7 @@ def epoch(monkeypatch: pytest.MonkeyPatch) -> Any:
             seen.extend(name for batch in batches for name in batch.cut_ids)
             return real(session, batches)
 
-        monkeypatch.setattr(loop, "train_one_update", one_update)
+        monkeypatch.setattr(loop, "compute_gradients", one_update)
         return seen
 
     return install

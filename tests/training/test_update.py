@@ -22,7 +22,7 @@ from zipasr.nn.balancer import Balancer
 from zipasr.nn.schedule import set_batch_count
 from zipasr.nn.whiten import Whiten
 from zipasr.training import update
-from zipasr.training.loop import counted_seconds, train_one_update
+from zipasr.training.loop import apply_gradients, begin_update, counted_seconds
 from zipasr.training.memory import row_cost
 from zipasr.training.session import Session
 from zipasr.training.update import BatchPart, compute_gradients, halve, is_out_of_memory
@@ -168,8 +168,9 @@ def test_an_update_of_two_batches_is_one_of_a_large_batch() -> None:
         set_batch_count(session.model, 0.0)
     for seed in range(12):
         batch = a_batch(1.6, 1.4, 1.0, 0.8, seed=seed)
-        train_one_update(whole, [batch])
-        train_one_update(parts, [batch.part(0, 2), batch.part(2, 4)])
+        for session, batches in ((whole, [batch]), (parts, [batch.part(0, 2), batch.part(2, 4)])):
+            begin_update(session, batches)
+            apply_gradients(session, compute_gradients(session, batches), batches)
         assert whole.state.batch_idx_train == parts.state.batch_idx_train == seed + 1
         assert whole.state.schedule_count == pytest.approx(parts.state.schedule_count)
         assert whole.state.shown_schedule_count == pytest.approx(parts.state.shown_schedule_count)

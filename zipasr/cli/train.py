@@ -37,7 +37,7 @@ from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.data_setup import DataSource
 from zipasr.training.session import TrainConfigs
-from zipasr.training.worker import run as train
+from zipasr.training.worker import run as run_training
 
 
 @guarded
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             save(configs.train.exp_dir / "config.json", *run.values.values())
     try:
         with with_end(configs.train.exp_dir, facts) if is_first() else nullcontext():
-            launch_training(configs, source, facts)
+            train = configs.train
+            launch(train_process, train.world_size, train.master_port, configs, source, facts)
     except (SystemExit, KeyboardInterrupt) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
@@ -68,13 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def launch_training(configs: TrainConfigs, source: DataSource, facts: Facts) -> None:
-    """Train in as many processes as asked for; see ``train_alone``."""
-    train = configs.train
-    launch(train_alone, train.world_size, train.master_port, configs, source, facts)
-
-
-def train_alone(world: World, configs: TrainConfigs, source: DataSource, facts: Facts) -> None:
+def train_process(world: World, configs: TrainConfigs, source: DataSource, facts: Facts) -> None:
     """Train in a folder that no other run writes to; see ``worker.run``.
 
     Raises:
@@ -84,7 +79,7 @@ def train_alone(world: World, configs: TrainConfigs, source: DataSource, facts: 
         if world.is_main:
             begin(configs.train.exp_dir, facts)
         told = partial(note, configs.train.exp_dir, facts)
-        train(world, configs, source, recognise_greedily, told)
+        run_training(world, configs, source, recognise_greedily, told)
 
 
 def train_configs(run: Run) -> TrainConfigs:

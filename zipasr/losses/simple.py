@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Literal, NamedTuple, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,33 +24,6 @@ from zipasr.losses.lattice import (
 from zipasr.losses.recursion import loss_dtype
 
 
-@overload
-def rnnt_loss_simple(
-    lm: Tensor,
-    am: Tensor,
-    symbols: Tensor,
-    termination_symbol: int,
-    boundary: Tensor | None = ...,
-    rnnt_type: RnntType = ...,
-    delay_penalty: float = ...,
-    reduction: Reduction = ...,
-    return_grad: Literal[False] = ...,
-    backend: RnntBackend = ...,
-) -> Tensor: ...
-@overload
-def rnnt_loss_simple(
-    lm: Tensor,
-    am: Tensor,
-    symbols: Tensor,
-    termination_symbol: int,
-    boundary: Tensor | None = ...,
-    rnnt_type: RnntType = ...,
-    delay_penalty: float = ...,
-    reduction: Reduction = ...,
-    *,
-    return_grad: Literal[True],
-    backend: RnntBackend = ...,
-) -> tuple[Tensor, Occupations]: ...
 def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     lm: Tensor,
     am: Tensor,
@@ -62,53 +35,27 @@ def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     reduction: Reduction = "mean",
     return_grad: bool = False,
     backend: RnntBackend = "auto",
-) -> Tensor | tuple[Tensor, Occupations]:
+) -> Any:
     """Transducer loss whose logits are the sums of an encoder and a predictor term.
 
     It is ``rnnt_loss_smoothed`` with both scales 0; see there for arguments, result and errors.
     """
-    return _simple_loss(
-        lm,
-        am,
-        _Lattice(symbols, termination_symbol, boundary, rnnt_type, delay_penalty),
-        (0.0, 0.0),
-        reduction,
-        return_grad,
-        backend,
+    return rnnt_loss_smoothed(
+        lm=lm,
+        am=am,
+        symbols=symbols,
+        termination_symbol=termination_symbol,
+        lm_only_scale=0.0,
+        am_only_scale=0.0,
+        boundary=boundary,
+        rnnt_type=rnnt_type,
+        delay_penalty=delay_penalty,
+        reduction=reduction,
+        return_grad=return_grad,
+        backend=backend,
     )
 
 
-@overload
-def rnnt_loss_smoothed(
-    lm: Tensor,
-    am: Tensor,
-    symbols: Tensor,
-    termination_symbol: int,
-    lm_only_scale: float = ...,
-    am_only_scale: float = ...,
-    boundary: Tensor | None = ...,
-    rnnt_type: RnntType = ...,
-    delay_penalty: float = ...,
-    reduction: Reduction = ...,
-    return_grad: Literal[False] = ...,
-    backend: RnntBackend = ...,
-) -> Tensor: ...
-@overload
-def rnnt_loss_smoothed(
-    lm: Tensor,
-    am: Tensor,
-    symbols: Tensor,
-    termination_symbol: int,
-    lm_only_scale: float = ...,
-    am_only_scale: float = ...,
-    boundary: Tensor | None = ...,
-    rnnt_type: RnntType = ...,
-    delay_penalty: float = ...,
-    reduction: Reduction = ...,
-    *,
-    return_grad: Literal[True],
-    backend: RnntBackend = ...,
-) -> tuple[Tensor, Occupations]: ...
 def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     lm: Tensor,
     am: Tensor,
@@ -122,7 +69,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     reduction: Reduction = "mean",
     return_grad: bool = False,
     backend: RnntBackend = "auto",
-) -> Tensor | tuple[Tensor, Occupations]:
+) -> Any:
     """Simple loss with log-probabilities interpolated with those of each side alone.
 
     Computed in float32 (float64 for float64 input), whatever the precision of the input and
@@ -156,75 +103,37 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     Source: Kuang et al., "Pruned RNN-T for fast, memory-efficient ASR training",
     arXiv:2206.13236, section 3.
     """
-    return _simple_loss(
-        lm,
-        am,
-        _Lattice(symbols, termination_symbol, boundary, rnnt_type, delay_penalty),
-        (lm_only_scale, am_only_scale),
-        reduction,
-        return_grad,
-        backend,
-    )
-
-
-class _Lattice(NamedTuple):
-    """The arguments that say which paths exist and what they emit."""
-
-    symbols: Tensor
-    blank: int
-    boundary: Tensor | None
-    rnnt_type: RnntType
-    delay_penalty: float
-
-
-def _simple_loss(
-    lm: Tensor,
-    am: Tensor,
-    lattice: _Lattice,
-    scales: tuple[float, float],
-    reduction: Reduction,
-    return_grad: bool,
-    backend: RnntBackend,
-) -> Tensor | tuple[Tensor, Occupations]:
-    regular = is_regular(lattice.rnnt_type)
-    _check_shapes(lm, am, lattice.symbols)
-    boundary = full_boundary(lattice.boundary, am, lattice.symbols.shape[1])
+    regular = is_regular(rnnt_type)
+    _check_shapes(lm, am, symbols)
+    boundary = full_boundary(boundary, am, symbols.shape[1])
     if not regular:
         check_enough_frames(boundary)
+    scales = (lm_only_scale, am_only_scale)
     with torch.autocast(am.device.type, enabled=False):
         lm, am = lm.to(loss_dtype(lm)), am.to(loss_dtype(am))
         if backend == "k2":
-            return k2_losses().rnnt_loss_smoothed(  # type: ignore[no-any-return]
-                lm=lm, am=am, symbols=lattice.symbols, termination_symbol=lattice.blank,
-                lm_only_scale=scales[0], am_only_scale=scales[1], boundary=boundary,
-                rnnt_type=lattice.rnnt_type, delay_penalty=lattice.delay_penalty,
+            return k2_losses().rnnt_loss_smoothed(
+                lm=lm, am=am, symbols=symbols, termination_symbol=termination_symbol,
+                lm_only_scale=lm_only_scale, am_only_scale=am_only_scale, boundary=boundary,
+                rnnt_type=rnnt_type, delay_penalty=delay_penalty,
                 reduction=reduction, return_grad=return_grad,
             )  # fmt: skip
-        score, occupations = _score(lm, am, lattice, boundary, scales, backend)
+        labels = label_of_cells(symbols, boundary, termination_symbol)
+        # The common case as one autograd node of compiled loops; others as a chain of nodes.
+        common = rnnt_type == "regular" and am_only_scale == 0.0 and not bool(boundary[:, :2].any())
+        if common and kernels_for(backend, am).name == "numba":
+            numba_backend = importlib.import_module("zipasr.losses.numba_backend")
+            score, *occupations = numba_backend.SmoothedScore.apply(
+                lm, am, labels, boundary, termination_symbol, lm_only_scale, delay_penalty
+            )
+        else:
+            px, py = _arc_log_probs(lm, am, labels[:, :-1], termination_symbol, scales)
+            px = _finish_symbol_arcs(px, py, boundary, rnnt_type, delay_penalty)
+            score, occupations = mutual_information_recursion(
+                px, py, boundary, return_grad=True, backend=backend
+            )
     loss = reduce_losses(-score, reduction)
-    return (loss, occupations) if return_grad else loss
-
-
-def _score(
-    lm: Tensor,
-    am: Tensor,
-    lattice: _Lattice,
-    boundary: Tensor,
-    scales: tuple[float, float],
-    backend: RnntBackend,
-) -> tuple[Tensor, Occupations]:
-    """Return scores (N,) and occupations: where it can be by one node, else by a chain of them."""
-    labels = label_of_cells(lattice.symbols, boundary, lattice.blank)
-    plain = lattice.rnnt_type == "regular" and scales[1] == 0.0 and not bool(boundary[:, :2].any())
-    if plain and kernels_for(backend, am).name == "numba":
-        cpu = importlib.import_module("zipasr.losses.numba_backend")
-        score, *occupations = cpu.SmoothedScore.apply(
-            lm, am, labels, boundary, lattice.blank, scales[0], lattice.delay_penalty
-        )
-        return score, tuple(occupations)
-    px, py = _arc_log_probs(lm, am, labels[:, :-1], lattice.blank, scales)
-    px = _finish_symbol_arcs(px, py, boundary, lattice)
-    return mutual_information_recursion(px, py, boundary, return_grad=True, backend=backend)
+    return (loss, tuple(occupations)) if return_grad else loss
 
 
 def _check_shapes(lm: Tensor, am: Tensor, symbols: Tensor) -> None:
@@ -272,16 +181,18 @@ def _arc_log_probs(
     return px, py
 
 
-def _finish_symbol_arcs(px: Tensor, py: Tensor, boundary: Tensor, lattice: _Lattice) -> Tensor:
+def _finish_symbol_arcs(
+    px: Tensor, py: Tensor, boundary: Tensor, rnnt_type: RnntType, delay_penalty: float
+) -> Tensor:
     """Give the symbol arcs (N, S, T) the shape and the additions of the type of lattice."""
-    if lattice.rnnt_type == "regular":
+    if rnnt_type == "regular":
         # No symbol after the last frame: the last arc of a path is a blank.
         px = torch.nn.functional.pad(px, (0, 1))
         columns = torch.arange(px.shape[2], device=px.device)
         px = px.masked_fill(columns >= boundary[:, 3, None, None], float("-inf"))
-    elif lattice.rnnt_type == "constrained":
+    elif rnnt_type == "constrained":
         px = px + py[:, 1:]
-    if lattice.delay_penalty != 0.0:
-        offsets = delay_offsets(boundary, px.shape[2], lattice.delay_penalty)
+    if delay_penalty != 0.0:
+        offsets = delay_offsets(boundary, px.shape[2], delay_penalty)
         px = px + offsets[:, None].to(px.dtype)
     return px

@@ -274,14 +274,27 @@ class AsrModel(nn.Module):
                 views but no CTC head.
         """
         check_tokens(tokens, features.size(0), self.vocab_size)
+        consistency = second_view is not None
+        if second_view is not None:
+            check_second_view(features, second_view)
+            features, tokens = torch.cat([features, second_view]), [*tokens, *tokens]
+            feature_lens = feature_lens.repeat(2)
+        encoded = self.encode(features, feature_lens)
+        losses = AsrLosses()
         heads = None if ctc_only else self._heads(corpus)
-        if second_view is None:
-            encoded = self.encode(features, feature_lens)
-            return self._losses(encoded, tokens, config, heads, ctc_only=ctc_only)
-        check_second_view(features, second_view)
-        both = self.encode(torch.cat([features, second_view]), feature_lens.repeat(2))
-        twice = [*tokens, *tokens]
-        losses = self._losses(both, twice, config, heads, ctc_only=ctc_only, consistency=True)
+        if heads is not None:
+            simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
+            losses = losses._replace(simple=simple, pruned=pruned)
+        if self.attention_decoder is not None and not ctc_only:
+            attention = self.attention_decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
+            losses = losses._replace(attention_decoder=attention)
+        if self.ctc_output is not None or consistency:
+            log_probs = self.ctc_log_probs(encoded.frames)
+            losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
+            if consistency:
+                losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
+        if not consistency:
+            return losses
         return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
 
     def tabled_decoder(self) -> CachedDecoder | None:
@@ -305,30 +318,6 @@ class AsrModel(nn.Module):
         dropout, linear, log_softmax = self.ctc_output
         log_probs: Tensor = log_softmax(at_least_float32(linear(dropout(frames))))
         return log_probs
-
-    def _losses(
-        self,
-        encoded: EncoderOutput,
-        tokens: Sequence[Sequence[int]],
-        config: TransducerConfig,
-        heads: TransducerHeads | None,
-        *,
-        ctc_only: bool,
-        consistency: bool = False,
-    ) -> AsrLosses:
-        losses = AsrLosses()
-        if heads is not None:
-            simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
-            losses = losses._replace(simple=simple, pruned=pruned)
-        if self.attention_decoder is not None and not ctc_only:
-            attention = self.attention_decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
-            losses = losses._replace(attention_decoder=attention)
-        if self.ctc_output is not None or consistency:
-            log_probs = self.ctc_log_probs(encoded.frames)
-            losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
-            if consistency:
-                losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
-        return losses
 
     def _transducer_losses(
         self,

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from zipasr.data.dataset import Batch
-from zipasr.training.loop import train_one_update
+from zipasr.training.loop import apply_gradients, begin_update
 from zipasr.training.session import Session
+from zipasr.training.update import compute_gradients
 
 LARGEST_MATRIX = 512  # positions of an axis of which the second moments are kept
 NUM_PERCENTILES = 11
@@ -288,8 +289,10 @@ def diagnose(session: Session, batches: Iterable[Batch]) -> str:
     seen, handles = observe(session.model)
     try:
         for done, batch in enumerate(islice(batches, NUM_BATCHES), start=1):
-            metrics = train_one_update(session, [batch]).metrics
-            logging.info("diagnostics, batch %d of %d: %s", done, NUM_BATCHES, metrics)
+            begin_update(session, [batch])
+            gradients = compute_gradients(session, [batch])
+            apply_gradients(session, gradients, [batch])
+            logging.info("diagnostics, batch %d of %d: %s", done, NUM_BATCHES, gradients.metrics)
     finally:
         for handle in handles:
             handle.remove()

@@ -88,6 +88,8 @@ def train_one_epoch(
 ) -> Metrics:
     """Train on ``batches``, the rest of the epoch in progress.
 
+    Everything random depends on (seed, epoch, rank, batch) alone.
+
     Args:
         session: moved forward in place.
         batches: of this process, from the first one that is not trained yet.
@@ -110,7 +112,9 @@ def train_one_epoch(
     with Watch(session, num_updates, start=updates_done(session)) as watch:
         for group in in_groups(watch.loading(batches), config.accumulate):
             begun = time.monotonic()
-            gradients = train_one_update(session, group)
+            begin_update(session, group)
+            gradients = compute_gradients(session, group)
+            apply_gradients(session, gradients, group)
             guard.check(gradients)
             state.seconds_trained += time.monotonic() - begun
             watch.update(gradients)
@@ -125,38 +129,36 @@ def train_one_epoch(
     return watch.totals.all
 
 
-def train_one_update(session: Session, batches: Sequence[Batch]) -> Gradients:
-    """Gradients of ``batches``, then one update; to all counters they are one large batch.
-
-    Everything random depends on (seed, epoch, rank, batch) alone. An update whose loss is not
-    finite in any process is left out in all.
-
-    Raises:
-        RollBack: the gradient scale of float16 is too small to go on.
-        ResourceError: an utterance alone does not fit into memory.
-    """
+def begin_update(session: Session, batches: Sequence[Batch]) -> None:
+    """Count ``batches`` as one update, to all counters one large batch; set the schedules."""
     state, configs = session.state, session.configs
     if updates_done(session) % SCHEDULE_INTERVAL == 0:
         state.shown_schedule_count = schedule_count(session)
         set_batch_count(session.model, state.shown_schedule_count)
-    index = updates_done(session)
     state.batch_idx_train += 1
     state.schedule_count += counted_seconds(session, batches) / configs.train.ref_duration
-    gradients = compute_gradients(session, batches)
+
+
+def apply_gradients(session: Session, gradients: Gradients, batches: Sequence[Batch]) -> None:
+    """Move the parameters; gradients that are not finite in any process are left out in all.
+
+    Raises:
+        RollBack: the gradient scale of float16 is too small to go on.
+    """
+    state = session.state
     count_splits(state, gradients.splits)
     session.scheduler.step_batch(state.batch_idx_train)
     for group in session.optimizer.param_groups:
         group["lr"] *= state.lr_factor
     if gradients.not_finite == 0:
         try:
-            session.precision.step(session.optimizer, index)
+            session.precision.step(session.optimizer, updates_done(session))
         except NumericError as problem:
             logging.warning("%s", problem)
             keep_bad_model(session, "bad-model")
             raise RollBack(batches[0]) from problem
     session.optimizer.zero_grad()
     state.batches_done += len(batches)
-    return gradients
 
 
 def schedule_count(session: Session) -> float:

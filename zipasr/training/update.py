@@ -183,18 +183,36 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
     Raises:
         ResourceError: one utterance alone does not fit.
     """
-    state, world = session.state, session.world
-    place = (session.configs.train.seed, state.cur_epoch, world.rank)
+    state, world, configs = session.state, session.world, session.configs
+    scales = loss_scales(configs.loss, configs.model, state.batch_idx_train)
+    place = (configs.train.seed, state.cur_epoch, world.rank)
     parts = [BatchPart(batch, (*place, state.batches_done + i)) for i, batch in enumerate(batches)]
-    splits = 0
-    while True:
+    splits, done = 0, False
+    while not done:
         session.optimizer.zero_grad()
-        measured = _attempt(session, parts)
-        if len(measured) == len(parts):
-            break
-        parts = halve(parts, len(measured))
-        splits += 1
-        free_memory(world.device)
+        measured: list[PartLoss] = []
+        loss: Tensor | None = None
+        try:
+            for batch, keys in parts:
+                fix_seeds(*keys)
+                tokens = session.tokenizer.encode(batch.texts)
+                with session.precision.autocast():
+                    loss, metrics = compute_loss(
+                        session.model, batch.to(world.device), tokens, scales, configs.transducer
+                    )
+                part = PartLoss(batch, metrics)
+                if part.is_finite:
+                    session.precision.backward(loss)
+                measured.append(part)
+            done = True
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        if not done:
+            loss = None  # it holds the tensors of the forward pass, which fill the memory
+            parts = halve(parts, len(measured))
+            splits += 1
+            free_memory(world.device)
     bad = sum(not part.is_finite for part in measured)
     news = torch.tensor([float(splits), float(bad)], device=world.device)
     splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
@@ -263,25 +281,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-
-
-def _attempt(session: Session, parts: Sequence[BatchPart]) -> list[PartLoss]:
-    """Add up the gradients of ``parts`` until one does not fit; return those that did."""
-    measured: list[PartLoss] = []
-    for batch, keys in parts:
-        fix_seeds(*keys)
-        try:
-            loss, metrics = weighted_loss(session, batch)
-            done = PartLoss(batch, metrics)
-            if done.is_finite:
-                session.precision.backward(loss)
-        except Exception as error:
-            # Not kept beyond this block: it holds the tensors of all frames it went through.
-            if not is_out_of_memory(error):
-                raise
-            break
-        measured.append(done)
-    return measured
 
 
 def _gradients(session: Session) -> list[Tensor]:
