@@ -13,7 +13,6 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import (
     ChooseCheckpoint,
     average_window,
-    averaged_model,
     last_file,
     mean_of,
     read_chosen,
@@ -195,7 +194,7 @@ def test_average_of_another_model_is_refused() -> None:
         mean_of([])
 
 
-# --- averaged_model: epoch e has weights e and a running average over epochs 1 .. e
+# --- read_chosen: epoch e has weights e and a running average over epochs 1 .. e
 
 
 def write_epoch(folder: Path, number: int, name: str = "epoch", prefix: str = "") -> None:
@@ -236,7 +235,7 @@ def test_choice_of_checkpoints(
     exp_dir: Path, choice: dict[str, Any], want: float, last: str
 ) -> None:
     choose = ChooseCheckpoint(**choice)
-    found = averaged_model(exp_dir, choose)
+    found = read_chosen(exp_dir, choose).weights
     assert set(found) == {"w", "n"}
     torch.testing.assert_close(found["w"], torch.full((2,), want))
     assert last_file(exp_dir, choose).name == last
@@ -257,7 +256,7 @@ def test_what_cannot_be_averaged_is_explained(
     exp_dir: Path, choice: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message) as info:
-        averaged_model(exp_dir, ChooseCheckpoint(**choice))
+        read_chosen(exp_dir, ChooseCheckpoint(**choice))
     assert "Fix: " in str(info.value)
 
 
@@ -291,7 +290,7 @@ def test_a_file_without_weights_is_named(choice: dict[str, int], exp_dir: Path) 
     torch.save({"optimizer": {}, "scheduler": {"batch": 1}}, exp_dir / "epoch-5.pt")
     choose = ChooseCheckpoint(epoch=5, use_averaged_model=False, **choice)
     with pytest.raises(CheckpointError, match=r"epoch-5.pt has no entry 'model'.* 'optimizer', "):
-        averaged_model(exp_dir, choose)
+        read_chosen(exp_dir, choose)
 
 
 def test_config_checks_itself_and_survives_json() -> None:

@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(
 
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(index, "_made", full)
-        cuts, _ = load_train_cuts(folder, "tiny", ["train"], WANTED, told=True)
+        cuts, _ = load_train_cuts(folder, "tiny", ["train"], WANTED, verbose=True)
     assert isinstance(cuts.source, list)
     assert "No space left on device" in caplog.text
     assert "keeps all cuts in memory" in caplog.text

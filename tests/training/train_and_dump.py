@@ -12,15 +12,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from zipasr.cli.train import main
 from zipasr.training.session import Session
 
-must_save = Session.must_save
+save_or_raise = Session.save_or_raise
 
 
 def save_and_dump(session: Session, path: Path) -> None:
-    must_save(session, path)
+    save_or_raise(session, path)
     torch.save(session.model.state_dict(), path.with_name(f"rank-{session.world.rank}.pt"))
 
 
-Session.must_save = save_and_dump  # type: ignore[method-assign]
+Session.save_or_raise = save_and_dump  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     sys.exit(main())

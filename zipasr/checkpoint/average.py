@@ -219,11 +219,6 @@ def mean_of(state_dicts: Iterable[Mapping[str, Tensor]]) -> StateDict:
     }
 
 
-def averaged_model(exp_dir: Path, choose: ChooseCheckpoint) -> StateDict:
-    """Combine the chosen checkpoints of a training run into one state dict; see ``read_chosen``."""
-    return read_chosen(exp_dir, choose).weights
-
-
 def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> LoadedWeights:
     """Read the chosen checkpoints of a training run, or the one file, and combine them.
 

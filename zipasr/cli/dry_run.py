@@ -32,7 +32,7 @@ def dry_run(configs: TrainConfigs, source: DataSource) -> str:
     if device.type == "cpu":
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
     tokenizer = source.tokenizer()
-    data = load_sets(source, configs, tokenizer, told=False, writes=False)
+    data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
     session = build_session(World(0, 1, device), configs, tokenizer)
     return "\n".join([estimate(session, data).text(configs), *notes])
 

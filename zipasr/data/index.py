@@ -88,7 +88,7 @@ def load_train_cuts(
     wanted: TrainFilter,
     *,
     tokenizer: str = "",
-    told: bool = False,
+    verbose: bool = False,
     writes: bool = True,
 ) -> tuple[TrainCuts, DropReport]:
     """Return the cuts of the splits that can be trained on: small sets in memory, large ones not.
@@ -99,7 +99,7 @@ def load_train_cuts(
         splits: last part of the file names.
         wanted: the filter.
         tokenizer: names what ``wanted`` counts tokens with; another one makes another index.
-        told: show progress (one process does).
+        verbose: show progress; set on rank 0 only.
         writes: False leaves no file behind: without an index large sets are held in memory too.
 
     Raises:
@@ -107,7 +107,7 @@ def load_train_cuts(
     """
     cuts = load_cuts(manifest_dir, corpus, splits)
     paths = [path for split in splits for path in manifests_of_split(manifest_dir, corpus, split)]
-    return _kept(_Manifests(manifest_dir, paths), cuts, wanted, tokenizer, told, writes)
+    return _kept(_Manifests(manifest_dir, paths), cuts, wanted, tokenizer, verbose, writes)
 
 
 def load_extra_cuts(
@@ -115,7 +115,7 @@ def load_extra_cuts(
     wanted: TrainFilter,
     *,
     tokenizer: str = "",
-    told: bool = False,
+    verbose: bool = False,
     writes: bool = True,
 ) -> tuple[TrainCuts, DropReport]:
     """Return the cuts of a corpus that is mixed in; see ``load_train_cuts``.
@@ -125,7 +125,7 @@ def load_extra_cuts(
     """
     cuts = load_extra(extra)
     manifests = _Manifests(extra.path.parent, manifests_at(extra.path))
-    return _kept(manifests, cuts, wanted, tokenizer, told, writes)
+    return _kept(manifests, cuts, wanted, tokenizer, verbose, writes)
 
 
 def _kept(
@@ -133,7 +133,7 @@ def _kept(
     cuts: CutSet,
     wanted: TrainFilter,
     tokenizer: str,
-    told: bool,
+    verbose: bool,
     writes: bool,
 ) -> tuple[TrainCuts, DropReport]:
     """Keep what can be trained on of the cuts of manifests, in memory unless they are large."""
@@ -146,16 +146,16 @@ def _kept(
     if not writes and not all(_arrays_path(path, key).is_file() for path in paths):
         return in_memory(cuts, wanted)
     try:
-        with Progress("manifests indexed", len(paths), visible=told and len(paths) > 1) as done:
+        with Progress("manifests indexed", len(paths), visible=verbose and len(paths) > 1) as done:
             indices = []
             for path in paths:
-                visible = told and len(paths) == 1
+                visible = verbose and len(paths) == 1
                 indices.append(_index_of(path, wanted, quarantine, key, visible))
                 done.step()
     except OSError as problem:
         if problem.errno not in _NOWHERE_TO_WRITE:
             raise
-        if told:
+        if verbose:
             logging.warning(
                 "no index can be written beside the manifests in %s (%s): every process keeps all "
                 "cuts in memory, about 4 GB for a million",
@@ -185,7 +185,7 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
 
 
 def _index_of(
-    manifest: Path, wanted: TrainFilter, quarantine: Quarantine, key: str, told: bool
+    manifest: Path, wanted: TrainFilter, quarantine: Quarantine, key: str, verbose: bool
 ) -> _Index:
     """Read the index of a manifest; make it when there is none for this manifest and filter."""
     lines = _lines_path(manifest)
@@ -193,7 +193,7 @@ def _index_of(
     index = _read(path) if path.is_file() and lines.is_file() else None
     if index is None:
         try:
-            index = _made(manifest, wanted, quarantine, told)
+            index = _made(manifest, wanted, quarantine, verbose)
         except BROKEN_MANIFEST as error:
             if isinstance(error, OSError) and error.errno in _NOWHERE_TO_WRITE:
                 raise
@@ -210,12 +210,12 @@ def _remove_stale(manifest: Path, lines: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _made(manifest: Path, wanted: TrainFilter, quarantine: Quarantine, told: bool) -> _Index:
+def _made(manifest: Path, wanted: TrainFilter, quarantine: Quarantine, verbose: bool) -> _Index:
     """Copy the lines of a manifest, and note where those are that are kept."""
     register = TrainCutsBuilder(wanted)
     offsets, sizes, position = [], [], 0
     with (
-        Progress(f"index of {manifest.name}", None, visible=told) as progress,
+        Progress(f"index of {manifest.name}", None, visible=verbose) as progress,
         atomic_path(_lines_path(manifest)) as temporary,
         gzip.open(manifest, "rb") as lines,
         temporary.open("wb") as copy,

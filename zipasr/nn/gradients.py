@@ -30,29 +30,6 @@ class TensorFunction(torch.autograd.Function):
         return cast(Tensor, cls.apply(*args))  # type: ignore[no-untyped-call]
 
 
-class _WithLoss(TensorFunction):
-    """Identity in ``x`` that sends a gradient of ones to ``y``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        ctx.y_like = (y.shape, y.dtype, y.device)
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        shape, dtype, device = ctx.y_like
-        return grad, torch.ones(shape, dtype=dtype, device=device)
-
-
-def with_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``x`` and add ``y.sum()`` to whatever loss ``x`` will contribute to.
-
-    The addition is not scaled by what happens to the loss later, loss scaling included.
-    """
-    return _WithLoss.call(x, y)
-
-
 class _PenalizeAbsValuesGt(TensorFunction):
     """Identity with the gradient of ``penalty * relu(|x| - limit)`` added."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,18 +68,34 @@ def eden_factor(
     return by_batch * by_epoch * warmup_factor(batch, warmup_batches, warmup_start)
 
 
-class _Schedule(ABC):
-    """Counts batches and epochs, and writes the learning rate into all groups.
+class Eden:
+    """Decay with the power -1/2 of batches and of epochs, after warm-up.
 
     The base rate of a group is its learning rate when the schedule is attached, unless the
     group has ``base_lr`` already. It is not part of the state: on resume the command line
     decides, so attach the schedule before loading the state of the optimizer.
+
+    Args:
+        optimizer: its groups receive the learning rate.
+        lr_batches: batches after which decay sets in.
+        lr_epochs: epochs after which decay sets in.
+        warmup_batches: batches until warm-up ends.
+        warmup_start: factor at batch 0, between 0 and 1.
     """
 
-    def __init__(self, optimizer: Optimizer, warmup_batches: float, warmup_start: float) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_batches: float,
+        lr_epochs: float,
+        warmup_batches: float = 500.0,
+        warmup_start: float = 0.5,
+    ) -> None:
         if not 0.0 <= warmup_start <= 1.0:
             raise ValueError(f"warmup_start must be between 0 and 1, not {warmup_start}")
         self.optimizer = optimizer
+        self.lr_batches = lr_batches
+        self.lr_epochs = lr_epochs
         self.warmup_batches = warmup_batches
         self.warmup_start = warmup_start
         self.batch = 0
@@ -89,9 +104,16 @@ class _Schedule(ABC):
         self._attach_groups()
         self._last_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
 
-    @abstractmethod
     def factor(self) -> float:
         """Return the learning rate of now, divided by the base learning rate."""
+        return eden_factor(
+            self.batch,
+            self.epoch,
+            lr_batches=self.lr_batches,
+            lr_epochs=self.lr_epochs,
+            warmup_batches=self.warmup_batches,
+            warmup_start=self.warmup_start,
+        )
 
     def step_batch(self, batch: int | None = None) -> None:
         """Say that batch ``batch`` (or the next one) begins, and set the learning rate."""
@@ -126,64 +148,3 @@ class _Schedule(ABC):
         self._last_lrs = [base * factor for base in self._base_lrs]
         for group, lr in zip(self.optimizer.param_groups, self._last_lrs, strict=True):
             group["lr"] = lr
-
-
-class Eden(_Schedule):
-    """Decay with the power -1/2 of batches and of epochs, after warm-up.
-
-    Args:
-        optimizer: its groups receive the learning rate.
-        lr_batches: batches after which decay sets in.
-        lr_epochs: epochs after which decay sets in.
-        warmup_batches: batches until warm-up ends.
-        warmup_start: factor at batch 0, between 0 and 1.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_batches: float,
-        lr_epochs: float,
-        warmup_batches: float = 500.0,
-        warmup_start: float = 0.5,
-    ) -> None:
-        super().__init__(optimizer, warmup_batches, warmup_start)
-        self.lr_batches = lr_batches
-        self.lr_epochs = lr_epochs
-
-    def factor(self) -> float:
-        """Return the learning rate of now, divided by the base learning rate."""
-        return eden_factor(
-            self.batch,
-            self.epoch,
-            lr_batches=self.lr_batches,
-            lr_epochs=self.lr_epochs,
-            warmup_batches=self.warmup_batches,
-            warmup_start=self.warmup_start,
-        )
-
-
-class Eden2(_Schedule):
-    """Decay with the inverse of the number of batches, after warm-up; epochs do not count.
-
-    Args:
-        optimizer: its groups receive the learning rate.
-        lr_batches: batches after which decay sets in.
-        warmup_batches: batches until warm-up ends.
-        warmup_start: factor at batch 0, between 0 and 1.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_batches: float,
-        warmup_batches: float = 500.0,
-        warmup_start: float = 0.5,
-    ) -> None:
-        super().__init__(optimizer, warmup_batches, warmup_start)
-        self.lr_batches = lr_batches
-
-    def factor(self) -> float:
-        """Return the learning rate of now, divided by the base learning rate."""
-        decay = decay_factor(self.batch, self.lr_batches, 0.5)
-        return decay * warmup_factor(self.batch, self.warmup_batches, self.warmup_start)

@@ -54,7 +54,7 @@ def load_sets(
     configs: TrainConfigs,
     tokenizer: Tokenizer,
     *,
-    told: bool,
+    verbose: bool,
     writes: bool = True,
 ) -> TrainData:
     """Load both sets and drop from training what cannot be trained on.
@@ -63,7 +63,7 @@ def load_sets(
         source: corpus and splits.
         configs: of the run.
         tokenizer: for the length of the labels.
-        told: log what was dropped (one process does).
+        verbose: log the filter report; set on rank 0 only.
         writes: False leaves no file behind.
 
     Raises:
@@ -79,9 +79,15 @@ def load_sets(
     )
     vocabulary = hashlib.blake2b(tokenizer.model_bytes, digest_size=8).hexdigest()
     train, report = load_train_cuts(
-        folder, source.corpus, source.train, wanted, tokenizer=vocabulary, told=told, writes=writes
+        folder,
+        source.corpus,
+        source.train,
+        wanted,
+        tokenizer=vocabulary,
+        verbose=verbose,
+        writes=writes,
     )
-    if told:
+    if verbose:
         logging.info("training set: %s", report.text())
     if report.kept == 0:
         raise DataError(
@@ -92,9 +98,9 @@ def load_sets(
     extras = []
     for extra in configs.data.extras:
         more, of_extra = load_extra_cuts(
-            extra, wanted, tokenizer=vocabulary, told=told, writes=writes
+            extra, wanted, tokenizer=vocabulary, verbose=verbose, writes=writes
         )
-        if told:
+        if verbose:
             logging.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
         extras.append((extra, more))
     return TrainData(

@@ -120,7 +120,7 @@ def train_one_epoch(
             watch.update(gradients)
             _average_and_save(session)
             if stop.agreed(session.world):
-                session.must_save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
+                session.save_or_raise(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
                 barrier(session.world)
                 raise Stopped
             if state.batch_idx_train % config.valid_interval == 0:

@@ -261,7 +261,7 @@ class Watch:
     def _log(self, utterances: int) -> None:
         line = self.figures().line()
         logging.info("%s; %d utterances: %s", line, utterances, self.totals)
-        self._session.tell_not_saved()
+        self._session.log_unsaved()
 
     def _write_scalars(self) -> None:
         session, figures = self._session, self.figures()

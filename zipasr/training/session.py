@@ -92,7 +92,7 @@ class Session:
         last_saved: the checkpoint that this process wrote or saw written last.
         last_good: the same, none of those between updates that were not finite.
         not_saved: why the last one that was tried could not be written; None if it was.
-        course: where the run is in its data.
+        sampler: position in the training data.
         row_cost: bytes of an utterance in a batch; None without --memory-budget-gb.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
     """
@@ -106,7 +106,7 @@ class Session:
     precision: Precision
     average: dict[str, Tensor] | None
     writer: Scalars | None
-    course: SamplerState
+    sampler: SamplerState
     row_cost: RowCost | None = None
     state: TrainState = field(default_factory=TrainState)
     last_saved: Path | None = None
@@ -154,7 +154,7 @@ class Session:
             "sampler": {
                 "epoch": self.state.cur_epoch,
                 "batches": self.state.batches_done,
-                **self.course.to_dict(),
+                **self.sampler.to_dict(),
             },
             "average_period": self.configs.train.average_period,
             **self.state.state_dict(),
@@ -182,7 +182,7 @@ class Session:
                 self.configs.train.save_every_n,
             )
 
-    def must_save(self, path: Path) -> None:
+    def save_or_raise(self, path: Path) -> None:
         """Write a checkpoint at the end of an epoch or of the run; see ``save``.
 
         Raises:
@@ -196,7 +196,7 @@ class Session:
                 "make room, then give the same command: it goes on from there.",
             )
 
-    def tell_not_saved(self) -> None:
+    def log_unsaved(self) -> None:
         """Remind the user, while it is so, that a checkpoint could not be written."""
         if self.not_saved is not None:
             since = self.last_saved or "the start"
@@ -255,8 +255,8 @@ class Session:
         self.last_saved = self.last_good = path
         if path.name.startswith("epoch-"):
             self.start_epoch(self.state.cur_epoch + 1)
-        self.course.layout = self.layout
-        self.course.resume(
+        self.sampler.layout = self.layout
+        self.sampler.resume(
             checkpoint.get("sampler") or {},
             self.state,
             other_data=self.configs.train.allow_data_change,
@@ -273,9 +273,9 @@ class Session:
     def start_epoch(self, epoch: int) -> None:
         """Begin ``epoch``, unless it is the one in progress."""
         if epoch != self.state.cur_epoch:
-            self.course.start_epoch()
+            self.sampler.start_epoch()
         self.state.start_epoch(epoch)
-        self.course.change_layout(self.layout, self.state.batches_done)
+        self.sampler.change_layout(self.layout, self.state.batches_done)
 
 
 def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -200,19 +200,19 @@ class SamplerState:
             state.batches_done = 0
 
 
-def check_ranks_agree(world: World, course: SamplerState, batches_done: int, plan: str) -> None:
+def check_ranks_agree(world: World, sampler: SamplerState, batches_done: int, plan: str) -> None:
     """Compare over all processes what they are about to do; all must call it.
 
     Args:
         world: this process and the others.
-        course: where this process is.
+        sampler: of this process.
         batches_done: steps of the epoch so far.
         plan: digest of the plan of what is left.
 
     Raises:
         DataError: a process would train on other batches than the first one expects.
     """
-    mine = (course.to_dict(), batches_done, plan)
+    mine = (sampler.to_dict(), batches_done, plan)
     first, *others = all_gather(mine, world)
     for rank, other in enumerate(others, start=1):
         if other == first:

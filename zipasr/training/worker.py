@@ -121,7 +121,7 @@ def begin(
     tokenizer = source.tokenizer()
     # What the first process writes beside the manifests, the others only read.
     with main_first(world):
-        data = load_sets(source, configs, tokenizer, told=world.is_main)
+        data = load_sets(source, configs, tokenizer, verbose=world.is_main)
     session = build_session(world, configs, tokenizer, data.train.identity())
     if configs.train.inf_check:
         warn_of_non_finite(session.model)
@@ -166,12 +166,12 @@ def build_session(
         precision=Precision(configs.train, world.device),
         average=average if world.is_main else None,
         writer=None,
-        course=SamplerState(configs.data.layout(world.size), data),
+        sampler=SamplerState(configs.data.layout(world.size), data),
     )
     if configs.train.memory_budget_gb:
         # Of the new model, so that a resumed run counts the same.
         session.row_cost = row_cost(session, configs.data.max_cut_duration)
-        session.course.layout = session.layout
+        session.sampler.layout = session.layout
     return session
 
 
@@ -218,7 +218,7 @@ def roll_back(failed: Session, batch: Batch) -> tuple[Session, int]:
         culprit = first_non_finite(failed.model, lambda: try_batch(failed, batch))
         of_ranks = all_gather(culprit, failed.world)  # the batch of one of them alone may be bad
         raise give_up(failed, next((name for name in of_ranks if name), None))
-    session = build_session(failed.world, failed.configs, failed.tokenizer, failed.course.data)
+    session = build_session(failed.world, failed.configs, failed.tokenizer, failed.sampler.data)
     path = failed.last_good
     epoch = resume(session) if path is None else restore(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
@@ -262,7 +262,7 @@ def run_epoch(
         session.writer.epoch = state.cur_epoch
     write_scalar(session, "epoch", state.cur_epoch)
     batches = batches_of_epoch(session, data)
-    check_ranks_agree(world, session.course, state.batches_done, batches.plan_digest)
+    check_ranks_agree(world, session.sampler, state.batches_done, batches.plan_digest)
     check_space(session, batches.num_batches)
     total = train_one_epoch(
         session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)
@@ -271,7 +271,7 @@ def run_epoch(
     validate(session, data.valid)
     report_epoch(session, data.valid, recognise)
     path = configs.train.exp_dir / f"epoch-{state.cur_epoch}.pt"
-    session.must_save(path)
+    session.save_or_raise(path)
     if world.is_main:
         link_best(session, path)
     barrier(world)
@@ -285,12 +285,12 @@ def batches_of_epoch(session: Session, data: TrainData) -> Loader:
         configs.data,
         configs.augment,
         EpochPosition(
-            layout=session.course.layout,
+            layout=session.sampler.layout,
             seed=configs.train.seed,
             epoch=state.cur_epoch,
             rank=session.world.rank,
             start=state.batches_done,
-            legs=session.course.legs,
+            legs=session.sampler.legs,
         ),
         doubled=configs.model.use_cr_ctc,
     )
