@@ -20,9 +20,9 @@ from zipasr.audio.loading import Sound
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import forced_alignment, transcribe
-from zipasr.cli.long_form import Cutting
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.long_form import Cutting
 from zipasr.search.alignment import ctc_alignment, transducer_alignment
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
