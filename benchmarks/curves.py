@@ -18,8 +18,9 @@ import matplotlib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.recogniser import load_recogniser, recognise
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
+from zipasr.recognition.recogniser import load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors
 
 matplotlib.use("Agg")
@@ -58,7 +59,9 @@ def word_error_rate(recipe: str, run: Path, epoch: int) -> float:
     parsed = read(DECODE, [*flags, *average])
     data = parsed[DataConfig]
     cuts = load_cuts(data.manifest_dir, parsed.recipe.corpus, parsed.recipe.splits["valid"])
-    transcripts, _ = recognise(load_recogniser(parsed), test_loader(cuts, data), "dev", None)
+    transcripts, _ = recognise(
+        load_recogniser(recognition_config(parsed)), test_loader(cuts, data), "dev", None
+    )
     return count_errors((t.ref, t.hyp) for t in transcripts).rate
 
 

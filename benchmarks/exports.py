@@ -39,11 +39,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.recogniser import LOG_ZERO, Recogniser, load_recogniser, recognise
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import DataConfig, load_cuts, test_loader
-from zipasr.export.sherpa_metadata import kind_of
+from zipasr.recognition.exported_model import kind_of
+from zipasr.recognition.recogniser import LOG_ZERO, Recogniser, load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors
 
 RATE = 16000
@@ -182,7 +183,7 @@ def our_model(recipe: str, folder: Path, method: str, cuts: CutSet) -> Ours:
             value = encoder[name]
             flags += [f"--{name.replace('_', '-')}", str(value if name in names[2:] else value[0])]
     run = read(DECODE, flags)
-    recogniser = load_recogniser(run)
+    recogniser = load_recogniser(recognition_config(run))
     found, _ = recognise(recogniser, test_loader(cuts, run[DataConfig]), method, len(cuts))
     return Ours(recogniser, {transcript.cut_id: list(transcript.hyp) for transcript in found})
 

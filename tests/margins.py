@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from tests import tones
-from zipasr.cli.recogniser import Recogniser, encoded_frames
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.recogniser import Recogniser, encoded_frames
 from zipasr.search.transducer_step import TransducerSteps
 
 BLANK = 0
@@ -112,7 +112,7 @@ def of_client(parts: Mapping[str, str], samples: np.ndarray, context_size: int) 
         samples: (num_samples,) at 16 kHz.
         context_size: of the decoder.
     """
-    from zipasr.export.onnx_runtime import OnnxGraph, onnx_steps
+    from zipasr.recognition.onnx_runtime import OnnxGraph, onnx_steps
 
     features = client_features(samples)
     encoder = OnnxGraph(Path(parts["encoder"]))

@@ -12,9 +12,10 @@ from tests.cli.test_decode import HERE
 from tests.training.short import train
 from zipasr.cli import ctc_decode
 from zipasr.cli.commands import CTC_DECODE, read
-from zipasr.cli.decoding import load_test_sets
-from zipasr.cli.recogniser import encoded_frames, load_recogniser
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
+from zipasr.recognition.decode_sets import load_test_sets
+from zipasr.recognition.recogniser import encoded_frames, load_recogniser
 from zipasr.search.rescoring import ATTENTION_SCALES, Rescoring
 
 METHOD = "attention-decoder-rescoring-no-ngram"
@@ -56,7 +57,8 @@ def test_a_trained_attention_decoder_finds_the_words(
     assert len(rates) == len(ATTENTION_SCALES)
 
     run = read(CTC_DECODE, ["--recipe", "./tones", *words])
-    recogniser, (cuts,) = load_recogniser(run), load_test_sets(run).values()
+    config = recognition_config(run)
+    recogniser, (cuts,) = load_recogniser(config), load_test_sets(config).values()
     assert isinstance(recogniser.search, Rescoring)
     scores: list[float] = []
     with torch.inference_mode():

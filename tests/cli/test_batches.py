@@ -16,9 +16,10 @@ from tests.talkative import HEADS, SECOND
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import decode
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.recogniser import encoded_frames, load_recogniser
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
 from zipasr.data.loaders import DataConfig
+from zipasr.recognition.recogniser import encoded_frames, load_recogniser
 
 # Seconds of a batch: each utterance alone, a few together, all together.
 DURATIONS = ("0.5", "3", "600")
@@ -72,7 +73,7 @@ def scores_of_greedy_search(
     """Yield of each test utterance the scores (T', V) that greedy search compares, and tokens."""
     flags = ["--recipe", "./tones", *MODEL, "--max-duration", duration, *words]
     run = read(DECODE, flags)
-    recogniser = load_recogniser(run)
+    recogniser = load_recogniser(recognition_config(run))
     model = recogniser.model
     assert model.decoder is not None
     assert model.joiner is not None

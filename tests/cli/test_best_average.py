@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
-from zipasr.cli import average, best_average, decode, export
+from zipasr.cli import average, decode, export
 from zipasr.data.fbank import cuts_path
+from zipasr.recognition import best_average
 
 HERE = ("--num-workers", "0", "--use-averaged-model", "0")
 AUTO = (*HERE, "--auto-avg", "1")

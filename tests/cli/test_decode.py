@@ -20,11 +20,12 @@ from tests.margins import Scorer
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode, export, transcribe
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.method_sweep import warnings_about
-from zipasr.cli.recogniser import load_recogniser
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.fbank import cuts_path
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.nn.precision import has_bfloat16
+from zipasr.recognition.method_sweep import warnings_about
+from zipasr.recognition.recogniser import load_recogniser
 from zipasr.scoring.result_files import ResultRow
 from zipasr.scoring.word_errors import WordErrors
 
@@ -192,7 +193,9 @@ def test_half_precision_finds_the_same_words_and_keeps_results_apart(
     paths = sorted(folder.glob("utterances-test-*"), key=lambda path: "_bf16" in path.name)
     assert ["_bf16" in path.name for path in paths] == [False, True]
     words = ["--recipe", "./tones", *flags, "--use-bf16"]
-    exact, half = (load_recogniser(read(DECODE, [*words, value])) for value in "01")
+    exact, half = (
+        load_recogniser(recognition_config(read(DECODE, [*words, value]))) for value in "01"
+    )
     cuts = {cut.id: cut for cut in load(cuts_path(Path("data/tones/fbank"), "manifests", "test"))}
 
     def scorers(name: str) -> tuple[Scorer, Scorer]:

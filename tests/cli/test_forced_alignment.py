@@ -19,10 +19,11 @@ from tests.talkative import SECOND, features_of
 from zipasr.audio.loading import Sound
 from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.model_file import stored_model
-from zipasr.cli import forced_alignment, transcribe
-from zipasr.cli.long_form import Cutting
+from zipasr.cli import transcribe
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition import alignment
+from zipasr.recognition.long_form import Cutting
 from zipasr.search.alignment import ctc_alignment, transducer_alignment
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
@@ -206,7 +207,7 @@ def test_windows_of_a_long_recording_are_one_alignment(checkpoint: Path) -> None
         begin = round(moment * tones.RATE)
         samples[begin : begin + tones.RATE // 2] += draws.standard_normal(tones.RATE // 2)
     clock, sound = Clock(tokenizer), Sound(samples, "")
-    words = forced_alignment.align(clock, sound, [3] * 5, Cutting(12.0, 2.0, 1), "auto")
+    words = alignment.align(clock, sound, [3] * 5, Cutting(12.0, 2.0, 1), "auto")
     assert len(clock.frames) > 4
     tokens = [token for word in words for token in word.tokens]
     assert [token.start for token in tokens] == pytest.approx(moments, abs=0.05)

@@ -21,14 +21,14 @@ from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
-from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.encoder.masks import output_lens
 from zipasr.export.exporters import ExportJob
-from zipasr.export.model_file import Chunks, ModelFileConfig, read_model_file
 from zipasr.export.parity import chunkwise
 from zipasr.model.build import EncoderConfig
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.exported_model import Chunks, ModelFileConfig, read_model_file
+from zipasr.recognition.recogniser import CAUSAL_TAIL, LOG_ZERO
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.transducer_step import TransducerSteps

@@ -13,10 +13,10 @@ from tests.talkative import SECOND
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.model_file import StoredModel
 from zipasr.cli import decode
-from zipasr.cli.recogniser import LOG_ZERO, check_is_settled, with_silence
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
+from zipasr.recognition.recogniser import LOG_ZERO, check_is_settled, with_silence
 
 HERE = ("--num-workers", "0", "--checkpoint", "exp/pretrained.pt")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.checkpoint.average import ChooseCheckpoint
-from zipasr.cli.result_names import search_of
+from zipasr.recognition.result_files import search_of
 
 AVERAGED = ChooseCheckpoint(epoch=3, avg=1)
 PLAIN = ChooseCheckpoint(epoch=3, avg=1, use_averaged_model=False)

@@ -17,10 +17,11 @@ import torch
 from tests import talkative, tones
 from zipasr.base.errors import DataError, UserError
 from zipasr.cli import decode, streaming_decode, transcribe
-from zipasr.cli.chunkwise import Stream
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, StreamingConfig, read
 from zipasr.cli.live import pcm_pieces
-from zipasr.cli.recogniser import LOG_ZERO, encoded_frames, load_recogniser
+from zipasr.cli.recognition_flags import recognition_config
+from zipasr.recognition.recogniser import LOG_ZERO, encoded_frames, load_recogniser
+from zipasr.recognition.streaming import Stream
 from zipasr.search.config import DecodingConfig
 
 MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
@@ -116,7 +117,7 @@ def test_chunks_give_the_frames_of_the_masked_decode_to_the_last(
     monkeypatch.chdir(causal)
     flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
     flags += ["--pad-look-ahead", "1"]
-    recogniser = load_recogniser(read(DECODE, flags))
+    recogniser = load_recogniser(recognition_config(read(DECODE, flags)))
     chunks = recogniser.model.chunk_encoder
     lengths = torch.tensor([97, 96, 90, 61])
     features = torch.randn(4, 97, 80, generator=torch.Generator().manual_seed(0)) - 8
@@ -141,7 +142,7 @@ def test_whole_utterances_get_the_silence_of_the_published_decoding(
 ) -> None:
     monkeypatch.chdir(causal)
     flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
-    recogniser = load_recogniser(read(DECODE, flags))
+    recogniser = load_recogniser(recognition_config(read(DECODE, flags)))
     lengths = torch.tensor([97, 40])
     features = torch.randn(2, 97, 80, generator=torch.Generator().manual_seed(0)) - 8
     batch = features.masked_fill(torch.arange(97)[:, None] >= lengths[:, None, None], LOG_ZERO)

@@ -14,8 +14,8 @@ import soundfile
 
 from tests import talkative, tones
 from zipasr.cli import transcribe
-from zipasr.cli.long_form import within
 from zipasr.data.features import WINDOW
+from zipasr.recognition.long_form import within
 from zipasr.text.timed_words import TimedWord
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")

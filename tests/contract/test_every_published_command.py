@@ -14,7 +14,6 @@ import pytest
 from tests import tones
 from zipasr.base.config import flag_name, parse_bool, shown
 from zipasr.base.errors import UserError
-from zipasr.cli.best_average import read_with_search
 from zipasr.cli.commands import (
     AVERAGE,
     COMMANDS,
@@ -28,6 +27,7 @@ from zipasr.cli.commands import (
 )
 from zipasr.cli.finetuning import FINETUNE, read_finetuning, read_training
 from zipasr.cli.flags import RECIPE_FLAGS, Command, Run
+from zipasr.cli.recognition_flags import read_with_search
 from zipasr.optim.eden import EdenConfig
 from zipasr.training.config import TrainConfig
 

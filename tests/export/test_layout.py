@@ -13,16 +13,14 @@ from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.export.sherpa_metadata import (
     CLIENT_CHANNELS,
-    KINDS,
     client_limits,
     from_file,
-    in_kind,
-    kind_of,
     state_names,
     streaming_metadata,
     to_file,
 )
 from zipasr.model.build import EncoderConfig, build_model
+from zipasr.recognition.exported_model import KINDS, in_kind, kind_of
 
 CAUSAL = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(64,))
 FIRST_CAUSAL = replace(FIRST, causal=True)

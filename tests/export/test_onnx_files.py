@@ -79,7 +79,7 @@ def test_a_file_for_speech_as_it_comes() -> None:
 @torch.no_grad()
 def test_a_search_may_ask_about_several_frames_at_once(tmp_path: Path) -> None:
     from zipasr.export.onnx_files import transducer_graphs, write_onnx
-    from zipasr.export.onnx_runtime import onnx_steps
+    from zipasr.recognition.onnx_runtime import onnx_steps
 
     model = model_of(SECOND)
     assert model.decoder is not None

@@ -9,10 +9,12 @@ from zipasr.base.errors import UserError
 from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.model_file import kept_entries, stored_model, stored_tokenizer
-from zipasr.cli.best_average import read_with_search, with_checkpoints
-from zipasr.cli.commands import AVERAGE, ExpConfig
-from zipasr.cli.flags import Run, guarded
-from zipasr.cli.token_sources import check_table, check_vocab_size, table_of
+from zipasr.cli.commands import AVERAGE
+from zipasr.cli.flags import guarded
+from zipasr.cli.recognition_flags import read_with_search, recognition_config
+from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.token_sources import check_table, check_vocab_size
 from zipasr.text.tokenizer import PieceTokenizer, read_tokens
 
 
@@ -29,30 +31,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = read_with_search(AVERAGE, argv)
     if (file := run[ChooseCheckpoint].checkpoint) is not None:
         raise UserError(f"--checkpoint {file}: one file has no average.", "leave --checkpoint out.")
-    run = with_checkpoints(run, sys.stderr)  # what goes to stdout is the path alone
-    choose, exp_dir = run[ChooseCheckpoint], run[ExpConfig].exp_dir
+    # What goes to stdout is the path alone.
+    config = with_checkpoints(recognition_config(run), sys.stderr)
+    choose, exp_dir = config.checkpoint, config.exp_dir
     path = exp_dir / f"{choose.name}.pt"
     chosen = read_chosen(exp_dir, choose)
-    check_typed(chosen, run)
+    check_typed(chosen, config)
     save_checkpoint(path, {"model": chosen.weights, **kept_entries(chosen.checkpoint)})
     sys.stdout.write(f"{path}\n")
     return 0
 
 
-def check_typed(chosen: LoadedWeights, run: Run) -> None:
+def check_typed(chosen: LoadedWeights, config: RecognitionConfig) -> None:
     """Compare what is typed of the model with the checkpoints: its sizes, and its tokens.
 
     Raises:
         CheckpointError: they are those of another model.
         DataError: --tokens is missing or damaged.
     """
-    table = table_of(run)
-    if not run.typed and table is None:
+    table = config.tokens.tokens
+    if not config.model_flags and table is None:
         return
-    stored = stored_model(chosen, run.typed)
+    stored = stored_model(chosen, config.model_flags)
     if table is None:
         return
     if "tokenizer" in chosen.checkpoint:
         tokenizer = stored_tokenizer(chosen.checkpoint)
-        check_table(run, tokenizer, chosen.path)
-    check_vocab_size(chosen.path, stored.vocab_size, PieceTokenizer(read_tokens(table)), run)
+        check_table(config.tokens, tokenizer, chosen.path)
+    tokenizer = PieceTokenizer(read_tokens(table))
+    check_vocab_size(chosen.path, stored.vocab_size, tokenizer, config.tokens)

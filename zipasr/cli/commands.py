@@ -22,8 +22,6 @@ from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, preset_sizes
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.export.exporters import Shape
-from zipasr.export.model_file import ModelFileConfig
-from zipasr.export.sherpa_metadata import KINDS, Kind
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES
 from zipasr.lm.ngram_estimation import NgramConfig
@@ -32,6 +30,8 @@ from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.eden import EdenConfig
+from zipasr.recognition.config import StreamingConfig, SweepConfig, TestSetsConfig
+from zipasr.recognition.exported_model import KINDS, Kind, ModelFileConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.bpe import BpeConfig
 from zipasr.text.tokenizer import TokenizerConfig, TokenTableConfig
@@ -147,30 +147,6 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestSetsConfig:
-    """What is decoded."""
-
-    test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
-    score_normalised: bool = flag(
-        False, "compare words in upper case and without punctuation; else as they are written"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamingConfig:
-    """How utterances are decoded as streams."""
-
-    num_decode_streams: int = flag(2000, "utterances that are decoded at once, chunk by chunk")
-    label: str = flag("", "is added to the names of the result files")
-
-    def __post_init__(self) -> None:
-        if self.num_decode_streams < 1:
-            raise ValueError("--num-decode-streams must be at least 1")
-        if "/" in self.label:
-            raise ValueError(f"--label {self.label}: it is a part of names of files, without /")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportConfig:
     """What a report holds."""
 
@@ -237,19 +213,6 @@ class PretrainedConfig:
                 f"--sample-rate {self.sample_rate}: models here hear {SAMPLING_RATE} samples a "
                 "second, and sound files of any rate are resampled to that; leave it out"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepConfig:
-    """Comparison of decoding methods."""
-
-    methods: tuple[str, ...] | None = flag(
-        None, "try these methods, or all, on the dev set and decode the test sets with the best"
-    )
-    lm_scales: tuple[float, ...] = flag(
-        (0.1, 0.2, 0.3, 0.5),
-        "--methods: weights to try, in place of --lm-scale, where a language model takes part",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

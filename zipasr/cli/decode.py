@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zipasr.cli.commands import DECODE, read
-from zipasr.cli.decoding import decode
 from zipasr.cli.flags import guarded
+from zipasr.cli.recognition_flags import recognition_config
+from zipasr.recognition.decode_sets import decode
 
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Decode every test set and write the result files; print a table."""
-    return decode(read(DECODE, argv))
+    decode(recognition_config(read(DECODE, argv)))
+    return 0

@@ -13,16 +13,13 @@ from lhotse.cut import Cut
 from torch import Tensor
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
-from zipasr.cli.aids import neural_lm
-from zipasr.cli.best_average import read_with_search, with_checkpoints
-from zipasr.cli.commands import EXPORT, ExpConfig, ExportConfig
-from zipasr.cli.flags import Run, guarded
-from zipasr.cli.recogniser import check_is_settled, check_vocabulary, tokenizer_of
-from zipasr.cli.result_names import search_of
-from zipasr.data.loaders import DataConfig, load_cuts
+from zipasr.cli.commands import EXPORT, ExportConfig
+from zipasr.cli.flags import guarded
+from zipasr.cli.recognition_flags import read_with_search, recognition_config
+from zipasr.data.loaders import load_cuts
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.export.exporters import ExportJob, Shape, export_lm, export_onnx, export_torchscript
@@ -38,6 +35,12 @@ from zipasr.export.sherpa_metadata import chunks_name, client_limits, is_streami
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe
+from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.recogniser import check_is_settled
+from zipasr.recognition.resources import neural_lm
+from zipasr.recognition.result_files import search_of
+from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.word_errors import count_errors
@@ -57,33 +60,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         NumericError: an exported model gives other results.
     """
     run = read_with_search(EXPORT, argv)
-    check_packages(run[ExportConfig])
-    check_lm(run[LmConfig], run[ExportConfig])
-    if output_dir := run[ExportConfig].output_dir:
+    export, config = run[ExportConfig], recognition_config(run)
+    check_packages(export)
+    check_lm(config.lm, export)
+    if output_dir := export.output_dir:
         check_replaceable(output_dir)
-    run = with_checkpoints(run, sys.stderr)
-    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
-    stored = stored_model(chosen, run.typed).without_own_heads()
+    config = with_checkpoints(config, sys.stderr)
+    chosen = read_chosen(config.exp_dir, config.checkpoint)
+    stored = stored_model(chosen, config.model_flags).without_own_heads()
     if stored.notes:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
-    check_can_export(stored, run[ExportConfig].shape)
-    if "onnx" in run[ExportConfig].formats:
+    check_can_export(stored, export.shape)
+    if "onnx" in export.formats:
         limits = client_limits(stored.zipformer, stored.model)
-        for line in (*limits, *run[ExportConfig].shape.client_limits()):
+        for line in (*limits, *export.shape.client_limits()):
             warn(line)
-    pieces, tokenizer = tokens_of(chosen, run, stored)
-    lm = language_model(run, tokenizer)
-    cuts = some_cuts(run)
+    pieces, tokenizer = tokens_of(chosen, config, stored)
+    lm = language_model(config, tokenizer)
+    cuts = some_cuts(config)
     with torch.device("cpu"):
         model = stored.build().eval()
-    name = run[ChooseCheckpoint].name
+    name = config.checkpoint.name
     whole_name = f"export-{name}{chunks_name(stored.zipformer)}"
-    target = output_dir or run[ExpConfig].exp_dir / whole_name
+    target = output_dir or config.exp_dir / whole_name
     with whole_folder(target) as folder:
-        utterances, shape = utterances_of(cuts), run[ExportConfig].shape
+        utterances, shape = utterances_of(cuts), export.shape
         job = ExportJob(model, stored.zipformer, folder, f"-{name}", utterances, shape)
-        checks = write_models(job, entries_of(stored, chosen.checkpoint), run[ExportConfig], lm)
-        write_texts(folder, pieces, tokenizer, settings_of(stored, name, checks), results_of(run))
+        checks = write_models(job, entries_of(stored, chosen.checkpoint), export, lm)
+        settings = settings_of(stored, name, checks)
+        write_texts(folder, pieces, tokenizer, settings, results_of(config))
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.zipformer, stored.model, stored.vocab_size)
@@ -149,47 +154,47 @@ def check_lm(config: LmConfig, export: ExportConfig) -> None:
 
 
 def tokens_of(
-    chosen: LoadedWeights, run: Run, stored: StoredModel
+    chosen: LoadedWeights, config: RecognitionConfig, stored: StoredModel
 ) -> tuple[list[str], Tokenizer | None]:
     """Return the pieces of a model, and its tokenizer where there is one.
 
     Args:
         chosen: weights and the checkpoint that they come from.
-        run: flags, with --tokens and --bpe-model.
+        config: settings, with --tokens and --bpe-model.
         stored: the model.
 
     Raises:
         CheckpointError: --tokens or --bpe-model are not the tokens of the model.
         DataError: there is neither tokenizer nor table, or one is damaged.
     """
-    tokenizer = tokenizer_of(chosen, run)
-    check_vocabulary(stored, tokenizer, run)
+    tokenizer = tokenizer_of(chosen, config.tokens)
+    check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
     is_table = isinstance(tokenizer, PieceTokenizer)
     return tokenizer.pieces(), None if is_table else tokenizer
 
 
-def language_model(run: Run, tokenizer: Tokenizer | None) -> NeuralLm | None:
+def language_model(config: RecognitionConfig, tokenizer: Tokenizer | None) -> NeuralLm | None:
     """Return the language model that the flags name, if they do.
 
     Raises:
         UserError: the model has no tokenizer to compare it with.
         CheckpointError: it is missing, damaged, or of other tokens.
     """
-    if run[LmConfig].exp_dir is None:
+    if config.lm.exp_dir is None:
         return None
     if tokenizer is None:
         raise UserError(
-            f"{run[LmConfig].exp_dir}: whether its tokens are those of the model cannot be known.",
+            f"{config.lm.exp_dir}: whether its tokens are those of the model cannot be known.",
             "add --bpe-model, the tokenizer of the model.",
         )
-    return neural_lm(run, tokenizer)
+    return neural_lm(config, tokenizer)
 
 
-def some_cuts(run: Run) -> list[Cut]:
+def some_cuts(config: RecognitionConfig) -> list[Cut]:
     """Return a few utterances of the first test set; none if it is not prepared."""
-    data = run[DataConfig]
+    data = config.sets
     try:
-        cuts = load_cuts(data.manifest_dir, run.recipe.corpus, [run.recipe.splits["test"][0]])
+        cuts = load_cuts(data.loading.manifest_dir, data.corpus, [data.splits["test"][0]])
         return list(cuts.subset(first=NUM_TRIED))
     except (DataError, KeyError, IndexError):
         return []
@@ -259,10 +264,10 @@ def settings_of(stored: StoredModel, name: str, checks: Sequence[Check]) -> dict
     }
 
 
-def results_of(run: Run) -> str:
+def results_of(config: RecognitionConfig) -> str:
     """Return the error rates of the decodings of these checkpoints; empty without."""
     try:
-        decodings = read_decodings(run[ExpConfig].exp_dir)
+        decodings = read_decodings(config.exp_dir)
     except UserError:
         return ""
     rows = [
@@ -273,11 +278,11 @@ def results_of(run: Run) -> str:
             decoding.setting.rtf,
         )
         for decoding in decodings
-        if (search := search_of(decoding.setting.suffix, run[ChooseCheckpoint])) is not None
+        if (search := search_of(decoding.setting.suffix, config.checkpoint)) is not None
     ]
     if not rows:
         return ""
-    name = run[ChooseCheckpoint].name
+    name = config.checkpoint.name
     return (
         f"{name}, decoded with the model itself, before it was exported:\n\n{results_table(rows)}"
     )

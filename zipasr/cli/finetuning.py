@@ -14,12 +14,13 @@ from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli.commands import COMMANDS, TRAIN, CorporaConfig, read
 from zipasr.cli.corpora_of_training import with_subset
 from zipasr.cli.flags import Parser, Run, parse, tell_notes
-from zipasr.cli.recogniser import check_vocabulary, tokenizer_of
+from zipasr.cli.recognition_flags import token_source
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
 from zipasr.model.build import CHANGEABLE, ENCODER_TYPES
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
+from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.finetune import check_heads
@@ -71,7 +72,7 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
         tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
     else:
         tokenizer = _kept_tokenizer(chosen, run)
-        check_vocabulary(stored, tokenizer, run)
+        check_vocab_size(stored.path, stored.vocab_size, tokenizer, token_source(run))
     check_heads(stored.model, run[LossConfig], run[AugmentConfig])
     transducer = _with_lattice(run[TransducerConfig], chosen, _words(argv))
     return run.having(stored.zipformer, stored.model, transducer), tokenizer
@@ -151,7 +152,7 @@ def _checked(run: Run) -> Run:
 def _kept_tokenizer(chosen: LoadedWeights, run: Run) -> Tokenizer:
     """Return the tokenizer of the file; one that is typed and is another one is refused."""
     try:
-        return tokenizer_of(chosen, run)
+        return tokenizer_of(chosen, token_source(run))
     except CheckpointError as problem:
         raise CheckpointError(
             problem.what, f"{problem.fix.rstrip('.')}; or add --finetune-tokenizer new."

@@ -11,11 +11,13 @@ from lhotse import CutSet
 
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
-from zipasr.cli.aids import check_aids
-from zipasr.cli.best_average import with_checkpoints
-from zipasr.cli.chunkwise import ChunkRecogniser, Stream, chunk_recogniser, through_streams
-from zipasr.cli.commands import STREAMING_DECODE, ExpConfig, StreamingConfig, read
-from zipasr.cli.decoding import (
+from zipasr.cli.commands import STREAMING_DECODE, read
+from zipasr.cli.flags import guarded
+from zipasr.cli.recognition_flags import recognition_config
+from zipasr.data.loaders import Loader, test_loader
+from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.decode_sets import (
     check_complete,
     introduce,
     load_test_sets,
@@ -24,14 +26,13 @@ from zipasr.cli.decoding import (
     tell_report,
     write_results,
 )
-from zipasr.cli.flags import Run, guarded
-from zipasr.cli.recogniser import SECONDS_PER_FRAME, Recognised, Recogniser, load_recogniser
-from zipasr.cli.result_names import ResultFiles, file_suffix, limits_of
-from zipasr.cli.run_report import records_of
-from zipasr.data.loaders import DataConfig, Loader, test_loader
+from zipasr.recognition.recogniser import SECONDS_PER_FRAME, Recognised, Recogniser, load_recogniser
+from zipasr.recognition.resources import check_resources
+from zipasr.recognition.result_files import ResultFiles, file_suffix, limits_of
+from zipasr.recognition.streaming import ChunkRecogniser, Stream, chunk_recogniser, through_streams
 from zipasr.scoring.decodings import Decoding, write_decoding
 from zipasr.scoring.result_files import ResultRow, Transcript, results_table
-from zipasr.search.config import DecodingConfig
+from zipasr.scoring.run_report import records_of
 
 
 @guarded
@@ -45,34 +46,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: the model is not causal, or the method needs whole utterances.
         DataError: utterances could not be read; the results of the others are written.
     """
-    run = read(STREAMING_DECODE, argv)
+    config = recognition_config(read(STREAMING_DECODE, argv))
     setup_logging()
-    check_aids(run)
-    test_sets = load_test_sets(run)
-    run = with_checkpoints(run, sys.stdout)
+    check_resources(config)
+    test_sets = load_test_sets(config)
+    config = with_checkpoints(config, sys.stdout)
     # Streams always have what --pad-look-ahead adds, so that their results are not named after it.
-    recogniser = load_recogniser(run)._replace(pad_look_ahead=False)
-    chunkwise = chunk_recogniser(run, recogniser)
-    folder = run[ExpConfig].exp_dir / "streaming" / run[DecodingConfig].decoding_method
-    label = run[StreamingConfig].label
-    suffix = file_suffix(run, recogniser) + (f"-{label}" if label else "")
-    files = ResultFiles(folder, suffix, _key(run), is_streaming=True)
+    recogniser = load_recogniser(config)._replace(pad_look_ahead=False)
+    chunkwise = chunk_recogniser(config, recogniser)
+    folder = config.exp_dir / "streaming" / config.decoding.decoding_method
+    label = config.streaming.label
+    suffix = file_suffix(config, recogniser) + (f"-{label}" if label else "")
+    files = ResultFiles(folder, suffix, _key(config), is_streaming=True)
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
     chunkwise.warm_up()
     rows = [
-        _decode_set(run, recogniser, chunkwise, (name, cuts), files)
+        _decode_set(config, recogniser, chunkwise, (name, cuts), files)
         for name, cuts in test_sets.items()
     ]
-    if not run[DecodingConfig].skip_scoring:
+    if not config.decoding.skip_scoring:
         sys.stdout.write(results_table(rows))
-        tell_report(run[ExpConfig].exp_dir)
+        tell_report(config.exp_dir)
     check_complete(rows)
     return 0
 
 
 def _decode_set(
-    run: Run,
+    config: RecognitionConfig,
     recogniser: Recogniser,
     chunkwise: ChunkRecogniser,
     named_cuts: tuple[str, CutSet],
@@ -83,9 +84,9 @@ def _decode_set(
     texts = {cut.id: " ".join(s.text or "" for s in cut.supervisions) for cut in cuts}
     done: list[Stream] = []
     spent = 0.0
-    most = run[StreamingConfig].num_decode_streams
+    most = config.streaming.num_decode_streams
     with Progress(f"streaming {name}", len(texts)) as progress:
-        waiting = _streams(test_loader(cuts, run[DataConfig]))
+        waiting = _streams(test_loader(cuts, config.sets.loading))
         for over, seconds in through_streams(chunkwise, waiting, most):
             spent += seconds
             for stream in over:
@@ -93,11 +94,11 @@ def _decode_set(
                 progress.step(f"{len(done)} utterances")
     transcripts = [_transcript(recogniser, stream, texts[stream.name]) for stream in done]
     found = Recognised({"": transcripts}, spent, sum(stream.seconds for stream in done))
-    row, scored = write_results(files, name, found, run)
+    row, scored = write_results(files, name, found, config)
     lost = lost_of(cuts, transcripts)
     row = row._replace(method=f"streaming {row.method}", lost=lost)
-    if not run[DecodingConfig].skip_scoring:
-        setting = setting_of(run, recogniser, row, files.suffix)
+    if not config.decoding.skip_scoring:
+        setting = setting_of(config, recogniser, row, files.suffix)
         write_decoding(files.folder, Decoding(setting, records_of(scored, cuts)))
     for line in latency_lines(done):
         sys.stdout.write(f"{name}: {line}\n")
@@ -141,10 +142,10 @@ def latency_lines(done: Sequence[Stream]) -> list[str]:
     ]
 
 
-def _key(run: Run) -> str:
+def _key(config: RecognitionConfig) -> str:
     """Name the search as published streaming results do."""
-    decoding = run[DecodingConfig]
-    if limits := limits_of(run):
+    decoding = config.decoding
+    if limits := limits_of(config):
         return limits.removeprefix("_")
     if "beam" in decoding.decoding_method:
         return f"num-active-paths-{decoding.beam_size}"

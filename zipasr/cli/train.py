@@ -25,7 +25,6 @@ from zipasr.cli.dry_run import dry_run
 from zipasr.cli.finetuning import read_training
 from zipasr.cli.flags import Run, guarded
 from zipasr.cli.provenance import Facts, begin, facts_of, note, with_end
-from zipasr.cli.recogniser import recognise_greedily
 from zipasr.cli.resume import resume_command
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
@@ -36,6 +35,7 @@ from zipasr.optim.eden import EdenConfig
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.data_setup import DataSource
+from zipasr.training.report import recognise_greedily
 from zipasr.training.session import TrainConfigs
 from zipasr.training.worker import run as run_training
 

@@ -15,22 +15,23 @@ from zipasr.audio.silence_windows import Window
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.cli.best_average import with_checkpoints
-from zipasr.cli.chunkwise import HearsChunks, chunk_recogniser
 from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
-from zipasr.cli.file_recogniser import (
+from zipasr.cli.flags import guarded
+from zipasr.cli.live import LiveText, pcm_pieces
+from zipasr.cli.recognition_flags import recognition_config
+from zipasr.data.features import WINDOW
+from zipasr.recognition.alignment import align, tokens_of
+from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.exported_model import ModelFileConfig
+from zipasr.recognition.file_recogniser import (
     FileChunkRecogniser,
     FileRecogniser,
     load_file_recogniser,
 )
-from zipasr.cli.flags import Run, guarded
-from zipasr.cli.forced_alignment import align, tokens_of, transcript_of
-from zipasr.cli.live import LiveStream, LiveText, in_pieces, pcm_pieces
-from zipasr.cli.long_form import Cutting, Recognising, timed_words, within, words_in
-from zipasr.cli.recogniser import Recogniser, load_recogniser
-from zipasr.data.features import WINDOW
-from zipasr.export.model_file import ModelFileConfig
-from zipasr.search.config import DecodingConfig
+from zipasr.recognition.long_form import Cutting, Recognising, timed_words, within, words_in
+from zipasr.recognition.recogniser import Recogniser, load_recogniser
+from zipasr.recognition.streaming import HearsChunks, LiveStream, chunk_recogniser, in_pieces
 from zipasr.search.registry import check_method
 from zipasr.text.timed_words import TimedWord
 from zipasr.text.tokenizer import Tokenizer
@@ -54,22 +55,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         DataError: files could not be read; the others are done.
     """
     run = read(TRANSCRIBE, argv)
-    config = run[TranscribeConfig]
-    check_method(run[DecodingConfig].decoding_method)
+    config, settings = run[TranscribeConfig], recognition_config(run)
+    check_method(settings.decoding.decoding_method)
     paths = [Path(word) for word in run.operands]
     check_names(paths, config)
     transcript = None if config.align is None else transcript_of(config.align)
     check_operands(run.operands, config)
     make_output_dir(config.output_dir)
     setup_logging()
-    is_file = run[ModelFileConfig].is_given
-    if not is_file:
-        run = with_checkpoints(run, sys.stderr)
-    recogniser = load_file_recogniser(run) if is_file else load_recogniser(run, any_head=True)
+    if run[ModelFileConfig].is_given:
+        needs_ctc = config.align is not None and config.word_times != "transducer"
+        recogniser: Loaded = load_file_recogniser(run[ModelFileConfig], settings, needs_ctc)
+    else:
+        settings = with_checkpoints(settings, sys.stderr)
+        recogniser = load_recogniser(settings, any_head=True)
     if transcript is not None:
         work = aligner(recogniser, transcript, config)
         return each(paths, config, work, ALIGNMENT_FORMATS)
-    return each(paths, config, worker(run, recogniser), FORMATS)
+    is_live = config.streaming or STDIN in run.operands
+    return each(paths, config, worker(settings, recogniser, config, is_live), FORMATS)
+
+
+def transcript_of(text: str) -> str:
+    """Return the words of --align: what the file of that name holds, or the words themselves.
+
+    Raises:
+        DataError: the file is missing or no text, or there are no words.
+    """
+    words = text
+    if _is_file(text):
+        try:
+            words = Path(text).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as problem:
+            raise DataError(f"--align {text} is not UTF-8 text.", "convert it first.") from problem
+    elif text.endswith(".txt"):
+        raise DataError(f"there is no file --align {text}.", "see that the path is right.")
+    if not words.split():
+        raise DataError("--align: there are no words in the transcript.", "give what was said.")
+    return " ".join(words.split())
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with characters that no name has
+        return False
 
 
 def check_operands(operands: Sequence[str], config: TranscribeConfig) -> None:
@@ -112,15 +142,15 @@ def aligner(recogniser: Loaded, transcript: str, config: TranscribeConfig) -> Wo
     return work
 
 
-def worker(run: Run, recogniser: Loaded) -> Work[TimedWord]:
+def worker(
+    settings: RecognitionConfig, recogniser: Loaded, config: TranscribeConfig, is_live: bool
+) -> Work[TimedWord]:
     """Return what turns a recording into words.
 
     Raises:
         UserError: speech shall be recognised as it comes, and the model does not work so; or the
             model lacks the head that is asked for.
     """
-    config = run[TranscribeConfig]
-    is_live = config.streaming or STDIN in run.operands
     if isinstance(recogniser, FileChunkRecogniser):
         if config.word_times == "ctc":
             raise UserError("--word-times ctc needs whole recordings.", "leave it out.")
@@ -134,7 +164,7 @@ def worker(run: Run, recogniser: Loaded) -> Work[TimedWord]:
             "give the name of a sound file without --streaming, or a file that was exported for "
             "streaming, with a --chunk-size.",
         )
-    live = chunk_recogniser(run, recogniser)
+    live = chunk_recogniser(settings, recogniser)
     return lambda path: transcribe_live(recogniser.tokenizer, live, path)
 
 

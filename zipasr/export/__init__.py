@@ -2,6 +2,5 @@
 
 ``exporters`` writes all files of a format: ``graphs`` are the recorded parts, ``onnx_files`` and
 ``torchscript`` write them, ``sherpa_metadata`` is what sherpa-onnx reads, ``parity`` compares.
-``folder`` adds tokens, settings and a README. ``model_file`` reads exported files back and
-``onnx_runtime`` runs them.
+``folder`` adds tokens, settings and a README.
 """

@@ -17,17 +17,17 @@ from zipasr.export.parity import (
     LOG_ZERO,
     TOLERANCE,
     Check,
-    Encode,
     ParityMode,
     Search,
     chunkwise,
     compare,
 )
-from zipasr.export.sherpa_metadata import Kind, chunks_name, in_kind, is_streaming, to_file
+from zipasr.export.sherpa_metadata import chunks_name, is_streaming, to_file
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.exported_model import Encode, Kind, in_kind
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.transducer_step import TransducerSteps
@@ -179,7 +179,7 @@ def _write(path: Path, graph: Graph, kinds: Sequence[Kind], is_decoder: bool) ->
 def export_lm(folder: Path, model: NeuralLm) -> Check:
     """Write a language model for the client's rescoring, and compare what it says of sentences."""
     from zipasr.export import onnx_files
-    from zipasr.export.onnx_runtime import OnnxGraph
+    from zipasr.recognition.onnx_runtime import OnnxGraph
 
     path = folder / "lm.onnx"
     onnx_files.write_onnx(path, onnx_files.lm_graph(model))
@@ -229,7 +229,7 @@ def export_torchscript(job: ExportJob) -> list[Check]:
 
 
 def _check_transducer(job: ExportJob, paths: Mapping[str, Path], kind: Kind) -> Check:
-    from zipasr.export.onnx_runtime import onnx_steps
+    from zipasr.recognition.onnx_runtime import onnx_steps
 
     decoder, joiner = job.model.decoder, job.model.joiner
     assert decoder is not None
@@ -283,7 +283,7 @@ def _reference(job: ExportJob, head: Callable[[Tensor], Tensor]) -> Encode:
 
 
 def _onnx_encode(job: ExportJob, path: Path) -> Encode:
-    from zipasr.export.onnx_runtime import OnnxGraph
+    from zipasr.recognition.onnx_runtime import OnnxGraph
 
     graph = OnnxGraph(path)
     if not job.streaming:

@@ -19,14 +19,12 @@ from zipasr.audio.loading import SAMPLING_RATE, resampled
 from zipasr.base.errors import ResourceError, UserError
 from zipasr.export.parity import Check, table
 from zipasr.export.sherpa_metadata import (
-    KINDS,
-    Kind,
     is_streaming,
     is_too_wide,
-    kind_of,
     streams_ctc,
 )
 from zipasr.model.build import EncoderConfig
+from zipasr.recognition.exported_model import KINDS, Kind, kind_of
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from zipasr.base.errors import NumericError
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.inputs import FEATURE_DIM
+from zipasr.recognition.exported_model import Encode
 from zipasr.search.protocol import Utterance
 
 LOG_ZERO = -23.025851  # log(1e-10), silence
@@ -22,7 +23,6 @@ TOLERANCE = 1e-3
 #: Lengths of utterances, where there is no speech to take: odd and even.
 LENGTHS = (9, 64, 97, 150, 333)
 
-Encode: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]
 Start: TypeAlias = Callable[[int], list[Tensor]]
 Step: TypeAlias = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]

@@ -7,8 +7,6 @@ stream from the sizes, and finds inputs and outputs by their order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -161,20 +159,3 @@ def _texts(chunk: tuple[int, int], **lists: Sequence[int]) -> dict[str, str]:
     step, frames = chunk
     numbers = {"decode_chunk_len": str(step), "T": str(frames)}
     return numbers | {name: ",".join(map(str, values)) for name, values in lists.items()}
-
-
-#: Precision of a file as it stands in its name; nothing for float32.
-Kind: TypeAlias = Literal["", "int8", "fp16"]
-
-KINDS: tuple[Kind, ...] = ("", "int8", "fp16")
-
-
-def in_kind(path: Path, kind: Kind) -> Path:
-    """Return the name of a float32 file in another precision."""
-    return path.with_suffix(f".{kind}.onnx") if kind else path
-
-
-def kind_of(name: str) -> Kind:
-    """Return the precision of a file."""
-    stem = name.removesuffix(".onnx")
-    return next((kind for kind in KINDS if kind and stem.endswith(f".{kind}")), "")

@@ -17,6 +17,7 @@ from zipasr.base.seed import seeded
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import valid_loader
 from zipasr.data.manifests import evenly_spread
+from zipasr.recognition.recogniser import greedy_recogniser, transcribe
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.training.metric_writer import METRICS_FILE, series
 from zipasr.training.progress import write_scalar
@@ -135,9 +136,20 @@ def _plain_log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-#: Says what the N utterances of a batch are; the model is in evaluation mode. Training does not
-#: know how one searches: the command line gives it a function that does.
 Recognise = Callable[[Session, Batch], list[str]]
+"""Texts of the N utterances of a batch; the model is in evaluation mode."""
+
+
+def recognise_greedily(session: Session, batch: Batch) -> list[str]:
+    """Return the text of each utterance by greedy search with the best head of the model."""
+    configs = session.configs
+    # A transducer that has not begun to train has nothing to say.
+    has_begun = session.state.batch_idx_train > configs.loss.ctc_only_batches
+    use_transducer = configs.model.use_transducer and has_begun
+    recogniser = greedy_recogniser(
+        session.model, session.tokenizer, configs.zipformer, configs.model, use_transducer
+    )
+    return transcribe(recogniser, batch)
 
 
 def dev_errors(session: Session, cuts: CutSet, recognise: Recognise) -> WordErrors:

@@ -1,10 +1,9 @@
-"""From a recording and its transcript to the times of words and tokens."""
+"""Forced alignment: times of the words and tokens of a given transcript in a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,38 +11,12 @@ from torch import Tensor
 from zipasr.audio.loading import SAMPLING_RATE, Sound
 from zipasr.audio.silence_windows import cut_into_windows
 from zipasr.base.errors import DataError, UserError
-from zipasr.cli.long_form import Cutting, Recognising, WordTimes, encoded_windows
-from zipasr.cli.recogniser import SECONDS_PER_FRAME
+from zipasr.recognition.long_form import Cutting, Recognising, WordTimes, encoded_windows
+from zipasr.recognition.recogniser import SECONDS_PER_FRAME
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
 from zipasr.text.timed_words import TimedPiece
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.text.transcript_formats import AlignedWord, aligned_words
-
-
-def transcript_of(text: str) -> str:
-    """Return the words of --align: what the file of that name holds, or the words themselves.
-
-    Raises:
-        DataError: the file is missing or no text, or there are no words.
-    """
-    words = text
-    if _is_file(text):
-        try:
-            words = Path(text).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as problem:
-            raise DataError(f"--align {text} is not UTF-8 text.", "convert it first.") from problem
-    elif text.endswith(".txt"):
-        raise DataError(f"there is no file --align {text}.", "see that the path is right.")
-    if not words.split():
-        raise DataError("--align: there are no words in the transcript.", "give what was said.")
-    return " ".join(words.split())
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or with characters that no name has
-        return False
 
 
 def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:

@@ -1,4 +1,4 @@
-"""Decode sets of a recipe with one search: result files, log, rows of a table."""
+"""Decoding of the test sets of a recipe: result files, log, table of error rates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from lhotse import CutSet
 
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.log import setup_logging
-from zipasr.cli.aids import check_aids
-from zipasr.cli.best_average import with_checkpoints
-from zipasr.cli.commands import ExpConfig, SweepConfig, TestSetsConfig
-from zipasr.cli.flags import Run
-from zipasr.cli.method_sweep import with_best_method
-from zipasr.cli.recogniser import Recognised, Recogniser, load_recogniser, recognise_settings
-from zipasr.cli.result_names import ResultFiles, file_suffix, key_of, label_of
-from zipasr.cli.run_report import records_of, write_report, write_text
-from zipasr.data.loaders import DataConfig, load_cuts, test_loader
+from zipasr.data.loaders import load_cuts, test_loader
+from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.method_sweep import with_best_method
+from zipasr.recognition.recogniser import (
+    Recognised,
+    Recogniser,
+    load_recogniser,
+    recognise_settings,
+)
+from zipasr.recognition.resources import check_resources
+from zipasr.recognition.result_files import ResultFiles, file_suffix, key_of, label_of
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
 from zipasr.scoring.result_files import (
     AS_WRITTEN,
@@ -35,61 +38,60 @@ from zipasr.scoring.result_files import (
     wer_log_text,
     wer_summary,
 )
+from zipasr.scoring.run_report import records_of, write_report, write_text
 from zipasr.scoring.word_errors import WordErrors, count_errors
-from zipasr.search.config import DecodingConfig
 
 
-def decode(run: Run) -> int:
+def decode(config: RecognitionConfig) -> None:
     """Decode every test set and write the result files; print a table.
 
     Raises:
-        UserError: flags do not fit together.
+        UserError: settings do not fit together.
         DataError: data are missing, or utterances could not be read; the results of the others
             are written.
-        CheckpointError: checkpoints are missing, or flags contradict them.
+        CheckpointError: checkpoints are missing, or settings contradict them.
     """
     setup_logging()
-    if run[SweepConfig].methods is None:
-        check_aids(run)
-    test_sets = load_test_sets(run)
-    run = with_checkpoints(run, sys.stdout)
+    if config.sweep.methods is None:
+        check_resources(config)
+    test_sets = load_test_sets(config)
+    config = with_checkpoints(config, sys.stdout)
     setting = None
-    if run[SweepConfig].methods is not None:
-        run, setting, report = with_best_method(run)
+    if config.sweep.methods is not None:
+        config, setting, report = with_best_method(config)
         sys.stdout.write(report)
-    rows = decode_sets(run, test_sets, setting)
-    if not run[DecodingConfig].skip_scoring:
+    rows = decode_sets(config, test_sets, setting)
+    if not config.decoding.skip_scoring:
         sys.stdout.write(results_table(rows))
-        tell_report(run[ExpConfig].exp_dir)
+        tell_report(config.exp_dir)
     check_complete(rows)
-    return 0
 
 
 def decode_sets(
-    run: Run, test_sets: Mapping[str, CutSet], chosen: str | None = None
+    config: RecognitionConfig, test_sets: Mapping[str, CutSet], chosen: str | None = None
 ) -> list[ResultRow]:
     """Decode sets and write their files.
 
     Args:
-        run: flags.
+        config: settings.
         test_sets: cuts by the name of the set.
         chosen: setting of a rescoring, the one to use; all of them if omitted.
     """
-    recogniser = load_recogniser(run)
+    recogniser = load_recogniser(config)
     if chosen is not None:
         recogniser = recogniser.with_setting(chosen)
-    folder = run[ExpConfig].exp_dir / run[DecodingConfig].decoding_method
-    suffix = file_suffix(run, recogniser)
-    files = ResultFiles(folder, suffix, key_of(run))
+    folder = config.exp_dir / config.decoding.decoding_method
+    suffix = file_suffix(config, recogniser)
+    files = ResultFiles(folder, suffix, key_of(config))
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
     rows = []
     for name, cuts in test_sets.items():
-        loader = test_loader(cuts, run[DataConfig])
+        loader = test_loader(cuts, config.sets.loading)
         found = recognise_settings(recogniser, loader, name, loader.num_batches)
-        row, transcripts = write_results(files, name, found, run)
-        if not run[DecodingConfig].skip_scoring:
-            setting = setting_of(run, recogniser, row, suffix)
+        row, transcripts = write_results(files, name, found, config)
+        if not config.decoding.skip_scoring:
+            setting = setting_of(config, recogniser, row, suffix)
             write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
         rows.append(row._replace(lost=lost_of(cuts, transcripts)))
     return rows
@@ -117,20 +119,21 @@ def check_complete(rows: Iterable[ResultRow]) -> None:
         )
 
 
-def load_test_sets(run: Run) -> dict[str, CutSet]:
+def load_test_sets(config: RecognitionConfig) -> dict[str, CutSet]:
     """Return the cuts of each test set; what is missing is found before anything is decoded.
 
     Raises:
         UserError: the recipe has no such split.
         DataError: a manifest is missing, empty or damaged.
     """
-    known = dict.fromkeys(name for names in run.recipe.splits.values() for name in names)
+    data = config.sets
+    known = dict.fromkeys(name for names in data.splits.values() for name in names)
     cuts = {}
-    for name in run[TestSetsConfig].test_sets or run.recipe.splits["test"]:
+    for name in data.test_sets or data.splits["test"]:
         if name not in known:
             hint = nearest(name, known) or f"the recipe has {', '.join(known)}."
-            raise UserError(f"--test-sets {name}: {run.recipe.name} has no such split.", hint)
-        cuts[name] = load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, [name])
+            raise UserError(f"--test-sets {name}: {config.recipe} has no such split.", hint)
+        cuts[name] = load_cuts(data.loading.manifest_dir, data.corpus, [name])
     return cuts
 
 
@@ -142,15 +145,17 @@ def introduce(recogniser: Recogniser) -> None:
             sys.stdout.write(f"{line}\n")
 
 
-def setting_of(run: Run, recogniser: Recogniser, row: ResultRow, suffix: str) -> Setting:
+def setting_of(
+    config: RecognitionConfig, recogniser: Recogniser, row: ResultRow, suffix: str
+) -> Setting:
     """Say for the report how a test set was decoded."""
     return Setting(
         test_set=row.test_set,
-        key=label_of(run),
+        key=label_of(config),
         suffix=suffix,
         model=recogniser.about[0],
         rtf=row.rtf,
-        scoring=scoring_of(run),
+        scoring=scoring_of(config),
         decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
 
@@ -166,7 +171,7 @@ def tell_report(exp_dir: Path) -> None:
 
 
 def write_results(
-    files: ResultFiles, name: str, found: Recognised, run: Run
+    files: ResultFiles, name: str, found: Recognised, config: RecognitionConfig
 ) -> tuple[ResultRow, Sequence[Transcript]]:
     """Write recogs, errs and wer-summary of one test set, and log its speed and its rate.
 
@@ -176,33 +181,33 @@ def write_results(
         The row of the table, and the transcripts that were scored.
     """
     logging.info("%s: %s", name, found.speed())
-    compared = {setting: _compared(run, those) for setting, those in found.by_setting.items()}
+    compared = {setting: _compared(config, those) for setting, those in found.by_setting.items()}
     scored = {setting: _errors(those) for setting, those in compared.items()}
     best = min(scored, key=lambda setting: scored[setting].total)
     transcripts, key = compared[best], files.key
-    row = ResultRow(name, run[DecodingConfig].decoding_method + best, scored[best], found.rtf)
+    row = ResultRow(name, config.decoding.decoding_method + best, scored[best], found.rtf)
     write_text(files.path("recogs", name, best), recogs_text(found.by_setting[best]))
-    if run[DecodingConfig].skip_scoring:
+    if config.decoding.skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
     write_text(files.path("errs", name, best), errs_text(transcripts))
     write_text(files.path("wer-summary", name), wer_summary(rates))
-    logging.info("%s: %s", name, scoring_of(run))
+    logging.info("%s: %s", name, scoring_of(config))
     logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
     logging.info("%s", wer_log_text(name, rates))
     return row, transcripts
 
 
-def _compared(run: Run, transcripts: Sequence[Transcript]) -> Sequence[Transcript]:
+def _compared(config: RecognitionConfig, transcripts: Sequence[Transcript]) -> Sequence[Transcript]:
     """Return the words that are counted."""
-    if run[TestSetsConfig].score_normalised:
+    if config.sets.score_normalised:
         return [normalised(transcript) for transcript in transcripts]
     return transcripts
 
 
-def scoring_of(run: Run) -> str:
+def scoring_of(config: RecognitionConfig) -> str:
     """Say how words are compared."""
-    return NORMALISED if run[TestSetsConfig].score_normalised else AS_WRITTEN
+    return NORMALISED if config.sets.score_normalised else AS_WRITTEN
 
 
 def _errors(transcripts: Sequence[Transcript]) -> WordErrors:

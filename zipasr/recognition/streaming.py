@@ -1,4 +1,4 @@
-"""Utterances as many streams: chunk by chunk, each joins and leaves when it wants to."""
+"""Recognition of speech as it comes, chunk by chunk: of many utterances at once, or of one."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zipasr.audio.loading import SAMPLING_RATE, Samples
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import UserError
-from zipasr.cli.aids import aids_of
-from zipasr.cli.flags import Run
-from zipasr.cli.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
-from zipasr.data.features import AHEAD_SECONDS, NUM_MEL_BINS
+from zipasr.data.features import AHEAD_SECONDS, NUM_MEL_BINS, LiveFbank
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
+from zipasr.recognition.resources import read_resources
 from zipasr.search import batched_state as streams
 from zipasr.search.components import ModelParts
-from zipasr.search.config import DecodingConfig
 from zipasr.search.protocol import StreamingSearch, Utterance
 from zipasr.search.registry import streaming_search_for
 
 SECONDS_PER_FEATURE = 0.01
+
+#: Samples that are read at a time, a tenth of a second.
+PIECE = SAMPLING_RATE // 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,8 @@ class ChunkRecogniser:
         return Hearing(encoder, streams.rows_of(hearing.search, rows))
 
 
-def chunk_recogniser(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
-    """Return the model with the search of the flags, for speech as it comes.
+def chunk_recogniser(config: RecognitionConfig, recogniser: Recogniser) -> ChunkRecogniser:
+    """Return the model with the search that was asked for, for speech as it comes.
 
     Raises:
         UserError: the model is not causal or sees all there is, or the method needs whole
@@ -122,8 +125,8 @@ def chunk_recogniser(run: Run, recogniser: Recogniser) -> ChunkRecogniser:
         raise UserError(f"{refusal}.", fix) from refusal
     ctc = model.ctc_log_probs if model.ctc_output is not None else None
     parts = ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
-    aids = aids_of(run, recogniser.tokenizer, device_for(0))
-    search = streaming_search_for(run[DecodingConfig], parts, aids)
+    aids = read_resources(config, recogniser.tokenizer, device_for(0))
+    search = streaming_search_for(config.decoding, parts, aids)
     return ChunkRecogniser(model, search, recogniser.use_bf16)
 
 
@@ -220,3 +223,60 @@ def through_streams(
         if over:
             hearing = recogniser.keep(hearing, rows) if rows else None
         yield over, spent
+
+
+class LiveStream:
+    """A stream that is given its sound bit by bit.
+
+    The result at the end is that of ``streaming_decode.py`` on the whole sound.
+
+    Args:
+        recogniser: a causal model with a search that goes on from chunk to chunk.
+    """
+
+    def __init__(self, recogniser: HearsChunks) -> None:
+        self._recogniser = recogniser
+        self._size = recogniser.size
+        self._fbank = LiveFbank()
+        self._hearing = recogniser.start(1)
+        self._waiting = torch.zeros(0, NUM_MEL_BINS)  # features from the next chunk on
+        self._num_features = 0
+        self._index = 0
+
+    def push(self, samples: Samples) -> Utterance:
+        """Take samples in, 16 kHz in [-1, 1]; return what is recognised so far."""
+        self._take(self._fbank.push(samples))
+        while len(self._waiting) >= self._size.frames:
+            self._advance(self._waiting[: self._size.frames], self._size.frames)
+        return self.found
+
+    def finish(self) -> Utterance:
+        """Say that nothing more will come; return what was said."""
+        self._take(self._fbank.finish())
+        num_frames = max(self._num_features + CAUSAL_TAIL, MIN_FRAMES)
+        while self._index < self._size.num_chunks(num_frames):
+            part = self._waiting[: self._size.frames]
+            filled = F.pad(part, (0, 0, 0, self._size.frames - len(part)), value=LOG_ZERO)
+            self._advance(filled, self._size.valid(self._index, num_frames))
+        return self.found
+
+    @property
+    def found(self) -> Utterance:
+        """What is recognised so far."""
+        return self._recogniser.search.results(self._hearing.search)[0]
+
+    def _take(self, features: Tensor) -> None:
+        self._waiting = torch.cat([self._waiting, features])
+        self._num_features += len(features)
+
+    def _advance(self, chunk: Tensor, valid: int) -> None:
+        lens = torch.tensor([valid])
+        self._hearing = self._recogniser.advance(self._hearing, chunk.unsqueeze(0), lens)
+        self._waiting = self._waiting[self._size.step :]
+        self._index += 1
+
+
+def in_pieces(samples: Samples) -> Iterator[Samples]:
+    """Yield a sound as if it came in while it is spoken."""
+    for start in range(0, len(samples), PIECE):
+        yield samples[start : start + PIECE]

@@ -1,4 +1,4 @@
-"""Find the average of checkpoints with the fewest word errors on the dev set."""
+"""Choice of the average of checkpoints with the fewest word errors on the dev set."""
 
 from __future__ import annotations
 
@@ -24,55 +24,22 @@ from zipasr.checkpoint.selection import (
     ranked,
     with_last_epoch,
 )
-from zipasr.cli.aids import unaided
-from zipasr.cli.commands import (
-    COMMANDS,
-    DECODE,
-    SEARCH_WITHOUT_EFFECT,
-    AcceptedConfig,
-    ExpConfig,
-    read,
-)
-from zipasr.cli.flags import Command, Run, parse
-from zipasr.cli.recogniser import recognise, recogniser_of
 from zipasr.data.fbank import cuts_path
-from zipasr.data.loaders import DataConfig, Loader, load_cuts, test_loader
+from zipasr.data.loaders import Loader, load_cuts, test_loader
 from zipasr.data.manifests import evenly_spread
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.recogniser import recognise, recogniser_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
-from zipasr.search.config import DecodingConfig
+from zipasr.search.config import DecodingConfig, HotWordsConfig
 from zipasr.search.registry import SEARCHES
-from zipasr.text.tokenizer import TokenizerConfig
 
 SCORES_FILE = "auto-avg.json"
 
 Scores = dict[ChooseCheckpoint, WordErrors]
 
 
-def read_with_search(command: Command, argv: Sequence[str] | None) -> Run:
-    """Read the flags of a command that does not decode itself.
-
-    --auto-avg decodes: with it the flags of decode.py can be typed too.
-
-    Raises:
-        UserError: flags are wrong, alone or together.
-    """
-    searching = (config for config in DECODE.configs if config is not AcceptedConfig)
-    search = replace(
-        command,
-        configs=tuple(dict.fromkeys((*command.configs, *searching))),
-        stored=DECODE.stored,
-        encoders=DECODE.encoders,
-        own=DECODE.own,
-        without_effect=SEARCH_WITHOUT_EFFECT,
-    )
-    words = sys.argv[1:] if argv is None else argv
-    is_typed = any(word.split("=")[0] == "--auto-avg" for word in words)
-    chooses = is_typed or parse(command, argv, COMMANDS)[ChooseCheckpoint].auto_avg
-    return read(search if chooses else command, argv)
-
-
-def with_checkpoints(run: Run, reports: TextIO) -> Run:
-    """Settle which checkpoints a command uses, and say what the user did not choose.
+def with_checkpoints(config: RecognitionConfig, reports: TextIO) -> RecognitionConfig:
+    """Settle which checkpoints are used, and say what the user did not choose.
 
     They are the best average with ``--auto-avg``, whose table goes to ``reports``; else those of
     ``selection.with_last_epoch``, whose notes go to the error stream.
@@ -82,22 +49,22 @@ def with_checkpoints(run: Run, reports: TextIO) -> Run:
         DataError: --auto-avg, and there is no dev set.
         UserError: --auto-avg, and the dev set is a test set, or the command has no dev set.
     """
-    choose = run[ChooseCheckpoint]
+    choose = config.checkpoint
     if not choose.auto_avg:
-        choose, notes = with_last_epoch(run[ExpConfig].exp_dir, choose)
+        choose, notes = with_last_epoch(config.exp_dir, choose)
         sys.stderr.write("".join(f"{note}\n" for note in notes))
-        return run.having(choose)
-    if DataConfig not in run.values:
+        return replace(config, checkpoint=choose)
+    if config.evaluation is None:
         raise UserError(
             "--auto-avg 1: this command has no dev set to choose on.",
             "run average.py --auto-avg 1, and give the file that it writes with --checkpoint.",
         )
-    run, report = with_best_average(run)
+    config, report = with_best_average(config)
     reports.write(report)
-    return run
+    return config
 
 
-def with_best_average(run: Run) -> tuple[Run, str]:
+def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str]:
     """Choose the checkpoints of a run by greedy search on the recipe's dev set.
 
     The scores are kept in ``auto-avg.json`` in the folder of the run, one by one as they are
@@ -106,23 +73,23 @@ def with_best_average(run: Run) -> tuple[Run, str]:
     cannot be made, such as one over too few batches, is left out.
 
     Returns:
-        The run with the best epoch (or iteration) and avg, and a table of all scores, which ends
-        with a line that says what was chosen.
+        The settings with the best epoch (or iteration) and avg, and a table of all scores, which
+        ends with a line that says what was chosen.
 
     Raises:
         CheckpointError: there are no checkpoints, or none that can be used.
         DataError: there is no dev set.
         UserError: the dev set is a test set.
     """
-    exp_dir = run[ExpConfig].exp_dir
-    offered = candidates(exp_dir, run[ChooseCheckpoint])
-    loader = test_loader(dev_cuts(run), run[DataConfig])
-    record = Record(exp_dir, settings_of(run))
+    exp_dir = config.exp_dir
+    offered = candidates(exp_dir, config.checkpoint)
+    loader = test_loader(dev_cuts(config), config.sets.loading)
+    record = Record(exp_dir, settings_of(config))
     scores = record.known(offered)
     setup_logging()
     if scores:
         logging.info("%s has %d of the scores", record.path, len(scores))
-    greedy = unaided(run.having(greedy_of(run[DecodingConfig])))
+    greedy = replace(config, decoding=greedy_of(config.decoding), hot_words=HotWordsConfig())
     refusals: dict[ChooseCheckpoint, CheckpointError] = {}
     while todo := next_to_try(offered, _errors(scores) | dict.fromkeys(refusals)):
         for choose in todo:
@@ -132,33 +99,34 @@ def with_best_average(run: Run) -> tuple[Run, str]:
                 refusals[choose] = refusal
                 logging.warning("%s is left out: %s", label(choose), refusal)
                 continue
-            scores[choose] = score(chosen, greedy.having(choose), loader)
+            scores[choose] = score(chosen, replace(greedy, checkpoint=choose), loader)
             logging.info("%s: WER %.2f %% on dev", label(choose), scores[choose].rate)
             record.write(scores)
     best = best_of(_errors(scores))
     if best is None:
         raise next(iter(refusals.values()))
-    return run.having(best), report(scores, best, run)
+    return replace(config, checkpoint=best), report(scores, best, config)
 
 
-def dev_cuts(run: Run) -> CutSet:
+def dev_cuts(config: RecognitionConfig) -> CutSet:
     """Return the cuts of the dev set; ``--auto-avg-cuts`` of them, evenly spread, when positive.
 
     Raises:
         DataError: they are missing, empty or damaged.
         UserError: the recipe uses a split for both development and test.
     """
-    splits = run.recipe.splits["valid"]
-    if both := [name for name in splits if name in run.recipe.splits["test"]]:
+    data = config.sets
+    splits = data.splits["valid"]
+    if both := [name for name in splits if name in data.splits["test"]]:
         raise UserError(
-            f"--auto-avg 1: {both[0]} of {run.recipe.name} is a test set, not to be chosen on.",
+            f"--auto-avg 1: {both[0]} of {config.recipe} is a test set, not to be chosen on.",
             "name another split under valid in the recipe, or choose --epoch and --avg yourself.",
         )
     try:
-        cuts = load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, splits)
+        cuts = load_cuts(data.loading.manifest_dir, data.corpus, splits)
     except DataError as error:
         raise DataError(f"--auto-avg 1 needs the dev set: {error.what}", error.fix) from error
-    count = run[ChooseCheckpoint].auto_avg_cuts
+    count = config.checkpoint.auto_avg_cuts
     return evenly_spread(cuts, count) if count else cuts
 
 
@@ -168,29 +136,28 @@ def greedy_of(decoding: DecodingConfig) -> DecodingConfig:
     return replace(decoding, decoding_method="ctc_greedy_search" if is_ctc else "greedy_search")
 
 
-def score(chosen: LoadedWeights, run: Run, loader: Loader) -> WordErrors:
+def score(chosen: LoadedWeights, config: RecognitionConfig, loader: Loader) -> WordErrors:
     """Count the errors that one average makes on the dev set.
 
     Raises:
         CheckpointError: flags contradict the checkpoint.
     """
-    name = f"dev, {label(run[ChooseCheckpoint])}"
-    transcripts, _ = recognise(recogniser_of(chosen, run), loader, name, loader.num_batches)
+    name = f"dev, {label(config.checkpoint)}"
+    transcripts, _ = recognise(recogniser_of(chosen, config), loader, name, loader.num_batches)
     return count_errors((one.ref, one.hyp) for one in transcripts)
 
 
-def settings_of(run: Run) -> dict[str, Any]:
+def settings_of(config: RecognitionConfig) -> dict[str, Any]:
     """Return all that a score depends on, but the checkpoints, as JSON types."""
-    choose, data = run[ChooseCheckpoint], run[DataConfig]
-    decoding = greedy_of(run[DecodingConfig])
-    splits = run.recipe.splits["valid"]
-    manifests = [cuts_path(data.manifest_dir, run.recipe.corpus, split) for split in splits]
+    choose, data, decoding = config.checkpoint, config.sets, greedy_of(config.decoding)
+    splits = data.splits["valid"]
+    manifests = [cuts_path(data.loading.manifest_dir, data.corpus, split) for split in splits]
     settings = {
-        "recipe": run.recipe.name,
+        "recipe": config.recipe,
         "sets": splits,
         "manifests": stamps(manifests),
         "cuts": choose.auto_avg_cuts,
-        "from_audio": data.from_audio,
+        "from_audio": data.loading.from_audio,
         "use_averaged_model": choose.use_averaged_model,
         "method": decoding.decoding_method,
         "max_sym_per_frame": decoding.max_sym_per_frame,
@@ -198,8 +165,8 @@ def settings_of(run: Run) -> dict[str, Any]:
         "temperature": decoding.temperature,
         "use_bf16": decoding.use_bf16,
         "pad_look_ahead": decoding.pad_look_ahead,
-        "bpe_model": run[TokenizerConfig].bpe_model,
-        "typed": run.typed,
+        "bpe_model": config.tokens.bpe_model,
+        "typed": config.model_flags,
     }
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
@@ -275,20 +242,20 @@ class Record:
         return list(searches)
 
 
-def report(scores: Scores, best: ChooseCheckpoint, run: Run) -> str:
+def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) -> str:
     """Format the scores as a table, best first, and say in a last line what was chosen."""
     style = "iter" if best.iter else "epoch"
     lines = [f"{style:>7}  avg  dev WER %", "-------  ---  ---------"]
     for one in ranked(_errors(scores)):
         lines.append(f"{one.number:7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
-    sets = ",".join(run.recipe.splits["valid"])
-    count = run[ChooseCheckpoint].auto_avg_cuts
+    sets = ",".join(config.sets.splits["valid"])
+    count = config.checkpoint.auto_avg_cuts
     of_them = f" ({count} utterances)" if count else ""
     return "\n".join(lines) + (
         f"\n--auto-avg chose --{style} {best.number} --avg {best.avg}: "
         f"WER {scores[best].rate:.2f} % on {sets}{of_them}, "
-        f"{greedy_of(run[DecodingConfig]).decoding_method}; see "
-        f"{run[ExpConfig].exp_dir / SCORES_FILE}\n"
+        f"{greedy_of(config.decoding).decoding_method}; see "
+        f"{config.exp_dir / SCORES_FILE}\n"
     )
 
 

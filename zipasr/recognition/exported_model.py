@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,13 +15,19 @@ from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError, ResourceError, UserError
 from zipasr.encoder.masks import halved_lens, subsampled_lens
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.export.parity import Encode
-from zipasr.export.sherpa_metadata import kind_of
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
 if TYPE_CHECKING:
-    from zipasr.export.onnx_runtime import OnnxGraph
+    from zipasr.recognition.onnx_runtime import OnnxGraph
+
+Encode: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Features (N, T, 80) and lengths (N,) to encoder frames (N, T', C) and lengths (N,)."""
+
+Kind: TypeAlias = Literal["", "int8", "fp16"]
+"""Precision of a file as it is in its name; nothing for float32."""
+
+KINDS: tuple[Kind, ...] = ("", "int8", "fp16")
 
 TABLE = "tokens.txt"
 PARTS = ("encoder", "decoder", "joiner")
@@ -103,6 +109,17 @@ class ModelFile:
     decoder: DecoderLike | None = None
     joiner: JoinerLike | None = None
     ctc_log_probs: CtcOutput | None = None
+
+
+def in_kind(path: Path, kind: Kind) -> Path:
+    """Return the name of a float32 file in another precision."""
+    return path.with_suffix(f".{kind}.onnx") if kind else path
+
+
+def kind_of(name: str) -> Kind:
+    """Return the precision of a file."""
+    stem = name.removesuffix(".onnx")
+    return next((kind for kind in KINDS if kind and stem.endswith(f".{kind}")), "")
 
 
 def read_model_file(config: ModelFileConfig, prefers_ctc: bool) -> ModelFile:
@@ -220,7 +237,7 @@ def _valid(lens: Tensor, size: ChunkSize, frames: Tensor) -> Tensor:
 
 
 def _read_onnx(encoder: Path, decoder: Path, joiner: Path) -> ModelFile:
-    from zipasr.export.onnx_runtime import OnnxDecoder, OnnxJoiner
+    from zipasr.recognition.onnx_runtime import OnnxDecoder, OnnxJoiner
 
     metadata = _graph(decoder).metadata
     return ModelFile(
@@ -249,7 +266,7 @@ def _graph(path: Path) -> OnnxGraph:
         NotImplemented,
     )
 
-    from zipasr.export.onnx_runtime import OnnxGraph
+    from zipasr.recognition.onnx_runtime import OnnxGraph
 
     try:
         return OnnxGraph(path)

@@ -1,4 +1,4 @@
-"""From a recording of any length to words with times: windows, recognition, joining."""
+"""Recognition of recordings of any length: windows, words with times, joining of windows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound
 from zipasr.audio.silence_windows import Window, cut_into_windows
-from zipasr.cli.recogniser import LOG_ZERO, SECONDS_PER_FRAME
 from zipasr.data.features import WINDOW, fbank_extractor
 from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.recognition.recogniser import LOG_ZERO, SECONDS_PER_FRAME
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.protocol import Search, Utterance

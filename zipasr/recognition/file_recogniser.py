@@ -1,4 +1,4 @@
-"""From exported files to what turns sound into words: the same searches as on a checkpoint."""
+"""Recognisers made of exported files, with the same searches as on a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,34 +11,26 @@ from torch import Tensor
 
 from zipasr.base.config import flag_name
 from zipasr.base.errors import DataError, UserError
-from zipasr.checkpoint.average import ChooseCheckpoint
-from zipasr.cli.aids import aids_of, check_aids
-from zipasr.cli.chunkwise import Hearing
-from zipasr.cli.commands import TranscribeConfig
-from zipasr.cli.flags import Run
-from zipasr.cli.recogniser import with_ctc_method, with_silence
-from zipasr.cli.token_sources import (
-    check_vocab_size,
-    is_bpe_model_typed,
-    table_of,
-    tokenizer_of_table,
-)
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.export.model_file import (
+from zipasr.recognition.config import RecognitionConfig, TokenSource
+from zipasr.recognition.exported_model import (
     TABLE,
     Chunks,
+    Encode,
     ModelFile,
     ModelFileConfig,
     read_model_file,
 )
-from zipasr.export.parity import Encode
+from zipasr.recognition.recogniser import with_ctc_method, with_silence
+from zipasr.recognition.resources import check_resources, read_resources
+from zipasr.recognition.streaming import Hearing
+from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of_table
 from zipasr.search.components import ModelParts
-from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.protocol import Search, StreamingSearch
 from zipasr.search.registry import SEARCHES, search_for, streaming_search_for
 from zipasr.search.transducer_step import TransducerSteps
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.text.tokenizer import Tokenizer
 
 _CPU = torch.device("cpu")
 
@@ -78,7 +70,7 @@ class FileRecogniser:
 
 @dataclass(frozen=True, slots=True)
 class FileChunkRecogniser:
-    """A model for speech as it comes in exported files; see ``chunkwise.HearsChunks``.
+    """A model for speech as it comes in exported files; see ``streaming.HearsChunks``.
 
     Attributes:
         chunks: its encoder.
@@ -106,8 +98,15 @@ class FileChunkRecogniser:
         return Hearing(states, self.search.advance(hearing.search, frames, num.long()))
 
 
-def load_file_recogniser(run: Run) -> FileRecogniser | FileChunkRecogniser:
+def load_file_recogniser(
+    place: ModelFileConfig, config: RecognitionConfig, needs_ctc: bool = False
+) -> FileRecogniser | FileChunkRecogniser:
     """Read the model of --nn-model-filename, --model, or the three files of a transducer.
+
+    Args:
+        place: the files.
+        config: settings; of tokens, decoding and resources.
+        needs_ctc: whether the CTC head is read where a folder has both, whatever the method.
 
     Raises:
         CheckpointError: a file is missing or holds something else, or the tokens are of another
@@ -116,64 +115,61 @@ def load_file_recogniser(run: Run) -> FileRecogniser | FileChunkRecogniser:
         ResourceError: onnxruntime is not installed.
         UserError: flags that do not go with such files.
     """
-    config, transcribing = run[ModelFileConfig], run[TranscribeConfig]
-    check_flags(run)
-    check_aids(run)
-    is_ctc = SEARCHES[run[DecodingConfig].decoding_method].head == "ctc"
-    aligns = transcribing.align is not None and transcribing.word_times != "transducer"
-    file = read_model_file(config, is_ctc or aligns)
-    tokenizer = tokenizer_of_file(file.path, run)
+    check_settings(place, config)
+    check_resources(config)
+    is_ctc = SEARCHES[config.decoding.decoding_method].head == "ctc"
+    file = read_model_file(place, is_ctc or needs_ctc)
+    tokenizer = tokenizer_of_file(file.path, config.tokens)
     if file.vocab_size is not None:
-        check_vocab_size(file.path, file.vocab_size, tokenizer, run)
+        check_vocab_size(file.path, file.vocab_size, tokenizer, config.tokens)
     if file.joiner is None:
-        run = with_ctc_method(run)
-    aids = aids_of(run, tokenizer, _CPU)
+        config = with_ctc_method(config)
+    aids = read_resources(config, tokenizer, _CPU)
     parts = ModelParts(file.decoder, file.joiner, file.ctc_log_probs)
     if isinstance(file.encoder, Chunks):
-        search = streaming_search_for(run[DecodingConfig], parts, aids)
+        search = streaming_search_for(config.decoding, parts, aids)
         return FileChunkRecogniser(file.encoder, search, tokenizer)
     return FileRecogniser(
         file,
         file.encoder,
-        search_for(run[DecodingConfig], file.decoder, file.joiner, file.ctc_log_probs, aids=aids),
+        search_for(config.decoding, file.decoder, file.joiner, file.ctc_log_probs, aids=aids),
         tokenizer,
     )
 
 
-def check_flags(run: Run) -> None:
-    """Refuse flags that say something else about the model than its files.
+def check_settings(files: ModelFileConfig, config: RecognitionConfig) -> None:
+    """Refuse settings that say something else about the model than its files.
 
     Raises:
         UserError: names them.
     """
-    place, checkpoint = run[ModelFileConfig].place, run[ChooseCheckpoint].checkpoint
+    place, checkpoint = files.place, config.checkpoint.checkpoint
     if checkpoint is not None:
         raise UserError(
             f"there are two models: --checkpoint {checkpoint} and {place}.", "give one of them."
         )
-    if run.typed:
-        names = " and ".join(flag_name(name) for name in run.typed)
+    if config.model_flags:
+        names = " and ".join(flag_name(name) for name in config.model_flags)
         raise UserError(
             f"{names} cannot change the model in {place}.",
             "leave it out: an exported file has its sizes and its chunks inside.",
         )
-    if run[DecodingConfig].use_bf16:
+    if config.decoding.use_bf16:
         raise UserError(
             f"--use-bf16 1: {place} computes in the precision of its export.", "leave it out."
         )
 
 
-def tokenizer_of_file(path: Path, run: Run) -> Tokenizer:
+def tokenizer_of_file(path: Path, source: TokenSource) -> Tokenizer:
     """Return the tokens of a model: --tokens, --bpe-model, or the table that stands beside it.
 
     Raises:
         DataError: there are none, or the file is damaged.
         CheckpointError: --tokens and --bpe-model contradict each other.
     """
-    table = table_of(run)
-    if table is None and is_bpe_model_typed(run):
-        return Tokenizer.from_file(run[TokenizerConfig].bpe_model)
-    table = table or path.with_name(TABLE)
-    if not table.is_file() and table_of(run) is None:
+    if source.tokens is None and source.is_bpe_model_given:
+        return Tokenizer.from_file(source.bpe_model)
+    table = source.tokens or path.with_name(TABLE)
+    if not table.is_file() and source.tokens is None:
         raise DataError(f"there is no {TABLE} beside {path}.", f"give --tokens, its {TABLE}.")
-    return tokenizer_of_table(table, run)
+    return tokenizer_of_table(table, source)

@@ -1,4 +1,4 @@
-"""Names of result files and of settings: how a result was made, in icefall's words."""
+"""Names of result files and of settings, which say how a result was made, as in icefall."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.checkpoint.average import ChooseCheckpoint
-from zipasr.cli.aids import models_of
-from zipasr.cli.flags import Run
-from zipasr.cli.recogniser import Recogniser
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.lm.config import LmConfig
 from zipasr.model.build import EncoderConfig
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.recogniser import Recogniser
+from zipasr.recognition.resources import models_of
 from zipasr.scoring.result_files import result_suffix, search_suffix, setting_key
-from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.search.registry import SEARCHES
 
 # The end of the names of results whose checkpoints were averaged over all batches.
@@ -43,16 +41,16 @@ class ResultFiles(NamedTuple):
         return self.folder / f"{kind}{name}.txt"
 
 
-def file_suffix(run: Run, recogniser: Recogniser) -> str:
+def file_suffix(config: RecognitionConfig, recogniser: Recogniser) -> str:
     """Return the part of the result files' names that says how they were made."""
-    decoding, choose = run[DecodingConfig], run[ChooseCheckpoint]
+    decoding, choose = config.decoding, config.checkpoint
     search = search_suffix(
         decoding.decoding_method,
         beam_size=decoding.beam_size,
         context_size=recogniser.context_size,
         max_sym_per_frame=decoding.max_sym_per_frame,
-        limits=limits_of(run),
-        aids=aids_suffix(run),
+        limits=limits_of(config),
+        aids=aids_suffix(config),
         blank_penalty=decoding.blank_penalty,
         temperature=decoding.temperature,
     )
@@ -104,26 +102,26 @@ def chunks_name(zipformer: EncoderConfig) -> str:
     return f"streaming-chunk-size-{zipformer.decode_chunk_len}"
 
 
-def key_of(run: Run) -> str:
-    """Name the setting of a run in summaries, as icefall does."""
-    decoding, limits = run[DecodingConfig], limits_of(run, in_key=True)
+def key_of(config: RecognitionConfig) -> str:
+    """Name the setting in summaries, as icefall does."""
+    decoding, limits = config.decoding, limits_of(config, in_key=True)
     key = setting_key(decoding.decoding_method, beam_size=decoding.beam_size, limits=limits)
-    return f"{key}{hot_words_suffix(run).replace('-context', '_context')}"
+    return f"{key}{hot_words_suffix(config).replace('-context', '_context')}"
 
 
-def label_of(run: Run) -> str:
-    """Name the setting of a run for people: with the language model, too."""
-    return f"{key_of(run)}{lm_suffix(run)}"
+def label_of(config: RecognitionConfig) -> str:
+    """Name the setting for people: with the language model, too."""
+    return f"{key_of(config)}{lm_suffix(config)}"
 
 
-def limits_of(run: Run, in_key: bool = False) -> str:
+def limits_of(config: RecognitionConfig, in_key: bool = False) -> str:
     """Name the limits of a search that keeps a lattice; nothing for other searches.
 
     Args:
-        run: flags.
+        config: settings.
         in_key: name them in the order of keys; else in that of the names of files.
     """
-    name, limits = run[DecodingConfig].decoding_method, run[LatticeConfig]
+    name, limits = config.decoding.decoding_method, config.lattice
     if name.startswith("fast_beam_search"):
         shown = f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}"
         shown += f"_max-states-{limits.max_states}"
@@ -137,27 +135,27 @@ def limits_of(run: Run, in_key: bool = False) -> str:
     drawn = [f"_nbest-scale-{limits.nbest_scale}", f"_num-paths-{limits.num_paths}"]
     shown += "".join(reversed(drawn) if in_key else drawn)
     if name.endswith("_LG"):
-        shown += f"_ngram-lm-scale-{run[LmConfig].ngram_lm_scale}"
+        shown += f"_ngram-lm-scale-{config.lm.ngram_lm_scale}"
     return shown
 
 
-def aids_suffix(run: Run) -> str:
+def aids_suffix(config: RecognitionConfig) -> str:
     """Name what helps the search."""
-    return f"{hot_words_suffix(run)}{lm_suffix(run)}"
+    return f"{hot_words_suffix(config)}{lm_suffix(config)}"
 
 
-def hot_words_suffix(run: Run) -> str:
+def hot_words_suffix(config: RecognitionConfig) -> str:
     """Name the bonus of hot-words; nothing without."""
-    hot_words = run[HotWordsConfig]
-    method = SEARCHES[run[DecodingConfig].decoding_method]
+    hot_words = config.hot_words
+    method = SEARCHES[config.decoding.decoding_method]
     if hot_words.path is None or not method.takes_hot_words:
         return ""
     return f"-context-score-{hot_words.context_score}"
 
 
-def lm_suffix(run: Run) -> str:
+def lm_suffix(config: RecognitionConfig) -> str:
     """Name the language model of the search and the scales; a rescoring names its own."""
-    lm, method = run[LmConfig], SEARCHES[run[DecodingConfig].decoding_method]
+    lm, method = config.lm, SEARCHES[config.decoding.decoding_method]
     if not method.can_stream:
         return ""
     if method.uses == ("lodr",):
@@ -165,6 +163,6 @@ def lm_suffix(run: Run) -> str:
     if "lm" not in method.uses:
         return ""
     suffix = f"_{lm.lm_type}-lm-scale-{lm.lm_scale}"
-    if "lodr" in models_of(run[DecodingConfig].decoding_method, lm):
+    if "lodr" in models_of(config.decoding.decoding_method, lm):
         suffix += f"_LODR-{lm.ngram_path.stem}-scale-{lm.ngram_lm_scale}"
     return suffix

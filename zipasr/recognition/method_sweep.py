@@ -1,4 +1,4 @@
-"""Try decoding methods on the dev set, and choose the one with the fewest word errors."""
+"""Choice of the decoding method with the fewest word errors on the dev set."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import NamedTuple
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
-from zipasr.cli.aids import check_aids
-from zipasr.cli.best_average import dev_cuts
-from zipasr.cli.commands import ExpConfig, SweepConfig
-from zipasr.cli.flags import Run
-from zipasr.cli.recogniser import Recognised, recognise_settings, recogniser_of
-from zipasr.cli.result_names import file_suffix, lm_suffix
-from zipasr.data.loaders import DataConfig, test_loader
-from zipasr.lm.config import LmConfig
+from zipasr.checkpoint.average import read_chosen
+from zipasr.data.loaders import test_loader
+from zipasr.recognition.best_average import dev_cuts
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.recogniser import Recognised, recognise_settings, recogniser_of
+from zipasr.recognition.resources import check_resources
+from zipasr.recognition.result_files import file_suffix, lm_suffix
 from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.word_errors import count_errors
-from zipasr.search.config import DecodingConfig
 from zipasr.search.registry import SEARCHES, check_method
 
 EVERY = "all"
@@ -34,20 +31,20 @@ _LODR_SHARE = -0.5
 
 
 class Tried(NamedTuple):
-    """A method on dev: the flags, the best of its settings, and a row of the table."""
+    """A method on dev: the settings, the best of its settings, and a row of the table."""
 
-    run: Run
+    config: RecognitionConfig
     setting: str
     row: ResultRow
 
 
-def with_best_method(run: Run) -> tuple[Run, str, str]:
-    """Choose the method of a run by the word errors on the recipe's dev set.
+def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str, str]:
+    """Choose the method by the word errors on the recipe's dev set.
 
     A method that the model or the flags do not allow is left out, with the reason in the log.
 
     Returns:
-        The run with the best method; the best setting of it, if it has several, else nothing;
+        The settings with the best method; the best setting of it, if it has several, else nothing;
         and a table of all, which is also written to ``methods-dev-*.txt`` in the folder of the
         run, and ends with a line that says what was chosen.
 
@@ -56,15 +53,15 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
         UserError: no method can be run, or the dev set is a test set.
     """
     setup_logging()
-    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
-    loader = test_loader(dev_cuts(run), run[DataConfig])
+    chosen = read_chosen(config.exp_dir, config.checkpoint)
+    loader = test_loader(dev_cuts(config), config.sets.loading)
     tried: dict[str, Tried] = {}
     refusal, suffix = UserError("--methods names no method."), ""
-    for one in (variant for name in asked_methods(run) for variant in variants(run, name)):
-        name = one[DecodingConfig].decoding_method
+    for one in (variant for name in asked_methods(config) for variant in variants(config, name)):
+        name = one.decoding.decoding_method
         try:
             check_can_be_chosen(name)
-            check_aids(one)
+            check_resources(one)
             recogniser = recogniser_of(chosen, one)
         except (UserError, DataError) as problem:
             if str(problem) != str(refusal):  # once for all weights
@@ -85,36 +82,39 @@ def with_best_method(run: Run) -> tuple[Run, str, str]:
     )
     for line in warnings_about(rows):
         logging.warning("%s", line)
-    with atomic_path(run[ExpConfig].exp_dir / f"methods-dev-{suffix}.txt") as temporary:
+    with atomic_path(config.exp_dir / f"methods-dev-{suffix}.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return best.run, best.setting, text
+    return best.config, best.setting, text
 
 
-def variants(run: Run, name: str) -> list[Run]:
-    """Return the run with a method; with each weight to try, if a language model takes part in it.
+def variants(config: RecognitionConfig, name: str) -> list[RecognitionConfig]:
+    """Return the settings with a method, one for each weight of a language model to try.
 
     The n-gram of LODR then counts minus half of it, as in the published setting, unless
     ``--ngram-lm-scale`` says how much.
     """
-    one = run.having(replace(run[DecodingConfig], decoding_method=name))
-    method, lm = SEARCHES[name], run[LmConfig]
+    one = replace(config, decoding=replace(config.decoding, decoding_method=name))
+    method, lm = SEARCHES[name], config.lm
     if "lm" not in method.uses or not method.can_stream:
         return [one]
     fixed = lm.ngram_lm_scale if lm.ngram_lm_scale < 0 else None
     return [
-        one.having(replace(lm, lm_scale=scale, ngram_lm_scale=fixed or _LODR_SHARE * scale))
-        for scale in run[SweepConfig].lm_scales
+        replace(
+            one,
+            lm=replace(lm, lm_scale=scale, ngram_lm_scale=fixed or _LODR_SHARE * scale),
+        )
+        for scale in config.sweep.lm_scales
     ]
 
 
-def _best_setting(run: Run, found: Recognised) -> Tried:
+def _best_setting(config: RecognitionConfig, found: Recognised) -> Tried:
     errors = {
         setting: count_errors((t.ref, t.hyp) for t in those)
         for setting, those in found.by_setting.items()
     }
     setting = min(errors, key=lambda setting: errors[setting].total)
-    shown = f"{run[DecodingConfig].decoding_method}{lm_suffix(run)}{setting}"
-    return Tried(run, setting, ResultRow("dev", shown, errors[setting], found.rtf))
+    shown = f"{config.decoding.decoding_method}{lm_suffix(config)}{setting}"
+    return Tried(config, setting, ResultRow("dev", shown, errors[setting], found.rtf))
 
 
 def _errors(tried: Tried) -> int:
@@ -131,13 +131,13 @@ def check_can_be_chosen(name: str) -> None:
         raise UserError(f"{name} needs to know what was said, so that it is no method to choose.")
 
 
-def asked_methods(run: Run) -> list[str]:
+def asked_methods(config: RecognitionConfig) -> list[str]:
     """Return the names in ``--methods``.
 
     Raises:
         UserError: one is unknown.
     """
-    names = list(run[SweepConfig].methods or ())
+    names = list(config.sweep.methods or ())
     if names == [EVERY]:
         return [name for name in SEARCHES if name not in _NOT_IN_ALL]
     for name in names:

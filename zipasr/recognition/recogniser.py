@@ -1,4 +1,4 @@
-"""From the flags of decode.py to what turns a batch into words."""
+"""Models with a search: batches of features to words."""
 
 from __future__ import annotations
 
@@ -15,27 +15,21 @@ from torch.nn import functional as F
 
 from zipasr.base.config import flag_name, shown
 from zipasr.base.distributed import device_for
-from zipasr.base.errors import CheckpointError, UserError
+from zipasr.base.errors import UserError
 from zipasr.base.progress import Progress
-from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
-from zipasr.checkpoint.model_file import StoredModel, stored_model, stored_tokenizer, untrained
-from zipasr.cli.aids import aids_of, check_aids
-from zipasr.cli.commands import ExpConfig
-from zipasr.cli.flags import Run
-from zipasr.cli.token_sources import (
-    check_table,
-    check_vocab_size,
-    is_bpe_model_typed,
-    table_of,
-    tokenizer_of_table,
-)
+from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.model_file import StoredModel, stored_model, untrained
 from zipasr.data.dataset import Batch
 from zipasr.encoder.masks import MIN_FRAMES
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.streaming import LOOK_AHEAD_FRAMES
 from zipasr.model.build import EncoderConfig
+from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16, has_bfloat16
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.resources import check_resources, read_resources
+from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.word_errors import count_errors
 from zipasr.search.config import DecodingConfig
@@ -44,8 +38,7 @@ from zipasr.search.protocol import Search, Utterance
 from zipasr.search.registry import search_for
 from zipasr.search.rescoring import Oracle, Rescoring
 from zipasr.search.transducer_step import TransducerSteps
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
-from zipasr.training.session import Session
+from zipasr.text.tokenizer import Tokenizer
 
 LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
 
@@ -102,11 +95,11 @@ class Recogniser(NamedTuple):
         return self._replace(search=search.only(name)) if isinstance(search, Rescoring) else self
 
 
-def load_recogniser(run: Run, any_head: bool = False) -> Recogniser:
+def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogniser:
     """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
 
     Args:
-        run: flags.
+        config: settings.
         any_head: whether a model without transducer is read by its CTC head where the flags leave
             the method at its default.
 
@@ -115,24 +108,24 @@ def load_recogniser(run: Run, any_head: bool = False) -> Recogniser:
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
-    chosen = read_chosen(run[ExpConfig].exp_dir, run[ChooseCheckpoint])
-    for line in untrained(chosen, run.typed):
+    chosen = read_chosen(config.exp_dir, config.checkpoint)
+    for line in untrained(chosen, config.model_flags):
         logging.warning("%s", line)
-    can_use_bf16(run[DecodingConfig].use_bf16, device_for(0))  # warns, once for all that follow
+    can_use_bf16(config.decoding.use_bf16, device_for(0))  # warns, once for all that follow
     if any_head and "joiner.output_linear.weight" not in chosen.weights:
-        run = with_ctc_method(run)
-    return recogniser_of(chosen, run)
+        config = with_ctc_method(config)
+    return recogniser_of(chosen, config)
 
 
-def with_ctc_method(run: Run) -> Run:
+def with_ctc_method(config: RecognitionConfig) -> RecognitionConfig:
     """Return the same with greedy search of the CTC head in place of that of a transducer."""
-    config = run[DecodingConfig]
-    if config.decoding_method != "greedy_search":
-        return run
-    return run.having(replace(config, decoding_method="ctc-greedy-search"))
+    decoding = config.decoding
+    if decoding.decoding_method != "greedy_search":
+        return config
+    return replace(config, decoding=replace(decoding, decoding_method="ctc-greedy-search"))
 
 
-def recogniser_of(chosen: LoadedWeights, run: Run) -> Recogniser:
+def recogniser_of(chosen: LoadedWeights, config: RecognitionConfig) -> Recogniser:
     """Build the model of weights that were read; see ``load_recogniser``.
 
     Raises:
@@ -140,15 +133,15 @@ def recogniser_of(chosen: LoadedWeights, run: Run) -> Recogniser:
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
-    check_aids(run)
-    stored = stored_model(chosen, run.typed)
+    check_resources(config)
+    stored = stored_model(chosen, config.model_flags)
     check_is_settled(stored)
-    tokenizer = tokenizer_of(chosen, run)
-    check_vocabulary(stored, tokenizer, run)
+    tokenizer = tokenizer_of(chosen, config.tokens)
+    check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
     model = stored.build().to(device_for(0)).eval()
-    aids = aids_of(run, tokenizer, device_for(0))
+    aids = read_resources(config, tokenizer, device_for(0))
     search = search_for(
-        run[DecodingConfig],
+        config.decoding,
         model.tabled_decoder(),
         model.joiner,
         model.ctc_log_probs if stored.model.use_ctc else None,
@@ -163,8 +156,8 @@ def recogniser_of(chosen: LoadedWeights, run: Run) -> Recogniser:
         stored.model.context_size,
         (stored.describe(), *stored.notes, *(aids.vocabulary.about if aids.vocabulary else ())),
         bool(stored.notes),
-        use_bf16=run[DecodingConfig].use_bf16 and has_bfloat16(device_for(0)),
-        pad_look_ahead=run[DecodingConfig].pad_look_ahead,
+        use_bf16=config.decoding.use_bf16 and has_bfloat16(device_for(0)),
+        pad_look_ahead=config.decoding.pad_look_ahead,
     )
 
 
@@ -186,35 +179,6 @@ def check_is_settled(stored: StoredModel) -> None:
             f"{stored.path} is a streaming model for {lists}: choose one of each.",
             f"add, for example, {words}",
         )
-
-
-def tokenizer_of(chosen: LoadedWeights, run: Run) -> Tokenizer:
-    """Return the tokenizer inside the checkpoint; for one without, --tokens or --bpe-model.
-
-    Raises:
-        CheckpointError: --bpe-model or --tokens were typed and are not those of the checkpoint.
-        DataError: there is no tokenizer.
-    """
-    path = run[TokenizerConfig].bpe_model
-    if "tokenizer" not in chosen.checkpoint:
-        table = table_of(run)
-        return Tokenizer.from_file(path) if table is None else tokenizer_of_table(table, run)
-    tokenizer = stored_tokenizer(chosen.checkpoint)
-    check_table(run, tokenizer, chosen.path)
-    if is_bpe_model_typed(run):
-        given = Tokenizer.from_file(path)
-        if given.pieces() != tokenizer.pieces():
-            raise CheckpointError(
-                f"--bpe-model {path} ({given.vocab_size} tokens) is not the tokenizer that "
-                f"{chosen.path} was trained with ({tokenizer.vocab_size} tokens).",
-                "leave --bpe-model out: the checkpoint has its tokenizer.",
-            )
-    return tokenizer
-
-
-def check_vocabulary(stored: StoredModel, tokenizer: Tokenizer, run: Run) -> None:
-    """Refuse a tokenizer with another number of tokens than the model has outputs."""
-    check_vocab_size(stored.path, stored.vocab_size, tokenizer, run)
 
 
 class Recognised(NamedTuple):
@@ -368,27 +332,26 @@ def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tu
     return encoded.frames.float(), encoded.lens
 
 
-def recognise_greedily(session: Session, batch: Batch) -> list[str]:
-    """Return the text of each utterance by the model in training, with its best head."""
-    configs, model = session.configs, session.model
-    # A transducer that has not begun to train has nothing to say.
-    has_begun = session.state.batch_idx_train > configs.loss.ctc_only_batches
-    use_transducer = configs.model.use_transducer and has_begun
-    decoding = DecodingConfig(
-        decoding_method="greedy_search" if use_transducer else "ctc_greedy_search"
-    )
-    ctc = model.ctc_log_probs if configs.model.use_ctc else None
-    search = search_for(decoding, model.decoder, model.joiner, ctc)
-    recogniser = Recogniser(
-        model,
-        search,
-        session.tokenizer,
-        configs.zipformer,
-        configs.model.context_size,
-        (),
-        is_inferred=False,
-    )
-    return transcribe(recogniser, batch)
+def greedy_recogniser(
+    model: AsrModel,
+    tokenizer: Tokenizer,
+    encoder: EncoderConfig,
+    heads: ModelConfig,
+    use_transducer: bool,
+) -> Recogniser:
+    """Return a model with greedy search, such as one in training.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of its tokens.
+        encoder: settings of its encoder.
+        heads: settings of the rest of it.
+        use_transducer: whether the transducer is read; else the CTC head.
+    """
+    method = "greedy_search" if use_transducer else "ctc_greedy_search"
+    ctc = model.ctc_log_probs if heads.use_ctc else None
+    search = search_for(DecodingConfig(decoding_method=method), model.decoder, model.joiner, ctc)
+    return Recogniser(model, search, tokenizer, encoder, heads.context_size, (), is_inferred=False)
 
 
 def with_silence(

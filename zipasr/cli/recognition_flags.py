@@ -1,0 +1,112 @@
+"""From the flags of a command to the settings of recognition."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.cli.commands import (
+    COMMANDS,
+    DECODE,
+    SEARCH_WITHOUT_EFFECT,
+    AcceptedConfig,
+    ExpConfig,
+    read,
+)
+from zipasr.cli.flags import Command, Run, data_dir, parse
+from zipasr.cli.lm_sources import lm_dir
+from zipasr.data.loaders import DataConfig
+from zipasr.lm.config import GrammarConfig, LmConfig
+from zipasr.lm.neural import LM_SIZES
+from zipasr.recognition.config import (
+    EvaluationData,
+    RecognitionConfig,
+    StreamingConfig,
+    SweepConfig,
+    TestSetsConfig,
+    TokenSource,
+)
+from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
+from zipasr.text.tokenizer import TokenizerConfig, TokenTableConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+
+
+def recognition_config(run: Run) -> RecognitionConfig:
+    """Collect the settings of a run; flags that the command does not have are at their defaults."""
+    return RecognitionConfig(
+        exp_dir=_of(run, ExpConfig).exp_dir,
+        checkpoint=_of(run, ChooseCheckpoint),
+        model_flags=run.typed,
+        tokens=token_source(run),
+        decoding=_of(run, DecodingConfig),
+        lattice=_of(run, LatticeConfig),
+        hot_words=_of(run, HotWordsConfig),
+        lm=_of(run, LmConfig),
+        lm_sizes={name: run[cls] for name, cls in LM_SIZES.items() if cls in run.values},
+        grammar=_of(run, GrammarConfig),
+        grammar_folders=(lm_dir(run.recipe), data_dir(run.recipe) / "lm", Path("download/lm")),
+        recipe=run.recipe.name,
+        evaluation=evaluation_data(run),
+        sweep=_of(run, SweepConfig),
+        streaming=_of(run, StreamingConfig),
+    )
+
+
+def token_source(run: Run) -> TokenSource:
+    """Return the files that say what the tokens of a model are."""
+    config = _of(run, TokenizerConfig)
+    usual = run.recipe.flags.get("bpe-model", TokenizerConfig().bpe_model)
+    return TokenSource(
+        bpe_model=config.bpe_model,
+        is_bpe_model_given=str(config.bpe_model) != str(usual),
+        tokens=_of(run, TokenTableConfig).tokens,
+    )
+
+
+def evaluation_data(run: Run) -> EvaluationData | None:
+    """Return the prepared sets of the recipe; ``None`` for a command that reads none."""
+    if DataConfig not in run.values:
+        return None
+    sets = _of(run, TestSetsConfig)
+    return EvaluationData(
+        corpus=run.recipe.corpus,
+        splits=run.recipe.splits,
+        loading=run[DataConfig],
+        test_sets=sets.test_sets,
+        score_normalised=sets.score_normalised,
+    )
+
+
+def read_with_search(command: Command, argv: Sequence[str] | None) -> Run:
+    """Read the flags of a command that does not decode itself.
+
+    --auto-avg decodes: with it the flags of decode.py can be typed too.
+
+    Raises:
+        UserError: flags are wrong, alone or together.
+    """
+    searching = (config for config in DECODE.configs if config is not AcceptedConfig)
+    search = replace(
+        command,
+        configs=tuple(dict.fromkeys((*command.configs, *searching))),
+        stored=DECODE.stored,
+        encoders=DECODE.encoders,
+        own=DECODE.own,
+        without_effect=SEARCH_WITHOUT_EFFECT,
+    )
+    words = sys.argv[1:] if argv is None else argv
+    is_typed = any(word.split("=")[0] == "--auto-avg" for word in words)
+    chooses = is_typed or parse(command, argv, COMMANDS)[ChooseCheckpoint].auto_avg
+    return read(search if chooses else command, argv)
+
+
+def _of(run: Run, cls: type[C]) -> C:
+    return run[cls] if cls in run.values else cls()

@@ -1,0 +1,144 @@
+"""Settings of recognition: what the command line or a program says before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zipasr.base.config import flag
+from zipasr.base.errors import UserError
+from zipasr.lm.config import GrammarConfig, LmConfig
+from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
+
+if TYPE_CHECKING:  # These modules load torch or lhotse.
+    from zipasr.checkpoint.average import ChooseCheckpoint
+    from zipasr.data.loaders import DataConfig
+    from zipasr.lm.neural import LmSizes
+
+# Where the published language models are.
+_DOWNLOADS = Path("download/lm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestSetsConfig:
+    """What is decoded."""
+
+    test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
+    score_normalised: bool = flag(
+        False, "compare words in upper case and without punctuation; else as they are written"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamingConfig:
+    """How utterances are decoded as streams."""
+
+    num_decode_streams: int = flag(2000, "utterances that are decoded at once, chunk by chunk")
+    label: str = flag("", "is added to the names of the result files")
+
+    def __post_init__(self) -> None:
+        if self.num_decode_streams < 1:
+            raise ValueError("--num-decode-streams must be at least 1")
+        if "/" in self.label:
+            raise ValueError(f"--label {self.label}: it is a part of names of files, without /")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """Comparison of decoding methods."""
+
+    methods: tuple[str, ...] | None = flag(
+        None, "try these methods, or all, on the dev set and decode the test sets with the best"
+    )
+    lm_scales: tuple[float, ...] = flag(
+        (0.1, 0.2, 0.3, 0.5),
+        "--methods: weights to try, in place of --lm-scale, where a language model takes part",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSource:
+    """Files that say what the tokens of a model are, beside its checkpoint.
+
+    Attributes:
+        bpe_model: sentencepiece model, used where a checkpoint has no tokenizer.
+        is_bpe_model_given: whether it was asked for, so that another one in a checkpoint is an
+            error; else it is only where the tokenizer usually is.
+        tokens: table of tokens, ``tokens.txt``, or ``None``.
+    """
+
+    bpe_model: Path = Path("data/lang_bpe_500/bpe.model")
+    is_bpe_model_given: bool = False
+    tokens: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationData:
+    """Prepared sets of a recipe, and how they are read and scored.
+
+    Attributes:
+        corpus: first part of the names of manifests.
+        splits: purpose (valid, test) to names of splits of the corpus.
+        loading: where the manifests are, and how batches are made of them.
+        test_sets: splits to decode; ``None`` for those of the purpose test.
+        score_normalised: whether words are compared in one spelling.
+    """
+
+    corpus: str
+    splits: Mapping[str, Sequence[str]]
+    loading: DataConfig
+    test_sets: tuple[str, ...] | None = None
+    score_normalised: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecognitionConfig:
+    """All that recognition depends on.
+
+    Attributes:
+        exp_dir: folder of the training run; also of the results.
+        checkpoint: which checkpoints make up the model.
+        model_flags: settings of the model that were asked for, field to value; they must agree
+            with the checkpoint, or be among those that any use of a model may change.
+        tokens: where the tokens come from if the checkpoint does not say.
+        decoding: method, beam, precision.
+        lattice: limits of the searches that keep a lattice.
+        hot_words: phrases that the search prefers.
+        lm: language models over tokens.
+        lm_sizes: by ``lm.lm_type``, sizes that were asked for.
+        grammar: language models over words.
+        grammar_folders: where word n-grams are looked for after ``grammar.lm_dir``, at least one.
+        recipe: name of the recipe, for commands that messages propose.
+        evaluation: sets with transcripts; ``None`` where there are none.
+        sweep: comparison of decoding methods on the dev set.
+        streaming: how sets are decoded as streams.
+    """
+
+    exp_dir: Path
+    checkpoint: ChooseCheckpoint
+    model_flags: Mapping[str, Any] = field(default_factory=dict)
+    tokens: TokenSource = field(default_factory=TokenSource)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    lattice: LatticeConfig = field(default_factory=LatticeConfig)
+    hot_words: HotWordsConfig = field(default_factory=HotWordsConfig)
+    lm: LmConfig = field(default_factory=LmConfig)
+    lm_sizes: Mapping[str, LmSizes] = field(default_factory=dict)
+    grammar: GrammarConfig = field(default_factory=GrammarConfig)
+    grammar_folders: tuple[Path, ...] = (_DOWNLOADS,)
+    recipe: str = ""
+    evaluation: EvaluationData | None = None
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    streaming: StreamingConfig = field(default_factory=StreamingConfig)
+
+    @property
+    def sets(self) -> EvaluationData:
+        """The sets with transcripts.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.evaluation is None:
+            raise UserError("there are no sets with transcripts to measure error rates on.")
+        return self.evaluation
