@@ -12,7 +12,8 @@ Letters used in every docstring of this package:
 
 Packages, from the lowest layer up: ``base``; ``kernels``; ``nn``; ``encoder``, ``losses``,
 ``text``, ``audio``; ``model``, ``lm``, ``data``, ``corpora``; ``search``, ``scoring``, ``optim``,
-``checkpoint``; ``training``, ``export``; ``cli``. A package imports only packages of lower layers.
+``checkpoint``; ``recognition``; ``training``, ``export``; ``cli``. A package imports only packages
+of lower layers.
 """
 
 __version__ = "0.1.0"

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from docs import demonstrations as demo
-from docs import plots, refresh, shapes
+from docs import layers, plots, refresh, shapes
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.model.config import ModelConfig
@@ -104,7 +105,7 @@ def test_links_lead_somewhere() -> None:
 def test_the_pictures_are_there_and_small() -> None:
     linked = set(re.findall(r"!\[[^\]]+\]\(images/(\w+)\.png\)", PAGE))
     pictures = {path.stem: path for path in (DOCS / "images").iterdir()}
-    assert linked == set(pictures) == set(plots.FIGURES)
+    assert linked == set(pictures) - {"layers"} == set(plots.FIGURES)
     for path in pictures.values():
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size <= MAX_PICTURE_BYTES, path.name
@@ -248,3 +249,26 @@ def test_swooshes_keep_a_slope_where_swish_has_none(facts: dict[str, float]) -> 
 def test_eden_has_the_published_values() -> None:
     found = [demo.learning_rate(*at) for at in ((1, 0), (500, 0), (20_000, 10), (300_000, 29))]
     assert found == pytest.approx([0.004581, 0.044950, 0.015326, 0.002463], abs=5e-7)
+
+
+# The layers ----------------------------------------------------------------------------------
+
+
+def test_the_picture_of_the_layers_is_of_this_source() -> None:
+    with Image.open(DOCS / "images" / "layers.png") as picture:
+        drawn = picture.info["Description"]
+    assert drawn == layers.described(layers.imports()), (
+        "run: python -m docs.layers docs/images/layers.png"
+    )
+
+
+def test_the_table_of_packages_is_complete_and_its_paths_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    packages = [name for row in layers.layers() for name in row]
+    assert re.findall(r"^\| `zipasr/(\w+)`", page, re.M) == packages
+    library = DOCS.parent / "zipasr"
+    for line in re.findall(r"^\| `zipasr/.*", page, re.M):
+        package, *files = re.findall(r"`([^`]+)`", line)
+        assert all((DOCS.parent / package / file).exists() for file in files[0:]), line
+    for path in re.findall(r"`([\w/]+/[\w/]+\.py)", page.partition("## From")[2]):
+        assert (library / path).exists() or (DOCS.parent / path).exists(), path

@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows; long files, long functions and copies are only shown."""
+"""Rules that no linter knows; long files, long functions and copies are only printed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def project_files() -> Iterator[Path]:
 def is_made(folder: Path, name: str) -> bool:
     hidden = name.startswith(".") and name not in HIDDEN_BUT_OURS
     environment = (folder / name / "pyvenv.cfg").is_file()
-    # A room may be called data; the folder of that name at the top is made by prepare.sh.
+    # A package may be called data; the folder of that name at the top is made by prepare.sh.
     made = name in MADE and (folder == ROOT or name == "__pycache__")
     return hidden or environment or made or name.endswith(".egg-info")
 
@@ -93,7 +93,7 @@ def shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def test_house_report(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     """A taste to aim at: printed, never failing."""
     sizes = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES)
     report = {
@@ -103,7 +103,7 @@ def test_house_report(capsys: pytest.CaptureFixture[str]) -> None:
     }
     with capsys.disabled():
         sys.stdout.write(
-            f"\nhouse: {len(sizes)} modules, median {sizes[len(sizes) // 2]} lines, "
+            f"\nlibrary: {len(sizes)} modules, median {sizes[len(sizes) // 2]} lines, "
             f"longest {sizes[-1]}\n"
         )
         for title, found in report.items():
@@ -114,7 +114,7 @@ def test_no_symlinks() -> None:
     assert [shown(path) for path in FILES if path.is_symlink()] == []
 
 
-def test_rooms_import_downwards_only() -> None:
+def test_packages_import_only_lower_layers() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
         cwd=ROOT,
@@ -179,12 +179,22 @@ def test_every_package_is_a_package() -> None:
     assert sorted(set(lacking) - {".", "local", "benchmarks"}) == []
 
 
-def test_rooms_re_export_nothing_but_the_losses() -> None:
-    for room in sorted((ROOT / "zipasr").iterdir()):
-        if not (room / "__init__.py").is_file() or room.name == "losses":
-            continue
-        code = ast.parse((room / "__init__.py").read_text(encoding="utf-8")).body
-        assert len(code) == 1, f"{room.name} has code beside its story"
+def test_packages_re_export_nothing_but_the_losses() -> None:
+    for package in sorted((ROOT / "zipasr").rglob("__init__.py")):
+        if package.parent.name not in ("zipasr", "losses"):
+            code = ast.parse(package.read_text(encoding="utf-8")).body
+            assert len(code) == 1, f"{shown(package)} has code beside its docstring"
+
+
+def test_the_docstring_of_a_package_names_its_modules() -> None:
+    for package in sorted((ROOT / "zipasr").rglob("__init__.py")):
+        said = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
+        modules = {path.stem for path in package.parent.glob("*.py")} - {"__init__"}
+        folders = {path.parent.name for path in package.parent.glob("*/__init__.py")}
+        if package.parent.name == "cli":  # one module per command, and what commands share
+            modules = {"flags", "commands"}
+        lacking = [name for name in sorted(modules | folders) if f"``{name}``" not in said]
+        assert lacking == [], f"{shown(package)} does not name {', '.join(lacking)}"
 
 
 def test_no_file_knows_a_machine() -> None:
