@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -56,3 +57,14 @@ def nearest(word: str, names: Iterable[str]) -> str:
     """Return a hint such as ``did you mean 'x'?``; empty when nothing is close."""
     close = difflib.get_close_matches(word, list(names), n=1)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Say whether an operation failed for want of space: disk, quota or file size limit."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_not_writable(error: BaseException | None) -> bool:
+    """Say whether a file could not be written: no space, no permission, a read-only disk."""
+    denied = (errno.EACCES, errno.EPERM, errno.EROFS)
+    return is_disk_full(error) or (isinstance(error, OSError) and error.errno in denied)

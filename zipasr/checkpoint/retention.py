@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from zipasr.base.errors import ResourceError
+from zipasr.base.errors import ResourceError, is_disk_full
 from zipasr.base.files import atomic_path
 from zipasr.checkpoint.files import (
     epoch_checkpoint,
@@ -25,7 +24,6 @@ from zipasr.checkpoint.files import (
 
 LAST_FILE = "last.json"
 BEST_FILES = "best-*.pt"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Parameters and two moments of the optimizer in float32, the running average in float64.
 BYTES_PER_PARAMETER = 3 * 4 + 8
 
@@ -124,7 +122,7 @@ def _is_full(problem: ResourceError, folder: Path) -> bool:
     """Say whether a file could not be written for want of room; torch does not always tell."""
     cause = problem.__cause__
     if isinstance(cause, OSError):
-        return cause.errno in FULL
+        return is_disk_full(cause)
     return os.access(folder, os.W_OK)
 
 

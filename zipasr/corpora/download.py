@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import http.client
@@ -21,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from zipasr.base.config import flag
-from zipasr.base.errors import DataError, DownloadError, ResourceError
+from zipasr.base.errors import DataError, DownloadError, ResourceError, is_disk_full
 from zipasr.base.progress import Progress
 from zipasr.corpora.openslr import RemoteFile
 
@@ -117,7 +116,6 @@ _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 # Answers of a server that may change when one asks again.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +257,7 @@ def _is_complete(part: Path, file: RemoteFile) -> bool:
 
 def _reason_to_retry(problem: Exception, part: Path) -> str:
     """Say what went wrong, or raise when trying again is of no use."""
-    if isinstance(problem, OSError) and problem.errno in _FULL:
+    if is_disk_full(problem):
         raise ResourceError(
             f"the disk of {part} is full; {_size(part) / 1e9:.1f} GB of the file have arrived.",
             "make room, or choose another disk with --dl-dir; the same command goes on.",

@@ -7,7 +7,6 @@ tokenizer, filter or quarantine has arrays of its own.
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import json
@@ -23,6 +22,7 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from zipasr.audio.quarantine import Quarantine
+from zipasr.base.errors import is_not_writable
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
 from zipasr.data.corpus_mixing import Extra, shards_of
@@ -32,8 +32,6 @@ from zipasr.data.fbank import is_left_out
 from zipasr.data.filters import BROKEN_MANIFEST, DropReport, TrainFilter, broken_manifest
 from zipasr.data.loaders import are_large, load_cuts, load_extra
 from zipasr.data.manifests import manifests_at, manifests_of_split
-
-_NOWHERE_TO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ def _kept(
                 indices.append(_index_of(path, wanted, quarantine, key, visible))
                 done.step()
     except OSError as problem:
-        if problem.errno not in _NOWHERE_TO_WRITE:
+        if not is_not_writable(problem):
             raise
         if verbose:
             logging.warning(
@@ -195,7 +193,7 @@ def _index_of(
         try:
             index = _made(manifest, wanted, quarantine, verbose)
         except BROKEN_MANIFEST as error:
-            if isinstance(error, OSError) and error.errno in _NOWHERE_TO_WRITE:
+            if is_not_writable(error):
                 raise
             raise broken_manifest(manifest, error) from error
         _write(path, index)

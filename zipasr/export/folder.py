@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import shutil
@@ -16,7 +15,7 @@ import soundfile
 from lhotse.cut import Cut
 
 from zipasr.audio.loading import SAMPLING_RATE, resampled
-from zipasr.base.errors import ResourceError, UserError
+from zipasr.base.errors import ResourceError, UserError, is_disk_full
 from zipasr.export.parity import Check, table
 from zipasr.export.sherpa_metadata import (
     is_streaming,
@@ -89,7 +88,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.rename(old)
         temporary.rename(path)
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(problem):
             raise
         raise ResourceError(
             f"{path} cannot be written: {problem.strerror}.",
