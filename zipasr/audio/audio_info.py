@@ -1,4 +1,4 @@
-"""What is in sound files, read to their end; remembered for a corpus while no file changes."""
+"""Duration, rate, channels and faults of sound files, read to their end; cached for a corpus."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _fault_of_samples(
 
 
 class _Stamp(NamedTuple):
-    """What changes when a file does."""
+    """Size and modification time of a file."""
 
     size: int
     mtime_ns: int

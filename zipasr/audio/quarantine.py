@@ -1,4 +1,4 @@
-"""The table of what is left out, and why: files, or single utterances of a file."""
+"""Table of files and utterances that are left out, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cut long sound where nobody speaks, into pieces that a model can work on."""
+"""Segmentation of long recordings at silence, into windows that a model can process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that a person can mend: what is wrong, where, what to do, and the exit status."""
+"""Errors that a user can act on: what is wrong, where, what to do; exit statuses."""
 
 from __future__ import annotations
 

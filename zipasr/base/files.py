@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writing of files: whole, or not there."""
 
 from __future__ import annotations
 

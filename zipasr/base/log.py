@@ -1,4 +1,4 @@
-"""One log format, one file per process, and a screen that only the first process writes to."""
+"""Logging: one format, a file for each process, the screen for rank 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _PatientFile(logging.FileHandler):
-    """A log that misses lines on a full disk; the screen has them."""
+    """Log file handler that skips lines while the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not isinstance(sys.exc_info()[1], OSError):

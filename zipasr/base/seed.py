@@ -1,4 +1,4 @@
-"""Every source of randomness, seeded from the coordinates of the draw.
+"""Seeding of all random generators from the coordinates of a draw.
 
 Nothing in the project continues a random stream across batches: each batch seeds its draws from
 (seed, epoch, rank, batch). So a run that was killed goes on exactly as if it had not been, without

@@ -1,4 +1,4 @@
-"""Average the weights of a model over time: while training, and from checkpoints."""
+"""Averages of a model's weights: running, and over checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of one model into another that may have more modules, or other tokens."""
+"""Initialisation from the weights of a model that may have other modules or tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_TOKENS = re.compile(
 
 
 class Transfer(NamedTuple):
-    """What became of each tensor, by name.
+    """What was done with each tensor, by name.
 
     Attributes:
         loaded: taken over as they were.

@@ -1,4 +1,4 @@
-"""Files of language models: recurrent ones, ours and icefall's, and our transformers."""
+"""Checkpoints of language models: recurrent (ours and icefall's) and transformer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights out of a file and into a model: all of them, or none and a sentence why."""
+"""Loading of weights into a model: all of them, or none with the reason."""
 
 from __future__ import annotations
 

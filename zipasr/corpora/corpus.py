@@ -1,4 +1,4 @@
-"""The promise each corpus makes, and the list of those that make it."""
+"""Interface of a corpus, and the list of corpora."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zipasr.corpora.manifests import ManifestsCorpus
 
 
 class Corpus(Protocol):
-    """Something that can be turned into manifests."""
+    """A source of recordings and transcripts that writes manifests."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusOptions:
-    """What a recipe tells its corpus.
+    """Options of a corpus, as the recipe gives them.
 
     Attributes:
         recipe_dir: the recipe's folder, such as ``egs/espeak``.

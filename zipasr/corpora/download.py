@@ -133,7 +133,7 @@ class DownloadConfig:
 
 
 class RetryPolicy(NamedTuple):
-    """How to deal with a bad connection.
+    """Number of attempts and waiting times of a download.
 
     Attributes:
         attempts: failures in a row, without a byte between them, before giving up.
@@ -147,11 +147,11 @@ class RetryPolicy(NamedTuple):
 
 
 class _RefusedError(Exception):
-    """This address does not give the file, and will not when asked again."""
+    """The server refuses the file; asking again is of no use."""
 
 
 class _WrongError(_RefusedError):
-    """It has arrived, but it is not the file."""
+    """The file that arrived is not the published one."""
 
 
 def fetch(

@@ -1,4 +1,4 @@
-"""GigaSpeech: from a folder that somebody was allowed to download to manifests.
+"""GigaSpeech: manifests from a downloaded folder.
 
 Nothing is downloaded here: the corpus is given to those who have agreed to its terms. Its folder
 holds ``GigaSpeech.json``, which describes all subsets, and the recordings below ``audio``.
@@ -113,7 +113,7 @@ class GigaSpeechCorpus:
 
 
 class _Writers:
-    """The manifests of a part while they are written; they get their names at the end."""
+    """Writers of the manifests of a part; files get their names at the end."""
 
     def __init__(self, stack: ExitStack, folder: Path, part: str) -> None:
         paths = [stack.enter_context(atomic_path(_path(folder, kind, part))) for kind in _KINDS]

@@ -18,7 +18,7 @@ Manifest: TypeAlias = RecordingSet | SupervisionSet
 
 @dataclass(frozen=True, slots=True)
 class ManifestsCorpus:
-    """Recordings and supervisions that somebody else has prepared.
+    """Recordings and supervisions that are there already.
 
     Attributes:
         source: folder with ``{split}_recordings.jsonl.gz`` and ``{split}_supervisions.jsonl.gz``;

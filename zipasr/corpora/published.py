@@ -17,7 +17,7 @@ _GROWTH = 1.15
 
 
 class Download(NamedTuple):
-    """One file, and what becomes of it.
+    """One file to download, and the folder it is unpacked to.
 
     Attributes:
         file: as published.

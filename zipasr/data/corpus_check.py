@@ -1,4 +1,4 @@
-"""Look at the sound and the transcripts of a corpus before anything is computed from them."""
+"""Check of the audio and the transcripts of a corpus before features are computed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from zipasr.data.shards import shard_of
 
 
 class CutSource(Protocol):
-    """Cuts by number, wherever they are; it can be sent to another process."""
+    """Cuts by number, in memory or on disk; can be sent to another process."""
 
     def __getitem__(self, number: int, /) -> Cut:
         """Return a cut."""
@@ -27,7 +27,7 @@ class CutSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DataIdentity:
-    """What tells the training data of two runs apart, without the data.
+    """Fingerprint of the training data, to compare two runs.
 
     Attributes:
         cuts: number of cuts.
@@ -107,7 +107,7 @@ class TrainCuts:
 
 
 class TrainCutsBuilder:
-    """Judge cuts one by one and note the lengths and names of those that are kept.
+    """Filter cuts one by one and record lengths and names of those that are kept.
 
     Args:
         wanted: the filter of the training.

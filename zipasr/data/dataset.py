@@ -228,7 +228,7 @@ class FeatureRecipe:
 
 
 class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
-    """Make the batch that the sampler chose.
+    """Dataset that turns the cuts of a batch into tensors.
 
     Every random draw comes from ``keys`` and the index of the batch. So it does not matter which
     process makes it, in which order, or what was made before.

@@ -48,7 +48,7 @@ class PlanPart:
 
 @dataclass(frozen=True)
 class CutLengths:
-    """What a plan needs to know of the cuts.
+    """Durations and token counts of the cuts, as a plan needs them.
 
     Attributes:
         seconds: (N,) duration of each cut.

@@ -1,4 +1,4 @@
-"""80 log-mel bins of every cut, stored on disk: whole, or not there."""
+"""80 log-mel features of every cut, stored on disk."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class FbankConfig:
 
 
 class FbankReport(NamedTuple):
-    """What ``compute_and_store`` did.
+    """Counts and durations of a call of ``compute_and_store``.
 
     Attributes:
         cuts: number of cuts with features.

@@ -172,7 +172,7 @@ class DropReport:
 
 
 class FilterResult(NamedTuple):
-    """What is thought of a cut.
+    """Whether a cut is kept, and the reason if not.
 
     Attributes:
         reason: why it cannot be trained on; None when it can.
@@ -185,7 +185,7 @@ class FilterResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainFilter:
-    """The verdict on a cut: fit for training, or the reason why not.
+    """Filter of training cuts: kept, or dropped for a reason.
 
     Args:
         encode: transcripts to token ids (``Tokenizer.encode``); None skips the length test.

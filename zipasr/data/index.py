@@ -1,4 +1,4 @@
-"""Large manifests: judged once, then read cut by cut from disk in any order.
+"""Index of large manifests: filtered once, then read cut by cut from disk in any order.
 
 The lines are copied, uncompressed, into the folder ``index`` beside the manifest, with the place
 and the lengths of each cut that is kept in small arrays. A changed manifest has a new copy, another
@@ -36,7 +36,7 @@ from zipasr.data.manifests import manifests_at, manifests_of_split
 
 @dataclass(frozen=True, slots=True)
 class LinesOnDisk:
-    """Cuts by number, each read when it is asked for; nothing is held but where they are.
+    """Cuts by number, read from disk on demand; memory holds their offsets only.
 
     Attributes:
         paths: uncompressed manifests.
@@ -70,7 +70,7 @@ class _Manifests(NamedTuple):
 
 
 class _Index(NamedTuple):
-    """What is known of the kept cuts of one manifest."""
+    """Offsets, lengths and names of the kept cuts of one manifest."""
 
     names: str
     report: DropReport

@@ -1,4 +1,4 @@
-"""The three loaders, and the cuts that they load."""
+"""Data loaders of training, validation and test sets."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPosition:
-    """Where a rank is in its training data.
+    """Position of a rank in its training data.
 
     Attributes:
         layout: how the steps to come are cut.

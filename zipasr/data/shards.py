@@ -1,4 +1,4 @@
-"""Features in shards (lhotse's Shar): large files that are read from the first byte to the last."""
+"""Features in shards (lhotse's Shar): large files that are read sequentially."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at the manifests and features before training: what is broken, and what would be dropped."""
+"""Check of manifests and features before training: what is broken, what would be dropped."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SCORE_LIMIT, SCORE_PENALTY = 25.0, 1.0e-4
 
 
 class Inputs(NamedTuple):
-    """What scores are made of.
+    """Queries, keys and positional terms of attention scores.
 
     ``query`` (N, H, T', D), ``key`` (N, H, S, D), ``pos_query`` (N, H, T', P) and ``pos_key``
     (H, K, P) with K = T' - 1 + S distances; the last two are ``None`` where positions do
@@ -63,7 +63,7 @@ class _Use(NamedTuple):
 
 
 class AttentionWeights(NamedTuple):
-    """How much each target frame takes from each source frame.
+    """Attention weights (H, N, T, S), with a gradient shared by all uses.
 
     Attributes:
         matrix: (N, H, T', S), target before source; sums to 1 over sources.

@@ -91,7 +91,7 @@ LM_LENGTHS = (1, 2, 7, 12, 30)
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """What is exported.
+    """Model, tokens and settings of an export.
 
     Attributes:
         model: in evaluation mode on the CPU.

@@ -1,4 +1,4 @@
-"""What stands beside the exported models: tokens, settings, results, a sample, how to use them."""
+"""Files beside the exported models: tokens, settings, results, a sample, a README."""
 
 from __future__ import annotations
 

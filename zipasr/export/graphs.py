@@ -1,4 +1,4 @@
-"""The parts of a model that are recorded: plain tensors in, plain tensors out."""
+"""Modules that are exported: plain tensors in, plain tensors out."""
 
 from __future__ import annotations
 

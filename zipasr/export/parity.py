@@ -1,4 +1,4 @@
-"""An exported model beside the model it was made from: the same frames, the same tokens."""
+"""Comparison of an exported model with the original: frames and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Availability of compiled modules."""
+"""Availability of numba and of the modules it compiles."""
 
 from __future__ import annotations
 

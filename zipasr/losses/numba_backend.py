@@ -1,4 +1,4 @@
-"""The losses on a CPU with compiled loops: memory, threads, and one node for the simple loss."""
+"""Transducer losses on a CPU: ``recursion`` as numba loops, and a fused simple loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the paths are: from the occupations of the simple loss to R labels per frame."""
+"""Pruning bounds: R labels per frame from the occupations of the simple loss."""
 
 from __future__ import annotations
 

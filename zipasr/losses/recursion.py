@@ -20,7 +20,7 @@ _SYMBOL, _BLANK = 0, 1  # the two kinds of arc in a step
 
 
 class LatticeSums(NamedTuple):
-    """What a recursion returns.
+    """Scores of the lattices and occupations of their arcs.
 
     ``score`` (N,) is the log-weight of all complete paths, -inf where there is none. ``px_grad``
     and ``py_grad`` have the shapes of the arc weights and hold the posterior probability of each

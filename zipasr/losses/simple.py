@@ -1,4 +1,4 @@
-"""The transducer loss of an additive joiner, am + lm, without an (N, S, T, V) tensor."""
+"""Simple transducer loss, of an additive joiner am + lm, without an (N, S, T, V) tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transducer losses on CUDA: what the functions of ``recursion`` do, in one kernel each.
+"""Transducer losses on CUDA: the functions of ``recursion`` as Triton kernels.
 
 Importing this needs no triton; calling anything but ``self_check`` does. Nothing here waits for
 the device, except ``self_check``.

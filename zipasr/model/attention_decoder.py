@@ -1,4 +1,4 @@
-"""The attention decoder: a transformer that spells a transcript while it looks at all frames."""
+"""Attention decoder: a transformer over tokens with cross-attention to all encoder frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prediction network: it sees the last few tokens and has no other state."""
+"""Stateless decoder (prediction network): sees the last few tokens only."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
 
 
 class CachedDecoder:
-    """A decoder for searches, with what each token means at each place of a history worked out.
+    """Decoder for searches, with a precomputed table of each token at each place of the context.
 
     The convolution of a history is a sum of one vector for each place, which depends on the token
     there alone: so it becomes a lookup, several times faster than the products. The tables are made

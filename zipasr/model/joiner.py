@@ -1,4 +1,4 @@
-"""The joiner: what the encoder hears and the decoder remembers, as scores of tokens."""
+"""Joiner: encoder frames and decoder outputs to logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zipasr.nn.linear import scaled_linear
 
 
 class Joiner(nn.Module):
-    """Add two projections, squash, and score the vocabulary.
+    """Sum of two projections, tanh, and a linear layer to the vocabulary.
 
     Args:
         encoder_dim: C of the encoder output.

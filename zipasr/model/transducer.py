@@ -1,4 +1,4 @@
-"""The whole model: from features and tokens to the sums of its losses."""
+"""The acoustic model: features and tokens to the sums of its losses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from zipasr.nn.precision import at_least_float32
 
 
 class EncoderOutput(NamedTuple):
-    """What the encoder made of a batch: frames (N, T', C) and their valid lengths (N,)."""
+    """Encoder frames (N, T', C) and their valid lengths (N,)."""
 
     frames: Tensor
     lens: Tensor
@@ -59,7 +59,7 @@ class AsrLosses(NamedTuple):
 
 
 class TransducerHeads(NamedTuple):
-    """What turns encoder frames into transducer losses."""
+    """Decoder, joiner and the projections of the simple loss."""
 
     decoder: Decoder
     joiner: Joiner

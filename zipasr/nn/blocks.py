@@ -1,4 +1,4 @@
-"""How much of a large tensor is worked on at a time, so that what follows finds it in the cache."""
+"""Block sizes for operations on large tensors, so that blocks stay in the cache."""
 
 from __future__ import annotations
 

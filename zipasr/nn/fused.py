@@ -1,4 +1,4 @@
-"""Activation, dropout and linear layer in one, with the memory of the linear layer alone."""
+"""Activation, dropout and linear layer fused, so that the backward pass keeps only the input."""
 
 import math
 from collections.abc import Iterator

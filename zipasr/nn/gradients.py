@@ -12,7 +12,7 @@ from zipasr.nn.schedule import FloatLike
 
 
 class _NoContext:
-    """Takes what a forward pass wants to remember, and forgets it."""
+    """Autograd context for calls without gradients: saves nothing."""
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep nothing: there will be no backward pass."""

@@ -1,4 +1,4 @@
-"""Adapters of low rank on linear layers: few numbers to train, and plain weights afterwards.
+"""LoRA: low-rank adapters on linear layers, merged into plain weights afterwards.
 
 A weight W becomes W + s B A with thin A and B, of which alone the gradients are kept. Whoever
 reads the weight of the layer gets the sum, so that layers do not know that they are adapted.

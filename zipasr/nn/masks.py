@@ -1,4 +1,4 @@
-"""From lengths to masks."""
+"""Padding masks from lengths."""
 
 from __future__ import annotations
 

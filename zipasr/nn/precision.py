@@ -1,4 +1,4 @@
-"""The number formats in which a hand-written forward and backward compute."""
+"""Number formats of hand-written forward and backward passes."""
 
 import logging
 

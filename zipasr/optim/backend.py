@@ -1,4 +1,4 @@
-"""Which code makes the steps: plain PyTorch, compiled loops on CPUs, or Triton on CUDA.
+"""Implementation of optimizer steps: plain PyTorch, numba loops, or Triton kernels.
 
 All compute the same numbers up to rounding. Plain PyTorch is the meaning and runs everywhere, for
 every type and layout.

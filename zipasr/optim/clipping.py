@@ -1,4 +1,4 @@
-"""Clip gradients by the running median of their norm, and say so when it matters."""
+"""Gradient clipping by the running median of the norm, with reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which optimizer moves the parameters."""
+"""Settings of the optimizer."""
 
 from __future__ import annotations
 

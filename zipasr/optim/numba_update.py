@@ -1,4 +1,4 @@
-"""The sweeps of a step on the CPU in loops that numba compiled, on all threads of torch.
+"""Optimizer passes on a CPU as numba loops, on all threads of torch.
 
 Importing this needs no numba. Each block is summed by one thread, and the sums of blocks are
 added in a fixed order, so results do not depend on the number of threads.

@@ -1,4 +1,4 @@
-"""Which parameters are trained, under which name, and with which learning rate."""
+"""Parameter groups: trained parameters, their names and learning rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizer state in stacks of equal shape, and the order in which parameters are worked on."""
+"""Optimizer state of parameters of equal shape, stacked."""
 
 from __future__ import annotations
 

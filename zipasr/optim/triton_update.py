@@ -1,4 +1,4 @@
-"""The sweeps of a step on a CUDA device, in one kernel each, without a wait for the device.
+"""Optimizer passes on a CUDA device as Triton kernels, without waiting for the device.
 
 Importing this needs no triton. The kernels are compared with torch once per process and device
 before they are used.

@@ -57,7 +57,7 @@ class UpdateConstants(NamedTuple):
 
 
 class Sweeps(Protocol):
-    """A way to do both sweeps; made once for the parameters of a group."""
+    """Implementation of both passes; made once for the parameters of a group."""
 
     def measure(self, grads: Gradients, with_sizes: bool) -> Tensor:
         """Look at parameters and gradients without changing them or waiting for the device.

@@ -1,4 +1,4 @@
-"""What ScaledAdam makes of the gradients of a group: a factor, changes of sizes, a motion."""
+"""ScaledAdam's arithmetic for a group: clipping factor, scale changes, constants of the update."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LimitSizeSteps = Callable[[Group, Tensor, Tensor], Tensor]
 
 
 class GradientStats(NamedTuple):
-    """What is known of the gradients of one group before anything is changed; on the host."""
+    """Statistics of the gradients of one group, on the host, before anything is changed."""
 
     group: Group
     batches: ParameterBatches

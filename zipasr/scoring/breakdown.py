@@ -1,4 +1,4 @@
-"""Where errors are: by length, by speaker, by word."""
+"""Errors by utterance length, speaker and word."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = (1, 3, 5, 10, 20, 30, 50)
 
 
 class ErrorGroup(NamedTuple):
-    """Some utterances of a test set and their errors."""
+    """A group of utterances of a test set, with its errors."""
 
     name: str
     utterances: int

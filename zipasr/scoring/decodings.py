@@ -100,7 +100,7 @@ def read_records(path: Path) -> list[UtteranceRecord]:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How a test set was decoded.
+    """Test set, method and settings of a decoding.
 
     Attributes:
         test_set: name of the split.
@@ -123,7 +123,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Decoding:
-    """A setting and what came out.
+    """A decoding setting with its results.
 
     Attributes:
         setting: how a test set was decoded.

@@ -41,7 +41,7 @@ CONFUSIONS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a page is about.
+    """Contents of a report.
 
     Attributes:
         title: of the page.

@@ -52,7 +52,7 @@ class ResultRow(NamedTuple):
 
 
 class WordCount(NamedTuple):
-    """What happened to one word: as a reference word and as a recognised word."""
+    """Counts of one word, as a reference word and as a recognised word."""
 
     word: str
     correct: int

@@ -1,4 +1,4 @@
-"""How sure an error rate is, and whether one of two is really better."""
+"""Confidence intervals of error rates, and significance tests between two decodings."""
 
 from __future__ import annotations
 

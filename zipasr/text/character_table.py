@@ -1,4 +1,4 @@
-"""Which characters the transcripts have, and what normalisation makes of them."""
+"""Characters of the transcripts, with counts and their normalised forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of a language folder, and how the tokenizer spells each of them."""
+"""Lexicon of a language folder: words and their token sequences."""
 
 from __future__ import annotations
 

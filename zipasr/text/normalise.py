@@ -1,4 +1,4 @@
-"""What counts as the same word: one spelling for case, quotes, punctuation and spaces."""
+"""Text normalisation for scoring: case, quotes, punctuation, spaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of phrases: one per line, each with a score of its own if it has one."""
+"""Files of hot-word phrases: one per line, optionally with a score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words with their times, from pieces with theirs; and words of overlapping windows joined."""
+"""Words with times from tokens with times; words of overlapping windows joined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAME_MOMENT = 0.4
 
 
 class TimedPiece(NamedTuple):
-    """A piece of a word and when it was said, in seconds.
+    """A token with its start and end in seconds.
 
     Attributes:
         piece: with the mark, if it begins a word.
@@ -29,7 +29,7 @@ class TimedPiece(NamedTuple):
 
 
 class TimedWord(NamedTuple):
-    """A word and when it was said, in seconds."""
+    """A word with its start and end in seconds."""
 
     text: str
     start: float

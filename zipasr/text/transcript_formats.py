@@ -83,7 +83,7 @@ FORMATS: dict[str, Format] = {
 
 
 class AlignedWord(NamedTuple):
-    """A word of a transcript, and when it was said.
+    """A word of a transcript with start, end and score.
 
     Attributes:
         word: with times in seconds.

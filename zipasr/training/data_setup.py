@@ -1,4 +1,4 @@
-"""The cuts of a run: found, filtered, counted."""
+"""Training and validation cuts of a run: loaded, filtered, counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zipasr.training.session import TrainConfigs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSource:
-    """Where the data of a run are; small, so that every process reads them itself."""
+    """Location of the data of a run; each process reads them itself."""
 
     corpus: str
     train: tuple[str, ...]

@@ -135,7 +135,7 @@ class SortedCurve:
 
 @dataclass(slots=True)
 class Observed:
-    """What was seen of a model.
+    """Statistics of all tensors of a model.
 
     Attributes:
         tensors: name -> the sums of each of its axes.

@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: hours of speech, steps, memory and time."""
+"""Estimate of a run: hours of speech, steps, memory and time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a run will take.
+    """Estimated steps, memory, disk space and time of a run.
 
     Attributes:
         parameters: number of the model's.

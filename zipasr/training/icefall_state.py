@@ -1,4 +1,4 @@
-"""What icefall's checkpoints lack of ours, so that a training goes on from them."""
+"""Checkpoints of icefall completed with the entries that resuming needs."""
 
 from __future__ import annotations
 

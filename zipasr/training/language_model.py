@@ -96,7 +96,7 @@ def train_lm(
 
 
 class _Training:
-    """A model in training, and what it is trained with; arguments as of ``train_lm``."""
+    """Model, optimizer and data of a language model training; arguments as of ``train_lm``."""
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ COPIES_OF_PARAMETERS = 4
 
 
 class Size(NamedTuple):
-    """What the memory of a batch depends on.
+    """Rows, duration and tokens of a batch.
 
     Attributes:
         rows: N utterances.

@@ -1,4 +1,4 @@
-"""Numbers over the course of a run: lines of JSON, and TensorBoard beside them."""
+"""Writer of training metrics: JSON lines, and TensorBoard."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ LR_FACTOR = 0.7  # on the learning rate, each time
 
 
 class RollBack(Exception):  # noqa: N818 - a request, not an error
-    """The parameters seem to be lost: go back to what was saved last, with smaller steps."""
+    """Request to go back to the last good checkpoint with a lower learning rate."""
 
     def __init__(self, batch: Batch) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class RollBack(Exception):  # noqa: N818 - a request, not an error
 
 
 class NonFiniteGuard:
-    """Watch the updates of one process.
+    """Count non-finite updates of one process, and decide when to go back.
 
     An update is left out, in all processes alike, when the loss of a part is not finite, or when
     the gradient is not (the optimizer sees that). The process that caused it writes down the cuts
@@ -122,7 +122,7 @@ class NonFiniteGuard:
         self._handles: list[RemovableHandle] | None = None
 
     def check(self, gradients: Gradients) -> None:
-        """Look at the update that was just made, or not.
+        """Check the update that was just made or skipped.
 
         Raises:
             RollBack: too many updates were left out, in a row or of the last ones.

@@ -1,4 +1,4 @@
-"""Mixed precision: which type, which regions, and the rules of the gradient scale."""
+"""Mixed precision: number format, autocast, gradient scale."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ GIB = 2**30
 
 
 class Field(NamedTuple):
-    """A part of the line; where there is no room, those with the highest rank go first."""
+    """A part of the progress line; a narrow terminal drops those of the highest rank first."""
 
     rank: int
     text: str
@@ -82,7 +82,7 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What there is to say about a training at one moment.
+    """Figures of the progress line at one moment.
 
     Attributes:
         epoch: in progress, from 1.
@@ -158,7 +158,7 @@ SECONDS_BETWEEN_LINES = 60.0  # of slow updates, so that a log does not fall sil
 
 
 class Watch:
-    """Follow the updates of an epoch and tell about them.
+    """Progress of an epoch: shown on the terminal, logged, and written as metrics.
 
     On a terminal a line is renewed at most twice a second. In the log there is a plain line every
     ``--log-interval`` updates, or every minute; the scalars are written at the interval.

@@ -34,7 +34,7 @@ FEW = 40  # points of a curve that are marked one by one, epochs that get a line
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a picture: which numbers, and how they look."""
+    """One curve of a plot: metric, label and style."""
 
     name: str
     split: str
@@ -44,7 +44,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture of several: its title, its curves, and whether its axis is logarithmic."""
+    """One plot: title, curves, and whether its axis is logarithmic."""
 
     title: str
     curves: tuple[Curve, ...]

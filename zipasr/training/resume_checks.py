@@ -58,7 +58,7 @@ def _sum_of(model: nn.Module) -> str:
 
 
 class Change(NamedTuple):
-    """A setting with another value than before."""
+    """A setting that differs from the checkpoint's."""
 
     owner: str
     name: str

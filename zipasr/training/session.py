@@ -1,4 +1,4 @@
-"""What one process holds while it trains, and how that becomes a checkpoint and comes back."""
+"""State of one training process, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TrainConfigs:
 
 
 class PerRankState(NamedTuple):
-    """What a model has besides weights: each process has its own.
+    """State of a model besides its weights, of one rank.
 
     Attributes:
         whiten: the probability of each Whiten.
@@ -86,7 +86,7 @@ class PerRankState(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """The moving parts of one process.
+    """Model, optimizer and counters of this rank; gradients are replaced in place.
 
     Attributes:
         last_saved: the checkpoint that this process wrote or saw written last.

@@ -116,7 +116,7 @@ def count_splits(state: TrainState, splits: int) -> None:
 
 @dataclass(slots=True)
 class SamplerState:
-    """The layout in use, and what earlier ones have done of the epoch in progress.
+    """Batching in use, and the segments of the epoch that earlier ones have trained.
 
     A change of the world size or of the budget, between two runs or within one, closes a leg; the
     cuts that are left of the epoch are planned anew, so none is trained twice.

@@ -132,7 +132,7 @@ class BatchPart(NamedTuple):
 
 
 class PartLoss(NamedTuple):
-    """What was computed of a part."""
+    """Metrics of a part."""
 
     batch: Batch
     metrics: Metrics
@@ -144,7 +144,7 @@ class PartLoss(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What led to the gradients that the parameters now have.
+    """Outcome of ``compute_gradients``.
 
     Attributes:
         parts: of this process, in the order of its batches.

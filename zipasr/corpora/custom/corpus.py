@@ -168,7 +168,7 @@ _ROUNDING_SECONDS = 0.1
 
 
 class Surveyed(NamedTuple):
-    """All there is to know about a corpus before its sound is converted.
+    """A corpus after its scan, before its audio is converted.
 
     Attributes:
         found: by reading the source.

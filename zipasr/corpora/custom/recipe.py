@@ -60,7 +60,7 @@ _SCARCE_HOURS = 500.0
 
 
 class Sizes(NamedTuple):
-    """What the settings of a recipe depend on.
+    """Size of a corpus: hours, utterances, characters.
 
     Attributes:
         hours: of training speech.

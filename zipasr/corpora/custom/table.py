@@ -23,7 +23,7 @@ SAME_ID = "same id as another utterance"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """A piece of a sound file and what is said in it.
+    """A segment of a sound file with its transcript.
 
     Attributes:
         id: unique in the corpus.
@@ -55,7 +55,7 @@ class Utterance:
 
 @dataclass(slots=True)
 class ImportedCorpus:
-    """What a source holds.
+    """Contents of a source: utterances by split.
 
     Attributes:
         kind: of the source, for people.
@@ -138,7 +138,7 @@ def separator_of(path: Path, head: str) -> str:
 
 
 class AudioFiles:
-    """Sound files by what a table may call them.
+    """Sound files found by the names that a table may use for them.
 
     Args:
         folder: from which names count, and below which they are looked for.

@@ -31,7 +31,7 @@ Forms = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What can be said.
+    """Templates and word lists of the sentences.
 
     Attributes:
         sentences: topic -> forms, in lower case; ``{slot}`` stands for an alternative of a slot.
@@ -82,7 +82,7 @@ class Grammar:
 
 @dataclass(slots=True)
 class Turns:
-    """Draws in which every alternative has its turn: a shuffled pack of each, dealt to its end.
+    """Balanced random choices: each set of alternatives is shuffled and used up before it repeats.
 
     Independent draws would leave some words rare by bad luck; here the rarest alternative of a slot
     is at most one draw behind the most frequent.
@@ -246,7 +246,7 @@ class EspeakConfig:
 
 @dataclass(frozen=True, slots=True)
 class Voices:
-    """Who can speak.
+    """Voices of each split, and accents.
 
     Attributes:
         accents: languages of eSpeak NG; every voice speaks all of them.
@@ -270,7 +270,7 @@ class Voices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedUtterance:
-    """Everything that decides how one utterance sounds.
+    """Text, voice, accent, rate, pitch and noise of one utterance.
 
     Attributes:
         split: train, dev or test.

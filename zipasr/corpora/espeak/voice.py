@@ -153,7 +153,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One utterance to be spoken, recorded and written.
+    """Request to synthesise and write one utterance.
 
     Attributes:
         id: printed when it is done.
@@ -187,7 +187,7 @@ class Order:
 
 
 class Speaker:
-    """The eSpeak NG library, ready to speak once.
+    """The eSpeak NG library in a fresh process, for one utterance.
 
     One object per process: library state and callback are global.
 
