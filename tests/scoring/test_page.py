@@ -13,8 +13,7 @@ import pytest
 
 from tests.scoring.decoded import decoding
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
-from zipasr.scoring.html_report import Report, comparison_page, matching, page
-from zipasr.scoring.html_tables import alignment
+from zipasr.scoring.html_report import Report, alignment, comparison_page, matching, page
 from zipasr.scoring.markdown_report import short_report
 from zipasr.scoring.word_errors import align
 

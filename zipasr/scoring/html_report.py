@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib.resources import files
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import soundfile
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zipasr.scoring.breakdown import (
     Overview,
@@ -25,15 +26,9 @@ from zipasr.scoring.breakdown import (
     worst,
 )
 from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord, by_test_set, labels
-from zipasr.scoring.html_tables import (
-    Shown,
-    comparison_table,
-    counted_table,
-    overview_table,
-    parts_table,
-    utterance,
-)
-from zipasr.scoring.statistics import Comparison, compare
+from zipasr.scoring.statistics import CONFIDENCE, Comparison, compare
+from zipasr.scoring.word_errors import GAP, AlignedPair
+from zipasr.text.timed_words import WORD_START
 
 WORST = 100
 CONFUSIONS = 15
@@ -56,25 +51,114 @@ class Report:
     sounds: Mapping[str, str] = field(default_factory=dict)
 
 
+class Shown(NamedTuple):
+    """An utterance of the report.
+
+    Attributes:
+        record: by the method that the report is about.
+        sound: address of its audio, or empty.
+        others: method -> the same utterance by that method.
+    """
+
+    record: UtteranceRecord
+    sound: str
+    others: Mapping[str, UtteranceRecord]
+
+    @property
+    def words(self) -> str:
+        """Text that the search field of the page looks through."""
+        record = self.record
+        return " ".join([record.id, record.speaker, *record.ref, *record.hyp]).lower()
+
+    def grouped_others(self) -> list[tuple[list[str], UtteranceRecord]]:
+        """Return each transcript of the other methods once, with the methods that found it."""
+        methods: dict[tuple[str, ...], list[str]] = {}
+        for name, record in self.others.items():
+            methods.setdefault(tuple(record.hyp), []).append(name)
+        return [(names, self.others[names[0]]) for names in methods.values()]
+
+
 def page(report: Report) -> str:
     """Return the page of one run."""
     sets = by_test_set(report.decodings)
-    sections = [_section(name, decodings, report.sounds) for name, decodings in sets.items()]
-    return _document(report.title, report.subtitle, list(sets), "".join(sections))
+    return _rendered(
+        "report.html",
+        title=report.title,
+        subtitle=report.subtitle,
+        names=list(sets),
+        percent=f"{100 * CONFIDENCE:.0f} %",
+        sets=[_section(name, decodings, report.sounds) for name, decodings in sets.items()],
+    )
 
 
 def comparison_page(first: Report, second: Report) -> str:
     """Return a page that says where and how surely the second run is better than the first."""
     pairs = matching(first.decodings, second.decodings)
-    summary = comparison_table([(name, comparison_of(a, b)) for name, a, b in pairs])
-    legend = (
-        f"<p>First: {escape(first.title)} &middot; {escape(first.subtitle)}<br>"
-        f"Second: {escape(second.title)} &middot; {escape(second.subtitle)}</p>"
+    return _rendered(
+        "comparison.html",
+        title=f"{second.title} against {first.title}",
+        subtitle="",
+        names=[name for name, _, _ in pairs],
+        first=first,
+        second=second,
+        comparisons=[(name, comparison_of(a, b)) for name, a, b in pairs],
+        changes=[(name, _changes(a, b, second.sounds)) for name, a, b in pairs],
     )
-    sections = [_changes(name, a, b, second.sounds) for name, a, b in pairs]
-    title = f"{second.title} against {first.title}"
-    names = [name for name, _, _ in pairs]
-    return _document(title, "", names, legend + summary + "".join(sections))
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("zipasr.scoring", "page"),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {
+        "GAP": GAP,
+        "WORD_START": WORD_START,
+        "number_of_errors": number_of_errors,
+        "verdict": verdict,
+        "with_times": with_times,
+        "zip": zip,
+    }
+    return environment
+
+
+def _rendered(template: str, **values: Any) -> str:
+    return str(_environment().get_template(template).render(**values))
+
+
+def alignment(pairs: Sequence[AlignedPair], times: Sequence[float] = ()) -> str:
+    """Return aligned words as HTML.
+
+    Args:
+        pairs: of words.
+        times: seconds of each recognised word; empty if they are not known.
+    """
+    macros: Any = _environment().get_template("macros.html").module
+    return str(macros.alignment(with_times(pairs, times)))
+
+
+def with_times(
+    pairs: Sequence[AlignedPair], times: Sequence[float]
+) -> Iterator[tuple[AlignedPair, float | None]]:
+    """Yield aligned words with the seconds of each recognised word, ``None`` where unknown."""
+    waiting = iter(times)
+    for pair in pairs:
+        yield pair, None if pair.hyp == GAP else next(waiting, None)
+
+
+def verdict(comparison: Comparison) -> str:
+    """Say in words what a comparison shows."""
+    if not comparison.is_significant:
+        return "no significant difference"
+    return "second is better" if comparison.difference < 0 else "second is worse"
+
+
+def number_of_errors(errors: int) -> str:
+    """Say how many there are."""
+    return f"{errors or 'no'} error{'' if errors == 1 else 's'}"
 
 
 def matching(
@@ -141,101 +225,49 @@ def size_and_scoring(total: Overview, setting: Setting) -> str:
     return f"{size}; {setting.scoring}" if setting.scoring else size
 
 
-def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> str:
-    main = decodings[0]
-    names = labels(decodings)
-    figures = [
+def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the template shows of one test set; the best decoding comes first."""
+    main, names = decodings[0], labels(decodings)
+    rows = [
         (label, overview(d.records), d.setting.rtf)
         for label, d in zip(names, decodings, strict=True)
     ]
-    _, total, _ = figures[0]
-    found = confusions(main.records, CONFUSIONS)
-    size = escape(size_and_scoring(total, main.setting))
-    return (
-        f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2><p>{size}</p>'
-        f"{overview_table(figures)}"
-        f"<h3>Where the errors are <small>{escape(names[0])}</small></h3>"
-        f'<div class="columns">{parts_table("By duration", by_duration(main.records))}'
-        f"{parts_table('By length', by_words(main.records))}"
-        f"{parts_table('By speaker', by_speaker(main.records))}</div>"
-        f'<h3>What was taken for what</h3><div class="columns">'
-        f"{counted_table('Substitutions', found.substitutions)}"
-        f"{counted_table('Deletions', found.deletions)}"
-        f"{counted_table('Insertions', found.insertions)}</div>"
-        f"{_worst(decodings, names, sounds)}</section>"
-    )
-
-
-def _worst(decodings: Sequence[Decoding], names: Sequence[str], sounds: Mapping[str, str]) -> str:
     others = {
         label: {record.id: record for record in d.records}
         for label, d in zip(names[1:], decodings[1:], strict=True)
     }
-    chosen = worst(decodings[0].records, WORST)
-    articles = [
-        utterance(
+    return {
+        "name": name,
+        "size": size_and_scoring(rows[0][1], main.setting),
+        "rows": rows,
+        "label": names[0],
+        "by_duration": by_duration(main.records),
+        "by_words": by_words(main.records),
+        "by_speaker": by_speaker(main.records),
+        "confusions": confusions(main.records, CONFUSIONS),
+        "worst": [
             Shown(
                 record,
                 sounds.get(record.id, ""),
                 {key: known[record.id] for key, known in others.items() if record.id in known},
             )
-        )
-        for record in chosen
-    ]
-    head = "Worst utterances" if chosen else "No utterance has an error"
-    return f"<h3>{head}</h3>{_LEGEND if chosen else ''}{''.join(articles)}"
+            for record in worst(main.records, WORST)
+        ],
+    }
 
 
-def _changes(name: str, first: Decoding, second: Decoding, sounds: Mapping[str, str]) -> str:
-    """Show the utterances that changed most, the second run in detail."""
+def _changes(first: Decoding, second: Decoding, sounds: Mapping[str, str]) -> list[Shown]:
+    """Return the utterances that changed most, of the second run."""
     mine, theirs = compared(first, second)
     changed = sorted(
         ((b.errors.total - a.errors.total, a, b) for a, b in zip(mine, theirs, strict=True)),
         key=lambda item: (-abs(item[0]), item[2].id),
     )
-    articles = [
-        utterance(Shown(b, sounds.get(b.id, ""), {"first run": a}))
+    return [
+        Shown(b, sounds.get(b.id, ""), {"first run": a})
         for change, a, b in changed[:WORST]
         if change
     ]
-    return (
-        f'<section id="set-{escape(name, quote=True)}"><h2>{escape(name)}</h2>'
-        f"<h3>Utterances that changed most</h3>{_LEGEND}{''.join(articles)}</section>"
-    )
-
-
-_LEGEND = (
-    '<p class="legend"><span class="e s"><del>said</del><ins>recognised</ins></span> substitution '
-    '<span class="e d"><del>said</del></span> deletion '
-    '<span class="e i"><ins>recognised</ins></span> insertion</p>'
-)
-
-
-def _document(title: str, subtitle: str, names: Sequence[str], body: str) -> str:
-    folder = files("zipasr.scoring") / "page"
-    style, script = (
-        (folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
-    )
-    links = "".join(
-        f'<a href="#set-{escape(name, quote=True)}">{escape(name)}</a>' for name in names
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>\n{style}</style></head>\n<body>"
-        f'<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p><nav aria-label="test sets">'
-        f"{links}</nav>{_CONTROLS}</header>\n<main>{body}</main>\n"
-        f"<script>\n{script}</script></body></html>\n"
-    )
-
-
-_CONTROLS = (
-    '<div class="controls"><label>Find <input type="search" id="find" '
-    'placeholder="word, speaker or utterance"></label><output id="found"></output>'
-    '<button type="button" id="theme" aria-pressed="false">Dark</button>'
-    '<p class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous utterance &middot; <kbd>p</kbd> play '
-    "&middot; <kbd>/</kbd> find &middot; <kbd>t</kbd> light or dark</p></div>"
-)
 
 
 #: What browsers play.

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 from zipasr.scoring.breakdown import Counted, confusions, overview, worst
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, labels
-from zipasr.scoring.html_report import Report, comparison_of, matching, size_and_scoring
-from zipasr.scoring.html_tables import number_of_errors, verdict
+from zipasr.scoring.html_report import (
+    Report,
+    comparison_of,
+    matching,
+    number_of_errors,
+    size_and_scoring,
+    verdict,
+)
 from zipasr.scoring.word_errors import GAP
 
 SHOWN = 10
