@@ -197,7 +197,7 @@ def said(recogniser: Recogniser, streaming: bool, sounds: Sequence[Sound]) -> li
     each = [torch.from_numpy(extractor.extract(samples, RATE)) for samples in sounds]
     features = pad_sequence(each, batch_first=True, padding_value=LOG_ZERO)
     if streaming:
-        (length, step), state = model.chunk_encoder.size(), model.init_state(1)
+        (length, step, _), state = model.chunk_encoder.size(), model.init_state(1)
         # The client waits until there is more than one chunk.
         for start in range(0, features.size(1) - length, step):
             chunk = features[:, start : start + length]

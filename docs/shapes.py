@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.protocol import Geometry
 from zipasr.encoder.zipformer.config import PRESETS
 from zipasr.encoder.zipformer.layer import Zipformer2EncoderLayer
 from zipasr.encoder.zipformer.model import Zipformer2
@@ -28,7 +28,8 @@ from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
 VOCAB_SIZE = 500
-FEATURE_DIM = 80
+FEATURE_DIM = Geometry().mel_bins
+MIN_FRAMES = Geometry().min_frames
 
 Shape = tuple[int, ...]
 

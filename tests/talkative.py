@@ -16,11 +16,12 @@ from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.data.features import fbank_extractor
+from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.lm.neural import build_lm
 from zipasr.lm.rnn import RnnLmConfig
-from zipasr.model.build import EncoderConfig, build_model
+from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.text.tokenizer import Tokenizer
 
@@ -62,7 +63,7 @@ def write_untrained(path: Path, encoder: EncoderConfig, bpe: Path, heads: ModelC
         "vocab_size": tokenizer.vocab_size,
         "blank_id": tokenizer.blank_id,
         "tokenizer": torch.frombuffer(bytearray(tokenizer.model_bytes), dtype=torch.uint8),
-        "configs": {type(config).__name__: to_dict(config) for config in (encoder, heads)},
+        "configs": {config.schema: to_dict(config) for config in (encoder, heads)},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, checkpoint)

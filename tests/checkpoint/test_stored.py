@@ -5,10 +5,17 @@ import pytest
 import torch
 
 from tests.encoder.sizes import small_config
+from tests.talkative import FIRST
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import LoadedWeights
-from zipasr.checkpoint.model_file import StoredModel, plain_flags, stored_model, untrained
+from zipasr.checkpoint.model_file import (
+    StoredModel,
+    entries_of,
+    plain_flags,
+    stored_model,
+    untrained,
+)
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
@@ -24,8 +31,24 @@ def chosen(**entries: Any) -> LoadedWeights:
 
 
 def of_ours(zipformer: ZipformerConfig = CONFIG) -> LoadedWeights:
-    configs = {"ZipformerConfig": to_dict(zipformer), "ModelConfig": to_dict(HEADS)}
+    configs = {zipformer.schema: to_dict(zipformer), HEADS.schema: to_dict(HEADS)}
     return chosen(configs=configs, vocab_size=12)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "former"),
+    [(CONFIG, "ZipformerConfig"), (FIRST, "Zipformer1Config")],
+)
+def test_settings_under_the_names_of_earlier_versions(encoder: Any, former: str) -> None:
+    """They were names of classes."""
+    weights = dict(build_model(encoder, HEADS, 12).state_dict())
+    entries = {"configs": {former: to_dict(encoder), "ModelConfig": to_dict(HEADS)}}
+    checkpoint = {"model": weights, **entries, "vocab_size": 12}
+    found = stored_model(LoadedWeights(PATH, checkpoint, weights), {})
+    assert (found.zipformer, found.model, found.notes) == (encoder, HEADS, ())
+    written = entries_of(found, checkpoint)["configs"]
+    assert written == {encoder.schema: to_dict(encoder), "heads": to_dict(HEADS)}
+    assert stored_model(LoadedWeights(PATH, {**checkpoint, "configs": written}, weights), {})
 
 
 @pytest.fixture

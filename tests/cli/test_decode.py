@@ -22,7 +22,7 @@ from zipasr.cli import average, decode, export, transcribe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.fbank import cuts_path
-from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.protocol import Geometry
 from zipasr.nn.precision import has_bfloat16
 from zipasr.recognition.method_sweep import warnings_about
 from zipasr.recognition.recogniser import load_recogniser
@@ -295,7 +295,7 @@ def without_last_kilobyte(exp: Path) -> None:
 def of_another_architecture(exp: Path) -> None:
     path = exp / "epoch-2.pt"
     configs = load_checkpoint(path)["configs"]
-    configs["ZipformerConfig"]["encoder_dim"] = [32, 48]
+    configs["zipformer"]["encoder_dim"] = [32, 48]
     change(path, configs=configs)
 
 
@@ -309,7 +309,7 @@ def mixed_with_another_run(exp: Path) -> None:
 def of_a_newer_version(exp: Path) -> None:
     path = exp / "epoch-2.pt"
     configs = load_checkpoint(path)["configs"]
-    configs["ModelConfig"]["use_telepathy"] = True
+    configs["heads"]["use_telepathy"] = True
     change(path, configs=configs)
 
 
@@ -466,7 +466,7 @@ def test_an_utterance_too_short_for_the_encoder_is_decoded(
     cuts = list(CutSet.from_file(path))
     short = cuts[0].truncate(duration=0.05, preserve_id=True)
     short.supervisions[0].duration = short.duration
-    assert short.num_frames < MIN_FRAMES
+    assert short.num_frames < Geometry().min_frames
     others = [] if alone else cuts[1:]
     CutSet.from_cuts([short, *others]).to_file(path)
     for method in NAMES:

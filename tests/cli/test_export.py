@@ -28,7 +28,7 @@ from tests.talkative import FIRST, HEADS, SECOND, features_of
 from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export
-from zipasr.model.build import EncoderConfig
+from zipasr.encoder.protocol import EncoderConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import ctc_greedy_search
@@ -179,7 +179,7 @@ def our_words_chunk_by_chunk(
 
 def chunk_by_chunk(model: AsrModel, features: torch.Tensor) -> torch.Tensor:
     """Encode features (1, T, 80) as the client does, which waits for more than one chunk."""
-    (length, step), state, frames = model.chunk_encoder.size(), model.init_state(1), []
+    (length, step, _), state, frames = model.chunk_encoder.size(), model.init_state(1), []
     for start in range(0, features.size(1) - length, step):
         part = features[:, start : start + length]
         encoded, state = model.encode_chunk(part, torch.tensor([length]), state)

@@ -21,14 +21,13 @@ from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
-from zipasr.encoder.masks import output_lens
+from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.export.exporters import ExportJob
 from zipasr.export.parity import chunkwise
-from zipasr.model.build import EncoderConfig
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.exported_model import Chunks, ModelFileConfig, read_model_file
-from zipasr.recognition.recogniser import CAUSAL_TAIL, LOG_ZERO
+from zipasr.recognition.recogniser import LOG_ZERO
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.transducer_step import TransducerSteps
@@ -229,12 +228,12 @@ def words_of_full_chunks(out: Path, encoder: EncoderConfig, is_ctc: bool) -> lis
     for path in sounds(out):
         features = F.pad(
             features_of(soundfile.read(path, dtype="float32")[0]),
-            (0, 0, 0, CAUSAL_TAIL),
+            (0, 0, 0, Geometry().tail),
             value=LOG_ZERO,
         )
         num = features.size(1)
         frames, _ = encode(features, torch.tensor([num]))
-        tokens.append(search(frames, torch.tensor([output_lens(num)]))[0].tokens)
+        tokens.append(search(frames, torch.tensor([Geometry().output_lens(num)]))[0].tokens)
     return tokenizer.decode(tokens)
 
 

@@ -42,7 +42,7 @@ def test_a_run_says_what_it_was_made_from(trained: Path) -> None:
         cuts = CutSet.from_file(path)
         assert found["cuts"] == len(list(cuts))
         assert found["hours"] == pytest.approx(sum(c.duration for c in cuts) / 3600, abs=1e-4)
-    assert session["config"]["ZipformerConfig"]["encoder_dim"] == [32, 40]
+    assert session["config"]["zipformer"]["encoder_dim"] == [32, 40]
     assert session["environment"]["zipasr"] == zipasr.__version__
     assert session["environment"].keys() >= {"torch", "revision", "device", "cuda"}
     assert str(trained) not in (trained / "exp" / "run.json").read_text()

@@ -119,7 +119,7 @@ def test_a_checkpoint_holds_all_that_it_takes_to_use_it_and_to_go_on(trained: Pa
     assert sampler["layout"]["budget"]["max_duration"] == 10.0
     assert checkpoint["batch_idx_train"] == 2 * checkpoint["batches_done"]
     assert checkpoint["model"].keys() == checkpoint["model_avg"].keys()
-    assert checkpoint["configs"]["ZipformerConfig"]["encoder_dim"] == [32, 40]
+    assert checkpoint["configs"]["zipformer"]["encoder_dim"] == [32, 40]
     model = bytes(checkpoint["tokenizer"].tolist())
     assert model == (trained / "data/tones/lang_bpe/bpe.model").read_bytes()
     assert Tokenizer.from_bytes(model).vocab_size == checkpoint["vocab_size"]

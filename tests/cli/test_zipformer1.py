@@ -56,7 +56,7 @@ def test_train_decode_and_stream(
     tones.check(tones.run(workdir, "train.py", *flags))
     exp = workdir / "exp"
     checkpoint = torch.load(exp / "epoch-1.pt", weights_only=True)
-    assert checkpoint["configs"]["Zipformer1Config"]["encoder_dims"] == [24, 24]
+    assert checkpoint["configs"]["zipformer1"]["encoder_dims"] == [24, 24]
     assert checkpoint["model"]["encoder.encoders.0.layers.0.balancer.count"] > 0
     # The schedules of the model have seen plain batches, as the published recipe counts.
     last_shown = (checkpoint["batch_idx_train"] - 1) // 10 * 10

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.encoder.published import GOLDEN, LENS, TINY, direction, features, fill
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
-from zipasr.encoder.zipformer.model import Zipformer2
+from zipasr.encoder.zipformer.model import Zipformer2, dropout_rate
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import Dropout2, PiecewiseLinear, ScheduledFloat, set_batch_count
@@ -37,7 +37,7 @@ class Tiny(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        dropout = TINY.dropout_rate()
+        dropout = dropout_rate(TINY)
         self.encoder_embed = Conv2dSubsampling(80, TINY.encoder_dim[0], dropout=dropout)
         self.encoder = Zipformer2(TINY)
 

@@ -5,8 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.encoder.masks import MIN_FRAMES, subsampled_lens
+from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.protocol import Geometry
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
+
+MIN_FRAMES = Geometry().min_frames
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import NumericError, UserError
+from zipasr.encoder.protocol import Geometry
 from zipasr.export.folder import LICENCE_NOTE, SETTINGS, whole_folder
 from zipasr.export.parity import ParityMode, compare, made_up_utterances, refuse_differences, table
 from zipasr.search.protocol import Utterance
@@ -25,17 +26,19 @@ def way(shift: float = 0.0, token: int = 1, extra: int = 0) -> ParityMode:
     "other", [way(shift=0.01), way(token=2), way(extra=-1), way(shift=float("nan"))]
 )
 def test_what_differs_is_refused(other: ParityMode) -> None:
-    check = compare("x.onnx", other, way(), made_up_utterances(), True)
+    check = compare("x.onnx", other, way(), made_up_utterances(Geometry()), True)
     assert "x.onnx" in table([check])
     with pytest.raises(NumericError, match=r"x\.onnx differs"):
         refuse_differences([check])
 
 
 def test_what_is_the_same_passes_and_eight_bits_may_differ() -> None:
-    same = compare("x.onnx", way(), way(), made_up_utterances(), True)
-    small = compare("x.int8.onnx", way(shift=0.5), way(), made_up_utterances(), False)
+    same = compare("x.onnx", way(), way(), made_up_utterances(Geometry()), True)
+    small = compare("x.int8.onnx", way(shift=0.5), way(), made_up_utterances(Geometry()), False)
     refuse_differences([same, small])
-    broken = compare("x.int8.onnx", way(shift=torch.nan), way(), made_up_utterances(), False)
+    broken = compare(
+        "x.int8.onnx", way(shift=torch.nan), way(), made_up_utterances(Geometry()), False
+    )
     assert not broken.ok
 
 

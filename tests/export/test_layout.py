@@ -9,17 +9,12 @@ import pytest
 import torch
 
 from tests.talkative import FIRST, HEADS, SECOND
+from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.zipformer.metadata import CLIENT_CHANNELS
 from zipasr.encoder.zipformer1.config import Zipformer1Config
-from zipasr.export.sherpa_metadata import (
-    CLIENT_CHANNELS,
-    client_limits,
-    from_file,
-    state_names,
-    streaming_metadata,
-    to_file,
-)
-from zipasr.model.build import EncoderConfig, build_model
+from zipasr.export.folder import client_limits
+from zipasr.model.build import build_model
 from zipasr.recognition.exported_model import KINDS, in_kind, kind_of
 
 CAUSAL = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(64,))
@@ -27,7 +22,7 @@ FIRST_CAUSAL = replace(FIRST, causal=True)
 
 
 def test_sizes_of_the_published_streaming_model_of_the_first() -> None:
-    assert streaming_metadata(Zipformer1Config(causal=True)) == {
+    assert Zipformer1Config(causal=True).export_layout().streaming_metadata() == {
         "decode_chunk_len": "32",
         "T": "39",
         "num_encoder_layers": "2,4,3,2,4",
@@ -40,7 +35,7 @@ def test_sizes_of_the_published_streaming_model_of_the_first() -> None:
 
 def test_sizes_of_the_second() -> None:
     config = ZipformerConfig(causal=True, chunk_size=(16,), left_context_frames=(70,))
-    found = streaming_metadata(config)
+    found = config.export_layout().streaming_metadata()
     assert (found["decode_chunk_len"], found["T"]) == ("32", "45")
     assert found["left_context_len"] == "64,32,16,8,16,32"
     assert "attention_dims" not in found
@@ -51,10 +46,11 @@ def test_states_go_to_a_file_and_back(config: EncoderConfig) -> None:
     model = build_model(config, HEADS, 20)
     chunks = model.chunk_encoder
     states = [torch.randn(t.shape).to(t.dtype) for t in chunks.to_list(model.init_state(3))]
-    names, there = state_names(config), to_file(states, config)
+    layout = config.export_layout()
+    names, there = layout.state_names(), layout.to_file(states)
     assert len(names) == len(set(names)) == len(there) == len(chunks.batch_dims())
     assert all(t.size(dim) == 3 for t, dim in zip(there, chunks.batch_dims(), strict=True))
-    for before, after in zip(states, from_file(there, config), strict=True):
+    for before, after in zip(states, layout.from_file(there), strict=True):
         assert torch.equal(before, after)
     by_name = dict(zip(names, there, strict=True))
     if config is CAUSAL:
@@ -74,13 +70,15 @@ def test_states_go_to_a_file_and_back(config: EncoderConfig) -> None:
     ],
 )
 def test_what_the_client_does_not_do_is_said(config: EncoderConfig, says: str) -> None:
-    lines = client_limits(config, HEADS)
+    lines = client_limits(config.export_layout(), HEADS)
     assert len(lines) == bool(says)
     assert says in "".join(lines)
-    more = client_limits(config, replace(HEADS, use_attention_decoder=True))
+    more = client_limits(config.export_layout(), replace(HEADS, use_attention_decoder=True))
     assert "attention decoder is in pretrained.pt alone" in more[0]
     assert more[1:] == lines
-    assert "CTC" not in "".join(client_limits(config, replace(HEADS, use_ctc=False)))
+    assert "CTC" not in "".join(
+        client_limits(config.export_layout(), replace(HEADS, use_ctc=False))
+    )
 
 
 def test_precisions_are_read_off_names() -> None:

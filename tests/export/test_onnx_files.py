@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.talkative import FIRST, HEADS, SECOND
-from zipasr.model.build import EncoderConfig, build_model
+from zipasr.encoder.protocol import EncoderConfig
+from zipasr.model.build import build_model
 from zipasr.model.transducer import AsrModel
 from zipasr.search.transducer_step import TransducerSteps
 
@@ -29,7 +30,7 @@ def test_files_for_whole_utterances(config: EncoderConfig, kind: str) -> None:
     from zipasr.export.onnx_files import ctc_graph, transducer_graphs
 
     model = model_of(config)
-    parts = transducer_graphs(model, config)
+    parts = transducer_graphs(model, config.export_layout())
     encoder, decoder, joiner = (parts[name] for name in ("encoder", "decoder", "joiner"))
     about = {"version": "1", "model_author": "zipasr"}
     assert encoder.metadata == {**about, "model_type": kind, "comment": f"non-streaming {kind}"}
@@ -42,7 +43,7 @@ def test_files_for_whole_utterances(config: EncoderConfig, kind: str) -> None:
     assert decoder.example[0].dtype == torch.int64
     assert joiner.metadata == {"joiner_dim": "32"}
     assert (joiner.inputs, joiner.outputs) == (("encoder_out", "decoder_out"), ("logit",))
-    ctc = ctc_graph(model, config)
+    ctc = ctc_graph(model, config.export_layout())
     assert ctc.metadata["model_type"] == "zipformer2_ctc"
     assert (ctc.inputs, ctc.outputs) == (("x", "x_lens"), ("log_probs", "log_probs_len"))
 
@@ -51,7 +52,7 @@ def test_a_file_for_speech_as_it_comes() -> None:
     from zipasr.export.onnx_files import transducer_graphs
 
     config = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(32,))
-    encoder = transducer_graphs(model_of(config), config)["encoder"]
+    encoder = transducer_graphs(model_of(config), config.export_layout())["encoder"]
     kinds = ("key", "nonlin_attn", "val1", "val2", "conv1", "conv2")
     states = [f"cached_{kind}_{layer}" for layer in range(2) for kind in kinds]
     states += ["embed_states", "processed_lens"]
@@ -84,7 +85,7 @@ def test_a_search_may_ask_about_several_frames_at_once(tmp_path: Path) -> None:
     model = model_of(SECOND)
     assert model.decoder is not None
     assert model.joiner is not None
-    parts = transducer_graphs(model, SECOND)
+    parts = transducer_graphs(model, SECOND.export_layout())
     for name in ("decoder", "joiner"):
         write_onnx(tmp_path / f"{name}.onnx", parts[name])
     ours = TransducerSteps(model.decoder, model.joiner)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tests.talkative import FIRST, HEADS, SECOND
+from zipasr.encoder.protocol import EncoderConfig
 from zipasr.export.exporters import ExportJob, Shape, export_onnx
 from zipasr.export.parity import LOG_ZERO
-from zipasr.model.build import EncoderConfig, build_model
+from zipasr.model.build import build_model
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
 

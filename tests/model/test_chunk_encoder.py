@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from tests.encoder.test_streaming import SILENCE, SMALL
 from tests.encoder.zipformer1.published import TINY_CAUSAL as FIRST
-from zipasr.encoder.masks import output_lens, subsampled_lens
-from zipasr.encoder.protocol import ChunkSize
-from zipasr.model.build import EncoderConfig, build_model
+from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.protocol import ChunkSize, EncoderConfig, Geometry
+from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 
@@ -44,7 +44,8 @@ def chunk_of(features: Tensor, index: int, num_frames: int, size: ChunkSize) -> 
 def test_as_many_frames_come_out_of_chunks_as_of_the_whole(
     num_frames: int, step: int, ahead: int
 ) -> None:
-    size = ChunkSize(step + ahead, step)
+    geometry = Geometry(look_ahead=ahead, right_context=ahead - 7)
+    size = ChunkSize(step + ahead, step, geometry)
     lens = [size.valid(index, num_frames) for index in range(size.num_chunks(num_frames))]
     lost = ahead // 2
     assert all(length > ahead for length in lens)
@@ -85,9 +86,9 @@ def test_chunks_of_streams_of_different_ages_give_the_whole(name: str) -> None:
         features = utterances[n][None]
         whole = model.encode(features, torch.tensor([features.size(1)]))
         actual = torch.cat(frames)
-        assert len(actual) == output_lens(features.size(1))
+        assert len(actual) == model.geometry.output_lens(features.size(1))
         # Of the silence at the end the front end sees more in chunks, and less in the whole.
-        heard = output_lens(lens[n])
+        heard = model.geometry.output_lens(lens[n])
         torch.testing.assert_close(actual[:heard], whole.frames[0, :heard], rtol=0, atol=1e-4)
 
 

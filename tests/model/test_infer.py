@@ -16,8 +16,8 @@ from torch import Tensor
 from tests.encoder.published import GOLDEN, TINY
 from tests.encoder.sizes import small_config
 from zipasr.base.errors import CheckpointError
-from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
-from zipasr.model.build import build_model, describe, differing, preset_name
+from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, differing, preset_name
+from zipasr.model.build import build_model, describe
 from zipasr.model.config import ModelConfig
 from zipasr.model.infer_config import infer_config
 

@@ -367,6 +367,6 @@ def test_flags_of_the_streaming_recipe_tell_what_weights_do_not(streaming: bool)
     if streaming:
         flags |= {"short_chunk_size": 50, "num_left_chunks": 4, "decode_chunk_len": 32}
     found = settings(flags, [Zipformer1Config])
-    assert found["Zipformer1Config"]["encoder_dims"] == [384] * 5
-    assert found["Zipformer1Config"]["causal"] is streaming
+    assert found["zipformer1"]["encoder_dims"] == [384] * 5
+    assert found["zipformer1"]["causal"] is streaming
     assert found["OptimizerConfig"] == {"optimizer": "scaled_adam_v1"}

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.data.dataset import Batch
+from zipasr.encoder.protocol import Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrLosses, TransducerConfig
 from zipasr.training.config import LossConfig
 from zipasr.training.update import LossScales, compute_loss, loss_scales
 
 PUBLISHED = LossConfig()
+SETTINGS = TransducerConfig(), Geometry()
 BOTH = ModelConfig(use_ctc=True)
 CTC = ModelConfig(use_transducer=False, use_ctc=True)
 CTC_AND_ATTENTION = ModelConfig(use_transducer=False, use_ctc=True, use_attention_decoder=True)
@@ -83,7 +85,9 @@ def a_batch() -> Batch:
 
 def weigh(losses: AsrLosses, scales: LossScales) -> tuple[Tensor, FixedLosses, dict[str, float]]:
     model = FixedLosses(losses)
-    total, metrics = compute_loss(model, a_batch(), [[1], [2]], scales, TransducerConfig())
+    total, metrics = compute_loss(
+        model, a_batch(), [[1], [2]], scales, TransducerConfig(), Geometry()
+    )
     assert metrics.frames == 25 + 10
     return total, model, metrics.sums
 
@@ -113,6 +117,8 @@ def test_without_weight_the_transducer_is_not_computed() -> None:
 def test_the_second_view_goes_to_the_model_and_frames_count_once() -> None:
     batch = dataclasses.replace(a_batch(), second_view=torch.ones(2, 100, 80))
     model = FixedLosses(AsrLosses(ctc=torch.tensor(1.0)))
-    _, metrics = compute_loss(model, batch, [[1], [2]], LossScales(), TransducerConfig())
+    _, metrics = compute_loss(
+        model, batch, [[1], [2]], LossScales(), TransducerConfig(), Geometry()
+    )
     assert model.asked["second_view"] is batch.second_view
     assert metrics.frames == 25 + 10

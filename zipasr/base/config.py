@@ -35,6 +35,20 @@ def flag(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
+def schema_of(cls: type[Any]) -> str:
+    """Return the name of a config in files: ``cls.schema``, else the name of the class."""
+    schema: str = getattr(cls, "schema", cls.__name__)
+    return schema
+
+
+def is_same_value(left: Any, right: Any) -> bool:
+    """Say whether two values of a field mean the same; a list of one value is as long as needed."""
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        longest = max(len(left), len(right))
+        left, right = ([*v] * (longest if len(v) == 1 else 1) for v in (left, right))
+    return bool(left == right)
+
+
 def add_flags(
     parser: argparse.ArgumentParser,
     cls: type[DataclassInstance],

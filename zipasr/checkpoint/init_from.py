@@ -21,7 +21,7 @@ Rows = Sequence[tuple[int, int]]
 # corpus have its name behind theirs.
 OF_TOKENS = re.compile(
     r"decoder(_\w+)?\.embedding\.weight|joiner(_\w+)?\.output_linear\.\w+|"
-    r"simple_[al]m_proj(_\w+)?\.\w+|ctc_output\.1\.\w+|"
+    r"simple_[al]m_proj(_\w+)?\.\w+|ctc_output\.\d\.\w+|"
     r"attention_decoder\.decoder\.(embed|output_layer)\.\w+"
 )
 

@@ -6,20 +6,29 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 import torch
 
-from zipasr.base.config import flag_name, from_dict, shown, to_dict, word_parser
+from zipasr.base.config import (
+    flag_name,
+    from_dict,
+    is_same_value,
+    schema_of,
+    shown,
+    to_dict,
+    word_parser,
+)
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
-from zipasr.encoder.zipformer.config import ZipformerConfig, in_full
-from zipasr.encoder.zipformer1.config import Zipformer1Config
-from zipasr.model.build import ENCODER_TYPES, EncoderConfig, build_model, describe
+from zipasr.encoder.protocol import EncoderConfig
+from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
+from zipasr.model.build import build_model, describe
 from zipasr.model.config import ModelConfig
-from zipasr.model.infer_config import HEAD_FLAGS, infer_config
+from zipasr.model.infer_config import infer_config
 from zipasr.model.transducer import AsrModel, TransducerHeads
 from zipasr.text.tokenizer import Tokenizer
 
@@ -33,13 +42,16 @@ Flags = Mapping[str, Any]
 KEPT = ("configs", "tokenizer", "vocab_size", "blank_id", "env_info")
 
 #: Whose fields are the flags of a model.
-MODEL_CONFIGS = (*ENCODER_TYPES.values(), ModelConfig)
+MODEL_CONFIGS: tuple[type[EncoderConfig] | type[ModelConfig], ...] = (
+    *ENCODER_TYPES.values(),
+    ModelConfig,
+)
 
 #: The only flag of the model that is no field of its settings.
 _ENCODER_TYPE = "encoder_type"
 
-# Typed values of these settle what the shapes of plain weights leave open.
-_OPEN_FLAGS = (*HEAD_FLAGS, "attention_decoder_num_heads", "causal")
+# A typed value of it settles what the shapes of plain weights leave open; so do flags of encoders.
+_OPEN_FLAG = "attention_decoder_num_heads"
 
 
 class StoredModel(NamedTuple):
@@ -103,9 +115,10 @@ def stored_model(chosen: LoadedWeights, typed: Flags, free: Sequence[str] = ()) 
         UserError: a typed value is out of range.
     """
     if stored := _with_settings(chosen):
-        return _with_typed(stored, typed, (*stored.zipformer.STREAMING, *free))
+        return _with_typed(stored, typed, (*stored.zipformer.free_when_decoding, *free))
     stored = _plain(chosen, typed)
-    return _with_typed(stored, typed, (*stored.zipformer.TRACELESS, *ModelConfig.CHANGEABLE, *free))
+    unseen = (*stored.zipformer.not_inferable, *ModelConfig.free_on_resume)
+    return _with_typed(stored, typed, (*unseen, *free))
 
 
 def untrained(chosen: LoadedWeights, typed: Flags) -> list[str]:
@@ -116,14 +129,12 @@ def untrained(chosen: LoadedWeights, typed: Flags) -> list[str]:
         typed: field -> value of the model flags on the command line.
     """
     stored = _with_settings(chosen)
-    if stored is None or not isinstance(stored.zipformer, ZipformerConfig):
+    if stored is None:
         return []
-    names = ZipformerConfig.STREAMING if stored.zipformer.causal else ()
-    met = {name: getattr(stored.zipformer, name) for name in names}
     return [
         f"{flag_name(name)} {shown(typed[name])}: {stored.path} was trained for {shown(values)}; "
         "expect more errors."
-        for name, values in met.items()
+        for name, values in stored.zipformer.choices().items()
         if not {*typed.get(name, ())} <= {*values}
     ]
 
@@ -148,8 +159,20 @@ def entries_of(stored: StoredModel, checkpoint: Mapping[str, Any]) -> dict[str, 
     """
     kept = kept_entries(checkpoint)
     if "configs" in kept:
-        kept["configs"] = kept["configs"] | {ModelConfig.__name__: to_dict(stored.model)}
+        kept["configs"] = current_schemas(kept["configs"]) | {
+            ModelConfig.schema: to_dict(stored.model)
+        }
     return {"model": stored.weights, **kept}
+
+
+def current_schemas(configs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that a file of any version holds, by the names of this version.
+
+    Args:
+        configs: name of a config -> field -> value.
+    """
+    former = {old: schema_of(cls) for cls in MODEL_CONFIGS for old in cls.former_schemas}
+    return {former.get(name, name): values for name, values in configs.items()}
 
 
 def plain_flags(
@@ -177,7 +200,8 @@ def _with_settings(chosen: LoadedWeights) -> StoredModel | None:
     configs, vocab_size = (chosen.checkpoint.get(name) for name in ("configs", "vocab_size"))
     if not configs or not vocab_size:
         return None
-    encoder = next((c for c in ENCODER_TYPES.values() if c.__name__ in configs), ZipformerConfig)
+    configs = current_schemas(configs)
+    encoder = next((c for c in ENCODER_TYPES.values() if c.schema in configs), DEFAULT_ENCODER)
     return StoredModel(
         chosen.path,
         _read(encoder, configs, chosen.path),
@@ -189,7 +213,7 @@ def _with_settings(chosen: LoadedWeights) -> StoredModel | None:
 
 def _read(cls: type[C], configs: Mapping[str, Any], path: Path) -> C:
     try:
-        return from_dict(cls, configs[cls.__name__])
+        return from_dict(cls, configs[schema_of(cls)])
     except ValueError as refusal:
         raise CheckpointError(f"{path} holds a model that is refused: {refusal}.") from refusal
     except (KeyError, TypeError) as problem:
@@ -201,9 +225,8 @@ def _read(cls: type[C], configs: Mapping[str, Any], path: Path) -> C:
 def _plain(chosen: LoadedWeights, typed: Flags) -> StoredModel:
     """Read the settings off the weights, with the help of flags beside them."""
     beside = plain_flags(chosen.checkpoint)
-    # Published commands for the first Zipformer say in no other way that it is a streaming one.
-    streaming = Zipformer1Config.STREAMING if typed.get("causal", True) else ()
-    settling = {name: typed[name] for name in (*_OPEN_FLAGS, *streaming) if name in typed}
+    names = {_OPEN_FLAG, *chain(*(cls.settling_flags(typed) for cls in ENCODER_TYPES.values()))}
+    settling = {name: value for name, value in typed.items() if name in names}
     found = infer_config(chosen.weights, beside | settling, str(chosen.path))
     whole = {
         name: value
@@ -269,7 +292,7 @@ def _check_generation(stored: StoredModel, typed: Flags) -> None:
 
 
 def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
-    for name in stored.zipformer.STREAMING:
+    for name in stored.zipformer.free_when_decoding:
         if (
             name in typed
             and not stored.zipformer.causal
@@ -285,11 +308,10 @@ def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
 def _unequal(stored: StoredModel, values: Flags) -> list[str]:
     """Return the names of the values that are not those of the model, in the order of fields."""
     names = [field.name for cls in (type(stored.zipformer), ModelConfig) for field in fields(cls)]
-    stacks = stored.zipformer.num_stacks
     return [
         name
         for name in names
-        if name in values and in_full(values[name], stacks) != in_full(_value(stored, name), stacks)
+        if name in values and not is_same_value(values[name], _value(stored, name))
     ]
 
 

@@ -18,14 +18,12 @@ from zipasr.data.augment import AugmentConfig
 from zipasr.data.corpus_mixing import GigaSpeechSubset
 from zipasr.data.fbank import FbankConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.masks import MIN_FRAMES
-from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig, preset_sizes
-from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.encoder.protocol import EncoderConfig, Geometry
+from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
 from zipasr.export.exporters import Shape
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.lm.neural import LM_SIZES
 from zipasr.lm.ngram_estimation import NgramConfig
-from zipasr.model.build import ENCODER_TYPES, EncoderConfig
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.optim.config import OptimizerConfig
@@ -114,8 +112,9 @@ class ExportConfig:
         self._check_shape()
 
     def _check_shape(self) -> None:
-        if self.max_len != -1 and self.max_len < MIN_FRAMES:
-            raise ValueError(f"--max-len must be at least {MIN_FRAMES} frames, or -1")
+        shortest = Geometry().min_frames
+        if self.max_len != -1 and self.max_len < shortest:
+            raise ValueError(f"--max-len must be at least {shortest} frames, or -1")
         if not self.dynamic_axes and self.max_len == -1:
             raise ValueError("--dynamic-axes 0 settles the length of utterances: add --max-len")
         if self.shape != Shape() and "onnx" not in self.format:
@@ -279,7 +278,7 @@ SEARCH_WITHOUT_EFFECT = {
     ),
 }
 _AVERAGE_WITHOUT_EFFECT = dict.fromkeys(
-    map(flag_name, (*ZipformerConfig.STREAMING, *Zipformer1Config.STREAMING)),
+    [flag_name(name) for cls in ENCODER_TYPES.values() for name in cls.free_when_decoding],
     "it is chosen when the average is used",
 )
 
@@ -311,7 +310,7 @@ TRAIN = Command(
         TransducerConfig,
         EdenConfig,
         OptimizerConfig,
-        ZipformerConfig,
+        DEFAULT_ENCODER,
         ModelConfig,
         TokenizerConfig,
         DataConfig,
@@ -319,7 +318,7 @@ TRAIN = Command(
         CorporaConfig,
     ),
     without_effect=_RETURN_CUTS,
-    presets={name: preset_sizes(name) for name in PRESETS},
+    presets=DEFAULT_ENCODER.presets(),
     encoders=ENCODER_TYPES,
 )
 DECODE = Command(

@@ -20,18 +20,18 @@ from zipasr.cli.commands import EXPORT, ExportConfig
 from zipasr.cli.flags import guarded
 from zipasr.cli.recognition_flags import read_with_search, recognition_config
 from zipasr.data.loaders import load_cuts
-from zipasr.encoder.masks import MIN_FRAMES
-from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.encoder.protocol import Geometry
 from zipasr.export.exporters import ExportJob, Shape, export_lm, export_onnx, export_torchscript
 from zipasr.export.folder import (
     check_replaceable,
+    client_limits,
+    features_of,
     whole_folder,
     write_readme,
     write_sample,
     write_texts,
 )
 from zipasr.export.parity import Check, made_up_utterances, refuse_differences, table
-from zipasr.export.sherpa_metadata import chunks_name, client_limits, is_streaming, model_type
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
     check_can_export(stored, export.shape)
     if "onnx" in export.formats:
-        limits = client_limits(stored.zipformer, stored.model)
+        limits = client_limits(stored.zipformer.export_layout(), stored.model)
         for line in (*limits, *export.shape.client_limits()):
             warn(line)
     pieces, tokenizer = tokens_of(chosen, config, stored)
@@ -81,10 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with torch.device("cpu"):
         model = stored.build().eval()
     name = config.checkpoint.name
-    whole_name = f"export-{name}{chunks_name(stored.zipformer)}"
+    layout = stored.zipformer.export_layout()
+    whole_name = f"export-{name}{layout.chunks_name}"
     target = output_dir or config.exp_dir / whole_name
     with whole_folder(target) as folder:
-        utterances, shape = utterances_of(cuts), export.shape
+        shape = export.shape
+        utterances = utterances_of(cuts, stored.zipformer.geometry)
         job = ExportJob(model, stored.zipformer, folder, f"-{name}", utterances, shape)
         checks = write_models(job, entries_of(stored, chosen.checkpoint), export, lm)
         settings = settings_of(stored, name, checks)
@@ -93,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.zipformer, stored.model, stored.vocab_size)
         has_client = not shape.client_limits()
-        write_readme(folder, f"{name}: {about}", checks, stored.zipformer, has_client)
+        write_readme(folder, f"{name}: {about}", checks, layout, has_client)
     sys.stdout.write(f"{target}\n")
     return 0
 
@@ -120,21 +122,15 @@ def check_can_export(stored: StoredModel, shape: Shape) -> None:
             take something else than chunks.
     """
     check_is_settled(stored)
-    config = stored.zipformer
-    if is_streaming(config) and shape != Shape():
+    layout = stored.zipformer.export_layout()
+    if layout.is_streaming and shape != Shape():
         raise UserError(
             "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for files that "
             "take whole utterances, and this model hears chunks.",
             "leave them out; or let it hear whole utterances (--chunk-size -1 "
             "--left-context-frames -1, not with the first Zipformer).",
         )
-    if not isinstance(config, ZipformerConfig) or not config.causal:
-        return
-    if (config.chunk_size[0] > 0) != (config.left_context_frames[0] > 0):
-        raise UserError(
-            "--chunk-size and --left-context-frames must both be positive, or both -1 for an "
-            "export that hears whole utterances."
-        )
+    layout.check()
 
 
 def check_lm(config: LmConfig, export: ExportConfig) -> None:
@@ -200,7 +196,7 @@ def some_cuts(config: RecognitionConfig) -> list[Cut]:
         return []
 
 
-def utterances_of(cuts: Sequence[Cut]) -> list[Tensor]:
+def utterances_of(cuts: Sequence[Cut], geometry: Geometry) -> list[Tensor]:
     """Return features to try models with, in turn of an even and an odd length.
 
     They are those of the cuts; noise stands for cuts that are missing or cannot be read.
@@ -212,11 +208,11 @@ def utterances_of(cuts: Sequence[Cut]) -> list[Tensor]:
         except Exception:  # whatever the library says of files that are not there any more
             continue
         length = len(features) - (len(features) + len(found)) % 2
-        if length >= MIN_FRAMES:
+        if length >= geometry.min_frames:
             found.append(features[:length])
     if not found:
         warn("no features of the test set can be read: models are compared on noise.")
-    return [*found, *made_up_utterances()][:NUM_TRIED]
+    return [*found, *made_up_utterances(geometry)][:NUM_TRIED]
 
 
 def warn(line: str) -> None:
@@ -255,8 +251,11 @@ def write_models(
 def settings_of(stored: StoredModel, name: str, checks: Sequence[Check]) -> dict[str, object]:
     """Return what the folder says of its model."""
     return {
-        "model_type": model_type(stored.zipformer),
+        "features": features_of(stored.zipformer.geometry.mel_bins),
+        "model_type": stored.zipformer.export_layout().model_type,
+        "encoder_schema": stored.zipformer.schema,
         "encoder": asdict(stored.zipformer),
+        "model_schema": stored.model.schema,
         "model": asdict(stored.model),
         "vocab_size": stored.vocab_size,
         "checkpoint": name,

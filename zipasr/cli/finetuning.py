@@ -17,7 +17,7 @@ from zipasr.cli.flags import Parser, Run, parse, tell_notes
 from zipasr.cli.recognition_flags import token_source
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.loaders import DataConfig
-from zipasr.model.build import CHANGEABLE, ENCODER_TYPES
+from zipasr.encoder.registry import ENCODER_TYPES
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import TransducerConfig
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
@@ -67,7 +67,8 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
     run = _checked(read_finetuning(argv))
     file = ChooseCheckpoint(checkpoint=run[FinetuneConfig].finetune_ckpt)
     chosen = read_chosen(run[TrainConfig].exp_dir, file)
-    stored = stored_model(chosen, run.typed, tuple(chain(*CHANGEABLE.values())))
+    free = chain(*(cls.free_on_resume for cls in ENCODER_TYPES.values()))
+    stored = stored_model(chosen, run.typed, (*free, *ModelConfig.free_on_resume))
     if run[FinetuneConfig].finetune_tokenizer == "new":
         tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
     else:

@@ -16,6 +16,7 @@ from zipasr.base.distributed import is_first
 from zipasr.base.errors import ResourceError, UserError, nearest
 from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
 from zipasr.cli.run_recipe import words_of_run
+from zipasr.encoder.protocol import EncoderConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -107,7 +108,7 @@ class Command:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    encoders: Mapping[str, type[DataclassInstance]] = field(default_factory=dict)
+    encoders: Mapping[str, type[EncoderConfig]] = field(default_factory=dict)
     operands: tuple[str, str] | tuple[()] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
     needs_recipe: bool = True
@@ -311,10 +312,10 @@ def _with_encoder(command: Command, flags: Mapping[str, Any], words: Sequence[st
     if chosen is usual:
         return command
     configs = tuple(chosen if cls is usual else cls for cls in command.configs)
-    return replace(command, configs=configs, presets={})
+    return replace(command, configs=configs, presets=chosen.presets())
 
 
-def _encoder_of_flags(command: Command, typed: set[str]) -> type[DataclassInstance] | None:
+def _encoder_of_flags(command: Command, typed: set[str]) -> type[EncoderConfig] | None:
     """Return the encoder that alone knows a flag that is typed.
 
     The published commands of the first Zipformer name it in no other way.

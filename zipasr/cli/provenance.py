@@ -13,7 +13,7 @@ from typing import Any
 
 from lhotse import CutSet
 
-from zipasr.base.config import to_dict
+from zipasr.base.config import schema_of, to_dict
 from zipasr.base.distributed import INTERRUPTED
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
@@ -61,7 +61,7 @@ def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
         },
         "mixed in": [extra_facts(extra) for extra in run[DataConfig].extras],
         "config": {
-            cls.__name__: _portable_all(to_dict(value)) for cls, value in run.values.items()
+            schema_of(cls): _portable_all(to_dict(value)) for cls, value in run.values.items()
         },
     }
 

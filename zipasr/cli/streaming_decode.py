@@ -15,6 +15,7 @@ from zipasr.cli.commands import STREAMING_DECODE, read
 from zipasr.cli.flags import guarded
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.loaders import Loader, test_loader
+from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.decode_sets import (
@@ -26,7 +27,7 @@ from zipasr.recognition.decode_sets import (
     tell_report,
     write_results,
 )
-from zipasr.recognition.recogniser import SECONDS_PER_FRAME, Recognised, Recogniser, load_recogniser
+from zipasr.recognition.recogniser import Recognised, Recogniser, load_recogniser
 from zipasr.recognition.resources import check_resources
 from zipasr.recognition.result_files import ResultFiles, file_suffix, limits_of
 from zipasr.recognition.streaming import ChunkRecogniser, Stream, chunk_recogniser, through_streams
@@ -86,7 +87,7 @@ def _decode_set(
     spent = 0.0
     most = config.streaming.num_decode_streams
     with Progress(f"streaming {name}", len(texts)) as progress:
-        waiting = _streams(test_loader(cuts, config.sets.loading))
+        waiting = _streams(test_loader(cuts, config.sets.loading), recogniser.geometry)
         for over, seconds in through_streams(chunkwise, waiting, most):
             spent += seconds
             for stream in over:
@@ -106,12 +107,12 @@ def _decode_set(
     return row
 
 
-def _streams(loader: Loader) -> Iterator[Stream]:
+def _streams(loader: Loader, geometry: Geometry) -> Iterator[Stream]:
     for batch in loader:
         for name, features, length in zip(
             batch.cut_ids, batch.features, batch.feature_lens.tolist(), strict=True
         ):
-            yield Stream(name, features[:length].clone())
+            yield Stream(name, features[:length].clone(), geometry)
 
 
 def _transcript(recogniser: Recogniser, stream: Stream, text: str) -> Transcript:
@@ -122,7 +123,7 @@ def _transcript(recogniser: Recogniser, stream: Stream, text: str) -> Transcript
         text.split(),
         hypothesis.split(),
         [pieces[token] for token in found.tokens],
-        [round(SECONDS_PER_FRAME * frame, 3) for frame in found.frames],
+        [round(recogniser.geometry.seconds_per_frame * frame, 3) for frame in found.frames],
         found.log_prob,
     )
 

@@ -295,8 +295,8 @@ def transcribe_live(tokenizer: Tokenizer, chunkwise: HearsChunks, path: Path) ->
         text.show(tokenizer.decode([stream.push(samples).tokens])[0])
     if not num_samples:
         raise DataError(f"{path}: no sound came.", "see that the program before the pipe records.")
-    seconds = num_samples / SAMPLING_RATE
-    words = within(timed_words(tokenizer, stream.finish()), seconds)
+    seconds, geometry = num_samples / SAMPLING_RATE, chunkwise.size.geometry
+    words = within(timed_words(tokenizer, geometry, stream.finish()), seconds, geometry)
     text.close()
     sys.stderr.write(f"{path}: {seconds:.1f} s of sound\n")
     return [] if is_silent or num_samples < WINDOW else words

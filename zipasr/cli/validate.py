@@ -15,7 +15,7 @@ from zipasr.cli.flags import data_dir, guarded
 from zipasr.data.filters import TrainFilter
 from zipasr.data.loaders import DataConfig
 from zipasr.data.validate import report_text, validate_split
-from zipasr.encoder.masks import output_lens
+from zipasr.encoder.protocol import Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.text.character_table import count_characters
 from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = run[DataConfig]
     wanted = TrainFilter(
         encode=Tokenizer.from_file(run[TokenizerConfig].bpe_model).encode,
-        output_lens=output_lens,
+        output_lens=Geometry().output_lens,
         use_ctc=run[ModelConfig].use_ctc,
         min_duration=data.min_cut_duration,
         max_duration=data.max_cut_duration,

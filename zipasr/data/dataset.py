@@ -23,8 +23,7 @@ from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of, text_of
-
-SECONDS_PER_FRAME = 0.01
+from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Batch:
             feature_lens=lens,
             texts=self.texts[start:stop],
             cut_ids=self.cut_ids[start:stop],
-            seconds=int(lens.sum()) * SECONDS_PER_FRAME,
+            seconds=int(lens.sum()) * SECONDS_PER_FEATURE_FRAME,
             second_view=None if second is None else second[start:stop],
         )
 
@@ -109,7 +108,7 @@ def batch_from_lhotse(raw: Mapping[str, Any], num_views: int = 1) -> Batch:
         feature_lens=lens,
         texts=[text_of(cut) for cut in cuts],
         cut_ids=[_name(cut) for cut in cuts],
-        seconds=int(lens.sum()) * SECONDS_PER_FRAME,
+        seconds=int(lens.sum()) * SECONDS_PER_FEATURE_FRAME,
         second_view=other_views[0] if other_views else None,
     )
 

@@ -47,8 +47,9 @@ class LiveFbank:
     ms after it is over, and the frames at the end when it is said that nothing more will come.
     """
 
-    def __init__(self) -> None:
-        self._extractor = fbank_extractor()
+    def __init__(self, num_mel_bins: int = NUM_MEL_BINS) -> None:
+        self._num_mel_bins = num_mel_bins
+        self._extractor = fbank_extractor(num_mel_bins)
         # From the frame before the next one on, whose window keeps the ends of what is here away.
         self._samples: Samples = np.zeros(0, dtype=np.float32)
         self._is_first = True
@@ -63,7 +64,7 @@ class LiveFbank:
         before = 0 if self._is_first else 1
         num_known = (len(self._samples) - AHEAD) // SHIFT + 1 - before
         if num_known < 1:
-            return _nothing()
+            return torch.zeros(0, self._num_mel_bins)
         end = (before + num_known - 1) * SHIFT + AHEAD
         frames = self._extract(self._samples[:end])[before : before + num_known]
         self._samples = self._samples[(before + num_known - 1) * SHIFT :]
@@ -77,12 +78,8 @@ class LiveFbank:
             (T, 80), the frames that were not known yet; none of less than 17.5 ms of sound.
         """
         if self._is_first and len(self._samples) < AHEAD:
-            return _nothing()
+            return torch.zeros(0, self._num_mel_bins)
         return self._extract(self._samples)[0 if self._is_first else 1 :]
 
     def _extract(self, samples: Samples) -> Tensor:
         return torch.from_numpy(self._extractor.extract(samples, SAMPLING_RATE))
-
-
-def _nothing() -> Tensor:
-    return torch.zeros(0, NUM_MEL_BINS)

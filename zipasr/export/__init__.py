@@ -1,6 +1,6 @@
 """A trained model as files for other programs, compared with the model before they get their names.
 
 ``exporters`` writes all files of a format: ``graphs`` are the recorded parts, ``onnx_files`` and
-``torchscript`` write them, ``sherpa_metadata`` is what sherpa-onnx reads, ``parity`` compares.
-``folder`` adds tokens, settings and a README.
+``torchscript`` write them, with names and metadata of the encoder's ``ExportLayout``; ``parity``
+compares. ``folder`` adds tokens, settings and a README.
 """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.encoder.protocol import ChunkSize
+from zipasr.encoder.protocol import ChunkSize, EncoderConfig, ExportLayout
 from zipasr.export.parity import (
     LOG_ZERO,
     TOLERANCE,
@@ -22,9 +22,7 @@ from zipasr.export.parity import (
     chunkwise,
     compare,
 )
-from zipasr.export.sherpa_metadata import chunks_name, is_streaming, to_file
 from zipasr.lm.neural import NeuralLm
-from zipasr.model.build import EncoderConfig
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.exported_model import Encode, Kind, in_kind
@@ -112,9 +110,14 @@ class ExportJob:
     known: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
+    def layout(self) -> ExportLayout:
+        """Names, metadata and states of the files."""
+        return self.config.export_layout()
+
+    @property
     def streaming(self) -> bool:
         """Whether the files work on speech as it comes."""
-        return is_streaming(self.config)
+        return self.layout.is_streaming
 
     def start(self, num: int) -> list[Tensor]:
         """Return the states of ``num`` streams before the first chunk."""
@@ -135,7 +138,7 @@ class ExportJob:
     @property
     def chunks(self) -> str:
         """The part of file names that says so."""
-        return chunks_name(self.config)
+        return self.layout.chunks_name
 
 
 def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
@@ -151,7 +154,7 @@ def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
     job = replace(job, utterances=job.shape.fitted(job.utterances))
     checks = []
     if job.model.decoder is not None:
-        graphs = onnx_files.transducer_graphs(job.model, job.config)
+        graphs = onnx_files.transducer_graphs(job.model, job.layout)
         paths = {part: job.folder / f"{part}{job.suffix}{job.chunks}.onnx" for part in graphs}
         for part, whole in graphs.items():
             graph = onnx_files.shaped(whole, job.shape)
@@ -159,7 +162,7 @@ def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
         checks += [_check_transducer(job, paths, kind) for kind in kinds]
     if job.model.ctc_output is not None:
         path = job.folder / f"model{job.chunks}.onnx"
-        graph = onnx_files.shaped(onnx_files.ctc_graph(job.model, job.config), job.shape)
+        graph = onnx_files.shaped(onnx_files.ctc_graph(job.model, job.layout), job.shape)
         _write(path, graph, kinds, is_decoder=False)
         checks += [_check_ctc(job, path, kind) for kind in kinds]
     return checks
@@ -299,7 +302,7 @@ def _onnx_encode(job: ExportJob, path: Path) -> Encode:
         frames, *after = graph(features, *states)
         return frames, after
 
-    return chunkwise(lambda num: to_file(job.start(num), job.config), job.size, step)
+    return chunkwise(lambda num: job.layout.to_file(job.start(num)), job.size, step)
 
 
 def _scripted_step(

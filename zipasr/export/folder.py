@@ -16,13 +16,9 @@ from lhotse.cut import Cut
 
 from zipasr.audio.loading import SAMPLING_RATE, resampled
 from zipasr.base.errors import ResourceError, UserError, is_disk_full
+from zipasr.encoder.protocol import ExportLayout
 from zipasr.export.parity import Check, table
-from zipasr.export.sherpa_metadata import (
-    is_streaming,
-    is_too_wide,
-    streams_ctc,
-)
-from zipasr.model.build import EncoderConfig
+from zipasr.model.config import ModelConfig
 from zipasr.recognition.exported_model import KINDS, Kind, kind_of
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text
@@ -48,16 +44,20 @@ _WRITTEN = (
     SAMPLE_TEXT,
 )
 
-FEATURES = {
-    "sampling_rate": 16000,
-    "num_mel_bins": 80,
-    "low_freq": 20,
-    "high_freq": -400,
-    "snip_edges": False,
-    "dither": 0,
-    "window": "povey",
-    "padding": -23.025851,
-}
+
+def features_of(mel_bins: int) -> dict[str, object]:
+    """Return how the features that the files take are made."""
+    return {
+        "sampling_rate": SAMPLING_RATE,
+        "num_mel_bins": mel_bins,
+        "low_freq": 20,
+        "high_freq": -400,
+        "snip_edges": False,
+        "dither": 0,
+        "window": "povey",
+        "padding": -23.025851,
+    }
+
 
 LICENCE = """The program that made these files sets no terms for them. The weights were learned
 from a corpus: before you pass them on, put the terms of that corpus, and your own, in place of
@@ -141,7 +141,7 @@ def write_texts(
     """Write tokens, the tokenizer if there is one, settings, error rates, the note on licences."""
     texts = {
         "tokens.txt": tokens_text(pieces),
-        SETTINGS: json.dumps({"features": FEATURES, **settings}, indent=2, default=str) + "\n",
+        SETTINGS: json.dumps(settings, indent=2, default=str) + "\n",
         LICENCE_NOTE: LICENCE,
         "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",
     }
@@ -169,11 +169,19 @@ def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
     return False
 
 
+def client_limits(layout: ExportLayout, heads: ModelConfig) -> list[str]:
+    """Return what sherpa-onnx will not do with the files of a model, for the user."""
+    lines = []
+    if heads.use_attention_decoder:
+        lines = ["the attention decoder is in pretrained.pt alone: no client runs it."]
+    return [*lines, *layout.client_limits(heads.use_ctc)]
+
+
 def write_readme(
     folder: Path,
     about: str,
     checks: Sequence[Check],
-    config: EncoderConfig,
+    layout: ExportLayout,
     has_client: bool = True,
 ) -> None:
     """Write how the files are used, and how they compare with the model.
@@ -182,21 +190,21 @@ def write_readme(
         folder: of the files.
         about: the model, in a line.
         checks: of the files.
-        config: of the encoder.
+        layout: of the files.
         has_client: whether sherpa-onnx takes what the files take.
     """
     names = sorted(path.name for path in folder.iterdir())
     wave = SAMPLE if (folder / SAMPLE).is_file() else "YOUR.wav"
     lines = [f"# {about}", ""]
-    models = [words for kind in KINDS for words in _model_flags(names, kind, config)]
-    if models and has_client and not is_too_wide(config):
-        lines += _commands(models, wave, is_streaming(config))
+    models = [words for kind in KINDS for words in _model_flags(names, kind, layout)]
+    if models and has_client and layout.has_client:
+        lines += _commands(models, wave, layout.is_streaming)
     if checks:
         lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _model_flags(names: Sequence[str], kind: Kind, config: EncoderConfig) -> Iterator[list[str]]:
+def _model_flags(names: Sequence[str], kind: Kind, layout: ExportLayout) -> Iterator[list[str]]:
     """Yield the flags that give the files of one precision to sherpa-onnx, for each head."""
 
     def file(part: str) -> str:
@@ -205,8 +213,8 @@ def _model_flags(names: Sequence[str], kind: Kind, config: EncoderConfig) -> Ite
 
     if file("encoder"):
         yield [f"--{part}={file(part)}" for part in ("encoder", "decoder", "joiner")]
-    streaming, model = is_streaming(config), file("model")
-    if model and (streams_ctc(config) or not streaming):
+    streaming, model = layout.is_streaming, file("model")
+    if model and (layout.streams_ctc or not streaming):
         yield [f"--zipformer{'2' if streaming else ''}-ctc-model={model}"]
 
 

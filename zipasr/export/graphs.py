@@ -5,13 +5,11 @@ from __future__ import annotations
 from torch import Tensor, arange, cat, full_like, int64, nn, ones, where
 from torch import full as full_of
 
-from zipasr.export.sherpa_metadata import from_file, to_file
+from zipasr.encoder.protocol import ExportLayout
 from zipasr.lm.neural import NeuralLm
-from zipasr.model.build import EncoderConfig
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.masks import make_pad_mask
 
 
 class WholeEncoder(nn.Module):
@@ -20,27 +18,23 @@ class WholeEncoder(nn.Module):
     There is a mask whether or not there is padding, and nothing looks at values.
 
     Args:
-        model: of either encoder.
+        model: in evaluation mode.
         head: applied to (N, T', C); an ``nn.Identity`` gives the frames.
     """
 
     def __init__(self, model: AsrModel, head: nn.Module) -> None:
         super().__init__()
-        self.encoder_embed, self.encoder = model.encoder_embed, model.encoder
+        self.speech_encoder = model.speech_encoder
+        _register(self, model)
         self.head = head
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (N, T, 80) features with (N,) int64 lengths: (N, T', D) and lengths.
+        """Encode (N, T, mel bins) features with (N,) int64 lengths: (N, T', D) and lengths.
 
         The names are those that callers of published TorchScript files type.
         """
-        if self.encoder_embed is None:
-            frames, lens = self.encoder(features, feature_lengths)
-            return self.head(frames), lens
-        y, y_lens = self.encoder_embed(features, feature_lengths)
-        mask = make_pad_mask(y_lens, y.size(1))
-        frames, lens = self.encoder(y.transpose(0, 1), y_lens, mask)
-        return self.head(frames.transpose(0, 1)), lens
+        frames, lens = self.speech_encoder(features, feature_lengths)
+        return self.head(frames), lens
 
 
 class WithoutLengths(nn.Module):
@@ -55,7 +49,7 @@ class WithoutLengths(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode (N, T, 80) features, all of them valid: (N, T', D)."""
+        """Encode (N, T, mel bins) features, all of them valid: (N, T', D)."""
         frames: Tensor = self.inner(x, ones(x.size(0), dtype=int64) * x.size(1))[0]
         return frames
 
@@ -83,14 +77,14 @@ class ChunkEncoder(nn.Module):
 
     def __init__(self, model: AsrModel, head: nn.Module) -> None:
         super().__init__()
-        self.encoder_embed, self.encoder = model.encoder_embed, model.encoder
+        _register(self, model)
         self.chunks = model.chunk_encoder
         self.head = head
 
     def forward(
         self, x: Tensor, x_lens: Tensor, states: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Encode a chunk (N, T, 80): (N, T', D), lengths, and the flat list of states after."""
+        """Encode a chunk (N, T, mel bins): (N, T', D), lengths, and the list of states after."""
         frames, lens, after = self.chunks.advance(x, x_lens, self.chunks.from_list(states))
         return self.head(frames), lens, self.chunks.to_list(after)
 
@@ -100,20 +94,26 @@ class FullChunkEncoder(nn.Module):
 
     Args:
         inner: the encoder.
-        config: of the model; it says how states stand in files.
+        layout: says how states stand in files.
     """
 
-    def __init__(self, inner: ChunkEncoder, config: EncoderConfig) -> None:
+    def __init__(self, inner: ChunkEncoder, layout: ExportLayout) -> None:
         super().__init__()
         self.inner = inner
-        self.config = config
+        self.layout = layout
         self.num_frames = inner.chunks.size().frames
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Encode a chunk (N, T, 80): (N, T', D), and each of the states after."""
+        """Encode a chunk (N, T, mel bins): (N, T', D), and each of the states after."""
         lens = full_of((x.size(0),), self.num_frames)
-        frames, _, after = self.inner(x, lens, from_file(states, self.config))
-        return (frames, *to_file(after, self.config))
+        frames, _, after = self.inner(x, lens, self.layout.from_file(states))
+        return (frames, *self.layout.to_file(after))
+
+
+def _register(module: nn.Module, model: AsrModel) -> None:
+    """Give a module that is recorded the weights of the encoder under their own names."""
+    for name, part in model.speech_encoder.parts.items():
+        module.add_module(name, part)
 
 
 class CtcHead(nn.Module):

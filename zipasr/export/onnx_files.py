@@ -21,6 +21,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
+from zipasr.encoder.protocol import ExportLayout
 from zipasr.export.exporters import Shape
 from zipasr.export.graphs import (
     ChunkEncoder,
@@ -33,16 +34,7 @@ from zipasr.export.graphs import (
     WholeEncoder,
     WithoutLengths,
 )
-from zipasr.export.sherpa_metadata import (
-    is_streaming,
-    model_type,
-    state_names,
-    streaming_metadata,
-    to_file,
-)
 from zipasr.lm.neural import NeuralLm
-from zipasr.model.build import EncoderConfig
-from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.transducer import AsrModel
 
 OPSET = 13
@@ -76,17 +68,17 @@ class Graph(NamedTuple):
     opset: int = OPSET
 
 
-def transducer_graphs(model: AsrModel, config: EncoderConfig) -> dict[str, Graph]:
+def transducer_graphs(model: AsrModel, layout: ExportLayout) -> dict[str, Graph]:
     """Return encoder, decoder and joiner of a transducer."""
     decoder, joiner = model.decoder, model.joiner
     assert decoder is not None
     assert joiner is not None
     head = joiner.encoder_proj
-    kind = model_type(config)
+    kind = layout.model_type
     names = ("encoder_out", "encoder_out_lens")
     encoder = (
-        chunk_graph(model, config, head, names[0])
-        if is_streaming(config)
+        chunk_graph(model, layout, head, names[0])
+        if layout.is_streaming
         else whole_graph(model, head, names, _about(kind, f"non-streaming {kind}"))
     )
     joiner_dim = joiner.output_linear.in_features
@@ -113,13 +105,13 @@ def transducer_graphs(model: AsrModel, config: EncoderConfig) -> dict[str, Graph
     }
 
 
-def ctc_graph(model: AsrModel, config: EncoderConfig) -> Graph:
+def ctc_graph(model: AsrModel, layout: ExportLayout) -> Graph:
     """Return encoder and CTC head in one."""
     head, names = CtcHead(model), ("log_probs", "log_probs_len")
-    if is_streaming(config):
-        return chunk_graph(model, config, head, names[0])
+    if layout.is_streaming:
+        return chunk_graph(model, layout, head, names[0])
     # Clients know one type, whichever encoder is inside.
-    about = _about("zipformer2_ctc", f"non-streaming {model_type(config)} CTC")
+    about = _about("zipformer2_ctc", f"non-streaming {layout.model_type} CTC")
     return whole_graph(model, head, names, about)
 
 
@@ -142,7 +134,8 @@ def whole_graph(
     model: AsrModel, head: nn.Module, outputs: tuple[str, str], about: Mapping[str, str]
 ) -> Graph:
     """Return the encoder for whole utterances, with a head."""
-    example = torch.zeros(1, EXAMPLE_FRAMES, FEATURE_DIM), torch.tensor([EXAMPLE_FRAMES])
+    features = torch.zeros(1, EXAMPLE_FRAMES, model.geometry.mel_bins)
+    example = features, torch.tensor([EXAMPLE_FRAMES])
     return Graph(
         WholeEncoder(model, head),
         example,
@@ -154,7 +147,7 @@ def whole_graph(
             outputs[0]: {0: "N", 1: "T_out"},
             outputs[1]: {0: "N"},
         },
-        about,
+        {**about, **model.geometry.to_metadata()},
     )
 
 
@@ -167,7 +160,8 @@ def shaped(graph: Graph, shape: Shape) -> Graph:
     """
     is_encoder = graph.inputs[0] == "x"
     if is_encoder and shape.frames is not None:
-        example = torch.zeros(1, shape.frames, FEATURE_DIM), torch.tensor([shape.frames])
+        features = graph.example[0].new_zeros(1, shape.frames, graph.example[0].size(2))
+        example = features, torch.tensor([shape.frames])
         graph = graph._replace(example=example)
     if is_encoder and not shape.takes_lengths:
         graph = graph._replace(
@@ -183,22 +177,26 @@ def shaped(graph: Graph, shape: Shape) -> Graph:
     return graph._replace(axes={}) if shape.is_fixed else graph
 
 
-def chunk_graph(model: AsrModel, config: EncoderConfig, head: nn.Module, output: str) -> Graph:
+def chunk_graph(model: AsrModel, layout: ExportLayout, head: nn.Module, output: str) -> Graph:
     """Return the encoder for one chunk of streams, with a head."""
-    encoder = FullChunkEncoder(ChunkEncoder(model, head), config)
-    chunks, names, kind = model.chunk_encoder, state_names(config), model_type(config)
-    states = to_file(chunks.to_list(model.init_state(1)), config)
+    encoder = FullChunkEncoder(ChunkEncoder(model, head), layout)
+    chunks, names, kind = model.chunk_encoder, layout.state_names(), layout.model_type
+    states = layout.to_file(chunks.to_list(model.init_state(1)))
     axes = {"x": {0: "N"}, output: {0: "N"}}
     for name, dim in zip(names, chunks.batch_dims(), strict=True):
         axes[name] = axes[f"new_{name}"] = {dim: "N"}
-    example = torch.zeros(1, encoder.num_frames, FEATURE_DIM)
+    example = torch.zeros(1, encoder.num_frames, model.geometry.mel_bins)
     return Graph(
         encoder,
         (example, *states),
         ("x", *names),
         (output, *(f"new_{name}" for name in names)),
         axes,
-        _about(kind, f"streaming {kind}") | streaming_metadata(config),
+        {
+            **_about(kind, f"streaming {kind}"),
+            **layout.streaming_metadata(),
+            **model.geometry.to_metadata(),
+        },
     )
 
 

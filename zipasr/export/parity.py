@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.base.errors import NumericError
-from zipasr.encoder.protocol import ChunkSize
-from zipasr.model.inputs import FEATURE_DIM
+from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.exported_model import Encode
 from zipasr.search.protocol import Utterance
 
@@ -20,8 +19,8 @@ LOG_ZERO = -23.025851  # log(1e-10), silence
 #: Largest difference between the outputs of the encoders, in float32.
 TOLERANCE = 1e-3
 
-#: Lengths of utterances, where there is no speech to take: odd and even.
-LENGTHS = (9, 64, 97, 150, 333)
+#: Lengths of utterances beside the shortest, where there is no speech to take: odd and even.
+LENGTHS = (64, 97, 150, 333)
 
 Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]
 Start: TypeAlias = Callable[[int], list[Tensor]]
@@ -62,10 +61,11 @@ class Check(NamedTuple):
         return self.difference <= TOLERANCE and self.same_tokens == self.utterances
 
 
-def made_up_utterances() -> list[Tensor]:
-    """Return noise of the loudness of speech, (T, 80) each, for want of speech."""
+def made_up_utterances(geometry: Geometry) -> list[Tensor]:
+    """Return noise of the loudness of speech, (T, mel bins) each, for want of speech."""
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(num, FEATURE_DIM, generator=generator) * 3 - 9 for num in LENGTHS]
+    lengths = (geometry.min_frames, *LENGTHS)
+    return [torch.randn(n, geometry.mel_bins, generator=generator) * 3 - 9 for n in lengths]
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def chunkwise(start: Start, size: ChunkSize, step: Step) -> Encode:
         size: of the chunks.
         step: features of a chunk (N, T, 80) and states to frames and states.
     """
-    length, shift = size
+    length, shift = size.frames, size.step
 
     def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         num = -(-features.size(1) // shift)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.export.graphs import ChunkEncoder, WholeEncoder
 from zipasr.model.decoder import Decoder
-from zipasr.model.inputs import FEATURE_DIM
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 
@@ -26,12 +25,15 @@ class ScriptedDecoder(nn.Module):
         self.vocab_size: int = decoder.vocab_size
         self.context_size: int = decoder.context_size
         self.blank_id: int = decoder.blank_id
+        self.gain: float = decoder.gain
         self.embedding = decoder.embedding
         self.conv: nn.Module = decoder.conv if decoder.context_size > 1 else nn.Identity()
 
     def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
         """Embed histories (N, U): (N, U, C), or (N, 1, C) without padding."""
         x: Tensor = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
+        if self.gain != 1.0:
+            x = self.gain * x
         if self.context_size > 1:
             x = x.transpose(1, 2)
             if need_pad:
@@ -48,6 +50,7 @@ class ScriptedJoiner(nn.Module):
         self.encoder_proj = joiner.encoder_proj
         self.decoder_proj = joiner.decoder_proj
         self.output_linear = joiner.output_linear
+        self.gain: float = joiner.gain
 
     def forward(
         self, encoder_out: Tensor, decoder_out: Tensor, project_input: bool = True
@@ -57,7 +60,7 @@ class ScriptedJoiner(nn.Module):
             encoder_out = self.encoder_proj(encoder_out)
             decoder_out = self.decoder_proj(decoder_out)
         logits: Tensor = self.output_linear(torch.tanh(encoder_out + decoder_out))
-        return logits
+        return logits if self.gain == 1.0 else self.gain * logits
 
 
 class ScriptedChunkEncoder(nn.Module):
@@ -115,6 +118,8 @@ class ScriptedModel(nn.Module):
             self.joiner = ScriptedJoiner(model.joiner)
         if model.ctc_output is not None:
             self.ctc_output = model.ctc_output
+        if geometry := model.geometry.to_metadata():
+            self.geometry = geometry
 
 
 @torch.no_grad()
@@ -122,7 +127,7 @@ def scripted(model: AsrModel, streaming: bool) -> torch.jit.ScriptModule:
     """Return the model as one TorchScript module.
 
     Args:
-        model: in evaluation mode, of either encoder.
+        model: in evaluation mode.
         streaming: whether the encoder works chunk by chunk.
     """
     with warnings.catch_warnings():
@@ -134,14 +139,16 @@ def scripted(model: AsrModel, streaming: bool) -> torch.jit.ScriptModule:
 
 
 def _whole_encoder(model: AsrModel) -> nn.Module:
-    example = torch.zeros(1, EXAMPLE_FRAMES, FEATURE_DIM), torch.tensor([EXAMPLE_FRAMES])
+    features = torch.zeros(1, EXAMPLE_FRAMES, model.geometry.mel_bins)
+    example = features, torch.tensor([EXAMPLE_FRAMES])
     return _recorded(WholeEncoder(model, nn.Identity()), example)
 
 
 def _chunk_encoder(model: AsrModel) -> nn.Module:
     encoder, chunks = ChunkEncoder(model, nn.Identity()), model.chunk_encoder
     size, states = chunks.size(), chunks.to_list(model.init_state(1))
-    example = torch.zeros(1, size.frames, FEATURE_DIM), torch.tensor([size.frames]), states
+    features = torch.zeros(1, size.frames, model.geometry.mel_bins)
+    example = features, torch.tensor([size.frames]), states
     recorded = _recorded(encoder, example)
     return ScriptedChunkEncoder(recorded, size, states, list(chunks.batch_dims()))
 

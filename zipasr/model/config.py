@@ -21,8 +21,11 @@ SENTENCE_ENDS_ID = 1
 class ModelConfig:
     """What sits on top of the encoder."""
 
+    #: Name in files.
+    schema: ClassVar[str] = "heads"
+    former_schemas: ClassVar[tuple[str, ...]] = ("ModelConfig",)
     #: How the model is trained: may change between two runs with the same weights.
-    CHANGEABLE: ClassVar[tuple[str, ...]] = ("use_cr_ctc",)
+    free_on_resume: ClassVar[tuple[str, ...]] = ("use_cr_ctc",)
 
     decoder_dim: int = flag(512, "channels of the prediction network, a multiple of 4")
     joiner_dim: int = flag(512, "channels in which encoder and prediction network meet")

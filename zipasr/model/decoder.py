@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.encoder.protocol import HeadStyle
 from zipasr.nn.balancer import Balancer
 
 #: Input and output channels of each group in the convolution over tokens.
@@ -20,7 +21,7 @@ class Decoder(nn.Module):
         decoder_dim: C of the result, a multiple of 4 unless ``context_size`` is 1.
         blank_id: id of the blank, which stands for the start of the utterance.
         context_size: number of tokens that it sees, at least 1.
-        balanced: whether balancers watch over it in training.
+        style: gain, initial size and balancers.
 
     Source: Ghodsi et al., "RNN-transducer with stateless prediction network", 2020.
     """
@@ -31,13 +32,18 @@ class Decoder(nn.Module):
         decoder_dim: int,
         blank_id: int,
         context_size: int,
-        balanced: bool = True,
+        style: HeadStyle = HeadStyle(),
     ) -> None:
         super().__init__()
+        balanced = style.decoder_balancers
+        self.gain = style.decoder_gain
         self.vocab_size = vocab_size
         self.blank_id = blank_id
         self.context_size = context_size
         self.embedding = nn.Embedding(vocab_size, decoder_dim)
+        if style.decoder_init != 1.0:
+            with torch.no_grad():
+                self.embedding.weight *= style.decoder_init
         self.balancer = _balancer(decoder_dim) if balanced else nn.Identity()
         if context_size > 1:
             self.conv = nn.Conv1d(
@@ -64,6 +70,8 @@ class Decoder(nn.Module):
             ValueError: ``need_pad`` is False and U is not ``context_size``.
         """
         embedded: Tensor = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
+        if self.gain != 1.0:
+            embedded = self.gain * embedded
         embedded = self.balancer(embedded)
         if not need_pad and y.size(1) != self.context_size:
             raise ValueError(
@@ -111,7 +119,7 @@ class CachedDecoder:
     def __init__(self, decoder: Decoder) -> None:
         self.blank_id, self.context_size = decoder.blank_id, decoder.context_size
         # The row before that of token 0 stands for nothing.
-        embedded = F.pad(decoder.embedding.weight, (0, 0, 1, 0))
+        embedded = decoder.gain * F.pad(decoder.embedding.weight, (0, 0, 1, 0))
         tables = [embedded]
         if self.context_size > 1:
             # A token at one place of a history, and nothing at the others.

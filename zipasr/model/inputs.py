@@ -9,25 +9,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zipasr.encoder.masks import MIN_FRAMES
+from zipasr.encoder.protocol import Geometry
 from zipasr.losses import ctc_loss
 from zipasr.losses.lattice import RnntType
 
-#: Number of mel bins of the features.
-FEATURE_DIM = 80
 
-
-def checked_lens(features: Tensor, feature_lens: Tensor) -> list[int]:
+def checked_lens(features: Tensor, feature_lens: Tensor, geometry: Geometry) -> list[int]:
     """Return the lengths as plain numbers, once they fit the features.
 
     Args:
-        features: should be (N, T, 80).
-        feature_lens: should be (N,), at least 9 and at most T.
+        features: should be (N, T, mel bins).
+        feature_lens: should be (N,), at least the shortest that the encoder takes and at most T.
+        geometry: of the encoder.
 
     Raises:
         ValueError: the first thing that is not as it should be.
     """
-    check_features(features)
+    check_features(features, geometry.mel_bins)
     if features.size(0) == 0:
         raise ValueError("the batch has no utterance: leave empty batches out")
     if feature_lens.shape != features.shape[:1]:
@@ -36,10 +34,10 @@ def checked_lens(features: Tensor, feature_lens: Tensor) -> list[int]:
             f"shape {tuple(feature_lens.shape)}"
         )
     lens: list[int] = feature_lens.tolist()
-    if min(lens) < MIN_FRAMES:
+    if min(lens) < geometry.min_frames:
         raise ValueError(
             f"an utterance has {min(lens)} feature frames, but the encoder needs at least "
-            f"{MIN_FRAMES}: drop shorter ones"
+            f"{geometry.min_frames}: drop shorter ones"
         )
     if max(lens) > features.size(1):
         raise ValueError(
@@ -48,15 +46,15 @@ def checked_lens(features: Tensor, feature_lens: Tensor) -> list[int]:
     return lens
 
 
-def check_features(features: Tensor) -> None:
-    """Compare features with the (N, T, 80) that they should be.
+def check_features(features: Tensor, mel_bins: int) -> None:
+    """Compare features with the (N, T, mel bins) that they should be.
 
     Raises:
         ValueError: they have other axes, or another number of mel bins.
     """
-    if features.dim() != 3 or features.size(2) != FEATURE_DIM:
+    if features.dim() != 3 or features.size(2) != mel_bins:
         raise ValueError(
-            f"features must be (N, T, {FEATURE_DIM}), got {tuple(features.shape)}: utterances, "
+            f"features must be (N, T, {mel_bins}), got {tuple(features.shape)}: utterances, "
             "frames, mel bins"
         )
 

@@ -18,12 +18,19 @@ class Joiner(nn.Module):
         decoder_dim: C of the decoder output.
         joiner_dim: C in which both meet.
         vocab_size: V.
+        gain: factor of the logits.
     """
 
     def __init__(
-        self, encoder_dim: int, decoder_dim: int, joiner_dim: int, vocab_size: int
+        self,
+        encoder_dim: int,
+        decoder_dim: int,
+        joiner_dim: int,
+        vocab_size: int,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
+        self.gain = gain
         self.encoder_proj = scaled_linear(encoder_dim, joiner_dim, initial_scale=0.25)
         self.decoder_proj = scaled_linear(decoder_dim, joiner_dim, initial_scale=0.25)
         self.output_linear = nn.Linear(joiner_dim, vocab_size)
@@ -67,4 +74,4 @@ class Joiner(nn.Module):
         else:
             hidden = tanh_of_pruned_sums(encoder_out, decoder_out, ranges, backend)
         logits: Tensor = self.output_linear(hidden)
-        return logits
+        return logits if self.gain == 1.0 else self.gain * logits

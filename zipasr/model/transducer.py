@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.base.config import flag
-from zipasr.encoder.masks import subsampled_lens
-from zipasr.encoder.protocol import ChunkEncoder
+from zipasr.encoder.protocol import ChunkEncoder, Encoder, EncoderConfig, HeadStyle
 from zipasr.losses import (
     get_rnnt_prune_ranges,
     rnnt_loss_pruned,
@@ -33,7 +32,6 @@ from zipasr.model.inputs import (
 )
 from zipasr.model.joiner import Joiner
 from zipasr.nn.linear import scaled_linear
-from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.precision import at_least_float32
 
 
@@ -99,29 +97,14 @@ class TransducerConfig:
             )
 
 
-class EncoderParts(NamedTuple):
-    """Front end and encoder.
-
-    Attributes:
-        embed: (N, T, F), (N,) -> (N, T1, C), (N,); ``None`` if it is inside the encoder.
-        encoder: (T1, N, C), (N,), (N, T1) mask -> (T', N, encoder_dim), (N,); with its front end
-            inside, (N, T, F), (N,) -> (N, T', encoder_dim), (N,).
-        chunks: both together, for speech as it comes.
-    """
-
-    embed: nn.Module | None
-    encoder: nn.Module
-    chunks: ChunkEncoder[Any]
-
-
 class AsrModel(nn.Module):
     """Front end, encoder, and the heads that turn frames into tokens.
 
     Args:
         encoder: front end and encoder.
+        config: of the encoder; says how heads on it are built.
         decoder: prediction network, or ``None`` for a model without transducer.
         joiner: given exactly when the decoder is.
-        encoder_dim: C of the encoder output.
         vocab_size: V.
         use_ctc: whether there is a CTC head.
         attention_decoder: ``None`` for a model without.
@@ -129,20 +112,24 @@ class AsrModel(nn.Module):
 
     def __init__(
         self,
-        encoder: EncoderParts,
+        encoder: Encoder,
+        config: EncoderConfig,
         decoder: Decoder | None,
         joiner: Joiner | None,
-        encoder_dim: int,
         vocab_size: int,
         use_ctc: bool = False,
         attention_decoder: AttentionDecoderModel | None = None,
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
-        self.encoder_embed = encoder.embed
-        self.encoder = encoder.encoder
-        self.chunk_encoder = encoder.chunks
-        self.encoder_dim = encoder_dim
+        self.geometry = config.geometry
+        self._style = config.heads
+        # Its modules are registered under names of their own, which the keys of weights have.
+        self.speech_encoder = encoder
+        for name, module in encoder.parts.items():
+            self.add_module(name, module)
+        self.chunk_encoder: ChunkEncoder[Any] = encoder.chunks
+        self.encoder_dim = config.output_dim
         self.own_heads = ""
         self.decoder = decoder
         self.joiner = joiner
@@ -150,9 +137,7 @@ class AsrModel(nn.Module):
             self.simple_am_proj, self.simple_lm_proj = self._simple_projections(decoder)
         self.ctc_output: nn.Sequential | None = None
         if use_ctc:
-            self.ctc_output = nn.Sequential(
-                nn.Dropout(0.1), nn.Linear(encoder_dim, vocab_size), nn.LogSoftmax(dim=-1)
-            )
+            self.ctc_output = _ctc_head(self.encoder_dim, vocab_size, self._style)
         self.attention_decoder = attention_decoder
 
     def add_own_heads(self, corpus: str, decoder: Decoder, joiner: Joiner) -> None:
@@ -171,8 +156,8 @@ class AsrModel(nn.Module):
     def _simple_projections(self, decoder: Decoder) -> tuple[nn.Linear, nn.Linear]:
         decoder_dim = decoder.embedding.embedding_dim
         return (
-            scaled_linear(self.encoder_dim, self.vocab_size, initial_scale=0.25),
-            scaled_linear(decoder_dim, self.vocab_size, initial_scale=0.25),
+            scaled_linear(self.encoder_dim, self.vocab_size, initial_scale=self._style.simple_init),
+            scaled_linear(decoder_dim, self.vocab_size, initial_scale=self._style.simple_init),
         )
 
     def _heads(self, corpus: str) -> TransducerHeads | None:
@@ -188,8 +173,8 @@ class AsrModel(nn.Module):
         """Run the front end and the encoder.
 
         Args:
-            features: (N, T, 80) log-mel energies.
-            feature_lens: (N,) number of valid frames, at least 9 and at most T.
+            features: (N, T, mel bins) log-mel energies.
+            feature_lens: (N,) number of valid frames, at least ``geometry.min_frames``, at most T.
 
         Returns:
             Frames (N, T', C) and their lengths; frames beyond a length hold no information.
@@ -198,14 +183,8 @@ class AsrModel(nn.Module):
             ValueError: there is no utterance, one is too short or longer than the batch, or the
                 features have another number of mel bins.
         """
-        lens = checked_lens(features, feature_lens)
-        if self.encoder_embed is None:
-            return EncoderOutput(*self.encoder(features, feature_lens))
-        x, x_lens = self.encoder_embed(features, feature_lens)
-        is_padded = min(subsampled_lens(num_frames) for num_frames in lens) < x.size(1)
-        mask = make_pad_mask(x_lens, x.size(1)) if is_padded else None
-        x, x_lens = self.encoder(x.transpose(0, 1).contiguous(), x_lens, mask)
-        return EncoderOutput(x.transpose(0, 1).contiguous(), x_lens)
+        lens = checked_lens(features, feature_lens, self.geometry)
+        return EncoderOutput(*self.speech_encoder(features, feature_lens, lens))
 
     def init_state(self, batch_size: int = 1) -> Any:
         """Return the state of streams of which nothing has been heard, where the model is.
@@ -225,19 +204,19 @@ class AsrModel(nn.Module):
         """Run the front end and the encoder on the next chunk of each stream.
 
         Args:
-            features: (N, ``chunk_encoder.size().frames``, 80) log-mel energies; the next chunk
-                begins ``step`` frames later.
+            features: (N, ``chunk_encoder.size().frames``, mel bins) log-mel energies; the next
+                chunk begins ``step`` frames later.
             feature_lens: (N,) number of valid frames; fewer where a stream ends.
             state: of the N streams before the chunk; it is left as it was.
 
         Returns:
-            Frames (N, T', C), one for each 40 ms of the step, with their lengths, and the state
+            Frames (N, T', C), with their lengths, and the state
             after the chunk.
 
         Raises:
             ValueError: the shape of the features does not fit, or the model is not causal.
         """
-        check_features(features)
+        check_features(features, self.geometry.mel_bins)
         frames, lens, state = self.chunk_encoder.advance(features, feature_lens, state)
         return EncoderOutput(frames, lens), state
 
@@ -257,12 +236,12 @@ class AsrModel(nn.Module):
         the mean of both views, and CTC learns to say the same about either.
 
         Args:
-            features: (N, T, 80) log-mel energies.
-            feature_lens: (N,) number of valid frames, at least 9 and at most T.
+            features: (N, T, mel bins) log-mel energies.
+            feature_lens: (N,) number of valid frames, at least ``geometry.min_frames``, at most T.
             tokens: the transcript of each utterance, ids without blanks; may be empty.
             config: how the transducer losses are computed.
             ctc_only: leave out the transducer and the attention decoder.
-            second_view: (N, T, 80), or ``None`` for training without consistency.
+            second_view: (N, T, mel bins), or ``None`` for training without consistency.
             corpus: where the batch is from; see ``add_own_heads``.
 
         Returns:
@@ -315,8 +294,10 @@ class AsrModel(nn.Module):
         """
         if self.ctc_output is None:
             raise ValueError("this model has no CTC head: build it with --use-ctc 1")
-        dropout, linear, log_softmax = self.ctc_output
-        log_probs: Tensor = log_softmax(at_least_float32(linear(dropout(frames))))
+        *dropout, linear, log_softmax = self.ctc_output
+        for module in dropout:
+            frames = module(frames)
+        log_probs: Tensor = log_softmax(at_least_float32(linear(frames)))
         return log_probs
 
     def _transducer_losses(
@@ -363,3 +344,13 @@ class AsrModel(nn.Module):
             )
         # A product and a sum, as autocast would compute a dot product in half precision.
         return (simple * labels.weights).sum(), (pruned * labels.weights).sum()
+
+
+def _ctc_head(encoder_dim: int, vocab_size: int, style: HeadStyle) -> nn.Sequential:
+    linear = (
+        nn.Linear(encoder_dim, vocab_size)
+        if style.ctc_init is None
+        else scaled_linear(encoder_dim, vocab_size, initial_scale=style.ctc_init)
+    )
+    dropout = [] if style.ctc_dropout is None else [nn.Dropout(style.ctc_dropout)]
+    return nn.Sequential(*dropout, linear, nn.LogSoftmax(dim=-1))

@@ -12,7 +12,6 @@ from zipasr.audio.loading import SAMPLING_RATE, Sound
 from zipasr.audio.silence_windows import cut_into_windows
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.long_form import Cutting, Recognising, WordTimes, encoded_windows
-from zipasr.recognition.recogniser import SECONDS_PER_FRAME
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
 from zipasr.text.timed_words import TimedPiece
 from zipasr.text.tokenizer import Tokenizer
@@ -75,24 +74,25 @@ def align(
             "transcript.",
             "give the transcript of this recording alone.",
         )
-    return aligned_words(_pieces(recogniser.tokenizer, tokens, spans, starts, sound.seconds))
+    return aligned_words(_pieces(recogniser, tokens, spans, starts, sound.seconds))
 
 
 def _pieces(
-    tokenizer: Tokenizer,
+    recogniser: Recognising,
     tokens: Sequence[int],
     spans: Sequence[AlignedSpan],
     starts: Sequence[float],
     seconds: float,
 ) -> list[TimedPiece]:
     """Return the tokens with seconds in place of frames; none is beyond the end of the sound."""
+    tokenizer, frame = recogniser.tokenizer, recogniser.geometry.seconds_per_frame
     pieces = tokenizer.pieces()
-    last = max(0.0, seconds - SECONDS_PER_FRAME)
+    last = max(0.0, seconds - frame)
     return [
         TimedPiece(
             pieces[token],
             min(starts[span.start], last),
-            min(starts[span.end - 1] + SECONDS_PER_FRAME, max(seconds, SECONDS_PER_FRAME)),
+            min(starts[span.end - 1] + frame, max(seconds, frame)),
             span.log_prob,
         )
         for token, span in zip(tokens, spans, strict=True)
@@ -112,6 +112,7 @@ def _frames(
     limits = zip([-1.0, *borders], [*borders, float("inf")], strict=True)
     for window, (low, high) in zip(windows, limits, strict=True):
         frames, lens = encoded_windows(recogniser, sound, [window])
-        starts = [window.start + SECONDS_PER_FRAME * t for t in range(int(lens[0]))]
+        frame = recogniser.geometry.seconds_per_frame
+        starts = [window.start + frame * t for t in range(int(lens[0]))]
         kept = [t for t, start in enumerate(starts) if low <= start < high]
         yield frames[:, kept], [starts[t] for t in kept]

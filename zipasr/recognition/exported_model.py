@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError, ResourceError, UserError
-from zipasr.encoder.masks import halved_lens, subsampled_lens
-from zipasr.encoder.protocol import ChunkSize
+from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
@@ -101,6 +100,7 @@ class ModelFile:
         decoder: of a transducer, or ``None``.
         joiner: of a transducer, or ``None``.
         ctc_log_probs: frames to log-probabilities (N, T', V), or ``None``.
+        geometry: features in, frames out.
     """
 
     path: Path
@@ -109,6 +109,7 @@ class ModelFile:
     decoder: DecoderLike | None = None
     joiner: JoinerLike | None = None
     ctc_log_probs: CtcOutput | None = None
+    geometry: Geometry = Geometry()
 
 
 def in_kind(path: Path, kind: Kind) -> Path:
@@ -199,53 +200,42 @@ def _read_torchscript(path: Path) -> ModelFile:
             f"{path} is not a recogniser in TorchScript.",
             "give a jit_script*.pt from export.py --jit 1; a pretrained.pt goes to --checkpoint.",
         ) from problem
+    geometry = getattr(module, "geometry", {})
     return ModelFile(
         path,
-        _scripted_chunks(encoder) if hasattr(encoder, "get_init_states") else encoder,
+        _scripted_chunks(encoder, geometry) if hasattr(encoder, "get_init_states") else encoder,
         next(tensor for name, tensor in last.named_parameters() if name.endswith("bias")).numel(),
         getattr(module, "decoder", None),
         joiner,
         ctc,
+        Geometry.from_metadata(geometry),
     )
 
 
-def _scripted_chunks(encoder: Any) -> Chunks:
-    step = 2 * int(encoder.chunk_size)
-    size = ChunkSize(step + int(encoder.pad_length), step)
+def _scripted_chunks(encoder: Any, geometry: Mapping[str, str]) -> Chunks:
+    step, look_ahead = 2 * int(encoder.chunk_size), int(encoder.pad_length)
+    size = ChunkSize(step + look_ahead, step, Geometry.from_metadata(geometry, look_ahead))
 
     def advance(
         features: Tensor, lens: Tensor, states: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         frames, _, after = encoder(features, torch.full_like(lens, size.frames), states)
-        return frames, _valid(lens, size, frames), after
+        return frames, size.output_lens(lens, frames.size(1)), after
 
     return Chunks(size, lambda num: encoder.get_init_states(num, torch.device("cpu")), advance)
-
-
-def _valid(lens: Tensor, size: ChunkSize, frames: Tensor) -> Tensor:
-    """Return how many encoder frames of a chunk belong to the utterance.
-
-    Files are given full chunks: those of ONNX take nothing else, nor do published scripts.
-
-    Args:
-        lens: (N,) valid feature frames.
-        size: of the chunk; the front end looks ahead beyond those frames that come out.
-        frames: (N, T', C) that came out.
-    """
-    num = halved_lens((subsampled_lens(lens) - size.tail // 2).clamp(min=0))
-    return num.clamp(max=frames.size(1))
 
 
 def _read_onnx(encoder: Path, decoder: Path, joiner: Path) -> ModelFile:
     from zipasr.recognition.onnx_runtime import OnnxDecoder, OnnxJoiner
 
-    metadata = _graph(decoder).metadata
+    metadata, graph = _graph(decoder).metadata, _graph(encoder)
     return ModelFile(
         encoder,
-        _onnx_encoder(_graph(encoder), encoder),
+        _onnx_encoder(graph, encoder),
         int(metadata["vocab_size"]),
         OnnxDecoder(decoder, int(metadata["context_size"])),  # type: ignore[arg-type]
         OnnxJoiner(joiner),  # type: ignore[arg-type]
+        geometry=Geometry.from_metadata(graph.metadata),
     )
 
 
@@ -253,8 +243,13 @@ def _read_ctc_onnx(path: Path) -> ModelFile:
     graph = _graph(path)
     width = graph.output_shape[-1]
     vocab_size = width if isinstance(width, int) else None
-    encoder = _onnx_encoder(graph, path)
-    return ModelFile(path, encoder, vocab_size, ctc_log_probs=torch.nn.Identity())
+    return ModelFile(
+        path,
+        _onnx_encoder(graph, path),
+        vocab_size,
+        ctc_log_probs=torch.nn.Identity(),
+        geometry=Geometry.from_metadata(graph.metadata),
+    )
 
 
 def _graph(path: Path) -> OnnxGraph:
@@ -279,11 +274,12 @@ def _graph(path: Path) -> OnnxGraph:
 
 def _onnx_encoder(graph: OnnxGraph, path: Path) -> Encode | Chunks:
     if "decode_chunk_len" in graph.metadata:
-        size = ChunkSize(int(graph.metadata["T"]), int(graph.metadata["decode_chunk_len"]))
+        frames, step = int(graph.metadata["T"]), int(graph.metadata["decode_chunk_len"])
+        size = ChunkSize(frames, step, Geometry.from_metadata(graph.metadata, frames - step))
         return Chunks(size, graph.zero_states, lambda *inputs: _onnx_step(graph, size, *inputs))
-    frames = graph.input_shape[1]
-    if graph.num_inputs != 2 or isinstance(frames, int):
-        what = "no lengths" if graph.num_inputs != 2 else f"utterances of {frames} frames only"
+    length = graph.input_shape[1]
+    if graph.num_inputs != 2 or isinstance(length, int):
+        what = "no lengths" if graph.num_inputs != 2 else f"utterances of {length} frames only"
         raise CheckpointError(
             f"{path} takes {what}: it was exported for other programs.",
             "export it with --keep-x-lens -1 and --dynamic-axes 1, the defaults.",
@@ -300,4 +296,4 @@ def _onnx_step(
     graph: OnnxGraph, size: ChunkSize, features: Tensor, lens: Tensor, states: list[Tensor]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     frames, *after = graph(features, *states)
-    return frames, _valid(lens, size, frames), after
+    return frames, size.output_lens(lens, frames.size(1)), after

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipasr.base.config import flag_name
 from zipasr.base.errors import DataError, UserError
-from zipasr.encoder.protocol import ChunkSize
+from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.config import RecognitionConfig, TokenSource
 from zipasr.recognition.exported_model import (
     TABLE,
@@ -52,6 +52,11 @@ class FileRecogniser:
     tokenizer: Tokenizer
 
     @property
+    def geometry(self) -> Geometry:
+        """Features in, encoder frames out."""
+        return self.file.geometry
+
+    @property
     def ctc_log_probs(self) -> CtcOutput | None:
         """The CTC head: frames (N, T', C) to log-probabilities (N, T', V)."""
         return self.file.ctc_log_probs
@@ -64,7 +69,7 @@ class FileRecogniser:
 
     def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
-        frames, num = self.encoder(*with_silence(features, lens, 0))
+        frames, num = self.encoder(*with_silence(features, lens, self.geometry.min_frames))
         return frames, num.long()
 
 

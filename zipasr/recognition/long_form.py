@@ -12,8 +12,8 @@ from torch import Tensor
 from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound
 from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.data.features import WINDOW, fbank_extractor
-from zipasr.encoder.masks import MIN_FRAMES
-from zipasr.recognition.recogniser import LOG_ZERO, SECONDS_PER_FRAME
+from zipasr.encoder.protocol import Geometry
+from zipasr.recognition.recogniser import LOG_ZERO
 from zipasr.search.alignment import ctc_spans
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.protocol import Search, Utterance
@@ -39,6 +39,10 @@ class Recognising(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """From tokens to text."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Features in, encoder frames out."""
 
     @property
     def search(self) -> Search:
@@ -81,12 +85,12 @@ def words_in(
     joined = heard[0]
     for (left, right), words in zip(pairwise(windows), heard[1:], strict=True):
         joined = join_windows(joined, words, 0.5 * (left.end + right.start))
-    return within(joined, sound.seconds)
+    return within(joined, sound.seconds, recogniser.geometry)
 
 
-def within(words: Sequence[TimedWord], seconds: float) -> list[TimedWord]:
+def within(words: Sequence[TimedWord], seconds: float, geometry: Geometry) -> list[TimedWord]:
     """Let no word end after the sound: what is behind it helps to recognise the last one."""
-    last = max(0.0, seconds - SECONDS_PER_FRAME)
+    last = max(0.0, seconds - geometry.seconds_per_frame)
     return [TimedWord(w.text, min(w.start, last), min(w.end, seconds)) for w in words]
 
 
@@ -101,43 +105,54 @@ def _recognise(
     log_probs = None if ctc is None else ctc(frames).cpu()
     for n, (window, utterance) in enumerate(zip(windows, utterances, strict=True)):
         spoken = None if log_probs is None else log_probs[n, : int(lens[n])]
-        yield timed_words(recogniser.tokenizer, utterance, spoken, window.start)
+        yield timed_words(
+            recogniser.tokenizer, recogniser.geometry, utterance, spoken, window.start
+        )
 
 
 def encoded_windows(
     recogniser: Recognising, sound: Sound, windows: Sequence[Window]
 ) -> tuple[Tensor, Tensor]:
     """Return the encoder frames (N, T', C) of windows of a recording, and their lengths (N,)."""
-    return recogniser.encode(*_features([_part(sound.samples, window) for window in windows]))
+    parts = [_part(sound.samples, window) for window in windows]
+    return recogniser.encode(*_features(parts, recogniser.geometry))
 
 
 def timed_words(
-    tokenizer: Tokenizer, utterance: Utterance, log_probs: Tensor | None = None, start: float = 0.0
+    tokenizer: Tokenizer,
+    geometry: Geometry,
+    utterance: Utterance,
+    log_probs: Tensor | None = None,
+    start: float = 0.0,
 ) -> list[TimedWord]:
     """Return the words of an utterance and when they were said.
 
     Args:
         tokenizer: of its tokens.
+        geometry: of the encoder.
         utterance: what was recognised.
         log_probs: (T', V) of the CTC head, to align with; by default words begin when the search
             emitted them.
         start: second at which the utterance begins.
     """
-    pieces = tokenizer.pieces()
+    pieces, times = tokenizer.pieces(), _times(utterance, log_probs, geometry)
     timed = [
         TimedPiece(pieces[token], start + begin, start + end)
-        for token, (begin, end) in zip(utterance.tokens, _times(utterance, log_probs), strict=True)
+        for token, (begin, end) in zip(utterance.tokens, times, strict=True)
         if tokenizer.is_text(token)
     ]
     return words_of_pieces(timed)
 
 
-def _times(utterance: Utterance, log_probs: Tensor | None) -> list[tuple[float, float]]:
+def _times(
+    utterance: Utterance, log_probs: Tensor | None, geometry: Geometry
+) -> list[tuple[float, float]]:
     """Return when each token begins and ends, in seconds of the utterance."""
+    seconds = geometry.seconds_per_frame
     spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
     if spans is None:
-        return [(SECONDS_PER_FRAME * f, SECONDS_PER_FRAME * (f + 1)) for f in utterance.frames]
-    return [(SECONDS_PER_FRAME * span.start, SECONDS_PER_FRAME * span.end) for span in spans]
+        return [(seconds * f, seconds * (f + 1)) for f in utterance.frames]
+    return [(seconds * span.start, seconds * span.end) for span in spans]
 
 
 def _part(samples: Samples, window: Window) -> Samples:
@@ -145,14 +160,14 @@ def _part(samples: Samples, window: Window) -> Samples:
     return samples[start:end]
 
 
-def _features(parts: Sequence[Samples]) -> tuple[Tensor, Tensor]:
-    """Return (N, T, 80) and the lengths; padding is silence."""
-    extractor = fbank_extractor()
+def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Return (N, T, mel bins) and the lengths; padding is silence."""
+    extractor = fbank_extractor(geometry.mel_bins)
     # A window too short for a single frame is silence.
     long_enough = [
         torch.from_numpy(extractor.extract(part, SAMPLING_RATE))
         if len(part) >= WINDOW
-        else torch.full((MIN_FRAMES, extractor.feature_dim(SAMPLING_RATE)), LOG_ZERO)
+        else torch.full((geometry.min_frames, geometry.mel_bins), LOG_ZERO)
         for part in parts
     ]
     lens = torch.tensor([len(features) for features in long_enough])

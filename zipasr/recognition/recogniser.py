@@ -20,10 +20,7 @@ from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.model_file import StoredModel, stored_model, untrained
 from zipasr.data.dataset import Batch
-from zipasr.encoder.masks import MIN_FRAMES
-from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.encoder.zipformer.streaming import LOOK_AHEAD_FRAMES
-from zipasr.model.build import EncoderConfig
+from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16, has_bfloat16
@@ -41,11 +38,6 @@ from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
 LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
-
-# Frames of silence after each utterance for a causal model, so that it gets to see the last word.
-CAUSAL_TAIL = 30
-
-SECONDS_PER_FRAME = 0.04  # of the encoder
 
 
 class Recogniser(NamedTuple):
@@ -73,6 +65,11 @@ class Recogniser(NamedTuple):
     is_inferred: bool
     use_bf16: bool = False
     pad_look_ahead: bool = False
+
+    @property
+    def geometry(self) -> Geometry:
+        """Features in, encoder frames out."""
+        return self.zipformer.geometry
 
     @property
     def ctc_log_probs(self) -> CtcOutput | None:
@@ -167,10 +164,7 @@ def check_is_settled(stored: StoredModel) -> None:
     Raises:
         UserError: there are several to choose from.
     """
-    config = stored.zipformer
-    if not isinstance(config, ZipformerConfig) or not config.causal:
-        return
-    choices = {name: getattr(config, name) for name in config.STREAMING}
+    choices = stored.zipformer.choices()
     several = {flag_name(name): values for name, values in choices.items() if len(values) != 1}
     if several:
         lists = " and ".join(f"{flag} {shown(values)}" for flag, values in several.items())
@@ -237,15 +231,16 @@ def recognise_settings(
             spent += time.monotonic() - begun
             speech += batch.seconds
             for setting, utterances in heard.items():
-                transcripts = _transcripts(recogniser.tokenizer, batch, utterances)
+                transcripts = _transcripts(recogniser, batch, utterances)
                 found.setdefault(setting, []).extend(transcripts)
             progress.step(f"{len(next(iter(found.values())))} utterances")
     return Recognised(found or {"": []}, spent, speech)
 
 
 def _transcripts(
-    tokenizer: Tokenizer, batch: Batch, utterances: Sequence[Utterance]
+    recogniser: Recogniser, batch: Batch, utterances: Sequence[Utterance]
 ) -> list[Transcript]:
+    tokenizer, seconds = recogniser.tokenizer, recogniser.geometry.seconds_per_frame
     pieces = tokenizer.pieces()
     return [
         Transcript(
@@ -253,7 +248,7 @@ def _transcripts(
             reference.split(),
             words,
             [pieces[token] for token in utterance.tokens],
-            [round(SECONDS_PER_FRAME * frame, 3) for frame in utterance.frames],
+            [round(seconds * frame, 3) for frame in utterance.frames],
             # Where no hypothesis ended it is -inf, which JSON has no number for.
             utterance.log_prob if math.isfinite(utterance.log_prob) else None,
         )
@@ -310,10 +305,10 @@ def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenize
 def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
     """Encode utterances with the silence behind them that the model needs.
 
-    A causal model gets 30 frames, as in the published decoding. The front end also sees what is
-    beyond an utterance's length: nothing behind the longest of a batch, silence behind the others,
-    so that the published decoding depends a little on the batch. With ``pad_look_ahead`` there is
-    silence behind each, as in a stream.
+    A causal model gets its ``geometry.tail``, as in the published decoding. The front end also sees
+    what is beyond an utterance's length: nothing behind the longest of a batch, silence behind the
+    others, so that the published decoding depends a little on the batch. With ``pad_look_ahead``
+    there is silence behind each, as in a stream.
 
     Args:
         recogniser: whose model encodes.
@@ -324,9 +319,9 @@ def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tu
         (N, T', C) float32 and their lengths (N,), where the model is.
     """
     device = next(recogniser.model.parameters()).device
-    tail = CAUSAL_TAIL if recogniser.zipformer.causal else 0
-    beyond = LOOK_AHEAD_FRAMES if recogniser.pad_look_ahead else 0
-    features, lens = with_silence(features, lens, tail, beyond)
+    geometry = recogniser.geometry
+    beyond = geometry.look_ahead if recogniser.pad_look_ahead else 0
+    features, lens = with_silence(features, lens, geometry.min_frames, geometry.tail, beyond)
     with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
         encoded = recogniser.model.encode(features.to(device), lens.to(device))
     return encoded.frames.float(), encoded.lens
@@ -355,17 +350,18 @@ def greedy_recogniser(
 
 
 def with_silence(
-    features: Tensor, lens: Tensor, tail: int, beyond: int = 0
+    features: Tensor, lens: Tensor, min_frames: int, tail: int = 0, beyond: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Add silence to the end of each utterance, and more to one too short for the encoder.
 
     Args:
         features: (N, T, 80); beyond the lengths they are silence.
         lens: (N,) frames of each utterance.
+        min_frames: of the shortest utterance that the encoder takes.
         tail: frames to add.
         beyond: frames that the lengths do not count, but the front end looks at: so the last
             frames are the same as of a stream, and in any batch.
     """
-    lens = (lens + tail).clamp(min=MIN_FRAMES)
-    missing = max(tail, MIN_FRAMES - features.size(1)) + beyond
+    lens = (lens + tail).clamp(min=min_frames)
+    missing = max(tail, min_frames - features.size(1)) + beyond
     return F.pad(features, (0, 0, 0, missing), value=LOG_ZERO), lens

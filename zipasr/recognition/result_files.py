@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.checkpoint.average import ChooseCheckpoint
-from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.model.build import EncoderConfig
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.resources import models_of
@@ -58,7 +56,7 @@ def file_suffix(config: RecognitionConfig, recogniser: Recogniser) -> str:
     if recogniser.pad_look_ahead:
         search = f"_pad-look-ahead{search}"
     if zipformer.causal:
-        search = f"_{chunks_name(zipformer)}{search}"
+        search = f"_{zipformer.result_tag()}{search}"
     if recogniser.use_bf16:
         search = f"_bf16{search}"
     if choose.checkpoint is not None:
@@ -92,14 +90,6 @@ def search_of(suffix: str, choose: ChooseCheckpoint) -> str | None:
     rest = suffix[len(begin) : len(suffix) - len(end)]
     fits = rest[:1] in ("", "_") and not rest.endswith(_AVERAGED)
     return rest.lstrip("_") if fits else None
-
-
-def chunks_name(zipformer: EncoderConfig) -> str:
-    """Return the part of a file name that says how a causal model saw the speech."""
-    if isinstance(zipformer, ZipformerConfig):
-        (chunk,), (left,) = zipformer.chunk_size, zipformer.left_context_frames
-        return f"chunk-{chunk}_left-context-{left}"
-    return f"streaming-chunk-size-{zipformer.decode_chunk_len}"
 
 
 def key_of(config: RecognitionConfig) -> str:

@@ -15,19 +15,16 @@ from torch.nn import functional as F
 from zipasr.audio.loading import SAMPLING_RATE, Samples
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import UserError
-from zipasr.data.features import AHEAD_SECONDS, NUM_MEL_BINS, LiveFbank
-from zipasr.encoder.masks import MIN_FRAMES
-from zipasr.encoder.protocol import ChunkSize
+from zipasr.data.features import AHEAD_SECONDS, LiveFbank
+from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.recogniser import CAUSAL_TAIL, LOG_ZERO, SECONDS_PER_FRAME, Recogniser
+from zipasr.recognition.recogniser import LOG_ZERO, Recogniser
 from zipasr.recognition.resources import read_resources
 from zipasr.search import batched_state as streams
 from zipasr.search.components import ModelParts
 from zipasr.search.protocol import StreamingSearch, Utterance
 from zipasr.search.registry import streaming_search_for
-
-SECONDS_PER_FEATURE = 0.01
 
 #: Samples that are read at a time, a tenth of a second.
 PIECE = SAMPLING_RATE // 10
@@ -91,7 +88,7 @@ class ChunkRecogniser:
     def warm_up(self) -> None:
         """Hear a chunk of silence: what a first call prepares counts to no utterance."""
         size = self.size
-        silence = torch.full((1, size.frames, NUM_MEL_BINS), LOG_ZERO)
+        silence = torch.full((1, size.frames, size.geometry.mel_bins), LOG_ZERO)
         self.advance(self.start(1), silence, torch.tensor([size.frames]))
 
     def join(self, hearing: Hearing | None, num: int) -> Hearing:
@@ -136,7 +133,8 @@ class Stream:
 
     Attributes:
         name: of the utterance.
-        features: (T, 80).
+        features: (T, mel bins).
+        geometry: of the encoder of a causal model.
         index: of the next chunk.
         found: what is recognised so far.
         shown: for each token, when it was there for good: seconds from the beginning.
@@ -144,6 +142,7 @@ class Stream:
 
     name: str
     features: Tensor
+    geometry: Geometry = Geometry()
     index: int = 0
     found: Utterance = field(default_factory=lambda: Utterance([], [], 0.0))
     shown: list[float] = field(default_factory=list)
@@ -151,12 +150,12 @@ class Stream:
     @property
     def num_frames(self) -> int:
         """Feature frames with the silence at the end, as on whole utterances."""
-        return max(len(self.features) + CAUSAL_TAIL, MIN_FRAMES)
+        return max(len(self.features) + self.geometry.tail, self.geometry.min_frames)
 
     @property
     def seconds(self) -> float:
         """Length of the speech."""
-        return len(self.features) * SECONDS_PER_FEATURE
+        return len(self.features) * SECONDS_PER_FEATURE_FRAME
 
     def chunk(self, size: ChunkSize) -> tuple[Tensor, int]:
         """Return the next chunk (``frames``, 80), filled up with silence, and its length."""
@@ -171,7 +170,7 @@ class Stream:
 
     def note(self, found: Utterance, size: ChunkSize, spent: float) -> None:
         """Take the result of a chunk that took ``spent`` seconds to compute."""
-        end = (self.index * size.step + size.frames) * SECONDS_PER_FEATURE + AHEAD_SECONDS
+        end = (self.index * size.step + size.frames) * SECONDS_PER_FEATURE_FRAME + AHEAD_SECONDS
         now = min(end, self.seconds) + spent
         pairs = zip(self.found.tokens, found.tokens, strict=False)
         same = next((n for n, (old, new) in enumerate(pairs) if old != new), None)
@@ -187,7 +186,8 @@ class Stream:
         the computation of the chunk, of all streams together. Of frames in the silence behind the
         speech, the end of the speech counts.
         """
-        ends = [SECONDS_PER_FRAME * (frame + 1) for frame in self.found.frames]
+        frame = self.geometry.seconds_per_frame
+        ends = [frame * (index + 1) for index in self.found.frames]
         return [shown - min(end, self.seconds) for shown, end in zip(self.shown, ends, strict=True)]
 
 
@@ -237,9 +237,10 @@ class LiveStream:
     def __init__(self, recogniser: HearsChunks) -> None:
         self._recogniser = recogniser
         self._size = recogniser.size
-        self._fbank = LiveFbank()
+        self._fbank = LiveFbank(self._size.geometry.mel_bins)
         self._hearing = recogniser.start(1)
-        self._waiting = torch.zeros(0, NUM_MEL_BINS)  # features from the next chunk on
+        # Features from the next chunk on.
+        self._waiting = torch.zeros(0, self._size.geometry.mel_bins)
         self._num_features = 0
         self._index = 0
 
@@ -253,7 +254,8 @@ class LiveStream:
     def finish(self) -> Utterance:
         """Say that nothing more will come; return what was said."""
         self._take(self._fbank.finish())
-        num_frames = max(self._num_features + CAUSAL_TAIL, MIN_FRAMES)
+        geometry = self._size.geometry
+        num_frames = max(self._num_features + geometry.tail, geometry.min_frames)
         while self._index < self._size.num_chunks(num_frames):
             part = self._waiting[: self._size.frames]
             filled = F.pad(part, (0, 0, 0, self._size.frames - len(part)), value=LOG_ZERO)

@@ -15,7 +15,6 @@ from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import TrainFilter
 from zipasr.data.index import load_extra_cuts, load_train_cuts
 from zipasr.data.loaders import load_cuts
-from zipasr.encoder.masks import output_lens
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import TrainConfigs
 
@@ -72,7 +71,7 @@ def load_sets(
     folder = configs.data.manifest_dir
     wanted = TrainFilter(
         encode=tokenizer.encode,
-        output_lens=output_lens,
+        output_lens=configs.zipformer.geometry.output_lens,
         use_ctc=configs.model.use_ctc,
         min_duration=configs.data.min_cut_duration,
         max_duration=configs.data.max_cut_duration,

@@ -10,7 +10,6 @@ import torch
 
 from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
 from zipasr.data.loaders import EpochPosition, train_loader
-from zipasr.encoder.zipformer.config import PRESETS, preset_sizes
 from zipasr.training.data_setup import TrainData
 from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales, sizes_of
 from zipasr.training.session import Session, TrainConfigs
@@ -19,18 +18,6 @@ from zipasr.training.update import weighted_loss
 TRIAL_SECONDS = 40.0  # of noise that the trial batch holds
 UTTERANCE_SECONDS = 10.0
 TOKENS_PER_SECOND = 3
-# GPUs and --max-duration of the published trainings: of a size of encoder, and of its heads.
-PUBLISHED = {
-    ("small", "transducer"): (2, 1500),
-    ("medium", "transducer"): (4, 1000),
-    ("large", "transducer"): (4, 1000),
-    ("small", "attention"): (2, 1700),
-    ("medium", "attention"): (4, 1200),
-    ("large", "attention"): (4, 1200),
-    ("small", "consistency"): (2, 850),
-    ("medium", "consistency"): (4, 700),
-    ("large", "consistency"): (2, 1400),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,18 +125,14 @@ def _update_lines(configs: TrainConfigs) -> list[str]:
 
 
 def published_batch(configs: TrainConfigs) -> tuple[int, int] | None:
-    """Return GPUs and seconds per GPU of the published training of this model; None for others.
-
-    Source: the training commands in icefall's ``RESULTS.md`` of the Zipformer on LibriSpeech.
-    """
+    """Return GPUs and seconds per GPU of the published training of this model; None for others."""
     zipformer, model = configs.zipformer, configs.model
     heads = "transducer" if model.use_transducer else "attention"
     if model.use_cr_ctc:
         heads = "consistency"
-    for name in PRESETS:
-        sizes = preset_sizes(name)
-        if all(getattr(zipformer, field, None) == value for field, value in sizes.items()):
-            return PUBLISHED.get((name, heads))
+    for name, sizes in zipformer.presets().items():
+        if all(getattr(zipformer, field) == value for field, value in sizes.items()):
+            return zipformer.published_batches.get((name, heads))
     return None
 
 

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zipasr.base.config import schema_of
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import num_averaged
 from zipasr.checkpoint.model_file import plain_flags
 from zipasr.checkpoint.weights import unwrapped
-from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.encoder.registry import ENCODER_TYPES
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.named_state import NamedShapes, check_saved
 from zipasr.training.state import SCHEDULES_DONE
@@ -76,14 +77,13 @@ def with_own_entries(
 def settings(
     checkpoint: Mapping[str, Any], configs: Iterable[type[DataclassInstance]]
 ) -> dict[str, dict[str, Any]]:
-    """Return class name -> field -> plain value of the settings that icefall's flags tell."""
-    found = {cls.__name__: plain_flags(checkpoint, (cls,)) for cls in configs}
-    optimizer = "scaled_adam"
-    if (first := found.get(Zipformer1Config.__name__)) is not None:
-        optimizer = "scaled_adam_v1"
-        # The streaming recipe has the same weights; only there are these flags.
-        first["causal"] = bool(first.keys() & {*Zipformer1Config.STREAMING})
-    found.setdefault(OptimizerConfig.__name__, {})["optimizer"] = optimizer
+    """Return name of a config -> field -> plain value of the settings that icefall's flags tell."""
+    found = {schema_of(cls): plain_flags(checkpoint, (cls,)) for cls in configs}
+    for encoder in ENCODER_TYPES.values():
+        if encoder.schema in found:
+            found[encoder.schema] = encoder.with_implied(found[encoder.schema])
+            optimizer = found.setdefault(schema_of(OptimizerConfig), {})
+            optimizer["optimizer"] = encoder.published_optimizer
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(found, default=str))
     return plain
 

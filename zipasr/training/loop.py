@@ -18,7 +18,6 @@ from zipasr.base.seed import seeded
 from zipasr.checkpoint.average import update_average
 from zipasr.checkpoint.files import remove_old
 from zipasr.data.dataset import Batch
-from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.metrics import Metrics
 from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, keep_bad_model
@@ -162,10 +161,10 @@ def apply_gradients(session: Session, gradients: Gradients, batches: Sequence[Ba
 
 
 def schedule_count(session: Session) -> float:
-    """Return how far the schedules in the model are; the first Zipformer counts plain batches."""
-    state = session.state
-    is_first = isinstance(session.configs.zipformer, Zipformer1Config)
-    return state.schedule_start + (state.batch_idx_train if is_first else state.schedule_count)
+    """Return how far the schedules in the model are, in updates or in seconds of speech."""
+    state, clock = session.state, session.configs.zipformer.schedule_clock
+    counted = state.batch_idx_train if clock == "updates" else state.schedule_count
+    return state.schedule_start + counted
 
 
 def counted_seconds(session: Session, batches: Sequence[Batch]) -> float:
@@ -225,7 +224,9 @@ def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
             tokens = session.tokenizer.encode(batch.texts)
             batch = batch.to(session.world.device)
             # The bare model: processes may have different numbers of batches here.
-            _, metrics = compute_loss(session.model, batch, tokens, scales, configs.transducer)
+            _, metrics = compute_loss(
+                session.model, batch, tokens, scales, configs.transducer, configs.zipformer.geometry
+            )
             total.add(metrics)
     session.model.train()
     sums = all_reduce_sum(total.as_tensor(NAMES, session.world.device), session.world)

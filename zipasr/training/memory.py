@@ -15,8 +15,9 @@ from zipasr.base.distributed import all_gather
 from zipasr.base.environment import free_bytes, peak_and_total
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import seeded
-from zipasr.data.dataset import SECONDS_PER_FRAME, Batch
+from zipasr.data.dataset import Batch
 from zipasr.data.epoch_plan import CutLengths, RowCost, make_plan
+from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.session import Session
 from zipasr.training.update import (
@@ -27,7 +28,6 @@ from zipasr.training.update import (
     weighted_loss,
 )
 
-NUM_MELS = 80
 SHORTEST_PROBE = 0.5  # seconds
 TOKENS_PER_SECOND = 4  # as many as fast speech has with 500 tokens
 BYTES_PER_PARAMETER = 4
@@ -58,8 +58,8 @@ class Noise(NamedTuple):
 
 def noise(session: Session, size: Size) -> Noise:
     """Return a batch of noise; the memory that it takes is that of speech of the same size."""
-    frames = round(size.seconds / SECONDS_PER_FRAME)
-    features = torch.randn(size.rows, frames, NUM_MELS)
+    frames = round(size.seconds / SECONDS_PER_FEATURE_FRAME)
+    features = torch.randn(size.rows, frames, session.configs.zipformer.geometry.mel_bins)
     ids = [3 + i % max(1, session.tokenizer.vocab_size - 3) for i in range(size.tokens)]
     batch = Batch(
         features=features,

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from zipasr.base.environment import peak_and_total
 from zipasr.base.progress import LiveLine, clock
-from zipasr.data.dataset import SECONDS_PER_FRAME, Batch
+from zipasr.data.dataset import Batch
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
-from zipasr.training.update import SUBSAMPLING_FACTOR, Gradients, PartLoss
+from zipasr.training.update import Gradients, PartLoss
 
 DECAY = 1 - 1 / 200  # per update
 
@@ -212,7 +212,8 @@ class Watch:
         self.totals.add(metrics, gradients.parts)
         self._done += 1
         world, config = self._session.world, self._session.configs.train
-        seconds = metrics.frames * SUBSAMPLING_FACTOR * SECONDS_PER_FRAME * world.size
+        geometry = self._session.configs.zipformer.geometry
+        seconds = metrics.frames * geometry.seconds_per_frame * world.size
         self._worked += now - self._mark
         self._audio += seconds
         self._updates += 1

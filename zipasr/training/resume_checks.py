@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from zipasr.base.config import flag_name, shown
+from zipasr.base.config import flag_name, is_same_value, shown
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.errors import CheckpointError, ResourceError
-from zipasr.checkpoint.model_file import stored_tokenizer
-from zipasr.model.build import CHANGEABLE
+from zipasr.checkpoint.model_file import MODEL_CONFIGS, current_schemas, stored_tokenizer
 from zipasr.text.tokenizer import Tokenizer
 
 
@@ -71,7 +70,8 @@ class Change(NamedTuple):
 
         Shapes do not always tell: two heads of 16 channels are as large as four of 8.
         """
-        return self.owner in CHANGEABLE and self.name not in CHANGEABLE[self.owner]
+        free = {cls.schema: cls.free_on_resume for cls in MODEL_CONFIGS}
+        return self.owner in free and self.name not in free[self.owner]
 
     def __str__(self) -> str:
         return f"{flag_name(self.name)} {_shown(self.before)} -> {_shown(self.now)}"
@@ -81,15 +81,15 @@ def changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     """List the settings that differ; what one side does not know, of another version, does not.
 
     Args:
-        stored: class name -> field -> plain value, from a checkpoint.
+        stored: name of a config -> field -> plain value, from a checkpoint of any version.
         now: the same, of this run.
     """
-    stacks = len(now.get("ZipformerConfig", {}).get("downsampling_factor", []))
+    stored = current_schemas(stored)
     return [
         Change(owner, name, before, fields[name])
         for owner, fields in now.items()
         for name, before in stored.get(owner, {}).items()
-        if name in fields and _in_full(before, stacks) != _in_full(fields[name], stacks)
+        if name in fields and not is_same_value(before, fields[name])
     ]
 
 
@@ -132,11 +132,6 @@ def _check_tokenizer(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, path: 
             f"trained with ({stored.vocab_size} tokens).",
             "give that one back, or choose another --exp-dir for a new run.",
         )
-
-
-def _in_full(value: Any, stacks: int) -> Any:
-    """Return a list with one value for all stacks as one value for each."""
-    return value * stacks if isinstance(value, list) and len(value) == 1 else value
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zipasr.base.config import to_dict
+from zipasr.base.config import schema_of, to_dict
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import CheckpointError, ResourceError
@@ -23,8 +23,7 @@ from zipasr.checkpoint.weights import load_model
 from zipasr.data.augment import AugmentConfig
 from zipasr.data.epoch_plan import BatchingConfig, RowCost
 from zipasr.data.loaders import DataConfig
-from zipasr.encoder.zipformer1.scaling import call_counts, set_call_counts
-from zipasr.model.build import EncoderConfig
+from zipasr.encoder.protocol import EncoderConfig
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel, TransducerConfig
 from zipasr.nn.whiten import load_whiten_state, whiten_state
@@ -60,8 +59,8 @@ class TrainConfigs:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return class name -> plain values, as checkpoints and config.json hold them."""
-        return {type(config).__name__: to_dict(config) for config in self._all()}
+        """Return name of a config -> plain values, as checkpoints hold them."""
+        return {schema_of(type(config)): to_dict(config) for config in self._all()}
 
     def classes(self) -> list[type[Any]]:
         """Return the classes of all settings."""
@@ -76,12 +75,12 @@ class PerRankState(NamedTuple):
 
     Attributes:
         whiten: the probability of each Whiten.
-        balancer_calls: how often each balancer of a first Zipformer was called: processes leave
-            out layers of their own choice.
+        balancer_calls: ``rank_state`` of the encoder; the name is that of the entry in checkpoints,
+            of the first Zipformer's balancers, the first to have such a state.
     """
 
     whiten: dict[str, float]
-    balancer_calls: dict[str, int]
+    balancer_calls: dict[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,12 +130,12 @@ class Session:
 
     def own_state(self) -> PerRankState:
         """Return what the model of this process has besides weights."""
-        return PerRankState(whiten_state(self.model), call_counts(self.model))
+        return PerRankState(whiten_state(self.model), self.model.speech_encoder.rank_state())
 
     def load_own_state(self, state: PerRankState) -> None:
         """Restore what ``own_state`` returned."""
         load_whiten_state(self.model, state.whiten)
-        set_call_counts(self.model, state.balancer_calls)
+        self.model.speech_encoder.load_rank_state(state.balancer_calls)
 
     def content(self, of_ranks: Sequence[PerRankState]) -> dict[str, Any]:
         """Return all that a checkpoint holds: icefall's entries, then ours.

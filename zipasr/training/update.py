@@ -15,7 +15,7 @@ from zipasr.base.distributed import all_reduce_mean, all_reduce_sum
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import fix_seeds
 from zipasr.data.dataset import Batch
-from zipasr.encoder.masks import output_lens
+from zipasr.encoder.protocol import Geometry
 from zipasr.losses.lattice import RnntType
 from zipasr.model.config import ModelConfig
 from zipasr.model.inputs import unalignable
@@ -23,8 +23,6 @@ from zipasr.model.transducer import AsrLosses, TransducerConfig
 from zipasr.training.config import LossConfig
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
-
-SUBSAMPLING_FACTOR = 4
 
 #: What the losses are called in logs, in the order of ``AsrLosses``.
 LOSS_NAMES = ("simple_loss", "pruned_loss", "ctc_loss", "attn_decoder_loss", "cr_loss")
@@ -68,6 +66,7 @@ def compute_loss(
     tokens: Sequence[Sequence[int]],
     scales: LossScales,
     transducer: TransducerConfig,
+    geometry: Geometry,
 ) -> tuple[Tensor, Metrics]:
     """Run the model and weigh its losses.
 
@@ -77,6 +76,7 @@ def compute_loss(
         tokens: N lists of token ids.
         scales: weights at this batch; while the transducer has none, only CTC is computed.
         transducer: settings of the transducer loss.
+        geometry: of the encoder.
 
     Returns:
         The sum over the batch, to differentiate, and the unscaled sums with the count of frames.
@@ -96,17 +96,21 @@ def compute_loss(
         if value is not None
     ]
     total = sum((scale * value for _, value, scale in weighted), start=losses_zero(batch))
-    _tell_left_out(batch, tokens, transducer.rnnt_type, losses)
-    frames = float((batch.feature_lens // SUBSAMPLING_FACTOR).sum())
+    lens = [geometry.output_lens(n) for n in batch.feature_lens.tolist()]
+    _tell_left_out(batch, tokens, lens, transducer.rnnt_type, losses)
+    frames = float((batch.feature_lens // geometry.subsampling).sum())
     sums = {name: float(value.detach()) for name, value, _ in weighted}
     return total, Metrics(frames, loss=float(total.detach()), **sums)
 
 
 def _tell_left_out(
-    batch: Batch, tokens: Sequence[Sequence[int]], rnnt_type: RnntType, losses: AsrLosses
+    batch: Batch,
+    tokens: Sequence[Sequence[int]],
+    lens: Sequence[int],
+    rnnt_type: RnntType,
+    losses: AsrLosses,
 ) -> None:
     """Warn of utterances that a lattice cannot align: they count 0, where a sum would be inf."""
-    lens = [output_lens(n) for n in batch.feature_lens.tolist()]
     kind = "regular" if losses.pruned is None else rnnt_type
     left_out = unalignable(tokens, lens, kind, ctc=losses.ctc is not None)
     if left_out:
@@ -198,7 +202,12 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
                 tokens = session.tokenizer.encode(batch.texts)
                 with session.precision.autocast():
                     loss, metrics = compute_loss(
-                        session.model, batch.to(world.device), tokens, scales, configs.transducer
+                        session.model,
+                        batch.to(world.device),
+                        tokens,
+                        scales,
+                        configs.transducer,
+                        configs.zipformer.geometry,
                     )
                 part = PartLoss(batch, metrics)
                 if part.is_finite:
@@ -248,7 +257,8 @@ def weighted_loss(
         scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
     with session.precision.autocast():
         moved = batch.to(session.world.device)
-        return compute_loss(session.model, moved, tokens, scales, configs.transducer)
+        geometry = configs.zipformer.geometry
+        return compute_loss(session.model, moved, tokens, scales, configs.transducer, geometry)
 
 
 def halve(parts: Sequence[BatchPart], index: int) -> list[BatchPart]:

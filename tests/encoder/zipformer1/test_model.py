@@ -72,7 +72,7 @@ def test_published_streaming_commands_do_not_say_causal() -> None:
 def test_every_size_is_read_off_the_weights(config: Zipformer1Config) -> None:
     with torch.device("meta"):
         weights = build_model(config, HEADS, 20).state_dict()
-    found = infer_config(weights, {name: getattr(config, name) for name in config.TRACELESS})
+    found = infer_config(weights, {name: getattr(config, name) for name in config.not_inferable})
     assert found.zipformer == config
     assert found.model == HEADS
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.encoder.zipformer1.published import LENS, TINY, TINY_CAUSAL, features
-from zipasr.encoder.masks import WHOLE
+from zipasr.encoder.chunks import WHOLE
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.encoder.zipformer1.layer import block_drop_rate
 from zipasr.encoder.zipformer1.model import Zipformer

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from zipasr.base.config import flag
-from zipasr.encoder.masks import (
-    check_chunks,
-)
-from zipasr.encoder.zipformer.layer import (
-    LayerConfig,
-)
-from zipasr.nn.schedule import FloatLike, ScheduledFloat
+from zipasr.base.config import flag, shown
+from zipasr.encoder.chunks import check_chunks
+from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
+
+if TYPE_CHECKING:
+    from zipasr.encoder.inference import WeightShapes
 
 #: Number of frames at 20 ms that make one output frame.
 OUTPUT_FACTOR = 2
@@ -31,21 +30,62 @@ _PER_STACK = (
 )
 
 
+#: Fields that describe attention heads: their number, and channels of each.
+HEAD_FLAGS = ("num_heads", "query_head_dim", "value_head_dim", "pos_head_dim")
+
+# Source: the training commands in icefall's ``RESULTS.md`` of the Zipformer on LibriSpeech.
+PUBLISHED_BATCHES = {
+    ("small", "transducer"): (2, 1500),
+    ("medium", "transducer"): (4, 1000),
+    ("large", "transducer"): (4, 1000),
+    ("small", "attention"): (2, 1700),
+    ("medium", "attention"): (4, 1200),
+    ("large", "attention"): (4, 1200),
+    ("small", "consistency"): (2, 850),
+    ("medium", "consistency"): (4, 700),
+    ("large", "consistency"): (2, 1400),
+}
+
+
 def in_full(value: Any, num_stacks: int) -> Any:
     """Return a list with one value for all stacks as one value for each; others as they are."""
     return value * num_stacks if isinstance(value, tuple) and len(value) == 1 else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerConfig:
+    """Sizes of a layer; the names are those of ``ZipformerConfig``, for one stack."""
+
+    encoder_dim: int
+    pos_dim: int
+    num_heads: int
+    query_head_dim: int
+    pos_head_dim: int
+    value_head_dim: int
+    feedforward_dim: int
+    cnn_module_kernel: int
+    causal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZipformerConfig:
     """Shape of the encoder; a comma list has one value for each stack, or one for all."""
 
-    #: The work of one decoding step: any value can be typed for a causal model.
-    STREAMING: ClassVar[tuple[str, ...]] = ("chunk_size", "left_context_frames")
+    name: ClassVar[str] = "zipformer"
+    schema: ClassVar[str] = "zipformer"
+    former_schemas: ClassVar[tuple[str, ...]] = ("ZipformerConfig",)
+    free_when_decoding: ClassVar[tuple[str, ...]] = ("chunk_size", "left_context_frames")
     #: How the model is trained and streamed: may change between two runs with the same weights.
-    CHANGEABLE: ClassVar[tuple[str, ...]] = ("encoder_unmasked_dim", "dropout", *STREAMING)
-    #: Settings that weights do not show.
-    TRACELESS: ClassVar[tuple[str, ...]] = CHANGEABLE
+    free_on_resume: ClassVar[tuple[str, ...]] = (
+        "encoder_unmasked_dim",
+        "dropout",
+        *free_when_decoding,
+    )
+    not_inferable: ClassVar[tuple[str, ...]] = free_on_resume
+    schedule_clock: ClassVar[Literal["updates", "duration"]] = "duration"
+    heads: ClassVar[HeadStyle] = HeadStyle()
+    published_optimizer: ClassVar[str] = "scaled_adam"
+    published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = PUBLISHED_BATCHES
 
     num_encoder_layers: tuple[int, ...] = flag((2, 2, 3, 4, 3, 2), "layers of each stack")
     downsampling_factor: tuple[int, ...] = flag(
@@ -147,11 +187,65 @@ class ZipformerConfig:
             causal=self.causal,
         )
 
-    def dropout_rate(self) -> FloatLike:
-        """Return a new dropout rate for one module: the constant, or the published schedule."""
-        if self.dropout is not None:
-            return self.dropout
-        return ScheduledFloat((0.0, 0.3), (20000.0, 0.1), default=0.0)
+    @property
+    def geometry(self) -> Geometry:
+        """Features in, frames out."""
+        return Geometry(tail=Geometry().tail if self.causal else 0)
+
+    def choices(self) -> Mapping[str, tuple[int, ...]]:
+        """Chunk sizes and left contexts of a causal model: training draws one of each."""
+        return {n: getattr(self, n) for n in self.free_when_decoding} if self.causal else {}
+
+    def describe(self) -> str:
+        """Preset, or layers and channels."""
+        if name := preset_name(self):
+            return f"Zipformer {name}"
+        layers, dims = (shown(self.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))
+        return f"Zipformer with {layers} layers of {dims} channels"
+
+    def result_tag(self) -> str:
+        """Chunk size and left context, as published results are named."""
+        (chunk,), (left,) = self.chunk_size, self.left_context_frames
+        return f"chunk-{chunk}_left-context-{left}"
+
+    def export_layout(self) -> ExportLayout:
+        """Layout that sherpa-onnx calls ``zipformer2``."""
+        from zipasr.encoder.zipformer.metadata import ZipformerLayout
+
+        return ZipformerLayout(self)
+
+    def build(self) -> Encoder:
+        """Front end and encoder."""
+        from zipasr.encoder.zipformer.build import build
+
+        return build(self)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Sizes of the published encoders."""
+        return {name: preset_sizes(name) for name in PRESETS}
+
+    @classmethod
+    def matches(cls, shapes: WeightShapes) -> bool:
+        """Whether front end and stacks stand side by side."""
+        return shapes.has("encoder_embed.") and shapes.has("encoder.encoders.0.")
+
+    @classmethod
+    def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[ZipformerConfig, list[str]]:
+        """Read the sizes off the weights."""
+        from zipasr.encoder.zipformer.infer import infer
+
+        return infer(shapes, hints)
+
+    @classmethod
+    def settling_flags(cls, _typed: Flags) -> Sequence[str]:
+        """Heads and their channels are a product in the weights."""
+        return (*HEAD_FLAGS, "causal")
+
+    @classmethod
+    def with_implied(cls, flags: Flags) -> dict[str, Any]:
+        """Published flags say all themselves."""
+        return dict(flags)
 
 
 PRESETS: dict[str, ZipformerConfig] = {
@@ -175,6 +269,25 @@ def preset_sizes(name: str) -> dict[str, Any]:
     """Return the fields of ``PRESETS[name]`` that are sizes: all that ``--preset`` sets."""
     fields = (*_PER_STACK, "downsampling_factor", "pos_dim", "embed_channels")
     return {field: getattr(PRESETS[name], field) for field in fields}
+
+
+def preset_name(config: ZipformerConfig) -> str | None:
+    """Return the preset with the same weights, but for causal convolutions; None if there is none.
+
+    Settings that leave no trace in the weights are not compared.
+    """
+    free = {"causal", *ZipformerConfig.not_inferable}
+    return next((n for n, preset in PRESETS.items() if {*differing(config, preset)} <= free), None)
+
+
+def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
+    """Return the fields in which two configurations differ, however their lists are written."""
+    return [
+        field.name
+        for field in fields(ZipformerConfig)
+        if in_full(getattr(left, field.name), left.num_stacks)
+        != in_full(getattr(right, field.name), right.num_stacks)
+    ]
 
 
 def _flag_name(field: str) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -30,6 +29,7 @@ from zipasr.encoder.zipformer.attention import (
     RelPositionMultiheadAttentionWeights,
     SelfAttention,
 )
+from zipasr.encoder.zipformer.config import LayerConfig
 from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardModule
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.cache import Cache
@@ -112,21 +112,6 @@ class BypassModule(nn.Module):
         )
         keep = keep_mask(num_utterances, float(self.skip_rate), like=scale)
         return scale if keep is None else scale * keep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerConfig:
-    """Sizes of a layer; the names are those of ``ZipformerConfig``, for one stack."""
-
-    encoder_dim: int
-    pos_dim: int
-    num_heads: int
-    query_head_dim: int
-    pos_head_dim: int
-    value_head_dim: int
-    feedforward_dim: int
-    cnn_module_kernel: int
-    causal: bool = False
 
 
 class LayerCache(NamedTuple):

@@ -7,15 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.masks import (
-    WHOLE,
-    Chunks,
-    Masks,
-    choose_chunks,
-    chunk_mask,
-    chunks_of,
-    halved_lens,
-)
+from zipasr.encoder.chunks import WHOLE, Chunks, choose_chunks, chunks_of
+from zipasr.encoder.masks import Masks, chunk_mask, halved_lens
 from zipasr.encoder.zipformer.config import OUTPUT_FACTOR, ZipformerConfig
 from zipasr.encoder.zipformer.layer import (
     NUM_STATES,
@@ -32,6 +25,7 @@ from zipasr.encoder.zipformer.stack import (
     fit_channels,
     widest_output,
 )
+from zipasr.nn.schedule import FloatLike, ScheduledFloat
 
 #: Batch count at which all layers are in full use.
 WARMUP_BATCHES = 4000.0
@@ -210,11 +204,18 @@ def _build_stack(config: ZipformerConfig, index: int) -> nn.Module:
         begin=share * (index + 1), end=share * (index + 2), final_rate=0.035 * factor**0.5
     )
     stack = Zipformer2Encoder(
-        layer, config.per_stack("num_encoder_layers")[index], config.dropout_rate(), layer_skip
+        layer, config.per_stack("num_encoder_layers")[index], dropout_rate(config), layer_skip
     )
     if factor == 1:
         return stack
     return DownsampledZipformer2Encoder(stack, layer.encoder_dim, factor)
+
+
+def dropout_rate(config: ZipformerConfig) -> FloatLike:
+    """Return a new dropout rate for one module: the constant, or the published schedule."""
+    if config.dropout is not None:
+        return config.dropout
+    return ScheduledFloat((0.0, 0.3), (20000.0, 0.1), default=0.0)
 
 
 def _layers(stack: nn.Module) -> nn.ModuleList:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from zipasr.encoder.masks import NO_MASKS, Masks
 from zipasr.encoder.zipformer.attention import CompactRelPositionalEncoding
+from zipasr.encoder.zipformer.config import LayerConfig
 from zipasr.encoder.zipformer.layer import (
     BypassModule,
     LayerCache,
-    LayerConfig,
     Zipformer2EncoderLayer,
 )
 from zipasr.nn.blocks import is_traced

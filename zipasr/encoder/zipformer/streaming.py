@@ -22,19 +22,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zipasr.encoder.protocol import ChunkSize
+from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.layer import BATCH_DIMS, NUM_STATES
 from zipasr.encoder.zipformer.model import Zipformer2
 from zipasr.nn.masks import make_pad_mask
 
-#: Feature frames beyond twice the chunk: 7 of the convolutions, and 3 at 20 ms of the ConvNeXt.
-LOOK_AHEAD_FRAMES = 13
-
 
 def chunk_frames(size: int) -> int:
     """Return how many feature frames a chunk of ``size`` frames of 20 ms is made of."""
-    return 2 * size + LOOK_AHEAD_FRAMES
+    # 7 of the convolutions, and 3 at 20 ms of the ConvNeXt.
+    return 2 * size + Geometry().look_ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +212,7 @@ class Zipformer2Chunks:
     def size(self) -> ChunkSize:
         """See ``ChunkEncoder``."""
         chunk = self.encoder.streaming_chunks().size
-        return ChunkSize(chunk_frames(chunk), 2 * chunk)
+        return ChunkSize(chunk_frames(chunk), 2 * chunk, Geometry())
 
     def start(self, batch_size: int, device: torch.device | str) -> StreamingState:
         """See ``ChunkEncoder``."""

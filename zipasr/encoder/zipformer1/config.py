@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from zipasr.base.config import flag, flag_name
-from zipasr.encoder.masks import Chunks
-from zipasr.encoder.zipformer1.layer import LayerConfig
+from zipasr.base.config import flag, flag_name, shown
+from zipasr.encoder.chunks import Chunks
+from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
+
+if TYPE_CHECKING:
+    from zipasr.encoder.inference import WeightShapes
+
+#: Channels of a position query in each head.
+POS_HEAD_DIM = 4
 
 #: Frames of 10 ms that make one frame of 20 ms.
 SUBSAMPLING_FACTOR = 2
@@ -24,24 +31,43 @@ _PER_STACK = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerConfig:
+    """Sizes of a layer; the names are those of ``Zipformer1Config``, for one stack."""
+
+    encoder_dim: int
+    attention_dim: int
+    nhead: int
+    feedforward_dim: int
+    cnn_module_kernel: int
+    dropout: float
+    causal: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Zipformer1Config:
     """Shape of the first Zipformer; a comma list has one value for each stack."""
 
-    #: The work of one decoding step: any value can be typed for a causal model.
-    STREAMING: ClassVar[tuple[str, ...]] = (
+    name: ClassVar[str] = "zipformer1"
+    schema: ClassVar[str] = "zipformer1"
+    former_schemas: ClassVar[tuple[str, ...]] = ("Zipformer1Config",)
+    free_when_decoding: ClassVar[tuple[str, ...]] = (
         "decode_chunk_len",
         "num_left_chunks",
         "mask_unfilled_cache",
     )
     #: How the model is trained and streamed: may change between two runs with the same weights.
-    CHANGEABLE: ClassVar[tuple[str, ...]] = (
+    free_on_resume: ClassVar[tuple[str, ...]] = (
         "encoder_unmasked_dims",
         "short_chunk_size",
         "dropout",
-        *STREAMING,
+        *free_when_decoding,
     )
-    #: Settings that weights do not show; those of a streaming model mean something else.
-    TRACELESS: ClassVar[tuple[str, ...]] = ("causal", *CHANGEABLE)
+    # The weights of a streaming model are the same, and mean something else.
+    not_inferable: ClassVar[tuple[str, ...]] = ("causal", *free_on_resume)
+    schedule_clock: ClassVar[Literal["updates", "duration"]] = "updates"
+    heads: ClassVar[HeadStyle] = HeadStyle(decoder_balancers=False)
+    published_optimizer: ClassVar[str] = "scaled_adam_v1"
+    published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = {}
 
     num_encoder_layers: tuple[int, ...] = flag((2, 4, 3, 2, 4), "layers of each stack")
     feedforward_dims: tuple[int, ...] = flag(
@@ -166,3 +192,60 @@ class Zipformer1Config:
             return None
         earlier = range(stack - 2, -1, -1)
         return next((j for j in earlier if factors[j] <= factors[stack]), 0)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Features in, frames out."""
+        return Geometry(look_ahead=7, right_context=0, tail=Geometry().tail if self.causal else 0)
+
+    def choices(self) -> Mapping[str, tuple[int, ...]]:
+        """Nothing: decoding has a chunk size of its own."""
+        return {}
+
+    def describe(self) -> str:
+        """Layers and channels."""
+        layers, dims = shown(self.num_encoder_layers), shown(self.encoder_dims)
+        return f"first Zipformer with {layers} layers of {dims} channels"
+
+    def result_tag(self) -> str:
+        """Chunk size, as published results are named."""
+        return f"streaming-chunk-size-{self.decode_chunk_len}"
+
+    def export_layout(self) -> ExportLayout:
+        """Layout that sherpa-onnx calls ``zipformer``."""
+        from zipasr.encoder.zipformer1.metadata import Zipformer1Layout
+
+        return Zipformer1Layout(self)
+
+    def build(self) -> Encoder:
+        """The encoder, its front end inside."""
+        from zipasr.encoder.zipformer1.build import build
+
+        return build(self)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Mapping[str, Any]]:
+        """One size was published: the defaults."""
+        return {}
+
+    @classmethod
+    def matches(cls, shapes: WeightShapes) -> bool:
+        """Whether the front end is inside the encoder."""
+        return shapes.has("encoder.encoder_embed.") and shapes.has("encoder.encoders.0.")
+
+    @classmethod
+    def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[Zipformer1Config, list[str]]:
+        """Read the sizes off the weights; the streaming version has the same."""
+        from zipasr.encoder.zipformer1.infer import infer
+
+        return infer(shapes, hints)
+
+    @classmethod
+    def settling_flags(cls, typed: Flags) -> Sequence[str]:
+        """Published commands say with nothing else that a model is a streaming one."""
+        return ("causal", *(cls.free_when_decoding if typed.get("causal", True) else ()))
+
+    @classmethod
+    def with_implied(cls, flags: Flags) -> dict[str, Any]:
+        """Only the streaming recipe has the flags of streaming."""
+        return {**flags, "causal": bool(flags.keys() & {*cls.free_when_decoding})}

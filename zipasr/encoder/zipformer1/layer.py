@@ -14,6 +14,7 @@ from zipasr.encoder.zipformer1.attention import (
     AttentionMask,
     RelPositionMultiheadAttention,
 )
+from zipasr.encoder.zipformer1.config import LayerConfig
 from zipasr.encoder.zipformer1.scaling import (
     ActivationBalancer,
     BasicNorm,
@@ -185,19 +186,6 @@ def _valid(x: Tensor, padding_mask: Tensor | None) -> Tensor:
 
 #: Share of the training calls that keep the bypass within its range.
 BYPASS_LIMIT_PROB = 0.9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerConfig:
-    """Sizes of a layer; the names are those of ``Zipformer1Config``, for one stack."""
-
-    encoder_dim: int
-    attention_dim: int
-    nhead: int
-    feedforward_dim: int
-    cnn_module_kernel: int
-    dropout: float
-    causal: bool
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.masks import WHOLE, Chunks, Masks, chunk_mask, halved_lens, subsampled_lens
+from zipasr.encoder.chunks import WHOLE, Chunks
+from zipasr.encoder.masks import Masks, chunk_mask, halved_lens, subsampled_lens
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.encoder.zipformer1.layer import LayerCache
 from zipasr.encoder.zipformer1.scaling import ActivationBalancer, DoubleSwish
@@ -79,15 +80,16 @@ class Zipformer(nn.Module):
 
     Args:
         config: shape.
-        feature_dim: mel bins.
 
     Source: the public recipe pruned_transducer_stateless7 (and _streaming).
     """
 
-    def __init__(self, config: Zipformer1Config, feature_dim: int = 80) -> None:
+    def __init__(self, config: Zipformer1Config) -> None:
         super().__init__()
         self.config = config
-        self.encoder_embed = Conv2dSubsampling(feature_dim, config.encoder_dims[0], config.dropout)
+        self.encoder_embed = Conv2dSubsampling(
+            config.geometry.mel_bins, config.encoder_dims[0], config.dropout
+        )
         self.encoders = nn.ModuleList(_build_stack(config, i) for i in range(config.num_stacks))
         # One entry for each stack, so that the keys have its number.
         self.skip_modules = nn.ModuleList(

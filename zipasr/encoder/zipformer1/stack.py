@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from zipasr.encoder.masks import NO_MASKS, Masks
 from zipasr.encoder.zipformer.stack import DownsampledStack, frame_groups
 from zipasr.encoder.zipformer1.attention import AttentionMask, RelPositionalEncoding
-from zipasr.encoder.zipformer1.layer import LayerCache, LayerConfig, ZipformerEncoderLayer
+from zipasr.encoder.zipformer1.config import LayerConfig
+from zipasr.encoder.zipformer1.layer import LayerCache, ZipformerEncoderLayer
 from zipasr.nn.gradients import penalize_abs_values_gt
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 

@@ -40,15 +40,12 @@ NUM_KINDS = 7
 #: The dimension of each kind along which streams stand side by side.
 BATCH_DIMS = (1, 1, 2, 2, 2, 1, 1)
 
-#: Feature frames that a chunk needs beyond its own length.
-LOOK_AHEAD_FRAMES = 7
-
 NOT_CAUSAL = "the model is not causal: train one with --causal 1 to stream"
 
 
 def chunk_frames(config: Zipformer1Config) -> int:
-    """Return how many feature frames a chunk is made of; the next begins LOOK_AHEAD earlier."""
-    return config.decode_chunk_len + LOOK_AHEAD_FRAMES
+    """Return how many feature frames a chunk is made of; the next begins a look-ahead earlier."""
+    return config.decode_chunk_len + config.geometry.look_ahead
 
 
 def initial_states(
@@ -212,7 +209,7 @@ class Zipformer1Chunks:
         config = self.encoder.config
         if not config.causal:
             raise ValueError(NOT_CAUSAL)
-        return ChunkSize(chunk_frames(config), config.decode_chunk_len)
+        return ChunkSize(chunk_frames(config), config.decode_chunk_len, config.geometry)
 
     def start(self, batch_size: int, device: torch.device | str) -> list[Tensor]:
         """See ``ChunkEncoder``."""

@@ -1,0 +1,1 @@
+"""A third encoder, unlike the others in heads, frames and files."""

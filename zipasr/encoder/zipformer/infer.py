@@ -1,0 +1,178 @@
+"""Configuration of a Zipformer from the names and shapes of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import gcd
+from typing import NamedTuple
+
+from zipasr.base.config import flag_name, shown
+from zipasr.encoder.inference import WeightShapes
+from zipasr.encoder.protocol import Flags
+from zipasr.encoder.zipformer.config import HEAD_FLAGS, PRESETS, ZipformerConfig, preset_name
+
+#: Channels of a query, of a value and of a position query in every published model, per head.
+PUBLISHED_HEAD = (32, 12, 4)
+
+
+class _Stack(NamedTuple):
+    """Sizes of one stack."""
+
+    factor: int
+    num_layers: int
+    dim: int
+    feedforward: int
+    kernel: int
+    attention: HeadChannels
+
+
+def infer(shapes: WeightShapes, hints: Flags) -> tuple[ZipformerConfig, list[str]]:
+    """Read the sizes off the weights; see ``EncoderConfig.infer``."""
+    causal = any(".causal_conv." in name for name in shapes.shapes)
+    stacks = [_stack(shapes, i, causal) for i in range(shapes.count("encoder.encoders."))]
+    heads, guesses = divide_among_heads([s.attention for s in stacks], hints)
+    first = f"{shapes.layers_of(0)}0.self_attn_weights.linear_pos.weight"
+    dims = tuple(stack.dim for stack in stacks)
+    config = ZipformerConfig(
+        num_encoder_layers=tuple(stack.num_layers for stack in stacks),
+        downsampling_factor=tuple(stack.factor for stack in stacks),
+        feedforward_dim=tuple(stack.feedforward for stack in stacks),
+        num_heads=tuple(h.num for h in heads),
+        encoder_dim=dims,
+        query_head_dim=once(h.query for h in heads),
+        value_head_dim=once(h.value for h in heads),
+        pos_head_dim=once(h.position for h in heads),
+        pos_dim=shapes.size(first, 1),
+        encoder_unmasked_dim=dims,
+        cnn_module_kernel=tuple(stack.kernel for stack in stacks),
+        causal=causal,
+        embed_channels=tuple(
+            shapes.size(f"encoder_embed.conv.{index}.weight", 0) for index in (0, 4, 7)
+        ),
+    )
+    traceless = {name: hints[name] for name in config.not_inferable if name in hints}
+    if "encoder_unmasked_dim" not in traceless:
+        name = preset_name(config)
+        if name is None:
+            guesses.append(
+                "the weights do not tell --encoder-unmasked-dim, which matters in training only: "
+                "nothing is masked"
+            )
+        else:
+            traceless["encoder_unmasked_dim"] = PRESETS[name].encoder_unmasked_dim
+    return replace(config, **traceless), guesses
+
+
+def _stack(shapes: WeightShapes, index: int, causal: bool) -> _Stack:
+    start, layers = f"encoder.encoders.{index}.", shapes.layers_of(index)
+    layer = f"{layers}0."
+    convolution = "depthwise_conv.chunkwise_conv" if causal else "depthwise_conv"
+    position = shapes.size(f"{layer}self_attn_weights.linear_pos.weight", 0)
+    in_proj = shapes.size(f"{layer}self_attn_weights.in_proj.weight", 0)
+    is_slower = shapes.has(f"{start}downsample.")
+    return _Stack(
+        factor=shapes.size(f"{start}downsample.bias", 0) if is_slower else 1,
+        num_layers=shapes.count(layers),
+        dim=shapes.size(f"{layer}norm.bias", 0),
+        feedforward=shapes.size(f"{layer}feed_forward2.in_proj.weight", 0),
+        kernel=shapes.size(f"{layer}conv_module1.{convolution}.weight", 2),
+        attention=HeadChannels(
+            query=(in_proj - position) // 2,
+            value=shapes.size(f"{layer}self_attn1.in_proj.weight", 0),
+            position=position,
+        ),
+    )
+
+
+class HeadChannels(NamedTuple):
+    """Channels of the attention of one stack, all heads together."""
+
+    query: int
+    value: int
+    position: int
+
+
+class Heads(NamedTuple):
+    """The heads of one stack: their number, and channels of each."""
+
+    num: int
+    query: int
+    value: int
+    position: int
+
+
+def divide_among_heads(
+    stacks: Sequence[HeadChannels], hints: Flags
+) -> tuple[list[Heads], list[str]]:
+    """Divide the channels of each stack among heads.
+
+    Sizes as in published models come first; other hints than complete ones do not count against
+    them. Where they do not fit, the choice agrees with the hints and, if it can be, has heads of
+    one size in all stacks.
+
+    Args:
+        stacks: channels of each stack.
+        hints: field -> value, any of ``HEAD_FLAGS``; what fits no stack is passed over.
+
+    Returns:
+        The heads of each stack; and a sentence if they could be others.
+    """
+    possible = [_possible_heads(stack) for stack in stacks]
+    if _in_all(possible, PUBLISHED_HEAD) and not all(name in hints for name in HEAD_FLAGS):
+        return [_of_size(options, PUBLISHED_HEAD) for options in possible], []
+    told = [
+        [heads for heads in options if _agrees(heads, hints, index, len(stacks))]
+        for index, options in enumerate(possible)
+    ]
+    possible = told if all(told) else possible
+    chosen = [max(options, key=lambda heads: _likeness(heads[1:])) for options in possible]
+    sizes = {heads[1:] for options in possible for heads in options}
+    if common := [size for size in sizes if _in_all(possible, size)]:
+        best = max(common, key=_likeness)
+        chosen = [_of_size(options, best) for options in possible]
+    if all(len(options) == 1 for options in possible):
+        return chosen, []
+    words = " ".join(
+        f"{flag_name(name)} {shown(once(heads[axis] for heads in chosen))}"
+        for axis, name in enumerate(HEAD_FLAGS)
+    )
+    return chosen, [f"the weights do not tell the number of attention heads: taken as {words}"]
+
+
+def _in_all(possible: Sequence[Sequence[Heads]], size: tuple[int, ...]) -> bool:
+    return all(any(heads[1:] == size for heads in options) for options in possible)
+
+
+def _of_size(options: Sequence[Heads], size: tuple[int, ...]) -> Heads:
+    return next(heads for heads in options if heads[1:] == size)
+
+
+def _possible_heads(stack: HeadChannels) -> list[Heads]:
+    most = gcd(stack.query, stack.value, stack.position)
+    return [
+        Heads(num, stack.query // num, stack.value // num, stack.position // num)
+        for num in range(1, most + 1)
+        if most % num == 0
+    ]
+
+
+def _agrees(heads: Heads, hints: Flags, index: int, num_stacks: int) -> bool:
+    """Say whether nothing that is known of the heads of one stack is against a choice."""
+    for value, name in zip(heads, HEAD_FLAGS, strict=True):
+        known = hints.get(name, ())
+        if len(known) in (1, num_stacks) and known[index % len(known)] != value:
+            return False
+    return True
+
+
+def _likeness(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Rank sizes of heads: those of published models first, then what comes close."""
+    same = [int(value == usual) for value, usual in zip(size, PUBLISHED_HEAD, strict=True)]
+    return (sum(same), same[2], -abs(size[0] - PUBLISHED_HEAD[0]))
+
+
+def once(values: Iterable[int]) -> tuple[int, ...]:
+    """Write a value for each stack once when it is always the same."""
+    every = tuple(values)
+    return every[:1] if len({*every}) == 1 else every
