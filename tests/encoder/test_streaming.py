@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.encoder.published import GOLDEN, LENS, TINY_CAUSAL, features, fill, filled
+from zipasr.encoder.stream_states import rows_of, stack
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.model import Zipformer2
 from zipasr.encoder.zipformer.streaming import (
     StreamingState,
+    Zipformer2Chunks,
     chunk_frames,
     encode_chunk,
     initial_state,
-    stack_states,
-    unstack_states,
 )
 from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d
 from zipasr.nn.masks import make_pad_mask
@@ -63,6 +63,10 @@ class Causal(nn.Module):
         x, lens = self.encoder_embed(x, x_lens)
         mask = make_pad_mask(lens, x.size(1))
         return self.encoder(x.transpose(0, 1), lens, mask)[0].transpose(0, 1)
+
+    @property
+    def chunks(self) -> Zipformer2Chunks:
+        return Zipformer2Chunks(self.encoder_embed, self.encoder)
 
     def start(self, batch_size: int) -> StreamingState:
         return initial_state(self.encoder_embed, self.encoder, batch_size, "cpu")
@@ -197,7 +201,7 @@ def test_streams_of_different_ages_do_not_see_each_other() -> None:
         for k in range(ahead):
             chunk = x[n : n + 1, 8 * k : 8 * k + width]
             states[n] = model.step(chunk, lens, states[n])[2]
-    together = stack_states(states)
+    together = stack(model.chunks, states)
     chunks = torch.stack([x[n, 8 * k : 8 * k + width] for n, k in enumerate((3, 1, 0))])
     frames, _, together = model.step(chunks, lens.expand(3), together)
     for n, k in enumerate((3, 1, 0)):
@@ -213,9 +217,10 @@ def test_states_are_stacked_taken_apart_copied_and_converted() -> None:
     kept = state.clone()
     _, _, _ = model.step(x, lens, state)
     assert all(torch.equal(a, b) for a, b in zip(state.to_list(), kept.to_list(), strict=True))
-    again = stack_states(unstack_states(state))
+    apart = [rows_of(model.chunks, state, [n]) for n in range(2)]
+    again = stack(model.chunks, apart)
     assert all(torch.equal(a, b) for a, b in zip(state.to_list(), again.to_list(), strict=True))
-    assert [s.batch_size for s in unstack_states(state)] == [1, 1]
+    assert [s.batch_size for s in apart] == [1, 1]
     flat = StreamingState.from_list(state.to_list())
     assert len(flat.to_list()) == 6 * 3 + 2
     double = state.to(dtype=torch.float64)
@@ -224,7 +229,7 @@ def test_states_are_stacked_taken_apart_copied_and_converted() -> None:
     with pytest.raises(ValueError, match="6 tensors for each layer"):
         StreamingState.from_list(state.to_list()[:-1])
     with pytest.raises(ValueError, match="at least one"):
-        stack_states([])
+        stack(model.chunks, [])
 
 
 def test_a_stream_that_ends_or_is_silent_gives_numbers() -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.encoder.test_streaming import SMALL, Causal, noisy
+from zipasr.encoder.stream_states import stack
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.encoder.zipformer.streaming import StreamingState, chunk_frames, stack_states
+from zipasr.encoder.zipformer.streaming import StreamingState, chunk_frames
 
 CHUNK, LEFT = 4, 8
 WIDTH = chunk_frames(CHUNK)
@@ -75,7 +76,7 @@ def test_states_that_do_not_fit_are_refused(model: Causal) -> None:
     with pytest.raises(ValueError, match="left context of 12 frames, got 18 with 8"):
         causal(left_frames=12).step(torch.randn(2, WIDTH, 80), LENS, state)
     with pytest.raises(ValueError, match="different models or left contexts"):
-        stack_states([state, causal(left_frames=12).start(1)])
+        stack(model.chunks, [state, causal(left_frames=12).start(1)])
     x, mask = torch.randn(CHUNK, 2, 8), torch.zeros(2, LEFT + CHUNK, dtype=torch.bool)
     for states in (state.layers[:-6], state.layers * 2, []):
         with pytest.raises(ValueError, match="expected 18 states"):

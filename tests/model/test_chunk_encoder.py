@@ -16,6 +16,7 @@ from tests.encoder.test_streaming import SILENCE, SMALL
 from tests.encoder.zipformer1.published import TINY_CAUSAL as FIRST
 from zipasr.encoder.masks import subsampled_lens
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, Geometry
+from zipasr.encoder.stream_states import rows_of, stack
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
@@ -71,15 +72,15 @@ def test_chunks_of_streams_of_different_ages_give_the_whole(name: str) -> None:
 
     # The second stream joins one chunk later and stands first.
     state = step(model.init_state(), [(0, 0)])
-    state = encoder.stack([model.init_state(), state])
+    state = stack(encoder, [model.init_state(), state])
     ends = [size.num_chunks(n + TAIL) for n in lens]
     for index in range(ends[1]):
         parts = [(1, index), (0, index + 1)]
         if index + 1 == ends[0]:
-            state, parts = encoder.rows(state, [0]), parts[:1]
+            state, parts = rows_of(encoder, state, [0]), parts[:1]
         state = step(state, parts[: 1 if index + 1 >= ends[0] else 2])
     if ends[1] + 1 < ends[0]:
-        state = encoder.rows(state, [1])
+        state = rows_of(encoder, state, [1])
     for index in range(ends[1] + 1, ends[0]):
         state = step(state, [(0, index)])
     for n, frames in enumerate(outputs):

@@ -188,12 +188,6 @@ class ChunkEncoder(Protocol[S]):
             (N, T', C); (N,) valid lengths; the state after the chunk.
         """
 
-    def stack(self, states: Sequence[S]) -> S:
-        """State of all streams of several states, side by side."""
-
-    def rows(self, state: S, rows: Sequence[int]) -> S:
-        """State of some of the streams, in the order given."""
-
     def to_list(self, state: S) -> list[Tensor]:
         """Tensors of a state, in the order in which published exports have them."""
 
@@ -306,6 +300,8 @@ class EncoderConfig(Protocol):
         published_optimizer: with which published checkpoints were trained.
         published_batches: (preset, "transducer", "attention" or "consistency") -> GPUs and
             ``--max-duration`` of the published training.
+        adapted_layers: patterns of names of the linear layers that get adapters in fine-tuning,
+            where none are named.
         causal: whether the model can work on speech as it comes.
     """
 
@@ -319,6 +315,7 @@ class EncoderConfig(Protocol):
     heads: ClassVar[HeadStyle]
     published_optimizer: ClassVar[str]
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]]
+    adapted_layers: ClassVar[tuple[str, ...]]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property

@@ -189,7 +189,7 @@ class AsrModel(nn.Module):
     def init_state(self, batch_size: int = 1) -> Any:
         """Return the state of streams of which nothing has been heard, where the model is.
 
-        What it is depends on the encoder; ``encoder.protocol`` puts states together and takes
+        What it is depends on the encoder; ``encoder.stream_states`` puts states together and takes
         streams out.
 
         Raises:

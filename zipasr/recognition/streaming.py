@@ -16,6 +16,7 @@ from zipasr.audio.loading import SAMPLING_RATE, Samples
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import UserError
 from zipasr.data.features import AHEAD_SECONDS, LiveFbank
+from zipasr.encoder import stream_states
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import RecognitionConfig
@@ -96,12 +97,12 @@ class ChunkRecogniser:
         new = self.start(num)
         if hearing is None:
             return new
-        encoder = self.model.chunk_encoder.stack([hearing.encoder, new.encoder])
+        encoder = stream_states.stack(self.model.chunk_encoder, [hearing.encoder, new.encoder])
         return Hearing(encoder, streams.stack([hearing.search, new.search]))
 
     def keep(self, hearing: Hearing, rows: list[int]) -> Hearing:
         """Let all streams but some go."""
-        encoder = self.model.chunk_encoder.rows(hearing.encoder, rows)
+        encoder = stream_states.rows_of(self.model.chunk_encoder, hearing.encoder, rows)
         return Hearing(encoder, streams.rows_of(hearing.search, rows))
 
 

@@ -64,16 +64,15 @@ def rows_of(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
     return shared_rows(old.pieces(), tokenizer.pieces())
 
 
-# Where most of the weights of an encoder layer are.
-USUAL_LAYERS = tuple(
-    f"*{part}*.{proj}" for part in ("self_attn", "feed_forward") for proj in ("in_proj", "out_proj")
-)
-
-
-def adapt(model: nn.Module, config: FinetuneConfig) -> None:
+def adapt(model: nn.Module, config: FinetuneConfig, usual: Sequence[str]) -> None:
     """Add the adapters that are asked for, and switch off the gradients of the rest.
 
     What begins anew, for want of weights in the file, is trained as a whole.
+
+    Args:
+        model: gets them.
+        config: rank and layers.
+        usual: patterns of names of the layers where ``config`` names none.
 
     Raises:
         UserError: --lora-modules names no linear layer.
@@ -81,7 +80,7 @@ def adapt(model: nn.Module, config: FinetuneConfig) -> None:
     if config.lora_rank == 0:
         return
     alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha
-    chosen = _linear_layers(model, config.lora_modules)
+    chosen = _linear_layers(model, config.lora_modules, usual)
     for name in chosen:
         add_adapter(model.get_submodule(name), config.lora_rank, alpha / config.lora_rank)
     new_tokens = config.finetune_tokenizer == "new"
@@ -91,7 +90,9 @@ def adapt(model: nn.Module, config: FinetuneConfig) -> None:
     logging.info("adapters of rank %d on %d linear layers", config.lora_rank, len(chosen))
 
 
-def _linear_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str]:
+def _linear_layers(
+    model: nn.Module, patterns: Sequence[str] | None, usual: Sequence[str]
+) -> list[str]:
     """Return the names of the layers whose weight is a matrix and whom a pattern names."""
     matrices = [
         name.removesuffix(".weight")
@@ -104,7 +105,7 @@ def _linear_layers(model: nn.Module, patterns: Sequence[str] | None) -> list[str
                 f"--lora-modules {pattern}: the model has no such linear layer.",
                 nearest(pattern, matrices) or f"one is {matrices[0]}.",
             )
-    wanted = patterns or USUAL_LAYERS
+    wanted = patterns or usual
     return [name for name in matrices if any(is_named(name, pattern) for pattern in wanted)]
 
 

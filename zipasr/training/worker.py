@@ -145,7 +145,7 @@ def build_session(
     fix_seeds(configs.train.seed)
     model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
     broadcast_from_main(model.state_dict().values(), world)
-    adapt(model, configs.finetune)
+    adapt(model, configs.finetune, configs.zipformer.adapted_layers)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
     optimizer = configs.optimizer.build(groups)
     eden = configs.eden

@@ -36,6 +36,7 @@ class ToyConfig:
     )
     published_optimizer: ClassVar[str] = "scaled_adam"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = {}
+    adapted_layers: ClassVar[tuple[str, ...]] = ("joiner.*_proj",)
 
     toy_dim: int = flag(32, "channels")
     toy_layers: int = flag(1, "recurrent layers")

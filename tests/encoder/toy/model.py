@@ -96,12 +96,6 @@ class ToyChunks:
         lens = self.whole.config.geometry.output_lens(feature_lens).clamp(min=0)
         return frames, lens, after
 
-    def stack(self, states: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(states), dim=1)
-
-    def rows(self, state: Tensor, rows: Sequence[int]) -> Tensor:
-        return state[:, list(rows)]
-
     def to_list(self, state: Tensor) -> list[Tensor]:
         return [state]
 

@@ -86,6 +86,13 @@ class ZipformerConfig:
     heads: ClassVar[HeadStyle] = HeadStyle()
     published_optimizer: ClassVar[str] = "scaled_adam"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = PUBLISHED_BATCHES
+    # Where most of the weights of a layer are.
+    adapted_layers: ClassVar[tuple[str, ...]] = (
+        "*self_attn*.in_proj",
+        "*self_attn*.out_proj",
+        "*feed_forward*.in_proj",
+        "*feed_forward*.out_proj",
+    )
 
     num_encoder_layers: tuple[int, ...] = flag((2, 2, 3, 4, 3, 2), "layers of each stack")
     downsampling_factor: tuple[int, ...] = flag(

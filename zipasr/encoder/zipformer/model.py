@@ -87,6 +87,11 @@ class Zipformer2(nn.Module):
         frames: Tensor = self.downsample_output(widest_output(outputs))
         return frames
 
+    @property
+    def num_layers(self) -> int:
+        """Number of layers of all stacks."""
+        return sum(len(_layers(stack)) for stack in self.encoders)
+
     def streaming_chunks(self) -> Chunks:
         """Return the one size of chunks with which the model can work on speech as it comes.
 
@@ -159,7 +164,7 @@ class Zipformer2(nn.Module):
         chunks = self.streaming_chunks()
         if x.size(0) != chunks.size:
             raise ValueError(f"a chunk has {chunks.size} frames of 20 ms, got {x.size(0)}")
-        num_states = NUM_STATES * sum(len(_layers(stack)) for stack in self.encoders)
+        num_states = NUM_STATES * self.num_layers
         left = states[0].size(0) * self.factors[0] if states else 0
         if len(states) != num_states or left != chunks.left_frames:
             raise ValueError(

@@ -83,54 +83,6 @@ class StreamingState:
         return StreamingState(list(tensors[:-2]), tensors[-2], tensors[-1])
 
 
-def stack_states(states: Sequence[StreamingState]) -> StreamingState:
-    """Put streams side by side; they may have gone through different numbers of chunks.
-
-    Args:
-        states: of any numbers of streams each, of one model.
-
-    Raises:
-        ValueError: there are no states, or they do not belong to one model.
-    """
-    if not states:
-        raise ValueError("stack_states needs at least one state")
-    lists = [state.to_list() for state in states]
-    if len({(len(tensors), *tensors[0].shape[::2]) for tensors in lists}) > 1:
-        raise ValueError("states of different models or left contexts cannot be stacked")
-    dims = _batch_dims(len(lists[0]))
-    return StreamingState.from_list(
-        [torch.cat(tensors, dim=dim) for dim, *tensors in zip(dims, *lists, strict=True)]
-    )
-
-
-def unstack_states(state: StreamingState) -> list[StreamingState]:
-    """Return the state of each stream by itself, as copies; undoes ``stack_states``."""
-    dims = _batch_dims(len(state.to_list()))
-    columns = [
-        torch.split(tensor, 1, dim) for dim, tensor in zip(dims, state.to_list(), strict=True)
-    ]
-    return [
-        StreamingState.from_list([tensor.clone() for tensor in row])
-        for row in zip(*columns, strict=True)
-    ]
-
-
-def rows_of_states(state: StreamingState, rows: Sequence[int]) -> StreamingState:
-    """Take some of the streams, in the order given, as copies."""
-    tensors = state.to_list()
-    index = torch.tensor(rows, dtype=torch.int64, device=state.processed_lens.device)
-    return StreamingState.from_list(
-        [
-            tensor.index_select(dim, index)
-            for dim, tensor in zip(_batch_dims(len(tensors)), tensors, strict=True)
-        ]
-    )
-
-
-def _batch_dims(num_tensors: int) -> tuple[int, ...]:
-    return BATCH_DIMS * (num_tensors // NUM_STATES) + (0, 0)
-
-
 def initial_state(
     embed: Conv2dSubsampling, encoder: Zipformer2, batch_size: int, device: torch.device | str
 ) -> StreamingState:
@@ -224,14 +176,6 @@ class Zipformer2Chunks:
         """See ``ChunkEncoder``."""
         return encode_chunk(self.embed, self.encoder, features, feature_lens, state)
 
-    def stack(self, states: Sequence[StreamingState]) -> StreamingState:
-        """See ``ChunkEncoder``."""
-        return stack_states(states)
-
-    def rows(self, state: StreamingState, rows: Sequence[int]) -> StreamingState:
-        """See ``ChunkEncoder``."""
-        return rows_of_states(state, rows)
-
     def to_list(self, state: StreamingState) -> list[Tensor]:
         """See ``ChunkEncoder``."""
         return state.to_list()
@@ -242,4 +186,4 @@ class Zipformer2Chunks:
 
     def batch_dims(self) -> Sequence[int]:
         """See ``ChunkEncoder``."""
-        return _batch_dims(len(initial_state(self.embed, self.encoder, 1, "meta").to_list()))
+        return BATCH_DIMS * self.encoder.num_layers + (0, 0)

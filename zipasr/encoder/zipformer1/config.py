@@ -68,6 +68,13 @@ class Zipformer1Config:
     heads: ClassVar[HeadStyle] = HeadStyle(decoder_balancers=False)
     published_optimizer: ClassVar[str] = "scaled_adam_v1"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = {}
+    # Where most of the weights of a layer are.
+    adapted_layers: ClassVar[tuple[str, ...]] = (
+        "*self_attn*.in_proj",
+        "*self_attn*.out_proj",
+        "*feed_forward*.in_proj",
+        "*feed_forward*.out_proj",
+    )
 
     num_encoder_layers: tuple[int, ...] = flag((2, 4, 3, 2, 4), "layers of each stack")
     feedforward_dims: tuple[int, ...] = flag(

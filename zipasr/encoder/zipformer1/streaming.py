@@ -80,31 +80,6 @@ def initial_states(
     return [tensor for kind in kinds for tensor in kind]
 
 
-def stack_states(states: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Put the streams of several states side by side."""
-    dims = _batch_dims(len(states[0]))
-    return [torch.cat(parts, dim=d) for d, *parts in zip(dims, *states, strict=True)]
-
-
-def unstack_states(states: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Return the state of each stream by itself, as copies; undoes ``stack_states``."""
-    dims = _batch_dims(len(states))
-    columns = [torch.split(tensor, 1, dim) for dim, tensor in zip(dims, states, strict=True)]
-    return [[part.clone() for part in row] for row in zip(*columns, strict=True)]
-
-
-def rows_of_states(states: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
-    """Take some of the streams, in the order given, as copies."""
-    index = torch.tensor(rows, dtype=torch.int64, device=states[0].device)
-    dims = _batch_dims(len(states))
-    return [tensor.index_select(dim, index) for dim, tensor in zip(dims, states, strict=True)]
-
-
-def _batch_dims(num_tensors: int) -> list[int]:
-    num_stacks = num_tensors // NUM_KINDS
-    return [dim for dim in BATCH_DIMS for _ in range(num_stacks)]
-
-
 def encode_chunk(
     encoder: Zipformer,
     features: Tensor,
@@ -222,14 +197,6 @@ class Zipformer1Chunks:
         masked = self.encoder.config.mask_unfilled_cache
         return encode_chunk(self.encoder, features, feature_lens, state, masked)
 
-    def stack(self, states: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """See ``ChunkEncoder``."""
-        return stack_states(states)
-
-    def rows(self, state: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
-        """See ``ChunkEncoder``."""
-        return rows_of_states(state, rows)
-
     def to_list(self, state: Sequence[Tensor]) -> list[Tensor]:
         """See ``ChunkEncoder``."""
         return list(state)
@@ -240,4 +207,4 @@ class Zipformer1Chunks:
 
     def batch_dims(self) -> Sequence[int]:
         """See ``ChunkEncoder``."""
-        return _batch_dims(NUM_KINDS * self.encoder.config.num_stacks)
+        return [dim for dim in BATCH_DIMS for _ in range(self.encoder.config.num_stacks)]
