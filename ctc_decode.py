@@ -3,7 +3,7 @@
 
 import sys
 
-from zipasr.cli.ctc_decode import main
+from zipasr.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("ctc_decode.py"))

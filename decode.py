@@ -3,7 +3,7 @@
 
 import sys
 
-from zipasr.cli.decode import main
+from zipasr.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("decode.py"))

@@ -3,7 +3,7 @@
 
 import sys
 
-from zipasr.cli.streaming_decode import main
+from zipasr.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("streaming_decode.py"))

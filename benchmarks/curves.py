@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
-from zipasr.data.loaders import DataConfig, load_cuts, test_loader
+from zipasr.data.config import DataConfig
+from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.recogniser import load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors
 

@@ -40,9 +40,10 @@ from torch.nn.utils.rnn import pad_sequence
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
+from zipasr.data.config import DataConfig
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
-from zipasr.data.loaders import DataConfig, load_cuts, test_loader
+from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.exported_model import kind_of
 from zipasr.recognition.recogniser import LOG_ZERO, Recogniser, load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors

@@ -18,7 +18,8 @@ from zipasr.nn.activations import swoosh_l, swoosh_r
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.whiten import Whiten, spread
-from zipasr.optim.eden import EdenConfig, eden_factor
+from zipasr.optim.config import EdenConfig
+from zipasr.optim.eden import eden_factor
 
 SEED = 2024
 

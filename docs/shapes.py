@@ -21,8 +21,8 @@ from zipasr.encoder.zipformer.config import PRESETS
 from zipasr.encoder.zipformer.layer import Zipformer2EncoderLayer
 from zipasr.encoder.zipformer.model import Zipformer2
 from zipasr.model.build import build_model
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import AsrModel, TransducerConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
+from zipasr.model.transducer import AsrModel
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.schedule import ScheduledFloat
 from zipasr.nn.whiten import Whiten

@@ -2,7 +2,7 @@
 
 import sys
 
-from zipasr.cli.lm_text import main
+from zipasr.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("prepare_lm_text"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from zipasr.cli.validate import main
+from zipasr.cli.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("validate_data"))

@@ -19,8 +19,8 @@ from zipasr.data.features import fbank_extractor
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
+from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.neural import build_lm
-from zipasr.lm.rnn import RnnLmConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.text.tokenizer import Tokenizer

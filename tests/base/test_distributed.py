@@ -100,7 +100,7 @@ def test_torchrun_says_it_once_too(tmp_path: Path) -> None:
         "import sys\n"
         "from zipasr.base.distributed import launch\n"
         "from zipasr.base.errors import DataError\n"
-        "from zipasr.cli.flags import guarded\n"
+        "from zipasr.cli.entry import guarded\n"
         "def work(world):\n"
         "    raise DataError('no data.')\n"
         "@guarded\n"

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from zipasr.base.config import from_dict, to_dict
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import (
-    ChooseCheckpoint,
     average_window,
     last_file,
     mean_of,
@@ -19,6 +18,7 @@ from zipasr.checkpoint.average import (
     start_average,
     update_average,
 )
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import save_checkpoint
 
 GOLDEN = json.loads(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.selection import FEW, best_of, candidates, files_of, next_to_try, ranked
 
 Pair = tuple[int, int]

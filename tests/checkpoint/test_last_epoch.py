@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.selection import with_last_epoch
 

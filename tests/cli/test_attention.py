@@ -14,6 +14,7 @@ from zipasr.cli import ctc_decode
 from zipasr.cli.commands import CTC_DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
+from zipasr.data.config import DataConfig
 from zipasr.recognition.decode_sets import load_test_sets
 from zipasr.recognition.recogniser import encoded_frames, load_recogniser
 from zipasr.search.rescoring import ATTENTION_SCALES, Rescoring
@@ -62,7 +63,7 @@ def test_a_trained_attention_decoder_finds_the_words(
     assert isinstance(recogniser.search, Rescoring)
     scores: list[float] = []
     with torch.inference_mode():
-        for batch in loaders.test_loader(cuts, run[loaders.DataConfig]):
+        for batch in loaders.test_loader(cuts, run[DataConfig]):
             check_scores_and_choices(recogniser, batch)
             scores += scores_of_transcripts(recogniser, batch)
     assert sum(scores) / len(scores) > LEARNT

@@ -18,7 +18,7 @@ from zipasr.cli import decode
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
-from zipasr.data.loaders import DataConfig
+from zipasr.data.config import DataConfig
 from zipasr.recognition.recogniser import encoded_frames, load_recogniser
 
 # Seconds of a batch: each utterance alone, a few together, all together.

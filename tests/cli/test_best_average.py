@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Call
 from zipasr.cli import average, decode, export
-from zipasr.data.fbank import cuts_path
+from zipasr.data.config import cuts_path
 from zipasr.recognition import best_average
 
 HERE = ("--num-workers", "0", "--use-averaged-model", "0")

@@ -21,7 +21,7 @@ from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode, export, transcribe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
-from zipasr.data.fbank import cuts_path
+from zipasr.data.config import cuts_path
 from zipasr.encoder.protocol import Geometry
 from zipasr.nn.precision import has_bfloat16
 from zipasr.recognition.method_sweep import warnings_about

@@ -25,7 +25,8 @@ import torch
 
 from tests import margins, talkative, tones
 from tests.talkative import FIRST, HEADS, SECOND, features_of
-from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export
 from zipasr.encoder.protocol import EncoderConfig

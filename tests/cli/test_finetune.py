@@ -15,9 +15,10 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.weights import model_state
 from zipasr.cli import average, decode, export, train
 from zipasr.cli.finetuning import read_training
-from zipasr.model.transducer import TransducerConfig
+from zipasr.model.config import TransducerConfig
 from zipasr.nn.lora import is_adapter
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.metric_writer import series
 from zipasr.training.state import SCHEDULES_DONE

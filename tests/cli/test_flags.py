@@ -16,9 +16,10 @@ import pytest
 
 from tests import tones
 from tests.cli.conftest import Call
-from zipasr.base.config import title_of
+from zipasr.base.config import flags_of
 from zipasr.base.errors import UserError
 from zipasr.base.recipe import load_recipe
+from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli import (
     average,
     bpe,
@@ -53,15 +54,15 @@ from zipasr.cli.commands import (
     TRAIN_LM,
     TRANSCRIBE,
     VALIDATE,
-    ExpConfig,
     read,
 )
-from zipasr.cli.flags import Command, prepare_command
-from zipasr.data.loaders import DataConfig
+from zipasr.cli.flags import Command
+from zipasr.cli.recipes import prepare_command
+from zipasr.data.config import DataConfig
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
-from zipasr.model.transducer import TransducerConfig
-from zipasr.optim.eden import EdenConfig
-from zipasr.text.bpe import BpeConfig
+from zipasr.model.config import TransducerConfig
+from zipasr.optim.config import EdenConfig
+from zipasr.text.config import BpeConfig
 from zipasr.training.config import TrainConfig
 
 WithFlags = Callable[[str], Path]
@@ -119,12 +120,13 @@ def test_help_lists_the_groups_wherever_it_is_asked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        module.main(["--recipe", "nosuch", "--help"])
+        module.main(["--recipe", "nosuch", "--help-all"])
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert command.about in " ".join(said.split())
-    for group in (*command.configs, *command.stored):
-        assert f"\n{title_of(group)}:\n" in said
+    for one in (flag for cls in (*command.configs, *command.stored) for flag in flags_of(cls)):
+        assert f"\n{one.group}:\n" in said
+        assert f"\n  {one.name} {one.kind}" in said
     assert not any(f"{name} " in said for name in command.refused)
 
 

@@ -17,7 +17,8 @@ import torch
 from tests import talkative, tones
 from tests.talkative import SECOND, features_of
 from zipasr.audio.loading import Sound
-from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
+from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import transcribe
 from zipasr.model.config import ModelConfig

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from tests import talkative, tones
 from tests.talkative import FIRST, HEADS, SECOND, features_of
-from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
+from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
@@ -26,7 +27,8 @@ from zipasr.export.exporters import ExportJob
 from zipasr.export.parity import chunkwise
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
-from zipasr.recognition.exported_model import Chunks, ModelFileConfig, read_model_file
+from zipasr.recognition.config import ModelFileConfig
+from zipasr.recognition.exported_model import Chunks, read_model_file
 from zipasr.recognition.recogniser import LOG_ZERO
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search

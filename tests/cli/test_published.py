@@ -15,7 +15,8 @@ from tests import tones
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import average, decode
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 
 HERE = ("--num-workers", "0")
 ONE = ("--checkpoint", "exp/pretrained.pt")

@@ -16,9 +16,8 @@ from tests.corpora.server import Site, serve
 from zipasr.cli import bpe, corpus, download, fbank, lm_text, validate
 from zipasr.cli.commands import BPE, TRAIN, read
 from zipasr.corpora import published
-from zipasr.data.loaders import DataConfig
-from zipasr.text.bpe import BpeConfig
-from zipasr.text.tokenizer import TokenizerConfig
+from zipasr.data.config import DataConfig
+from zipasr.text.config import BpeConfig, TokenizerConfig
 
 RECIPE = """
 corpus = "librispeech"

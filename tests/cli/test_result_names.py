@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.recognition.result_files import search_of
 
 AVERAGED = ChooseCheckpoint(epoch=3, avg=1)

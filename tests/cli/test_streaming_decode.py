@@ -17,9 +17,10 @@ import torch
 from tests import talkative, tones
 from zipasr.base.errors import DataError, UserError
 from zipasr.cli import decode, streaming_decode, transcribe
-from zipasr.cli.commands import DECODE, STREAMING_DECODE, StreamingConfig, read
+from zipasr.cli.commands import DECODE, STREAMING_DECODE, read
 from zipasr.cli.live import pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
+from zipasr.recognition.config import StreamingConfig
 from zipasr.recognition.recogniser import LOG_ZERO, encoded_frames, load_recogniser
 from zipasr.recognition.streaming import Stream
 from zipasr.search.config import DecodingConfig

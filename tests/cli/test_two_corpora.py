@@ -20,8 +20,7 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import train
 from zipasr.cli.commands import TRAIN, encoder_config, read
 from zipasr.cli.decode import main as decode_main
-from zipasr.data.fbank import cuts_path
-from zipasr.data.loaders import DataConfig
+from zipasr.data.config import DataConfig, cuts_path
 from zipasr.data.manifests import split_lazily
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model

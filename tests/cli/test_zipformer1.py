@@ -40,7 +40,7 @@ def test_published_command(tmp_path: Path) -> None:
 
 def test_help_is_about_the_encoder_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read(TRAIN, ["--encoder-type", "zipformer1", "--help"])
+        read(TRAIN, ["--encoder-type", "zipformer1", "--help-all"])
     text = capsys.readouterr().out
     assert "--encoder-dims" in text
     assert "--query-head-dim" not in text

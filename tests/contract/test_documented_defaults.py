@@ -18,12 +18,13 @@ from zipasr.cli.commands import (
     CTC_DECODE,
     DECODE,
     EXPORT,
+    FINETUNE,
     STREAMING_DECODE,
     TRAIN,
     read,
 )
-from zipasr.cli.finetuning import FINETUNE, read_finetuning
-from zipasr.cli.flags import Command, RecipeConfig, Run
+from zipasr.cli.flags import Command, Run
+from zipasr.cli.recipes import RecipeConfig
 
 DOCUMENTED = json.loads(
     (tones.ROOT / "tests" / "golden" / "contract" / "defaults.json").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ PROGRAMS: dict[str, tuple[Command, Callable[[list[str]], Run], list[str]]] = {
     # What is typed to begin with: train.py is both programs.
     "finetune.py": (
         FINETUNE,
-        read_finetuning,
+        lambda words: read(TRAIN, words),
         ["--do-finetune", "1", "--finetune-ckpt", "pretrained.pt"],
     ),
     "decode.py": (DECODE, lambda words: read(DECODE, words), []),

@@ -20,15 +20,16 @@ from zipasr.cli.commands import (
     CTC_DECODE,
     DECODE,
     EXPORT,
+    FINETUNE,
     STREAMING_DECODE,
     TRAIN,
-    ExportConfig,
     read,
 )
-from zipasr.cli.finetuning import FINETUNE, read_finetuning, read_training
-from zipasr.cli.flags import RECIPE_FLAGS, Command, Run
-from zipasr.cli.recognition_flags import read_with_search
-from zipasr.optim.eden import EdenConfig
+from zipasr.cli.finetuning import read_training
+from zipasr.cli.flags import Command, Run
+from zipasr.cli.recipes import RECIPE_FLAGS
+from zipasr.export.config import ExportConfig
+from zipasr.optim.config import EdenConfig
 from zipasr.training.config import TrainConfig
 
 TABLE = tones.ROOT / "tests" / "golden" / "contract" / "published_commands.txt"
@@ -70,11 +71,7 @@ def command_of(program: str) -> tuple[Command, list[str]]:
 
 
 def read_as(command: Command, words: Sequence[str]) -> Run:
-    if command is FINETUNE:
-        return read_finetuning(words)
-    return (
-        read_with_search(command, words) if command in (AVERAGE, EXPORT) else read(command, words)
-    )
+    return read(TRAIN if command is FINETUNE else command, words)
 
 
 def pairs(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -137,7 +134,7 @@ def test_the_part_of_gigaspeech_is_trained_on() -> None:
     (line,) = [line for program, line in published() if "--subset S" in line]
     for subset in ("S", "XS"):
         words = shlex.split(line.replace("--subset S", f"--subset {subset}"))
-        assert read_finetuning(words).recipe.splits["train"] == [subset]
+        assert read(TRAIN, words).recipe.splits["train"] == [subset]
     assert read(TRAIN, ["--subset", "M"]).recipe.splits["train"] == ["M"]
     with pytest.raises(UserError, match="--subset S is a part of GigaSpeech, and the recipe espea"):
         read(TRAIN, ["--subset", "S", "--recipe", "espeak"])
@@ -168,7 +165,7 @@ FINE = ["--do-finetune", "1", "--finetune-ckpt", "pretrained.pt"]
 
 
 def rates(words: Sequence[str]) -> tuple[float, float, float]:
-    eden = read_finetuning(words)[EdenConfig]
+    eden = read(TRAIN, words)[EdenConfig]
     return eden.base_lr, eden.lr_batches, eden.lr_epochs
 
 
@@ -215,10 +212,10 @@ def test_flags_of_training_are_read_and_said_to_do_nothing(
 def test_flags_of_a_search_are_said_once_where_the_average_is_chosen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    read_with_search(AVERAGE, ["--auto-avg", "1", "--enable-musan", "0"])
+    read(AVERAGE, ["--auto-avg", "1", "--enable-musan", "0"])
     assert len(capsys.readouterr().err.splitlines()) == 1
     # What means something else there keeps its meaning.
-    run = read_with_search(EXPORT, ["--auto-avg", "1", "--max-len", "500"])
+    run = read(EXPORT, ["--auto-avg", "1", "--max-len", "500"])
     assert run[ExportConfig].max_len == 500
     assert capsys.readouterr().err == ""
 
@@ -233,4 +230,4 @@ def test_flags_of_a_search_are_said_once_where_the_average_is_chosen(
 )
 def test_what_an_export_lacks_names_what_there_is(name: str, value: str, instead: str) -> None:
     with pytest.raises(UserError, match=f"{name} {value} is not built yet; leave it .*{instead}"):
-        read_with_search(EXPORT, [name, value])
+        read(EXPORT, [name, value])

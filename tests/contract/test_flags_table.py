@@ -6,7 +6,6 @@ After a change on purpose: ``python -m tests.contract.test_flags_table`` writes 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests import tones
-from zipasr.base.config import parse_bool, shown
+from zipasr.base.config import Flag, parse_bool, shown
 from zipasr.base.recipe import RECIPES, load_recipe
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli.commands import (
     AVERAGE,
     CTC_DECODE,
@@ -27,7 +26,7 @@ from zipasr.cli.commands import (
     TRAIN,
     read,
 )
-from zipasr.cli.flags import Command, build_parser
+from zipasr.cli.flags import Command
 
 TABLE = tones.ROOT / "tests" / "golden" / "contract" / "flags.json"
 COMMANDS = {command.name: command for command in (TRAIN, DECODE)}
@@ -159,30 +158,27 @@ def flags_table() -> dict[str, dict[str, Row]]:
 
 
 def rows(command: Command) -> list[tuple[str, Row]]:
-    defaults = defaults_of(command)
-    return [
-        (action.option_strings[-1], row(action, command, defaults))
-        for action in build_parser(command)._actions
-        if action.dest != "help"
+    # Where two encoders share a flag, the default is that of the usual one.
+    found = [
+        (one.name, {"type": one.kind, "default": shown(default_of(one, command))})
+        for one in command.flags
     ]
+    others = [
+        (other, dict(found)[name] | {"default": "that of the checkpoint"})
+        for other, name in command.spellings.items()
+    ]
+    refused = [
+        (name, {"type": "not built yet", "default": default})
+        for name, (default, _) in command.refused.items()
+    ]
+    return [*found, *others, *refused]
 
 
-def defaults_of(command: Command) -> dict[str, Any]:
-    # The flags that a checkpoint knows have no default in the parser. Where two encoders share a
-    # flag, the default is that of the usual one.
-    configs = (*command.configs, *command.stored)[::-1]
-    return {field.name: field.default for cls in configs for field in dataclasses.fields(cls)}
-
-
-def row(action: argparse.Action, command: Command, defaults: dict[str, Any]) -> Row:
-    name = action.option_strings[-1]
-    if name in command.refused:
-        return {"type": "not built yet", "default": command.refused[name][0]}
-    default = defaults.get(action.dest, action.default)
-    if default is argparse.SUPPRESS:
-        default = "that of the checkpoint"
-    kind = "|".join(map(str, action.choices or [])) or str(action.metavar)
-    return {"type": kind, "default": shown(default)}
+def default_of(one: Flag, command: Command) -> Any:
+    # The settings of a model in a checkpoint have those of its training.
+    if one.field == "encoder_type" and command.stored:
+        return "that of the checkpoint"
+    return command.defaults.get(one.field, one.default)
 
 
 def write_table() -> None:

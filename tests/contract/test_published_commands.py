@@ -10,12 +10,11 @@ import torch
 from zipasr.base.errors import UserError
 from zipasr.cli.commands import TRAIN, encoder_config, read
 from zipasr.cli.train import train_configs
-from zipasr.data.augment import AugmentConfig
-from zipasr.data.loaders import DataConfig
+from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
-from zipasr.optim.eden import EdenConfig
-from zipasr.text.tokenizer import TokenizerConfig
+from zipasr.optim.config import EdenConfig
+from zipasr.text.config import TokenizerConfig
 from zipasr.training.config import LossConfig, TrainConfig
 from zipasr.training.update import loss_scales
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli.commands import CTC_DECODE, DECODE, read
 from zipasr.lm.config import LmConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig

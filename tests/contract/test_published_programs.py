@@ -9,8 +9,8 @@ import pytest
 
 from tests import tones
 from tests.contract.test_readme import COMMANDS
-from zipasr.base.config import from_args
-from zipasr.cli.flags import build_parser
+from zipasr.base.recipe import NO_RECIPE
+from zipasr.cli.flags import read_words, resolve
 
 PAGE = (tones.ROOT / "docs" / "published_programs.md").read_text(encoding="utf-8")
 PROGRAMS = """
@@ -37,6 +37,5 @@ def test_every_program_is_named(program: str) -> None:
 @pytest.mark.parametrize("line", TYPED)
 def test_what_the_tables_show_can_be_typed(line: str) -> None:
     name, *words = shlex.split(" ".join(VALUES.get(word, word) for word in line.split()))
-    args = build_parser(COMMANDS[name]).parse_args(words)
-    for cls in COMMANDS[name].configs:
-        from_args(cls, args)
+    command = COMMANDS[name]
+    resolve(command, read_words(command, words), NO_RECIPE, [command])

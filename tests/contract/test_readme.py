@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import tones
-from zipasr.base.config import from_args
+from zipasr.base.recipe import NO_RECIPE
 from zipasr.cli.commands import (
     AVERAGE,
     CTC_DECODE,
@@ -20,7 +20,7 @@ from zipasr.cli.commands import (
     TRAIN_LM,
     TRANSCRIBE,
 )
-from zipasr.cli.flags import build_parser
+from zipasr.cli.flags import read_words, resolve
 
 DOCUMENTS = (
     "README.md",
@@ -119,9 +119,8 @@ def test_the_documents_show_how_to_train_and_decode() -> None:
 def test_what_is_shown_can_be_typed(document: str, words: list[str]) -> None:
     if found := call_of(words, tuple(COMMANDS)):
         name, flags = found
-        args = build_parser(COMMANDS[name]).parse_args(flags)
-        for cls in COMMANDS[name].configs:
-            from_args(cls, args)
+        command = COMMANDS[name]
+        resolve(command, read_words(command, flags), NO_RECIPE, [command])
         assert not COMMANDS[name].refused.keys() & {word.split("=")[0] for word in flags}
     if found := call_of(words, tuple(OPTIONS)):
         name, flags = found

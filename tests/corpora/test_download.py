@@ -15,7 +15,8 @@ from tests.corpora.server import Site, serve
 from tests.peers import needed
 from zipasr.base.errors import DownloadError, ResourceError
 from zipasr.corpora import download, openslr
-from zipasr.corpora.download import DownloadConfig, RetryPolicy, fetch, missing_bytes
+from zipasr.corpora.config import DownloadConfig
+from zipasr.corpora.download import RetryPolicy, fetch, missing_bytes
 from zipasr.corpora.openslr import PARTS, RemoteFile
 
 CONTENT = gzip.compress(random.Random(0).randbytes(3_000_000), 1)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError
+from zipasr.corpora.config import EspeakConfig
 from zipasr.corpora.espeak.text import (
     SPLITS,
-    EspeakConfig,
     PlannedUtterance,
     Voices,
     checksum,

@@ -17,7 +17,8 @@ from tests.corpora import libri
 from tests.corpora.server import Site, serve
 from zipasr.base.errors import DataError, DownloadError, ResourceError
 from zipasr.corpora import published
-from zipasr.corpora.download import DownloadConfig, unpack
+from zipasr.corpora.config import DownloadConfig
+from zipasr.corpora.download import unpack
 from zipasr.corpora.openslr import RemoteFile
 from zipasr.corpora.published import Download, bytes_needed, fetch_corpus
 

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.config import FbankConfig
+from zipasr.data.fbank import compute_and_store
 from zipasr.data.loaders import load_cuts
 
 WORDS = ["TURN", "THE", "LIGHT", "ON", "OFF", "AT", "NINE", "IN", "KITCHEN", "PLEASE"]

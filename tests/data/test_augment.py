@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import TinyCorpus
 from zipasr.base.seed import fix_seeds, seeded
-from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_views
+from zipasr.data.augment import mix_noise, spec_augment, two_views
+from zipasr.data.config import AugmentConfig
 
 
 def augmented(config: AugmentConfig, features: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,9 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import DataError
 from zipasr.data import corpus_check
+from zipasr.data.config import FbankConfig
 from zipasr.data.corpus_check import CorpusReport, check_corpus
-from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.fbank import compute_and_store
 from zipasr.data.loaders import load_cuts
 
 

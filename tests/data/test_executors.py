@@ -13,7 +13,8 @@ from lhotse import CutSet
 from tests.data.conftest import CONFIG, TinyCorpus
 from zipasr.base.errors import ResourceError
 from zipasr.data import fbank
-from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.config import FbankConfig
+from zipasr.data.fbank import compute_and_store
 
 distributed = pytest.importorskip("distributed")
 

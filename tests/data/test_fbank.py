@@ -21,7 +21,8 @@ from tests.peers import needed
 from zipasr.base.errors import DataError
 from zipasr.data import feature_store as archives
 from zipasr.data import feature_store as unfinished
-from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.data.config import FbankConfig
+from zipasr.data.fbank import compute_and_store
 from zipasr.data.features import fbank_extractor
 
 EXACT = FbankConfig(num_jobs=1, storage="numpy_files")

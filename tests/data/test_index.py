@@ -15,11 +15,11 @@ from tests.data.conftest import TinyCorpus
 from zipasr.audio.quarantine import LeftOut, write_quarantine
 from zipasr.base.errors import DataError
 from zipasr.data import index, loaders
-from zipasr.data.augment import AugmentConfig
+from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import DropReport, TrainFilter
 from zipasr.data.index import LinesOnDisk, load_train_cuts
-from zipasr.data.loaders import DataConfig, EpochPosition, train_loader
+from zipasr.data.loaders import EpochPosition, batching_of, train_loader
 
 # Some are dropped.
 WANTED = TrainFilter(min_duration=1.2, max_duration=2.8)
@@ -67,7 +67,7 @@ def test_epochs_are_the_same_from_disk(
     data = DataConfig(max_duration=8.0, num_workers=num_workers)
 
     def epoch() -> list[list[str]]:
-        place = EpochPosition(layout=data.layout(1), seed=1, epoch=1)
+        place = EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1)
         loader = train_loader(load(folder)[0], data, AugmentConfig(enable_musan=False), place)
         return [batch.cut_ids for batch in loader]
 

@@ -9,7 +9,7 @@ import pytest
 from lhotse import CutSet
 from lhotse.testing.dummies import dummy_cut
 
-from zipasr.data.fbank import cuts_path
+from zipasr.data.config import cuts_path
 from zipasr.data.fbank_pieces import join_splits
 
 

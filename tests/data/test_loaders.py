@@ -13,14 +13,14 @@ from lhotse import CutSet
 from tests.data.conftest import CONFIG, NUM_CUTS, TinyCorpus, write_manifests, write_recording
 from zipasr.base.errors import DataError
 from zipasr.data import loaders
-from zipasr.data.augment import AugmentConfig
+from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.cuts import in_memory
 from zipasr.data.dataset import Batch
 from zipasr.data.fbank import compute_and_store
 from zipasr.data.loaders import (
-    DataConfig,
     EpochPosition,
     Loader,
+    batching_of,
     load_cuts,
     train_loader,
     valid_loader,
@@ -48,7 +48,7 @@ def loader_of(
     corpus: TinyCorpus, data: DataConfig, augment: AugmentConfig = PLAIN, **settings: Any
 ) -> Loader:
     """The first epoch of seed 1, unless ``settings`` say otherwise."""
-    place = {"seed": 1, "epoch": 1, "layout": data.layout(settings.pop("world_size", 1))}
+    place = {"seed": 1, "epoch": 1, "layout": batching_of(data, settings.pop("world_size", 1))}
     doubled = settings.pop("doubled", False)
     cuts = settings.pop("cuts", corpus.cuts)
     where = EpochPosition(**(place | settings))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.data.conftest import TinyCorpus
 from zipasr.base.errors import DataError, UserError
-from zipasr.data.augment import AugmentConfig
-from zipasr.data.corpus_mixing import Extra, combined, mixed_plan
+from zipasr.data.config import AugmentConfig, DataConfig, Extra, cuts_path
+from zipasr.data.corpus_mixing import combined, mixed_plan
 from zipasr.data.cuts import in_memory
 from zipasr.data.epoch_plan import (
     BatchingConfig,
@@ -23,8 +23,7 @@ from zipasr.data.epoch_plan import (
     PlanPart,
     make_plan,
 )
-from zipasr.data.fbank import cuts_path
-from zipasr.data.loaders import DataConfig, EpochPosition, load_extra, train_loader
+from zipasr.data.loaders import EpochPosition, batching_of, load_extra, train_loader
 
 OFF = AugmentConfig(enable_spec_aug=False, enable_musan=False)
 
@@ -132,7 +131,7 @@ def test_batches_of_two_corpora_are_loaded_and_a_run_goes_on(corpus: TinyCorpus)
     assert len(cuts) == 12 + len(more)
     assert cuts.identity() != combined(main, [(replace(extra, weight=0.4), more)]).identity()
     data = DataConfig(max_duration=8, num_workers=0, num_buckets=1, drop_last=False)
-    place = EpochPosition(layout=data.layout(1), seed=1, epoch=1)
+    place = EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1)
     batches = list(train_loader(cuts, data, OFF, place))
     again = list(train_loader(cuts, data, OFF, replace(place, start=3)))
     assert [batch.cut_ids for batch in again] == [batch.cut_ids for batch in batches[3:]]

@@ -10,8 +10,9 @@ from lhotse import CutSet
 
 from tests.corpora import libri
 from zipasr.corpora.openslr import write_noise_manifests
-from zipasr.data.augment import AugmentConfig, mix_noise
-from zipasr.data.fbank import FbankConfig, FbankReport
+from zipasr.data.augment import mix_noise
+from zipasr.data.config import AugmentConfig, FbankConfig
+from zipasr.data.fbank import FbankReport
 from zipasr.data.noise_features import compute_and_store_noise, noise_path
 
 CONFIG = FbankConfig(num_jobs=1, perturb_speed=True)

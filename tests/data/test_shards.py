@@ -16,7 +16,7 @@ from lhotse.shar.readers.tar import TarIterator
 from tests.data.conftest import NUM_CUTS, TinyCorpus
 from zipasr.data import epoch_plan as windows
 from zipasr.data import fbank, shards
-from zipasr.data.augment import AugmentConfig
+from zipasr.data.config import AugmentConfig, DataConfig, FbankConfig
 from zipasr.data.cuts import TrainCuts, in_memory
 from zipasr.data.epoch_plan import (
     BatchingConfig,
@@ -25,8 +25,8 @@ from zipasr.data.epoch_plan import (
     EpochSegment,
     plan_in_windows,
 )
-from zipasr.data.fbank import FbankConfig, compute_and_store
-from zipasr.data.loaders import DataConfig, EpochPosition, load_cuts, train_loader
+from zipasr.data.fbank import compute_and_store
+from zipasr.data.loaders import EpochPosition, batching_of, load_cuts, train_loader
 
 OFF = AugmentConfig(enable_spec_aug=False, enable_musan=False)
 
@@ -65,7 +65,7 @@ def test_two_ranks_with_two_workers_have_each_cut_once(cuts: TrainCuts) -> None:
     for epoch in (1, 2):
         seen: Counter[str] = Counter()
         for rank in range(2):
-            place = EpochPosition(layout=data.layout(2), seed=1, epoch=epoch, rank=rank)
+            place = EpochPosition(layout=batching_of(data, 2), seed=1, epoch=epoch, rank=rank)
             seen.update(n for b in train_loader(cuts, data, OFF, place) for n in b.cut_ids)
         assert len(seen) == NUM_CUTS
         assert set(seen.values()) == {1}
@@ -85,7 +85,7 @@ def test_every_shard_is_read_once_in_an_epoch(
     shards._held.cache_clear()
     data = DataConfig(max_duration=4, num_workers=0)
     batches = list(
-        train_loader(cuts, data, OFF, EpochPosition(layout=data.layout(1), seed=1, epoch=1))
+        train_loader(cuts, data, OFF, EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1))
     )
     assert sum(len(batch) for batch in batches) == NUM_CUTS
     assert len(read) == len(set(read)) == 8
@@ -93,7 +93,7 @@ def test_every_shard_is_read_once_in_an_epoch(
 
 def test_a_run_goes_on_from_any_step(cuts: TrainCuts) -> None:
     data = DataConfig(max_duration=6, num_workers=0)
-    place = EpochPosition(layout=data.layout(1), seed=3, epoch=2)
+    place = EpochPosition(layout=batching_of(data, 1), seed=3, epoch=2)
     names = [batch.cut_ids for batch in train_loader(cuts, data, OFF, place)]
     later = train_loader(cuts, data, OFF, replace(place, start=2))
     assert [batch.cut_ids for batch in later] == names[2:]
@@ -133,7 +133,11 @@ def test_without_storage_there_are_cuts_for_features_on_the_fly(
     cuts = in_memory(load_cuts(tmp_path, "tiny", ["train"]))[0]
     data = DataConfig(max_duration=20, num_workers=0, on_the_fly_feats=True)
     batch = next(
-        iter(train_loader(cuts, data, OFF, EpochPosition(layout=data.layout(1), seed=1, epoch=1)))
+        iter(
+            train_loader(
+                cuts, data, OFF, EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1)
+            )
+        )
     )
     stored = {cut.id: cut for cut in corpus.cuts}
     for name, features, size in zip(

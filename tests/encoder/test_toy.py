@@ -21,9 +21,8 @@ from tests import tones
 from tests.encoder.toy.config import ToyConfig
 from zipasr.encoder.registry import ENCODER_TYPES
 from zipasr.model.build import build_model
-from zipasr.model.config import ModelConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.model.decoder import CachedDecoder
-from zipasr.model.transducer import TransducerConfig
 
 HEADS = ModelConfig(decoder_dim=8, joiner_dim=8, use_ctc=True)
 TRAIN = "train --encoder-type toy --preset tiny --causal 1 --valid-interval 100"

@@ -18,10 +18,11 @@ from tests.end_to_end import digits
 from tests.end_to_end.results import word_error_rate
 from tests.margins import Found, Scorer
 from tests.talkative import features_of
-from zipasr.checkpoint.average import ChooseCheckpoint, read_chosen
+from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import decode, export
-from zipasr.data.fbank import cuts_path
+from zipasr.data.config import cuts_path
 from zipasr.text.tokenizer import Tokenizer
 
 pytestmark = [

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from zipasr.lm.neural import LmSizes, build_lm
-from zipasr.lm.rnn import RnnLmConfig
-from zipasr.lm.transformer import TransformerLmConfig
+from zipasr.lm.config import LmSizes, RnnLmConfig, TransformerLmConfig
+from zipasr.lm.neural import build_lm
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
 

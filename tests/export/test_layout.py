@@ -15,7 +15,8 @@ from zipasr.encoder.zipformer.metadata import CLIENT_CHANNELS
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.export.folder import client_limits
 from zipasr.model.build import build_model
-from zipasr.recognition.exported_model import KINDS, in_kind, kind_of
+from zipasr.recognition.config import KINDS
+from zipasr.recognition.exported_model import in_kind, kind_of
 
 CAUSAL = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(64,))
 FIRST_CAUSAL = replace(FIRST, causal=True)

@@ -10,7 +10,8 @@ import torch
 
 from tests.talkative import FIRST, HEADS, SECOND
 from zipasr.encoder.protocol import EncoderConfig
-from zipasr.export.exporters import ExportJob, Shape, export_onnx
+from zipasr.export.config import Shape
+from zipasr.export.exporters import ExportJob, export_onnx, fit_utterances
 from zipasr.export.parity import LOG_ZERO
 from zipasr.model.build import build_model
 
@@ -73,8 +74,8 @@ def test_utterances_are_cut_and_padded_to_what_files_take() -> None:
         replace(FIXED, takes_lengths=False): [FRAMES, FRAMES],
     }
     for shape, wanted in lengths.items():
-        assert [len(one) for one in shape.fitted(utterances)] == wanted
-    padded = replace(FIXED, takes_lengths=False).fitted(utterances)[0]
+        assert [len(one) for one in fit_utterances(shape, utterances)] == wanted
+    padded = fit_utterances(replace(FIXED, takes_lengths=False), utterances)[0]
     assert (padded[60:] == LOG_ZERO).all()
     assert (padded[:60] == 0).all()
     assert len(replace(FIXED, takes_lengths=False, uses_int32=True).client_limits()) == 3

@@ -180,6 +180,7 @@ def test_every_package_is_a_package() -> None:
 
 
 def test_packages_re_export_nothing_but_the_losses() -> None:
+    """The losses do so lazily: the flags read names from there and must not wait for torch."""
     for package in sorted((ROOT / "zipasr").rglob("__init__.py")):
         if package.parent.name not in ("zipasr", "losses"):
             code = ast.parse(package.read_text(encoding="utf-8")).body
@@ -195,6 +196,20 @@ def test_the_docstring_of_a_package_names_its_modules() -> None:
             modules = {"flags", "commands"}
         lacking = [name for name in sorted(modules | folders) if f"``{name}``" not in said]
         assert lacking == [], f"{shown(package)} does not name {', '.join(lacking)}"
+
+
+# Settings are read before torch is needed.
+SETTINGS = [path for path in SOURCES if path.name == "config.py"]
+HEAVY = {"torch", "lhotse", "numba", "numpy", "matplotlib", "sentencepiece"}
+
+
+def test_settings_import_nothing_heavy() -> None:
+    modules = [shown(path)[: -len(".py")].replace("/", ".") for path in SETTINGS]
+    program = f"import sys, {', '.join(modules)}\nprint(sorted({HEAVY} & {{*sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_no_file_knows_a_machine() -> None:

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.transformer import PrefixCache, TransformerLm, TransformerLmConfig, turn
+from zipasr.lm.config import TransformerLmConfig
+from zipasr.lm.transformer import PrefixCache, TransformerLm, turn
 
 SIZES = TransformerLmConfig(
     transformer_lm_embedding_dim=16,

@@ -14,14 +14,13 @@ from torch.nn import functional as F
 from tests.encoder.published import GOLDEN
 from zipasr.encoder.zipformer.config import PRESETS
 from zipasr.model.attention_decoder import (
-    AttentionDecoderConfig,
     AttentionDecoderModel,
     DecoderLayer,
     MultiHeadAttention,
     sinusoids,
 )
 from zipasr.model.build import build_model
-from zipasr.model.config import ModelConfig
+from zipasr.model.config import AttentionDecoderConfig, ModelConfig
 
 TABLE: dict[str, Any] = json.loads((GOLDEN / "model" / "attention_decoder.json").read_text())
 V, MEMORY = 11, 6

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import TransducerConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from tests.encoder.sizes import small_config
 from tests.peers import needed
 from zipasr.losses.ctc import consistency_loss
 from zipasr.model.build import build_model
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import AsrLosses, AsrModel, TransducerConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
+from zipasr.model.transducer import AsrLosses, AsrModel
 from zipasr.nn.schedule import set_batch_count
 
 LATTICE_HEADS = ModelConfig(decoder_dim=12, joiner_dim=16, use_ctc=True)

@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram import NgramLm
-from zipasr.lm.rnn import RnnLm, RnnLmConfig
+from zipasr.lm.rnn import RnnLm
 from zipasr.search.components import DecodingResources, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.language_models import NgramTokens, RnnTokens

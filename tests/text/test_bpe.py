@@ -5,7 +5,8 @@ import pytest
 
 from tests.text.test_tokenizer import ALPHABET, TEXTS
 from zipasr.base.errors import DataError
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import Tokenizer, read_tokens
 
 

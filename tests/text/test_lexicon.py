@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.text.test_tokenizer import TEXTS
 from zipasr.base.errors import DataError
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 from zipasr.text.lexicon import (
     disambiguated,
     lang_files,

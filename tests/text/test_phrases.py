@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 from zipasr.text.phrases import read_phrases
 from zipasr.text.tokenizer import Tokenizer
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import Tokenizer
 
 TEXTS = [

@@ -12,10 +12,9 @@ import torch
 from tests.training.short import train
 from zipasr.base.errors import UserError
 from zipasr.cli import decode
-from zipasr.data.augment import AugmentConfig
+from zipasr.data.config import AugmentConfig
 from zipasr.model.config import ModelConfig
-from zipasr.training.config import LossConfig
-from zipasr.training.finetune import check_heads
+from zipasr.training.config import LossConfig, check_heads
 
 PLAIN = AugmentConfig(enable_spec_aug=False)
 MASKS = AugmentConfig(enable_spec_aug=True)

@@ -7,10 +7,12 @@ from tests.lm import test_transformer
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import find_checkpoints, load_checkpoint
 from zipasr.checkpoint.language_model_file import read_lm, sizes_of
-from zipasr.lm.rnn import RnnLm, RnnLmConfig
+from zipasr.lm.config import RnnLmConfig
+from zipasr.lm.rnn import RnnLm
 from zipasr.lm.sentences import Sentences
 from zipasr.training import language_model
-from zipasr.training.language_model import LmTrainConfig, perplexity, train_lm
+from zipasr.training.config import LmTrainConfig
+from zipasr.training.language_model import perplexity, train_lm
 
 SIZES = {
     "rnn": RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=8, rnn_lm_num_layers=1),

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from zipasr.data.dataset import Batch
 from zipasr.encoder.protocol import Geometry
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import AsrLosses, TransducerConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
+from zipasr.model.transducer import AsrLosses
 from zipasr.training.config import LossConfig
 from zipasr.training.update import LossScales, compute_loss, loss_scales
 

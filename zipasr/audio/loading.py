@@ -13,10 +13,9 @@ import soxr
 from numpy.typing import NDArray
 
 from zipasr.audio.audio_info import MISSING, SILENT, AudioInfo, read_audio_info
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
-
-SAMPLING_RATE = 16_000
 
 AS_IT_IS = "one channel"
 MIXED = "mixed down"

@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 
 
-def flag(default: Any, help: str) -> Any:
-    """Declare a config field: its default and the help text of its flag."""
-    return dataclasses.field(default=default, metadata={"help": help})
-
-
 def schema_of(cls: type[Any]) -> str:
     """Return the name of a config in files: ``cls.schema``, else the name of the class."""
     schema: str = getattr(cls, "schema", cls.__name__)
@@ -49,95 +44,175 @@ def is_same_value(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def add_flags(
-    parser: argparse.ArgumentParser,
-    cls: type[DataclassInstance],
-    but: Collection[str] = (),
-    defaults: Mapping[str, Any] = types.MappingProxyType({}),
-) -> None:
-    """Give ``parser`` a ``--kebab-case`` flag for each field of ``cls`` that is not in ``but``.
-
-    The flags of a class stand in a group of the help text; its title is the docstring's first line.
+def flag(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    group: str = "",
+    meanings: Mapping[str, str] = types.MappingProxyType({}),
+) -> Any:
+    """Declare a config field: its default and what the help says of its flag.
 
     Args:
-        parser: gets the flags.
-        cls: whose fields become flags.
-        but: fields that are left out.
-        defaults: field -> default, where it is not that of the class.
+        default: value where nothing else is said.
+        help: what the value is; a phrase without a full stop.
+        unit: of the value, such as ``s``; shown with the default.
+        group: heading of the help text; by default the first line of the dataclass's docstring.
+        meanings: the values it takes with what each means, if they are names.
     """
-    group = parser.add_argument_group(title_of(cls))
+    metadata = {"help": help, "unit": unit, "group": group, "meanings": meanings}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag: a field of a config, or a choice of a command itself.
+
+    Attributes:
+        field: name of the value; ``base_lr`` is typed as ``--base-lr``.
+        hint: type of the value.
+        default: of the dataclass.
+        help: what the value is.
+        group: heading of the help text.
+        unit: of the value.
+        choices: the values it takes; empty if any of its type.
+        meanings: see ``flag``.
+    """
+
+    field: str
+    hint: Any
+    default: Any
+    help: str
+    group: str
+    unit: str = ""
+    choices: tuple[Any, ...] = ()
+    meanings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As it is typed."""
+        return flag_name(self.field)
+
+    @property
+    def is_bool(self) -> bool:
+        """Whether it is a boolean: without a word after it, it is true."""
+        return bool in (self.hint, *get_args(self.hint))
+
+    @property
+    def kind(self) -> str:
+        """What is typed after it: its choices, or a name for the type of its values."""
+        return "|".join(map(str, self.choices)) or str(_metavar(self.hint))
+
+    def parse(self, word: str) -> Any:
+        """Return the value of a word.
+
+        Raises:
+            ValueError: the word is of another type.
+            argparse.ArgumentTypeError: the same, or it is none of the choices.
+        """
+        value = word_parser(self.hint)(word)
+        if self.choices and value not in self.choices:
+            names = ", ".join(map(str, self.choices))
+            raise argparse.ArgumentTypeError(f"invalid choice: {word!r} (choose from {names})")
+        return value
+
+    def shown(self, value: Any) -> str:
+        """Write a value as it would be typed, with its unit."""
+        text = shown(value)
+        return f"{text} {self.unit}" if self.unit and value is not None else text
+
+    def of_recipe(self, value: Any) -> Any:
+        """Return a value of a recipe as the flag would have read it from the command line.
+
+        Raises:
+            UserError: it is none that the flag takes.
+        """
+        key = self.name[2:]
+        word = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        try:
+            parsed = word_parser(self.hint)(word)
+        except (ValueError, argparse.ArgumentTypeError) as problem:
+            raise UserError(f"the recipe says {key} = {value!r}: {problem}.") from problem
+        if self.choices and parsed not in self.choices:
+            names = [str(choice) for choice in self.choices]
+            raise UserError(
+                f"the recipe says {key} = {value!r}; it is one of {', '.join(names)}.",
+                nearest(word, names),
+            )
+        return parsed
+
+    def add_to(self, parser: argparse.ArgumentParser, *spellings: str, default: Any) -> None:
+        """Let ``parser`` read it, under other spellings as well."""
+
+        def parse(word: str) -> Any:
+            return self.parse(word)
+
+        parse.__name__ = word_parser(self.hint).__name__  # for argparse: invalid int value
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if self.is_bool else {}
+        names = (self.name, *spellings)
+        parser.add_argument(*names, dest=self.field, type=parse, default=default, **bare)
+
+
+def flags_of(cls: type[DataclassInstance]) -> list[Flag]:
+    """Return the flags of a config, one for each field."""
     hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        if field.name in but:
-            continue
-        hint = hints[field.name]
-        default = defaults.get(field.name, field.default)
-        # A boolean without a word after it is true.
-        bare: dict[str, Any] = (
-            {"nargs": "?", "const": True} if bool in (hint, *get_args(hint)) else {}
+    return [
+        Flag(
+            field=field.name,
+            hint=hints[field.name],
+            default=field.default,
+            help=field.metadata["help"],
+            group=field.metadata["group"] or title_of(cls),
+            unit=field.metadata["unit"],
+            choices=get_args(hints[field.name]) if get_origin(hints[field.name]) is Literal else (),
+            meanings=field.metadata["meanings"],
         )
-        group.add_argument(
-            flag_name(field.name),
-            **bare,
-            type=word_parser(hint),
-            choices=get_args(hint) if get_origin(hint) is Literal else None,
-            default=default,
-            metavar=_metavar(hint),
-            help=f"{field.metadata['help']} (default: {shown(default)})".replace("%", "%%"),
-        )
+        for field in dataclasses.fields(cls)
+    ]
 
 
-def set_defaults(
-    parser: argparse.ArgumentParser,
-    values: Mapping[str, Any],
-    known_elsewhere: Collection[str] = (),
-) -> None:
-    """Replace defaults by those of a recipe; keys are flag names without the dashes.
+def unknown_value(flag: Flag, value: str) -> UserError:
+    """Return the error for a value that has no meaning: it names the nearest, and all of them."""
+    known = "; ".join(f"{name} ({meaning})" for name, meaning in flag.meanings.items())
+    what = f"unknown {flag.name} {value!r}, {nearest(value, flag.meanings)}".rstrip(", ")
+    return UserError(what if what.endswith("?") else f"{what}.", f"choose one of: {known}.")
+
+
+def recipe_values(
+    flags: Collection[Flag], table: Mapping[str, Any], known_elsewhere: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the values that a recipe gives to flags: field -> value.
 
     Args:
-        parser: the parser of one command.
-        values: the ``[flags]`` table of a recipe.
+        flags: of one command.
+        table: the ``[flags]`` table of a recipe; keys are flag names without the dashes.
         known_elsewhere: flag names (without dashes) of the other commands; they are skipped.
 
     Raises:
         UserError: a key is a flag of no command (a misspelt key must not pass in silence), or a
             value is none that its flag takes.
     """
-    # Of two spellings of a flag, the first one has the default.
-    known = {action.dest: action for action in reversed(parser._actions)}
-    for key, value in values.items():
-        action = known.get(key.replace("-", "_"))
-        if action is not None:
-            action.default = _checked(action, key, value)
+    known = {one.field: one for one in flags}
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        one = known.get(key.replace("-", "_"))
+        if one is not None:
+            found[one.field] = one.of_recipe(value)
         elif key not in known_elsewhere:
-            names = [name.replace("_", "-") for name in known] + list(known_elsewhere)
+            names = [one.name[2:] for one in flags] + list(known_elsewhere)
             raise UserError(f"unknown flag in the recipe: {key!r}.", nearest(key, names))
+    return found
 
 
-def _checked(action: argparse.Action, key: str, value: Any) -> Any:
-    """Return a value of a recipe as its flag would have read it from the command line."""
-    word = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    try:
-        parsed = action.type(word) if callable(action.type) else word
-    except (ValueError, argparse.ArgumentTypeError) as problem:
-        raise UserError(f"the recipe says {key} = {value!r}: {problem}.") from problem
-    if action.choices is not None and parsed not in action.choices:
-        names = [str(choice) for choice in action.choices]
-        raise UserError(
-            f"the recipe says {key} = {value!r}; it is one of {', '.join(names)}.",
-            nearest(word, names),
-        )
-    return parsed
-
-
-def from_args(cls: type[C], args: argparse.Namespace) -> C:
-    """Build ``cls`` from the flags that ``add_flags`` declared.
+def from_values(cls: type[C], values: Mapping[str, Any]) -> C:
+    """Build ``cls`` from the values of its fields; others are left out.
 
     Raises:
         UserError: the dataclass refuses its values; the message is the dataclass's own.
     """
     try:
-        return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
     except ValueError as refusal:
         raise UserError(str(refusal)) from refusal
 
@@ -172,8 +247,8 @@ def load(path: Path, cls: type[C]) -> C:
 
 
 def title_of(cls: type[DataclassInstance]) -> str:
-    """Return the first line of a config's docstring, without its full stop."""
-    return (cls.__doc__ or cls.__name__).splitlines()[0].rstrip(".")
+    """Return the first line of a config's docstring, up to its full stop or semicolon."""
+    return (cls.__doc__ or cls.__name__).splitlines()[0].partition(";")[0].rstrip(".")
 
 
 def flag_name(field: str) -> str:

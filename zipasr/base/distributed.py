@@ -160,14 +160,6 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
     _spawn(work, world_size, args)
 
 
-def is_first() -> bool:
-    """Say whether this is the only process, the one that starts the others, or the first of many.
-
-    Known before there is a group: a launcher such as ``torchrun`` says it in the environment.
-    """
-    return os.environ.get("RANK", "0") == "0"
-
-
 def check_world_size(world_size: int) -> None:
     """Refuse more processes than there are devices, before anything is spent.
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def is_first() -> bool:
+    """Say whether this is the only process, the one that starts the others, or the first of many.
+
+    Known before there is a group: a launcher such as ``torchrun`` says it in the environment.
+    """
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _PatientFile(logging.FileHandler):

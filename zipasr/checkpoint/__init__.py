@@ -5,5 +5,5 @@ from it; ``weights`` loads the weights of a file into a model; ``model_file`` bu
 a file holds, ours or icefall's; ``average`` keeps the running average and combines checkpoints;
 ``selection`` chooses which ones to decode with; ``retention`` removes old ones; ``init_from`` moves
 weights into another model; ``language_model_file`` does for language models what ``model_file``
-does.
+does. ``config``: settings.
 """

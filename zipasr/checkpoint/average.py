@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import epoch_checkpoint, find_checkpoints, load_checkpoint
 from zipasr.checkpoint.weights import StateDict, check_same_keys, model_state, unwrapped
 from zipasr.nn.lora import merged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChooseCheckpoint:
-    """Which checkpoints make up the model."""
-
-    epoch: int | None = flag(
-        None, "last epoch to use; none: the last complete one in --exp-dir; see also --iter"
-    )
-    iter: int = flag(0, "when positive: use checkpoint-N.pt up to this N, instead of epochs")
-    avg: int = flag(15, "number of checkpoints, or length of the window in checkpoints")
-    use_averaged_model: bool = flag(
-        True,
-        "average over all batches between two checkpoints; else the mean of the checkpoints",
-    )
-    checkpoint: Path | None = flag(
-        None, "use this one file, such as a pretrained.pt, instead of those in --exp-dir"
-    )
-    auto_avg: bool = flag(
-        False,
-        "try the saved checkpoints (all epochs, or those up to --iter) with several --avg on the "
-        "recipe's dev set, and use the best",
-    )
-    auto_avg_cuts: int = flag(0, "dev utterances that --auto-avg decodes; 0: all")
-
-    def __post_init__(self) -> None:
-        if self.epoch is not None and self.epoch < 1:
-            raise ValueError("--epoch must be at least 1")
-        if self.iter < 0:
-            raise ValueError("--iter must not be negative")
-        if self.avg < 1:
-            raise ValueError("--avg must be at least 1")
-        if self.auto_avg_cuts < 0:
-            raise ValueError("--auto-avg-cuts must not be negative")
-        if self.auto_avg and self.checkpoint is not None:
-            raise ValueError(
-                f"--auto-avg 1 has nothing to choose from in one file: leave it out, or "
-                f"--checkpoint {self.checkpoint}"
-            )
-
-    @property
-    def number(self) -> int:
-        """The number of batches with ``--iter``, else the epoch.
-
-        Raises:
-            ValueError: the epoch is the last one, which ``selection.with_last_epoch`` looks up.
-        """
-        if self.iter > 0:
-            return self.iter
-        if self.epoch is None:
-            raise ValueError("the epoch is not settled: see zipasr.checkpoint.selection")
-        return self.epoch
-
-    @property
-    def name(self) -> str:
-        """``epoch-E-avg-A`` or ``iter-I-avg-A``; the stem of the one file, if it is one."""
-        if self.checkpoint is not None:
-            return self.checkpoint.stem
-        return f"{'iter' if self.iter > 0 else 'epoch'}-{self.number}-avg-{self.avg}"
 
 
 class LoadedWeights(NamedTuple):

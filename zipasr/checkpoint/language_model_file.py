@@ -11,8 +11,8 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import mean_of
 from zipasr.checkpoint.files import epoch_checkpoint, load_checkpoint
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
-from zipasr.lm.neural import LM_SIZES, LmSizes, NeuralLm, build_lm
-from zipasr.lm.rnn import RnnLmConfig
+from zipasr.lm.config import LM_SIZES, LmSizes, RnnLmConfig
+from zipasr.lm.neural import NeuralLm, build_lm
 
 # The token before and after a sentence, in icefall's models and in ours.
 SENTENCE_ENDS_ID = 1

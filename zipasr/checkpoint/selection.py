@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import ChooseCheckpoint, last_file, mean_files, window_files
+from zipasr.checkpoint.average import last_file, mean_files, window_files
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import (
     check_readable,
     describe,

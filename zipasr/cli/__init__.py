@@ -1,6 +1,8 @@
 """Flags in, exit status out.
 
-``commands`` says which dataclasses make up which command, ``flags`` reads a command line into them;
-every other module is one command and holds one ``main(argv=None)``, a table of contents of what the
-command does. The scripts at the top level and in ``local/`` only call it.
+``commands`` is the table of commands: dataclasses of flags, examples. ``flags`` gives each flag its
+value (dataclass, command, recipe, preset, typed), ``recipes`` finds the recipe, ``help`` prints.
+``entry`` starts a command: it reads the flags, and then imports the module that does the work.
+``config``: settings of single commands; ``recognition_flags``: from flags to ``recognition``. Every
+other module is one command. The scripts at the top level and in ``local/`` only call ``entry``.
 """

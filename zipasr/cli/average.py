@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.model_file import kept_entries, stored_model, stored_tokenizer
-from zipasr.cli.commands import AVERAGE
-from zipasr.cli.flags import guarded
-from zipasr.cli.recognition_flags import read_with_search, recognition_config
+from zipasr.cli.commands import AVERAGE, read
+from zipasr.cli.entry import guarded
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.token_sources import check_table, check_vocab_size
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         CheckpointError: checkpoints are missing, damaged, or not those of one model, or flags
             contradict them.
     """
-    run = read_with_search(AVERAGE, argv)
+    run = read(AVERAGE, argv)
     if (file := run[ChooseCheckpoint].checkpoint) is not None:
         raise UserError(f"--checkpoint {file}: one file has no average.", "leave --checkpoint out.")
     # What goes to stdout is the path alone.

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Sequence
 
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import BPE, PlaceConfig, read
+from zipasr.cli.commands import BPE, read
 from zipasr.cli.corpora import corpus_of, transcripts, words_of
-from zipasr.cli.flags import data_dir, guarded
+from zipasr.cli.entry import guarded
+from zipasr.cli.recipes import data_dir
+from zipasr.corpora.config import PlaceConfig
 from zipasr.corpora.published import WithText
-from zipasr.text.bpe import BpeConfig, train_bpe
+from zipasr.text.bpe import train_bpe
+from zipasr.text.config import BpeConfig
 
 
 @guarded

@@ -1,247 +1,42 @@
-"""The table of commands: their flags, and icefall's flags that are refused until they are built."""
+"""Table of the commands: their flags, examples, and flags that are refused until they are built."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, NoReturn
 
-from zipasr.audio.loading import SAMPLING_RATE
-from zipasr.base.config import flag, flag_name
-from zipasr.base.errors import nearest
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.base.config import Flag, flag_name, parse_bool, unknown_value
+from zipasr.base.errors import UserError
+from zipasr.base.log import is_first
+from zipasr.base.recipe import NO_RECIPE, Recipe
+from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
+from zipasr.cli.config import AcceptedConfig, CorporaConfig, PretrainedConfig, TranscribeConfig
 from zipasr.cli.corpora_of_training import with_heads_of_corpora, with_subset
-from zipasr.cli.flags import Command, Run, not_yet, parse, tell_notes
-from zipasr.corpora.download import DownloadConfig
-from zipasr.data.augment import AugmentConfig
-from zipasr.data.corpus_mixing import GigaSpeechSubset
-from zipasr.data.fbank import FbankConfig
-from zipasr.data.loaders import DataConfig
-from zipasr.encoder.protocol import EncoderConfig, Geometry
+from zipasr.cli.flags import Command, Run, Typed, not_yet, read_words, resolve, settings_of, settled
+from zipasr.cli.help import config_text, long_help, meanings_text, short_help
+from zipasr.cli.recipes import RECIPE_FLAGS, load_chosen, recipe_flags_in
+from zipasr.corpora.config import CorpusConfig, DownloadConfig, ImportConfig, PlaceConfig
+from zipasr.data.config import AugmentConfig, DataConfig, FbankConfig
+from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
-from zipasr.export.exporters import Shape
-from zipasr.lm.config import GrammarConfig, LmConfig
-from zipasr.lm.neural import LM_SIZES
-from zipasr.lm.ngram_estimation import NgramConfig
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import TransducerConfig
-from zipasr.optim.config import OptimizerConfig
-from zipasr.optim.eden import EdenConfig
-from zipasr.recognition.config import StreamingConfig, SweepConfig, TestSetsConfig
-from zipasr.recognition.exported_model import KINDS, Kind, ModelFileConfig
+from zipasr.export.config import ExportConfig
+from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig, NgramConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
+from zipasr.optim.config import EdenConfig, OptimizerConfig
+from zipasr.recognition.config import ModelFileConfig, StreamingConfig, SweepConfig, TestSetsConfig
+from zipasr.scoring.config import ReportConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
-from zipasr.text.bpe import BpeConfig
-from zipasr.text.tokenizer import TokenizerConfig, TokenTableConfig
-from zipasr.text.transcript_formats import FORMATS
-from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
-from zipasr.training.finetune import check_heads
-from zipasr.training.language_model import LmTrainConfig
-
-EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorpusConfig:
-    """Making of a corpus."""
-
-    audio_dir: Path | None = flag(None, "folder of the audio; none: data/RECIPE/audio")
-    giga_dir: Path | None = flag(
-        None, "folder of GigaSpeech, with GigaSpeech.json; none: GigaSpeech in --dl-dir"
-    )
-    num_jobs: int = flag(2, "processes that work side by side")
-
-    def __post_init__(self) -> None:
-        if self.num_jobs < 1:
-            raise ValueError("--num-jobs must be at least 1.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceConfig:
-    """Where downloads are."""
-
-    dl_dir: Path = flag(Path("download"), "folder of what was downloaded, and to download to")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportConfig:
-    """How a corpus of one's own is read."""
-
-    encoding: str = flag("utf-8", "of text files")
-    seed: int = flag(42, "of the splits, where the corpus has none")
-    normalise: bool = flag(False, "write transcripts in upper case and without punctuation")
-    num_jobs: int = flag(2, "threads that read sound files")
-
-    def __post_init__(self) -> None:
-        if self.num_jobs < 1:
-            raise ValueError("--num-jobs must be at least 1.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpConfig:
-    """Where a training run is."""
-
-    exp_dir: Path = flag(Path("zipformer/exp"), "folder of the training run")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig:
-    """What is exported."""
-
-    format: tuple[str, ...] = flag(
-        ("pretrained", "onnx"), f"comma list of {', '.join(EXPORT_FORMATS)}"
-    )
-    jit: bool = flag(False, "export TorchScript too")
-    enable_int8_quantization: bool = flag(True, "ONNX: write files with weights of 8 bits as well")
-    fp16: bool = flag(False, "ONNX: write files of half precision as well")
-    dynamic_axes: bool = flag(
-        True, "ONNX: take any batch and length; 0: one utterance of --max-len frames"
-    )
-    max_len: int = flag(-1, "ONNX: frames of the utterance with which files are recorded; -1: some")
-    keep_x_lens: int = flag(-1, "ONNX: 0 leaves out the lengths of utterances: all frames count")
-    use_int32_inputs: bool = flag(False, "ONNX: take integers of 32 bits, else of 64")
-    output_dir: Path | None = flag(None, "folder to make; none: in --exp-dir, named as the model")
-
-    def __post_init__(self) -> None:
-        for name in self.format:
-            if name not in EXPORT_FORMATS:
-                hint = nearest(name, EXPORT_FORMATS) or f"known: {', '.join(EXPORT_FORMATS)}."
-                raise ValueError(f"--format {name} is unknown. {hint}")
-        if self.fp16 and "onnx" not in self.format:
-            raise ValueError("--fp16 1 is for ONNX files: add onnx to --format")
-        self._check_shape()
-
-    def _check_shape(self) -> None:
-        shortest = Geometry().min_frames
-        if self.max_len != -1 and self.max_len < shortest:
-            raise ValueError(f"--max-len must be at least {shortest} frames, or -1")
-        if not self.dynamic_axes and self.max_len == -1:
-            raise ValueError("--dynamic-axes 0 settles the length of utterances: add --max-len")
-        if self.shape != Shape() and "onnx" not in self.format:
-            raise ValueError(
-                "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for ONNX "
-                "files: add onnx to --format"
-            )
-
-    @property
-    def formats(self) -> set[str]:
-        """All formats that are asked for."""
-        return {*self.format, "torchscript"} if self.jit else {*self.format}
-
-    @property
-    def kinds(self) -> list[Kind]:
-        """Precisions of the ONNX files."""
-        wanted = {"": True, "int8": self.enable_int8_quantization, "fp16": self.fp16}
-        return [kind for kind in KINDS if wanted[kind]]
-
-    @property
-    def shape(self) -> Shape:
-        """What the ONNX files take."""
-        return Shape(
-            frames=None if self.max_len == -1 else self.max_len,
-            is_fixed=not self.dynamic_axes,
-            takes_lengths=self.keep_x_lens != 0,
-            uses_int32=self.use_int32_inputs,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportConfig:
-    """What a report holds."""
-
-    compare_with: Path | None = flag(None, "folder of another training run, to compare this with")
-    embed_audio_mb: float = flag(
-        10.0, "megabytes of speech inside the page; what does not fit is linked"
-    )
-
-    def __post_init__(self) -> None:
-        if self.embed_audio_mb < 0:
-            raise ValueError("--embed-audio-mb must not be negative")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TranscribeConfig:
-    """How recordings are cut, and what is written of them."""
-
-    format: tuple[str, ...] = flag(("txt",), f"comma list of {', '.join(FORMATS)}")
-    output_dir: Path | None = flag(None, "folder to write to; none: the standard output")
-    window: float = flag(25.0, "longest piece, in seconds, that is recognised at once")
-    overlap: float = flag(2.0, "seconds that neighbours share where speech had to be cut")
-    batch_windows: int = flag(4, "pieces that are recognised side by side")
-    streaming: bool = flag(
-        False, "recognise chunk by chunk, as speech comes, with a causal model; always so for -"
-    )
-    word_times: Literal["auto", "ctc", "transducer"] = flag(
-        "auto",
-        "where words begin: by alignment with the CTC head, if there is one, or when the "
-        "transducer emitted them",
-    )
-    align: str | None = flag(
-        None,
-        "what is said in the recording, or a text file with it: write when each word and token of "
-        "it is said, and how sure the model is, instead of recognising",
-    )
-
-    def __post_init__(self) -> None:
-        if self.align is not None and self.streaming:
-            raise ValueError("--align needs the whole recording: leave --streaming out")
-        for name in self.format:
-            if name not in FORMATS:
-                hint = nearest(name, FORMATS) or f"known: {', '.join(FORMATS)}."
-                raise ValueError(f"--format {name} is unknown. {hint}")
-        if self.overlap < 0 or self.window <= 2 * self.overlap:
-            raise ValueError("--window must be more than twice --overlap, and that not negative")
-        if self.batch_windows < 1:
-            raise ValueError("--batch-windows must be at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PretrainedConfig:
-    """Flags of published programs that recognise files, and change nothing here."""
-
-    sample_rate: int = flag(
-        SAMPLING_RATE, "rate that models hear; sound files of any other rate are resampled to it"
-    )
-    words_file: Path | None = flag(
-        None, "has no effect: the words of the searches over words are in --lang-dir"
-    )
-
-    def __post_init__(self) -> None:
-        if self.sample_rate != SAMPLING_RATE:
-            raise ValueError(
-                f"--sample-rate {self.sample_rate}: models here hear {SAMPLING_RATE} samples a "
-                "second, and sound files of any rate are resampled to that; leave it out"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorporaConfig:
-    """Which corpora published commands train on."""
-
-    subset: str | None = flag(
-        None,
-        "GigaSpeech: the part to train on; without --recipe it chooses the recipe gigaspeech; "
-        "none: what the recipe says",
-    )
-    use_multidataset: bool = flag(
-        False,
-        "train on more corpora than that of the recipe: those of --extra-manifest; without "
-        "--recipe it chooses the recipe librispeech",
-    )
-
-    def __post_init__(self) -> None:
-        known = get_args(GigaSpeechSubset)
-        if self.subset is not None and self.subset not in known:
-            raise ValueError(f"--subset {self.subset} is unknown. Known: {', '.join(known)}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedConfig:
-    """Flags of published decoding commands that change nothing here."""
-
-    attention_decoder_loss_scale: float = flag(0.8, "a weight in training, published with decoding")
-    max_len: int = flag(-1, "has no effect: utterances are decoded at their own length")
-
+from zipasr.text.config import BpeConfig, TokenizerConfig, TokenTableConfig
+from zipasr.training.config import (
+    FinetuneConfig,
+    LmTrainConfig,
+    LossConfig,
+    TrainConfig,
+    check_heads,
+)
 
 # What helps a search beside the model.
 AIDS = (LatticeConfig, HotWordsConfig, LmConfig, GrammarConfig, *LM_SIZES.values())
@@ -300,26 +95,111 @@ _NO_GRAPHS = (
     "--lang-dir and --grammar, an ARPA file, with --method 1best."
 )
 
-TRAIN = Command(
+TRAINING_CONFIGS = (
+    TrainConfig,
+    FinetuneConfig,
+    LossConfig,
+    TransducerConfig,
+    EdenConfig,
+    OptimizerConfig,
+    DEFAULT_ENCODER,
+    ModelConfig,
+    TokenizerConfig,
+    DataConfig,
+    AugmentConfig,
+    CorporaConfig,
+)
+STORED = (*ENCODER_TYPES.values(), ModelConfig)
+
+# A tenth of the usual learning rate, that hardly falls and begins at half of its height; and all
+# losses from the first batch on: the model knows already where the tokens are.
+FINETUNE_DEFAULTS = {
+    "base_lr": 0.0045,
+    "lr_batches": 100_000.0,
+    "lr_epochs": 100.0,
+    "warmup_start": 0.5,
+    "ctc_only_batches": 0,
+}
+# The lattice says what the weights mean: where they stand still and where they emit. A recipe's is
+# for a training from the beginning; published models are of the usual one, which is the default.
+LATTICE = "rnnt_type"
+
+_TRAIN = Command(
     "train.py",
-    "Train a transducer or a CTC model on a prepared corpus; run again to continue where it was.",
-    (
-        TrainConfig,
-        FinetuneConfig,
-        LossConfig,
-        TransducerConfig,
-        EdenConfig,
-        OptimizerConfig,
-        DEFAULT_ENCODER,
-        ModelConfig,
-        TokenizerConfig,
-        DataConfig,
-        AugmentConfig,
-        CorporaConfig,
+    "Train a transducer or a CTC model on a prepared corpus. The same command, given again, "
+    "continues an interrupted run.",
+    TRAINING_CONFIGS,
+    "train:main",
+    examples=(
+        ("./train.py --recipe espeak", "the embedded corpus, after ./prepare.sh"),
+        ("./train.py --recipe librispeech --world-size 4 --use-fp16 1", "on four GPUs"),
+        (
+            "./train.py --recipe espeak --dry-run 1",
+            "time and memory of a run; nothing is written",
+        ),
+    ),
+    basic=(
+        "recipe",
+        "exp_dir",
+        "world_size",
+        "num_epochs",
+        "max_duration",
+        "base_lr",
+        "use_fp16",
+        "preset",
+        "encoder_type",
+        "causal",
+        "use_transducer",
+        "use_ctc",
+        "bpe_model",
+        "finetune_ckpt",
+        "dry_run",
     ),
     without_effect=_RETURN_CUTS,
     presets=DEFAULT_ENCODER.presets(),
     encoders=ENCODER_TYPES,
+)
+FINETUNE = replace(
+    _TRAIN,
+    configs=tuple(config for config in TRAINING_CONFIGS if config not in STORED),
+    stored=STORED,
+    # The recipe's are for a training from the beginning.
+    own=(*(name.replace("_", "-") for name in FINETUNE_DEFAULTS), LATTICE.replace("_", "-")),
+    defaults=FINETUNE_DEFAULTS,
+    presets={},
+)
+
+
+def _training(typed: Typed, recipe: Recipe) -> Command:
+    """Choose between a training from the beginning and one of a model in a file.
+
+    A recipe is for the former, so its learning rates do not count for the latter; unless it says
+    ``do-finetune`` itself.
+    """
+    if typed.get("finetune_ckpt") is None:
+        return TRAIN
+    if parse_bool(str(recipe.flags.get("do-finetune", "0"))):
+        return replace(FINETUNE, own=(LATTICE.replace("_", "-"),))
+    return FINETUNE
+
+
+TRAIN = replace(_TRAIN, variants=(FINETUNE,), choose=_training)
+
+_DECODE_BASIC = (
+    "recipe",
+    "exp_dir",
+    "epoch",
+    "avg",
+    "auto_avg",
+    "checkpoint",
+    "decoding_method",
+    "beam_size",
+    "context_file",
+    "lm_exp_dir",
+    "test_sets",
+    "max_duration",
+    "chunk_size",
+    "left_context_frames",
 )
 DECODE = Command(
     "decode.py",
@@ -336,12 +216,19 @@ DECODE = Command(
         AugmentConfig,
         AcceptedConfig,
     ),
+    "decode:main",
+    examples=(
+        ("./decode.py --recipe espeak", "the last epoch, averaged, by greedy search"),
+        ("./decode.py --recipe espeak --decoding-method modified_beam_search", "by beam search"),
+        ("./decode.py --recipe espeak --auto-avg 1", "choose the average on the dev set first"),
+    ),
+    basic=(*_DECODE_BASIC, "methods"),
     without_effect={
         **SEARCH_WITHOUT_EFFECT,
         "--attention-decoder-loss-scale": "it is a weight in training",
         "--max-len": "utterances are decoded at their own length",
     },
-    stored=(*ENCODER_TYPES.values(), ModelConfig),
+    stored=STORED,
     encoders=ENCODER_TYPES,
     own=("lm-scale",),
 )
@@ -349,6 +236,12 @@ CTC_DECODE = replace(
     DECODE,
     name="ctc_decode.py",
     about="Transcribe the test sets through the CTC head and report word error rates.",
+    main="ctc_decode:main",
+    examples=(
+        ("./ctc_decode.py --recipe espeak", "the last epoch, averaged, by greedy search"),
+        ("./ctc_decode.py --recipe espeak --decoding-method 1best", "with lexicon and word n-gram"),
+        ("./ctc_decode.py --recipe espeak --auto-avg 1", "choose the average on the dev set first"),
+    ),
     defaults={
         "decoding_method": "ctc-decoding",
         "context_score": 0.0,
@@ -367,37 +260,98 @@ CTC_DECODE = replace(
 STREAMING_DECODE = replace(
     DECODE,
     name="streaming_decode.py",
-    about="Transcribe the test sets chunk by chunk with a causal model, and report error rates.",
+    about="Transcribe the test sets chunk by chunk with a causal model; report error rates and "
+    "latency.",
     configs=(
         *(config for config in DECODE.configs if config is not SweepConfig),
         StreamingConfig,
     ),
+    main="streaming_decode:main",
+    examples=(
+        ("./streaming_decode.py --recipe NAME --chunk-size 16", "chunks of 320 ms"),
+        ("./streaming_decode.py --recipe NAME --chunk-size 32", "chunks of 640 ms"),
+        ("./streaming_decode.py --recipe NAME --decoding-method modified_beam_search", "by beam"),
+    ),
+    basic=(*_DECODE_BASIC, "num_decode_streams"),
     defaults={"beam": 4.0, "max_contexts": 4, "max_states": 32},
     spellings={"--num_active_paths": "--beam-size"},
 )
-AVERAGE = Command(
-    "average.py",
-    "Write the average of checkpoints as one file.",
-    (ExpConfig, ChooseCheckpoint, TokenTableConfig),
-    stored=(*ENCODER_TYPES.values(), ModelConfig),
-    encoders=ENCODER_TYPES,
-    defaults={"avg": 9},
-    without_effect=_AVERAGE_WITHOUT_EFFECT,
+
+
+def _with_search(command: Command) -> Command:
+    """Return a command that does not decode itself, with the flags of a search for --auto-avg."""
+    searching = (config for config in DECODE.configs if config is not AcceptedConfig)
+    search = replace(
+        command,
+        configs=tuple(dict.fromkeys((*command.configs, *searching))),
+        stored=DECODE.stored,
+        encoders=DECODE.encoders,
+        own=DECODE.own,
+        without_effect=SEARCH_WITHOUT_EFFECT,
+    )
+
+    def choose(typed: Typed, recipe: Recipe) -> Command:
+        of_recipe = parse_bool(str(recipe.flags.get("auto-avg", "0")))
+        return search if "auto_avg" in typed or of_recipe else command
+
+    return replace(command, variants=(search,), choose=choose)
+
+
+AVERAGE = _with_search(
+    Command(
+        "average.py",
+        "Write the average of checkpoints as one file.",
+        (ExpConfig, ChooseCheckpoint, TokenTableConfig),
+        "average:main",
+        examples=(
+            ("./average.py --recipe espeak", "the last 9 epochs"),
+            ("./average.py --recipe espeak --epoch 10 --avg 3", "epochs 8 to 10"),
+            ("./average.py --recipe espeak --auto-avg 1", "what is best on the dev set"),
+        ),
+        basic=(
+            "recipe",
+            "exp_dir",
+            "epoch",
+            "iter",
+            "avg",
+            "use_averaged_model",
+            "auto_avg",
+            "tokens",
+        ),
+        stored=STORED,
+        encoders=ENCODER_TYPES,
+        defaults={"avg": 9},
+        without_effect=_AVERAGE_WITHOUT_EFFECT,
+    )
 )
 DOWNLOAD = Command(
     "download_corpus",
-    "Stage 0: archives of a published corpus, checked and unpacked.",
+    "Stage 0 of prepare.sh: download, check and unpack a published corpus.",
     (PlaceConfig, DownloadConfig),
+    "download:main",
+    examples=(
+        ("./prepare.sh --recipe librispeech --stage 0", "download LibriSpeech, and prepare it"),
+        ("./prepare.sh --recipe librispeech --mini-libri 1 --stage 0", "5 h of it"),
+        ("./prepare.sh --recipe librispeech --stage 0 --dry-run", "what that would take"),
+    ),
+    basic=("recipe", "full_libri", "mini_libri", "dl_dir", "mirror", "keep_archives"),
 )
 REPORT = Command(
     "report.py",
     "Write the report on the decodings of a training run, or compare it with another run.",
     (ExpConfig, ReportConfig),
-    needs_recipe=False,
+    "report:main",
+    examples=(
+        ("./report.py --recipe espeak", "report.html and report.md in the folder of the run"),
+        ("./report.py --exp-dir exp/b --compare-with exp/a", "what b recognises better than a"),
+        ("./report.py --exp-dir exp/a --embed-audio-mb 0", "without speech in the page"),
+    ),
+    basic=("recipe", "exp_dir", "compare_with", "embed_audio_mb"),
+    recipe="optional",
 )
 TRANSCRIBE = Command(
     "transcribe.py",
-    "Write down what is said in recordings of any length.",
+    "Transcribe recordings of any length.",
     (
         ExpConfig,
         ChooseCheckpoint,
@@ -409,6 +363,28 @@ TRANSCRIBE = Command(
         TranscribeConfig,
         PretrainedConfig,
     ),
+    "transcribe:main",
+    examples=(
+        ("./transcribe.py --exp-dir exp/espeak talk.mp3", "print what is said"),
+        ("./transcribe.py --exp-dir exp/espeak --format srt,json --output-dir out *.wav", "files"),
+        ("./transcribe.py --checkpoint pretrained.pt --tokens tokens.txt a.wav", "published model"),
+    ),
+    basic=(
+        "recipe",
+        "exp_dir",
+        "epoch",
+        "avg",
+        "checkpoint",
+        "tokens",
+        "model",
+        "decoding_method",
+        "context_file",
+        "format",
+        "output_dir",
+        "streaming",
+        "window",
+        "align",
+    ),
     refused=dict.fromkeys(("--HLG", "--G", "--H", "--HL"), ("", _NO_GRAPHS)),
     spellings={
         "--method": "--decoding-method",
@@ -418,56 +394,157 @@ TRANSCRIBE = Command(
     },
     without_effect=_LM_WITHOUT_EFFECT
     | {"--words-file": "the words of searches over words are those of --lang-dir"},
-    stored=(*ENCODER_TYPES.values(), ModelConfig),
+    stored=STORED,
     encoders=ENCODER_TYPES,
     own=("lm-scale",),
     operands=(
         "FILE",
-        "sound files: WAV, FLAC, OGG, MP3, and what ffmpeg reads, if it is there; - reads raw "
-        "sound from the standard input (16 kHz, 16 bit, one channel)",
+        "audio files: WAV, FLAC, OGG, MP3, and whatever ffmpeg reads if it is installed; - reads "
+        "raw audio from the standard input (16 kHz, 16 bit, one channel)",
     ),
-    needs_recipe=False,
+    recipe="optional",
 )
-EXPORT = Command(
-    "export.py",
-    "Export a trained model: averaged weights, TorchScript, and ONNX as sherpa reads it.",
-    (
-        ExpConfig,
-        ChooseCheckpoint,
-        ExportConfig,
-        LmConfig,
-        *LM_SIZES.values(),
-        TokenizerConfig,
-        TokenTableConfig,
-        DataConfig,
-    ),
-    defaults={"avg": 9},
-    own=("lm-scale",),
-    stored=(*ENCODER_TYPES.values(), ModelConfig),
-    encoders=ENCODER_TYPES,
-    refused=_EXPORT_LATER,
-    without_effect=_LM_WITHOUT_EFFECT | _RETURN_CUTS,
+EXPORT = _with_search(
+    Command(
+        "export.py",
+        "Export a trained model: averaged weights, TorchScript, and ONNX as sherpa-onnx reads it.",
+        (
+            ExpConfig,
+            ChooseCheckpoint,
+            ExportConfig,
+            LmConfig,
+            *LM_SIZES.values(),
+            TokenizerConfig,
+            TokenTableConfig,
+            DataConfig,
+        ),
+        "export:main",
+        examples=(
+            ("./export.py --recipe espeak", "pretrained.pt and ONNX files"),
+            ("./export.py --recipe espeak --format torchscript", "TorchScript"),
+            ("./export.py --recipe espeak --fp16 1 --chunk-size 32", "half precision as well"),
+        ),
+        basic=(
+            "recipe",
+            "exp_dir",
+            "epoch",
+            "avg",
+            "auto_avg",
+            "checkpoint",
+            "tokens",
+            "format",
+            "enable_int8_quantization",
+            "fp16",
+            "output_dir",
+            "chunk_size",
+            "left_context_frames",
+        ),
+        defaults={"avg": 9},
+        own=("lm-scale",),
+        stored=STORED,
+        encoders=ENCODER_TYPES,
+        refused=_EXPORT_LATER,
+        without_effect=_LM_WITHOUT_EFFECT | _RETURN_CUTS,
+    )
 )
 CORPUS = Command(
     "prepare_corpus",
-    "Stage 1: audio and transcripts to manifests.",
+    "Stage 1 of prepare.sh: write the manifests of a corpus.",
     (CorpusConfig, PlaceConfig),
+    "corpus:main",
+    examples=(
+        ("./prepare.sh --recipe espeak --stage 1 --stop-stage 1", "synthesise the corpus"),
+        ("./prepare.sh --recipe librispeech --dl-dir /data", "a corpus that is there already"),
+    ),
+    basic=("recipe", "audio_dir", "dl_dir", "giga_dir", "num_jobs"),
 )
-FBANK = Command("compute_fbank", "Stage 2: manifests to features.", (FbankConfig,))
+FBANK = Command(
+    "compute_fbank",
+    "Stage 2 of prepare.sh: compute features.",
+    (FbankConfig,),
+    "fbank:main",
+    examples=(
+        ("./prepare.sh --recipe espeak --stage 2 --stop-stage 2", "features of the recipe"),
+        ("python -m local.compute_fbank --recipe NAME --perturb-speed 1", "three speeds"),
+        ("python -m local.compute_fbank --recipe NAME --storage shar", "for a large corpus"),
+    ),
+    basic=("recipe", "num_jobs", "perturb_speed", "check_audio", "storage", "executor"),
+)
 BPE = Command(
-    "train_bpe", "Stage 3: training transcripts to a tokenizer.", (BpeConfig, PlaceConfig)
+    "train_bpe",
+    "Stage 3 of prepare.sh: train the tokenizer on the training transcripts.",
+    (BpeConfig, PlaceConfig),
+    "bpe:main",
+    examples=(
+        ("./prepare.sh --recipe espeak --stage 3 --stop-stage 3", "tokenizer of the recipe"),
+        ("./prepare.sh --recipe espeak --stage 3 --vocab-size 100", "a smaller vocabulary"),
+    ),
+    basic=("recipe", "lang_dir", "vocab_size", "dl_dir"),
 )
 VALIDATE = Command(
     "validate_data",
-    "Stage 4: check manifests and features, report what training would drop and why.",
+    "Stage 4 of prepare.sh: check manifests and features, report what training would drop and why.",
     (DataConfig, TokenizerConfig, ModelConfig),
+    "validate:main",
+    examples=(
+        ("./prepare.sh --recipe espeak --stage 4", "check the data of the recipe"),
+        ("python -m local.validate_data --recipe NAME --max-cut-duration 30", "longer utterances"),
+    ),
+    basic=("recipe", "manifest_dir", "bpe_model", "min_cut_duration", "max_cut_duration"),
 )
-LM_TEXT = Command("prepare_lm_text", "Stage 5: text for a language model.", (PlaceConfig,))
+LM_TEXT = Command(
+    "prepare_lm_text",
+    "Stage 5 of prepare.sh: write the text that language models are trained on.",
+    (PlaceConfig,),
+    "lm_text:main",
+    examples=(("./prepare.sh --recipe librispeech --stage 5", "normalised text in data/NAME/lm"),),
+    basic=("recipe", "dl_dir"),
+)
 TRAIN_LM = Command(
     "train_lm.py",
     "Train a language model for the search: a recurrent one, a transformer, or an n-gram.",
     (LmTrainConfig, *LM_SIZES.values(), NgramConfig, TokenizerConfig),
+    "train_lm:main",
+    examples=(
+        ("./train_lm.py --recipe espeak", "a recurrent model on data/espeak/lm"),
+        ("./train_lm.py --recipe espeak --lm-type ngram --ngram-order 3", "token trigrams"),
+        ("./train_lm.py --recipe espeak --lm-type transformer --lm-data text.txt", "own text"),
+    ),
+    basic=(
+        "recipe",
+        "lm_type",
+        "exp_dir",
+        "lm_data",
+        "lm_data_valid",
+        "num_epochs",
+        "batch_size",
+        "lr",
+        "ngram_order",
+        "ngram_unit",
+        "bpe_model",
+    ),
     own=("exp-dir", "num-epochs", "seed"),
+)
+IMPORT = Command(
+    "import_corpus",
+    "Before stage 1: examine a corpus of your own and write a recipe for it.",
+    (ImportConfig,),
+    "own:main",
+    examples=(
+        ("./prepare.sh --recipe my --from table.tsv", "a table with the columns audio and text"),
+        ("./prepare.sh --recipe my --from speech/", "sound files with .txt files beside them"),
+    ),
+    basic=("recipe", "from", "encoding", "normalise", "num_jobs"),
+    extra=(
+        Flag(
+            "from",
+            Path,
+            None,
+            "table, folder, Kaldi data directory, or folder of lhotse manifests",
+            "Import of a corpus",
+        ),
+    ),
+    recipe="made",
 )
 COMMANDS = (
     TRAIN,
@@ -494,15 +571,76 @@ def encoder_config(run: Run) -> EncoderConfig:
     return config
 
 
-def read(command: Command, argv: Sequence[str] | None) -> Run:
-    """Parse the command line of ``command``; see ``flags.parse``.
+def read(command: Command, argv: Sequence[str] | None, *, tells: bool = True) -> Run:
+    """Read the command line of ``command``; see ``flags.resolve``.
+
+    Args:
+        command: whose flags are read.
+        argv: the words after the command's name; None reads the process's own.
+        tells: say on the error stream, once per machine, which typed flags have no effect.
 
     Raises:
         UserError: flags are wrong, alone or together.
+        SystemExit: help or settings were asked for, and are printed.
     """
-    run = parse(command, argv, COMMANDS)
-    tell_notes(run)
-    if command is TRAIN:
-        run = with_heads_of_corpora(with_subset(run, run[CorporaConfig].subset))
+    typed = read_typed(command, list(sys.argv[1:] if argv is None else argv))
+    is_made = command.recipe == "made"
+    recipe = NO_RECIPE if is_made else load_chosen(typed, is_needed=command.recipe == "needed")
+    run = resolve(command, typed, recipe, COMMANDS)
+    if TrainConfig in run.values:
+        run = with_subset(run, run[CorporaConfig].subset)
+    if TrainConfig in run.values and ModelConfig in run.values:
+        run = with_heads_of_corpora(run)
         check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
+    if "print_config" in typed:
+        _print_and_end(config_text(run))
+    if command.operands and not run.operands:
+        raise UserError(f"{command.name}: the following arguments are required: FILE.")
+    if tells and is_first():
+        sys.stderr.write("".join(f"{line}\n" for line in run.notes))
     return run
+
+
+def read_typed(command: Command, words: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the flags that are typed, by field; see ``flags.read_words``.
+
+    Raises:
+        UserError: a flag is unknown, or a value is none that it takes.
+        SystemExit: help was asked for, and is printed.
+    """
+    if HELP & {*words}:
+        _print_and_end(_help(command, words))
+    typed = read_words(command, words)
+    for one in command.flags:
+        if one.meanings and one.field in typed and typed[one.field] not in one.meanings:
+            if typed[one.field] == "help":
+                _print_and_end(meanings_text(one))
+            raise unknown_value(one, typed[one.field])
+    return typed
+
+
+HELP = {"-h", "--help", "--help-all"}
+
+
+def _help(command: Command, words: Sequence[str]) -> str:
+    """Return the help for the encoder and the recipe that are typed, right or wrong."""
+    try:
+        typed = read_words(command, [word for word in words if word not in HELP])
+    except UserError:
+        typed = recipe_flags_in(words)
+    chosen, recipe = None, NO_RECIPE
+    try:
+        if {flag_name(name) for name in typed} & RECIPE_FLAGS:
+            recipe = load_chosen(typed, is_needed=True)
+            chosen = recipe.name
+        settings = settings_of(settled(command, typed, recipe), {}, recipe, COMMANDS)
+    except UserError:
+        chosen, recipe = None, NO_RECIPE
+        settings = settings_of(settled(command, typed, recipe), {}, recipe, COMMANDS)
+    text = long_help if "--help-all" in words else short_help
+    return text(settled(command, typed, recipe), settings, chosen)
+
+
+def _print_and_end(text: str) -> NoReturn:
+    sys.stdout.write(text)
+    raise SystemExit(0)

@@ -9,7 +9,7 @@ from lhotse import SupervisionSet
 
 from zipasr.base.errors import DataError
 from zipasr.base.recipe import Recipe
-from zipasr.cli.flags import data_dir
+from zipasr.cli.recipes import data_dir
 from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus
 from zipasr.data.corpus_check import CorpusReport, check_corpus
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from zipasr.base.errors import UserError
 from zipasr.base.recipe import Recipe
-from zipasr.cli.flags import GIGA_FLAG, Run
-from zipasr.data.corpus_mixing import CORPUS as GIGASPEECH
-from zipasr.data.corpus_mixing import NAME as GIGA
-from zipasr.data.loaders import DataConfig
+from zipasr.cli.flags import Run
+from zipasr.cli.recipes import GIGA_FLAG
+from zipasr.data.config import GIGA, GIGASPEECH, DataConfig
 from zipasr.model.config import ModelConfig
 
 PUBLISHED_GIGA_PROB = 0.5  # of pruned_transducer_stateless8, where nothing else is typed

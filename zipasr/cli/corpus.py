@@ -6,9 +6,11 @@ import logging
 from collections.abc import Sequence
 
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import CORPUS, CorpusConfig, PlaceConfig, read
+from zipasr.cli.commands import CORPUS, read
 from zipasr.cli.corpora import corpus_of
-from zipasr.cli.flags import data_dir, guarded
+from zipasr.cli.entry import guarded
+from zipasr.cli.recipes import data_dir
+from zipasr.corpora.config import CorpusConfig, PlaceConfig
 
 
 @guarded

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import DOWNLOAD, PlaceConfig, read
+from zipasr.cli.commands import DOWNLOAD, read
 from zipasr.cli.corpora import corpus_of
-from zipasr.cli.flags import guarded
-from zipasr.corpora.download import DownloadConfig
+from zipasr.cli.entry import guarded
+from zipasr.corpora.config import DownloadConfig, PlaceConfig
 from zipasr.corpora.published import PublishedCorpus, fetch_corpus
 
 

@@ -16,12 +16,13 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
-from zipasr.cli.commands import EXPORT, ExportConfig
-from zipasr.cli.flags import guarded
-from zipasr.cli.recognition_flags import read_with_search, recognition_config
+from zipasr.cli.commands import EXPORT, read
+from zipasr.cli.entry import guarded
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import Geometry
-from zipasr.export.exporters import ExportJob, Shape, export_lm, export_onnx, export_torchscript
+from zipasr.export.config import ExportConfig, Shape
+from zipasr.export.exporters import ExportJob, export_lm, export_onnx, export_torchscript
 from zipasr.export.folder import (
     check_replaceable,
     client_limits,
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         CheckpointError: no such checkpoints, or flags that contradict them.
         NumericError: an exported model gives other results.
     """
-    run = read_with_search(EXPORT, argv)
+    run = read(EXPORT, argv)
     export, config = run[ExportConfig], recognition_config(run)
     check_packages(export)
     check_lm(config.lm, export)

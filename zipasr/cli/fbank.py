@@ -9,8 +9,10 @@ from zipasr.audio.quarantine import Quarantine, write_quarantine
 from zipasr.base.log import setup_logging
 from zipasr.cli.commands import FBANK, read
 from zipasr.cli.corpora import check_recipe
-from zipasr.cli.flags import data_dir, guarded
-from zipasr.data.fbank import FbankConfig, compute_and_store
+from zipasr.cli.entry import guarded
+from zipasr.cli.recipes import data_dir
+from zipasr.data.config import FbankConfig
+from zipasr.data.fbank import compute_and_store
 from zipasr.data.fbank_pieces import compute_and_store_pieces, join_splits
 from zipasr.data.noise_features import compute_and_store_noise
 

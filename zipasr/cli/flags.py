@@ -1,50 +1,26 @@
-"""Which dataclasses make up which command, and how a command line becomes their values."""
+"""A command line as values: dataclass default < command < recipe < preset < checkpoint < typed."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from zipasr.base.config import add_flags, flag, flag_name, from_args, set_defaults
-from zipasr.base.distributed import is_first
-from zipasr.base.errors import ResourceError, UserError, nearest
-from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
-from zipasr.cli.run_recipe import words_of_run
+from zipasr.base.config import Flag, flag_name, flags_of, from_values, recipe_values, shown
+from zipasr.base.errors import UserError, nearest
+from zipasr.base.recipe import Recipe
+from zipasr.cli.recipes import LIBRI_FLAGS, RecipeConfig
 from zipasr.encoder.protocol import EncoderConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 C = TypeVar("C", bound="DataclassInstance")
-Main = Callable[[Sequence[str] | None], int]
 
-# Faults of the place where files are written, not of the program.
-MACHINE_FAULTS = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
-# They stand in nearly every published command, and say which recipe is meant.
-LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
-# In the others these do.
-GIGA_FLAG = "--subset"
-RECIPES_OF_FLAGS = {
-    **dict.fromkeys(LIBRI_FLAGS, "librispeech"),
-    "--use-multidataset": "librispeech",
-    GIGA_FLAG: "gigaspeech",
-}
-RECIPE_FLAGS = {"--recipe", *RECIPES_OF_FLAGS}
-SUBSET_FLAGS = {"mini-libri": ("--mini-libri", "1"), "clean-100": ("--full-libri", "0")}
-INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
+#: Values of the flags that were typed, by field.
+Typed: TypeAlias = Mapping[str, Any]
 
 # Two names of one choice: where one is typed, it takes the place of the other in a recipe.
 ALTERNATIVES = (("use_fp16", "use_bf16"), ("use_bf16", "use_fp16"))
@@ -55,26 +31,6 @@ def not_yet(instead: str) -> str:
     return f"{{flag}} is not built yet; leave it at its default ({{default}}): {instead}."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipeConfig:
-    """Which recipe a command works for."""
-
-    recipe: str = flag(
-        "espeak",
-        "name of a folder in egs, or the path of a recipe folder; without this flag, with "
-        "--full-libri or --mini-libri: librispeech, with the --exp-dir of a training: its recipe",
-    )
-    full_libri: bool = flag(True, "LibriSpeech: all 960 hours; 0 takes the 100 clean ones")
-    mini_libri: bool = flag(False, "LibriSpeech: the five hours of mini LibriSpeech instead")
-
-    @property
-    def subset(self) -> str | None:
-        """The part of the recipe that was asked for; None is the whole."""
-        if self.mini_libri:
-            return "mini-libri"
-        return None if self.full_libri else "clean-100"
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command line.
@@ -83,6 +39,9 @@ class Command:
         name: as the user types it.
         about: one sentence for ``--help``.
         configs: dataclasses whose fields are its flags.
+        main: ``MODULE:FUNCTION`` in ``zipasr.cli`` that does the work.
+        examples: what one types, and what it does.
+        basic: fields of the flags in the short help, in this order.
         stored: of these, the ones whose values come from the checkpoint; a flag of theirs that is
             typed must agree with it.
         refused: flags that icefall has and we do not yet: name -> (default, reason).
@@ -94,14 +53,20 @@ class Command:
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen. Where they are
             ``stored``, the one that is typed must be that of the checkpoint.
+        extra: flags that are no field of a dataclass.
         operands: name and meaning of the words that are no flags; none if empty.
         spellings: other names of flags: name -> flag.
-        needs_recipe: whether there is nothing to do without a recipe.
+        recipe: whether it needs a recipe, can do without, or makes the one that is named.
+        variants: commands that may take its place, see ``choose``; their flags are read too.
+        choose: says by what is typed, and by the recipe, which of the variants it is.
     """
 
     name: str
     about: str
     configs: tuple[type[DataclassInstance], ...]
+    main: str
+    examples: tuple[tuple[str, str], ...] = ()
+    basic: tuple[str, ...] = ()
     stored: tuple[type[DataclassInstance], ...] = ()
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     without_effect: Mapping[str, str] = field(default_factory=dict)
@@ -109,15 +74,32 @@ class Command:
     own: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, type[EncoderConfig]] = field(default_factory=dict)
+    extra: tuple[Flag, ...] = ()
     operands: tuple[str, str] | tuple[()] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
-    needs_recipe: bool = True
+    recipe: Literal["needed", "optional", "made"] = "needed"
+    variants: tuple[Command, ...] = ()
+    choose: Callable[[Typed, Recipe], Command] | None = None
+
+    @property
+    def flags(self) -> list[Flag]:
+        """Its flags; of a name that is shared the first one."""
+        classes: tuple[type[DataclassInstance], ...] = (RecipeConfig, *self.configs, *self.stored)
+        found = [one for cls in classes for one in flags_of(cls)]
+        return list(_by_field([*found, *self.extra, *_choices(self)]).values())
 
     @property
     def stored_names(self) -> set[str]:
         """Names of the fields whose values come from the checkpoint."""
         names = {f.name for cls in self.stored for f in fields(cls)}
         return names | ({"encoder_type"} if self.stored and self.encoders else set())
+
+
+class Setting(NamedTuple):
+    """A value, and where it comes from."""
+
+    value: Any
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +112,17 @@ class Run:
         typed: stored flags that were typed: field -> value.
         operands: the words that are no flags.
         notes: a sentence for each typed flag that has no effect.
+        command: what was chosen: encoder and variant.
+        settings: field -> value and source; those of a checkpoint are not here, unless typed.
     """
 
     recipe: Recipe
     values: dict[type[Any], Any]
     typed: dict[str, Any]
-    operands: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    operands: tuple[str, ...]
+    notes: tuple[str, ...]
+    command: Command
+    settings: Mapping[str, Setting]
 
     def __getitem__(self, cls: type[C]) -> C:
         value: C = self.values[cls]
@@ -146,286 +132,228 @@ class Run:
         """Return the same with other values, each in place of the one of its class."""
         return replace(self, values=self.values | {type(value): value for value in values})
 
+    def is_typed(self, name: str) -> bool:
+        """Say whether a field was given on the command line."""
+        return name in self.settings and self.settings[name].source == TYPED
+
+
+DEFAULT = "default"
+TYPED = "typed"
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that says one line and raises instead of printing its whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Turn argparse's complaint into a ``UserError`` with the nearest flag."""
+        """Turn argparse's complaint into a ``UserError`` with the nearest flag or value."""
         hint = f"{self.prog} --help lists the flags."
         if message.startswith("unrecognized arguments:"):
             flags = [name for action in self._actions for name in action.option_strings]
             hint = nearest(message.split()[2].split("=")[0], flags) or hint
+        elif found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            hint = nearest(found[1], found[2].split(", ")) or hint
         raise UserError(f"{self.prog}: {message}.", hint)
 
 
-def parse(command: Command, argv: Sequence[str] | None, commands: Sequence[Command]) -> Run:
-    """Read a command line: dataclass defaults < recipe < typed --preset < other flags.
+def read_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the flags that are typed; abbreviations are refused.
+
+    Raises:
+        UserError: a flag is unknown, or a value is none that it takes.
+    """
+    parser = Parser(prog=command.name, add_help=False, allow_abbrev=False)
+    spellings: dict[str, list[str]] = {}
+    for other, name in command.spellings.items():
+        spellings.setdefault(name, []).append(other)
+    for one in _all_flags(command):
+        one.add_to(parser, *spellings.get(one.name, ()), default=argparse.SUPPRESS)
+    for name in command.refused:
+        parser.add_argument(name, default=argparse.SUPPRESS)
+    for name in ("-h", "--help", "--help-all", "--print-config"):
+        parser.add_argument(name, action="store_true", default=argparse.SUPPRESS)
+    if command.operands:
+        parser.add_argument("operands", nargs="*", default=argparse.SUPPRESS)
+    return vars(parser.parse_args(words))
+
+
+def settled(command: Command, typed: Typed, recipe: Recipe) -> Command:
+    """Return the variant of a command, with the encoder, that is asked for."""
+    chosen = command.choose(typed, recipe) if command.choose else command
+    return _with_encoder(chosen, typed, recipe.flags)
+
+
+def settings_of(
+    command: Command, typed: Typed, recipe: Recipe, commands: Iterable[Command]
+) -> dict[str, Setting]:
+    """Return field -> value and source, without what the checkpoint says.
 
     Args:
-        command: whose flags are read.
-        argv: the words after the command's name; None reads the process's own.
+        command: settled.
+        typed: of its flags.
+        recipe: that it works for.
         commands: all commands; their flags may stand in a recipe too.
 
     Raises:
-        UserError: unknown or refused flags, values out of range, unknown recipe.
+        UserError: the recipe has an unknown flag, or a value that its flag does not take.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & {*words}:
-        # Ends here, whether or not there is a recipe.
-        build_parser(_with_encoder(command, {}, words)).parse_args(["--help"])
-    chosen = _chosen_recipe(command.name, words)
-    recipe = _recipe_for(command, chosen)
-    command = _with_encoder(command, recipe.flags, words)
-    parser = build_parser(command)
-    elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
-    # A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
-    # another command calls by the same name as something that this one does not have yet.
-    stored = {flag_name(name)[2:] for name in command.stored_names}
-    fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
-    fixed |= {*command.own}
-    settable = {key: value for key, value in recipe.flags.items() if key not in fixed}
-    later = {name[2:] for other in commands for name in other.refused}
-    later |= {"preset" for other in commands if other.presets}
-    later |= {"encoder-type" for other in commands if other.encoders}
-    parser.set_defaults(**command.presets.get(str(recipe.flags.get("preset")), {}))
-    set_defaults(parser, settable, elsewhere | later)
-    parser.set_defaults(**command.presets.get(_typed_preset(command, words), {}))
-    args = parser.parse_args(words)
-    _refuse(command, args)
-    _let_typed_win(args, words)
-    typed = {name for name in command.stored_names if hasattr(args, name)}
-    values: dict[type[Any], Any] = {cls: from_args(cls, args) for cls in command.configs}
-    operands = tuple(getattr(args, "operands", ()))
+    refused = [Flag(_field(n), str, d, "", "") for n, (d, _) in command.refused.items()]
+    flags = [*command.flags, *refused]
+    of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
+    layers = [
+        ({one.field: one.default for one in flags}, DEFAULT),
+        (command.defaults, command.name),
+        (_preset(command, recipe.flags.get("preset")), f"preset of recipe {recipe.name}"),
+        (of_recipe, f"recipe {recipe.name}"),
+        (_preset(command, typed.get("preset")), f"--preset {typed.get('preset')}"),
+    ]
+    found = {name: Setting(value, of) for values, of in layers for name, value in values.items()}
+    found = {name: one for name, one in found.items() if name not in command.stored_names}
+    found |= {name: Setting(value, TYPED) for name, value in typed.items()}
+    for name, other in ALTERNATIVES:
+        if typed.get(name) and other not in typed and other in found:
+            found[other] = Setting(False, flag_name(name))
+    return found
+
+
+def resolve(command: Command, typed: Typed, recipe: Recipe, commands: Iterable[Command]) -> Run:
+    """Build the values of a command; see ``settings_of``.
+
+    Raises:
+        UserError: unknown or refused flags, values out of range, words that are missing.
+    """
+    command = settled(command, typed, recipe)
+    _check_known(command, typed)
+    settings = settings_of(command, typed, recipe, commands)
+    for name, (default, reason) in command.refused.items():
+        given = str(settings[_field(name)].value)
+        if not _same_value(given, default):
+            raise UserError(reason.format(flag=f"{name} {given}", default=default or "nothing"))
+    plain = {name: one.value for name, one in settings.items()}
     return Run(
         recipe,
-        values,
-        {name: getattr(args, name) for name in typed},
-        operands,
-        notes=_notes(command, words),
+        {cls: from_values(cls, plain) for cls in command.configs},
+        {name: value for name, value in typed.items() if name in command.stored_names},
+        tuple(typed.get("operands", ())),
+        tuple(
+            f"{name} has no effect: {why}."
+            for name, why in command.without_effect.items()
+            if _field(name) in typed
+        ),
+        command,
+        settings,
     )
 
 
-def tell_notes(run: Run) -> None:
-    """Say on the error stream, once per machine, which typed flags have no effect."""
-    if is_first():
-        sys.stderr.write("".join(f"{line}\n" for line in run.notes))
+def _by_field(flags: Iterable[Flag]) -> dict[str, Flag]:
+    found: dict[str, Flag] = {}
+    for one in flags:
+        found.setdefault(one.field, one)
+    return found
 
 
-def _notes(command: Command, words: Sequence[str]) -> tuple[str, ...]:
-    typed = _typed_flags(words)
-    return tuple(
-        f"{name} has no effect: {why}."
-        for name, why in command.without_effect.items()
-        if name in typed
-    )
+def _all_flags(command: Command) -> list[Flag]:
+    """Return all that may be typed: the flags of every encoder and variant, too."""
+    encoders = [one for cls in command.encoders.values() for one in flags_of(cls)]
+    variants = [one for variant in command.variants for one in _all_flags(variant)]
+    found = _by_field([*command.flags, *encoders, *variants])
+    if "preset" in found:
+        names = [name for cls in command.encoders.values() for name in cls.presets()]
+        found["preset"] = replace(found["preset"], choices=tuple(dict.fromkeys(names)))
+    return list(found.values())
 
 
-def _let_typed_win(args: argparse.Namespace, words: Sequence[str]) -> None:
-    """Take back what a recipe says where the command line chooses its alternative."""
-    typed = _typed_flags(words)
-    for name, other in ALTERNATIVES:
-        chosen = flag_name(name) in typed and getattr(args, name, False)
-        if chosen and flag_name(other) not in typed and hasattr(args, other):
-            setattr(args, other, False)
-
-
-def build_parser(command: Command) -> Parser:
-    """Make the parser of ``command``; flags are spelt out, abbreviations are refused."""
-    parser = Parser(prog=command.name, description=command.about, allow_abbrev=False)
-    add_flags(parser, RecipeConfig)
-    for cls in command.configs:
-        add_flags(parser, cls, defaults=command.defaults)
-    for cls in command.stored:
-        # Two encoders share some flags: a value that is typed is compared with the stored one.
-        add_flags(parser, cls, but=[action.dest for action in parser._actions])
-        # Absent unless typed: the value in the checkpoint counts, not a default.
-        names = [f.name for f in fields(cls)]
-        for action in parser._actions:
-            if action.dest in names:
-                action.default = argparse.SUPPRESS
-    for name, (default, _) in command.refused.items():
-        parser.add_argument(name, default=default, help=argparse.SUPPRESS)
-    _add_choices(parser, command)
-    return parser
-
-
-def _add_choices(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Add what is not a field of a dataclass."""
+def _choices(command: Command) -> list[Flag]:
+    """Return the flags that choose among presets and encoders."""
+    found = []
     if command.presets:
-        _add_preset(parser, command)
+        about = "sizes of a published encoder; a size that is typed as well wins"
+        found.append(Flag("preset", str, None, about, "Encoder", choices=tuple(command.presets)))
     if command.encoders:
-        _add_encoder_type(parser, command)
-    for name, same in command.spellings.items():
-        _add_spelling(parser, name, same)
-    if command.operands:
-        name, about = command.operands
-        parser.add_argument("operands", nargs="+", metavar=name, help=about)
+        names = tuple(command.encoders)
+        about, default = "architecture of the encoder; each has flags of its own", names[0]
+        if command.stored:
+            about = "architecture of the encoder; must be that of the checkpoint"
+        found.append(Flag("encoder_type", str, default, about, "Encoder", choices=names))
+    return found
 
 
-def _add_spelling(parser: argparse.ArgumentParser, name: str, same: str) -> None:
-    action = next(action for action in parser._actions if same in action.option_strings)
-    reader: Any = action.type
-    parser.add_argument(
-        name,
-        dest=action.dest,
-        type=reader,
-        choices=action.choices,
-        default=argparse.SUPPRESS,
-        metavar=action.metavar,
-        help=f"the same as {same}",
-    )
-
-
-def _add_preset(parser: argparse.ArgumentParser, command: Command) -> None:
-    about = "sizes of a published encoder; a size that is typed as well wins"
-    parser.add_argument("--preset", choices=tuple(command.presets), help=about)
-
-
-def _add_encoder_type(parser: argparse.ArgumentParser, command: Command) -> None:
-    names = tuple(command.encoders)
-    about = f"which encoder; each has flags of its own (default: {names[0]})"
-    default = names[0]
-    if command.stored:
-        about, default = "which encoder; must be that of the checkpoint", argparse.SUPPRESS
-    parser.add_argument("--encoder-type", choices=names, default=default, help=about)
-
-
-def _with_encoder(command: Command, flags: Mapping[str, Any], words: Sequence[str]) -> Command:
-    """Put the settings of the encoder that is asked for in place of those of the usual one.
-
-    Args:
-        command: whose flags are read.
-        flags: of the recipe.
-        words: of the command line.
-    """
+def _with_encoder(command: Command, typed: Typed, flags: Mapping[str, Any]) -> Command:
+    """Put the settings of the encoder that is asked for in place of those of the usual one."""
     if not command.encoders or command.stored:
         return command
-    first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
-    _add_encoder_type(first, command)
-    set_defaults(first, {k: v for k, v in flags.items() if k == "encoder-type"})
     usual = next(iter(command.encoders.values()))
-    chosen = command.encoders[first.parse_known_args(words)[0].encoder_type]
-    typed = _typed_flags(words)
-    if not typed & {"--encoder-type"} and "encoder-type" not in flags and typed & LIBRI_FLAGS:
-        chosen = _encoder_of_flags(command, typed) or chosen
+    name = typed.get("encoder_type")
+    if name is None and "encoder-type" in flags:
+        choices = [one for one in _choices(command) if one.field == "encoder_type"]
+        name = recipe_values(choices, {"encoder-type": flags["encoder-type"]})["encoder_type"]
+    if name is None and {_field(one) for one in LIBRI_FLAGS} & typed.keys():
+        name = _encoder_of_flags(command, typed)
+    chosen = usual if name is None else command.encoders[name]
     if chosen is usual:
         return command
     configs = tuple(chosen if cls is usual else cls for cls in command.configs)
-    return replace(command, configs=configs, presets=chosen.presets())
+    defaults = {**command.defaults, "encoder_type": name}
+    return replace(command, configs=configs, presets=chosen.presets(), defaults=defaults)
 
 
-def _encoder_of_flags(command: Command, typed: set[str]) -> type[EncoderConfig] | None:
+def _encoder_of_flags(command: Command, typed: Typed) -> str | None:
     """Return the encoder that alone knows a flag that is typed.
 
     The published commands of the first Zipformer name it in no other way.
     """
-    known = {cls: {flag_name(f.name) for f in fields(cls)} for cls in command.encoders.values()}
+    known = {name: {f.name for f in fields(cls)} for name, cls in command.encoders.items()}
     usual = next(iter(known.values()))
-    return next((cls for cls, names in known.items() if typed & (names - usual)), None)
+    return next((name for name, has in known.items() if typed.keys() & (has - usual)), None)
 
 
-def _typed_flags(words: Sequence[str]) -> set[str]:
-    return {word.partition("=")[0] for word in words}
+def _of_recipe(
+    command: Command, recipe: Recipe, commands: Sequence[Command]
+) -> tuple[dict[str, Any], set[str]]:
+    """Return the part of a recipe's flags that counts here, and the flags that others know.
 
-
-def guarded(main: Main) -> Main:
-    """Make ``main`` end with one line on the error stream and its exit status, not with a trace."""
-
-    @wraps(main)
-    def safe_main(argv: Sequence[str] | None = None) -> int:
-        try:
-            return main(argv)
-        except UserError as error:
-            sys.stderr.write(f"error: {_with_recipe(str(error), argv)}\n")
-            return error.exit_code
-        except OSError as problem:
-            if problem.errno not in MACHINE_FAULTS:
-                raise
-            sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
-            return ResourceError.exit_code
-        except KeyboardInterrupt:
-            sys.stderr.write(INTERRUPTED)
-            return 130
-
-    return safe_main
-
-
-def _with_recipe(message: str, argv: Sequence[str] | None) -> str:
-    """Name the recipe in the command that a message proposes: the rooms below do not know it."""
-    try:
-        chosen = _chosen_recipe("", list(sys.argv[1:] if argv is None else argv))
-    except UserError:
-        return message
-    return message.replace(
-        "./prepare.sh --stage", f"{_prepare(chosen.recipe, chosen.subset)} --stage"
-    )
-
-
-def prepare_command(recipe: Recipe, stage: int) -> str:
-    """Return the command that does one stage for a recipe."""
-    name = recipe.name
-    if recipe.folder.parent != RECIPES:  # a name without a slash is one in egs
-        name = str(recipe.folder) if recipe.folder.is_absolute() else f"./{recipe.folder}"
-    return f"{_prepare(name, recipe.chosen)} --stage {stage}"
-
-
-def _prepare(recipe: str, subset: str | None) -> str:
-    words = [] if recipe == RecipeConfig().recipe else ["--recipe", recipe]
-    return " ".join(["./prepare.sh", *words, *SUBSET_FLAGS.get(subset or "", ())])
-
-
-def data_dir(recipe: Recipe) -> Path:
-    """Return the folder of everything that is made for a recipe."""
-    return Path("data") / recipe.name
-
-
-def _chosen_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
-    """Return the recipe that is typed, else that of the training run in the typed --exp-dir."""
-    if not _typed_flags(words) & RECIPE_FLAGS:
-        of_run = words_of_run(words, RECIPE_FLAGS)
-        found = _typed_recipe(prog, of_run)
-        if of_run and is_recipe(found.recipe):
-            return found
-    return _typed_recipe(prog, words)
-
-
-def _typed_recipe(prog: str, words: Sequence[str]) -> RecipeConfig:
-    first = Parser(prog=prog, add_help=False, allow_abbrev=False)
-    add_flags(first, RecipeConfig)
-    chosen = from_args(RecipeConfig, first.parse_known_args(words)[0])
-    typed = _typed_flags(words)
-    if "--recipe" in typed:
-        return chosen
-    # The published commands name it in no other way.
-    named = [recipe for name, recipe in RECIPES_OF_FLAGS.items() if name in typed]
-    return replace(chosen, recipe=named[0]) if named else chosen
-
-
-def _recipe_for(command: Command, chosen: RecipeConfig) -> Recipe:
-    if not command.needs_recipe and chosen == RecipeConfig() and not is_recipe(chosen.recipe):
-        return NO_RECIPE  # in a folder that is not ours, and none was asked for
-    return load_recipe(chosen.recipe).subset(chosen.subset)
-
-
-def _typed_preset(command: Command, words: Sequence[str]) -> str:
-    if not command.presets:
-        return ""
-    first = Parser(prog=command.name, add_help=False, allow_abbrev=False)
-    _add_preset(first, command)
-    return str(first.parse_known_args(words)[0].preset)
+    A recipe speaks to all commands: here it sets neither what the checkpoint knows, nor what
+    another command calls by the same name as something that this one does not have yet.
+    """
+    elsewhere = {flag_name(name)[2:] for other in commands for name in _field_names(other)}
+    stored = {flag_name(name)[2:] for name in command.stored_names}
+    fixed = stored | {name[2:] for name in command.refused if name[2:] in elsewhere}
+    fixed |= {*command.own}
+    later = {name[2:] for other in commands for name in other.refused}
+    later |= {"preset" for other in commands if other.presets}
+    later |= {"encoder-type" for other in commands if other.encoders}
+    counting = {key: value for key, value in recipe.flags.items() if key not in fixed}
+    return counting, elsewhere | later
 
 
 def _field_names(command: Command) -> list[str]:
     return [f.name for cls in (*command.configs, *command.stored) for f in fields(cls)]
 
 
-def _refuse(command: Command, args: argparse.Namespace) -> None:
-    for name, (default, reason) in command.refused.items():
-        given = str(getattr(args, name[2:].replace("-", "_")))
-        if not _same_value(given, default):
-            typed = f"{name} {given}"
-            raise UserError(reason.format(flag=typed, default=default or "nothing"))
+def _preset(command: Command, name: Any) -> Mapping[str, Any]:
+    return command.presets.get(str(name), {})
+
+
+def _field(name: str) -> str:
+    return name.removeprefix("--").replace("-", "_")
+
+
+def _check_known(command: Command, typed: Typed) -> None:
+    """Refuse a flag of another encoder or variant."""
+    known = {one.field for one in command.flags} | {_field(name) for name in command.refused}
+    known |= {"operands", "print_config"}
+    if command.presets and typed.get("preset", None) not in (None, *command.presets):
+        raise UserError(
+            f"{command.name}: --preset {typed['preset']} is of another --encoder-type.",
+            f"choose one of: {', '.join(command.presets)}.",
+        )
+    for name, value in typed.items():
+        if name not in known:
+            word = f"{flag_name(name)} {shown(value)}"
+            hint = nearest(flag_name(name), [one.name for one in command.flags])
+            raise UserError(
+                f"{command.name}: unrecognized arguments: {word}.",
+                hint or f"{command.name} --help lists the flags.",
+            )
 
 
 def _same_value(given: str, default: str) -> bool:

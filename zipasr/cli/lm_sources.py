@@ -10,7 +10,7 @@ from pathlib import Path
 from zipasr.base.errors import DataError
 from zipasr.base.progress import Progress
 from zipasr.base.recipe import Recipe
-from zipasr.cli.flags import data_dir
+from zipasr.cli.recipes import data_dir
 from zipasr.lm.sentences import Sentences
 from zipasr.text.tokenizer import Tokenizer
 

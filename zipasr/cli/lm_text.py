@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import LM_TEXT, PlaceConfig, read
+from zipasr.cli.commands import LM_TEXT, read
 from zipasr.cli.corpora import corpus_of, transcripts
-from zipasr.cli.flags import data_dir, guarded
+from zipasr.cli.entry import guarded
 from zipasr.cli.lm_sources import lm_dir
+from zipasr.cli.recipes import data_dir
+from zipasr.corpora.config import PlaceConfig
 from zipasr.corpora.published import WithText
 from zipasr.text.text_io import write_lines
 

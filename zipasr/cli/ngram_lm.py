@@ -9,13 +9,16 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from zipasr.cli.flags import Run, prepare_command
+from zipasr.cli.flags import Run
 from zipasr.cli.lm_sources import lm_dir, token_ids, word_ids
+from zipasr.cli.recipes import prepare_command
+from zipasr.lm.config import NgramConfig
 from zipasr.lm.ngram import UNKNOWN, NgramLm, write_arpa
-from zipasr.lm.ngram_estimation import NgramConfig, kneser_ney
+from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
-from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer, TokenizerConfig
-from zipasr.training.language_model import LmTrainConfig
+from zipasr.text.config import TokenizerConfig
+from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
+from zipasr.training.config import LmTrainConfig
 
 
 def train_ngram(run: Run) -> int:

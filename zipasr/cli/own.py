@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from zipasr.base.config import add_flags, from_args
 from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.recipe import RECIPES, load_recipe
-from zipasr.cli.commands import ImportConfig
-from zipasr.cli.flags import Parser, RecipeConfig, guarded
+from zipasr.cli.commands import IMPORT, read
+from zipasr.cli.entry import guarded
+from zipasr.corpora.config import ImportConfig
 from zipasr.corpora.custom.corpus import OwnCorpus, Surveyed
 from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
 from zipasr.text.character_table import count_characters
@@ -26,11 +26,13 @@ from zipasr.text.character_table import count_characters
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``egs/NAME/recipe.toml``; one that is there is kept if it is about the same corpus."""
     setup_logging()
-    args = _parser().parse_args(argv)
-    config = from_args(ImportConfig, args)
-    name = str(args.recipe)
+    run = read(IMPORT, argv)
+    config, source = run[ImportConfig], run.settings["from"].value
+    if source is None:
+        raise UserError(f"{IMPORT.name}: the following arguments are required: --from.")
+    name = str(run.settings["recipe"].value)
     folder = Path(name) if "/" in name else RECIPES / name
-    options = {"from": str(args.source)} | _typed(config)
+    options = {"from": str(source)} | _typed(config)
     if (folder / "recipe.toml").is_file():
         _check_same(name, options)
         return 0
@@ -66,15 +68,6 @@ def splits_of(seen: Surveyed) -> dict[str, list[str]]:
         purpose: [name for name in names if purpose_of(name) == purpose]
         for purpose in ("train", "valid", "test")
     }
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="import_corpus", allow_abbrev=False)
-    add_flags(parser, RecipeConfig)
-    about = "table, folder, Kaldi data directory or folder of lhotse manifests"
-    parser.add_argument("--from", dest="source", required=True, metavar="PATH", help=about)
-    add_flags(parser, ImportConfig)
-    return parser
 
 
 def _typed(config: ImportConfig) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
 from zipasr.cli.flags import Run
-from zipasr.cli.run_recipe import RUN_FILE
-from zipasr.data.corpus_mixing import Extra
-from zipasr.data.loaders import DataConfig, load_cuts, load_extra
+from zipasr.cli.recipes import RUN_FILE
+from zipasr.data.config import DataConfig, Extra
+from zipasr.data.loaders import load_cuts, load_extra
 from zipasr.data.manifests import manifests_at, manifests_of_split
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from zipasr.checkpoint.average import ChooseCheckpoint
-from zipasr.cli.commands import (
-    COMMANDS,
-    DECODE,
-    SEARCH_WITHOUT_EFFECT,
-    AcceptedConfig,
-    ExpConfig,
-    read,
-)
-from zipasr.cli.flags import Command, Run, data_dir, parse
+from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
+from zipasr.cli.flags import Run
 from zipasr.cli.lm_sources import lm_dir
-from zipasr.data.loaders import DataConfig
-from zipasr.lm.config import GrammarConfig, LmConfig
-from zipasr.lm.neural import LM_SIZES
+from zipasr.cli.recipes import data_dir
+from zipasr.data.config import DataConfig
+from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig
 from zipasr.recognition.config import (
     EvaluationData,
     RecognitionConfig,
@@ -31,7 +20,7 @@ from zipasr.recognition.config import (
     TokenSource,
 )
 from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
-from zipasr.text.tokenizer import TokenizerConfig, TokenTableConfig
+from zipasr.text.config import TokenizerConfig, TokenTableConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -83,29 +72,6 @@ def evaluation_data(run: Run) -> EvaluationData | None:
         test_sets=sets.test_sets,
         score_normalised=sets.score_normalised,
     )
-
-
-def read_with_search(command: Command, argv: Sequence[str] | None) -> Run:
-    """Read the flags of a command that does not decode itself.
-
-    --auto-avg decodes: with it the flags of decode.py can be typed too.
-
-    Raises:
-        UserError: flags are wrong, alone or together.
-    """
-    searching = (config for config in DECODE.configs if config is not AcceptedConfig)
-    search = replace(
-        command,
-        configs=tuple(dict.fromkeys((*command.configs, *searching))),
-        stored=DECODE.stored,
-        encoders=DECODE.encoders,
-        own=DECODE.own,
-        without_effect=SEARCH_WITHOUT_EFFECT,
-    )
-    words = sys.argv[1:] if argv is None else argv
-    is_typed = any(word.split("=")[0] == "--auto-avg" for word in words)
-    chooses = is_typed or parse(command, argv, COMMANDS)[ChooseCheckpoint].auto_avg
-    return read(search if chooses else command, argv)
 
 
 def _of(run: Run, cls: type[C]) -> C:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
-from zipasr.cli.commands import REPORT, ExpConfig, ReportConfig, read
-from zipasr.cli.flags import guarded
+from zipasr.checkpoint.config import ExpConfig
+from zipasr.cli.commands import REPORT, read
+from zipasr.cli.entry import guarded
+from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.html_report import comparison_page, matching
 from zipasr.scoring.markdown_report import short_comparison
 from zipasr.scoring.run_report import load_report, write_report, write_text

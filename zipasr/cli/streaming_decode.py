@@ -12,7 +12,7 @@ from lhotse import CutSet
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
 from zipasr.cli.commands import STREAMING_DECODE, read
-from zipasr.cli.flags import guarded
+from zipasr.cli.entry import guarded
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.loaders import Loader, test_loader
 from zipasr.encoder.protocol import Geometry

@@ -10,29 +10,22 @@ from functools import partial
 from pathlib import Path
 
 from zipasr.base.config import save
-from zipasr.base.distributed import (
-    INTERRUPTED,
-    World,
-    check_world_size,
-    is_first,
-    launch,
-    rank0_errors,
-)
+from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch, rank0_errors
 from zipasr.base.errors import ResourceError
 from zipasr.base.lock import check_unused, only_run_in
+from zipasr.base.log import is_first
 from zipasr.cli.commands import encoder_config
 from zipasr.cli.dry_run import dry_run
+from zipasr.cli.entry import guarded
 from zipasr.cli.finetuning import read_training
-from zipasr.cli.flags import Run, guarded
+from zipasr.cli.flags import Run
 from zipasr.cli.provenance import Facts, begin, facts_of, note, with_end
 from zipasr.cli.resume import resume_command
-from zipasr.data.augment import AugmentConfig
-from zipasr.data.loaders import DataConfig
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import TransducerConfig
-from zipasr.optim.config import OptimizerConfig
-from zipasr.optim.eden import EdenConfig
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.data.config import AugmentConfig, DataConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
+from zipasr.optim.config import EdenConfig, OptimizerConfig
+from zipasr.text.config import TokenizerConfig
+from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.data_setup import DataSource
 from zipasr.training.report import recognise_greedily

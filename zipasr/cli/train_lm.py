@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from zipasr.base.log import setup_logging
 from zipasr.cli.commands import TRAIN_LM, read
-from zipasr.cli.flags import guarded
+from zipasr.cli.entry import guarded
 from zipasr.cli.lm_sources import lm_dir, token_ids
 from zipasr.cli.ngram_lm import train_ngram
-from zipasr.lm.neural import LM_SIZES
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
-from zipasr.training.language_model import LmTrainConfig, train_lm
+from zipasr.lm.config import LM_SIZES
+from zipasr.text.config import TokenizerConfig
+from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.config import LmTrainConfig
+from zipasr.training.language_model import train_lm
 
 
 @guarded

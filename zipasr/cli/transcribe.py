@@ -10,20 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound, load_sound
+from zipasr.audio.loading import Samples, Sound, load_sound
 from zipasr.audio.silence_windows import Window
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import TRANSCRIBE, TranscribeConfig, read
-from zipasr.cli.flags import guarded
+from zipasr.cli.commands import TRANSCRIBE, read
+from zipasr.cli.config import TranscribeConfig
+from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.features import WINDOW
 from zipasr.recognition.alignment import align, tokens_of
 from zipasr.recognition.best_average import with_checkpoints
-from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.exported_model import ModelFileConfig
+from zipasr.recognition.config import ModelFileConfig, RecognitionConfig
 from zipasr.recognition.file_recogniser import (
     FileChunkRecogniser,
     FileRecogniser,

@@ -11,14 +11,16 @@ from zipasr.base.log import setup_logging
 from zipasr.base.recipe import Recipe
 from zipasr.cli.commands import VALIDATE, read
 from zipasr.cli.corpora import check_recipe, transcripts
-from zipasr.cli.flags import data_dir, guarded
+from zipasr.cli.entry import guarded
+from zipasr.cli.recipes import data_dir
+from zipasr.data.config import DataConfig
 from zipasr.data.filters import TrainFilter
-from zipasr.data.loaders import DataConfig
 from zipasr.data.validate import report_text, validate_split
 from zipasr.encoder.protocol import Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.text.character_table import count_characters
-from zipasr.text.tokenizer import Tokenizer, TokenizerConfig
+from zipasr.text.config import TokenizerConfig
+from zipasr.text.tokenizer import Tokenizer
 
 
 @guarded

@@ -15,11 +15,9 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from zipasr.base.config import flag
 from zipasr.base.errors import DataError, DownloadError, ResourceError, is_disk_full
 from zipasr.base.progress import Progress
 from zipasr.corpora.openslr import RemoteFile
@@ -116,20 +114,6 @@ _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 # Answers of a server that may change when one asks again.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadConfig:
-    """Downloads."""
-
-    mirror: str | None = flag(
-        None, "server to ask instead of OpenSLR's, such as https://example.org/resources"
-    )
-    keep_archives: bool = flag(True, "keep the archives that are unpacked; 0 needs half the disk")
-
-    def __post_init__(self) -> None:
-        if self.mirror is not None and not re.match(r"https?://[^/]", self.mirror):
-            raise ValueError(f"--mirror {self.mirror} is no address; it begins with https://")
 
 
 class RetryPolicy(NamedTuple):

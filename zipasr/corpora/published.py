@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from zipasr.base.errors import ResourceError
-from zipasr.corpora.download import DownloadConfig, fetch, missing_bytes, unpack
+from zipasr.corpora.config import DownloadConfig
+from zipasr.corpora.download import fetch, missing_bytes, unpack
 from zipasr.corpora.openslr import RemoteFile
 
 # FLAC hardly shrinks in an archive, WAV by a tenth.

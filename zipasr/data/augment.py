@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -14,7 +13,7 @@ from lhotse import CutSet
 from lhotse.dataset import CutMix, SpecAugment
 from lhotse.dataset.signal_transforms import time_warp
 
-from zipasr.base.config import flag
+from zipasr.data.config import AugmentConfig
 from zipasr.data.noise_features import noise_path
 
 NOISE_PROBABILITY = 0.5
@@ -23,34 +22,6 @@ NOISE_SNR = (10.0, 20.0)
 
 SPEC_AUG_PROBABILITY = 0.9
 """Share of the utterances that are warped, and, drawn anew, of those that get masks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentConfig:
-    """Augmentation of the training features."""
-
-    enable_spec_aug: bool = flag(True, "warp time, mask frames and bands of the features")
-    spec_aug_start_epoch: int = flag(1, "first epoch with masks; early ones slow a small run down")
-    spec_aug_time_warp_factor: int = flag(80, "largest shift in frames; below 1 is off")
-    spec_aug_num_frame_masks: int = flag(10, "at most so many masks in time; 0 is off")
-    spec_aug_frames_mask_size: int = flag(100, "a mask in time is shorter than this, in frames")
-    spec_aug_max_frames_mask_fraction: float = flag(0.15, "share of frames masked at most")
-    spec_aug_num_feature_masks: int = flag(2, "number of masks in frequency; 0 is off")
-    spec_aug_features_mask_size: int = flag(27, "a mask in frequency is narrower than this")
-    time_mask_ratio: float = flag(
-        2.5, "with --use-cr-ctc: factor on the number of masks in time and the share they cover"
-    )
-    enable_musan: bool = flag(True, "mix in noise when musan_cuts.jsonl.gz is in --manifest-dir")
-
-    def __post_init__(self) -> None:
-        if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
-            raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
-        if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:
-            raise ValueError("--spec-aug-frames-mask-size and --spec-aug-features-mask-size: >= 1")
-        if not 0.0 <= self.spec_aug_max_frames_mask_fraction <= 1.0:
-            raise ValueError("--spec-aug-max-frames-mask-fraction must be between 0 and 1")
-        if not 0.0 <= self.time_mask_ratio < math.inf:
-            raise ValueError("--time-mask-ratio must not be negative")
 
 
 class MaskFeatures:

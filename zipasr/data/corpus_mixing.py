@@ -11,8 +11,6 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from lhotse.cut import Cut
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from zipasr.base.errors import DataError
 from zipasr.base.seed import derive_seed
+from zipasr.data.config import Extra
 from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.epoch_plan import (
     BatchingConfig,
@@ -29,48 +28,11 @@ from zipasr.data.epoch_plan import (
     PlanPart,
     plan_in_windows,
 )
-from zipasr.data.fbank import cuts_path
 
 Choices = NDArray[np.int64]
 
 _BLOCK = 4096
 _CHOICES = 1 << 40  # keeps the seeds of the choices apart from those of the plans
-
-
-@dataclass(frozen=True, slots=True)
-class Extra:
-    """A corpus that is mixed in.
-
-    Attributes:
-        name: for messages.
-        path: manifest of its cuts, or folder of the pieces of it.
-        weight: share of the batches that are its own, above 0 and below 1.
-        fix: what to do where there is nothing at ``path``.
-    """
-
-    name: str
-    path: Path
-    weight: float
-    fix: str = "correct the path in --extra-manifest"
-
-    @classmethod
-    def parse(cls, word: str) -> Extra:
-        """Read ``NAME=PATH:WEIGHT``.
-
-        Raises:
-            ValueError: the word is something else.
-        """
-        name, is_given, rest = word.partition("=")
-        path, _, weight = rest.rpartition(":")
-        try:
-            share = float(weight)
-        except ValueError:
-            share = 0.0
-        if not (is_given and name and path and 0.0 < share < 1.0):
-            raise ValueError(
-                f"--extra-manifest {word}: expected NAME=PATH:WEIGHT, a weight above 0 and below 1"
-            )
-        return cls(name, Path(path), share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,31 +213,3 @@ def _woven(lengths: CutLengths, plans: Sequence[Plan], chosen: Choices) -> Plan:
         rows[mine] = first_row + np.arange(int(mine.sum()))
         first_row += len(plan)
     return Plan(members, begins[rows], ends[rows])
-
-
-GigaSpeechSubset = Literal["XS", "S", "M", "L", "XL"]
-
-#: What the corpus is called in the training, and in the names of its heads.
-NAME = "giga"
-#: First part of the names of its files.
-CORPUS = "gigaspeech"
-FIX = (
-    "prepare it (./prepare.sh --recipe gigaspeech --giga-dir FOLDER), say where it is "
-    "(--extra-manifest giga=PATH:0.9 --own-heads giga), or leave --giga-prob out"
-)
-
-
-def gigaspeech_cuts(manifest_dir: Path, subset: str) -> Path:
-    """Return the manifest of a subset, or the folder of its pieces.
-
-    It is looked for in ``manifest_dir``, where the published recipe has it, then where ``prepare.sh
-    --recipe gigaspeech`` puts it. Where there is none, the first place is returned.
-    """
-    folders = (manifest_dir, manifest_dir.parent.parent / CORPUS / "fbank")
-    for folder in folders:
-        whole = cuts_path(folder, CORPUS, subset)
-        if whole.is_file():
-            return whole
-        if pieces := sorted(folder.glob(f"{CORPUS}_{subset}_split_*")):
-            return pieces[0]
-    return cuts_path(manifest_dir, CORPUS, subset)

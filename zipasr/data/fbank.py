@@ -7,39 +7,34 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lhotse
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from zipasr.audio.loading import SAMPLING_RATE
 from zipasr.audio.quarantine import Quarantine
-from zipasr.base.config import flag
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
+from zipasr.data.config import FbankConfig, cuts_path
 from zipasr.data.feature_store import (
     Archive,
-    ExecutorName,
     begin_extraction,
     forget_archives,
     is_begun,
     store_archive,
     work_through,
 )
-from zipasr.data.features import NUM_MEL_BINS
 from zipasr.data.filters import Failure, quarantine_text
 
-MAX_JOBS = 15
 _SPEEDS = (0.9, 1.1)
 _SHARD_SEED = 42
 _SPEED_SUFFIX = re.compile(r"_sp[0-9.]+$")
@@ -50,37 +45,6 @@ _CUTS_PER_ARCHIVE = 200
 # Extraction goes on past damaged files, unless that many suggests a fault of the whole corpus.
 _TOLERATED_FAILURES = 3
 _TOLERATED_SHARE = 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FbankConfig:
-    """Features."""
-
-    num_mel_bins: int = flag(NUM_MEL_BINS, "log-mel energies of a frame; the models expect 80")
-    num_jobs: int = flag(0, f"processes; 0 takes one for each CPU core, at most {MAX_JOBS}")
-    perturb_speed: bool = flag(False, "add copies at 0.9 and 1.1 times the speed to train splits")
-    check_audio: bool = flag(True, "first decode every file once and leave out what is damaged")
-    storage: Literal["lilcom_chunky", "numpy_files", "shar", "none"] = flag(
-        "lilcom_chunky",
-        "lilcom_chunky is 4 times smaller, numpy_files is exact, shar is for large corpora (all "
-        "reads in order), none is for --on-the-fly-feats 1",
-    )
-
-    executor: ExecutorName = flag("local", "who computes: this machine, or dask: many of them")
-    scheduler: str | None = flag(None, "address of the Dask scheduler, such as tcp://host:8786")
-
-    def __post_init__(self) -> None:
-        if (self.executor == "dask") != (self.scheduler is not None):
-            raise ValueError("--executor dask and --scheduler ADDRESS belong together")
-        if self.num_mel_bins < 1:
-            raise ValueError("--num-mel-bins must be positive")
-        if self.num_jobs < 0:
-            raise ValueError("--num-jobs must not be negative")
-
-    @property
-    def jobs(self) -> int:
-        """The number of processes to use on this machine."""
-        return self.num_jobs or min(MAX_JOBS, os.cpu_count() or 1)
 
 
 class FbankReport(NamedTuple):
@@ -101,11 +65,6 @@ class FbankReport(NamedTuple):
     reused: bool
     manifest: Path
     quarantine: Path | None
-
-
-def cuts_path(folder: Path, corpus: str, split: str) -> Path:
-    """Return the manifest of the cuts of a split."""
-    return folder / f"{corpus}_cuts_{split}.jsonl.gz"
 
 
 def quarantine_path(folder: Path, corpus: str, split: str) -> Path:

@@ -14,15 +14,8 @@ from lhotse.cut import Cut
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
-from zipasr.data.fbank import (
-    FbankConfig,
-    FbankReport,
-    FeatureFiles,
-    cuts_path,
-    quarantine_path,
-    store,
-    utterances_of,
-)
+from zipasr.data.config import FbankConfig, cuts_path
+from zipasr.data.fbank import FbankReport, FeatureFiles, quarantine_path, store, utterances_of
 from zipasr.data.manifests import numbered_pieces, split_folder, split_lazily
 
 

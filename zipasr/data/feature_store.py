@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from lhotse.features.base import Features
 from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWriter, NumpyFilesWriter
 from lhotse.utils import fastcopy
 
-from zipasr.audio.loading import SAMPLING_RATE
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.data.features import fbank_extractor
@@ -208,7 +208,6 @@ def quiet_worker(_index: int = 0) -> None:
 
 T = TypeVar("T")
 R = TypeVar("R")
-ExecutorName = Literal["local", "dask"]
 
 _SECONDS_TO_CONNECT = 10
 

@@ -10,9 +10,8 @@ from lhotse.augmentation import torchaudio as resampling
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zipasr.audio.loading import SAMPLING_RATE
-
-NUM_MEL_BINS = 80
+from zipasr.base.constants import SAMPLING_RATE
+from zipasr.data.config import NUM_MEL_BINS
 
 # lhotse resamples by a windowed sinc of its own that needs torch alone, but takes it only where
 # torchaudio is installed, and else scipy's filter: the same recordings would have other features.

@@ -25,7 +25,8 @@ from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import is_not_writable
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
-from zipasr.data.corpus_mixing import Extra, shards_of
+from zipasr.data.config import Extra
+from zipasr.data.corpus_mixing import shards_of
 from zipasr.data.cuts import TrainCuts, TrainCutsBuilder, in_memory
 from zipasr.data.epoch_plan import CutLengths, Numbers
 from zipasr.data.fbank import is_left_out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lhotse import CutSet
@@ -14,18 +14,15 @@ from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 from lhotse.lazy import LazyIteratorChain
 
 from zipasr.audio.quarantine import Quarantine
-from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.base.seed import generator_for
-from zipasr.data.augment import AugmentConfig, mix_noise, spec_augment, two_views
-from zipasr.data.corpus_mixing import (
-    FIX,
-    NAME,
+from zipasr.data.augment import mix_noise, spec_augment, two_views
+from zipasr.data.config import (
+    AugmentConfig,
+    DataConfig,
     Extra,
-    GigaSpeechSubset,
-    gigaspeech_cuts,
-    mixed_plan,
 )
+from zipasr.data.corpus_mixing import mixed_plan
 from zipasr.data.cuts import CutSource, TrainCuts
 from zipasr.data.dataset import (
     Batch,
@@ -49,83 +46,15 @@ from zipasr.data.manifests import manifests_at, manifests_of_split
 _EAGER_BYTES = 16_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Which cuts, how many at a time, and who reads them."""
-
-    manifest_dir: Path = flag(Path("data/fbank"), "folder of the cut manifests")
-    max_duration: float = flag(200.0, "seconds of audio in a batch of one process, with padding")
-    bucketing_sampler: bool = flag(True, "put cuts of similar length into a batch")
-    num_buckets: int = flag(30, "number of length classes; fewer when the corpus is small")
-    concatenate_cuts: bool = flag(False, "join short cuts to make use of padding")
-    duration_factor: float = flag(1.0, "joined cuts last at most so many times the longest cut")
-    gap: float = flag(1.0, "seconds of silence between joined cuts")
-    on_the_fly_feats: bool = flag(False, "compute features from audio while training")
-    shuffle: bool = flag(True, "another order in every epoch")
-    drop_last: bool = flag(True, "leave out incomplete batches at the end of an epoch")
-    return_cuts: bool = flag(True, "has no effect: a batch always carries the ids of its cuts")
-    num_workers: int = flag(2, "processes that read the data; 0 reads in the training process")
-    input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
-        "PrecomputedFeatures", "AudioSamples is the same as --on-the-fly-feats 1"
+def batching_of(config: DataConfig, world_size: int) -> BatchingConfig:
+    """Return how an epoch is cut into batches for ``world_size`` processes."""
+    return BatchingConfig(
+        budget=BatchLimits(max_duration=float(config.max_duration)),
+        world_size=world_size,
+        num_buckets=config.num_buckets if config.bucketing_sampler else 1,
+        drop_last=config.drop_last,
+        shuffle=config.shuffle,
     )
-    min_cut_duration: float = flag(1.0, "seconds; shorter cuts are not trained on")
-    max_cut_duration: float = flag(20.0, "seconds; longer cuts are not trained on")
-
-    extra_manifest: tuple[str, ...] | None = flag(
-        None,
-        "more corpora to train on: NAME=PATH:WEIGHT,...; PATH is a manifest of cuts or a folder of "
-        "its pieces, a weight is a share of the batches",
-    )
-    giga_prob: float | None = flag(
-        None,
-        "share of the batches that are of GigaSpeech, from 0 to below 1, with a transducer of "
-        "their own; none: 0.5 with --own-heads giga, else no GigaSpeech",
-    )
-    giga_subset: GigaSpeechSubset = flag("XL", "the part of GigaSpeech that --giga-prob means")
-
-    def __post_init__(self) -> None:
-        if self.giga_prob is not None and not 0.0 <= self.giga_prob < 1.0:
-            raise ValueError("--giga-prob must be at least 0 and below 1")
-        more = [Extra.parse(word) for word in self.extra_manifest or ()]
-        if sum(extra.weight for extra in more) + (self.giga_prob or 0.0) >= 1.0:
-            raise ValueError(
-                "--extra-manifest and --giga-prob must leave a share to the recipe's own"
-            )
-        names = [extra.name for extra in more] + ([NAME] if self.giga_prob is not None else [])
-        if len({*names}) < len(names):
-            raise ValueError("--extra-manifest: two corpora have the same name")
-        if self.max_duration <= 0:
-            raise ValueError("--max-duration must be positive")
-        if self.num_buckets < 1:
-            raise ValueError("--num-buckets must be at least 1")
-        if self.num_workers < 0:
-            raise ValueError("--num-workers must not be negative")
-        if not 0 <= self.min_cut_duration <= self.max_cut_duration:
-            raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
-
-    def layout(self, world_size: int) -> BatchingConfig:
-        """Return how an epoch is cut into batches for ``world_size`` processes."""
-        return BatchingConfig(
-            budget=BatchLimits(max_duration=float(self.max_duration)),
-            world_size=world_size,
-            num_buckets=self.num_buckets if self.bucketing_sampler else 1,
-            drop_last=self.drop_last,
-            shuffle=self.shuffle,
-        )
-
-    @property
-    def extras(self) -> tuple[Extra, ...]:
-        """The corpora that are mixed in."""
-        more = tuple(map(Extra.parse, self.extra_manifest or ()))
-        if not self.giga_prob:
-            return more
-        path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
-        return (*more, Extra(NAME, path, self.giga_prob, FIX))
-
-    @property
-    def from_audio(self) -> bool:
-        """Features are computed while loading, not read from disk."""
-        return self.on_the_fly_feats or self.input_strategy == "AudioSamples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

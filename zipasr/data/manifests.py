@@ -17,7 +17,7 @@ from lhotse import CutSet
 
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
-from zipasr.data.fbank import cuts_path
+from zipasr.data.config import cuts_path
 
 _NUMBERED = re.compile(r"(.+)\.(\d+)\.jsonl\.gz")
 

@@ -8,7 +8,8 @@ import lhotse
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from zipasr.data.fbank import FbankConfig, FbankReport, FeatureFiles, at_sampling_rate, store
+from zipasr.data.config import FbankConfig
+from zipasr.data.fbank import FbankReport, FeatureFiles, at_sampling_rate, store
 
 NOISE = "musan"
 

@@ -12,8 +12,8 @@ import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
+from zipasr.data.config import NUM_MEL_BINS
 from zipasr.data.fbank import quarantine_path
-from zipasr.data.features import NUM_MEL_BINS
 from zipasr.data.filters import DropReport, TrainFilter, reason_of, text_of
 from zipasr.data.loaders import load_cuts
 

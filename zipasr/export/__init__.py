@@ -2,5 +2,5 @@
 
 ``exporters`` writes all files of a format: ``graphs`` are the recorded parts, ``onnx_files`` and
 ``torchscript`` write them, with names and metadata of the encoder's ``ExportLayout``; ``parity``
-compares. ``folder`` adds tokens, settings and a README.
+compares. ``folder`` adds tokens, settings and a README. ``config``: settings.
 """

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, ExportLayout
+from zipasr.export.config import Shape
 from zipasr.export.parity import (
     LOG_ZERO,
     TOLERANCE,
@@ -25,7 +26,8 @@ from zipasr.export.parity import (
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
-from zipasr.recognition.exported_model import Encode, Kind, in_kind
+from zipasr.recognition.config import Kind
+from zipasr.recognition.exported_model import Encode, in_kind
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.transducer_step import TransducerSteps
@@ -34,53 +36,25 @@ if TYPE_CHECKING:
     from zipasr.export.onnx_files import Graph
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What ONNX files take; the defaults are those that sherpa-onnx reads.
+def fit_utterances(shape: Shape, utterances: Sequence[Tensor]) -> list[Tensor]:
+    """Return utterances (T, 80) that the files take, to compare them with the model.
 
-    Attributes:
-        frames: of the utterance with which files are recorded; ``None``: some.
-        is_fixed: whether files take one utterance of so many frames alone.
-        takes_lengths: whether files take the lengths of utterances; else all frames count.
-        uses_int32: whether integers have 32 bits, else 64.
+    They are cut to the length of the files, or of the shortest where there is no padding.
     """
+    longest = max(map(len, utterances))
+    if shape.is_fixed and shape.frames is not None:
+        longest = shape.frames
+    elif not shape.takes_lengths:
+        longest = min(map(len, utterances))
+    cut = [utterance[:longest] for utterance in utterances]
+    return cut if shape.takes_lengths else [pad_to_shape(shape, u.unsqueeze(0))[0] for u in cut]
 
-    frames: int | None = None
-    is_fixed: bool = False
-    takes_lengths: bool = True
-    uses_int32: bool = False
 
-    def fitted(self, utterances: Sequence[Tensor]) -> list[Tensor]:
-        """Return utterances (T, 80) that the files take, to compare them with the model.
-
-        They are cut to the length of the files, or of the shortest where there is no padding.
-        """
-        longest = max(map(len, utterances))
-        if self.is_fixed and self.frames is not None:
-            longest = self.frames
-        elif not self.takes_lengths:
-            longest = min(map(len, utterances))
-        cut = [utterance[:longest] for utterance in utterances]
-        return cut if self.takes_lengths else [self.padded(u.unsqueeze(0))[0] for u in cut]
-
-    def padded(self, features: Tensor) -> Tensor:
-        """Return features (N, T, 80) with silence up to the length of the files, if it is fixed."""
-        if not self.is_fixed or self.frames is None:
-            return features
-        return F.pad(features, (0, 0, 0, self.frames - features.size(1)), value=LOG_ZERO)
-
-    def client_limits(self) -> list[str]:
-        """Return what sherpa-onnx will not do with the files, for the user."""
-        flags = {
-            "--dynamic-axes 0": self.is_fixed,
-            "--keep-x-lens 0": not self.takes_lengths,
-            "--use-int32-inputs 1": self.uses_int32,
-        }
-        return [
-            f"{flag}: the ONNX files are for other programs than sherpa-onnx."
-            for flag, is_on in flags.items()
-            if is_on
-        ]
+def pad_to_shape(shape: Shape, features: Tensor) -> Tensor:
+    """Return features (N, T, 80) with silence up to the length of the files, if it is fixed."""
+    if not shape.is_fixed or shape.frames is None:
+        return features
+    return F.pad(features, (0, 0, 0, shape.frames - features.size(1)), value=LOG_ZERO)
 
 
 #: Lengths of the sentences with which a language model is compared.
@@ -151,7 +125,7 @@ def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
     from zipasr.export import onnx_files
 
     # The files may take one length alone, so they are compared on utterances that they take.
-    job = replace(job, utterances=job.shape.fitted(job.utterances))
+    job = replace(job, utterances=fit_utterances(job.shape, job.utterances))
     checks = []
     if job.model.decoder is not None:
         graphs = onnx_files.transducer_graphs(job.model, job.layout)
@@ -275,7 +249,7 @@ def _reference(job: ExportJob, head: Callable[[Tensor], Tensor]) -> Encode:
     frames_of = chunkwise(job.start, job.size, job.step) if job.streaming else job.model.encode
 
     def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        features = job.shape.padded(features)
+        features = pad_to_shape(job.shape, features)
         key = features.numpy().tobytes()
         if key not in job.known:
             job.known[key] = frames_of(features, lens)
@@ -293,7 +267,7 @@ def _onnx_encode(job: ExportJob, path: Path) -> Encode:
 
         def encode(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
             lengths = (lens,) if job.shape.takes_lengths else ()
-            frames, *nums = graph(job.shape.padded(features), *lengths)
+            frames, *nums = graph(pad_to_shape(job.shape, features), *lengths)
             return frames, nums[0] if nums else torch.full((len(frames),), frames.size(1))
 
         return encode

@@ -14,12 +14,14 @@ from typing import Any
 import soundfile
 from lhotse.cut import Cut
 
-from zipasr.audio.loading import SAMPLING_RATE, resampled
+from zipasr.audio.loading import resampled
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError, UserError, is_disk_full
 from zipasr.encoder.protocol import ExportLayout
 from zipasr.export.parity import Check, table
 from zipasr.model.config import ModelConfig
-from zipasr.recognition.exported_model import KINDS, Kind, kind_of
+from zipasr.recognition.config import KINDS, Kind
+from zipasr.recognition.exported_model import kind_of
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text
 

@@ -22,7 +22,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from zipasr.encoder.protocol import ExportLayout
-from zipasr.export.exporters import Shape
+from zipasr.export.config import Shape
 from zipasr.export.graphs import (
     ChunkEncoder,
     CtcHead,

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from zipasr.base.config import flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LmConfig:
-    """Language models; which ones are used, the decoding method says."""
+    """Language model."""
 
-    use_shallow_fusion: bool = flag(False, "accepted for icefall's commands; the method decides")
-    lm_type: Literal["rnn", "transformer", "ngram"] = flag("rnn", "kind of the language model")
-    lm_scale: float = flag(0.3, "weight of the language model while searching")
-    lm_exp_dir: Path | None = flag(None, "folder of the model, from train_lm.py")
+    use_shallow_fusion: bool = flag(False, "not used: the decoding method decides")
+    lm_type: Literal["rnn", "transformer", "ngram"] = flag("rnn", "kind of language model")
+    lm_scale: float = flag(0.3, "weight of the language model in the search")
+    lm_exp_dir: Path | None = flag(None, "folder of the language model, from train_lm.py")
     transformer_lm_exp_dir: Path | None = flag(
-        None, "the same for --lm-type transformer, where --lm-exp-dir is not given"
+        None,
+        "the same for --lm-type transformer, if --lm-exp-dir is not given",
     )
-    lm_epoch: int = flag(7, "its checkpoint")
-    lm_avg: int = flag(1, "average over so many of its checkpoints")
-    lm_vocab_size: int = flag(500, "its tokens; when not the default it must agree with the model")
-    lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder of token n-grams and of the lexicon")
-    tokens_ngram: int = flag(2, "order of the token n-gram: LANG_DIR/Ngram.arpa")
-    ngram_lm: Path | None = flag(None, "ARPA file of a token n-gram, instead of the one above")
+    lm_epoch: int = flag(7, "epoch of the language model")
+    lm_avg: int = flag(1, "number of its checkpoints to average")
+    lm_vocab_size: int = flag(
+        500,
+        "vocabulary size of the language model; if not the default, it must be that of the model",
+    )
+    lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder of token n-grams and lexicon")
+    tokens_ngram: int = flag(2, "order of the token n-gram in LANG_DIR/Ngram.arpa")
+    ngram_lm: Path | None = flag(
+        None,
+        "ARPA file of the token n-gram, instead of that in --lang-dir",
+    )
     ngram_lm_scale: float = flag(
         0.01,
-        "weight of the n-gram that LODR adds, negative as it is to be subtracted; of the grammar "
-        "in fast_beam_search_nbest_LG",
+        "weight of the token n-gram in LODR (negative: subtracted); of the word n-gram in "
+        "fast_beam_search_nbest_LG",
     )
-    backoff_id: int = flag(500, "accepted for icefall's commands; an ARPA file needs none")
+    backoff_id: int = flag(500, "not used: an ARPA file needs no id of the back-off arcs")
 
     def __post_init__(self) -> None:
         for name in ("lm_epoch", "lm_avg", "tokens_ngram"):
@@ -53,20 +60,100 @@ class LmConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrammarConfig:
-    """N-grams over words, for the searches over words; how searches ask n-grams of any kind."""
+    """Word n-grams."""
 
     lm_dir: Path = flag(Path("data/lm"), "folder of G_3_gram.arpa and G_4_gram.arpa")
     grammar: Path | None = flag(
         None,
-        "ARPA file of the word n-gram that takes part in the search; none: G_3_gram.arpa in "
-        "--lm-dir or data/RECIPE/lm, or 3-gram.pruned.1e-7.arpa in download/lm",
+        "ARPA file of the word n-gram of the search; none: G_3_gram.arpa in --lm-dir or "
+        "data/RECIPE/lm, or 3-gram.pruned.1e-7.arpa in download/lm",
     )
     large_grammar: Path | None = flag(
         None,
-        "ARPA file of the larger one that judges again; none: G_4_gram.arpa, or 4-gram.arpa there",
+        "ARPA file of the larger word n-gram for rescoring; none: G_4_gram.arpa, or 4-gram.arpa "
+        "in the same folders",
     )
     exact_backoff: bool = flag(
         False,
-        "score a word or token by its longest n-gram, as the ARPA file means it; else, as in "
-        "icefall's graphs, backing off counts where it is better",
+        "score with the longest n-gram that matches, as ARPA files define it; 0: back-off also "
+        "competes where it scores better, as in icefall's graphs",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RnnLmConfig:
+    """Recurrent language model."""
+
+    rnn_lm_embedding_dim: int = flag(2048, "channels of the token embedding")
+    rnn_lm_hidden_dim: int = flag(2048, "channels of each LSTM layer")
+    rnn_lm_num_layers: int = flag(3, "number of LSTM layers")
+    rnn_lm_tie_weights: bool = flag(True, "share the weights of embedding and output layer")
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "hidden_dim", "num_layers"):
+            if getattr(self, f"rnn_lm_{name}") < 1:
+                raise ValueError(f"--rnn-lm-{name.replace('_', '-')} must be at least 1")
+        if self.rnn_lm_tie_weights and self.rnn_lm_embedding_dim != self.rnn_lm_hidden_dim:
+            raise ValueError(
+                "--rnn-lm-tie-weights 1 needs --rnn-lm-embedding-dim and --rnn-lm-hidden-dim to be "
+                f"equal, got {self.rnn_lm_embedding_dim} and {self.rnn_lm_hidden_dim}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerLmConfig:
+    """Transformer language model."""
+
+    transformer_lm_embedding_dim: int = flag(768, "channels of the token embedding")
+    transformer_lm_encoder_dim: int = flag(768, "channels between layers")
+    transformer_lm_dim_feedforward: int = flag(2048, "hidden channels of the feed-forward modules")
+    transformer_lm_nhead: int = flag(8, "number of attention heads")
+    transformer_lm_num_layers: int = flag(16, "number of layers")
+    transformer_lm_tie_weights: bool = flag(True, "share the weights of embedding and output layer")
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "encoder_dim", "dim_feedforward", "nhead", "num_layers"):
+            if getattr(self, f"transformer_lm_{name}") < 1:
+                raise ValueError(f"--transformer-lm-{name.replace('_', '-')} must be at least 1")
+        if self.transformer_lm_encoder_dim % (2 * self.transformer_lm_nhead):
+            raise ValueError(
+                "--transformer-lm-encoder-dim must be an even multiple of --transformer-lm-nhead, "
+                f"got {self.transformer_lm_encoder_dim} and {self.transformer_lm_nhead}"
+            )
+        if (
+            self.transformer_lm_tie_weights
+            and self.transformer_lm_embedding_dim != self.transformer_lm_encoder_dim
+        ):
+            raise ValueError(
+                "--transformer-lm-tie-weights 1 needs --transformer-lm-embedding-dim and "
+                f"--transformer-lm-encoder-dim to be equal, got {self.transformer_lm_embedding_dim}"
+                f" and {self.transformer_lm_encoder_dim}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NgramConfig:
+    """N-gram training."""
+
+    ngram_order: int = flag(2, "--lm-type ngram: order of the model")
+    ngram_unit: Literal["token", "word"] = flag(
+        "token",
+        "--lm-type ngram: n-grams of tokens, from the transcripts (LANG_DIR/Ngram.arpa), or of "
+        "words (data/RECIPE/lm/G_N_gram.arpa)",
+    )
+    ngram_lm: Path | None = flag(None, "--lm-type ngram: ARPA file to write")
+    lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder of token n-grams and transcripts")
+
+    def __post_init__(self) -> None:
+        if self.ngram_order < 1:
+            raise ValueError(f"--ngram-order must be at least 1, not {self.ngram_order}")
+
+
+LmSizes: TypeAlias = RnnLmConfig | TransformerLmConfig
+
+
+#: ``--lm-type`` to the dataclass of its sizes.
+LM_SIZES: dict[str, type[RnnLmConfig] | type[TransformerLmConfig]] = {
+    "rnn": RnnLmConfig,
+    "transformer": TransformerLmConfig,
+}

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from zipasr.lm.rnn import RnnLm, RnnLmConfig
-from zipasr.lm.transformer import TransformerLm, TransformerLmConfig
+from zipasr.lm.config import LmSizes, RnnLmConfig
+from zipasr.lm.rnn import RnnLm
+from zipasr.lm.transformer import TransformerLm
 
 NeuralLm: TypeAlias = RnnLm | TransformerLm
-LmSizes: TypeAlias = RnnLmConfig | TransformerLmConfig
-
-#: ``--lm-type`` to the dataclass of its sizes.
-LM_SIZES: dict[str, type[RnnLmConfig] | type[TransformerLmConfig]] = {
-    "rnn": RnnLmConfig,
-    "transformer": TransformerLmConfig,
-}
 
 
 def build_lm(vocab_size: int, sizes: LmSizes, sentence_ends_id: int) -> NeuralLm:

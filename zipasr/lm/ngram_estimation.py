@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipasr.base.config import flag
 from zipasr.lm.ngram import END, START, NgramLm, Words
 from zipasr.lm.sentences import Places, Sentences
 
@@ -21,24 +18,6 @@ Floats = NDArray[np.float64]
 _DISCOUNT = 0.5
 # What files write for the probability of the start of a sentence, log10: nothing leads to it.
 _NEVER = -99.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NgramConfig:
-    """Training of an n-gram model."""
-
-    ngram_order: int = flag(2, "--lm-type ngram: length of the longest n-grams")
-    ngram_unit: Literal["token", "word"] = flag(
-        "token",
-        "--lm-type ngram: over tokens, LANG_DIR/Ngram.arpa from the transcripts, or over words, "
-        "data/RECIPE/lm/G_N_gram.arpa",
-    )
-    ngram_lm: Path | None = flag(None, "--lm-type ngram: file to write, instead of these")
-    lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder of token n-grams and transcripts")
-
-    def __post_init__(self) -> None:
-        if self.ngram_order < 1:
-            raise ValueError(f"--ngram-order must be at least 1, not {self.ngram_order}")
 
 
 class _Level(NamedTuple):

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from zipasr.base.config import flag
+from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.perplexity import NextTokenModel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RnnLmConfig:
-    """Sizes of the recurrent language model."""
-
-    rnn_lm_embedding_dim: int = flag(2048, "channels of the token embedding")
-    rnn_lm_hidden_dim: int = flag(2048, "channels of each recurrent layer")
-    rnn_lm_num_layers: int = flag(3, "recurrent layers")
-    rnn_lm_tie_weights: bool = flag(True, "use the embedding as the output layer, too")
-
-    def __post_init__(self) -> None:
-        for name in ("embedding_dim", "hidden_dim", "num_layers"):
-            if getattr(self, f"rnn_lm_{name}") < 1:
-                raise ValueError(f"--rnn-lm-{name.replace('_', '-')} must be at least 1")
-        if self.rnn_lm_tie_weights and self.rnn_lm_embedding_dim != self.rnn_lm_hidden_dim:
-            raise ValueError(
-                "--rnn-lm-tie-weights 1 needs --rnn-lm-embedding-dim and --rnn-lm-hidden-dim to be "
-                f"equal, got {self.rnn_lm_embedding_dim} and {self.rnn_lm_hidden_dim}"
-            )
 
 
 class RnnLm(NextTokenModel):

@@ -4,48 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.base.config import flag
+from zipasr.lm.config import TransformerLmConfig
 from zipasr.lm.perplexity import NextTokenModel
 
 DROPOUT = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransformerLmConfig:
-    """Sizes of the transformer language model."""
-
-    transformer_lm_embedding_dim: int = flag(768, "channels of the token embedding")
-    transformer_lm_encoder_dim: int = flag(768, "channels between the layers")
-    transformer_lm_dim_feedforward: int = flag(2048, "hidden channels of the feed-forward blocks")
-    transformer_lm_nhead: int = flag(8, "attention heads")
-    transformer_lm_num_layers: int = flag(16, "layers")
-    transformer_lm_tie_weights: bool = flag(True, "use the embedding as the output layer, too")
-
-    def __post_init__(self) -> None:
-        for name in ("embedding_dim", "encoder_dim", "dim_feedforward", "nhead", "num_layers"):
-            if getattr(self, f"transformer_lm_{name}") < 1:
-                raise ValueError(f"--transformer-lm-{name.replace('_', '-')} must be at least 1")
-        if self.transformer_lm_encoder_dim % (2 * self.transformer_lm_nhead):
-            raise ValueError(
-                "--transformer-lm-encoder-dim must be an even multiple of --transformer-lm-nhead, "
-                f"got {self.transformer_lm_encoder_dim} and {self.transformer_lm_nhead}"
-            )
-        if (
-            self.transformer_lm_tie_weights
-            and self.transformer_lm_embedding_dim != self.transformer_lm_encoder_dim
-        ):
-            raise ValueError(
-                "--transformer-lm-tie-weights 1 needs --transformer-lm-embedding-dim and "
-                f"--transformer-lm-encoder-dim to be equal, got {self.transformer_lm_embedding_dim}"
-                f" and {self.transformer_lm_encoder_dim}"
-            )
 
 
 class Turn(NamedTuple):

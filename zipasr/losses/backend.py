@@ -10,7 +10,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -19,9 +19,8 @@ from zipasr.base.errors import UserError
 from zipasr.kernels.registry import compiled_module
 from zipasr.losses import recursion
 from zipasr.losses import recursion as arcs
+from zipasr.losses.config import RnntBackend
 from zipasr.losses.recursion import LatticeSums
-
-RnntBackend = Literal["auto", "torch", "numba", "triton", "k2"]
 
 
 class Kernels(NamedTuple):

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import DataError
-from zipasr.losses.backend import RnntBackend, kernels_for
+from zipasr.losses.backend import kernels_for
+from zipasr.losses.config import RnntBackend, RnntType
 from zipasr.losses.recursion import LatticeSums, loss_dtype
 
-RnntType = Literal["regular", "modified", "constrained"]
 Reduction = Literal["none", "mean", "sum"]
 Occupations = tuple[Tensor, Tensor]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zipasr.losses.backend import RnntBackend, k2_losses, kernels_for
+from zipasr.losses.backend import k2_losses, kernels_for
+from zipasr.losses.config import RnntBackend, RnntType
 from zipasr.losses.lattice import (
     Reduction,
-    RnntType,
     check_enough_frames,
     delay_offsets,
     full_boundary,

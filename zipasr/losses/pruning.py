@@ -7,7 +7,8 @@ import importlib
 import torch
 from torch import Tensor
 
-from zipasr.losses.backend import RnntBackend, kernels_for
+from zipasr.losses.backend import kernels_for
+from zipasr.losses.config import RnntBackend
 from zipasr.losses.lattice import full_boundary
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zipasr.losses.backend import RnntBackend, k2_losses, kernels_for
+from zipasr.losses.backend import k2_losses, kernels_for
+from zipasr.losses.config import RnntBackend, RnntType
 from zipasr.losses.lattice import (
     Occupations,
     Reduction,
-    RnntType,
     check_enough_frames,
     delay_offsets,
     full_boundary,

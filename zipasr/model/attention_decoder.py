@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.model.config import AttentionDecoderConfig
 from zipasr.nn.gradients import penalize_abs_values_gt
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.precision import at_least_float32, no_autocast
@@ -25,25 +25,6 @@ DROPOUT = 0.1
 # Scores of attention beyond the limit are pulled back, whatever they contribute to the loss.
 _SCORE_LIMIT = 50.0
 _SCORE_PENALTY = 1e-4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionDecoderConfig:
-    """Sizes of the attention decoder.
-
-    Attributes:
-        dim: C between the layers, even.
-        num_layers: at least 1.
-        attention_dim: channels of all heads together, a multiple of ``num_heads``.
-        num_heads: H.
-        feedforward_dim: hidden channels of the feed-forward blocks.
-    """
-
-    dim: int
-    num_layers: int
-    attention_dim: int
-    num_heads: int
-    feedforward_dim: int
 
 
 class AttentionDecoderModel(nn.Module):

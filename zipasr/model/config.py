@@ -1,25 +1,26 @@
-"""Heads on top of the encoder."""
+"""Settings of the heads on top of the encoder, and of the transducer loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from zipasr.base.config import flag
-from zipasr.model.attention_decoder import AttentionDecoderConfig
-from zipasr.model.decoder import CHANNELS_PER_GROUP
+from zipasr.losses.config import RnntBackend, RnntType
 
 #: Token id of the blank.
 BLANK_ID = 0
 
-
 #: Id of the token before and after a transcript, which the attention decoder uses.
 SENTENCE_ENDS_ID = 1
+
+#: Input and output channels of each group in the convolution over tokens.
+CHANNELS_PER_GROUP = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """What sits on top of the encoder."""
+    """Model heads."""
 
     #: Name in files.
     schema: ClassVar[str] = "heads"
@@ -28,23 +29,31 @@ class ModelConfig:
     free_on_resume: ClassVar[tuple[str, ...]] = ("use_cr_ctc",)
 
     decoder_dim: int = flag(512, "channels of the prediction network, a multiple of 4")
-    joiner_dim: int = flag(512, "channels in which encoder and prediction network meet")
-    context_size: int = flag(2, "tokens that the prediction network sees")
-    use_transducer: bool = flag(True, "whether the model has a transducer head")
-    use_ctc: bool = flag(False, "whether the model has a CTC head")
+    joiner_dim: int = flag(512, "channels of the joiner")
+    context_size: int = flag(2, "tokens of context of the prediction network")
+    use_transducer: bool = flag(True, "transducer head")
+    use_ctc: bool = flag(False, "CTC head")
     own_heads: str = flag(
         "",
-        "name of an --extra-manifest whose batches train a transducer of their own, such as giga",
+        "name of an --extra-manifest whose batches train a transducer head of their own, such "
+        "as giga",
     )
-    use_attention_decoder: bool = flag(False, "whether the model has an attention decoder")
+    use_attention_decoder: bool = flag(False, "attention-decoder head")
     use_cr_ctc: bool = flag(
-        False, "train CTC to be consistent over two masked views of each utterance"
+        False,
+        "consistency regularisation (CR-CTC) over two masked views of each utterance",
     )
     attention_decoder_dim: int = flag(512, "channels of the attention decoder, even")
     attention_decoder_num_layers: int = flag(6, "layers of the attention decoder")
-    attention_decoder_attention_dim: int = flag(512, "channels of its attention, all heads")
-    attention_decoder_num_heads: int = flag(8, "heads of its attention")
-    attention_decoder_feedforward_dim: int = flag(2048, "hidden channels of its feed-forward")
+    attention_decoder_attention_dim: int = flag(
+        512,
+        "channels of its attention, all heads together",
+    )
+    attention_decoder_num_heads: int = flag(8, "attention heads of the attention decoder")
+    attention_decoder_feedforward_dim: int = flag(
+        2048,
+        "hidden channels of its feed-forward modules",
+    )
 
     def __post_init__(self) -> None:
         if not (self.use_transducer or self.use_ctc):
@@ -87,3 +96,54 @@ class ModelConfig:
             num_heads=self.attention_decoder_num_heads,
             feedforward_dim=self.attention_decoder_feedforward_dim,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionDecoderConfig:
+    """Sizes of the attention decoder.
+
+    Attributes:
+        dim: C between the layers, even.
+        num_layers: at least 1.
+        attention_dim: channels of all heads together, a multiple of ``num_heads``.
+        num_heads: H.
+        feedforward_dim: hidden channels of the feed-forward blocks.
+    """
+
+    dim: int
+    num_layers: int
+    attention_dim: int
+    num_heads: int
+    feedforward_dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransducerConfig:
+    """Transducer loss."""
+
+    prune_range: int = flag(5, "symbol positions per frame in the pruned loss")
+    lm_scale: float = flag(0.25, "share of the decoder-only scores in the simple loss")
+    am_scale: float = flag(0.0, "share of the encoder-only scores in the simple loss")
+    rnnt_type: RnntType = flag(
+        "regular",
+        "lattice; modified: one token or blank per frame; constrained: token and blank share a "
+        "frame",
+    )
+    rnnt_backend: RnntBackend = flag("auto", "implementation of the transducer losses")
+
+    def __post_init__(self) -> None:
+        if self.prune_range < 2:
+            raise ValueError(f"--prune-range must be at least 2, got {self.prune_range}")
+        if min(self.lm_scale, self.am_scale) < 0 or self.lm_scale + self.am_scale >= 1:
+            raise ValueError(
+                "--lm-scale and --am-scale must be at least 0 and add up to less than 1, "
+                f"got {self.lm_scale} and {self.am_scale}"
+            )
+        if self.rnnt_type not in get_args(RnntType):
+            raise ValueError(
+                f"--rnnt-type must be one of {get_args(RnntType)}, got {self.rnnt_type}"
+            )
+        if self.rnnt_backend not in get_args(RnntBackend):
+            raise ValueError(
+                f"--rnnt-backend must be one of {get_args(RnntBackend)}, got {self.rnnt_backend}"
+            )

@@ -7,10 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import HeadStyle
+from zipasr.model.config import CHANNELS_PER_GROUP
 from zipasr.nn.balancer import Balancer
-
-#: Input and output channels of each group in the convolution over tokens.
-CHANNELS_PER_GROUP = 4
 
 
 class Decoder(nn.Module):

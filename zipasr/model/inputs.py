@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipasr.encoder.protocol import Geometry
 from zipasr.losses import ctc_loss
-from zipasr.losses.lattice import RnntType
+from zipasr.losses.config import RnntType
 
 
 def checked_lens(features: Tensor, feature_lens: Tensor, geometry: Geometry) -> list[int]:

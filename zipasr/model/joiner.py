@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.losses import tanh_of_pruned_sums
-from zipasr.losses.backend import RnntBackend
+from zipasr.losses.config import RnntBackend
 from zipasr.nn.linear import scaled_linear
 
 

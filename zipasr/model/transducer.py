@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.base.config import flag
 from zipasr.encoder.protocol import ChunkEncoder, Encoder, EncoderConfig, HeadStyle
 from zipasr.losses import (
     get_rnnt_prune_ranges,
     rnnt_loss_pruned,
     rnnt_loss_smoothed,
 )
-from zipasr.losses.backend import RnntBackend
 from zipasr.losses.ctc import consistency_loss
-from zipasr.losses.lattice import RnntType
 from zipasr.model.attention_decoder import AttentionDecoderModel
+from zipasr.model.config import TransducerConfig
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.inputs import (
     alignable_ctc_loss,
@@ -63,38 +60,6 @@ class TransducerHeads(NamedTuple):
     joiner: Joiner
     simple_am_proj: nn.Linear
     simple_lm_proj: nn.Linear
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransducerConfig:
-    """How the transducer loss is computed."""
-
-    prune_range: int = flag(5, "symbol positions kept at each frame by the pruned loss")
-    lm_scale: float = flag(0.25, "share of the decoder-only scores in the simple loss")
-    am_scale: float = flag(0.0, "share of the encoder-only scores in the simple loss")
-    rnnt_type: RnntType = flag(
-        "regular", "lattice: regular, modified (one arc per frame) or constrained"
-    )
-    rnnt_backend: RnntBackend = flag(
-        "auto", "code that computes the transducer losses: auto, torch, numba, triton or k2"
-    )
-
-    def __post_init__(self) -> None:
-        if self.prune_range < 2:
-            raise ValueError(f"--prune-range must be at least 2, got {self.prune_range}")
-        if min(self.lm_scale, self.am_scale) < 0 or self.lm_scale + self.am_scale >= 1:
-            raise ValueError(
-                "--lm-scale and --am-scale must be at least 0 and add up to less than 1, "
-                f"got {self.lm_scale} and {self.am_scale}"
-            )
-        if self.rnnt_type not in get_args(RnntType):
-            raise ValueError(
-                f"--rnnt-type must be one of {get_args(RnntType)}, got {self.rnnt_type}"
-            )
-        if self.rnnt_backend not in get_args(RnntBackend):
-            raise ValueError(
-                f"--rnnt-backend must be one of {get_args(RnntBackend)}, got {self.rnnt_backend}"
-            )
 
 
 class AsrModel(nn.Module):

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from zipasr.base.config import flag
-from zipasr.optim.scaled_adam import ParametersInput, ScaledAdam, ScaledAdamV1
 
 OptimizerName = Literal["scaled_adam", "scaled_adam_v1"]
-
-OPTIMIZERS: Mapping[OptimizerName, type[ScaledAdam]] = {
-    "scaled_adam": ScaledAdam,
-    "scaled_adam_v1": ScaledAdamV1,
-}
-
-CLIPPING_SCALE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """The optimizer."""
+    """Optimizer."""
 
     optimizer: OptimizerName = flag(
-        "scaled_adam", "scaled_adam_v1 is the one that trained the published first Zipformers"
+        "scaled_adam",
+        "scaled_adam; scaled_adam_v1: of the recipes of the first Zipformer",
     )
 
-    def build(self, params: ParametersInput) -> ScaledAdam:
-        """Return the optimizer of these parameters; gradients are clipped at twice their median."""
-        return OPTIMIZERS[self.optimizer](params, clipping_scale=CLIPPING_SCALE)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdenConfig:
+    """Learning-rate schedule."""
+
+    base_lr: float = flag(0.045, "learning rate after warm-up, before decay")
+    lr_batches: float = flag(7500.0, "batches after which the learning rate decays")
+    lr_epochs: float = flag(3.5, "epochs after which the learning rate decays")
+    warmup_batches: float = flag(500.0, "batches of warm-up")
+    warmup_start: float = flag(0.1, "factor on the learning rate at the first batch, 0 to 1")
+
+    def __post_init__(self) -> None:
+        if self.base_lr <= 0:
+            raise ValueError("--base-lr must be positive")
+        if self.lr_batches <= 0 or self.lr_epochs <= 0:
+            raise ValueError("--lr-batches and --lr-epochs must be positive")
+        if self.warmup_batches < 0:
+            raise ValueError("--warmup-batches must not be negative")
+        if not 0.0 <= self.warmup_start <= 1.0:
+            raise ValueError("--warmup-start must be between 0 and 1")

@@ -3,33 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch.optim.optimizer import Optimizer
-
-from zipasr.base.config import flag
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdenConfig:
-    """Learning-rate schedule."""
-
-    base_lr: float = flag(0.045, "learning rate before decay")
-    lr_batches: float = flag(7500.0, "batches after which decay sets in")
-    lr_epochs: float = flag(3.5, "epochs after which decay sets in")
-    warmup_batches: float = flag(500.0, "batches until the learning rate is at its height")
-    warmup_start: float = flag(0.1, "factor of the learning rate at the first batch, 0 to 1")
-
-    def __post_init__(self) -> None:
-        if self.base_lr <= 0:
-            raise ValueError("--base-lr must be positive")
-        if self.lr_batches <= 0 or self.lr_epochs <= 0:
-            raise ValueError("--lr-batches and --lr-epochs must be positive")
-        if self.warmup_batches < 0:
-            raise ValueError("--warmup-batches must not be negative")
-        if not 0.0 <= self.warmup_start <= 1.0:
-            raise ValueError("--warmup-start must be between 0 and 1")
 
 
 def warmup_factor(batch: float, warmup_batches: float, warmup_start: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, overload
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim.optimizer import Optimizer
 
 from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.clipping import EARLY_STEPS, SEVERE_FACTOR, GradientSizes, report_clipping
+from zipasr.optim.config import OptimizerConfig, OptimizerName
 from zipasr.optim.named_state import NamedShapes, fit_state
 from zipasr.optim.parameter_batches import ParameterBatches, batch_parameters
 from zipasr.optim.update_math import (
@@ -376,3 +377,17 @@ class ScaledAdamV1(ScaledAdam):
         motion.rates[batches.num_tensors :] = -(1.0 - beta1) * group["scalar_lr_scale"] * corrected
         keep_scalars_within(group, batches)
         batches.sweeps.move(look.grads, motion)
+
+
+OPTIMIZERS: Mapping[OptimizerName, type[ScaledAdam]] = {
+    "scaled_adam": ScaledAdam,
+    "scaled_adam_v1": ScaledAdamV1,
+}
+
+
+CLIPPING_SCALE = 2.0
+
+
+def build_optimizer(config: OptimizerConfig, params: ParametersInput) -> ScaledAdam:
+    """Return the optimizer of these parameters; gradients are clipped at twice their median."""
+    return OPTIMIZERS[config.optimizer](params, clipping_scale=CLIPPING_SCALE)

@@ -8,8 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from zipasr.audio.loading import SAMPLING_RATE, Sound
+from zipasr.audio.loading import Sound
 from zipasr.audio.silence_windows import cut_into_windows
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.long_form import Cutting, Recognising, WordTimes, encoded_windows
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment

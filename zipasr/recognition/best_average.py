@@ -15,7 +15,8 @@ from lhotse import CutSet
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.checkpoint.average import ChooseCheckpoint, LoadedWeights, read_chosen
+from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.selection import (
     best_of,
     candidates,
@@ -24,7 +25,7 @@ from zipasr.checkpoint.selection import (
     ranked,
     with_last_epoch,
 )
-from zipasr.data.fbank import cuts_path
+from zipasr.data.config import cuts_path
 from zipasr.data.loaders import Loader, load_cuts, test_loader
 from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.config import RecognitionConfig

@@ -5,38 +5,92 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, TypeAlias
 
 from zipasr.base.config import flag
 from zipasr.base.errors import UserError
-from zipasr.lm.config import GrammarConfig, LmConfig
+from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.data.config import DataConfig
+from zipasr.lm.config import GrammarConfig, LmConfig, LmSizes
 from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
-
-if TYPE_CHECKING:  # These modules load torch or lhotse.
-    from zipasr.checkpoint.average import ChooseCheckpoint
-    from zipasr.data.loaders import DataConfig
-    from zipasr.lm.neural import LmSizes
 
 # Where the published language models are.
 _DOWNLOADS = Path("download/lm")
 
 
+Kind: TypeAlias = Literal["", "int8", "fp16"]
+"""Precision of a file as it is in its name; nothing for float32."""
+
+KINDS: tuple[Kind, ...] = ("", "int8", "fp16")
+
+PARTS = ("encoder", "decoder", "joiner")
+PART_FLAGS = tuple(f"--{part}-model-filename" for part in PARTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFileConfig:
+    """Exported model."""
+
+    nn_model_filename: Path | None = flag(
+        None,
+        "TorchScript file (jit_script*.pt), or ONNX file of a CTC model (model*.onnx)",
+    )
+    encoder_model_filename: Path | None = flag(None, "ONNX file of the encoder of a transducer")
+    decoder_model_filename: Path | None = flag(None, "ONNX file of the decoder")
+    joiner_model_filename: Path | None = flag(None, "ONNX file of the joiner")
+    model: Path | None = flag(
+        None,
+        "folder of ONNX files from export.py; the float32 files are used",
+    )
+
+    def __post_init__(self) -> None:
+        given = [self.nn_model_filename, self.model, next(filter(None, self.parts), None)]
+        if sum(one is not None for one in given) > 1:
+            raise ValueError(
+                "give one model: --nn-model-filename, --model, or the three files of a transducer"
+            )
+        lacking = [name for name, path in zip(PART_FLAGS, self.parts, strict=True) if not path]
+        if lacking and len(lacking) < len(PARTS):
+            raise ValueError(
+                f"a transducer in ONNX files has three: {', '.join(lacking)} is missing"
+            )
+
+    @property
+    def parts(self) -> tuple[Path | None, Path | None, Path | None]:
+        """The files of a transducer."""
+        return self.encoder_model_filename, self.decoder_model_filename, self.joiner_model_filename
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a model is named."""
+        return self.place is not None
+
+    @property
+    def place(self) -> Path | None:
+        """The file or folder that stands for the model."""
+        return self.nn_model_filename or self.model or self.encoder_model_filename
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestSetsConfig:
-    """What is decoded."""
+    """Test sets."""
 
-    test_sets: tuple[str, ...] | None = flag(None, "splits to decode; none: the recipe's test sets")
+    test_sets: tuple[str, ...] | None = flag(
+        None,
+        "comma list of splits to decode; none: the recipe's test sets",
+    )
     score_normalised: bool = flag(
-        False, "compare words in upper case and without punctuation; else as they are written"
+        False,
+        "compare words in upper case and without punctuation; 0: as they are written",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamingConfig:
-    """How utterances are decoded as streams."""
+    """Streaming."""
 
-    num_decode_streams: int = flag(2000, "utterances that are decoded at once, chunk by chunk")
-    label: str = flag("", "is added to the names of the result files")
+    num_decode_streams: int = flag(2000, "utterances that are decoded in parallel")
+    label: str = flag("", "suffix of the names of the result files")
 
     def __post_init__(self) -> None:
         if self.num_decode_streams < 1:
@@ -50,11 +104,13 @@ class SweepConfig:
     """Comparison of decoding methods."""
 
     methods: tuple[str, ...] | None = flag(
-        None, "try these methods, or all, on the dev set and decode the test sets with the best"
+        None,
+        "comma list of decoding methods, or all: decode the dev set with each, and the test "
+        "sets with the best",
     )
     lm_scales: tuple[float, ...] = flag(
         (0.1, 0.2, 0.3, 0.5),
-        "--methods: weights to try, in place of --lm-scale, where a language model takes part",
+        "weights that --methods tries in place of --lm-scale, if the method uses a language model",
     )
 
 

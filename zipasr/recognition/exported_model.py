@@ -6,14 +6,14 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from zipasr.base.config import flag
 from zipasr.base.errors import CheckpointError, ResourceError, UserError
 from zipasr.encoder.protocol import ChunkSize, Geometry
+from zipasr.recognition.config import KINDS, PART_FLAGS, PARTS, Kind, ModelFileConfig
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
@@ -23,54 +23,8 @@ if TYPE_CHECKING:
 Encode: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Features (N, T, 80) and lengths (N,) to encoder frames (N, T', C) and lengths (N,)."""
 
-Kind: TypeAlias = Literal["", "int8", "fp16"]
-"""Precision of a file as it is in its name; nothing for float32."""
-
-KINDS: tuple[Kind, ...] = ("", "int8", "fp16")
 
 TABLE = "tokens.txt"
-PARTS = ("encoder", "decoder", "joiner")
-_PART_FLAGS = tuple(f"--{part}-model-filename" for part in PARTS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFileConfig:
-    """A model in exported files, in place of a checkpoint."""
-
-    nn_model_filename: Path | None = flag(
-        None, "TorchScript file (jit_script*.pt), or ONNX file of a CTC model (model*.onnx)"
-    )
-    encoder_model_filename: Path | None = flag(None, "ONNX file of the encoder of a transducer")
-    decoder_model_filename: Path | None = flag(None, "ONNX file of its decoder")
-    joiner_model_filename: Path | None = flag(None, "ONNX file of its joiner")
-    model: Path | None = flag(None, "folder of ONNX files from export.py: the float32 ones in it")
-
-    def __post_init__(self) -> None:
-        given = [self.nn_model_filename, self.model, next(filter(None, self.parts), None)]
-        if sum(one is not None for one in given) > 1:
-            raise ValueError(
-                "give one model: --nn-model-filename, --model, or the three files of a transducer"
-            )
-        lacking = [name for name, path in zip(_PART_FLAGS, self.parts, strict=True) if not path]
-        if lacking and len(lacking) < len(PARTS):
-            raise ValueError(
-                f"a transducer in ONNX files has three: {', '.join(lacking)} is missing"
-            )
-
-    @property
-    def parts(self) -> tuple[Path | None, Path | None, Path | None]:
-        """The files of a transducer."""
-        return self.encoder_model_filename, self.decoder_model_filename, self.joiner_model_filename
-
-    @property
-    def is_given(self) -> bool:
-        """Whether a model is named."""
-        return self.place is not None
-
-    @property
-    def place(self) -> Path | None:
-        """The file or folder that stands for the model."""
-        return self.nn_model_filename or self.model or self.encoder_model_filename
 
 
 class Chunks(NamedTuple):
@@ -181,7 +135,7 @@ def _files_in(folder: Path, prefers_ctc: bool) -> list[Path]:
         if len(found[part]) > 1:
             raise UserError(
                 f"--model {folder} holds several models: {', '.join(found[part])}.",
-                f"name the files of one: {'--nn-model-filename' if is_ctc else _PART_FLAGS[0]}.",
+                f"name the files of one: {'--nn-model-filename' if is_ctc else PART_FLAGS[0]}.",
             )
         files.append(folder / found[part][0])
     return files

@@ -12,15 +12,8 @@ from torch import Tensor
 from zipasr.base.config import flag_name
 from zipasr.base.errors import DataError, UserError
 from zipasr.encoder.protocol import ChunkSize, Geometry
-from zipasr.recognition.config import RecognitionConfig, TokenSource
-from zipasr.recognition.exported_model import (
-    TABLE,
-    Chunks,
-    Encode,
-    ModelFile,
-    ModelFileConfig,
-    read_model_file,
-)
+from zipasr.recognition.config import ModelFileConfig, RecognitionConfig, TokenSource
+from zipasr.recognition.exported_model import TABLE, Chunks, Encode, ModelFile, read_model_file
 from zipasr.recognition.recogniser import with_ctc_method, with_silence
 from zipasr.recognition.resources import check_resources, read_resources
 from zipasr.recognition.streaming import Hearing

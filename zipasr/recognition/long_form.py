@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from zipasr.audio.loading import SAMPLING_RATE, Samples, Sound
+from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.silence_windows import Window, cut_into_windows
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.data.features import WINDOW, fbank_extractor
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.recogniser import LOG_ZERO

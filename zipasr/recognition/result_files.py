@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from zipasr.checkpoint.average import ChooseCheckpoint
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.resources import models_of

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.audio.loading import SAMPLING_RATE, Samples
+from zipasr.audio.loading import Samples
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import UserError
 from zipasr.data.features import AHEAD_SECONDS, LiveFbank

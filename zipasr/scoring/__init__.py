@@ -2,6 +2,6 @@
 
 ``word_errors`` aligns and counts; ``result_files`` formats icefall's result files and tables;
 ``decodings`` stores decoded test sets for reports, ``breakdown`` and ``statistics`` analyse them,
-``markdown_report`` and ``html_report`` show them, ``run_report`` writes the report
-of a training run.
+``markdown_report`` and ``html_report`` show them, ``run_report`` writes the report of a training
+run. ``config``: settings.
 """

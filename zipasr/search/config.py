@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zipasr.base.config import flag
 
+#: Values of ``--decoding-method`` and what each means.
+METHOD_MEANINGS: Mapping[str, str] = {
+    "greedy_search": "transducer: best symbol at each frame",
+    "beam_search": "transducer: --beam-size hypotheses, any number of tokens per frame; slow",
+    "modified_beam_search": "transducer: --beam-size hypotheses, at most one token per frame",
+    "modified_beam_search_lm_shallow_fusion": "modified_beam_search, scores of a language model "
+    "added",
+    "modified_beam_search_LODR": "modified_beam_search, scores of a language model added and those "
+    "of a token n-gram subtracted",
+    "modified_beam_search_ngram_rescoring": "modified_beam_search, pruned with the scores of a "
+    "token n-gram",
+    "modified_beam_search_lm_rescore": "modified_beam_search, hypotheses rescored with a language "
+    "model",
+    "modified_beam_search_lm_rescore_LODR": "the same, scores of a token n-gram subtracted",
+    "fast_beam_search": "transducer: best alignment within --beam, --max-states, --max-contexts",
+    "ctc-greedy-search": "CTC: best alignment",
+    "ctc_greedy_search": "another name of ctc-greedy-search",
+    "ctc-decoding": "CTC: best path through the CTC topology; equals ctc-greedy-search",
+    "ctc-prefix-beam-search": "CTC: --beam-size token sequences, summed over alignments",
+    "ctc-prefix-beam-search-shallow-fussion": "ctc-prefix-beam-search, scores of a language model "
+    "added, those of a token n-gram subtracted if one is given",
+    "attention-decoder-rescoring-no-ngram": "ctc-prefix-beam-search, hypotheses rescored with the "
+    "attention decoder",
+    "fast_beam_search_nbest": "token sequence with the largest sum over --num-paths sampled paths "
+    "of fast_beam_search",
+    "fast_beam_search_nbest_oracle": "the sampled path of fast_beam_search nearest to the "
+    "reference",
+    "fast_beam_search_nbest_LG": "fast_beam_search_nbest over the words of a lexicon and a word "
+    "n-gram",
+    "1best": "CTC: best path through a lexicon and a word n-gram",
+    "nbest": "CTC: word sequence with the largest sum over --num-paths sampled paths of 1best",
+    "nbest-oracle": "the sampled path of nbest nearest to the reference",
+    "nbest-rescoring": "nbest, rescored with a larger word n-gram",
+    "whole-lattice-rescoring": "1best, the lattice rescored with a larger word n-gram",
+    "attention-decoder-rescoring-with-ngram": "nbest, rescored with a larger word n-gram and the "
+    "attention decoder",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingConfig:
-    """How to turn encoder frames into words."""
+    """Decoding."""
 
-    decoding_method: str = flag("greedy_search", "search to use; an unknown name lists them all")
-    beam_size: int = flag(4, "hypotheses that a beam search keeps per utterance")
-    max_sym_per_frame: int = flag(1, "most tokens that greedy_search emits at one frame")
-    skip_scoring: bool = flag(False, "only write the transcripts, compute no error rates")
-    blank_penalty: float = flag(0.0, "subtracted from the logit of blank; above 0 fewer deletions")
-    use_bf16: bool = flag(False, "encode in bfloat16; ignored where the device is slow at it")
-    temperature: float = flag(1.0, "divides the logits; above 1 the alternatives come closer")
+    decoding_method: str = flag("greedy_search", "search algorithm", meanings=METHOD_MEANINGS)
+    beam_size: int = flag(4, "hypotheses per utterance in a beam search")
+    max_sym_per_frame: int = flag(1, "most tokens per frame in greedy_search")
+    skip_scoring: bool = flag(False, "write transcripts only, no error rates")
+    blank_penalty: float = flag(
+        0.0,
+        "value subtracted from the logit of blank; above 0: fewer deletions",
+    )
+    use_bf16: bool = flag(False, "run the encoder in bfloat16, unless the device is slow at it")
+    temperature: float = flag(1.0, "divisor of the logits; above 1: a flatter distribution")
     pad_look_ahead: bool = flag(
         False,
-        "whole utterances: let the front end see 13 frames of silence behind each, not counted, "
-        "so that the result depends on neither the batch nor, with a causal model, the chunks",
+        "append 13 frames of silence to each whole utterance, so that results depend neither on "
+        "the batch nor, with a causal model, on the chunks",
     )
 
     def __post_init__(self) -> None:
@@ -39,24 +81,36 @@ class DecodingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatticeConfig:
-    """How much a search that keeps a lattice keeps of it, and what is taken from it."""
+    """Lattice search."""
 
-    beam: float = flag(20.0, "fast_beam_search keeps what is at most so much worse, in nats")
-    max_contexts: int = flag(8, "different contexts that fast_beam_search keeps at a frame")
-    max_states: int = flag(64, "states that fast_beam_search keeps at a frame")
+    beam: float = flag(20.0, "fast_beam_search: score beam", unit="nats")
+    max_contexts: int = flag(8, "fast_beam_search: contexts per frame")
+    max_states: int = flag(64, "fast_beam_search: states per frame")
     allow_partial: bool = flag(
         False,
-        "fast_beam_search, alone and with nbest: where no final state survives, take the best path "
-        "that there is; else the result is empty",
+        "fast_beam_search: return the best partial path if no final state is reached; 0: an "
+        "empty result",
     )
-    num_paths: int = flag(200, "paths that the nbest methods draw")
+    num_paths: int = flag(200, "n-best methods: number of paths that are sampled")
     nbest_scale: float = flag(
-        0.5, "of the scores when the nbest methods draw paths: the smaller, the more they differ"
+        0.5,
+        "n-best methods: factor on the scores when paths are sampled; smaller: more diverse paths",
     )
-    hlg_scale: float = flag(0.6, "weight of the grammar in 1best and the other searches over words")
-    search_beam: float = flag(20.0, "these keep what is at most so much worse, in nats")
-    output_beam: float = flag(8.0, "and, when they are through, paths that are so much worse")
-    max_active_states: int = flag(10000, "states of an utterance that they keep at a frame")
+    hlg_scale: float = flag(
+        0.6,
+        "weight of the word n-gram in the word-based CTC methods (1best, nbest, ...)",
+    )
+    search_beam: float = flag(
+        20.0,
+        "word-based CTC methods: score beam during the search",
+        unit="nats",
+    )
+    output_beam: float = flag(
+        8.0,
+        "word-based CTC methods: score beam of the final lattice",
+        unit="nats",
+    )
+    max_active_states: int = flag(10000, "word-based CTC methods: states per frame")
 
     def __post_init__(self) -> None:
         for name in ("beam", "nbest_scale", "search_beam", "output_beam"):
@@ -71,9 +125,9 @@ class LatticeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HotWordsConfig:
-    """Phrases that the search prefers."""
+    """Hot-words."""
 
-    context_file: str = flag("", "text file of hot-words, a phrase per line; empty: none")
+    context_file: str = flag("", "text file of hot-words, one phrase per line; empty: none")
     context_score: float = flag(2.0, "bonus for each token of a hot-word")
 
     @property

@@ -6,31 +6,18 @@ import io
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import sentencepiece
 
-from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
+from zipasr.text.config import BpeConfig
 from zipasr.text.lexicon import lang_files
 from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, UNKNOWN_ID, Tokenizer
 
 # More lines than any transcript has: all of them take part, none is sampled.
 _ALL_LINES = 100_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BpeConfig:
-    """Vocabulary."""
-
-    lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder for bpe.model and tokens.txt")
-    vocab_size: int = flag(500, "number of tokens, blank included; fewer when the text is small")
-
-    def __post_init__(self) -> None:
-        if self.vocab_size < 4:
-            raise ValueError("--vocab-size must be at least 4: three ids are reserved")
 
 
 def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str] = ()) -> Tokenizer:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import sentencepiece
 
-from zipasr.base.config import flag
 from zipasr.base.errors import DataError
 from zipasr.text.timed_words import WORD_START
 
@@ -21,13 +19,6 @@ SENTENCE_ENDS_ID = 1
 UNKNOWN_ID = 2
 
 _NOT_TEXT = (BLANK_ID, SENTENCE_ENDS_ID)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizerConfig:
-    """Where the vocabulary is."""
-
-    bpe_model: Path = flag(Path("data/lang_bpe_500/bpe.model"), "sentencepiece model to use")
 
 
 class Tokenizer:
@@ -131,17 +122,6 @@ def _processor(model: bytes, origin: str) -> sentencepiece.SentencePieceProcesso
 # Symbols of word graphs, behind the tokens where there is a word lexicon: the model has no such.
 DISAMBIGUATION = re.compile(r"#[0-9]+")
 _LINE = re.compile(r"([^ \t]+)[ \t]+([0-9]+)\s*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenTableConfig:
-    """The tokens of the model, as a file."""
-
-    tokens: Path | None = flag(
-        None,
-        "tokens.txt, lines of piece and id: compared with the tokens in the checkpoint, and used "
-        "where the checkpoint has none",
-    )
 
 
 def tokens_text(pieces: Sequence[str], num_symbols: int = 0) -> str:

@@ -2,57 +2,120 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from zipasr.base.config import flag, flag_name
+from zipasr.base.errors import UserError
+from zipasr.data.config import AugmentConfig
+from zipasr.model.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Length, place, processes, precision and bookkeeping of a training run."""
+    """Training run."""
 
-    world_size: int = flag(1, "number of processes: GPUs, or CPU cores without a GPU")
-    master_port: int = flag(12354, "port of the process group; another is taken when it is busy")
-    tensorboard: bool = flag(True, "write TensorBoard scalars to exp-dir/tensorboard")
-    num_epochs: int = flag(30, "last epoch, inclusive")
-    start_epoch: int = flag(1, "first epoch; above 1 continues from epoch-{n-1}.pt")
-    start_batch: int = flag(0, "above 0 continues from checkpoint-{n}.pt")
-    allow_data_change: bool = flag(
-        False, "go on with other training data than before; the epoch in progress starts again"
+    world_size: int = flag(
+        1,
+        "number of processes: one for each GPU, or CPU processes where there is no GPU",
     )
-    resume: bool = flag(True, "continue from the newest checkpoint in exp-dir, if there is one")
+    master_port: int = flag(
+        12354,
+        "TCP port of the process group; another one is taken if it is busy",
+    )
+    tensorboard: bool = flag(
+        True,
+        "write TensorBoard scalars to EXP_DIR/tensorboard",
+        group="Logging and validation",
+    )
+    num_epochs: int = flag(30, "number of the last epoch")
+    start_epoch: int = flag(
+        1,
+        "number of the first epoch; above 1: continue from epoch-{N-1}.pt",
+        group="Checkpoints",
+    )
+    start_batch: int = flag(0, "above 0: continue from checkpoint-{N}.pt", group="Checkpoints")
+    allow_data_change: bool = flag(
+        False,
+        "continue although the training data differ from those of the checkpoint; the epoch in "
+        "progress is restarted",
+        group="Checkpoints",
+    )
+    resume: bool = flag(
+        True,
+        "continue from the newest checkpoint in --exp-dir, if there is one",
+        group="Checkpoints",
+    )
     exp_dir: Path = flag(Path("zipformer/exp"), "folder of checkpoints, logs and results")
-    seed: int = flag(42, "of everything random")
+    seed: int = flag(42, "seed of initial weights, batches and augmentation")
     accumulate: int = flag(
-        1, "batches that make one update; all that counts batches counts them as one"
+        1,
+        "batches per update (gradient accumulation); everything that counts batches counts updates",
     )
     memory_budget_gb: float = flag(
-        0.0, "GiB that a batch may take beside the model, as estimated; 0: no limit but seconds"
+        0.0,
+        "estimated memory that one batch may need beside the model; 0: only --max-duration "
+        "limits a batch",
+        unit="GiB",
+        group="Precision and memory",
     )
-    rehearse: bool = flag(True, "see before the first epoch that the largest batches fit in memory")
-    save_every_n: int = flag(4000, "batches between two checkpoint-*.pt")
-    keep_last_k: int = flag(30, "how many checkpoint-*.pt stay")
-    average_period: int = flag(200, "batches between two updates of the running model average")
-    use_fp16: bool = flag(False, "train in mixed precision with float16 (GPU)")
+    rehearse: bool = flag(
+        True,
+        "run the largest batches before the first epoch, to see that they fit in memory",
+        group="Precision and memory",
+    )
+    save_every_n: int = flag(4000, "batches between two checkpoint-N.pt", group="Checkpoints")
+    keep_last_k: int = flag(30, "number of checkpoint-N.pt to keep", group="Checkpoints")
+    average_period: int = flag(
+        200,
+        "batches between two updates of the running average of the weights",
+        group="Checkpoints",
+    )
+    use_fp16: bool = flag(False, "mixed precision with float16 (GPU)", group="Precision and memory")
     use_bf16: bool | None = flag(
         None,
-        "train in mixed precision with bfloat16; ignored where it is slow; none: on a GPU that has "
-        "it, unless --use-fp16",
+        "mixed precision with bfloat16, unless the device is slow at it; none: yes on a GPU "
+        "that supports it, unless --use-fp16 1",
+        group="Precision and memory",
     )
-    ref_duration: float = flag(600.0, "seconds of audio that count as one batch for schedules")
-    inf_check: bool = flag(False, "warn of each module whose output or gradient is not finite")
+    ref_duration: float = flag(
+        600.0,
+        "amount of audio that counts as one batch in the schedules",
+        unit="s",
+    )
+    inf_check: bool = flag(
+        False,
+        "warn of every module whose output or gradient is not finite",
+        group="Diagnostics",
+    )
     print_diagnostics: bool = flag(
-        False, "print statistics of all tensors over six batches, and stop without a checkpoint"
+        False,
+        "print statistics of activations, gradients and weights over six batches, then stop",
+        group="Diagnostics",
     )
-    dry_run: bool = flag(False, "say what the run would take, write nothing, and stop")
-    log_interval: int = flag(50, "batches between two log lines")
-    valid_interval: int = flag(3000, "batches between validations; one follows each epoch anyway")
+    dry_run: bool = flag(
+        False,
+        "print the time, memory and disk that the run would need, then stop; nothing is written",
+        group="Diagnostics",
+    )
+    log_interval: int = flag(50, "batches between two log lines", group="Logging and validation")
+    valid_interval: int = flag(
+        3000,
+        "batches between two validations, in addition to the one after each epoch",
+        group="Logging and validation",
+    )
     valid_wer_cuts: int = flag(
-        300, "dev utterances that greedy search transcribes after each epoch; 0 for none"
+        300,
+        "dev utterances that are decoded by greedy search after each epoch; 0: none",
+        group="Logging and validation",
     )
-    curves: bool = flag(True, "draw curves.png in exp-dir after each epoch")
+    curves: bool = flag(
+        True,
+        "draw EXP_DIR/curves.png after each epoch",
+        group="Logging and validation",
+    )
 
     def __post_init__(self) -> None:
         if self.use_fp16 and self.use_bf16:
@@ -77,33 +140,38 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneConfig:
-    """Fine-tuning: which model to begin with, and what to take from it."""
+    """Fine-tuning."""
 
-    do_finetune: bool = flag(False, "begin with the weights of --finetune-ckpt, not at random")
+    do_finetune: bool = flag(False, "initialise the weights from --finetune-ckpt")
     finetune_ckpt: Path | None = flag(
-        None, "model to fine-tune: a checkpoint, an average, or a published pretrained.pt"
+        None,
+        "model to fine-tune: a checkpoint, an average, or a published pretrained.pt",
     )
     init_modules: tuple[str, ...] | None = flag(
-        None, "comma list of its modules to take, such as encoder_embed,encoder; none: all"
+        None,
+        "comma list of modules to initialise from it, such as encoder_embed,encoder; none: all",
     )
     finetune_tokenizer: Literal["keep", "new"] = flag(
         "keep",
-        "tokens: keep those of --finetune-ckpt; or new: those of --bpe-model, for which the "
-        "layers that know tokens begin anew",
+        "keep: tokenizer of --finetune-ckpt; new: --bpe-model, and layers whose size is the "
+        "vocabulary are initialised at random",
     )
-    use_mux: bool = flag(
-        False, "mix other corpora into the training set: those of --extra-manifest"
-    )
+    use_mux: bool = flag(False, "mix the corpora of --extra-manifest into the training data")
     freeze: tuple[str, ...] | None = flag(
-        None, "comma list of modules or parameters that stay as they are; * is any text"
+        None,
+        "comma list of modules or parameters that are not trained; * matches any text",
     )
-    lora_rank: int = flag(0, "train adapters of this rank on linear layers alone; 0: no adapters")
+    lora_rank: int = flag(
+        0,
+        "rank of LoRA adapters, the only weights that are trained then; 0: no adapters",
+    )
     lora_alpha: float | None = flag(
-        None, "weight of an adapter times its rank; none: the rank, a weight of 1"
+        None,
+        "scale of the adapters times their rank; none: the rank, a scale of 1",
     )
     lora_modules: tuple[str, ...] | None = flag(
         None,
-        "comma list of the linear layers to adapt; none: projections of self-attention, and "
+        "comma list of linear layers that get adapters; none: projections of self-attention and "
         "feed-forward modules",
     )
 
@@ -132,14 +200,17 @@ class FinetuneConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossConfig:
-    """Weights of the losses and how they change at the start."""
+    """Loss weights."""
 
-    simple_loss_scale: float = flag(0.5, "final weight of the simple transducer loss")
-    ctc_loss_scale: float = flag(0.2, "weight of the CTC loss; 1 where CTC is the only head")
+    simple_loss_scale: float = flag(0.5, "weight of the simple transducer loss after --warm-step")
+    ctc_loss_scale: float = flag(0.2, "weight of the CTC loss; 1 if CTC is the only head")
     attention_decoder_loss_scale: float = flag(0.8, "weight of the attention decoder's loss")
-    cr_loss_scale: float = flag(0.2, "final weight of the consistency loss")
-    warm_step: int = flag(2000, "batches until the weights of transducer and consistency are final")
-    ctc_only_batches: int = flag(0, "batches at the start that train the CTC head alone")
+    cr_loss_scale: float = flag(0.2, "weight of the consistency loss (CR-CTC) after --warm-step")
+    warm_step: int = flag(
+        2000,
+        "batches until the weights of the transducer and consistency losses are final",
+    )
+    ctc_only_batches: int = flag(0, "batches at the start that train only encoder and CTC head")
 
     def __post_init__(self) -> None:
         if self.warm_step < 1 or self.ctc_only_batches < 0:
@@ -147,3 +218,59 @@ class LossConfig:
         for name in ("simple", "ctc", "attention_decoder", "cr"):
             if getattr(self, f"{name}_loss_scale") < 0:
                 raise ValueError(f"--{name.replace('_', '-')}-loss-scale must not be negative.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmTrainConfig:
+    """Language-model training."""
+
+    lm_type: Literal["rnn", "transformer", "ngram"] = flag("rnn", "kind of language model")
+    exp_dir: Path | None = flag(None, "folder of the checkpoints; none: TYPE_lm_exp")
+    lm_data: Path | None = flag(
+        None,
+        "training text, one sentence per line; none: data/RECIPE/lm/train.txt, for n-grams of "
+        "tokens the transcripts",
+    )
+    lm_data_valid: Path | None = flag(None, "validation text; none: data/RECIPE/lm/valid.txt")
+    num_epochs: int = flag(30, "passes over the text")
+    batch_size: int = flag(400, "sentences per update; fewer where they are long")
+    lr: float | None = flag(None, "learning rate of Adam; none: 0.001, for a transformer 0.0005")
+    save_every_n: int = flag(2000, "updates between two checkpoints within an epoch")
+    seed: int = flag(42, "seed of initial weights and batches")
+
+    def __post_init__(self) -> None:
+        if min(self.num_epochs, self.batch_size, self.save_every_n) < 1:
+            raise ValueError("--num-epochs, --batch-size and --save-every-n must be positive")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"--lr must be positive, not {self.lr}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self.exp_dir or Path(f"{self.lm_type}_lm_exp")
+
+
+def check_heads(model: ModelConfig, loss: LossConfig, augment: AugmentConfig) -> None:
+    """Compare the heads with the weights of their losses and with the augmentation.
+
+    Raises:
+        UserError: they do not go together; the sentence says which flags to change.
+    """
+    if loss.ctc_only_batches > 0 and not model.use_ctc:
+        raise UserError(
+            f"--ctc-only-batches {loss.ctc_only_batches} needs a CTC head.",
+            "--use-ctc 1, or --ctc-only-batches 0.",
+        )
+    if model.use_cr_ctc and augment.enable_spec_aug:
+        raise UserError(
+            "--use-cr-ctc 1 masks two views of each utterance by itself: it takes no other masks.",
+            "add --enable-spec-aug 0.",
+        )
+    if model.use_attention_decoder and not model.use_transducer:
+        ctc, attention = loss.ctc_loss_scale, loss.attention_decoder_loss_scale
+        if not math.isclose(ctc + attention, 1.0):
+            raise UserError(
+                f"--ctc-loss-scale {ctc:g} and --attention-decoder-loss-scale {attention:g} must "
+                "add up to 1 in a model without transducer.",
+                "for example --ctc-loss-scale 0.1 --attention-decoder-loss-scale 0.9.",
+            )

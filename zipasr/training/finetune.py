@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +15,10 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.init_from import Rows, begins_anew, shared_rows, table, take_weights
 from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.checkpoint.weights import model_state
-from zipasr.data.augment import AugmentConfig
-from zipasr.model.config import ModelConfig
 from zipasr.nn.lora import add_adapter, draw_adapters, is_adapter, plain_name
 from zipasr.optim.param_groups import is_named
 from zipasr.text.tokenizer import BLANK_ID, Tokenizer
-from zipasr.training.config import FinetuneConfig, LossConfig
+from zipasr.training.config import FinetuneConfig
 from zipasr.training.session import Session
 from zipasr.training.state import SCHEDULES_DONE
 
@@ -107,29 +104,3 @@ def _linear_layers(
             )
     wanted = patterns or usual
     return [name for name in matrices if any(is_named(name, pattern) for pattern in wanted)]
-
-
-def check_heads(model: ModelConfig, loss: LossConfig, augment: AugmentConfig) -> None:
-    """Compare the heads with the weights of their losses and with the augmentation.
-
-    Raises:
-        UserError: they do not go together; the sentence says which flags to change.
-    """
-    if loss.ctc_only_batches > 0 and not model.use_ctc:
-        raise UserError(
-            f"--ctc-only-batches {loss.ctc_only_batches} needs a CTC head.",
-            "--use-ctc 1, or --ctc-only-batches 0.",
-        )
-    if model.use_cr_ctc and augment.enable_spec_aug:
-        raise UserError(
-            "--use-cr-ctc 1 masks two views of each utterance by itself: it takes no other masks.",
-            "add --enable-spec-aug 0.",
-        )
-    if model.use_attention_decoder and not model.use_transducer:
-        ctc, attention = loss.ctc_loss_scale, loss.attention_decoder_loss_scale
-        if not math.isclose(ctc + attention, 1.0):
-            raise UserError(
-                f"--ctc-loss-scale {ctc:g} and --attention-decoder-loss-scale {attention:g} must "
-                "add up to 1 in a model without transducer.",
-                "for example --ctc-loss-scale 0.1 --attention-decoder-loss-scale 0.9.",
-            )

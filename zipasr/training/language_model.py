@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from zipasr.base.config import flag, to_dict
+from zipasr.base.config import to_dict
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import CheckpointError
 from zipasr.base.progress import Progress
@@ -26,40 +24,16 @@ from zipasr.checkpoint.files import (
 )
 from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
 from zipasr.checkpoint.weights import load_model, model_state
-from zipasr.lm.neural import LmSizes, NeuralLm, build_lm
+from zipasr.lm.config import LmSizes
+from zipasr.lm.neural import NeuralLm, build_lm
 from zipasr.lm.sentences import Sentences
+from zipasr.training.config import LmTrainConfig
 
 _CLIP = 5.0
 _TOKENS_AT_ONCE = 200
 # A transformer starts with small steps: over so many updates, or epochs where these are fewer.
 _WARM_UPDATES, _WARM_EPOCHS = 2000, 3
 _LR = {"rnn": 1e-3, "transformer": 5e-4}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LmTrainConfig:
-    """Training of a language model."""
-
-    lm_type: Literal["rnn", "transformer", "ngram"] = flag("rnn", "kind of the language model")
-    exp_dir: Path | None = flag(None, "folder of the checkpoints; none: TYPE_lm_exp")
-    lm_data: Path | None = flag(None, "text to train on, a sentence a line; none: data/RECIPE/lm")
-    lm_data_valid: Path | None = flag(None, "text to validate on; none: data/RECIPE/lm")
-    num_epochs: int = flag(30, "passes over the text")
-    batch_size: int = flag(400, "sentences of an update; fewer where they are long")
-    lr: float | None = flag(None, "step size of Adam; none: 0.001, of a transformer 0.0005")
-    save_every_n: int = flag(2000, "updates after which a checkpoint is written within an epoch")
-    seed: int = flag(42, "of initial weights and of the order of the batches")
-
-    def __post_init__(self) -> None:
-        if min(self.num_epochs, self.batch_size, self.save_every_n) < 1:
-            raise ValueError("--num-epochs, --batch-size and --save-every-n must be positive")
-        if self.lr is not None and not self.lr > 0:
-            raise ValueError(f"--lr must be positive, not {self.lr}")
-
-    @property
-    def folder(self) -> Path:
-        """Where the checkpoints are."""
-        return self.exp_dir or Path(f"{self.lm_type}_lm_exp")
 
 
 def train_lm(

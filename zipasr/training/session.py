@@ -20,15 +20,15 @@ from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.retention import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import load_model
-from zipasr.data.augment import AugmentConfig
+from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.epoch_plan import BatchingConfig, RowCost
-from zipasr.data.loaders import DataConfig
+from zipasr.data.loaders import batching_of
 from zipasr.encoder.protocol import EncoderConfig
-from zipasr.model.config import ModelConfig
-from zipasr.model.transducer import AsrModel, TransducerConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
+from zipasr.model.transducer import AsrModel
 from zipasr.nn.whiten import load_whiten_state, whiten_state
-from zipasr.optim.config import OptimizerConfig
-from zipasr.optim.eden import Eden, EdenConfig
+from zipasr.optim.config import EdenConfig, OptimizerConfig
+from zipasr.optim.eden import Eden
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
@@ -121,7 +121,7 @@ class Session:
     def layout(self) -> BatchingConfig:
         """How the flags, and batches that did not fit, want an epoch to be cut into batches."""
         data = replace(self.configs.data, max_duration=self.max_duration)
-        layout = data.layout(self.world.size)
+        layout = batching_of(data, self.world.size)
         if self.row_cost is None:
             return layout
         limit = self.configs.train.memory_budget_gb * 2**30 * self.state.budget_factor

@@ -16,10 +16,10 @@ from zipasr.base.errors import ResourceError
 from zipasr.base.seed import fix_seeds
 from zipasr.data.dataset import Batch
 from zipasr.encoder.protocol import Geometry
-from zipasr.losses.lattice import RnntType
-from zipasr.model.config import ModelConfig
+from zipasr.losses.config import RnntType
+from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.model.inputs import unalignable
-from zipasr.model.transducer import AsrLosses, TransducerConfig
+from zipasr.model.transducer import AsrLosses
 from zipasr.training.config import LossConfig
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session

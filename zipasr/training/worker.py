@@ -26,11 +26,12 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.retention import bytes_of_checkpoint, bytes_to_come, hardlink, warn_of_space
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.dataset import Batch
-from zipasr.data.loaders import EpochPosition, Loader, train_loader, valid_loader
+from zipasr.data.loaders import EpochPosition, Loader, batching_of, train_loader, valid_loader
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
 from zipasr.optim.param_groups import parameter_groups
+from zipasr.optim.scaled_adam import build_optimizer
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.data_setup import DataSource, TrainData, load_sets
 from zipasr.training.diagnostics import diagnose
@@ -147,7 +148,7 @@ def build_session(
     broadcast_from_main(model.state_dict().values(), world)
     adapt(model, configs.finetune, configs.zipformer.adapted_layers)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
-    optimizer = configs.optimizer.build(groups)
+    optimizer = build_optimizer(configs.optimizer, groups)
     eden = configs.eden
     scheduler = Eden(
         optimizer, eden.lr_batches, eden.lr_epochs, eden.warmup_batches, eden.warmup_start
@@ -166,7 +167,7 @@ def build_session(
         precision=Precision(configs.train, world.device),
         average=average if world.is_main else None,
         writer=None,
-        sampler=SamplerState(configs.data.layout(world.size), data),
+        sampler=SamplerState(batching_of(configs.data, world.size), data),
     )
     if configs.train.memory_budget_gb:
         # Of the new model, so that a resumed run counts the same.

@@ -18,9 +18,8 @@ from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model, describe
-from zipasr.model.config import ModelConfig
+from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.model.infer_config import infer_config
-from zipasr.model.transducer import TransducerConfig
 
 TABLE: dict[str, list[int]] = json.loads(
     gzip.decompress((GOLDEN / "state_dict.json.gz").read_bytes())

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from zipasr.audio.audio_info import AudioInfo, scan_files
-from zipasr.audio.loading import AS_IT_IS, SAMPLING_RATE, convert, needs_conversion, treatment
+from zipasr.audio.loading import AS_IT_IS, convert, needs_conversion, treatment
 from zipasr.audio.quarantine import LeftOut, write_quarantine
+from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress, clock

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from zipasr.base.errors import DataError, ResourceError, UserError, nearest
 from zipasr.base.files import atomic_path
+from zipasr.corpora.config import EspeakConfig
 from zipasr.corpora.espeak import voice as espeak_voice
 from zipasr.corpora.espeak.text import (
     SAMPLE_RATE,
     SPLITS,
-    EspeakConfig,
     PlannedUtterance,
     checksum,
     load_grammar,

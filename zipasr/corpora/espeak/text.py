@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from zipasr.base.config import flag, flag_name
 from zipasr.base.errors import DataError, nearest
+from zipasr.corpora.config import EspeakConfig
 from zipasr.corpora.espeak.voice import NOISE_KINDS
 
 if sys.version_info >= (3, 11):
@@ -197,52 +197,6 @@ SIZE_STEP = 0.02
 # Test and dev come first, so that a larger train split leaves them as they are.
 SPLITS = ("test", "dev", "train")
 
-# What the fields of EspeakConfig may be; rate and pitch are the range of eSpeak NG.
-LEAST = {"espeak_seed": 0, "num_train": 1, "num_dev": 1, "num_test": 1}
-LIMITS: dict[str, tuple[float, float]] = {
-    "speech_rate": (80, 450),
-    "speech_pitch": (0, 99),
-    "train_voice_size": (0.5, 2.0),
-    "noise_snr": (-20.0, 100.0),
-    "audio_level": (-80.0, 0.0),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EspeakConfig:
-    """The synthetic corpus: how much of it, and how varied."""
-
-    espeak_seed: int = flag(1, "seed of the synthetic corpus")
-    num_train: int = flag(3600, "synthetic training utterances")
-    num_dev: int = flag(150, "synthetic development utterances")
-    num_test: int = flag(300, "synthetic test utterances")
-    speech_rate: tuple[int, ...] = flag((145, 204), "slowest and fastest speech, words per minute")
-    speech_pitch: tuple[int, ...] = flag((35, 65), "lowest and highest pitch of a voice, 0 to 99")
-    train_voice_size: tuple[float, ...] = flag(
-        (0.84, 1.3), "least and most factor on formants and pitch of the training voices"
-    )
-    noise_snr: tuple[float, ...] = flag((15.0, 40.0), "least and most speech over noise, dB")
-    audio_level: tuple[float, ...] = flag((-32.0, -20.0), "quietest and loudest recording, dBFS")
-
-    def __post_init__(self) -> None:
-        for name, smallest in LEAST.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < smallest:
-                raise ValueError(
-                    f"{flag_name(name)} must be an integer from {smallest} on, not {value!r}"
-                )
-        for name, (least, most) in LIMITS.items():
-            span = getattr(self, name)
-            if not _is_span(span, least, most):
-                raise ValueError(
-                    f"{flag_name(name)} must be two numbers from {least} to {most}, the smaller "
-                    f"first, not {span!r}"
-                )
-
-    def count(self, split: str) -> int:
-        """Return the number of utterances of ``split``."""
-        return int(getattr(self, f"num_{split}"))
-
 
 @dataclass(frozen=True, slots=True)
 class Voices:
@@ -351,13 +305,6 @@ def checksum(plan: list[PlannedUtterance]) -> str:
     Unlike the audio it does not depend on machine or library build.
     """
     return _digest(plan_table(plan), 8)
-
-
-def _is_span(value: Any, least: float, most: float) -> bool:
-    kind = int if isinstance(least, int) else (int, float)
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    return all(isinstance(end, kind) for end in value) and least <= value[0] <= value[1] <= most
 
 
 def _split(

@@ -1,0 +1,99 @@
+"""Settings of single commands, and flags of published commands that change nothing here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from zipasr.base.config import flag
+from zipasr.base.constants import SAMPLING_RATE
+from zipasr.base.errors import nearest
+from zipasr.data.config import GigaSpeechSubset
+from zipasr.text.transcript_formats import FORMATS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscribeConfig:
+    """Transcription."""
+
+    format: tuple[str, ...] = flag(("txt",), f"comma list of {', '.join(FORMATS)}")
+    output_dir: Path | None = flag(None, "folder for the transcripts; none: the standard output")
+    window: float = flag(25.0, "longest piece of audio that is recognised at once", unit="s")
+    overlap: float = flag(
+        2.0,
+        "overlap of neighbouring pieces, where no silence was found to cut at",
+        unit="s",
+    )
+    batch_windows: int = flag(4, "pieces per batch")
+    streaming: bool = flag(False, "recognise chunk by chunk, with a causal model; always so for -")
+    word_times: Literal["auto", "ctc", "transducer"] = flag(
+        "auto",
+        "source of word times: alignment with the CTC head, or emission by the transducer; "
+        "auto: ctc if the model has that head",
+    )
+    align: str | None = flag(
+        None,
+        "transcript of the recording, or a text file with it: write the time and confidence of "
+        "each word and token, instead of recognising",
+    )
+
+    def __post_init__(self) -> None:
+        if self.align is not None and self.streaming:
+            raise ValueError("--align needs the whole recording: leave --streaming out")
+        for name in self.format:
+            if name not in FORMATS:
+                hint = nearest(name, FORMATS) or f"known: {', '.join(FORMATS)}."
+                raise ValueError(f"--format {name} is unknown. {hint}")
+        if self.overlap < 0 or self.window <= 2 * self.overlap:
+            raise ValueError("--window must be more than twice --overlap, and that not negative")
+        if self.batch_windows < 1:
+            raise ValueError("--batch-windows must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainedConfig:
+    """Accepted without effect."""
+
+    sample_rate: int = flag(
+        SAMPLING_RATE,
+        "sample rate of the model; audio of any rate is resampled to it",
+        unit="Hz",
+    )
+    words_file: Path | None = flag(None, "not used: the lexicon is read from --lang-dir")
+
+    def __post_init__(self) -> None:
+        if self.sample_rate != SAMPLING_RATE:
+            raise ValueError(
+                f"--sample-rate {self.sample_rate}: models here hear {SAMPLING_RATE} samples a "
+                "second, and sound files of any rate are resampled to that; leave it out"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorporaConfig:
+    """Data mixing."""
+
+    subset: str | None = flag(
+        None,
+        "GigaSpeech: subset to train on; without --recipe it selects the recipe gigaspeech; "
+        "none: that of the recipe",
+    )
+    use_multidataset: bool = flag(
+        False,
+        "also train on the corpora of --extra-manifest; without --recipe it selects the recipe "
+        "librispeech",
+    )
+
+    def __post_init__(self) -> None:
+        known = get_args(GigaSpeechSubset)
+        if self.subset is not None and self.subset not in known:
+            raise ValueError(f"--subset {self.subset} is unknown. Known: {', '.join(known)}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedConfig:
+    """Accepted without effect."""
+
+    attention_decoder_loss_scale: float = flag(0.8, "not used: weight of a loss in training")
+    max_len: int = flag(-1, "not used: utterances are decoded at their own length")

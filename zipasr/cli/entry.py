@@ -1,0 +1,75 @@
+"""Start of a command: flags are read before anything heavy is imported; mistakes are one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from importlib import import_module
+
+from zipasr.base.errors import ResourceError, UserError
+from zipasr.cli.commands import COMMANDS, IMPORT, read
+from zipasr.cli.flags import Command
+from zipasr.cli.recipes import with_recipe
+
+Main = Callable[[Sequence[str] | None], int]
+
+# Faults of the place where files are written, not of the program.
+MACHINE_FAULTS = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
+
+
+def guarded(main: Main) -> Main:
+    """Make ``main`` end with one line on the error stream and its exit status, not with a trace."""
+
+    @wraps(main)
+    def safe_main(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            words = list(sys.argv[1:] if argv is None else argv)
+            sys.stderr.write(f"error: {with_recipe(str(error), words)}\n")
+            return error.exit_code
+        except OSError as problem:
+            if problem.errno not in MACHINE_FAULTS:
+                raise
+            sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
+            return ResourceError.exit_code
+        except KeyboardInterrupt:
+            sys.stderr.write(INTERRUPTED)
+            return 130
+
+    return safe_main
+
+
+def start(name: str) -> int:
+    """Run a command; return its exit status.
+
+    Help and mistakes in flags end here, in a fraction of the time that it takes to import torch.
+    Of the processes that a launcher starts on a machine one says so; the others find them again.
+    """
+    (command,) = (one for one in (*COMMANDS, IMPORT) if one.name == name)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        status = _check_flags(command)(None)
+        if status:
+            return status
+    module, _, function = command.main.partition(":")
+    return int(getattr(import_module(f"zipasr.cli.{module}"), function)())
+
+
+def _check_flags(command: Command) -> Main:
+    @guarded
+    def check(argv: Sequence[str] | None) -> int:
+        read(command, argv, tells=False)
+        return 0
+
+    return check

@@ -1,0 +1,115 @@
+"""Texts of --help, --help-all, --print-config and of flags whose values have names."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from zipasr.base.config import Flag
+from zipasr.cli.flags import Command, Run, Setting
+
+WIDTH = 100
+# Where the second column begins; longer flags have a line of their own.
+_COLUMN = 30
+
+
+def short_help(command: Command, settings: Mapping[str, Setting], recipe: str | None) -> str:
+    """Return what fits on a screen: purpose, examples, and the flags that are used most.
+
+    Args:
+        command: settled.
+        settings: defaults to show, those of a recipe among them.
+        recipe: whose defaults they are; None for those of the command.
+    """
+    known = {one.field: one for one in command.flags}
+    basic = [known[name] for name in command.basic if name in known]
+    lines = [*_head(command), "", f"flags{_of_recipe(recipe)}:"]
+    lines += [line for one in basic for line in _entry(one, settings)]
+    lines += [
+        "",
+        f"--help-all describes all {len(known)} flags; --print-config, added to a command line, "
+        "prints the",
+        "value of each and its source.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def long_help(command: Command, settings: Mapping[str, Setting], recipe: str | None) -> str:
+    """Return all flags in groups; arguments as of ``short_help``."""
+    lines = _head(command)
+    if recipe:
+        lines += ["", f"Defaults are those of the recipe {recipe}."]
+    groups: dict[str, list[Flag]] = {}
+    for one in command.flags:
+        groups.setdefault(one.group, []).append(one)
+    for title, flags in groups.items():
+        lines += ["", f"{title}:"]
+        lines += [line for one in flags for line in _entry(one, settings)]
+    if command.spellings:
+        lines += ["", "Other names:"]
+        lines += [_row(other, f"the same as {name}") for other, name in command.spellings.items()]
+    lines += ["", "Help:", *_HELP]
+    return "\n".join(lines) + "\n"
+
+
+def config_text(run: Run) -> str:
+    """Return every value of a command with its source, group by group."""
+    lines = [f"{run.command.name}, recipe {run.recipe.name}"]
+    groups: dict[str, list[str]] = {}
+    for one in run.command.flags:
+        setting = run.settings.get(one.field)
+        if setting is None:
+            value, source = "", "checkpoint"
+        else:
+            value, source = one.shown(setting.value), setting.source
+        groups.setdefault(one.group, []).append(f"  {one.name:<36} {value:<36} {source}")
+    for title, rows in groups.items():
+        lines += ["", f"{title}:", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def meanings_text(flag: Flag) -> str:
+    """Return the values that a flag takes, with their meanings."""
+    rows = [_row(name, meaning) for name, meaning in flag.meanings.items()]
+    return "\n".join([f"values of {flag.name}:", *rows]) + "\n"
+
+
+_HELP = [
+    "  --help                      the flags that are used most",
+    "  --help-all                  this text",
+    "  --print-config              print every value and its source: default, recipe, typed, ...",
+]
+
+
+def _head(command: Command) -> list[str]:
+    operands = f" {command.operands[0]} ..." if command.operands else ""
+    lines = [f"usage: {command.name}{operands} [--FLAG VALUE] ...", ""]
+    lines += textwrap.wrap(command.about, WIDTH)
+    if command.examples:
+        lines += ["", "examples:"]
+        lines += [f"  {typed}  # {does}" for typed, does in command.examples]
+    if command.operands:
+        lines += ["", *_row(*command.operands).splitlines()]
+    return lines
+
+
+def _of_recipe(recipe: str | None) -> str:
+    return f" (defaults of the recipe {recipe})" if recipe else ""
+
+
+def _entry(flag: Flag, settings: Mapping[str, Setting]) -> list[str]:
+    setting = settings.get(flag.field)
+    default = "that of the checkpoint" if setting is None else flag.shown(setting.value)
+    about = f"{flag.help} (default: {default or 'empty'})"
+    if flag.meanings:
+        about += f"; {flag.name} help lists them"
+    return _row(f"{flag.name} {flag.kind}", about).splitlines()
+
+
+def _row(name: str, about: str) -> str:
+    indent = " " * _COLUMN
+    first = f"  {name}"
+    lines = textwrap.wrap(about, WIDTH - _COLUMN, break_on_hyphens=False, break_long_words=False)
+    if len(first) + 2 <= _COLUMN and lines:
+        return "\n".join([first.ljust(_COLUMN) + lines[0], *(indent + line for line in lines[1:])])
+    return "\n".join([first, *(indent + line for line in lines)])

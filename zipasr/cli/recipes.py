@@ -1,0 +1,143 @@
+"""Which recipe a command works for, and how its preparation is typed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from zipasr.base.config import flag, flag_name, flags_of, from_values
+from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
+
+RUN_FILE = "run.json"
+
+# Published commands name the recipe by these flags alone.
+LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
+GIGA_FLAG = "--subset"
+RECIPES_OF_FLAGS = {
+    **dict.fromkeys(sorted(LIBRI_FLAGS), "librispeech"),
+    "--use-multidataset": "librispeech",
+    GIGA_FLAG: "gigaspeech",
+}
+RECIPE_FLAGS = {"--recipe", *RECIPES_OF_FLAGS}
+SUBSET_FLAGS = {"mini-libri": ("--mini-libri", "1"), "clean-100": ("--full-libri", "0")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeConfig:
+    """Recipe."""
+
+    recipe: str = flag(
+        "espeak",
+        "name of a folder in egs, or path of a recipe folder; if it is not typed: librispeech with "
+        "--full-libri or --mini-libri, the recipe of the training run with its --exp-dir",
+    )
+    full_libri: bool = flag(True, "LibriSpeech: train on all 960 h; 0: on the 100 clean hours")
+    mini_libri: bool = flag(False, "LibriSpeech: use the 5 h of mini LibriSpeech instead")
+
+    @property
+    def subset(self) -> str | None:
+        """The part of the recipe that was asked for; None is the whole."""
+        if self.mini_libri:
+            return "mini-libri"
+        return None if self.full_libri else "clean-100"
+
+
+def choose_recipe(typed: Mapping[str, Any]) -> RecipeConfig:
+    """Return the recipe that is typed, else that of the training run in the typed --exp-dir.
+
+    Args:
+        typed: field -> value, of the flags that were typed.
+    """
+    if not {flag_name(name) for name in typed} & RECIPE_FLAGS and "exp_dir" in typed:
+        of_run = recipe_flags_in(_command_of_run(Path(typed["exp_dir"])))
+        if of_run and is_recipe(_recipe_of(of_run).recipe):
+            return _recipe_of(of_run)
+    return _recipe_of(typed)
+
+
+def load_chosen(typed: Mapping[str, Any], *, is_needed: bool) -> Recipe:
+    """Load the recipe that ``choose_recipe`` finds.
+
+    Raises:
+        UserError: there is no such recipe, or it is broken.
+    """
+    chosen = choose_recipe(typed)
+    if not is_needed and chosen == RecipeConfig() and not is_recipe(chosen.recipe):
+        return NO_RECIPE  # in a folder that is not ours, and none was asked for
+    return load_recipe(chosen.recipe).subset(chosen.subset)
+
+
+def recipe_flags_in(words: Sequence[str]) -> dict[str, Any]:
+    """Return the flags among ``words`` that say which recipe is meant, and --exp-dir.
+
+    Others are passed over; there are none where a value is missing or makes no sense.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for one in flags_of(RecipeConfig):
+        one.add_to(parser, default=argparse.SUPPRESS)
+    parser.add_argument("--exp-dir", default=argparse.SUPPRESS)
+    for name in RECIPES_OF_FLAGS.keys() - LIBRI_FLAGS:
+        parser.add_argument(name, nargs="?", default=argparse.SUPPRESS)
+    try:
+        return vars(parser.parse_known_args(words)[0])
+    except argparse.ArgumentError:
+        return {}
+
+
+def with_recipe(message: str, words: Sequence[str]) -> str:
+    """Name the recipe in the command that a message proposes: the layers below do not know it."""
+    chosen = choose_recipe(recipe_flags_in(words))
+    return message.replace(
+        "./prepare.sh --stage", f"{_prepare(chosen.recipe, chosen.subset)} --stage"
+    )
+
+
+def prepare_command(recipe: Recipe, stage: int) -> str:
+    """Return the command that does one stage for a recipe."""
+    name = recipe.name
+    if recipe.folder.parent != RECIPES:  # a name without a slash is one in egs
+        name = str(recipe.folder) if recipe.folder.is_absolute() else f"./{recipe.folder}"
+    return f"{_prepare(name, recipe.chosen)} --stage {stage}"
+
+
+def data_dir(recipe: Recipe) -> Path:
+    """Return the folder of everything that is made for a recipe."""
+    return Path("data") / recipe.name
+
+
+def _prepare(recipe: str, subset: str | None) -> str:
+    words = [] if recipe == RecipeConfig().recipe else ["--recipe", recipe]
+    return " ".join(["./prepare.sh", *words, *SUBSET_FLAGS.get(subset or "", ())])
+
+
+def _recipe_of(typed: Mapping[str, Any]) -> RecipeConfig:
+    names = [one.name for one in fields(RecipeConfig)]
+    given = {name: typed[name] for name in names if name in typed}
+    if "recipe" not in given:
+        named = [of for name, of in RECIPES_OF_FLAGS.items() if name[2:].replace("-", "_") in typed]
+        given |= {"recipe": named[0]} if named else {}
+    usual = RecipeConfig()
+    return from_values(RecipeConfig, {name: getattr(usual, name) for name in names} | given)
+
+
+def _command_of_run(exp_dir: Path) -> list[str]:
+    """Return the flags that say the recipe in the last command of a training run, with values."""
+    try:
+        sessions = json.loads((exp_dir / RUN_FILE).read_text(encoding="utf-8"))["sessions"]
+        words = [str(word) for word in sessions[-1]["command"]]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return []
+    return [word for name, value in _pairs(words) if name in RECIPE_FLAGS for word in (name, value)]
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield flags with their values, typed as two words or as one."""
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            yield name, value if equals else following

@@ -1,0 +1,241 @@
+"""Settings of features, data loading and augmentation."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from zipasr.base.config import flag
+
+ExecutorName = Literal["local", "dask"]
+GigaSpeechSubset = Literal["XS", "S", "M", "L", "XL"]
+
+NUM_MEL_BINS = 80
+MAX_JOBS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FbankConfig:
+    """Features."""
+
+    num_mel_bins: int = flag(NUM_MEL_BINS, "log-mel bins per frame; the models expect 80")
+    num_jobs: int = flag(0, "processes; 0: one for each CPU core, at most 15")
+    perturb_speed: bool = flag(
+        False,
+        "add copies at 0.9 and 1.1 times the speed to the training splits",
+    )
+    check_audio: bool = flag(True, "decode every file first and leave out damaged ones")
+    storage: Literal["lilcom_chunky", "numpy_files", "shar", "none"] = flag(
+        "lilcom_chunky",
+        "lilcom_chunky: 4 times smaller; numpy_files: exact; shar: sequential reads, for large "
+        "corpora; none: nothing stored, for --on-the-fly-feats 1",
+    )
+
+    executor: ExecutorName = flag("local", "local: processes on this machine; dask: a Dask cluster")
+    scheduler: str | None = flag(None, "address of the Dask scheduler, such as tcp://host:8786")
+
+    def __post_init__(self) -> None:
+        if (self.executor == "dask") != (self.scheduler is not None):
+            raise ValueError("--executor dask and --scheduler ADDRESS belong together")
+        if self.num_mel_bins < 1:
+            raise ValueError("--num-mel-bins must be positive")
+        if self.num_jobs < 0:
+            raise ValueError("--num-jobs must not be negative")
+
+    @property
+    def jobs(self) -> int:
+        """The number of processes to use on this machine."""
+        return self.num_jobs or min(MAX_JOBS, os.cpu_count() or 1)
+
+
+def cuts_path(folder: Path, corpus: str, split: str) -> Path:
+    """Return the manifest of the cuts of a split."""
+    return folder / f"{corpus}_cuts_{split}.jsonl.gz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """Augmentation."""
+
+    enable_spec_aug: bool = flag(True, "SpecAugment: time warping, time and frequency masks")
+    spec_aug_start_epoch: int = flag(1, "first epoch with SpecAugment")
+    spec_aug_time_warp_factor: int = flag(
+        80,
+        "largest shift of time warping; below 1: no warping",
+        unit="frames of 10 ms",
+    )
+    spec_aug_num_frame_masks: int = flag(10, "largest number of time masks; 0: none")
+    spec_aug_frames_mask_size: int = flag(
+        100,
+        "largest width of a time mask",
+        unit="frames of 10 ms",
+    )
+    spec_aug_max_frames_mask_fraction: float = flag(
+        0.15,
+        "largest share of frames under time masks",
+    )
+    spec_aug_num_feature_masks: int = flag(2, "number of frequency masks; 0: none")
+    spec_aug_features_mask_size: int = flag(
+        27,
+        "largest width of a frequency mask",
+        unit="mel bins",
+    )
+    time_mask_ratio: float = flag(
+        2.5,
+        "with --use-cr-ctc: factor on the number and the share of time masks",
+    )
+    enable_musan: bool = flag(True, "mix in noise, if --manifest-dir has musan_cuts.jsonl.gz")
+
+    def __post_init__(self) -> None:
+        if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
+            raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
+        if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:
+            raise ValueError("--spec-aug-frames-mask-size and --spec-aug-features-mask-size: >= 1")
+        if not 0.0 <= self.spec_aug_max_frames_mask_fraction <= 1.0:
+            raise ValueError("--spec-aug-max-frames-mask-fraction must be between 0 and 1")
+        if not 0.0 <= self.time_mask_ratio < math.inf:
+            raise ValueError("--time-mask-ratio must not be negative")
+
+
+#: What the corpus is called in the training, and in the names of its heads.
+GIGA = "giga"
+#: First part of the names of its files.
+GIGASPEECH = "gigaspeech"
+_GIGASPEECH_FIX = (
+    "prepare it (./prepare.sh --recipe gigaspeech --giga-dir FOLDER), say where it is "
+    "(--extra-manifest giga=PATH:0.9 --own-heads giga), or leave --giga-prob out"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A corpus that is mixed in.
+
+    Attributes:
+        name: for messages.
+        path: manifest of its cuts, or folder of the pieces of it.
+        weight: share of the batches that are its own, above 0 and below 1.
+        fix: what to do where there is nothing at ``path``.
+    """
+
+    name: str
+    path: Path
+    weight: float
+    fix: str = "correct the path in --extra-manifest"
+
+    @classmethod
+    def parse(cls, word: str) -> Extra:
+        """Read ``NAME=PATH:WEIGHT``.
+
+        Raises:
+            ValueError: the word is something else.
+        """
+        name, is_given, rest = word.partition("=")
+        path, _, weight = rest.rpartition(":")
+        try:
+            share = float(weight)
+        except ValueError:
+            share = 0.0
+        if not (is_given and name and path and 0.0 < share < 1.0):
+            raise ValueError(
+                f"--extra-manifest {word}: expected NAME=PATH:WEIGHT, a weight above 0 and below 1"
+            )
+        return cls(name, Path(path), share)
+
+
+def gigaspeech_cuts(manifest_dir: Path, subset: str) -> Path:
+    """Return the manifest of a subset, or the folder of its pieces.
+
+    It is looked for in ``manifest_dir``, where the published recipe has it, then where ``prepare.sh
+    --recipe gigaspeech`` puts it. Where there is none, the first place is returned.
+    """
+    folders = (manifest_dir, manifest_dir.parent.parent / GIGASPEECH / "fbank")
+    for folder in folders:
+        whole = cuts_path(folder, GIGASPEECH, subset)
+        if whole.is_file():
+            return whole
+        if pieces := sorted(folder.glob(f"{GIGASPEECH}_{subset}_split_*")):
+            return pieces[0]
+    return cuts_path(manifest_dir, GIGASPEECH, subset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Data loading."""
+
+    manifest_dir: Path = flag(Path("data/fbank"), "folder of the cut manifests")
+    max_duration: float = flag(200.0, "audio per batch and process, padding included", unit="s")
+    bucketing_sampler: bool = flag(True, "make batches of cuts of similar length")
+    num_buckets: int = flag(30, "number of length buckets; fewer if the corpus is small")
+    concatenate_cuts: bool = flag(False, "join short cuts to reduce padding")
+    duration_factor: float = flag(
+        1.0,
+        "with --concatenate-cuts: longest joined cut, relative to the longest cut of the batch",
+    )
+    gap: float = flag(1.0, "with --concatenate-cuts: silence between joined cuts", unit="s")
+    on_the_fly_feats: bool = flag(False, "compute features from audio during training")
+    shuffle: bool = flag(True, "shuffle the cuts in every epoch")
+    drop_last: bool = flag(True, "drop incomplete batches at the end of an epoch")
+    return_cuts: bool = flag(True, "not used: a batch always has the ids of its cuts")
+    num_workers: int = flag(2, "data-loading processes; 0: load in the training process")
+    input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
+        "PrecomputedFeatures",
+        "PrecomputedFeatures, or AudioSamples: the same as --on-the-fly-feats 1",
+    )
+    min_cut_duration: float = flag(1.0, "shortest cut to train on", unit="s")
+    max_cut_duration: float = flag(20.0, "longest cut to train on", unit="s")
+
+    extra_manifest: tuple[str, ...] | None = flag(
+        None,
+        "other corpora to train on, NAME=PATH:WEIGHT,...; PATH: a cut manifest, or a folder of "
+        "the pieces of one; WEIGHT: share of the batches",
+        group="Data mixing",
+    )
+    giga_prob: float | None = flag(
+        None,
+        "share of the batches from GigaSpeech, at least 0 and below 1, with a transducer head "
+        "of their own; none: 0.5 with --own-heads giga, else 0",
+        group="Data mixing",
+    )
+    giga_subset: GigaSpeechSubset = flag(
+        "XL",
+        "GigaSpeech subset for --giga-prob",
+        group="Data mixing",
+    )
+
+    def __post_init__(self) -> None:
+        if self.giga_prob is not None and not 0.0 <= self.giga_prob < 1.0:
+            raise ValueError("--giga-prob must be at least 0 and below 1")
+        more = [Extra.parse(word) for word in self.extra_manifest or ()]
+        if sum(extra.weight for extra in more) + (self.giga_prob or 0.0) >= 1.0:
+            raise ValueError(
+                "--extra-manifest and --giga-prob must leave a share to the recipe's own"
+            )
+        names = [extra.name for extra in more] + ([GIGA] if self.giga_prob is not None else [])
+        if len({*names}) < len(names):
+            raise ValueError("--extra-manifest: two corpora have the same name")
+        if self.max_duration <= 0:
+            raise ValueError("--max-duration must be positive")
+        if self.num_buckets < 1:
+            raise ValueError("--num-buckets must be at least 1")
+        if self.num_workers < 0:
+            raise ValueError("--num-workers must not be negative")
+        if not 0 <= self.min_cut_duration <= self.max_cut_duration:
+            raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """The corpora that are mixed in."""
+        more = tuple(map(Extra.parse, self.extra_manifest or ()))
+        if not self.giga_prob:
+            return more
+        path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
+        return (*more, Extra(GIGA, path, self.giga_prob, _GIGASPEECH_FIX))
+
+    @property
+    def from_audio(self) -> bool:
+        """Features are computed while loading, not read from disk."""
+        return self.on_the_fly_feats or self.input_strategy == "AudioSamples"

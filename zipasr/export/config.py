@@ -1,0 +1,113 @@
+"""Settings of exports, and of exported files that are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zipasr.base.config import flag
+from zipasr.base.errors import nearest
+from zipasr.encoder.protocol import Geometry
+from zipasr.recognition.config import KINDS, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What ONNX files take; the defaults are those that sherpa-onnx reads.
+
+    Attributes:
+        frames: of the utterance with which files are recorded; ``None``: some.
+        is_fixed: whether files take one utterance of so many frames alone.
+        takes_lengths: whether files take the lengths of utterances; else all frames count.
+        uses_int32: whether integers have 32 bits, else 64.
+    """
+
+    frames: int | None = None
+    is_fixed: bool = False
+    takes_lengths: bool = True
+    uses_int32: bool = False
+
+    def client_limits(self) -> list[str]:
+        """Return what sherpa-onnx will not do with the files, for the user."""
+        flags = {
+            "--dynamic-axes 0": self.is_fixed,
+            "--keep-x-lens 0": not self.takes_lengths,
+            "--use-int32-inputs 1": self.uses_int32,
+        }
+        return [
+            f"{flag}: the ONNX files are for other programs than sherpa-onnx."
+            for flag, is_on in flags.items()
+            if is_on
+        ]
+
+
+EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """Export."""
+
+    format: tuple[str, ...] = flag(
+        ("pretrained", "onnx"), f"comma list of {', '.join(EXPORT_FORMATS)}"
+    )
+    jit: bool = flag(False, "add torchscript to --format")
+    enable_int8_quantization: bool = flag(True, "ONNX: also write files with 8-bit weights")
+    fp16: bool = flag(False, "ONNX: also write files in half precision")
+    dynamic_axes: bool = flag(
+        True,
+        "ONNX: any batch size and length; 0: one utterance of --max-len frames",
+    )
+    max_len: int = flag(
+        -1,
+        "ONNX: length of the utterance that the graphs are traced with; -1: any",
+        unit="frames of 10 ms",
+    )
+    keep_x_lens: int = flag(-1, "ONNX: 0 removes the input of lengths; all frames count then")
+    use_int32_inputs: bool = flag(False, "ONNX: 32-bit integer inputs instead of 64-bit")
+    output_dir: Path | None = flag(
+        None,
+        "folder to write to; none: a folder in --exp-dir, named after the checkpoints",
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.format:
+            if name not in EXPORT_FORMATS:
+                hint = nearest(name, EXPORT_FORMATS) or f"known: {', '.join(EXPORT_FORMATS)}."
+                raise ValueError(f"--format {name} is unknown. {hint}")
+        if self.fp16 and "onnx" not in self.format:
+            raise ValueError("--fp16 1 is for ONNX files: add onnx to --format")
+        self._check_shape()
+
+    def _check_shape(self) -> None:
+        shortest = Geometry().min_frames
+        if self.max_len != -1 and self.max_len < shortest:
+            raise ValueError(f"--max-len must be at least {shortest} frames, or -1")
+        if not self.dynamic_axes and self.max_len == -1:
+            raise ValueError("--dynamic-axes 0 settles the length of utterances: add --max-len")
+        if self.shape != Shape() and "onnx" not in self.format:
+            raise ValueError(
+                "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for ONNX "
+                "files: add onnx to --format"
+            )
+
+    @property
+    def formats(self) -> set[str]:
+        """All formats that are asked for."""
+        return {*self.format, "torchscript"} if self.jit else {*self.format}
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Precisions of the ONNX files."""
+        wanted = {"": True, "int8": self.enable_int8_quantization, "fp16": self.fp16}
+        return [kind for kind in KINDS if wanted[kind]]
+
+    @property
+    def shape(self) -> Shape:
+        """What the ONNX files take."""
+        return Shape(
+            frames=None if self.max_len == -1 else self.max_len,
+            is_fixed=not self.dynamic_axes,
+            takes_lengths=self.keep_x_lens != 0,
+            uses_int32=self.use_int32_inputs,
+        )

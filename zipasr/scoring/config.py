@@ -1,0 +1,20 @@
+"""Settings of reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zipasr.base.config import flag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """Report."""
+
+    compare_with: Path | None = flag(None, "folder of another training run, to compare with")
+    embed_audio_mb: float = flag(10.0, "audio embedded in the page; the rest is linked", unit="MB")
+
+    def __post_init__(self) -> None:
+        if self.embed_audio_mb < 0:
+            raise ValueError("--embed-audio-mb must not be negative")
