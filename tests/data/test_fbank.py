@@ -142,7 +142,7 @@ def test_what_was_begun_with_other_settings_is_thrown_away(
 ) -> None:
     monkeypatch.setattr("zipasr.data.fbank._CUTS_PER_ARCHIVE", 5)
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished, "forget_archives", lambda folder: 1 / 0)
+        patch.setattr("zipasr.data.fbank.forget_archives", lambda folder: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             compute_and_store("tiny", "train", corpus.manifests, tmp_path, CONFIG)
     assert unfinished.is_begun(tmp_path / ".partial-tiny_feats_train")

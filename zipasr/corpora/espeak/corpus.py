@@ -207,7 +207,7 @@ def _start(output: TextIO) -> subprocess.Popen[str]:
     # or not; with one thread, because forking a process that has more is not safe.
     return subprocess.Popen(
         [sys.executable, "-m", espeak_voice.__name__],
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=output,
