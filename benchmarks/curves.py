@@ -60,10 +60,10 @@ def word_error_rate(recipe: str, run: Path, epoch: int) -> float:
     parsed = read(DECODE, [*flags, *average])
     data = parsed[DataConfig]
     cuts = load_cuts(data.manifest_dir, parsed.recipe.corpus, parsed.recipe.splits["valid"])
-    transcripts, _ = recognise(
+    found = recognise(
         load_recogniser(recognition_config(parsed)), test_loader(cuts, data), "dev", None
     )
-    return count_errors((t.ref, t.hyp) for t in transcripts).rate
+    return count_errors((t.ref, t.hyp) for t in found.by_setting[""]).rate
 
 
 def draw(recipe: str, runs: list[Path], picture: Path) -> None:

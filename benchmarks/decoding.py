@@ -25,8 +25,8 @@ from torch import Tensor
 
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner
-from zipasr.search.beam_search import modified_beam_search
-from zipasr.search.greedy import greedy_search
+from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 
 WIDTH, VOCAB_SIZE, FRAMES_PER_SECOND = 512, 500, 25
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return [looped_greedy_search(frames[n, : int(lens[n])], plain) for n in range(args.batch)]
 
     def batched() -> list[list[int]]:
-        return [u.tokens for u in greedy_search(frames, lens, steps=tabled)]
+        return [u.tokens for u in GreedySearch(tabled)(frames, lens)]
 
     def beam_loop() -> list[list[int]]:
         return [
@@ -71,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def batched_beam() -> list[list[int]]:
         beam_size = args.beam_size
-        return [
-            u.tokens for u in modified_beam_search(frames, lens, steps=tabled, beam_size=beam_size)
-        ]
+        return [u.tokens for u in ModifiedBeamSearch(tabled, beam_size=beam_size)(frames, lens)]
 
     share = sum(map(len, batched())) / int(lens.sum())
     print(f"{100 * share:.0f} % of the frames emit a token")

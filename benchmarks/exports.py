@@ -44,8 +44,10 @@ from zipasr.data.config import DataConfig
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import load_cuts, test_loader
+from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.exported_model import kind_of
-from zipasr.recognition.recogniser import LOG_ZERO, Recogniser, load_recogniser, recognise
+from zipasr.recognition.padding import LOG_ZERO
+from zipasr.recognition.recogniser import Recogniser, load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors
 
 RATE = 16000
@@ -66,7 +68,7 @@ Words = Mapping[str, list[str]]
 class Ours(NamedTuple):
     """Our model with one search, and the words that decode.py finds, by utterance."""
 
-    recogniser: Recogniser
+    recogniser: Recogniser[AcousticModel]
     decoded: Words
 
 
@@ -185,14 +187,17 @@ def our_model(recipe: str, folder: Path, method: str, cuts: CutSet) -> Ours:
             flags += [f"--{name.replace('_', '-')}", str(value if name in names[2:] else value[0])]
     run = read(DECODE, flags)
     recogniser = load_recogniser(recognition_config(run))
-    found, _ = recognise(recogniser, test_loader(cuts, run[DataConfig]), method, len(cuts))
+    loader = test_loader(cuts, run[DataConfig])
+    found = recognise(recogniser, loader, method, len(cuts)).by_setting[""]
     return Ours(recogniser, {transcript.cut_id: list(transcript.hyp) for transcript in found})
 
 
 @torch.inference_mode()
-def said(recogniser: Recogniser, streaming: bool, sounds: Sequence[Sound]) -> list[str]:
+def said(
+    recogniser: Recogniser[AcousticModel], streaming: bool, sounds: Sequence[Sound]
+) -> list[str]:
     """Return the texts of our model on the sound that the client gets."""
-    model, parts, extractor = recogniser.model, [], fbank_extractor()
+    model, parts, extractor = recogniser.acoustics.model, [], fbank_extractor()
     if streaming:
         sounds = [np.concatenate([samples, TAIL]) for samples in sounds]
     each = [torch.from_numpy(extractor.extract(samples, RATE)) for samples in sounds]

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from tests import tones
 from zipasr.model.transducer import AsrModel
-from zipasr.recognition.recogniser import Recogniser, encoded_frames
+from zipasr.recognition.acoustic_model import AcousticModel
+from zipasr.recognition.recogniser import Recogniser
 from zipasr.search.transducer_step import TransducerSteps
 
 BLANK = 0
@@ -95,12 +96,12 @@ def in_float64(model: AsrModel, features: Tensor) -> Scorer:
 
 
 @torch.no_grad()
-def of_recogniser(recogniser: Recogniser, features: Tensor) -> Scorer:
+def of_recogniser(recogniser: Recogniser[AcousticModel], features: Tensor) -> Scorer:
     """Return the scores of a model as decode.py uses it: features (T, 80) of one utterance."""
-    frames, lens = encoded_frames(recogniser, features[None], torch.tensor([len(features)]))
-    assert recogniser.model.decoder is not None
-    assert recogniser.model.joiner is not None
-    steps = TransducerSteps(recogniser.model.decoder, recogniser.model.joiner)
+    frames, lens = recogniser.acoustics.encode(features[None], torch.tensor([len(features)]))
+    assert recogniser.acoustics.model.decoder is not None
+    assert recogniser.acoustics.model.joiner is not None
+    steps = TransducerSteps(recogniser.acoustics.model.decoder, recogniser.acoustics.model.joiner)
     return Scorer(steps, steps.project(frames[0, : int(lens[0])]))
 
 

@@ -16,8 +16,8 @@ from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig
 from zipasr.recognition.decode_sets import load_test_sets
-from zipasr.recognition.recogniser import encoded_frames, load_recogniser
-from zipasr.search.rescoring import ATTENTION_SCALES, Rescoring
+from zipasr.recognition.recogniser import load_recogniser
+from zipasr.search.rescoring import ATTENTION_SCALES, WholeUtteranceSearch
 
 METHOD = "attention-decoder-rescoring-no-ngram"
 TRAINING = """
@@ -35,7 +35,7 @@ LEARNT = -2.1
 
 def log_prob(recogniser, frames: torch.Tensor, tokens: list[int]) -> float:
     """What the attention decoder gives a transcript: token by token, of one utterance alone."""
-    decoder, total = recogniser.model.attention_decoder.decoder, 0.0
+    decoder, total = recogniser.acoustics.model.attention_decoder.decoder, 0.0
     no_padding = torch.zeros(1, frames.size(0), dtype=torch.bool)
     for place, token in enumerate([*tokens, 1]):
         before = torch.tensor([[1, *tokens[:place]]])
@@ -60,7 +60,7 @@ def test_a_trained_attention_decoder_finds_the_words(
     run = read(CTC_DECODE, ["--recipe", "./tones", *words])
     config = recognition_config(run)
     recogniser, (cuts,) = load_recogniser(config), load_test_sets(config).values()
-    assert isinstance(recogniser.search, Rescoring)
+    assert isinstance(recogniser.search, WholeUtteranceSearch)
     scores: list[float] = []
     with torch.inference_mode():
         for batch in loaders.test_loader(cuts, run[DataConfig]):
@@ -71,7 +71,7 @@ def test_a_trained_attention_decoder_finds_the_words(
 
 def scores_of_transcripts(recogniser, batch) -> list[float]:
     """Log-probability per token of what was said, for each utterance."""
-    frames, lens = encoded_frames(recogniser, batch.features, batch.feature_lens)
+    frames, lens = recogniser.acoustics.encode(batch.features, batch.feature_lens)
     return [
         log_prob(recogniser, frames[row, : lens[row]], tokens) / (len(tokens) + 1)
         for row, tokens in enumerate(recogniser.tokenizer.encode(batch.texts))
@@ -79,10 +79,10 @@ def scores_of_transcripts(recogniser, batch) -> list[float]:
 
 
 def check_scores_and_choices(recogniser, batch) -> None:
-    frames, lens = encoded_frames(recogniser, batch.features, batch.feature_lens)
+    frames, lens = recogniser.acoustics.encode(batch.features, batch.feature_lens)
     search = recogniser.search
-    nbest, found = search.nbest(frames, lens), search.settings(frames, lens)
-    (judged,) = (judge(frames, lens, nbest) for judge in search.judges)
+    nbest, found = search.nbest(frames, lens), recogniser.settings(frames, lens, batch.texts)
+    (judged,) = (score(frames, lens, nbest) for score in search.rescorers)
     for row, hypotheses in enumerate(nbest):
         own = frames[row, : lens[row]]
         want = [log_prob(recogniser, own, one.tokens) for one in hypotheses]

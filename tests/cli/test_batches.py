@@ -19,7 +19,7 @@ from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig
-from zipasr.recognition.recogniser import encoded_frames, load_recogniser
+from zipasr.recognition.recogniser import load_recogniser
 
 # Seconds of a batch: each utterance alone, a few together, all together.
 DURATIONS = ("0.5", "3", "600")
@@ -74,12 +74,12 @@ def scores_of_greedy_search(
     flags = ["--recipe", "./tones", *MODEL, "--max-duration", duration, *words]
     run = read(DECODE, flags)
     recogniser = load_recogniser(recognition_config(run))
-    model = recogniser.model
+    model = recogniser.acoustics.model
     assert model.decoder is not None
     assert model.joiner is not None
     cuts = loaders.load_cuts(run[DataConfig].manifest_dir, run.recipe.corpus, ["test"])
     for batch in loaders.test_loader(cuts, run[DataConfig]):
-        frames, lens = encoded_frames(recogniser, batch.features, batch.feature_lens)
+        frames, lens = recogniser.acoustics.encode(batch.features, batch.feature_lens)
         for row, cut_id in enumerate(batch.cut_ids):
             context, tokens, scores = [-1, 0], [], []
             for frame in frames[row, : int(lens[row])]:

@@ -200,7 +200,9 @@ def test_half_precision_finds_the_same_words_and_keeps_results_apart(
 
     def scorers(name: str) -> tuple[Scorer, Scorer]:
         features = torch.from_numpy(cuts[name].load_features())
-        return margins.in_float64(exact.model, features), margins.of_recogniser(half, features)
+        return margins.in_float64(exact.acoustics.model, features), margins.of_recogniser(
+            half, features
+        )
 
     pieces = exact.tokenizer.pieces()
     ours, theirs = (margins.found_by_decode(path, pieces) for path in paths)

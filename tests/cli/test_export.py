@@ -31,9 +31,10 @@ from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import ctc_greedy_search
-from zipasr.search.registry import search_for
+from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
@@ -148,9 +149,9 @@ def recordings(out: Path, tail: int = 0) -> list[np.ndarray]:
 
 def search(model: AsrModel, method: str) -> Callable[..., Any]:
     if method == "ctc":
-        return lambda frames, lens: ctc_greedy_search(frames, lens, ctc_output=model.ctc_log_probs)
+        return CtcGreedySearch(CtcHead(model.ctc_log_probs))
     config = DecodingConfig(decoding_method=method, beam_size=4)
-    return search_for(config, model.decoder, model.joiner)
+    return build_search(config, ModelParts(model.decoder, model.joiner))
 
 
 @torch.no_grad()

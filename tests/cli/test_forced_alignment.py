@@ -25,7 +25,11 @@ from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition import alignment
 from zipasr.recognition.long_form import Cutting
+from zipasr.recognition.recogniser import Recogniser
 from zipasr.search.alignment import ctc_alignment, transducer_alignment
+from zipasr.search.components import ModelParts
+from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.methods import method_of
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
@@ -178,11 +182,9 @@ def test_a_ctc_model_aligns_without_a_method(
 class Clock:
     """A model whose frames say when they were, and a transcript of one token that is now."""
 
-    transducer = None
-    search: Any = None
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        self.parts = ModelParts(None, None, self.ctc_log_probs)
         self.frames: list[torch.Tensor] = []
 
     def encode(self, features: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -193,7 +195,7 @@ class Clock:
 
     def ctc_log_probs(self, frames: torch.Tensor) -> torch.Tensor:
         loud = frames > -10.0
-        scores = torch.full((*frames.shape[:2], self.tokenizer.vocab_size), -5.0)
+        scores = torch.full((*frames.shape[:2], self.vocab_size), -5.0)
         scores[..., 3] = torch.where(loud[..., 0], 0.0, -5.0)
         scores[..., 0] = torch.where(loud[..., 0], -5.0, 0.0)
         return scores
@@ -207,8 +209,11 @@ def test_windows_of_a_long_recording_are_one_alignment(checkpoint: Path) -> None
     for moment in moments:
         begin = round(moment * tones.RATE)
         samples[begin : begin + tones.RATE // 2] += draws.standard_normal(tones.RATE // 2)
-    clock, sound = Clock(tokenizer), Sound(samples, "")
-    words = alignment.align(clock, sound, [3] * 5, Cutting(12.0, 2.0, 1), "auto")
+    clock, sound = Clock(tokenizer.vocab_size), Sound(samples, "")
+    method = method_of("ctc-greedy-search")
+    search = CtcGreedySearch(CtcHead(clock.ctc_log_probs))
+    recogniser = Recogniser(clock, tokenizer, method, search)
+    words = alignment.align(recogniser, sound, [3] * 5, Cutting(12.0, 2.0, 1), "auto")
     assert len(clock.frames) > 4
     tokens = [token for word in words for token in word.tokens]
     assert [token.start for token in tokens] == pytest.approx(moments, abs=0.05)

@@ -18,8 +18,7 @@ from zipasr.cli import decode, train
 from zipasr.cli.commands import COMMANDS, DECODE, IMPORT, TRAIN, read
 from zipasr.cli.flags import Command, resolve, settings_of
 from zipasr.cli.help import WIDTH, config_text, long_help
-from zipasr.search.config import METHOD_MEANINGS
-from zipasr.search.registry import SEARCHES
+from zipasr.search.methods import MEANINGS, METHODS
 
 HEAVY = {"torch", "lhotse", "numba", "numpy", "matplotlib", "sentencepiece"}
 LINES = 45
@@ -126,12 +125,12 @@ def test_settings_are_printed_and_nothing_is_done(
 
 
 def test_the_methods_are_listed_with_their_meanings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert METHOD_MEANINGS.keys() == SEARCHES.keys()
+    assert MEANINGS.keys() == METHODS.keys()
     with pytest.raises(SystemExit) as end:
         read(DECODE, ["--decoding-method", "help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
-    assert all(f"\n  {name}" in said for name in METHOD_MEANINGS)
+    assert all(f"\n  {name}" in said for name in MEANINGS)
 
 
 @pytest.mark.parametrize(

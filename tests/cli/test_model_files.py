@@ -29,7 +29,7 @@ from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import ModelFileConfig
 from zipasr.recognition.exported_model import Chunks, read_model_file
-from zipasr.recognition.recogniser import LOG_ZERO
+from zipasr.recognition.padding import LOG_ZERO
 from zipasr.search.ctc import ctc_greedy_search
 from zipasr.search.greedy import greedy_search
 from zipasr.search.transducer_step import TransducerSteps

@@ -6,6 +6,7 @@ import ast
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO, cast
@@ -21,7 +22,8 @@ from zipasr.cli.commands import DECODE, STREAMING_DECODE, read
 from zipasr.cli.live import pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.config import StreamingConfig
-from zipasr.recognition.recogniser import LOG_ZERO, encoded_frames, load_recogniser
+from zipasr.recognition.padding import LOG_ZERO
+from zipasr.recognition.recogniser import load_recogniser
 from zipasr.recognition.streaming import Stream
 from zipasr.search.config import DecodingConfig
 
@@ -119,11 +121,11 @@ def test_chunks_give_the_frames_of_the_masked_decode_to_the_last(
     flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
     flags += ["--pad-look-ahead", "1"]
     recogniser = load_recogniser(recognition_config(read(DECODE, flags)))
-    chunks = recogniser.model.chunk_encoder
+    chunks = recogniser.acoustics.model.chunk_encoder
     lengths = torch.tensor([97, 96, 90, 61])
     features = torch.randn(4, 97, 80, generator=torch.Generator().manual_seed(0)) - 8
     batch = features.masked_fill(torch.arange(97)[:, None] >= lengths[:, None, None], LOG_ZERO)
-    frames, lens = encoded_frames(recogniser, batch, lengths)
+    frames, lens = recogniser.acoustics.encode(batch, lengths)
     for row, length in enumerate(lengths.tolist()):
         stream, state, parts = Stream("a", features[row, :length]), chunks.start(1, "cpu"), []
         while not stream.is_over(chunks.size()):
@@ -147,17 +149,17 @@ def test_whole_utterances_get_the_silence_of_the_published_decoding(
     lengths = torch.tensor([97, 40])
     features = torch.randn(2, 97, 80, generator=torch.Generator().manual_seed(0)) - 8
     batch = features.masked_fill(torch.arange(97)[:, None] >= lengths[:, None, None], LOG_ZERO)
-    frames, lens = encoded_frames(recogniser, batch, lengths)
+    frames, lens = recogniser.acoustics.encode(batch, lengths)
     # 30 frames of log(1e-10), which the lengths count, and nothing beyond.
     silence = torch.full((2, 30, 80), -23.025851)
-    want = recogniser.model.encode(torch.cat([batch, silence], dim=1), lengths + 30)
+    want = recogniser.acoustics.model.encode(torch.cat([batch, silence], dim=1), lengths + 30)
     assert torch.equal(frames, want.frames)
     assert torch.equal(lens, want.lens)
     # With the flag the front end sees 13 more, which the lengths do not count: the last frames of
     # the longest are others, and no frame of the other, which has silence behind it anyway.
-    padded, padded_lens = encoded_frames(recogniser._replace(pad_look_ahead=True), batch, lengths)
+    padded, padded_lens = replace(recogniser.acoustics, pad_look_ahead=True).encode(batch, lengths)
     more = torch.full((2, 43, 80), -23.025851)
-    want = recogniser.model.encode(torch.cat([batch, more], dim=1), lengths + 30)
+    want = recogniser.acoustics.model.encode(torch.cat([batch, more], dim=1), lengths + 30)
     assert torch.equal(padded_lens, lens)
     last, short = int(lens[0]), int(lens[1])
     assert torch.equal(padded[0, :last], want.frames[0, :last])

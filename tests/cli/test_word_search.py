@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import tones
 from tests.cli.conftest import Call
@@ -13,7 +14,8 @@ from tests.cli.test_decode import HERE, edit_distance, read_recogs
 from zipasr.cli import ctc_decode, decode, train_lm
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
-from zipasr.recognition.resources import ngram_of, vocabulary_of
+from zipasr.recognition.resources import ResourceReader
+from zipasr.search.methods import Need
 from zipasr.text.tokenizer import Tokenizer
 
 LANG, LM = Path("data/tones/lang_bpe"), Path("data/tones/lm")
@@ -113,10 +115,11 @@ def test_the_flag_of_exact_back_off_reaches_all_ngrams(
     Path("tokens.arpa").write_text(f"\\data\\\nngram 1={num}\n\n\\1-grams:\n{tokens}\n\\end\\\n")
     files = ("--grammar", "words.arpa", "--ngram-lm", "tokens.arpa")
     run = read(DECODE, ["--recipe", "./tones", *files, *words])
-    vocabulary = vocabulary_of(recognition_config(run), ("words",), tokenizer)
-    assert vocabulary is not None
-    assert vocabulary.exact_backoff is is_exact
-    assert ngram_of(recognition_config(run), tokenizer).exact_backoff is is_exact
+    config, reader = recognition_config(run), ResourceReader(tokenizer, torch.device("cpu"))
+    grammar = reader.vocabulary(config, frozenset({Need.LEXICON})).graph.grammar
+    assert grammar is not None
+    assert grammar.exact_backoff is is_exact
+    assert reader.token_ngram(config).exact_backoff is is_exact
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.search.tiny import Loops, tiny_batch, tiny_steps
 from zipasr.search import alignment
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, ctc_spans, transducer_alignment
-from zipasr.search.greedy import greedy_search
+from zipasr.search.greedy import GreedySearch
 
 
 def best_path(log_probs: torch.Tensor, tokens: list[int]) -> tuple[int, ...]:
@@ -161,7 +161,7 @@ def test_a_transducer_needs_a_frame_for_each_token() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_what_greedy_search_found_is_not_less_probable_when_aligned(seed: int) -> None:
     steps, (frames, lens) = tiny_steps(seed), tiny_batch(seed, [20])
-    (found,) = greedy_search(frames, lens, steps=steps)
+    (found,) = GreedySearch(steps)(frames, lens)
     spans = transducer_alignment(frames[0], found.tokens, steps)
     assert spans is not None
     emitted = {span.start: token for span, token in zip(spans, found.tokens, strict=True)}

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.beam_search import ModifiedBeamSearch, advance, modified_beam_search, start_beams
-from zipasr.search.greedy import greedy_search
+from zipasr.search.beam_search import ModifiedBeamSearch, advance, start_beams
+from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 
 from . import golden
@@ -45,7 +45,7 @@ def test_batch_equals_the_definition_one_by_one(
         seed, context_size=context_size, blank_penalty=blank_penalty, temperature=temperature
     )
     frames, lengths = tiny_batch(seed, lens)
-    got = modified_beam_search(frames, lengths, steps=steps, beam_size=beam_size)
+    got = ModifiedBeamSearch(steps, beam_size=beam_size)(frames, lengths)
     loops = Loops(steps)
     want = [loops.beam(frames[n, :num], beam_size) for n, num in enumerate(lens)]
     assert_same(got, want)
@@ -57,8 +57,8 @@ def test_beam_of_one_is_greedy_with_one_symbol_per_frame(seed, lens, temperature
     steps = tiny_steps(seed, temperature=temperature)
     frames, lengths = tiny_batch(seed, lens)
     assert_same(
-        modified_beam_search(frames, lengths, steps=steps, beam_size=1),
-        greedy_search(frames, lengths, steps=steps, max_sym_per_frame=1),
+        ModifiedBeamSearch(steps, beam_size=1)(frames, lengths),
+        GreedySearch(steps, max_sym_per_frame=1)(frames, lengths),
     )
 
 
@@ -67,7 +67,7 @@ def test_beam_of_one_is_greedy_with_one_symbol_per_frame(seed, lens, temperature
 def test_beam_of_everything_is_enumeration(seed, vocab_size, num_frames):
     steps = tiny_steps(seed, vocab_size=vocab_size, blank_bias=0.0)
     frames, lens = tiny_batch(seed, [num_frames])
-    (got,) = modified_beam_search(frames, lens, steps=steps, beam_size=vocab_size**num_frames)
+    (got,) = ModifiedBeamSearch(steps, beam_size=vocab_size**num_frames)(frames, lens)
     want = Loops(steps).enumerate(frames[0])
     assert got.tokens == want.tokens
     assert abs(got.log_prob - want.log_prob) < 1e-5
@@ -88,7 +88,7 @@ def test_probabilities_of_everything_add_up_to_one():
 def test_beam_wider_than_the_first_frame_offers():
     steps = tiny_steps(1, vocab_size=3)
     frames, lens = tiny_batch(1, [5, 2])
-    got = modified_beam_search(frames, lens, steps=steps, beam_size=50)
+    got = ModifiedBeamSearch(steps, beam_size=50)(frames, lens)
     loops = Loops(steps)
     assert_same(got, [loops.beam(frames[0], 50), loops.beam(frames[1, :2], 50)])
 
@@ -96,18 +96,18 @@ def test_beam_wider_than_the_first_frame_offers():
 def test_empty_utterance_and_empty_batch():
     steps = tiny_steps(0)
     frames, _ = tiny_batch(0, [3, 3])
-    first, second = modified_beam_search(frames, torch.tensor([0, 3]), steps=steps)
+    first, second = ModifiedBeamSearch(steps)(frames, torch.tensor([0, 3]))
     assert (first.tokens, first.frames, first.log_prob) == ([], [], 0.0)
-    assert_same([second], modified_beam_search(frames[1:], torch.tensor([3]), steps=steps))
-    assert modified_beam_search(frames[:0], torch.tensor([], dtype=torch.int64), steps=steps) == []
+    assert_same([second], ModifiedBeamSearch(steps)(frames[1:], torch.tensor([3])))
+    assert ModifiedBeamSearch(steps)(frames[:0], torch.tensor([], dtype=torch.int64)) == []
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("search", [greedy_search, modified_beam_search])
+@pytest.mark.parametrize("search", [GreedySearch, ModifiedBeamSearch])
 @pytest.mark.parametrize("lens_device", ["cpu", "cuda"])
 def test_gpu_equals_cpu(search, lens_device):
     lens, frames = golden.arrays()["lens"], golden.arrays()["encoder_out"]
-    want = search(frames, lens, steps=TransducerSteps(*golden.transducer()))
+    want = search(TransducerSteps(*golden.transducer()))(frames, lens)
     on_gpu = TransducerSteps(*(copy.deepcopy(part).cuda() for part in golden.transducer()))
-    assert_same(search(frames.cuda(), lens.to(lens_device), steps=on_gpu), want, tolerance=1e-3)
+    assert_same(search(on_gpu)(frames.cuda(), lens.to(lens_device)), want, tolerance=1e-3)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.ctc import CtcHead, ctc_greedy_search
-from zipasr.search.ctc_prefix import CtcPrefixBeamSearch, ctc_prefix_beam_search
+from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.scorers import ContextGraph, HotWords
 
 from . import golden
@@ -61,9 +61,9 @@ def test_batch_equals_one_by_one(seed, lens, beam_size, hot):
     scorer = HotWords(ContextGraph([[1, 2], [2, 2, 3]], 1.0), strict=True) if hot else None
     frames = logits(seed, len(lens), max(lens), 5)
     settings = {"head": HEAD, "beam_size": beam_size, "scorer": scorer}
-    got = ctc_prefix_beam_search(frames, torch.tensor(lens), **settings)
+    got = CtcPrefixBeamSearch(**settings)(frames, torch.tensor(lens))
     want = [
-        ctc_prefix_beam_search(frames[n : n + 1, :num], torch.tensor([num]), **settings)[0]
+        CtcPrefixBeamSearch(**settings)(frames[n : n + 1, :num], torch.tensor([num]))[0]
         for n, num in enumerate(lens)
     ]
     assert_same(got, want)
@@ -74,10 +74,10 @@ def test_frames_of_tokens_are_those_of_greedy_search_where_all_is_clear():
     frames = torch.zeros(1, len(path), 4)
     frames[0, range(len(path)), path] = 20.0
     lens = torch.tensor([len(path)])
-    got = ctc_prefix_beam_search(frames, lens, head=HEAD)
+    got = CtcPrefixBeamSearch(HEAD)(frames, lens)
     assert got[0].tokens == [3, 3, 2, 1]
-    assert got[0].frames == ctc_greedy_search(frames, lens, ctc_output=lambda x: x)[0].frames
+    assert got[0].frames == CtcGreedySearch(CtcHead(lambda x: x))(frames, lens)[0].frames
 
 
 def test_an_empty_batch():
-    assert ctc_prefix_beam_search(torch.zeros(0, 3, 4), torch.zeros(0).long(), head=HEAD) == []
+    assert CtcPrefixBeamSearch(HEAD)(torch.zeros(0, 3, 4), torch.zeros(0).long()) == []

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.fast_beam_search import FastBeamSearch, fast_beam_search
+from zipasr.search.fast_beam_search import FastBeamSearch
 
 from . import golden
 from .tiny import assert_same, tiny_batch, tiny_steps
@@ -41,9 +41,7 @@ def test_reference_results(run):
 def test_without_limits_it_is_the_best_alignment(seed, vocab_size, num_frames, context_size):
     steps = tiny_steps(seed, vocab_size, context_size, blank_bias=0.0)
     frames, lens = tiny_batch(seed, [num_frames])
-    (got,) = fast_beam_search(
-        frames, lens, steps=steps, beam=1e4, max_states=10000, max_contexts=200
-    )
+    (got,) = FastBeamSearch(steps, beam=1e4, max_states=10000, max_contexts=200)(frames, lens)
     projected = steps.project(frames)[0]
     best = -1e30
     with torch.no_grad():
@@ -75,9 +73,9 @@ def test_batch_equals_one_by_one(seed, lens, beam, max_states, max_contexts, con
     frames, lengths = tiny_batch(seed, lens)
     limits = {"beam": beam, "max_states": max_states, "max_contexts": max_contexts}
     settings = {"steps": steps, "allow_partial": True, **limits}
-    got = fast_beam_search(frames, lengths, **settings)
+    got = FastBeamSearch(**settings)(frames, lengths)
     want = [
-        fast_beam_search(frames[n : n + 1, :num], lengths[n : n + 1], **settings)[0]
+        FastBeamSearch(**settings)(frames[n : n + 1, :num], lengths[n : n + 1])[0]
         for n, num in enumerate(lens)
     ]
     assert_same(got, want)
@@ -86,6 +84,6 @@ def test_batch_equals_one_by_one(seed, lens, beam, max_states, max_contexts, con
 def test_empty_utterance_and_empty_batch():
     steps = tiny_steps(0)
     frames, _ = tiny_batch(0, [3, 3])
-    first, _ = fast_beam_search(frames, torch.tensor([0, 3]), steps=steps)
+    first, _ = FastBeamSearch(steps)(frames, torch.tensor([0, 3]))
     assert (first.tokens, first.frames, first.log_prob) == ([], [], 0.0)
-    assert fast_beam_search(frames[:0], torch.tensor([], dtype=torch.int64), steps=steps) == []
+    assert FastBeamSearch(steps)(frames[:0], torch.tensor([], dtype=torch.int64)) == []

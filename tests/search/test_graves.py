@@ -5,9 +5,9 @@ import torch
 
 from zipasr.search.beam_search import (
     MAX_TAKEN_PER_FRAME,
+    ModifiedBeamSearch,
     beam_search,
     beam_search_nbest,
-    modified_beam_search,
 )
 
 from . import golden
@@ -40,7 +40,7 @@ def test_where_blank_is_sure_all_searches_agree():
     steps = tiny_steps(3, blank_bias=40.0)
     frames, lens = tiny_batch(3, [5, 2])
     assert [u.tokens for u in beam_search(frames, lens, steps=steps)] == [[], []]
-    assert [u.tokens for u in modified_beam_search(frames, lens, steps=steps)] == [[], []]
+    assert [u.tokens for u in ModifiedBeamSearch(steps)(frames, lens)] == [[], []]
 
 
 def test_a_wide_beam_adds_up_the_alignments_of_short_sequences():

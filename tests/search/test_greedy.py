@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.greedy import greedy_search
+from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 
 from . import golden
@@ -17,15 +17,8 @@ from .tiny import Loops, assert_same, tiny_batch, tiny_steps
 )
 def test_reference_results(run):
     steps = TransducerSteps(*golden.transducer(), blank_penalty=run["options"]["blank_penalty"])
-    golden.check(
-        greedy_search(
-            golden.arrays()["encoder_out"],
-            golden.arrays()["lens"],
-            steps=steps,
-            max_sym_per_frame=run["options"].get("max_sym_per_frame", 1),
-        ),
-        run,
-    )
+    search = GreedySearch(steps, run["options"].get("max_sym_per_frame", 1))
+    golden.check(search(golden.arrays()["encoder_out"], golden.arrays()["lens"]), run)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -44,7 +37,7 @@ def test_batch_equals_the_definition_one_by_one(
         seed, context_size=context_size, blank_penalty=blank_penalty, temperature=temperature
     )
     frames, lengths = tiny_batch(seed, lens)
-    got = greedy_search(frames, lengths, steps=steps, max_sym_per_frame=max_sym_per_frame)
+    got = GreedySearch(steps, max_sym_per_frame=max_sym_per_frame)(frames, lengths)
     loops = Loops(steps)
     want = [loops.greedy(frames[n, :num], max_sym_per_frame) for n, num in enumerate(lens)]
     assert_same(got, want)
@@ -53,28 +46,28 @@ def test_batch_equals_the_definition_one_by_one(
 def test_a_frame_that_always_emits_stops_at_the_limit():
     steps = tiny_steps(0, blank_bias=-1000.0)
     frames, lens = tiny_batch(0, [4])
-    (utterance,) = greedy_search(frames, lens, steps=steps, max_sym_per_frame=3)
+    (utterance,) = GreedySearch(steps, max_sym_per_frame=3)(frames, lens)
     assert utterance.frames == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_long_utterances_are_not_cut_off():
     """The published one-by-one search stops at 1000 tokens without a word."""
     frames, lens = tiny_batch(0, [1100])
-    (utterance,) = greedy_search(frames, lens, steps=tiny_steps(0, blank_bias=-1000.0))
+    (utterance,) = GreedySearch(tiny_steps(0, blank_bias=-1000.0))(frames, lens)
     assert len(utterance.tokens) == 1100
 
 
 def test_empty_utterance_and_empty_batch():
     steps = tiny_steps(0)
     frames, _ = tiny_batch(0, [3, 3])
-    first, second = greedy_search(frames, torch.tensor([0, 3]), steps=steps)
+    first, second = GreedySearch(steps)(frames, torch.tensor([0, 3]))
     assert (first.tokens, first.frames, first.log_prob) == ([], [], 0.0)
-    assert_same([second], greedy_search(frames[1:], torch.tensor([3]), steps=steps))
-    assert greedy_search(frames[:0], torch.tensor([], dtype=torch.int64), steps=steps) == []
+    assert_same([second], GreedySearch(steps)(frames[1:], torch.tensor([3])))
+    assert GreedySearch(steps)(frames[:0], torch.tensor([], dtype=torch.int64)) == []
 
 
 def test_needs_no_gradient():
     steps = tiny_steps(0)
     frames, lens = tiny_batch(0, [3])
-    greedy_search(frames.requires_grad_(), lens, steps=steps)
+    GreedySearch(steps)(frames.requires_grad_(), lens)
     assert frames.grad is None

@@ -11,12 +11,12 @@ from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram import read_arpa
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.beam_search import ModifiedBeamSearch
-from zipasr.search.components import DecodingResources
+from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.registry import search_for
+from zipasr.search.registry import build_search
 from zipasr.search.scorers import Sum, sum_scorers
 
 from .tiny import Loops, assert_same, tiny_batch, tiny_steps
@@ -105,7 +105,7 @@ def test_an_ngram_that_ranks_is_no_part_of_the_score(seed):
 
     config = DecodingConfig(decoding_method="modified_beam_search_ngram_rescoring", beam_size=3)
     aids = DecodingResources(low_order=model, low_order_scale=1.5)
-    got = search_for(config, steps.decoder, steps.joiner, aids=aids)(frames, lens)
+    got = build_search(config, ModelParts(steps.decoder, steps.joiner), aids)(frames, lens)
     want = [Loops(steps).beam(one[:num], 3, rank) for one, num in zip(frames, lens, strict=True)]
     assert_same(got, want)
     plain = [Loops(steps).beam(one[:num], 3) for one, num in zip(frames, lens, strict=True)]

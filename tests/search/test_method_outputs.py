@@ -19,12 +19,13 @@ from torch import Tensor
 from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram import NgramLm
 from zipasr.lm.rnn import RnnLm
-from zipasr.search.components import DecodingResources, Vocabulary
+from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.language_models import NgramTokens, RnnTokens
+from zipasr.search.lexicon_graph import word_graph
+from zipasr.search.methods import METHODS, Need
 from zipasr.search.protocol import Utterance
-from zipasr.search.registry import SEARCHES, search_for
-from zipasr.search.rescoring import Oracle, Rescoring
+from zipasr.search.registry import build_search
 from zipasr.search.scorers import ContextGraph
 
 from .tiny import ENCODER_DIM, tiny_batch, tiny_steps
@@ -72,11 +73,11 @@ def language_model() -> RnnTokens:
 
 
 def resources(name: str) -> DecodingResources:
-    hot_words = ContextGraph([[1, 2], [3]], 0.5) if SEARCHES[name].takes_hot_words else None
+    hot_words = ContextGraph([[1, 2], [3]], 0.5) if METHODS[name].hot_words else None
     low_order = NgramTokens(TOKEN_NGRAM.with_unknown(), PIECES)
     scale = 0.4 if name.endswith("_LG") else -0.2
     limits = LatticeConfig(num_paths=20, max_states=16, max_contexts=6, allow_partial=True)
-    vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER)
+    vocabulary = Vocabulary(word_graph(LEXICON, GRAMMAR), word_graph(LEXICON, OTHER))
     return DecodingResources(limits, hot_words, language_model(), 0.4, low_order, scale, vocabulary)
 
 
@@ -86,21 +87,15 @@ def found(name: str) -> dict[str, list[list[Utterance]]]:
     steps = tiny_steps(11, VOCAB_SIZE, blank_bias=1.0)
     frames, lens = tiny_batch(11, [14, 9, 1])
     weight = torch.randn(ENCODER_DIM, VOCAB_SIZE, generator=torch.Generator().manual_seed(12))
-    search = search_for(
-        DecodingConfig(decoding_method=name),
-        steps.decoder,
-        steps.joiner,
-        lambda x: x @ weight,
-        attention_decoder=AttentionDecoder(),
-        aids=resources(name),
-    )
+    parts = ModelParts(steps.decoder, steps.joiner, lambda x: x @ weight, AttentionDecoder())
+    search = build_search(DecodingConfig(decoding_method=name), parts, resources(name))
     results = {"": [[one] for one in search(frames, lens)]}
-    if isinstance(search, Oracle):
-        results["choices"] = search.choices(frames, lens)
-    if isinstance(search, Rescoring):
-        every = search.settings(frames, lens)
-        for setting in list(every)[:: len(every) // NUM_SETTINGS]:
-            results[setting] = [[one] for one in every[setting]]
+    scored = search.scored(search.whole(frames, lens))
+    if Need.REFERENCE in METHODS[name].needs:
+        results["choices"] = [one.hypotheses for one in scored]
+    if len(search.settings) > 1:
+        for setting, weights in search.settings[:: len(search.settings) // NUM_SETTINGS]:
+            results[setting] = [[one.best(weights)] for one in scored]
     return results
 
 
@@ -129,10 +124,10 @@ def stored() -> dict[str, Any]:
 
 
 def test_every_method_is_recorded() -> None:
-    assert stored().keys() == SEARCHES.keys()
+    assert stored().keys() == METHODS.keys()
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_finds_what_was_recorded(name: str) -> None:
     now, before = as_json(found(name)), stored()[name]
     assert now.keys() == before.keys()
@@ -144,5 +139,5 @@ def test_a_method_finds_what_was_recorded(name: str) -> None:
 
 
 if __name__ == "__main__":
-    lines = [f"{json.dumps(name)}: {json.dumps(as_json(found(name)))}" for name in SEARCHES]
+    lines = [f"{json.dumps(name)}: {json.dumps(as_json(found(name)))}" for name in METHODS]
     FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")

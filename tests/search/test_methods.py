@@ -4,21 +4,22 @@ import pytest
 
 from tests.lm.backoff_graph import BackoffGraph
 from zipasr.base.errors import UserError
-from zipasr.search.beam_search import beam_search, modified_beam_search
+from zipasr.search.beam_search import ModifiedBeamSearch, beam_search
 from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
-from zipasr.search.ctc import CtcHead, ctc_greedy_search
-from zipasr.search.ctc_prefix import CtcPrefixBeamSearch, ctc_prefix_beam_search
-from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice, fast_beam_search
+from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
+from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
 from zipasr.search.graph_search import (
     CtcAcousticScorer,
     GraphLimits,
     TransducerAcousticScorer,
     graph_search,
 )
-from zipasr.search.greedy import greedy_search
+from zipasr.search.greedy import GreedySearch
 from zipasr.search.lexicon_graph import word_graph
-from zipasr.search.registry import SEARCHES, check_method, search_for, streaming_search_for
+from zipasr.search.methods import METHODS, check_streams, method_of
+from zipasr.search.registry import build_search
 from zipasr.search.rescoring import BestPath, Nbest
 from zipasr.search.scorers import ContextGraph, HotWords
 from zipasr.search.transducer_step import TransducerSteps
@@ -29,7 +30,7 @@ from .words import GRAMMAR, LEXICON, OTHER
 
 
 def build(decoder, joiner, ctc_output=None, **flags):
-    return search_for(DecodingConfig(**flags), decoder, joiner, ctc_output)
+    return build_search(DecodingConfig(**flags), ModelParts(decoder, joiner, ctc_output))
 
 
 def test_settings_reach_the_searches():
@@ -40,16 +41,16 @@ def test_settings_reach_the_searches():
     plain = TransducerSteps(*parts)
 
     greedy = build(*parts, max_sym_per_frame=3, **flags)(frames, lens)
-    assert greedy == greedy_search(frames, lens, steps=steps, max_sym_per_frame=3)
-    assert greedy != greedy_search(frames, lens, steps=plain, max_sym_per_frame=3)
+    assert greedy == GreedySearch(steps, max_sym_per_frame=3)(frames, lens)
+    assert greedy != GreedySearch(plain, max_sym_per_frame=3)(frames, lens)
 
     beam = build(*parts, decoding_method="modified_beam_search", beam_size=2, **flags)(frames, lens)
-    assert beam == modified_beam_search(frames, lens, steps=steps, beam_size=2)
-    assert beam != modified_beam_search(frames, lens, steps=steps, beam_size=4)
-    assert beam != modified_beam_search(frames, lens, steps=plain, beam_size=2)
+    assert beam == ModifiedBeamSearch(steps, beam_size=2)(frames, lens)
+    assert beam != ModifiedBeamSearch(steps, beam_size=4)(frames, lens)
+    assert beam != ModifiedBeamSearch(plain, beam_size=2)(frames, lens)
 
     ctc = build(None, None, lambda x: x, decoding_method="ctc_greedy_search", **flags)(frames, lens)
-    assert ctc == ctc_greedy_search(frames, lens, ctc_output=lambda x: x, **flags)
+    assert ctc == CtcGreedySearch(CtcHead(lambda x: x, **flags))(frames, lens)
 
 
 def test_settings_reach_the_other_searches():
@@ -63,15 +64,14 @@ def test_settings_reach_the_other_searches():
 
     limits = LatticeConfig(beam=3.0, max_states=4, max_contexts=2, allow_partial=True)
     config = DecodingConfig(decoding_method="fast_beam_search", **flags)
-    fast = search_for(config, *parts, aids=DecodingResources(limits))(frames, lens)
-    assert fast == fast_beam_search(
-        frames, lens, steps=steps, beam=3.0, max_states=4, max_contexts=2, allow_partial=True
-    )
+    fast = build_search(config, ModelParts(*parts), DecodingResources(limits))(frames, lens)
+    wanted = FastBeamSearch(steps, beam=3.0, max_states=4, max_contexts=2, allow_partial=True)
+    assert fast == wanted(frames, lens)
 
     config = DecodingConfig(decoding_method="ctc-prefix-beam-search", beam_size=3, **flags)
-    prefix = search_for(config, None, None, lambda x: x)(frames, lens)
+    prefix = build_search(config, ModelParts(None, None, lambda x: x))(frames, lens)
     head = CtcHead(lambda x: x, blank_penalty=1.5, temperature=2.0)
-    assert prefix == ctc_prefix_beam_search(frames, lens, head=head, beam_size=3)
+    assert prefix == CtcPrefixBeamSearch(head, beam_size=3)(frames, lens)
 
 
 @pytest.mark.parametrize("allow_partial", [False, True])
@@ -84,10 +84,10 @@ def test_without_a_final_state_the_result_is_empty_unless_it_may_be_partial(meth
         if run["id"] == f"fast.encoder_out.b20.c8.s64.bp0.0.t1.0.ilme0.0.partial{allow_partial:d}"
     )
     flags = {"allow_partial": True} if allow_partial else {}
-    search = search_for(
+    search = build_search(
         DecodingConfig(decoding_method=method),
-        *golden.transducer(),
-        aids=DecodingResources(LatticeConfig(**flags)),
+        ModelParts(*golden.transducer()),
+        DecodingResources(LatticeConfig(**flags)),
     )
     found = search(golden.arrays()[run["options"]["input"]], golden.arrays()["lens"])
     assert bool(found[1].tokens) == bool(run["hyps"][1]) == allow_partial
@@ -101,39 +101,35 @@ def test_hot_words_reach_the_searches_in_their_modes():
     steps = tiny_steps(0)
     aids = DecodingResources(hot_words=ContextGraph([[1, 2], [3]], 2.0))
     parts = ModelParts(steps.decoder, steps.joiner, lambda x: x)
-    beam = streaming_search_for(DecodingConfig(decoding_method="modified_beam_search"), parts, aids)
-    prefix = streaming_search_for(
-        DecodingConfig(decoding_method="ctc-prefix-beam-search"), parts, aids
-    )
+    beam = build_search(DecodingConfig(decoding_method="modified_beam_search"), parts, aids)
+    prefix = build_search(DecodingConfig(decoding_method="ctc-prefix-beam-search"), parts, aids)
+    assert isinstance(beam, ModifiedBeamSearch)
     assert isinstance(prefix, CtcPrefixBeamSearch)
     for search, strict in ((beam, False), (prefix, True)):
         assert isinstance(search.scorer, HotWords)
         assert search.scorer.strict == strict
     with pytest.raises(UserError, match="greedy_search cannot use the hot-words of --context-file"):
-        streaming_search_for(DecodingConfig(), parts, aids)
+        build_search(DecodingConfig(), parts, aids)
 
 
 def test_methods_for_whole_utterances_do_not_stream():
-    steps = tiny_steps(0)
-    parts = ModelParts(steps.decoder, steps.joiner)
     with pytest.raises(UserError, match=r"needs whole utterances[.] Fix: choose one of"):
-        streaming_search_for(
-            DecodingConfig(decoding_method="beam_search"), parts, DecodingResources()
-        )
+        check_streams(METHODS["beam_search"])
+    check_streams(METHODS["modified_beam_search"])
 
 
 def test_unknown_method_lists_the_names_and_the_nearest():
     with pytest.raises(UserError, match="did you mean 'modified_beam_search'") as caught:
-        check_method("modifed_beam_serach")
+        method_of("modifed_beam_serach")
     message = str(caught.value)
     assert "\n" not in message
-    for name, method in SEARCHES.items():
+    for name, method in METHODS.items():
         assert f"{name} ({method.meaning})" in message
 
 
 def test_unknown_method_that_resembles_nothing():
     with pytest.raises(UserError, match=r"unknown --decoding-method 'zzz'[.] Fix: choose one of"):
-        check_method("zzz")
+        method_of("zzz")
 
 
 @pytest.mark.parametrize("exact_backoff", [False, True])
@@ -145,12 +141,13 @@ def test_settings_reach_the_searches_over_words(exact_backoff):
         search_beam=11.0, output_beam=5.0, max_active_states=17, allow_partial=True,
     )  # fmt: skip
     exact = {"exact_backoff": exact_backoff}
-    vocabulary = Vocabulary(LEXICON, GRAMMAR, OTHER, **exact)
+    vocabulary = Vocabulary(*(word_graph(LEXICON, one, **exact) for one in (GRAMMAR, OTHER)))
     aids = DecodingResources(limits, low_order_scale=0.4, vocabulary=vocabulary)
 
     def found(name):
         config = DecodingConfig(decoding_method=name, blank_penalty=1.5, temperature=2.0)
-        return search_for(config, steps.decoder, steps.joiner, lambda x: x[:, :, :4], aids=aids)
+        parts = ModelParts(steps.decoder, steps.joiner, lambda x: x[:, :, :4])
+        return build_search(config, parts, aids)
 
     def fast(frames, lens):
         sound = TransducerAcousticScorer(steps, frames, lens)
@@ -175,14 +172,19 @@ def test_settings_reach_the_searches_over_words(exact_backoff):
     for name, search in wanted.items():
         assert found(name)(frames, lens) == search(frames, lens)
     oracle = found("nbest-oracle")
-    assert oracle.choices(frames, lens) == wanted["nbest"].search(frames, lens)
+    choices = [one.hypotheses for one in oracle.scored(oracle.whole(frames, lens))]
+    assert choices == wanted["nbest"].search(frames, lens)
 
     judged = OTHER.sentence if exact_backoff else BackoffGraph(OTHER).best
-    (few,) = {len(found(name).weighings) for name in ("nbest-rescoring", "whole-lattice-rescoring")}
+    (few,) = {len(found(name).settings) for name in ("nbest-rescoring", "whole-lattice-rescoring")}
     for name in ("nbest-rescoring", "whole-lattice-rescoring"):
-        settings = found(name).settings(frames, lens)
+        search = found(name)
+        scored = search.scored(search.whole(frames, lens))
+        settings = {
+            setting: [one.best(weights) for one in scored] for setting, weights in search.settings
+        }
         assert len(settings) == few
-        assert found(name)(frames, lens) == settings["_lm_scale_1.0"]
+        assert search(frames, lens) == settings["_lm_scale_1.0"]
         for setting, results in settings.items():
             scale = float(setting.removeprefix("_lm_scale_"))
             heard = found(name).nbest(frames, lens)
@@ -191,7 +193,7 @@ def test_settings_reach_the_searches_over_words(exact_backoff):
                 assert chosen.words == best.words
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", METHODS)
 def test_missing_parts_are_explained(name):
     with pytest.raises(UserError, match="this model has none"):
         build(None, None, decoding_method=name)

@@ -1,9 +1,8 @@
 import torch
 
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import ScaleSetting, Utterance
 from zipasr.search.rescoring import (
-    Rescoring,
-    ScaleSetting,
+    WholeUtteranceSearch,
     attention_scorer,
     attention_settings,
     language_model_scorer,
@@ -33,30 +32,30 @@ class Attention:
         return torch.tensor([[0.0 if ids == [1] else 2.0] for ids in token_ids])
 
 
-def search(*judges, weighings):
-    return Rescoring(lambda frames, lens: NBEST, judges, weighings, weighings[0])
+def search(*rescorers, settings):
+    return WholeUtteranceSearch(lambda frames, lens: NBEST, rescorers, settings, settings[0])
 
 
 def test_weights_decide():
-    weighings = (
+    settings = (
         ScaleSetting("_a", (1.0, 0.1)),
         ScaleSetting("_b", (1.0, 1.0)),
         ScaleSetting("_c", (1.0, -9.0)),
     )
-    rescoring = search(language_model_scorer(Lengths()), weighings=weighings)
+    rescoring = search(language_model_scorer(Lengths()), settings=settings)
     frames, lens = torch.zeros(2, 3, 4), torch.tensor([3, 2])
-    found = rescoring.settings(frames, lens)
+    scored = rescoring.scored(rescoring.whole(frames, lens))
+    found = {name: [one.best(weights) for one in scored] for name, weights in settings}
     assert {name: [u.tokens for u in those] for name, those in found.items()} == {
         "_a": [[1], [2]],
         "_b": [[2, 3], [2]],
         "_c": [[], [2]],
     }
     assert rescoring(frames, lens) == found["_a"]
-    assert rescoring.only("_c").settings(frames, lens) == {"_c": found["_c"]}
 
 
 def test_the_attention_decoder_sees_the_valid_frames_of_each_utterance():
-    rescoring = search(attention_scorer(Attention()), weighings=attention_settings())
+    rescoring = search(attention_scorer(Attention()), settings=attention_settings())
     frames, lens = torch.zeros(2, 3, 4), torch.tensor([3, 2])
     assert [u.tokens for u in rescoring(frames, lens)] == [[1], [2]]
 

@@ -5,28 +5,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.batched_state import rows_of, stack, unstack
+from zipasr.search.batched_state import rows_of, stack
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
-from zipasr.search.registry import SEARCHES, streaming_search_for
+from zipasr.search.methods import METHODS
+from zipasr.search.registry import build_search
 from zipasr.search.scorers import ContextGraph
 
 from .tiny import ENCODER_DIM, assert_same, tiny_batch, tiny_steps
 
-STREAMING = [name for name, method in SEARCHES.items() if method.can_stream]
+# These keep the frames until they are asked.
+WHOLE = ["beam_search", "fast_beam_search_nbest"]
+STREAMING = [name for name, method in METHODS.items() if method.streams]
 
 
 def resumable(name: str, seed: int):
     steps = tiny_steps(seed)
     weight = torch.randn(ENCODER_DIM, 7, generator=torch.Generator().manual_seed(seed))
     parts = ModelParts(steps.decoder, steps.joiner, lambda frames: frames @ weight)
-    hot_words = ContextGraph([[1, 2], [3]], 1.0) if SEARCHES[name].takes_hot_words else None
-    return streaming_search_for(
+    hot_words = ContextGraph([[1, 2], [3]], 1.0) if METHODS[name].hot_words else None
+    return build_search(
         DecodingConfig(decoding_method=name), parts, DecodingResources(hot_words=hot_words)
     )
 
 
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize("name", [*STREAMING, *WHOLE])
 @settings(max_examples=6)
 @given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_chunks_equal_the_whole(name, seed, cuts):
@@ -54,6 +57,6 @@ def test_streams_of_different_ages_go_on_together(name):
     rest = torch.zeros(2, 5, frames.size(2))
     rest[0], rest[1, :3] = frames[1, :5], frames[0, 6:]
     both = search.advance(both, rest, torch.tensor([5, 3]))
-    second, first = unstack(both, 2)
+    second, first = (rows_of(both, [row]) for row in (0, 1))
     assert_same(search.results(first) + search.results(second), want)
     assert_same(search.results(rows_of(both, [1, 0])), want)

@@ -36,9 +36,9 @@ from zipasr.export.parity import Check, made_up_utterances, refuse_differences, 
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe
+from zipasr.recognition.acoustic_model import check_is_settled
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.recogniser import check_is_settled
 from zipasr.recognition.resources import neural_lm
 from zipasr.recognition.result_files import search_of
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of

@@ -22,25 +22,31 @@ from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.features import WINDOW
+from zipasr.recognition.acoustic_model import AcousticModel, Acoustics
 from zipasr.recognition.alignment import align, tokens_of
 from zipasr.recognition.best_average import with_checkpoints
-from zipasr.recognition.config import ModelFileConfig, RecognitionConfig
+from zipasr.recognition.config import ModelFileConfig
 from zipasr.recognition.file_recogniser import (
     FileChunkRecogniser,
-    FileRecogniser,
+    FileModel,
     load_file_recogniser,
 )
-from zipasr.recognition.long_form import Cutting, Recognising, timed_words, within, words_in
+from zipasr.recognition.long_form import Cutting, timed_words, within, words_in
 from zipasr.recognition.recogniser import Recogniser, load_recogniser
-from zipasr.recognition.streaming import HearsChunks, LiveStream, chunk_recogniser, in_pieces
-from zipasr.search.registry import check_method
+from zipasr.recognition.streaming import (
+    ChunkwiseRecogniser,
+    LiveStream,
+    chunk_recogniser,
+    in_pieces,
+)
+from zipasr.search.methods import method_of
 from zipasr.text.timed_words import TimedWord
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, AlignedWord
 
 W = TypeVar("W")
 Work: TypeAlias = Callable[[Path], list[W]]
-Loaded: TypeAlias = Recogniser | FileRecogniser | FileChunkRecogniser
+Loaded: TypeAlias = Recogniser[AcousticModel] | Recogniser[FileModel] | FileChunkRecogniser
 
 STDIN = "-"
 
@@ -57,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     run = read(TRANSCRIBE, argv)
     config, settings = run[TranscribeConfig], recognition_config(run)
-    check_method(settings.decoding.decoding_method)
+    method_of(settings.decoding.decoding_method)
     paths = [Path(word) for word in run.operands]
     check_names(paths, config)
     transcript = None if config.align is None else transcript_of(config.align)
@@ -74,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work = aligner(recogniser, transcript, config)
         return each(paths, config, work, ALIGNMENT_FORMATS)
     is_live = config.streaming or STDIN in run.operands
-    return each(paths, config, worker(settings, recogniser, config, is_live), FORMATS)
+    return each(paths, config, worker(recogniser, config, is_live), FORMATS)
 
 
 def transcript_of(text: str) -> str:
@@ -143,9 +149,7 @@ def aligner(recogniser: Loaded, transcript: str, config: TranscribeConfig) -> Wo
     return work
 
 
-def worker(
-    settings: RecognitionConfig, recogniser: Loaded, config: TranscribeConfig, is_live: bool
-) -> Work[TimedWord]:
+def worker(recogniser: Loaded, config: TranscribeConfig, is_live: bool) -> Work[TimedWord]:
     """Return what turns a recording into words.
 
     Raises:
@@ -159,17 +163,18 @@ def worker(
     check_word_times(recogniser, config)
     if not is_live:
         return lambda path: transcribe(recogniser, path, load_sound(path), config)
-    if isinstance(recogniser, FileRecogniser):
+    acoustics = recogniser.acoustics
+    if isinstance(acoustics, FileModel):
         raise UserError(
-            f"{recogniser.file.path} is for whole recordings, not for speech as it comes.",
+            f"{acoustics.file.path} is for whole recordings, not for speech as it comes.",
             "give the name of a sound file without --streaming, or a file that was exported for "
             "streaming, with a --chunk-size.",
         )
-    live = chunk_recogniser(settings, recogniser)
+    live = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
     return lambda path: transcribe_live(recogniser.tokenizer, live, path)
 
 
-def check_word_times(recogniser: Recognising, config: TranscribeConfig) -> None:
+def check_word_times(recogniser: Recogniser[Acoustics], config: TranscribeConfig) -> None:
     """Refuse times of a head that the model has not.
 
     Raises:
@@ -265,7 +270,7 @@ def has_sound(samples: Samples) -> bool:
 
 
 def transcribe(
-    recogniser: Recognising, path: Path, sound: Sound, config: TranscribeConfig
+    recogniser: Recogniser[Acoustics], path: Path, sound: Sound, config: TranscribeConfig
 ) -> list[TimedWord]:
     """Recognise one recording; windows are told on the error stream as they are done."""
     sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
@@ -279,7 +284,9 @@ def transcribe(
     return words
 
 
-def transcribe_live(tokenizer: Tokenizer, chunkwise: HearsChunks, path: Path) -> list[TimedWord]:
+def transcribe_live(
+    tokenizer: Tokenizer, chunkwise: ChunkwiseRecogniser, path: Path
+) -> list[TimedWord]:
     """Recognise a file, or the standard input, as it comes; show the text as it grows.
 
     Raises:

@@ -28,8 +28,8 @@ from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import Kind
 from zipasr.recognition.exported_model import Encode, in_kind
-from zipasr.search.ctc import ctc_greedy_search
-from zipasr.search.greedy import greedy_search
+from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 
 if TYPE_CHECKING:
@@ -213,11 +213,9 @@ def _check_transducer(job: ExportJob, paths: Mapping[str, Path], kind: Kind) -> 
     assert joiner is not None
     files = {part: in_kind(path, kind) for part, path in paths.items()}
     steps = onnx_steps(files["decoder"], files["joiner"], decoder.context_size)
-    way = ParityMode(_onnx_encode(job, files["encoder"]), partial(greedy_search, steps=steps))
+    way = ParityMode(_onnx_encode(job, files["encoder"]), GreedySearch(steps))
     right = TransducerSteps(decoder, _Projected(joiner))  # type: ignore[arg-type]
-    reference = ParityMode(
-        _reference(job, joiner.encoder_proj), partial(greedy_search, steps=right)
-    )
+    reference = ParityMode(_reference(job, joiner.encoder_proj), GreedySearch(right))
     return compare(files["encoder"].name, way, reference, job.utterances, must_agree=not kind)
 
 
@@ -287,8 +285,8 @@ def _scripted_step(
 
 
 def _search(decoder: object, joiner: object) -> Search:
-    return partial(greedy_search, steps=TransducerSteps(decoder, joiner))  # type: ignore[arg-type]
+    return GreedySearch(TransducerSteps(decoder, joiner))  # type: ignore[arg-type]
 
 
 def _ctc(output: object) -> Search:
-    return partial(ctc_greedy_search, ctc_output=output)  # type: ignore[arg-type]
+    return CtcGreedySearch(CtcHead(output))  # type: ignore[arg-type]

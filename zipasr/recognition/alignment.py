@@ -12,7 +12,9 @@ from zipasr.audio.loading import Sound
 from zipasr.audio.silence_windows import cut_into_windows
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError
-from zipasr.recognition.long_form import Cutting, Recognising, WordTimes, encoded_windows
+from zipasr.recognition.acoustic_model import Acoustics
+from zipasr.recognition.long_form import Cutting, WordTimes, encoded_windows
+from zipasr.recognition.recogniser import Recogniser
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
 from zipasr.text.timed_words import TimedPiece
 from zipasr.text.tokenizer import Tokenizer
@@ -39,7 +41,11 @@ def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:
 
 @torch.inference_mode()
 def align(
-    recogniser: Recognising, sound: Sound, tokens: Sequence[int], cutting: Cutting, times: WordTimes
+    recogniser: Recogniser[Acoustics],
+    sound: Sound,
+    tokens: Sequence[int],
+    cutting: Cutting,
+    times: WordTimes,
 ) -> list[AlignedWord]:
     """Return the words of a transcript with their times in a recording.
 
@@ -79,7 +85,7 @@ def align(
 
 
 def _pieces(
-    recogniser: Recognising,
+    recogniser: Recogniser[Acoustics],
     tokens: Sequence[int],
     spans: Sequence[AlignedSpan],
     starts: Sequence[float],
@@ -102,7 +108,7 @@ def _pieces(
 
 
 def _frames(
-    recogniser: Recognising, sound: Sound, cutting: Cutting
+    recogniser: Recogniser[Acoustics], sound: Sound, cutting: Cutting
 ) -> Iterator[tuple[Tensor, list[float]]]:
     """Yield the encoder frames (1, T', C) of each window, and the second at which each begins.
 

@@ -32,7 +32,7 @@ from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import recognise, recogniser_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.search.config import DecodingConfig, HotWordsConfig
-from zipasr.search.registry import SEARCHES
+from zipasr.search.methods import method_of
 
 SCORES_FILE = "auto-avg.json"
 
@@ -133,7 +133,7 @@ def dev_cuts(config: RecognitionConfig) -> CutSet:
 
 def greedy_of(decoding: DecodingConfig) -> DecodingConfig:
     """Return the greedy search through the head that the asked method uses."""
-    is_ctc = SEARCHES[decoding.decoding_method].head == "ctc"
+    is_ctc = method_of(decoding.decoding_method).head == "ctc"
     return replace(decoding, decoding_method="ctc_greedy_search" if is_ctc else "greedy_search")
 
 
@@ -144,7 +144,8 @@ def score(chosen: LoadedWeights, config: RecognitionConfig, loader: Loader) -> W
         CheckpointError: flags contradict the checkpoint.
     """
     name = f"dev, {label(config.checkpoint)}"
-    transcripts, _ = recognise(recogniser_of(chosen, config), loader, name, loader.num_batches)
+    found = recognise(recogniser_of(chosen, config), loader, name, loader.num_batches)
+    (transcripts,) = found.by_setting.values()
     return count_errors((one.ref, one.hyp) for one in transcripts)
 
 

@@ -13,15 +13,11 @@ from lhotse import CutSet
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.log import setup_logging
 from zipasr.data.loaders import load_cuts, test_loader
+from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.method_sweep import with_best_method
-from zipasr.recognition.recogniser import (
-    Recognised,
-    Recogniser,
-    load_recogniser,
-    recognise_settings,
-)
+from zipasr.recognition.recogniser import Recognised, Recogniser, load_recogniser, recognise
 from zipasr.recognition.resources import check_resources
 from zipasr.recognition.result_files import ResultFiles, file_suffix, key_of, label_of
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
@@ -81,14 +77,14 @@ def decode_sets(
     if chosen is not None:
         recogniser = recogniser.with_setting(chosen)
     folder = config.exp_dir / config.decoding.decoding_method
-    suffix = file_suffix(config, recogniser)
+    suffix = file_suffix(config, recogniser.acoustics)
     files = ResultFiles(folder, suffix, key_of(config))
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
     rows = []
     for name, cuts in test_sets.items():
         loader = test_loader(cuts, config.sets.loading)
-        found = recognise_settings(recogniser, loader, name, loader.num_batches)
+        found = recognise(recogniser, loader, name, loader.num_batches)
         row, transcripts = write_results(files, name, found, config)
         if not config.decoding.skip_scoring:
             setting = setting_of(config, recogniser, row, suffix)
@@ -137,16 +133,16 @@ def load_test_sets(config: RecognitionConfig) -> dict[str, CutSet]:
     return cuts
 
 
-def introduce(recogniser: Recogniser) -> None:
+def introduce(recogniser: Recogniser[AcousticModel]) -> None:
     """Log which model decodes; print it too when nothing but its weights said so."""
     for line in recogniser.about:
         logging.info("%s", line)
-        if recogniser.is_inferred:
+        if recogniser.acoustics.is_inferred:
             sys.stdout.write(f"{line}\n")
 
 
 def setting_of(
-    config: RecognitionConfig, recogniser: Recogniser, row: ResultRow, suffix: str
+    config: RecognitionConfig, recogniser: Recogniser[AcousticModel], row: ResultRow, suffix: str
 ) -> Setting:
     """Say for the report how a test set was decoded."""
     return Setting(

@@ -14,35 +14,31 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.config import ModelFileConfig, RecognitionConfig, TokenSource
 from zipasr.recognition.exported_model import TABLE, Chunks, Encode, ModelFile, read_model_file
-from zipasr.recognition.recogniser import with_ctc_method, with_silence
-from zipasr.recognition.resources import check_resources, read_resources
-from zipasr.recognition.streaming import Hearing
+from zipasr.recognition.padding import with_silence
+from zipasr.recognition.recogniser import Recogniser, with_ctc_method
+from zipasr.recognition.resources import ResourceReader, check_resources
+from zipasr.recognition.streaming import StreamState
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of_table
 from zipasr.search.components import ModelParts
-from zipasr.search.ctc import CtcOutput
-from zipasr.search.protocol import Search, StreamingSearch
-from zipasr.search.registry import SEARCHES, search_for, streaming_search_for
-from zipasr.search.transducer_step import TransducerSteps
+from zipasr.search.methods import check_streams, method_of
+from zipasr.search.protocol import Search
+from zipasr.search.registry import build_search
 from zipasr.text.tokenizer import Tokenizer
 
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
-class FileRecogniser:
+class FileModel:
     """A model for whole utterances in exported files.
 
     Attributes:
         file: the model.
         encoder: of it.
-        search: from encoder frames to tokens.
-        tokenizer: from tokens to text.
     """
 
     file: ModelFile
     encoder: Encode
-    search: Search
-    tokenizer: Tokenizer
 
     @property
     def geometry(self) -> Geometry:
@@ -50,15 +46,9 @@ class FileRecogniser:
         return self.file.geometry
 
     @property
-    def ctc_log_probs(self) -> CtcOutput | None:
-        """The CTC head: frames (N, T', C) to log-probabilities (N, T', V)."""
-        return self.file.ctc_log_probs
-
-    @property
-    def transducer(self) -> TransducerSteps | None:
-        """Decoder and joiner."""
-        decoder, joiner = self.file.decoder, self.file.joiner
-        return None if decoder is None or joiner is None else TransducerSteps(decoder, joiner)
+    def parts(self) -> ModelParts:
+        """What searches read beside encoder frames."""
+        return _parts(self.file)
 
     def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
@@ -68,7 +58,7 @@ class FileRecogniser:
 
 @dataclass(frozen=True, slots=True)
 class FileChunkRecogniser:
-    """A model for speech as it comes in exported files; see ``streaming.HearsChunks``.
+    """A model for speech as it comes in exported files; see ``streaming.ChunkwiseRecogniser``.
 
     Attributes:
         chunks: its encoder.
@@ -77,7 +67,7 @@ class FileChunkRecogniser:
     """
 
     chunks: Chunks
-    search: StreamingSearch[Any]
+    search: Search[Any]
     tokenizer: Tokenizer
 
     @property
@@ -85,20 +75,20 @@ class FileChunkRecogniser:
         """How speech is cut."""
         return self.chunks.size
 
-    def start(self, num: int) -> Hearing:
+    def start(self, num: int) -> StreamState:
         """Streams of which nothing has been heard."""
-        return Hearing(self.chunks.start(num), self.search.start(num, _CPU))
+        return StreamState(self.chunks.start(num), self.search.start(num, _CPU))
 
     @torch.inference_mode()
-    def advance(self, hearing: Hearing, features: Tensor, lens: Tensor) -> Hearing:
+    def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
-        frames, num, states = self.chunks.step(features, lens, hearing.encoder)
-        return Hearing(states, self.search.advance(hearing.search, frames, num.long()))
+        frames, num, states = self.chunks.step(features, lens, state.encoder)
+        return StreamState(states, self.search.advance(state.search, frames, num.long()))
 
 
 def load_file_recogniser(
     place: ModelFileConfig, config: RecognitionConfig, needs_ctc: bool = False
-) -> FileRecogniser | FileChunkRecogniser:
+) -> Recogniser[FileModel] | FileChunkRecogniser:
     """Read the model of --nn-model-filename, --model, or the three files of a transducer.
 
     Args:
@@ -115,24 +105,24 @@ def load_file_recogniser(
     """
     check_settings(place, config)
     check_resources(config)
-    is_ctc = SEARCHES[config.decoding.decoding_method].head == "ctc"
+    is_ctc = method_of(config.decoding.decoding_method).head == "ctc"
     file = read_model_file(place, is_ctc or needs_ctc)
     tokenizer = tokenizer_of_file(file.path, config.tokens)
     if file.vocab_size is not None:
         check_vocab_size(file.path, file.vocab_size, tokenizer, config.tokens)
     if file.joiner is None:
         config = with_ctc_method(config)
-    aids = read_resources(config, tokenizer, _CPU)
-    parts = ModelParts(file.decoder, file.joiner, file.ctc_log_probs)
+    resources = ResourceReader(tokenizer, _CPU).read(config)
+    search = build_search(config.decoding, _parts(file), resources)
+    method = method_of(config.decoding.decoding_method)
     if isinstance(file.encoder, Chunks):
-        search = streaming_search_for(config.decoding, parts, aids)
+        check_streams(method)
         return FileChunkRecogniser(file.encoder, search, tokenizer)
-    return FileRecogniser(
-        file,
-        file.encoder,
-        search_for(config.decoding, file.decoder, file.joiner, file.ctc_log_probs, aids=aids),
-        tokenizer,
-    )
+    return Recogniser(FileModel(file, file.encoder), tokenizer, method, search)
+
+
+def _parts(file: ModelFile) -> ModelParts:
+    return ModelParts(file.decoder, file.joiner, file.ctc_log_probs)
 
 
 def check_settings(files: ModelFileConfig, config: RecognitionConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.data.features import WINDOW, fbank_extractor
 from zipasr.encoder.protocol import Geometry
-from zipasr.recognition.recogniser import LOG_ZERO
+from zipasr.recognition.acoustic_model import Acoustics
+from zipasr.recognition.padding import LOG_ZERO, padded_batch
+from zipasr.recognition.recogniser import Recogniser
 from zipasr.search.alignment import ctc_spans
-from zipasr.search.ctc import CtcOutput
-from zipasr.search.protocol import Search, Utterance
-from zipasr.search.transducer_step import TransducerSteps
+from zipasr.search.protocol import Utterance
 from zipasr.text.timed_words import TimedPiece, TimedWord, join_windows, words_of_pieces
 from zipasr.text.tokenizer import Tokenizer
 
@@ -34,35 +34,8 @@ class Cutting(NamedTuple):
     batch_windows: int
 
 
-class Recognising(Protocol):
-    """A model for whole utterances and a search, whatever the model is made of."""
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """From tokens to text."""
-
-    @property
-    def geometry(self) -> Geometry:
-        """Features in, encoder frames out."""
-
-    @property
-    def search(self) -> Search:
-        """From encoder frames to tokens."""
-
-    @property
-    def ctc_log_probs(self) -> CtcOutput | None:
-        """The CTC head, if there is one: frames (N, T', C) to log-probabilities (N, T', V)."""
-
-    @property
-    def transducer(self) -> TransducerSteps | None:
-        """The transducer, if there is one."""
-
-    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
-
-
 def words_in(
-    recogniser: Recognising, sound: Sound, cutting: Cutting, times: WordTimes, tell: Tell
+    recogniser: Recogniser[Acoustics], sound: Sound, cutting: Cutting, times: WordTimes, tell: Tell
 ) -> list[TimedWord]:
     """Recognise a recording.
 
@@ -97,7 +70,7 @@ def within(words: Sequence[TimedWord], seconds: float, geometry: Geometry) -> li
 
 @torch.inference_mode()
 def _recognise(
-    recogniser: Recognising, sound: Sound, windows: Sequence[Window], times: WordTimes
+    recogniser: Recogniser[Acoustics], sound: Sound, windows: Sequence[Window], times: WordTimes
 ) -> Iterator[list[TimedWord]]:
     """Yield the words of each window."""
     frames, lens = encoded_windows(recogniser, sound, windows)
@@ -112,11 +85,11 @@ def _recognise(
 
 
 def encoded_windows(
-    recogniser: Recognising, sound: Sound, windows: Sequence[Window]
+    recogniser: Recogniser[Acoustics], sound: Sound, windows: Sequence[Window]
 ) -> tuple[Tensor, Tensor]:
     """Return the encoder frames (N, T', C) of windows of a recording, and their lengths (N,)."""
     parts = [_part(sound.samples, window) for window in windows]
-    return recogniser.encode(*_features(parts, recogniser.geometry))
+    return recogniser.acoustics.encode(*_features(parts, recogniser.geometry))
 
 
 def timed_words(
@@ -171,6 +144,4 @@ def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Ten
         else torch.full((geometry.min_frames, geometry.mel_bins), LOG_ZERO)
         for part in parts
     ]
-    lens = torch.tensor([len(features) for features in long_enough])
-    padded = torch.nn.utils.rnn.pad_sequence(long_enough, batch_first=True, padding_value=LOG_ZERO)
-    return padded, lens
+    return padded_batch(long_enough)

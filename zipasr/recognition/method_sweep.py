@@ -6,24 +6,28 @@ import logging
 from dataclasses import replace
 from typing import NamedTuple
 
+from zipasr.base.distributed import device_for
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import read_chosen
 from zipasr.data.loaders import test_loader
+from zipasr.recognition.acoustic_model import AcousticModel, acoustic_model_of
 from zipasr.recognition.best_average import dev_cuts
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.recogniser import Recognised, recognise_settings, recogniser_of
-from zipasr.recognition.resources import check_resources
+from zipasr.recognition.recogniser import (
+    Recognised,
+    Recogniser,
+    recognise_with_all,
+    recogniser_with,
+)
+from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.recognition.result_files import file_suffix, lm_suffix
 from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.word_errors import count_errors
-from zipasr.search.registry import SEARCHES, check_method
+from zipasr.search.methods import GREEDY, METHODS, Need, method_of
 
 EVERY = "all"
-# Second names, and the one that is there to compare with and takes hours.
-_NOT_IN_ALL = ("beam_search", "ctc_greedy_search", "ctc-decoding")
-_GREEDY = {"transducer": "greedy_search", "ctc": "ctc-greedy-search"}
 # A beam that makes so many times the errors of greedy search is worth a warning.
 _SUSPICIOUS = 1.02
 # Weight of the n-gram of LODR for each unit of that of the language model.
@@ -55,26 +59,16 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     setup_logging()
     chosen = read_chosen(config.exp_dir, config.checkpoint)
     loader = test_loader(dev_cuts(config), config.sets.loading)
+    acoustics, tokenizer = acoustic_model_of(chosen, config)
+    candidates = usable(config, acoustics, ResourceReader(tokenizer, device_for(0)))
+    recognisers = [recogniser for _, recogniser in candidates]
     tried: dict[str, Tried] = {}
-    refusal, suffix = UserError("--methods names no method."), ""
-    for one in (variant for name in asked_methods(config) for variant in variants(config, name)):
-        name = one.decoding.decoding_method
-        try:
-            check_can_be_chosen(name)
-            check_resources(one)
-            recogniser = recogniser_of(chosen, one)
-        except (UserError, DataError) as problem:
-            if str(problem) != str(refusal):  # once for all weights
-                logging.info("%s is left out: %s", name, problem.what)
-            refusal = problem
-            continue
-        suffix = suffix or file_suffix(one, recogniser)
-        found = recognise_settings(recogniser, loader, f"dev, {name}", loader.num_batches)
-        now = _best_setting(one, found)
+    found = recognise_with_all(recognisers, loader, "dev", loader.num_batches)
+    for (one, _), recognised in zip(candidates, found, strict=True):
+        name, now = one.decoding.decoding_method, _best_setting(one, recognised)
         logging.info("%s: WER %.2f %% on dev", now.row.method, now.row.errors.rate)
         tried[name] = min(tried.get(name, now), now, key=_errors)
-    if not tried:
-        raise refusal
+    suffix = file_suffix(candidates[0][0], acoustics)
     best = min(tried.values(), key=_errors)
     rows = {name: one.row for name, one in tried.items()}
     text = results_table(list(rows.values())) + (
@@ -87,6 +81,30 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     return best.config, best.setting, text
 
 
+def usable(
+    config: RecognitionConfig, acoustics: AcousticModel, reader: ResourceReader
+) -> list[tuple[RecognitionConfig, Recogniser[AcousticModel]]]:
+    """Build the searches that ``--methods`` asks for; why one is left out is in the log.
+
+    Raises:
+        UserError: none can be used; the reason of the last one.
+        DataError: likewise.
+    """
+    found, refusal = [], UserError("--methods names no method.")
+    for one in (variant for name in asked_methods(config) for variant in variants(config, name)):
+        try:
+            check_can_be_chosen(one.decoding.decoding_method)
+            check_resources(one)
+            found.append((one, recogniser_with(acoustics, reader, one)))
+        except (UserError, DataError) as problem:
+            if str(problem) != str(refusal):  # once for all weights
+                logging.info("%s is left out: %s", one.decoding.decoding_method, problem.what)
+            refusal = problem
+    if not found:
+        raise refusal
+    return found
+
+
 def variants(config: RecognitionConfig, name: str) -> list[RecognitionConfig]:
     """Return the settings with a method, one for each weight of a language model to try.
 
@@ -94,8 +112,8 @@ def variants(config: RecognitionConfig, name: str) -> list[RecognitionConfig]:
     ``--ngram-lm-scale`` says how much.
     """
     one = replace(config, decoding=replace(config.decoding, decoding_method=name))
-    method, lm = SEARCHES[name], config.lm
-    if "lm" not in method.uses or not method.can_stream:
+    method, lm = method_of(name), config.lm
+    if Need.LM not in method.needs or method.lm_weight == "tuned":
         return [one]
     fixed = lm.ngram_lm_scale if lm.ngram_lm_scale < 0 else None
     return [
@@ -127,7 +145,7 @@ def check_can_be_chosen(name: str) -> None:
     Raises:
         UserError: it does.
     """
-    if "reference" in SEARCHES[name].uses:
+    if Need.REFERENCE in method_of(name).needs:
         raise UserError(f"{name} needs to know what was said, so that it is no method to choose.")
 
 
@@ -139,9 +157,9 @@ def asked_methods(config: RecognitionConfig) -> list[str]:
     """
     names = list(config.sweep.methods or ())
     if names == [EVERY]:
-        return [name for name in SEARCHES if name not in _NOT_IN_ALL]
+        return [one.name for one in METHODS.values() if one.in_all and one.alias_of is None]
     for name in names:
-        check_method(name)
+        method_of(name)
     return names
 
 
@@ -149,7 +167,7 @@ def warnings_about(rows: dict[str, ResultRow]) -> list[str]:
     """Say which searches make more errors than greedy search of the same head, and what helps."""
     found = []
     for name, row in rows.items():
-        greedy = rows.get(_GREEDY[SEARCHES[name].head])
+        greedy = rows.get(GREEDY[method_of(name).head])
         if greedy is not None and row.errors.total > _SUSPICIOUS * greedy.errors.total:
             found.append(
                 f"{row.method} makes {row.errors.total} errors, greedy search "

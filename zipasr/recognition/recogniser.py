@@ -1,4 +1,4 @@
-"""Models with a search: batches of features to words."""
+"""Recognisers: an acoustic model, a search and a tokenizer, from batches of features to words."""
 
 from __future__ import annotations
 
@@ -6,93 +6,103 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from zipasr.base.config import flag_name, shown
 from zipasr.base.distributed import device_for
-from zipasr.base.errors import UserError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
-from zipasr.checkpoint.model_file import StoredModel, stored_model, untrained
+from zipasr.checkpoint.model_file import untrained
 from zipasr.data.dataset import Batch
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.precision import can_use_bf16, has_bfloat16
+from zipasr.nn.precision import can_use_bf16
+from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, acoustic_model_of
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.resources import check_resources, read_resources
-from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
+from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.word_errors import count_errors
+from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
-from zipasr.search.protocol import Search, Utterance
-from zipasr.search.registry import search_for
-from zipasr.search.rescoring import Oracle, Rescoring
+from zipasr.search.methods import GREEDY, MethodSpec, Need, method_of
+from zipasr.search.protocol import ScaleSetting, Search, Utterance
+from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
-LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
+A = TypeVar("A", bound=Acoustics, covariant=True)
 
 
-class Recogniser(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Recogniser(Generic[A]):
     """What turns a batch into words.
 
     Attributes:
-        model: in evaluation mode.
-        search: from encoder frames to tokens.
+        acoustics: the model; several recognisers may share one.
         tokenizer: from tokens to text.
-        zipformer: settings of the encoder.
-        context_size: tokens that the prediction network sees.
-        about: lines that say which model it is.
-        is_inferred: whether its settings were read off the weights.
-        use_bf16: whether the encoder computes in bfloat16.
-        pad_look_ahead: whether the front end sees silence behind each utterance; see
-            ``encoded_frames``.
+        method: of the search.
+        search: from encoder frames to tokens.
+        about: lines that say what it is made of.
+        setting: the only weights that hypotheses are compared with; ``None`` for all those of the
+            search.
     """
 
-    model: AsrModel
-    search: Search
+    acoustics: A
     tokenizer: Tokenizer
-    zipformer: EncoderConfig
-    context_size: int
-    about: tuple[str, ...]
-    is_inferred: bool
-    use_bf16: bool = False
-    pad_look_ahead: bool = False
+    method: MethodSpec
+    search: Search[Any]
+    about: tuple[str, ...] = ()
+    setting: ScaleSetting | None = None
 
     @property
     def geometry(self) -> Geometry:
         """Features in, encoder frames out."""
-        return self.zipformer.geometry
+        return self.acoustics.geometry
 
     @property
     def ctc_log_probs(self) -> CtcOutput | None:
         """The CTC head: frames (N, T', C) to log-probabilities (N, T', V)."""
-        return None if self.model.ctc_output is None else self.model.ctc_log_probs
+        return self.acoustics.parts.ctc_output
 
     @property
     def transducer(self) -> TransducerSteps | None:
         """Decoder and joiner."""
-        decoder, joiner = self.model.tabled_decoder(), self.model.joiner
+        decoder, joiner = self.acoustics.parts.decoder, self.acoustics.parts.joiner
         return None if decoder is None or joiner is None else TransducerSteps(decoder, joiner)
 
-    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode utterances; see ``encoded_frames``."""
-        return encoded_frames(self, features, lens)
+    def with_setting(self, name: str) -> Recogniser[A]:
+        """Return the same with one setting of the search."""
+        (setting,) = (one for one in self.search.settings if one.name == name)
+        return replace(self, setting=setting)
 
-    def with_setting(self, name: str) -> Recogniser:
-        """Return the same with one setting of a rescoring."""
-        search = self.search
-        return self._replace(search=search.only(name)) if isinstance(search, Rescoring) else self
+    def settings(
+        self, frames: Tensor, lens: Tensor, references: Sequence[str]
+    ) -> dict[str, list[Utterance]]:
+        """Search under every setting.
+
+        Args:
+            frames: (N, T', C), encoder output.
+            lens: (N,) their lengths.
+            references: what was said; methods that choose by it are given nothing else.
+
+        Returns:
+            By the name of the setting, the best hypothesis of each utterance.
+        """
+        found = self.search.scored(self.search.whole(frames, lens))
+        if Need.REFERENCE in self.method.needs:
+            pairs = zip(references, found, strict=True)
+            nearest = [nearest_to(text, one.hypotheses, self.tokenizer) for text, one in pairs]
+            return {"": nearest}
+        settings = self.search.settings if self.setting is None else (self.setting,)
+        return {name: [one.best(weights) for one in found] for name, weights in settings}
 
 
-def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogniser:
+def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogniser[AcousticModel]:
     """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
 
     Args:
@@ -117,12 +127,12 @@ def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogn
 def with_ctc_method(config: RecognitionConfig) -> RecognitionConfig:
     """Return the same with greedy search of the CTC head in place of that of a transducer."""
     decoding = config.decoding
-    if decoding.decoding_method != "greedy_search":
+    if decoding.decoding_method != GREEDY["transducer"]:
         return config
-    return replace(config, decoding=replace(decoding, decoding_method="ctc-greedy-search"))
+    return replace(config, decoding=replace(decoding, decoding_method=GREEDY["ctc"]))
 
 
-def recogniser_of(chosen: LoadedWeights, config: RecognitionConfig) -> Recogniser:
+def recogniser_of(chosen: LoadedWeights, config: RecognitionConfig) -> Recogniser[AcousticModel]:
     """Build the model of weights that were read; see ``load_recogniser``.
 
     Raises:
@@ -131,48 +141,54 @@ def recogniser_of(chosen: LoadedWeights, config: RecognitionConfig) -> Recognise
         UserError: a streaming model without one chunk size and one left context.
     """
     check_resources(config)
-    stored = stored_model(chosen, config.model_flags)
-    check_is_settled(stored)
-    tokenizer = tokenizer_of(chosen, config.tokens)
-    check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
-    model = stored.build().to(device_for(0)).eval()
-    aids = read_resources(config, tokenizer, device_for(0))
-    search = search_for(
-        config.decoding,
-        model.tabled_decoder(),
-        model.joiner,
-        model.ctc_log_probs if stored.model.use_ctc else None,
-        attention_decoder=model.attention_decoder,
-        aids=aids,
-    )
-    return Recogniser(
-        model,
-        search,
-        tokenizer,
-        stored.zipformer,
-        stored.model.context_size,
-        (stored.describe(), *stored.notes, *(aids.vocabulary.about if aids.vocabulary else ())),
-        bool(stored.notes),
-        use_bf16=config.decoding.use_bf16 and has_bfloat16(device_for(0)),
-        pad_look_ahead=config.decoding.pad_look_ahead,
-    )
+    acoustics, tokenizer = acoustic_model_of(chosen, config)
+    return recogniser_with(acoustics, ResourceReader(tokenizer, device_for(0)), config)
 
 
-def check_is_settled(stored: StoredModel) -> None:
-    """Refuse a streaming model whose chunk size or left context is still to be chosen.
+def recogniser_with(
+    acoustics: AcousticModel, reader: ResourceReader, config: RecognitionConfig
+) -> Recogniser[AcousticModel]:
+    """Return a model with the search that was asked for.
+
+    Args:
+        acoustics: the model.
+        reader: of what the search needs beside it.
+        config: settings.
 
     Raises:
-        UserError: there are several to choose from.
+        CheckpointError: a language model is missing, damaged, or of other tokens.
+        DataError: another file is missing, damaged, or of other tokens.
+        UserError: the model lacks a head that the method reads.
     """
-    choices = stored.zipformer.choices()
-    several = {flag_name(name): values for name, values in choices.items() if len(values) != 1}
-    if several:
-        lists = " and ".join(f"{flag} {shown(values)}" for flag, values in several.items())
-        words = " ".join(f"{flag} {values[0]}" for flag, values in several.items())
-        raise UserError(
-            f"{stored.path} is a streaming model for {lists}: choose one of each.",
-            f"add, for example, {words}",
-        )
+    resources = reader.read(config)
+    search = build_search(config.decoding, acoustics.parts, resources)
+    words = resources.vocabulary.about if resources.vocabulary else ()
+    method = method_of(config.decoding.decoding_method)
+    return Recogniser(acoustics, reader.tokenizer, method, search, (*acoustics.about, *words))
+
+
+def greedy_recogniser(
+    model: AsrModel,
+    tokenizer: Tokenizer,
+    encoder: EncoderConfig,
+    heads: ModelConfig,
+    use_transducer: bool,
+) -> Recogniser[AcousticModel]:
+    """Return a model with greedy search, such as one in training.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of its tokens.
+        encoder: settings of its encoder.
+        heads: settings of the rest of it.
+        use_transducer: whether the transducer is read; else the CTC head.
+    """
+    method = method_of(GREEDY["transducer" if use_transducer else "ctc"])
+    # The decoder itself: tables of its weights would be made anew for each batch.
+    parts = ModelParts(model.decoder, model.joiner, model.ctc_log_probs if heads.use_ctc else None)
+    search = build_search(DecodingConfig(decoding_method=method.name), parts)
+    acoustics = AcousticModel(model, encoder, heads.context_size)
+    return Recogniser(acoustics, tokenizer, method, search)
 
 
 class Recognised(NamedTuple):
@@ -203,63 +219,94 @@ class Recognised(NamedTuple):
 
 
 def recognise(
-    recogniser: Recogniser, batches: Iterable[Batch], name: str, total: int | None
-) -> tuple[list[Transcript], float]:
-    """Transcribe all batches with the usual setting of the search.
+    recogniser: Recogniser[AcousticModel], batches: Iterable[Batch], name: str, total: int | None
+) -> Recognised:
+    """Transcribe all batches with every setting that the search has.
+
+    Args:
+        recogniser: model and search.
+        batches: with transcripts.
+        name: of the set, for the progress bar.
+        total: number of batches, if it is known.
+    """
+    (found,) = recognise_with_all([recogniser], batches, name, total)
+    return found
+
+
+def recognise_with_all(
+    recognisers: Sequence[Recogniser[AcousticModel]],
+    batches: Iterable[Batch],
+    name: str,
+    total: int | None,
+) -> list[Recognised]:
+    """Transcribe all batches with several searches; each batch is encoded once.
+
+    The time of encoding counts for each search, as if it were alone.
+
+    Args:
+        recognisers: at least one; all have one acoustic model.
+        batches: with transcripts.
+        name: of the set, for the progress bar.
+        total: number of batches, if it is known.
 
     Returns:
-        Reference and hypothesis of each utterance, in decoding order, and the real-time factor.
+        What each recogniser found.
     """
-    search = recogniser.search
-    if isinstance(search, Rescoring):
-        recogniser = recogniser.with_setting(search.default.name)
-    found = recognise_settings(recogniser, batches, name, total)
-    (transcripts,) = found.by_setting.values()
-    return transcripts, found.rtf
-
-
-def recognise_settings(
-    recogniser: Recogniser, batches: Iterable[Batch], name: str, total: int | None
-) -> Recognised:
-    """Transcribe all batches with every setting that the search has."""
-    found: dict[str, list[Transcript]] = {}
-    spent = speech = 0.0
+    acoustics = recognisers[0].acoustics
+    found: list[dict[str, list[Transcript]]] = [{} for _ in recognisers]
+    spent, speech, num_done = [0.0] * len(recognisers), 0.0, 0
     with Progress(f"decoding {name}", total) as progress, torch.inference_mode():
         for batch in batches:
             begun = time.monotonic()
-            heard = hear_settings(recogniser, batch)
-            spent += time.monotonic() - begun
-            speech += batch.seconds
-            for setting, utterances in heard.items():
-                transcripts = _transcripts(recogniser, batch, utterances)
-                found.setdefault(setting, []).extend(transcripts)
-            progress.step(f"{len(next(iter(found.values())))} utterances")
-    return Recognised(found or {"": []}, spent, speech)
+            frames, lens = acoustics.encode(batch.features, batch.feature_lens)
+            if len(recognisers) > 1 and frames.is_cuda:
+                torch.cuda.synchronize(frames.device)  # else the first search would pay for it
+            encoding = time.monotonic() - begun
+            for place, recogniser in enumerate(recognisers):
+                begun = time.monotonic()
+                by_setting = recogniser.settings(frames, lens, batch.texts)
+                spent[place] += encoding + time.monotonic() - begun
+                for setting, utterances in by_setting.items():
+                    transcripts = _transcripts(recogniser, batch, utterances)
+                    found[place].setdefault(setting, []).extend(transcripts)
+            speech, num_done = speech + batch.seconds, num_done + len(batch.cut_ids)
+            progress.step(f"{num_done} utterances")
+    return [
+        Recognised(transcripts or {"": []}, seconds, speech)
+        for transcripts, seconds in zip(found, spent, strict=True)
+    ]
 
 
 def _transcripts(
-    recogniser: Recogniser, batch: Batch, utterances: Sequence[Utterance]
+    recogniser: Recogniser[Acoustics], batch: Batch, utterances: Sequence[Utterance]
 ) -> list[Transcript]:
-    tokenizer, seconds = recogniser.tokenizer, recogniser.geometry.seconds_per_frame
-    pieces = tokenizer.pieces()
+    texts = words_of(recogniser.tokenizer, utterances)
     return [
-        Transcript(
-            cut_id,
-            reference.split(),
-            words,
-            [pieces[token] for token in utterance.tokens],
-            [round(seconds * frame, 3) for frame in utterance.frames],
-            # Where no hypothesis ended it is -inf, which JSON has no number for.
-            utterance.log_prob if math.isfinite(utterance.log_prob) else None,
-        )
+        transcript_of(recogniser, cut_id, reference, utterance, words)
         for cut_id, reference, words, utterance in zip(
-            batch.cut_ids,
-            batch.texts,
-            words_of(tokenizer, utterances),
-            utterances,
-            strict=True,
+            batch.cut_ids, batch.texts, texts, utterances, strict=True
         )
     ]
+
+
+def transcript_of(
+    recogniser: Recogniser[Acoustics],
+    cut_id: str,
+    reference: str,
+    utterance: Utterance,
+    words: list[str],
+) -> Transcript:
+    """Return what was recognised in an utterance beside what was said."""
+    pieces, seconds = recogniser.tokenizer.pieces(), recogniser.geometry.seconds_per_frame
+    return Transcript(
+        cut_id,
+        reference.split(),
+        words,
+        [pieces[token] for token in utterance.tokens],
+        [round(seconds * frame, 3) for frame in utterance.frames],
+        # Where no hypothesis ended it is -inf, which JSON has no number for.
+        utterance.log_prob if math.isfinite(utterance.log_prob) else None,
+    )
 
 
 def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list[str]]:
@@ -271,27 +318,10 @@ def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list
     ]
 
 
-def transcribe(recogniser: Recogniser, batch: Batch) -> list[str]:
-    """Return the text of each utterance."""
-    utterances = hear(recogniser, batch)
+def texts_of(recogniser: Recogniser[Acoustics], features: Tensor, lens: Tensor) -> list[str]:
+    """Return the text of each utterance: features (N, T, 80) of the lengths (N,)."""
+    utterances = recogniser.search(*recogniser.acoustics.encode(features, lens))
     return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
-
-
-def hear(recogniser: Recogniser, batch: Batch) -> list[Utterance]:
-    """Return the tokens of each utterance; one too short for the encoder is padded with silence."""
-    return recogniser.search(*encoded_frames(recogniser, batch.features, batch.feature_lens))
-
-
-def hear_settings(recogniser: Recogniser, batch: Batch) -> dict[str, list[Utterance]]:
-    """Return the tokens of each utterance under every setting of the search, by its name."""
-    search = recogniser.search
-    frames = encoded_frames(recogniser, batch.features, batch.feature_lens)
-    if isinstance(search, Rescoring):
-        return search.settings(*frames)
-    if isinstance(search, Oracle):
-        pairs = zip(batch.texts, search.choices(*frames), strict=True)
-        return {"": [nearest_to(text, those, recogniser.tokenizer) for text, those in pairs]}
-    return {"": search(*frames)}
 
 
 def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenizer) -> Utterance:
@@ -300,68 +330,3 @@ def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenize
         count_errors([(reference.split(), words)]).total for words in words_of(tokenizer, choices)
     ]
     return choices[errors.index(min(errors))]
-
-
-def encoded_frames(recogniser: Recogniser, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode utterances with the silence behind them that the model needs.
-
-    A causal model gets its ``geometry.tail``, as in the published decoding. The front end also sees
-    what is beyond an utterance's length: nothing behind the longest of a batch, silence behind the
-    others, so that the published decoding depends a little on the batch. With ``pad_look_ahead``
-    there is silence behind each, as in a stream.
-
-    Args:
-        recogniser: whose model encodes.
-        features: (N, T, 80); beyond the lengths they are silence.
-        lens: (N,) frames of each utterance.
-
-    Returns:
-        (N, T', C) float32 and their lengths (N,), where the model is.
-    """
-    device = next(recogniser.model.parameters()).device
-    geometry = recogniser.geometry
-    beyond = geometry.look_ahead if recogniser.pad_look_ahead else 0
-    features, lens = with_silence(features, lens, geometry.min_frames, geometry.tail, beyond)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recogniser.use_bf16):
-        encoded = recogniser.model.encode(features.to(device), lens.to(device))
-    return encoded.frames.float(), encoded.lens
-
-
-def greedy_recogniser(
-    model: AsrModel,
-    tokenizer: Tokenizer,
-    encoder: EncoderConfig,
-    heads: ModelConfig,
-    use_transducer: bool,
-) -> Recogniser:
-    """Return a model with greedy search, such as one in training.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of its tokens.
-        encoder: settings of its encoder.
-        heads: settings of the rest of it.
-        use_transducer: whether the transducer is read; else the CTC head.
-    """
-    method = "greedy_search" if use_transducer else "ctc_greedy_search"
-    ctc = model.ctc_log_probs if heads.use_ctc else None
-    search = search_for(DecodingConfig(decoding_method=method), model.decoder, model.joiner, ctc)
-    return Recogniser(model, search, tokenizer, encoder, heads.context_size, (), is_inferred=False)
-
-
-def with_silence(
-    features: Tensor, lens: Tensor, min_frames: int, tail: int = 0, beyond: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Add silence to the end of each utterance, and more to one too short for the encoder.
-
-    Args:
-        features: (N, T, 80); beyond the lengths they are silence.
-        lens: (N,) frames of each utterance.
-        min_frames: of the shortest utterance that the encoder takes.
-        tail: frames to add.
-        beyond: frames that the lengths do not count, but the front end looks at: so the last
-            frames are the same as of a stream, and in any batch.
-    """
-    lens = (lens + tail).clamp(min=min_frames)
-    missing = max(tail, min_frames - features.size(1)) + beyond
-    return F.pad(features, (0, 0, 0, missing), value=LOG_ZERO), lens

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -16,12 +19,22 @@ from zipasr.recognition.config import RecognitionConfig
 from zipasr.search.components import DecodingResources, Vocabulary
 from zipasr.search.config import HotWordsConfig
 from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.registry import SEARCHES, check_method, check_takes_hot_words
+from zipasr.search.lexicon_graph import WordGraph, word_graph
+from zipasr.search.methods import MethodSpec, Need, check_takes_hot_words, method_of
 from zipasr.search.scorers import ContextGraph
 from zipasr.text.lexicon import read_lexicon
 from zipasr.text.phrases import read_phrases
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import Tokenizer
+
+R = TypeVar("R")
+
+Lexicon: TypeAlias = Sequence[tuple[str, Sequence[int]]]
+"""Words with the token ids of each."""
+
+# File names of the published language models, by the order of their n-grams.
+_PUBLISHED = {3: "3-gram.pruned.1e-7.arpa", 4: "4-gram.arpa"}
+_SEARCHED, _RESCORING = 3, 4
 
 
 def check_resources(config: RecognitionConfig) -> None:
@@ -30,107 +43,147 @@ def check_resources(config: RecognitionConfig) -> None:
     Raises:
         UserError: says what is missing, or which methods there are.
     """
-    name, lm = config.decoding.decoding_method, config.lm
-    check_method(name)
+    method, lm = method_of(config.decoding.decoding_method), config.lm
     if config.hot_words.path is not None:
-        check_takes_hot_words(name)
-    uses = SEARCHES[name].uses
-    check_vocabulary_files(config, uses)
-    if "reference" in uses and config.evaluation is None:
+        check_takes_hot_words(method)
+    grammar_paths(config, method.needs)
+    if Need.REFERENCE in method.needs and config.evaluation is None:
         raise UserError(
-            f"--decoding-method {name} needs to know what was said.",
+            f"--decoding-method {method.name} needs to know what was said.",
             "it is for test sets: ./decode.py.",
         )
-    if name == "fast_beam_search_nbest_LG" and lm.ngram_lm_scale < 0:
+    if "ngram_lm_scale" in method.key_fields and lm.ngram_lm_scale < 0:
         raise UserError(
-            f"--ngram-lm-scale {lm.ngram_lm_scale}: {name} adds the grammar.",
+            f"--ngram-lm-scale {lm.ngram_lm_scale}: {method.name} adds the grammar.",
             "give a positive scale.",
         )
-    if "lm" in uses:
-        _check_language_models(name, lm)
+    if Need.LM in method.needs:
+        _check_language_models(method, lm)
 
 
-def _check_language_models(name: str, lm: LmConfig) -> None:
-    method = SEARCHES[name]
+def _check_language_models(method: MethodSpec, lm: LmConfig) -> None:
+    subtracts = Need.TOKEN_NGRAM in method.needs
     if lm.lm_type != "ngram" and lm.exp_dir is None:
         raise UserError(
-            f"--decoding-method {name} needs a language model.",
+            f"--decoding-method {method.name} needs a language model.",
             "give --lm-exp-dir, the folder of a model from train_lm.py"
-            f"{'.' if 'lodr' in method.uses else ', or --lm-type ngram.'}",
+            f"{'.' if subtracts else ', or --lm-type ngram.'}",
         )
-    if "lodr" in method.uses and lm.lm_type == "ngram":
+    if subtracts and lm.lm_type == "ngram":
         raise UserError(
-            f"--decoding-method {name} subtracts the token n-gram from another model.",
+            f"--decoding-method {method.name} subtracts the token n-gram from another model.",
             "use --lm-type rnn or transformer, or a method without LODR.",
         )
-    if not method.can_stream:
-        return  # it tries weights of its own
+    if method.lm_weight == "tuned":
+        return
     if lm.lm_scale == 0:
         raise UserError(
             "the weight of the language model is 0, so that it has no say.",
             "give --lm-scale (in ctc_decode.py also spelt --nnlm-scale); 0.3 is usual.",
         )
-    if "lodr" in models_of(name, lm) and lm.ngram_lm_scale >= 0:
+    if Need.TOKEN_NGRAM in models_of(method, lm) and lm.ngram_lm_scale >= 0:
         raise UserError(
             f"--ngram-lm-scale {lm.ngram_lm_scale}: LODR subtracts the n-gram.",
             "give a negative scale; -0.26 is published with --lm-scale 0.52 and --beam-size 12.",
         )
 
 
-def models_of(name: str, lm: LmConfig) -> tuple[str, ...]:
-    """Return what a decoding method uses with these flags: lm, lodr, attention."""
-    method = SEARCHES[name]
+def models_of(method: MethodSpec, lm: LmConfig) -> frozenset[Need]:
+    """Return what a decoding method uses with these settings."""
     is_given = lm.ngram_lm is not None and lm.lm_type != "ngram"
-    return (*method.uses, *(method.may_use if is_given else ()))
+    return method.needs | (method.optional if is_given else frozenset())
 
 
-def read_resources(
-    config: RecognitionConfig, tokenizer: Tokenizer, device: torch.device
-) -> DecodingResources:
-    """Read the files that the flags name and the method uses.
+class ResourceReader:
+    """Reads what searches need beside the model; each file once, for however many searches.
 
-    Raises:
-        CheckpointError: a language model is missing, damaged, or of other tokens.
-        DataError: another file is missing, damaged, or of other tokens.
+    Args:
+        tokenizer: of the model, whose tokens all files must have.
+        device: where neural language models compute.
     """
-    lm = config.lm
-    uses = models_of(config.decoding.decoding_method, lm)
-    return DecodingResources(
-        config.lattice,
-        hot_words_of(config.hot_words, tokenizer),
-        language_model(config, tokenizer, device) if "lm" in uses else None,
-        lm.lm_scale,
-        ngram_of(config, tokenizer) if "lodr" in uses else None,
-        lm.ngram_lm_scale,
-        vocabulary_of(config, uses, tokenizer),
-    )
 
+    def __init__(self, tokenizer: Tokenizer, device: torch.device) -> None:
+        self.tokenizer = tokenizer
+        self._device = device
+        self._known: dict[Hashable, Any] = {}
 
-def hot_words_of(config: HotWordsConfig, tokenizer: Tokenizer) -> ContextGraph | None:
-    """Return the graph of the phrases in ``--context-file``, if there is one.
+    def read(self, config: RecognitionConfig) -> DecodingResources:
+        """Read the files that the settings name and the method uses.
 
-    Raises:
-        DataError: the file is missing, or has no phrases.
-    """
-    if config.path is None:
-        return None
-    phrases = read_phrases(config.path, tokenizer)
-    return ContextGraph(phrases.tokens, config.context_score, phrases.scores)
+        Raises:
+            CheckpointError: a language model is missing, damaged, or of other tokens.
+            DataError: another file is missing, damaged, or of other tokens.
+        """
+        lm = config.lm
+        uses = models_of(method_of(config.decoding.decoding_method), lm)
+        return DecodingResources(
+            config.lattice,
+            self.hot_words(config.hot_words),
+            self.language_model(config) if Need.LM in uses else None,
+            lm.lm_scale,
+            self.token_ngram(config) if Need.TOKEN_NGRAM in uses else None,
+            lm.ngram_lm_scale,
+            self.vocabulary(config, uses) if Need.LEXICON in uses else None,
+        )
 
+    def hot_words(self, config: HotWordsConfig) -> ContextGraph | None:
+        """Return the graph of the phrases in ``--context-file``, if there is one.
 
-def language_model(
-    config: RecognitionConfig, tokenizer: Tokenizer, device: torch.device
-) -> LanguageModel:
-    """Return the language model that the flags name.
+        Raises:
+            DataError: the file is missing, or has no phrases.
+        """
+        if config.path is None:
+            return None
+        phrases = read_phrases(config.path, self.tokenizer)
+        return ContextGraph(phrases.tokens, config.context_score, phrases.scores)
 
-    Raises:
-        CheckpointError: it is missing, damaged, or of other tokens.
-        DataError: it is an n-gram, and that is missing, damaged, or of other tokens.
-    """
-    if config.lm.lm_type == "ngram":
-        return ngram_of(config, tokenizer)
-    model = neural_lm(config, tokenizer).to(device)
-    return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
+    def language_model(self, config: RecognitionConfig) -> LanguageModel:
+        """Return the language model over tokens that the settings name.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or of other tokens.
+            DataError: it is an n-gram, and that is missing, damaged, or of other tokens.
+        """
+        lm = config.lm
+        if lm.lm_type == "ngram":
+            return self.token_ngram(config)
+        key = (lm.lm_type, lm.exp_dir, lm.lm_epoch, lm.lm_avg)
+        return self._once(key, lambda: self._neural_lm(config))
+
+    def token_ngram(self, config: RecognitionConfig) -> NgramTokens:
+        """Return the n-gram over tokens that the settings name.
+
+        Raises:
+            DataError: it is missing, damaged, or of other tokens.
+        """
+        key = ("token n-gram", config.lm.ngram_path, config.grammar.exact_backoff)
+        return self._once(key, lambda: _read_token_ngram(config, self.tokenizer))
+
+    def vocabulary(self, config: RecognitionConfig, needs: frozenset[Need]) -> Vocabulary:
+        """Return the lexicon and the grammars that a method needs.
+
+        Raises:
+            DataError: one is missing, damaged, or of other words or tokens.
+        """
+        folder = config.lm.lang_dir
+        lexicon = self._once(("lexicon", folder), lambda: read_lexicon(folder, self.tokenizer))
+        exact = config.grammar.exact_backoff
+        read = [
+            self._once((folder, path, exact), partial(_read_graph, lexicon, path, exact))
+            for path in grammar_paths(config, needs)
+        ]
+        graphs, about = zip(*read, strict=True)
+        return Vocabulary(graphs[0], graphs[1] if len(graphs) > 1 else None, about)
+
+    def _neural_lm(self, config: RecognitionConfig) -> LanguageModel:
+        model = neural_lm(config, self.tokenizer).to(self._device)
+        return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
+
+    def _once(self, key: Hashable, read: Callable[[], R]) -> R:
+        if key not in self._known:
+            self._known[key] = read()
+        found: R = self._known[key]
+        return found
 
 
 def neural_lm(config: RecognitionConfig, tokenizer: Tokenizer) -> NeuralLm:
@@ -158,12 +211,7 @@ def neural_lm(config: RecognitionConfig, tokenizer: Tokenizer) -> NeuralLm:
     return stored.build().eval()
 
 
-def ngram_of(config: RecognitionConfig, tokenizer: Tokenizer) -> NgramTokens:
-    """Return the token n-gram that the flags name.
-
-    Raises:
-        DataError: it is missing, damaged, or of other tokens.
-    """
+def _read_token_ngram(config: RecognitionConfig, tokenizer: Tokenizer) -> NgramTokens:
     lm = config.lm
     if lm.ngram_lm is None and not lm.ngram_path.is_file():
         raise DataError(
@@ -186,41 +234,14 @@ def ngram_of(config: RecognitionConfig, tokenizer: Tokenizer) -> NgramTokens:
     return NgramTokens(model.with_unknown(), pieces, config.grammar.exact_backoff)
 
 
-# File names of the published language models, by the order of their n-grams.
-_PUBLISHED = {3: "3-gram.pruned.1e-7.arpa", 4: "4-gram.arpa"}
-_SEARCHED, _JUDGING = 3, 4
-
-
-def check_vocabulary_files(config: RecognitionConfig, uses: tuple[str, ...]) -> None:
-    """Refuse a search over words whose grammars are not there, before anything is read.
+def grammar_paths(config: RecognitionConfig, needs: frozenset[Need]) -> list[Path]:
+    """Return the files of the word n-grams that a method needs: of the search, of rescoring.
 
     Raises:
-        DataError: says how to get them.
+        DataError: one is missing; says how to get it.
     """
-    if "words" in uses:
-        grammar_path(config, _SEARCHED)
-    if "large" in uses:
-        grammar_path(config, _JUDGING)
-
-
-def vocabulary_of(
-    config: RecognitionConfig, uses: tuple[str, ...], tokenizer: Tokenizer
-) -> Vocabulary | None:
-    """Read the lexicon and the grammars that a method uses; ``None`` if it uses none.
-
-    Raises:
-        DataError: one is missing, damaged, or of other words or tokens.
-    """
-    if "words" not in uses:
-        return None
-    lexicon = read_lexicon(config.lm.lang_dir, tokenizer)
-    words = {word for word, _ in lexicon}
-    paths = [grammar_path(config, _SEARCHED)]
-    paths += [grammar_path(config, _JUDGING)] if "large" in uses else []
-    grammars = [read_arpa(path) for path in paths]
-    about = [_coverage(one, path, words) for one, path in zip(grammars, paths, strict=True)]
-    exact = config.grammar.exact_backoff
-    return Vocabulary(lexicon, grammars[0], grammars[-1], tuple(about), exact)
+    orders = {Need.LEXICON: _SEARCHED, Need.LARGE_GRAMMAR: _RESCORING}
+    return [grammar_path(config, order) for need, order in orders.items() if need in needs]
 
 
 def grammar_path(config: RecognitionConfig, order: int) -> Path:
@@ -232,7 +253,7 @@ def grammar_path(config: RecognitionConfig, order: int) -> Path:
     grammar = config.grammar
     flag, given = {
         _SEARCHED: ("--grammar", grammar.grammar),
-        _JUDGING: ("--large-grammar", grammar.large_grammar),
+        _RESCORING: ("--large-grammar", grammar.large_grammar),
     }[order]
     if given is not None:
         return given
@@ -251,6 +272,13 @@ def grammar_path(config: RecognitionConfig, order: int) -> Path:
         f"give {flag}, an ARPA file over words, or make one: ./train_lm.py --recipe "
         f"{config.recipe} --lm-type ngram --ngram-unit word --ngram-order {order}",
     )
+
+
+def _read_graph(lexicon: Lexicon, path: Path, exact_backoff: bool) -> tuple[WordGraph, str]:
+    """Read a grammar, and say what it covers."""
+    grammar = read_arpa(path)
+    about = _coverage(grammar, path, {word for word, _ in lexicon})
+    return word_graph(lexicon, grammar, exact_backoff=exact_backoff), about
 
 
 def _coverage(grammar: NgramLm, path: Path, words: set[str]) -> str:

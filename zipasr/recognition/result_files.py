@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.resources import models_of
-from zipasr.scoring.result_files import result_suffix, search_suffix, setting_key
-from zipasr.search.registry import SEARCHES
+from zipasr.search.methods import BEAM_FIELDS, Need, method_of
 
 # The end of the names of results whose checkpoints were averaged over all batches.
 _AVERAGED = "_use-averaged-model"
@@ -39,35 +40,50 @@ class ResultFiles(NamedTuple):
         return self.folder / f"{kind}{name}.txt"
 
 
-def file_suffix(config: RecognitionConfig, recogniser: Recogniser) -> str:
+def file_suffix(config: RecognitionConfig, model: AcousticModel) -> str:
     """Return the part of the result files' names that says how they were made."""
-    decoding, choose = config.decoding, config.checkpoint
-    search = search_suffix(
-        decoding.decoding_method,
-        beam_size=decoding.beam_size,
-        context_size=recogniser.context_size,
-        max_sym_per_frame=decoding.max_sym_per_frame,
-        limits=limits_of(config),
-        aids=aids_suffix(config),
-        blank_penalty=decoding.blank_penalty,
-        temperature=decoding.temperature,
-    )
-    zipformer = recogniser.zipformer
-    if recogniser.pad_look_ahead:
+    search = search_suffix(config, model.context_size)
+    if model.pad_look_ahead:
         search = f"_pad-look-ahead{search}"
-    if zipformer.causal:
-        search = f"_{zipformer.result_tag()}{search}"
-    if recogniser.use_bf16:
+    if model.encoder.causal:
+        search = f"_{model.encoder.result_tag()}{search}"
+    if model.use_bf16:
         search = f"_bf16{search}"
+    return result_suffix(search, config.checkpoint)
+
+
+def search_suffix(config: RecognitionConfig, context_size: int) -> str:
+    """Name a search in file names.
+
+    Blank penalty and temperature appear only when they were changed, so that the usual names
+    are those of other recipes and unusual runs do not overwrite them.
+    """
+    decoding = config.decoding
+    method = method_of(decoding.decoding_method)
+    if method.file_fields == BEAM_FIELDS:
+        suffix = f"__{method.name}__beam-size-{decoding.beam_size}"
+    else:
+        suffix = _named(method.file_fields, config, context_size)
+    suffix += f"{hot_words_suffix(config)}{lm_suffix(config)}"
+    if decoding.blank_penalty != 0.0:
+        suffix += f"_blank-penalty-{decoding.blank_penalty}"
+    if decoding.temperature != 1.0:
+        suffix += f"_temperature-{decoding.temperature}"
+    return suffix
+
+
+def result_suffix(search: str, choose: ChooseCheckpoint) -> str:
+    """Name a decoding run in file names.
+
+    Args:
+        search: from ``search_suffix``, with what else says how it was made.
+        choose: the checkpoints.
+    """
     if choose.checkpoint is not None:
         return f"{choose.checkpoint.stem}{search}"
-    return result_suffix(
-        search,
-        epoch=choose.epoch,
-        iteration=choose.iter,
-        avg=choose.avg,
-        use_averaged_model=choose.use_averaged_model,
-    )
+    name = f"iter-{choose.iter}" if choose.iter > 0 else f"epoch-{choose.epoch}"
+    averaged = _AVERAGED if choose.use_averaged_model else ""
+    return f"{name}_avg-{choose.avg}{search}{averaged}"
 
 
 def search_of(suffix: str, choose: ChooseCheckpoint) -> str | None:
@@ -76,15 +92,7 @@ def search_of(suffix: str, choose: ChooseCheckpoint) -> str | None:
     Returns:
         ``None`` where it names others than ``choose``.
     """
-    begin, end = result_suffix(
-        "\n",
-        epoch=choose.epoch,
-        iteration=choose.iter,
-        avg=choose.avg,
-        use_averaged_model=choose.use_averaged_model,
-    ).split("\n")
-    if choose.checkpoint is not None:
-        begin, end = choose.checkpoint.stem, ""
+    begin, end = result_suffix("\n", choose).split("\n")
     if not (suffix.startswith(begin) and suffix.endswith(end)):
         return None
     rest = suffix[len(begin) : len(suffix) - len(end)]
@@ -93,10 +101,20 @@ def search_of(suffix: str, choose: ChooseCheckpoint) -> str | None:
 
 
 def key_of(config: RecognitionConfig) -> str:
-    """Name the setting in summaries, as icefall does."""
-    decoding, limits = config.decoding, limits_of(config, in_key=True)
-    key = setting_key(decoding.decoding_method, beam_size=decoding.beam_size, limits=limits)
+    """Name the setting in summaries, as icefall does: ``modified_beam_search_beam-size-4``."""
+    method = method_of(config.decoding.decoding_method)
+    key = f"{method.name}{_named(method.key_fields, config)}"
     return f"{key}{hot_words_suffix(config).replace('-context', '_context')}"
+
+
+def streaming_key_of(config: RecognitionConfig) -> str:
+    """Name the search as published streaming results do."""
+    method = method_of(config.decoding.decoding_method)
+    if method.key_fields == BEAM_FIELDS:
+        return f"num-active-paths-{config.decoding.beam_size}"
+    if method.key_fields:
+        return _named(method.key_fields, config).removeprefix("_")
+    return method.name.replace("_", "-")
 
 
 def label_of(config: RecognitionConfig) -> str:
@@ -104,55 +122,33 @@ def label_of(config: RecognitionConfig) -> str:
     return f"{key_of(config)}{lm_suffix(config)}"
 
 
-def limits_of(config: RecognitionConfig, in_key: bool = False) -> str:
-    """Name the limits of a search that keeps a lattice; nothing for other searches.
-
-    Args:
-        config: settings.
-        in_key: name them in the order of keys; else in that of the names of files.
-    """
-    name, limits = config.decoding.decoding_method, config.lattice
-    if name.startswith("fast_beam_search"):
-        shown = f"_beam-{limits.beam}_max-contexts-{limits.max_contexts}"
-        shown += f"_max-states-{limits.max_states}"
-        shown += "_allow-partial" if limits.allow_partial else ""
-    elif "words" in SEARCHES[name].uses:
-        shown = f"_hlg-scale-{limits.hlg_scale}"
-    else:
-        return ""
-    if name in ("fast_beam_search", "1best", "whole-lattice-rescoring"):
-        return shown
-    drawn = [f"_nbest-scale-{limits.nbest_scale}", f"_num-paths-{limits.num_paths}"]
-    shown += "".join(reversed(drawn) if in_key else drawn)
-    if name.endswith("_LG"):
-        shown += f"_ngram-lm-scale-{config.lm.ngram_lm_scale}"
-    return shown
-
-
-def aids_suffix(config: RecognitionConfig) -> str:
-    """Name what helps the search."""
-    return f"{hot_words_suffix(config)}{lm_suffix(config)}"
+def _named(fields: Sequence[str], config: RecognitionConfig, context_size: int = 0) -> str:
+    """Name settings with their values."""
+    values = {"context_size": context_size}
+    for source in (config.lm, config.lattice, config.decoding):
+        values |= asdict(source)
+    parts = []
+    for field in fields:
+        name, value = f"_{field.replace('_', '-')}", values[field]
+        parts.append(f"{name}-{value}" if not isinstance(value, bool) else name if value else "")
+    return "".join(parts).replace("_context-size-", "_context-")
 
 
 def hot_words_suffix(config: RecognitionConfig) -> str:
     """Name the bonus of hot-words; nothing without."""
     hot_words = config.hot_words
-    method = SEARCHES[config.decoding.decoding_method]
-    if hot_words.path is None or not method.takes_hot_words:
+    if hot_words.path is None or not method_of(config.decoding.decoding_method).hot_words:
         return ""
     return f"-context-score-{hot_words.context_score}"
 
 
 def lm_suffix(config: RecognitionConfig) -> str:
     """Name the language model of the search and the scales; a rescoring names its own."""
-    lm, method = config.lm, SEARCHES[config.decoding.decoding_method]
-    if not method.can_stream:
+    lm, method = config.lm, method_of(config.decoding.decoding_method)
+    if method.lm_weight != "flag":
         return ""
-    if method.uses == ("lodr",):
-        return f"_{lm.ngram_path.stem}-scale-{lm.ngram_lm_scale}"
-    if "lm" not in method.uses:
-        return ""
+    ngram = f"{lm.ngram_path.stem}-scale-{lm.ngram_lm_scale}"
+    if Need.LM not in method.needs:
+        return f"_{ngram}"
     suffix = f"_{lm.lm_type}-lm-scale-{lm.lm_scale}"
-    if "lodr" in models_of(config.decoding.decoding_method, lm):
-        suffix += f"_LODR-{lm.ngram_path.stem}-scale-{lm.ngram_lm_scale}"
-    return suffix
+    return f"{suffix}_LODR-{ngram}" if Need.TOKEN_NGRAM in models_of(method, lm) else suffix

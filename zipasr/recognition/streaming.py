@@ -10,51 +10,47 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from zipasr.audio.loading import Samples
 from zipasr.base.constants import SAMPLING_RATE
-from zipasr.base.distributed import device_for
 from zipasr.base.errors import UserError
 from zipasr.data.features import AHEAD_SECONDS, LiveFbank
 from zipasr.encoder import stream_states
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
-from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.recogniser import LOG_ZERO, Recogniser
-from zipasr.recognition.resources import read_resources
+from zipasr.recognition.acoustic_model import AcousticModel
+from zipasr.recognition.padding import LOG_ZERO, filled_chunk, streamed_length
 from zipasr.search import batched_state as streams
-from zipasr.search.components import ModelParts
-from zipasr.search.protocol import StreamingSearch, Utterance
-from zipasr.search.registry import streaming_search_for
+from zipasr.search.methods import MethodSpec, check_streams
+from zipasr.search.protocol import Search, Utterance
 
 #: Samples that are read at a time, a tenth of a second.
 PIECE = SAMPLING_RATE // 10
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """Where N streams stand: states of the encoder and of the search."""
+class StreamState:
+    """State of N streams: of the encoder and of the search."""
 
     encoder: Any
     search: Any
 
 
-class HearsChunks(Protocol):
+class ChunkwiseRecogniser(Protocol):
     """A model and a search that go on from chunk to chunk, whatever the model is made of."""
 
     @property
-    def search(self) -> StreamingSearch[Any]:
-        """Whose state is in ``Hearing``."""
+    def search(self) -> Search[Any]:
+        """From encoder frames to tokens."""
 
     @property
     def size(self) -> ChunkSize:
         """How speech is cut."""
 
-    def start(self, num: int) -> Hearing:
+    def start(self, num: int) -> StreamState:
         """Streams of which nothing has been heard."""
 
-    def advance(self, hearing: Hearing, features: Tensor, lens: Tensor) -> Hearing:
+    def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
 
 
@@ -62,30 +58,34 @@ class HearsChunks(Protocol):
 class ChunkRecogniser:
     """A causal model and a search that goes on from chunk to chunk."""
 
-    model: AsrModel
-    search: StreamingSearch[Any]
-    use_bf16: bool = False
+    acoustics: AcousticModel
+    search: Search[Any]
+
+    @property
+    def model(self) -> AsrModel:
+        """The model, in evaluation mode."""
+        return self.acoustics.model
 
     @property
     def size(self) -> ChunkSize:
         """How speech is cut."""
         return self.model.chunk_encoder.size()
 
-    def start(self, num: int) -> Hearing:
+    def start(self, num: int) -> StreamState:
         """Streams of which nothing has been heard."""
         device = next(self.model.parameters()).device
-        return Hearing(self.model.init_state(num), self.search.start(num, device))
+        return StreamState(self.model.init_state(num), self.search.start(num, device))
 
     @torch.inference_mode()
-    def advance(self, hearing: Hearing, features: Tensor, lens: Tensor) -> Hearing:
+    def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
         device = next(self.model.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.use_bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.acoustics.use_bf16):
             encoded, state = self.model.encode_chunk(
-                features.to(device), lens.to(device), hearing.encoder
+                features.to(device), lens.to(device), state.encoder
             )
-        found = self.search.advance(hearing.search, encoded.frames.float(), encoded.lens)
-        return Hearing(state, found)
+        found = self.search.advance(state.search, encoded.frames.float(), encoded.lens)
+        return StreamState(state, found)
 
     def warm_up(self) -> None:
         """Hear a chunk of silence: what a first call prepares counts to no utterance."""
@@ -93,40 +93,38 @@ class ChunkRecogniser:
         silence = torch.full((1, size.frames, size.geometry.mel_bins), LOG_ZERO)
         self.advance(self.start(1), silence, torch.tensor([size.frames]))
 
-    def join(self, hearing: Hearing | None, num: int) -> Hearing:
+    def join(self, state: StreamState | None, num: int) -> StreamState:
         """Put ``num`` new streams behind those that there are."""
         new = self.start(num)
-        if hearing is None:
+        if state is None:
             return new
-        encoder = stream_states.stack(self.model.chunk_encoder, [hearing.encoder, new.encoder])
-        return Hearing(encoder, streams.stack([hearing.search, new.search]))
+        encoder = stream_states.stack(self.model.chunk_encoder, [state.encoder, new.encoder])
+        return StreamState(encoder, streams.stack([state.search, new.search]))
 
-    def keep(self, hearing: Hearing, rows: list[int]) -> Hearing:
+    def keep(self, state: StreamState, rows: list[int]) -> StreamState:
         """Let all streams but some go."""
-        encoder = stream_states.rows_of(self.model.chunk_encoder, hearing.encoder, rows)
-        return Hearing(encoder, streams.rows_of(hearing.search, rows))
+        encoder = stream_states.rows_of(self.model.chunk_encoder, state.encoder, rows)
+        return StreamState(encoder, streams.rows_of(state.search, rows))
 
 
-def chunk_recogniser(config: RecognitionConfig, recogniser: Recogniser) -> ChunkRecogniser:
-    """Return the model with the search that was asked for, for speech as it comes.
+def chunk_recogniser(
+    acoustics: AcousticModel, method: MethodSpec, search: Search[Any]
+) -> ChunkRecogniser:
+    """Return a model and the search of a method for speech as it comes.
 
     Raises:
         UserError: the model is not causal or sees all there is, or the method needs whole
             utterances.
     """
-    if not recogniser.zipformer.causal:
+    if not acoustics.encoder.causal:
         raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
-    model = recogniser.model
     try:
-        model.chunk_encoder.size()
+        acoustics.model.chunk_encoder.size()
     except ValueError as refusal:
         fix = "say how much it sees, such as --chunk-size 16 --left-context-frames 128."
         raise UserError(f"{refusal}.", fix) from refusal
-    ctc = model.ctc_log_probs if model.ctc_output is not None else None
-    parts = ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
-    aids = read_resources(config, recogniser.tokenizer, device_for(0))
-    search = streaming_search_for(config.decoding, parts, aids)
-    return ChunkRecogniser(model, search, recogniser.use_bf16)
+    check_streams(method)
+    return ChunkRecogniser(acoustics, search)
 
 
 @dataclass(slots=True)
@@ -152,7 +150,7 @@ class Stream:
     @property
     def num_frames(self) -> int:
         """Feature frames with the silence at the end, as on whole utterances."""
-        return max(len(self.features) + self.geometry.tail, self.geometry.min_frames)
+        return streamed_length(len(self.features), self.geometry)
 
     @property
     def seconds(self) -> float:
@@ -161,9 +159,7 @@ class Stream:
 
     def chunk(self, size: ChunkSize) -> tuple[Tensor, int]:
         """Return the next chunk (``frames``, 80), filled up with silence, and its length."""
-        begin = self.index * size.step
-        part = self.features[begin : begin + size.frames]
-        filled = F.pad(part, (0, 0, 0, size.frames - len(part)), value=LOG_ZERO)
+        filled = filled_chunk(self.features[self.index * size.step :], size)
         return filled, size.valid(self.index, self.num_frames)
 
     def is_over(self, size: ChunkSize) -> bool:
@@ -203,7 +199,7 @@ def through_streams(
     """
     size, queue = recogniser.size, iter(waiting)
     active: list[Stream] = []
-    hearing: Hearing | None = None
+    state: StreamState | None = None
     while True:
         new = list(islice(queue, most - len(active)))
         active += new
@@ -211,11 +207,11 @@ def through_streams(
             return
         begun = time.monotonic()
         if new:
-            hearing = recogniser.join(hearing, len(new))
-        assert hearing is not None
+            state = recogniser.join(state, len(new))
+        assert state is not None
         chunks, lens = zip(*(stream.chunk(size) for stream in active), strict=True)
-        hearing = recogniser.advance(hearing, torch.stack(chunks), torch.tensor(lens))
-        results = recogniser.search.results(hearing.search)
+        state = recogniser.advance(state, torch.stack(chunks), torch.tensor(lens))
+        results = recogniser.search.results(state.search)
         spent = time.monotonic() - begun
         for stream, found in zip(active, results, strict=True):
             stream.note(found, size, spent)
@@ -223,7 +219,7 @@ def through_streams(
         over = [stream for stream in active if stream.is_over(size)]
         active = [active[row] for row in rows]
         if over:
-            hearing = recogniser.keep(hearing, rows) if rows else None
+            state = recogniser.keep(state, rows) if rows else None
         yield over, spent
 
 
@@ -236,11 +232,11 @@ class LiveStream:
         recogniser: a causal model with a search that goes on from chunk to chunk.
     """
 
-    def __init__(self, recogniser: HearsChunks) -> None:
+    def __init__(self, recogniser: ChunkwiseRecogniser) -> None:
         self._recogniser = recogniser
         self._size = recogniser.size
         self._fbank = LiveFbank(self._size.geometry.mel_bins)
-        self._hearing = recogniser.start(1)
+        self._state = recogniser.start(1)
         # Features from the next chunk on.
         self._waiting = torch.zeros(0, self._size.geometry.mel_bins)
         self._num_features = 0
@@ -256,18 +252,16 @@ class LiveStream:
     def finish(self) -> Utterance:
         """Say that nothing more will come; return what was said."""
         self._take(self._fbank.finish())
-        geometry = self._size.geometry
-        num_frames = max(self._num_features + geometry.tail, geometry.min_frames)
+        num_frames = streamed_length(self._num_features, self._size.geometry)
         while self._index < self._size.num_chunks(num_frames):
-            part = self._waiting[: self._size.frames]
-            filled = F.pad(part, (0, 0, 0, self._size.frames - len(part)), value=LOG_ZERO)
+            filled = filled_chunk(self._waiting, self._size)
             self._advance(filled, self._size.valid(self._index, num_frames))
         return self.found
 
     @property
     def found(self) -> Utterance:
         """What is recognised so far."""
-        return self._recogniser.search.results(self._hearing.search)[0]
+        return self._recogniser.search.results(self._state.search)[0]
 
     def _take(self, features: Tensor) -> None:
         self._waiting = torch.cat([self._waiting, features])
@@ -275,7 +269,7 @@ class LiveStream:
 
     def _advance(self, chunk: Tensor, valid: int) -> None:
         lens = torch.tensor([valid])
-        self._hearing = self._recogniser.advance(self._hearing, chunk.unsqueeze(0), lens)
+        self._state = self._recogniser.advance(self._state, chunk.unsqueeze(0), lens)
         self._waiting = self._waiting[self._size.step :]
         self._index += 1
 

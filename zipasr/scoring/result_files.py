@@ -1,4 +1,4 @@
-"""Result files of a decoding run, their names and tables; normalisation before scoring."""
+"""Contents of the result files of a decoding run, and tables; normalisation before scoring."""
 
 from __future__ import annotations
 
@@ -114,68 +114,6 @@ def wer_log_line(test_set: str, key: str, errors: WordErrors) -> str:
     )
 
 
-def setting_key(method: str, *, beam_size: int, limits: str = "") -> str:
-    """Name a setting in summaries, such as ``modified_beam_search_beam-size-4``.
-
-    ``limits`` names those of a search that keeps a lattice, which has no beam size.
-    """
-    if limits:
-        return f"{method}{limits}"
-    return f"{method}_beam-size-{beam_size}" if _has_beam(method) else method
-
-
-def search_suffix(
-    method: str,
-    *,
-    beam_size: int,
-    context_size: int,
-    max_sym_per_frame: int,
-    limits: str = "",
-    aids: str = "",
-    blank_penalty: float = 0.0,
-    temperature: float = 1.0,
-) -> str:
-    """Name a search in file names.
-
-    ``limits`` names those of a search that keeps a lattice, which has no beam size; ``aids`` what
-    helped beside the model.
-
-    Blank penalty and temperature appear only when they were changed, so that the usual names
-    are those of other recipes and unusual runs do not overwrite them.
-    """
-    if limits:
-        suffix = limits
-    elif _has_beam(method):
-        suffix = f"__{method}__beam-size-{beam_size}"
-    elif method.startswith("ctc"):
-        suffix = ""
-    else:
-        suffix = f"_context-{context_size}_max-sym-per-frame-{max_sym_per_frame}"
-    suffix += aids
-    if blank_penalty != 0.0:
-        suffix += f"_blank-penalty-{blank_penalty}"
-    if temperature != 1.0:
-        suffix += f"_temperature-{temperature}"
-    return suffix
-
-
-def result_suffix(
-    search: str, *, epoch: int | None, iteration: int, avg: int, use_averaged_model: bool
-) -> str:
-    """Name a decoding run in file names.
-
-    Args:
-        search: from ``search_suffix``.
-        epoch: checkpoint decoded; counts when ``iteration`` is 0.
-        iteration: number of batches of the checkpoint decoded, or 0.
-        avg: number of checkpoints or epochs averaged.
-        use_averaged_model: whether the average was taken over all batches between two of them.
-    """
-    checkpoint = f"iter-{iteration}" if iteration > 0 else f"epoch-{epoch}"
-    averaged = "_use-averaged-model" if use_averaged_model else ""
-    return f"{checkpoint}_avg-{avg}{search}{averaged}"
-
-
 def results_table(rows: Sequence[ResultRow]) -> str:
     """Align the results in columns for the terminal; the names left, the numbers right."""
     head = ["set", "method", "WER %", "ins", "del", "sub", "ref words", "RTF"]
@@ -199,10 +137,6 @@ def _cells(row: ResultRow) -> list[str]:
 
 def _best_first(rates: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(rates.items(), key=lambda item: item[1])
-
-
-def _has_beam(method: str) -> bool:
-    return "beam" in method
 
 
 def _errs_head(errors: WordErrors) -> str:

@@ -31,11 +31,6 @@ def stack(states: Sequence[S]) -> S:
     return cast("S", _stack(states))
 
 
-def unstack(state: S, num: int) -> list[S]:
-    """Take ``num`` streams apart, into states of one stream each."""
-    return [rows_of(state, [row]) for row in range(num)]
-
-
 def pad_last_dim(parts: Sequence[Tensor]) -> list[Tensor]:
     """Pad the last dimension of tensors, so that all are as wide as the widest."""
     width = max(part.size(-1) for part in parts)

@@ -18,7 +18,7 @@ from zipasr.search.beam_state import (
     ranked,
     search_frames,
 )
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import Search, Utterance
 from zipasr.search.scorers import (
     Ranking,
     ScorerState,
@@ -106,7 +106,7 @@ def beam_search(
 ) -> list[Utterance]:
     """Search with several hypotheses that may take any number of tokens at a frame.
 
-    It is slow, and it is here to compare with: ``modified_beam_search`` is at least as good for
+    It is slow, and it is here to compare with: ``ModifiedBeamSearch`` is at least as good for
     models trained with pruned losses. A frame ends when ``beam_size`` hypotheses that took blank
     are more probable than all others, or after ``MAX_TAKEN_PER_FRAME`` hypotheses.
 
@@ -177,7 +177,7 @@ def _take_frame(
 
 
 @dataclass(frozen=True, slots=True)
-class ModifiedBeamSearch:
+class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
     """Search with several hypotheses, all utterances and hypotheses of a frame at once.
 
     At each frame every hypothesis takes blank or one token; the ``beam_size`` best of all
@@ -241,33 +241,6 @@ class ModifiedBeamSearch:
     def results(self, state: BeamSearchState[Beams]) -> list[Utterance]:
         """Best hypothesis of each stream so far."""
         return [hypotheses[0] for hypotheses in self.nbest(state)]
-
-
-def modified_beam_search(
-    frames: Tensor,
-    lens: Tensor,
-    *,
-    steps: TransducerSteps,
-    beam_size: int = 4,
-    scorer: TokenScorer | None = None,
-) -> list[Utterance]:
-    """Search whole utterances; see ``ModifiedBeamSearch``.
-
-    Args:
-        frames: (N, T', C), encoder output.
-        lens: (N,) integers, valid frames of each utterance; 0 gives an empty result.
-        steps: the transducer.
-        beam_size: at least 1.
-        scorer: what helps, or ``None``.
-
-    Returns:
-        N utterances; ``log_prob`` is not normalised by length.
-
-    Raises:
-        ValueError: a length is negative or longer than the frames given.
-    """
-    search = ModifiedBeamSearch(steps, beam_size, scorer)
-    return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))
 
 
 @torch.no_grad()

@@ -1,17 +1,17 @@
-"""Components of decoding methods: model parts, vocabulary, external resources."""
+"""Components of decoding methods: parts of a model, resources beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 from zipasr.base.errors import UserError
-from zipasr.lm.ngram import NgramLm
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc import CtcHead, CtcOutput
 from zipasr.search.language_models import LanguageModel
-from zipasr.search.rescoring import AttentionDecoderLike, ScaleSetting
+from zipasr.search.lexicon_graph import WordGraph
+from zipasr.search.methods import Need
+from zipasr.search.rescoring import AttentionDecoderLike
 from zipasr.search.scorers import ContextGraph, HotWords, TokenScorer, sum_scorers
 from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
 
@@ -31,18 +31,14 @@ class Vocabulary:
     """Words that a search may find, and how they follow each other.
 
     Attributes:
-        lexicon: words with the token ids of each.
-        grammar: an n-gram over words, which takes part in the search.
-        large_grammar: one that judges again what was found, or ``None``.
+        graph: of a lexicon and of an n-gram over words, unscaled, which takes part in the search.
+        large_graph: of the n-gram that scores the results again, or ``None``.
         about: lines that say which they are.
-        exact_backoff: no path of a grammar backs off where there is an n-gram.
     """
 
-    lexicon: Sequence[tuple[str, Sequence[int]]]
-    grammar: NgramLm
-    large_grammar: NgramLm | None = None
+    graph: WordGraph
+    large_graph: WordGraph | None = None
     about: tuple[str, ...] = ()
-    exact_backoff: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,45 +64,24 @@ class DecodingResources:
     low_order_scale: float = 0.0
     vocabulary: Vocabulary | None = None
 
-    def scorer(self, *uses: str, strict: bool = False) -> TokenScorer | None:
-        """Return what scores tokens during a search; for ``strict`` see ``ContextGraph.step``.
+    def scorer(
+        self, models: frozenset[Need] = frozenset(), *, strict: bool = False
+    ) -> TokenScorer | None:
+        """Return what scores tokens during a search.
 
-        ``uses`` names the language models that take part: lm, lodr.
+        Args:
+            models: the language models that take part, if they are there: ``Need.LM``,
+                ``Need.TOKEN_NGRAM``.
+            strict: see ``ContextGraph.step``.
         """
         scorers: list[TokenScorer] = []
-        if "lm" in uses and self.lm is not None:
+        if Need.LM in models and self.lm is not None:
             scorers.append(self.lm.scorer(self.lm_scale))
-        if "lodr" in uses and self.low_order is not None:
+        if Need.TOKEN_NGRAM in models and self.low_order is not None:
             scorers.append(self.low_order.scorer(self.low_order_scale))
         if self.hot_words is not None:
             scorers.append(HotWords(self.hot_words, strict=strict))
         return sum_scorers(scorers)
-
-
-Builder = Callable[[DecodingConfig, ModelParts, DecodingResources], Any]
-
-
-class Method(NamedTuple):
-    """One entry of the table.
-
-    Attributes:
-        meaning: what it does, in one line.
-        build: makes a ``Resumable`` if ``can_stream``, else a ``Search``.
-        head: the head of the model that it reads: transducer or ctc.
-        can_stream: whether it can go on from chunk to chunk.
-        takes_hot_words: whether ``--context-file`` has an effect.
-        uses: what it cannot do without: lm, lodr, attention, words, large (a large grammar),
-            reference (what was really said).
-        may_use: what it uses where a file of it is given: lodr.
-    """
-
-    meaning: str
-    build: Builder
-    head: str = "transducer"
-    can_stream: bool = True
-    takes_hot_words: bool = False
-    uses: tuple[str, ...] = ()
-    may_use: tuple[str, ...] = ()
 
 
 def ctc_head(config: DecodingConfig, parts: ModelParts) -> CtcHead:
@@ -139,12 +114,32 @@ def transducer(config: DecodingConfig, parts: ModelParts) -> TransducerSteps:
     return TransducerSteps(parts.decoder, parts.joiner, config.blank_penalty, config.temperature)
 
 
-def words_of_labels(aids: DecodingResources) -> Vocabulary:
-    """Return the words that a method looks for."""
-    assert aids.vocabulary is not None, "what a method uses is read before it is built"
-    return aids.vocabulary
+def attention_decoder(
+    config: DecodingConfig, parts: ModelParts, instead: str
+) -> AttentionDecoderLike:
+    """Return the attention decoder of a model.
+
+    Args:
+        config: names the method.
+        parts: of the model.
+        instead: a method that does without.
+
+    Raises:
+        UserError: it has none.
+    """
+    if parts.attention_decoder is None:
+        raise UserError(
+            f"--decoding-method {config.decoding_method} needs an attention decoder, this model "
+            "has none.",
+            f"use {instead}, or train with --use-attention-decoder 1.",
+        )
+    return parts.attention_decoder
 
 
-def at(weighings: Sequence[ScaleSetting], name: str) -> ScaleSetting:
-    """Return the setting of a name."""
-    return next(one for one in weighings if one.name == name)
+R = TypeVar("R")
+
+
+def needed(resource: R | None) -> R:
+    """Return a resource of a method, which is read before the search is built."""
+    assert resource is not None, "what a method needs is read before it is built"
+    return resource

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zipasr.base.config import flag
-
-#: Values of ``--decoding-method`` and what each means.
-METHOD_MEANINGS: Mapping[str, str] = {
-    "greedy_search": "transducer: best symbol at each frame",
-    "beam_search": "transducer: --beam-size hypotheses, any number of tokens per frame; slow",
-    "modified_beam_search": "transducer: --beam-size hypotheses, at most one token per frame",
-    "modified_beam_search_lm_shallow_fusion": "modified_beam_search, scores of a language model "
-    "added",
-    "modified_beam_search_LODR": "modified_beam_search, scores of a language model added and those "
-    "of a token n-gram subtracted",
-    "modified_beam_search_ngram_rescoring": "modified_beam_search, pruned with the scores of a "
-    "token n-gram",
-    "modified_beam_search_lm_rescore": "modified_beam_search, hypotheses rescored with a language "
-    "model",
-    "modified_beam_search_lm_rescore_LODR": "the same, scores of a token n-gram subtracted",
-    "fast_beam_search": "transducer: best alignment within --beam, --max-states, --max-contexts",
-    "ctc-greedy-search": "CTC: best alignment",
-    "ctc_greedy_search": "another name of ctc-greedy-search",
-    "ctc-decoding": "CTC: best path through the CTC topology; equals ctc-greedy-search",
-    "ctc-prefix-beam-search": "CTC: --beam-size token sequences, summed over alignments",
-    "ctc-prefix-beam-search-shallow-fussion": "ctc-prefix-beam-search, scores of a language model "
-    "added, those of a token n-gram subtracted if one is given",
-    "attention-decoder-rescoring-no-ngram": "ctc-prefix-beam-search, hypotheses rescored with the "
-    "attention decoder",
-    "fast_beam_search_nbest": "token sequence with the largest sum over --num-paths sampled paths "
-    "of fast_beam_search",
-    "fast_beam_search_nbest_oracle": "the sampled path of fast_beam_search nearest to the "
-    "reference",
-    "fast_beam_search_nbest_LG": "fast_beam_search_nbest over the words of a lexicon and a word "
-    "n-gram",
-    "1best": "CTC: best path through a lexicon and a word n-gram",
-    "nbest": "CTC: word sequence with the largest sum over --num-paths sampled paths of 1best",
-    "nbest-oracle": "the sampled path of nbest nearest to the reference",
-    "nbest-rescoring": "nbest, rescored with a larger word n-gram",
-    "whole-lattice-rescoring": "1best, the lattice rescored with a larger word n-gram",
-    "attention-decoder-rescoring-with-ngram": "nbest, rescored with a larger word n-gram and the "
-    "attention decoder",
-}
+from zipasr.search.methods import MEANINGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingConfig:
     """Decoding."""
 
-    decoding_method: str = flag("greedy_search", "search algorithm", meanings=METHOD_MEANINGS)
+    decoding_method: str = flag("greedy_search", "search algorithm", meanings=MEANINGS)
     beam_size: int = flag(4, "hypotheses per utterance in a beam search")
     max_sym_per_frame: int = flag(1, "most tokens per frame in greedy_search")
     skip_scoring: bool = flag(False, "write transcripts only, no error rates")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zipasr.search.beam_state import PartialHypothesis
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import Search, Utterance
 from zipasr.search.transducer_step import adjusted_log_probs, check_lens
 
 CtcOutput: TypeAlias = Callable[[Tensor], Tensor]
@@ -57,7 +57,7 @@ class CtcGreedyState:
 
 
 @dataclass(frozen=True, slots=True)
-class CtcGreedySearch:
+class CtcGreedySearch(Search[CtcGreedyState]):
     """Read the CTC head along its best path.
 
     Without a language model or a lexicon this is the best path through the lattice of the CTC
@@ -106,32 +106,3 @@ class CtcGreedySearch:
             Utterance(list(partial.tokens), list(partial.frames), log_prob)
             for partial, log_prob in zip(state.partials, state.log_probs.tolist(), strict=True)
         ]
-
-
-def ctc_greedy_search(
-    frames: Tensor,
-    lens: Tensor,
-    *,
-    ctc_output: CtcOutput,
-    blank_id: int = 0,
-    blank_penalty: float = 0.0,
-    temperature: float = 1.0,
-) -> list[Utterance]:
-    """Search whole utterances; see ``CtcGreedySearch`` and ``CtcHead``.
-
-    Args:
-        frames: (N, T', C), encoder output.
-        lens: (N,) integers, valid frames of each utterance.
-        ctc_output: the CTC head.
-        blank_id: id of blank.
-        blank_penalty: subtracted from the logit of blank.
-        temperature: divides the logits.
-
-    Returns:
-        N utterances; a token's frame is the first of its run, ``log_prob`` that of the path.
-
-    Raises:
-        ValueError: a length is negative or longer than the frames given.
-    """
-    search = CtcGreedySearch(CtcHead(ctc_output, blank_id, blank_penalty, temperature))
-    return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))

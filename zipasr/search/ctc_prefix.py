@@ -18,7 +18,7 @@ from zipasr.search.beam_state import (
     search_frames,
 )
 from zipasr.search.ctc import CtcHead
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import Search, Utterance
 from zipasr.search.scorers import ScorerState, TokenScorer, scatter_state, scored, view_as_beams
 from zipasr.search.transducer_step import longest_first
 
@@ -49,7 +49,7 @@ class Prefixes:
 
 
 @dataclass(frozen=True, slots=True)
-class CtcPrefixBeamSearch:
+class CtcPrefixBeamSearch(Search[BeamSearchState[Prefixes]]):
     """Keep the most probable token sequences, all utterances and sequences of a frame at once.
 
     Only the ``beam_size`` best symbols of a frame are looked at. The frame of a token is that at
@@ -115,33 +115,6 @@ class CtcPrefixBeamSearch:
     def search(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
         """Search whole utterances: encoder frames (N, T', C) to the N-best of each."""
         return self.nbest(self.advance(self.start(len(lens), frames.device), frames, lens))
-
-
-def ctc_prefix_beam_search(
-    frames: Tensor,
-    lens: Tensor,
-    *,
-    head: CtcHead,
-    beam_size: int = 4,
-    scorer: TokenScorer | None = None,
-) -> list[Utterance]:
-    """Search whole utterances; see ``CtcPrefixBeamSearch``.
-
-    Args:
-        frames: (N, T', C), encoder output.
-        lens: (N,) integers, valid frames of each utterance; 0 gives an empty result.
-        head: the CTC head.
-        beam_size: at least 1.
-        scorer: what helps, or ``None``.
-
-    Returns:
-        N utterances; ``log_prob`` is that of all alignments kept.
-
-    Raises:
-        ValueError: a length is negative or longer than the frames given.
-    """
-    found = CtcPrefixBeamSearch(head, beam_size, scorer).search(frames, lens)
-    return [sequences[0] for sequences in found]
 
 
 class _Growth(NamedTuple):

@@ -20,7 +20,7 @@ from zipasr.search.fast_beam_frame import (
 )
 from zipasr.search.lattice import Lattice, LatticeWriter
 from zipasr.search.lexicon_graph import NONE
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import Search, Utterance
 from zipasr.search.transducer_step import TransducerSteps, longest_first
 
 
@@ -46,7 +46,7 @@ class FastState:
 
 
 @dataclass(frozen=True, slots=True)
-class FastBeamSearch:
+class FastBeamSearch(Search[FastState]):
     """Follow all alignments with at most one token per frame that stay within a beam.
 
     A state is the last ``context_size`` tokens; alignments that meet in one compete, the better
@@ -189,37 +189,6 @@ class FastBeamSearch:
         if new[0].numel():
             after[new] = self.steps.predict(arcs.contexts[new])
         return after
-
-
-def fast_beam_search(
-    frames: Tensor,
-    lens: Tensor,
-    *,
-    steps: TransducerSteps,
-    beam: float = 20.0,
-    max_states: int = 64,
-    max_contexts: int = 8,
-    allow_partial: bool = False,
-) -> list[Utterance]:
-    """Search whole utterances; see ``FastBeamSearch``.
-
-    Args:
-        frames: (N, T', C), encoder output.
-        lens: (N,) integers, valid frames of each utterance; 0 gives an empty result.
-        steps: the transducer.
-        beam: in nats.
-        max_states: at least 1.
-        max_contexts: at least 1.
-        allow_partial: give the best there is where no end survived.
-
-    Returns:
-        N utterances; ``log_prob`` is that of the best alignment, -inf where none ended.
-
-    Raises:
-        ValueError: a length is negative or longer than the frames given.
-    """
-    search = FastBeamSearch(steps, beam, max_states, max_contexts, allow_partial)
-    return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))
 
 
 @dataclass(frozen=True)

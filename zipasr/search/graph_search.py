@@ -111,7 +111,7 @@ def graph_search(sound: AcousticScorer, graph: WordGraph, limits: GraphLimits) -
     num, device = len(lens), lens.device
     zeros = torch.zeros(num, dtype=torch.int64, device=device)
     places = GraphStates(
-        torch.arange(num, device=device), zeros, zeros + graph.start, sound.starts(num)
+        torch.arange(num, device=device), zeros, graph.starts(num, device), sound.starts(num)
     )
     scores = torch.zeros(num, dtype=torch.float64, device=device)
     writer = LatticeWriter(num, device, has_words=True)

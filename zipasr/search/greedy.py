@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zipasr.search.beam_state import PartialHypothesis
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import Search, Utterance
 from zipasr.search.transducer_step import TransducerSteps, check_lens
 
 #: How many frames of all utterances together the joiner reads at once, and at most of each one.
@@ -36,7 +36,7 @@ class GreedyState:
 
 
 @dataclass(frozen=True, slots=True)
-class GreedySearch:
+class GreedySearch(Search[GreedyState]):
     """Follow the most probable symbol of each frame, all utterances at once.
 
     A blank moves on to the next frame; so does the ``max_sym_per_frame``-th token of a frame,
@@ -139,27 +139,6 @@ class GreedySearch:
             rows = _ids([walker.row for walker in emitted], frames)
             contexts = _ids([walker.context for walker in emitted], frames)
             predictions.index_copy_(0, rows, self.steps.predict(contexts))
-
-
-def greedy_search(
-    frames: Tensor, lens: Tensor, *, steps: TransducerSteps, max_sym_per_frame: int = 1
-) -> list[Utterance]:
-    """Search whole utterances; see ``GreedySearch``.
-
-    Args:
-        frames: (N, T', C), encoder output.
-        lens: (N,) integers, valid frames of each utterance; 0 gives an empty result.
-        steps: the transducer.
-        max_sym_per_frame: at least 1.
-
-    Returns:
-        N utterances; ``log_prob`` is the sum over all symbols taken, blanks included.
-
-    Raises:
-        ValueError: a length is negative or longer than the frames given.
-    """
-    search = GreedySearch(steps, max_sym_per_frame)
-    return search.results(search.advance(search.start(len(lens), frames.device), frames, lens))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from zipasr.search.beam_state import fingerprints_of
 from zipasr.search.lattice import Lattice, segment_reduce
-from zipasr.search.lexicon_graph import NONE, WordGraph, spread
+from zipasr.search.lexicon_graph import NONE, spread
 
 Labels = Sequence[int]
 
 
 class LabelScorer(Protocol):
-    """Reads labels one after the other; where it stands is a number."""
+    """Scores labels one after the other; its state is a number. ``WordGraph`` scores words so."""
 
     def starts(self, num: int, device: torch.device) -> Tensor:
         """Where it stands before the first label of each of ``num`` utterances."""
@@ -125,29 +125,6 @@ def _joined(
         splits,
     )
     return Pairs(both, pairs, read, taken)
-
-
-@dataclass(frozen=True)
-class WordScorer:
-    """Reads words as a grammar does.
-
-    Attributes:
-        graph: of the words and the grammar; its scale counts.
-    """
-
-    graph: WordGraph
-
-    def starts(self, num: int, device: torch.device) -> Tensor:
-        """Context of the first word."""
-        return torch.full((num,), self.graph.start, dtype=torch.int64, device=device)
-
-    def step(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores of words, and the contexts after them."""
-        return self.graph.step(states, labels)
-
-    def finish(self, states: Tensor) -> Tensor:
-        """Scores of the end of the sentence."""
-        return self.graph.ends(torch.zeros_like(states), states)
 
 
 class ListScorer:

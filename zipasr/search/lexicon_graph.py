@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -115,10 +115,10 @@ class WordGraph:
     grammar: NgramTable | None = None
     scale: float = 1.0
 
-    @property
-    def start(self) -> int:
-        """Context of the first word."""
-        return self.grammar.start if self.grammar else 0
+    def starts(self, num: int, device: torch.device) -> Tensor:
+        """Context (num,) of the first word of each utterance."""
+        start = self.grammar.start if self.grammar else 0
+        return torch.full((num,), start, dtype=torch.int64, device=device)
 
     def step(self, contexts: Tensor, words: Tensor) -> WordSteps:
         """Read words (M,) after contexts (M,): one way each, or with back-off arcs several.
@@ -143,6 +143,14 @@ class WordGraph:
         if self.grammar is not None:
             ends = self.scale * self.grammar.ends(contexts)
         return ends.masked_fill(nodes != _ROOT, -math.inf)
+
+    def finish(self, contexts: Tensor) -> Tensor:
+        """Scaled log-probabilities (M,) float64 of the end of the sentence after contexts (M,)."""
+        return self.ends(torch.zeros_like(contexts), contexts)
+
+    def scaled(self, scale: float) -> WordGraph:
+        """Return the same with another weight of the grammar; all else is shared."""
+        return replace(self, scale=scale)
 
     def to(self, device: torch.device) -> WordGraph:
         """Return the same on a device."""

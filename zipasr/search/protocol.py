@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,34 +28,76 @@ class Utterance:
     words: tuple[str, ...] | None = None
 
 
-Search: TypeAlias = Callable[[Tensor, Tensor], list[Utterance]]
-"""Encoder frames (N, T', C) and their lengths (N,) to N utterances, in the same order."""
+class ScaleSetting(NamedTuple):
+    """Weights under which hypotheses are compared: of the search, then of each rescorer."""
+
+    name: str
+    weights: tuple[float, ...]
+
+
+#: The setting of a search that has no rescorers.
+UNWEIGHTED = ScaleSetting("", (1.0,))
+
+
+class ScoredNbest(NamedTuple):
+    """Hypotheses of one utterance, best first, with log-probabilities.
+
+    Attributes:
+        hypotheses: H of them.
+        scores: (J, H) float64, of the search in the first row, of each rescorer in the others.
+    """
+
+    hypotheses: list[Utterance]
+    scores: Tensor
+
+    def best(self, weights: Sequence[float]) -> Utterance:
+        """Return the hypothesis with the largest weighted sum."""
+        total = torch.tensor(weights, dtype=self.scores.dtype) @ self.scores
+        return self.hypotheses[int(total.argmax())]
+
 
 S = TypeVar("S")
 
 
-class StreamingSearch(Protocol[S]):
-    """A search that can stop after a chunk and go on with the next; a state holds N streams.
+class Search(Protocol[S]):
+    """From encoder frames to tokens, for N utterances at once, chunk by chunk or as a whole.
 
-    What it finds does not depend on where the chunks end. ``batched_state`` stacks and selects
-    states.
+    What a search finds does not depend on where the chunks end. A state holds N streams;
+    ``batched_state`` stacks and selects the states of methods that stream.
     """
+
+    @property
+    def settings(self) -> tuple[ScaleSetting, ...]:
+        """Weights that it can compare hypotheses with, at least one."""
+        return (UNWEIGHTED,)
 
     def start(self, num: int, device: torch.device) -> S:
         """State of ``num`` streams of which nothing was heard."""
+        raise NotImplementedError
 
     def advance(self, state: S, frames: Tensor, lens: Tensor) -> S:
-        """Go on with the next frames (N, T', C), ``lens`` (N,) of them valid."""
+        """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
+
+        Raises:
+            ValueError: a length is negative or longer than the frames given.
+        """
+        raise NotImplementedError
 
     def results(self, state: S) -> list[Utterance]:
-        """What each stream has recognised so far."""
+        """Best hypothesis of each stream so far, under the usual setting."""
+        raise NotImplementedError
 
+    def scored(self, state: S) -> list[ScoredNbest]:
+        """Hypotheses of each stream to choose from under any of ``settings``."""
+        return [
+            ScoredNbest([one], torch.tensor([[one.log_prob]]).double())
+            for one in self.results(state)
+        ]
 
-def as_batch_search(resumable: StreamingSearch[S]) -> Search:
-    """Search utterances that are there as a whole."""
+    def whole(self, frames: Tensor, lens: Tensor) -> S:
+        """State after whole utterances (N, T', C) of the lengths (N,)."""
+        return self.advance(self.start(len(lens), frames.device), frames, lens)
 
-    def search(frames: Tensor, lens: Tensor) -> list[Utterance]:
-        state = resumable.start(len(lens), frames.device)
-        return resumable.results(resumable.advance(state, frames, lens))
-
-    return search
+    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
+        """Search whole utterances (N, T', C) of the lengths (N,); a length of 0 finds nothing."""
+        return self.results(self.whole(frames, lens))

@@ -1,280 +1,292 @@
-"""Registry of decoding methods: required model components, external resources, a row each."""
+"""Construction of the search of a decoding method: the factories that the table names."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+import importlib
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
 
-from zipasr.base.errors import UserError, nearest
+from torch import Tensor
+
 from zipasr.search.beam_search import ModifiedBeamSearch, beam_search
 from zipasr.search.components import (
-    Builder,
     DecodingResources,
-    Method,
     ModelParts,
-    at,
+    attention_decoder,
     ctc_head,
+    needed,
     transducer,
 )
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import CtcGreedySearch, CtcOutput
+from zipasr.search.ctc import CtcGreedySearch
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
+from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
+from zipasr.search.graph_search import (
+    CtcAcousticScorer,
+    GraphLimits,
+    TransducerAcousticScorer,
+    graph_search,
+)
 from zipasr.search.greedy import GreedySearch
-from zipasr.search.language_models import LanguageModel
-from zipasr.search.lattice_methods import LATTICE_SEARCHES, fast_beam
-from zipasr.search.protocol import Search, StreamingSearch, as_batch_search
+from zipasr.search.lattice import Lattice
+from zipasr.search.lexicon_graph import WordGraph
+from zipasr.search.methods import MethodSpec, Need, check_takes_hot_words, method_of
+from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.rescoring import (
-    AttentionDecoderLike,
-    Rescoring,
+    BestPath,
+    LatticeSearch,
+    Nbest,
+    NbestSearch,
+    Rescorer,
+    WholeLattice,
+    WholeUtteranceSearch,
+    attention_ngram_settings,
     attention_scorer,
     attention_settings,
     language_model_scorer,
     lm_settings,
     lodr_settings,
+    ngram_scorer,
+    ngram_settings,
 )
 from zipasr.search.scorers import Ranking
-from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
-# Hypotheses of the CTC head that the attention decoder judges, at least.
+# Hypotheses of the CTC head that the attention decoder scores, at least.
 MIN_ATTENTION_BEAM = 8
 
 
-def search_for(
-    config: DecodingConfig,
-    decoder: DecoderLike | None,
-    joiner: JoinerLike | None,
-    ctc_output: CtcOutput | None = None,
-    *,
-    attention_decoder: AttentionDecoderLike | None = None,
-    aids: DecodingResources | None = None,
-) -> Search:
+class Factory(Protocol):
+    """A function that a row of the table names."""
+
+    def __call__(
+        self,
+        method: MethodSpec,
+        config: DecodingConfig,
+        parts: ModelParts,
+        resources: DecodingResources,
+    ) -> Search[Any]:
+        """Build the search of a method.
+
+        Raises:
+            UserError: the model lacks a part that the method needs.
+        """
+
+
+def build_search(
+    config: DecodingConfig, parts: ModelParts, resources: DecodingResources | None = None
+) -> Search[Any]:
     """Build the search that ``config`` asks for.
 
     Args:
         config: method and its settings.
-        decoder: of the transducer, or ``None`` for a model without.
-        joiner: of the transducer, or ``None`` for a model without.
-        ctc_output: encoder frames (N, T', C) to CTC log-probabilities (N, T', V), or ``None``.
-        attention_decoder: what judges hypotheses, or ``None``.
-        aids: what helps it; nothing if omitted.
+        parts: what the model offers.
+        resources: what the method uses beside the model; nothing if omitted.
 
     Raises:
-        UserError: the method is unknown, not available yet, needs a part the model lacks, or
-            cannot use what shall help.
+        UserError: the method is unknown, needs a part that the model lacks, or cannot use the
+            hot-words that are there.
     """
-    parts = ModelParts(decoder, joiner, ctc_output, attention_decoder)
-    method, built = _built(config, parts, aids or DecodingResources())
-    search: Search = as_batch_search(built) if method.can_stream else built
-    return search
+    method, resources = method_of(config.decoding_method), resources or DecodingResources()
+    if resources.hot_words is not None:
+        check_takes_hot_words(method)
+    module, _, name = method.factory.partition(":")
+    factory: Factory = getattr(importlib.import_module(module), name)
+    return factory(method, config, parts, resources)
 
 
-def streaming_search_for(
-    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
-) -> StreamingSearch[Any]:
-    """Build the search that ``config`` asks for, to go on from chunk to chunk.
-
-    Raises:
-        UserError: as ``search_for``, or the method needs whole utterances.
-    """
-    method, built = _built(config, parts, aids)
-    if not method.can_stream:
-        able = ", ".join(name for name, one in SEARCHES.items() if one.can_stream)
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs whole utterances.",
-            f"choose one of: {able}.",
-        )
-    resumable: StreamingSearch[Any] = built
-    return resumable
-
-
-def _built(
-    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
-) -> tuple[Method, Any]:
-    name = config.decoding_method
-    check_method(name)
-    method = SEARCHES[name]
-    if aids.hot_words is not None:
-        check_takes_hot_words(name)
-    return method, method.build(config, parts, aids)
-
-
-def check_method(name: str) -> None:
-    """Refuse a ``--decoding-method`` that cannot be run, before anything is loaded.
-
-    Raises:
-        UserError: says which names there are and what they mean.
-    """
-    if name in SEARCHES:
-        return
-    known = "; ".join(f"{known} ({method.meaning})" for known, method in SEARCHES.items())
-    fix = f"choose one of: {known}."
-    what = f"unknown --decoding-method {name!r}, {nearest(name, SEARCHES)}".rstrip(", ")
-    raise UserError(what if what.endswith("?") else f"{what}.", fix)
-
-
-def check_takes_hot_words(name: str) -> None:
-    """Refuse hot-words for a method that cannot use them.
-
-    Raises:
-        UserError: says which methods can.
-    """
-    if not SEARCHES[name].takes_hot_words:
-        able = ", ".join(other for other, one in SEARCHES.items() if one.takes_hot_words)
-        raise UserError(
-            f"--decoding-method {name} cannot use the hot-words of --context-file.",
-            f"choose one of: {able}.",
-        )
-
-
-def _greedy(config: DecodingConfig, parts: ModelParts, _: DecodingResources) -> GreedySearch:
+def greedy(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, __: DecodingResources
+) -> GreedySearch:
+    """Build greedy search of the transducer."""
     return GreedySearch(transducer(config, parts), config.max_sym_per_frame)
 
 
-def _modified_beam(*uses: str) -> Builder:
-    def build(
-        config: DecodingConfig, parts: ModelParts, aids: DecodingResources
-    ) -> ModifiedBeamSearch:
-        steps = transducer(config, parts)
-        return ModifiedBeamSearch(steps, config.beam_size, aids.scorer(*uses))
+def beam(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, __: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build beam search with any number of tokens at a frame."""
+    steps = transducer(config, parts)
 
-    return build
+    def nbest(frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
+        return [[one] for one in beam_search(frames, lens, steps=steps, beam_size=config.beam_size)]
+
+    return WholeUtteranceSearch(nbest)
 
 
-def _ranked_beam(
-    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
+def modified_beam(
+    method: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
 ) -> ModifiedBeamSearch:
-    ngram = None if aids.low_order is None else aids.low_order.scorer(aids.low_order_scale)
-    ranking = None if ngram is None else Ranking(ngram)
-    return ModifiedBeamSearch(transducer(config, parts), config.beam_size, ranking)
+    """Build modified beam search with the language models that the method needs."""
+    scorer = resources.scorer(method.needs)
+    return ModifiedBeamSearch(transducer(config, parts), config.beam_size, scorer)
 
 
-def _rescored_beam(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
-    first = _modified_beam()(config, parts, aids)
-    judge = language_model_scorer(_needed(aids.lm))
-    weighings = lm_settings()
-    return Rescoring(first.search, (judge,), weighings, at(weighings, "_nnlm_scale_0.30"))
+def modified_beam_ranked(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> ModifiedBeamSearch:
+    """Build modified beam search in which an n-gram takes part in the choice alone."""
+    steps = transducer(config, parts)
+    ngram = needed(resources.low_order).scorer(resources.low_order_scale)
+    return ModifiedBeamSearch(steps, config.beam_size, Ranking(ngram))
 
 
-def _rescored_beam_lodr(
-    config: DecodingConfig, parts: ModelParts, aids: DecodingResources
-) -> Rescoring:
-    first = _modified_beam()(config, parts, aids)
-    judges = language_model_scorer(_needed(aids.lm)), language_model_scorer(_needed(aids.low_order))
-    weighings = lodr_settings()
-    default = at(weighings, "_nnlm_scale_0.30_lodr_scale_0.50")
-    return Rescoring(first.search, judges, weighings, default)
+def modified_beam_rescored(
+    method: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build modified beam search whose hypotheses language models score again."""
+    first = ModifiedBeamSearch(transducer(config, parts), config.beam_size, resources.scorer())
+    rescorers = [language_model_scorer(needed(resources.lm))]
+    settings, default = lm_settings(), "_nnlm_scale_0.30"
+    if Need.TOKEN_NGRAM in method.needs:
+        rescorers.append(language_model_scorer(needed(resources.low_order)))
+        settings, default = lodr_settings(), "_nnlm_scale_0.30_lodr_scale_0.50"
+    return _rescored(first.search, rescorers, settings, default)
 
 
-def _attention(config: DecodingConfig, parts: ModelParts, aids: DecodingResources) -> Rescoring:
-    head = ctc_head(config, parts)
-    if parts.attention_decoder is None:
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs an attention decoder, this model "
-            "has none.",
-            "use ctc-prefix-beam-search, or train with --use-attention-decoder 1.",
-        )
-    # Its hypotheses need to differ in more than the last token.
-    beam_size = max(config.beam_size, MIN_ATTENTION_BEAM)
-    first = CtcPrefixBeamSearch(head, beam_size, aids.scorer(strict=True))
-    weighings = attention_settings()
-    judge = attention_scorer(parts.attention_decoder)
-    return Rescoring(first.search, (judge,), weighings, at(weighings, "_attention_scale_1.0"))
+def fast_beam(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> FastBeamSearch:
+    """Build fast beam search."""
+    limits = resources.lattice
+    return FastBeamSearch(
+        transducer(config, parts),
+        limits.beam,
+        limits.max_states,
+        limits.max_contexts,
+        limits.allow_partial,
+    )
 
 
-def _needed(model: LanguageModel | None) -> LanguageModel:
-    assert model is not None, "what a method uses is read before it is built"
-    return model
+def fast_beam_nbest(
+    method: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the search for the best sums of paths of the lattice of fast beam search."""
+    lattice, limits = FastLattice(fast_beam(method, config, parts, resources)), resources.lattice
+    return WholeUtteranceSearch(Nbest(lattice, limits.num_paths, limits.nbest_scale).search)
 
 
-def _beam(config: DecodingConfig, parts: ModelParts, _: DecodingResources) -> Search:
-    return partial(beam_search, steps=transducer(config, parts), beam_size=config.beam_size)
+def fast_beam_words(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the same over the words of a lexicon and a grammar."""
+    steps, limits = transducer(config, parts), resources.lattice
+    graph = needed(resources.vocabulary).graph.scaled(resources.low_order_scale)
+    kept = GraphLimits(limits.beam, limits.max_states, limits.max_contexts)
+    graph_on = cache(graph.to)
+
+    def lattice(frames: Tensor, lens: Tensor) -> Lattice:
+        acoustics = TransducerAcousticScorer(steps, frames, lens)
+        return graph_search(acoustics, graph_on(frames.device), kept)
+
+    nbest = Nbest(lattice, limits.num_paths, limits.nbest_scale, graph.words)
+    return WholeUtteranceSearch(nbest.search)
 
 
-def _ctc_greedy(config: DecodingConfig, parts: ModelParts, _: DecodingResources) -> CtcGreedySearch:
+def ctc_greedy(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, __: DecodingResources
+) -> CtcGreedySearch:
+    """Build the search for the best path of the CTC head."""
     return CtcGreedySearch(ctc_head(config, parts))
 
 
-def _ctc_prefix(*uses: str) -> Builder:
-    def build(
-        config: DecodingConfig, parts: ModelParts, aids: DecodingResources
-    ) -> CtcPrefixBeamSearch:
-        scorer = aids.scorer(*uses, strict=True)
-        return CtcPrefixBeamSearch(ctc_head(config, parts), config.beam_size, scorer)
-
-    return build
+def ctc_prefix(
+    method: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> CtcPrefixBeamSearch:
+    """Build CTC prefix beam search with the language models that the method uses."""
+    scorer = resources.scorer(method.needs | method.optional, strict=True)
+    return CtcPrefixBeamSearch(ctc_head(config, parts), config.beam_size, scorer)
 
 
-_CTC_GREEDY = Method("best path through the CTC head", _ctc_greedy, "ctc")
-SEARCHES: dict[str, Method] = {
-    "greedy_search": Method("best symbol at each frame", _greedy),
-    "beam_search": Method(
-        "--beam-size hypotheses, any number of tokens per frame, slow", _beam, can_stream=False
-    ),
-    "modified_beam_search": Method(
-        "--beam-size hypotheses, one token per frame, equal prefixes merged",
-        _modified_beam(),
-        takes_hot_words=True,
-    ),
-    "modified_beam_search_lm_shallow_fusion": Method(
-        "the same, with a language model in the search",
-        _modified_beam("lm"),
-        takes_hot_words=True,
-        uses=("lm",),
-    ),
-    "modified_beam_search_LODR": Method(
-        "the same, less a token n-gram",
-        _modified_beam("lm", "lodr"),
-        takes_hot_words=True,
-        uses=("lm", "lodr"),
-    ),
-    "modified_beam_search_ngram_rescoring": Method(
-        "modified_beam_search, a token n-gram says which hypotheses stay",
-        _ranked_beam,
-        uses=("lodr",),
-    ),
-    "modified_beam_search_lm_rescore": Method(
-        "modified_beam_search, its hypotheses judged by a language model",
-        _rescored_beam,
-        can_stream=False,
-        takes_hot_words=True,
-        uses=("lm",),
-    ),
-    "modified_beam_search_lm_rescore_LODR": Method(
-        "the same, less a token n-gram",
-        _rescored_beam_lodr,
-        can_stream=False,
-        takes_hot_words=True,
-        uses=("lm", "lodr"),
-    ),
-    "fast_beam_search": Method(
-        "best alignment within --beam, --max-states and --max-contexts", fast_beam
-    ),
-    "ctc-greedy-search": _CTC_GREEDY,
-    "ctc_greedy_search": _CTC_GREEDY,
-    "ctc-decoding": _CTC_GREEDY._replace(
-        meaning="best path through the CTC topology, which is that of ctc-greedy-search"
-    ),
-    "ctc-prefix-beam-search": Method(
-        "--beam-size token sequences of the CTC head, all alignments of each added up",
-        _ctc_prefix(),
-        "ctc",
-        takes_hot_words=True,
-    ),
-    "ctc-prefix-beam-search-shallow-fussion": Method(
-        "the same, with a language model in the search, less a token n-gram if one is given",
-        _ctc_prefix("lm", "lodr"),
-        "ctc",
-        takes_hot_words=True,
-        uses=("lm",),
-        may_use=("lodr",),
-    ),
-    "attention-decoder-rescoring-no-ngram": Method(
-        "token sequences of the CTC head, judged by the attention decoder",
-        _attention,
-        "ctc",
-        can_stream=False,
-        takes_hot_words=True,
-        uses=("attention",),
-    ),
-    **LATTICE_SEARCHES,
-}
+def ctc_prefix_attention(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build CTC prefix beam search whose hypotheses the attention decoder scores again."""
+    head = ctc_head(config, parts)
+    decoder = attention_decoder(config, parts, "ctc-prefix-beam-search")
+    # Its hypotheses need to differ in more than the last token.
+    beam_size = max(config.beam_size, MIN_ATTENTION_BEAM)
+    first = CtcPrefixBeamSearch(head, beam_size, resources.scorer(strict=True))
+    rescorers = [attention_scorer(decoder)]
+    return _rescored(first.search, rescorers, attention_settings(), "_attention_scale_1.0")
+
+
+def ctc_words_best(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the search for the best path of the CTC head through a lexicon and a grammar."""
+    lattice, graph = _ctc_words(config, parts, resources)
+    best = BestPath(lattice, graph.words)
+    return WholeUtteranceSearch(lambda frames, lens: [[one] for one in best(frames, lens)])
+
+
+def ctc_words_nbest(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the search for the words with the best sum of paths."""
+    return WholeUtteranceSearch(_ctc_nbest(config, parts, resources).search)
+
+
+def ctc_words_rescored(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the same, with a larger grammar that scores the words again."""
+    first = _ctc_nbest(config, parts, resources)
+    rescorers = [ngram_scorer(_large_graph(resources))]
+    return _rescored(first.by_sound, rescorers, ngram_settings(), "_lm_scale_1.0")
+
+
+def ctc_words_whole_lattice(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the search for the best paths of the lattice under a larger grammar."""
+    lattice = _ctc_words(config, parts, resources)[0]
+    settings, large = ngram_settings(), _large_graph(resources)
+    first = WholeLattice(lattice, large, [one.weights[1] for one in settings])
+    return _rescored(first.by_sound, [ngram_scorer(large)], settings, "_lm_scale_1.0")
+
+
+def ctc_words_attention(
+    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> WholeUtteranceSearch:
+    """Build the search for words that a larger grammar and the attention decoder score again."""
+    first = _ctc_nbest(config, parts, resources)
+    decoder = attention_decoder(config, parts, "nbest-rescoring")
+    rescorers = [ngram_scorer(_large_graph(resources)), attention_scorer(decoder)]
+    default = "_ngram_lm_scale_0.5_attention_scale_1.0"
+    return _rescored(first.by_sound, rescorers, attention_ngram_settings(), default)
+
+
+def _ctc_words(
+    config: DecodingConfig, parts: ModelParts, resources: DecodingResources
+) -> tuple[LatticeSearch, WordGraph]:
+    head, limits = ctc_head(config, parts), resources.lattice
+    graph = needed(resources.vocabulary).graph.scaled(limits.hlg_scale)
+    kept = GraphLimits(limits.search_beam, limits.max_active_states)
+    graph_on = cache(graph.to)
+
+    def lattice(frames: Tensor, lens: Tensor) -> Lattice:
+        acoustics = CtcAcousticScorer(head.log_probs(frames), lens.to(frames.device), head.blank_id)
+        return graph_search(acoustics, graph_on(frames.device), kept).within(limits.output_beam)
+
+    return lattice, graph
+
+
+def _ctc_nbest(config: DecodingConfig, parts: ModelParts, resources: DecodingResources) -> Nbest:
+    lattice, graph = _ctc_words(config, parts, resources)
+    limits = resources.lattice
+    return Nbest(lattice, limits.num_paths, limits.nbest_scale, graph.words)
+
+
+def _large_graph(resources: DecodingResources) -> WordGraph:
+    return needed(needed(resources.vocabulary).large_graph)
+
+
+def _rescored(
+    nbest: NbestSearch,
+    rescorers: Sequence[Rescorer],
+    settings: tuple[ScaleSetting, ...],
+    default: str,
+) -> WholeUtteranceSearch:
+    usual = next(one for one in settings if one.name == default)
+    return WholeUtteranceSearch(nbest, tuple(rescorers), settings, usual)

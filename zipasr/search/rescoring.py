@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,9 +20,16 @@ from zipasr.search.lattice import (
     distinct,
     random_paths,
 )
-from zipasr.search.lattice_intersect import Labels, WordScorer, acoustic_totals, product, totals
+from zipasr.search.lattice_intersect import Labels, acoustic_totals, product, totals
 from zipasr.search.lexicon_graph import NONE, WordGraph
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import (
+    UNWEIGHTED,
+    ScaleSetting,
+    ScoredNbest,
+    Search,
+    Utterance,
+)
+from zipasr.search.transducer_step import check_lens
 
 _EMPTY = torch.zeros(0, 0, dtype=torch.int64)
 
@@ -39,91 +46,90 @@ class AttentionDecoderLike(Protocol):
         """Negative log-likelihoods (N, S + 1) of the tokens and the end."""
 
 
-class ScaleSetting(NamedTuple):
-    """One way to add up: the name of the setting, and the weight of each judge."""
-
-    name: str
-    weights: tuple[float, ...]
-
-
-class ScoredNbest(NamedTuple):
-    """Hypotheses of one utterance, and what each judge says to each: log-probabilities (J, H)."""
-
-    hypotheses: list[Utterance]
-    scores: Tensor
-
-    def best(self, weights: Sequence[float]) -> Utterance:
-        """Return the hypothesis with the largest weighted sum."""
-        total = torch.tensor(weights, dtype=self.scores.dtype) @ self.scores
-        return self.hypotheses[int(total.argmax())]
-
-
-Judge: TypeAlias = Callable[[Tensor, Tensor, list[list[Utterance]]], list[list[float]]]
+Rescorer: TypeAlias = Callable[[Tensor, Tensor, list[list[Utterance]]], list[list[float]]]
 """Frames, lengths and the hypotheses of each utterance to a log-probability for each."""
 
 
-@dataclass(frozen=True)
-class Rescoring:
-    """A search whose hypotheses are judged again.
+@dataclass(frozen=True, slots=True)
+class CollectedFrames:
+    """Frames of N streams, kept until all are there: (N, T', C) and lengths (N,)."""
 
-    Args:
-        nbest: the first search; its log-probability is the first judge.
-        judges: the others.
-        weighings: settings, at least one.
-        default: the setting that ``__call__`` uses.
+    frames: Tensor
+    lens: Tensor
+
+
+@dataclass(frozen=True)
+class WholeUtteranceSearch(Search[CollectedFrames]):
+    """A search that needs whole utterances, and what scores its hypotheses again.
+
+    Attributes:
+        nbest: the search; its log-probability has the first weight of a setting.
+        rescorers: models that score the hypotheses, one weight each.
+        settings: weights to compare hypotheses with, at least one.
+        default: the setting of ``results``.
     """
 
     nbest: NbestSearch
-    judges: tuple[Judge, ...]
-    weighings: tuple[ScaleSetting, ...]
-    default: ScaleSetting
+    rescorers: tuple[Rescorer, ...] = ()
+    settings: tuple[ScaleSetting, ...] = (UNWEIGHTED,)
+    default: ScaleSetting = UNWEIGHTED
 
-    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
-        """Return the best hypothesis of each utterance under the default setting."""
-        return [one.best(self.default.weights) for one in self._judged(frames, lens)]
+    def start(self, num: int, device: torch.device) -> CollectedFrames:
+        """State of ``num`` streams without frames."""
+        nothing = torch.zeros(num, 0, 0, device=device)
+        return CollectedFrames(nothing, torch.zeros(num, dtype=torch.int64))
 
-    def settings(self, frames: Tensor, lens: Tensor) -> dict[str, list[Utterance]]:
-        """Return the best hypothesis of each utterance under every setting, by its name."""
-        judged = self._judged(frames, lens)
-        return {name: [one.best(weights) for one in judged] for name, weights in self.weighings}
-
-    def only(self, name: str) -> Rescoring:
-        """Return the same with one setting.
+    def advance(self, state: CollectedFrames, frames: Tensor, lens: Tensor) -> CollectedFrames:
+        """Keep the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
 
         Raises:
-            KeyError: there is no setting of this name.
+            ValueError: a length is negative or longer than the frames given.
         """
-        chosen = {one.name: one for one in self.weighings}[name]
-        return Rescoring(self.nbest, self.judges, (chosen,), chosen)
+        check_lens(lens, frames.size(1))
+        if not state.frames.size(1):
+            return CollectedFrames(frames, lens)
+        rows = [
+            torch.cat((before[:old], more[:new]))
+            for before, old, more, new in zip(
+                state.frames, state.lens.tolist(), frames, lens.tolist(), strict=True
+            )
+        ]
+        return CollectedFrames(pad_sequence(rows, batch_first=True), state.lens + lens)
+
+    def results(self, state: CollectedFrames) -> list[Utterance]:
+        """Best hypothesis of each utterance under the default setting."""
+        return [one.best(self.default.weights) for one in self.scored(state)]
 
     @torch.no_grad()
-    def _judged(self, frames: Tensor, lens: Tensor) -> list[ScoredNbest]:
-        nbest = self.nbest(frames, lens)
+    def scored(self, state: CollectedFrames) -> list[ScoredNbest]:
+        """Hypotheses of each utterance, with the scores of the search and of each rescorer."""
+        nbest = self.nbest(state.frames, state.lens)
         first = [[one.log_prob for one in hypotheses] for hypotheses in nbest]
-        said = [first, *(judge(frames, lens, nbest) for judge in self.judges)]
+        given = (score(state.frames, state.lens, nbest) for score in self.rescorers)
+        scores = [first, *given]
         return [
-            ScoredNbest(hypotheses, torch.tensor([by_judge[row] for by_judge in said]).double())
+            ScoredNbest(hypotheses, torch.tensor([by_model[row] for by_model in scores]).double())
             for row, hypotheses in enumerate(nbest)
         ]
 
 
-def language_model_scorer(model: LanguageModel) -> Judge:
-    """Judge hypotheses by a language model, ends included."""
+def language_model_scorer(model: LanguageModel) -> Rescorer:
+    """Score hypotheses by a language model, ends included."""
 
-    def judge(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
+    def score(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
         flat = [one.tokens for hypotheses in nbest for one in hypotheses]
         values = iter(model.log_probs(flat) if flat else [])
         return [[next(values) for _ in hypotheses] for hypotheses in nbest]
 
-    return judge
+    return score
 
 
-def ngram_scorer(graph: WordGraph) -> Judge:
-    """Judge hypotheses by the best path of each through the grammar of words, ends included."""
+def ngram_scorer(graph: WordGraph) -> Rescorer:
+    """Score hypotheses by the best path of each through the grammar of words, ends included."""
     numbers, grammar = {word: n for n, word in enumerate(graph.words)}, graph.grammar
-    assert grammar is not None, "a method with a judge has the grammar that judges"
+    assert grammar is not None, "a method that rescores has the grammar for it"
 
-    def judge(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
+    def score(_: Tensor, __: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
         flat = [one.words or () for hypotheses in nbest for one in hypotheses]
         rows = [torch.tensor([numbers[word] for word in words]) for words in flat]
         table = pad_sequence(rows, batch_first=True, padding_value=NONE).long() if rows else _EMPTY
@@ -135,13 +141,13 @@ def ngram_scorer(graph: WordGraph) -> Judge:
         values = iter((graph.scale * grammar.ended(standing)).tolist())
         return [[next(values) for _ in hypotheses] for hypotheses in nbest]
 
-    return judge
+    return score
 
 
-def attention_scorer(decoder: AttentionDecoderLike) -> Judge:
-    """Judge hypotheses by an attention decoder, ends included."""
+def attention_scorer(decoder: AttentionDecoderLike) -> Rescorer:
+    """Score hypotheses by an attention decoder, ends included."""
 
-    def judge(frames: Tensor, lens: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
+    def score(frames: Tensor, lens: Tensor, nbest: list[list[Utterance]]) -> list[list[float]]:
         # One utterance after the other: all hypotheses of it look at the same frames.
         said = []
         for row, hypotheses in enumerate(nbest):
@@ -153,7 +159,7 @@ def attention_scorer(decoder: AttentionDecoderLike) -> Judge:
             said.append(values)
         return said
 
-    return judge
+    return score
 
 
 def lm_settings() -> tuple[ScaleSetting, ...]:
@@ -286,25 +292,6 @@ class Nbest:
 
 
 @dataclass(frozen=True)
-class Oracle:
-    """Results among which somebody who knows what was said chooses the nearest.
-
-    Attributes:
-        nbest: gives the results.
-    """
-
-    nbest: Nbest
-
-    def choices(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
-        """Return the results of each utterance."""
-        return self.nbest.search(frames, lens)
-
-    def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:
-        """Return what is chosen by somebody who does not know."""
-        return self.nbest(frames, lens)
-
-
-@dataclass(frozen=True)
 class WholeLattice:
     """All paths of a lattice, judged by the model and by another grammar, under several weights.
 
@@ -326,9 +313,7 @@ class WholeLattice:
         judging these again, by the sum of it and the weighted grammar, gives the best path of the
         whole lattice under each of the weights.
         """
-        lattice = product(
-            self.lattice(frames, lens), WordScorer(self.graph.to(frames.device))
-        ).lattice
+        lattice = product(self.lattice(frames, lens), self.graph.to(frames.device)).lattice
         scales = torch.tensor(self.scales, dtype=torch.float64, device=frames.device)
         scores = lattice.sound[:, None] + scales * lattice.grammar[:, None]
         paths = best_paths_by(lattice, scores, scales * lattice.ends[:, None])

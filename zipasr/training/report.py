@@ -17,7 +17,7 @@ from zipasr.base.seed import seeded
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import valid_loader
 from zipasr.data.manifests import evenly_spread
-from zipasr.recognition.recogniser import greedy_recogniser, transcribe
+from zipasr.recognition.recogniser import greedy_recogniser, texts_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.training.metric_writer import METRICS_FILE, series
 from zipasr.training.progress import write_scalar
@@ -149,7 +149,7 @@ def recognise_greedily(session: Session, batch: Batch) -> list[str]:
     recogniser = greedy_recogniser(
         session.model, session.tokenizer, configs.zipformer, configs.model, use_transducer
     )
-    return transcribe(recogniser, batch)
+    return texts_of(recogniser, batch.features, batch.feature_lens)
 
 
 def dev_errors(session: Session, cuts: CutSet, recognise: Recognise) -> WordErrors:

@@ -1,0 +1,140 @@
+"""Acoustic models: encoder and heads of a checkpoint, apart from the searches that read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zipasr.base.config import flag_name, shown
+from zipasr.base.distributed import device_for
+from zipasr.base.errors import UserError
+from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.model_file import StoredModel, stored_model
+from zipasr.encoder.protocol import EncoderConfig, Geometry
+from zipasr.model.transducer import AsrModel
+from zipasr.nn.precision import has_bfloat16
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.padding import with_silence
+from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
+from zipasr.search.components import ModelParts
+from zipasr.text.tokenizer import Tokenizer
+
+
+class Acoustics(Protocol):
+    """A model for whole utterances, whatever it is made of."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Features in, encoder frames out."""
+
+    @property
+    def parts(self) -> ModelParts:
+        """What searches read beside encoder frames."""
+
+    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
+
+
+@dataclass(frozen=True)
+class AcousticModel:
+    """A model that encodes utterances once, for any number of searches.
+
+    Attributes:
+        model: in evaluation mode.
+        encoder: settings of its encoder.
+        context_size: tokens that the prediction network sees.
+        about: lines that say which model it is.
+        is_inferred: whether its settings were read off the weights.
+        use_bf16: whether the encoder computes in bfloat16.
+        pad_look_ahead: whether the front end sees silence behind each utterance; see ``encode``.
+    """
+
+    model: AsrModel
+    encoder: EncoderConfig
+    context_size: int
+    about: tuple[str, ...] = ()
+    is_inferred: bool = False
+    use_bf16: bool = False
+    pad_look_ahead: bool = False
+
+    @property
+    def geometry(self) -> Geometry:
+        """Features in, encoder frames out."""
+        return self.encoder.geometry
+
+    @cached_property
+    def parts(self) -> ModelParts:
+        """What searches read beside encoder frames, with the weights of now."""
+        model = self.model
+        ctc = None if model.ctc_output is None else model.ctc_log_probs
+        return ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
+
+    def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode utterances with the silence behind them that the model needs.
+
+        A causal model gets its ``geometry.tail``, as in the published decoding. The front end also
+        sees what is beyond an utterance's length: nothing behind the longest of a batch, silence
+        behind the others, so that the published decoding depends a little on the batch. With
+        ``pad_look_ahead`` there is silence behind each, as in a stream.
+
+        Args:
+            features: (N, T, 80); beyond the lengths they are silence.
+            lens: (N,) frames of each utterance; one too short for the encoder is padded.
+
+        Returns:
+            (N, T', C) float32 and their lengths (N,), where the model is.
+        """
+        device = next(self.model.parameters()).device
+        geometry = self.geometry
+        beyond = geometry.look_ahead if self.pad_look_ahead else 0
+        features, lens = with_silence(features, lens, geometry.min_frames, geometry.tail, beyond)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.use_bf16):
+            encoded = self.model.encode(features.to(device), lens.to(device))
+        return encoded.frames.float(), encoded.lens
+
+
+def acoustic_model_of(
+    chosen: LoadedWeights, config: RecognitionConfig
+) -> tuple[AcousticModel, Tokenizer]:
+    """Build the model of weights that were read, for any search, and its tokenizer.
+
+    Raises:
+        CheckpointError: flags that contradict the checkpoint.
+        DataError: there is no tokenizer.
+        UserError: a streaming model without one chunk size and one left context.
+    """
+    stored = stored_model(chosen, config.model_flags)
+    check_is_settled(stored)
+    tokenizer = tokenizer_of(chosen, config.tokens)
+    check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
+    acoustics = AcousticModel(
+        stored.build().to(device_for(0)).eval(),
+        stored.zipformer,
+        stored.model.context_size,
+        about=(stored.describe(), *stored.notes),
+        is_inferred=bool(stored.notes),
+        use_bf16=config.decoding.use_bf16 and has_bfloat16(device_for(0)),
+        pad_look_ahead=config.decoding.pad_look_ahead,
+    )
+    return acoustics, tokenizer
+
+
+def check_is_settled(stored: StoredModel) -> None:
+    """Refuse a streaming model whose chunk size or left context is still to be chosen.
+
+    Raises:
+        UserError: there are several to choose from.
+    """
+    choices = stored.zipformer.choices()
+    several = {flag_name(name): values for name, values in choices.items() if len(values) != 1}
+    if several:
+        lists = " and ".join(f"{flag} {shown(values)}" for flag, values in several.items())
+        words = " ".join(f"{flag} {values[0]}" for flag, values in several.items())
+        raise UserError(
+            f"{stored.path} is a streaming model for {lists}: choose one of each.",
+            f"add, for example, {words}",
+        )

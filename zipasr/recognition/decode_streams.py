@@ -1,0 +1,138 @@
+"""Decoding of the test sets of a recipe as streams: result files, log, error rates, latencies."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import mean, median
+
+from lhotse import CutSet
+
+from zipasr.base.log import setup_logging
+from zipasr.base.progress import Progress
+from zipasr.data.loaders import Loader, test_loader
+from zipasr.encoder.protocol import Geometry
+from zipasr.recognition.acoustic_model import AcousticModel
+from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.decode_sets import (
+    check_complete,
+    introduce,
+    load_test_sets,
+    lost_of,
+    setting_of,
+    tell_report,
+    write_results,
+)
+from zipasr.recognition.recogniser import (
+    Recognised,
+    Recogniser,
+    load_recogniser,
+    transcript_of,
+    words_of,
+)
+from zipasr.recognition.resources import check_resources
+from zipasr.recognition.result_files import ResultFiles, file_suffix, streaming_key_of
+from zipasr.recognition.streaming import ChunkRecogniser, Stream, chunk_recogniser, through_streams
+from zipasr.scoring.decodings import Decoding, write_decoding
+from zipasr.scoring.result_files import ResultRow, results_table
+from zipasr.scoring.run_report import records_of
+
+
+def decode_streams(config: RecognitionConfig) -> None:
+    """Decode every test set as streams and write the result files; print a table.
+
+    Beside the error rate it tells how long the first and the last token of an utterance take
+    to be there for good; ``Stream.delays`` says what is counted.
+
+    Raises:
+        UserError: the model is not causal, or the method needs whole utterances.
+        DataError: utterances could not be read; the results of the others are written.
+    """
+    setup_logging()
+    check_resources(config)
+    test_sets = load_test_sets(config)
+    config = with_checkpoints(config, sys.stdout)
+    # Streams always have what --pad-look-ahead adds, so that their results are not named after it.
+    config = replace(config, decoding=replace(config.decoding, pad_look_ahead=False))
+    recogniser = load_recogniser(config)
+    acoustics = recogniser.acoustics
+    chunkwise = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
+    folder = config.exp_dir / "streaming" / config.decoding.decoding_method
+    label = config.streaming.label
+    suffix = file_suffix(config, acoustics) + (f"-{label}" if label else "")
+    files = ResultFiles(folder, suffix, streaming_key_of(config), is_streaming=True)
+    setup_logging(folder / f"log-decode-{suffix}")
+    introduce(recogniser)
+    chunkwise.warm_up()
+    rows = [
+        _decode_set(config, recogniser, chunkwise, (name, cuts), files)
+        for name, cuts in test_sets.items()
+    ]
+    if not config.decoding.skip_scoring:
+        sys.stdout.write(results_table(rows))
+        tell_report(config.exp_dir)
+    check_complete(rows)
+
+
+def _decode_set(
+    config: RecognitionConfig,
+    recogniser: Recogniser[AcousticModel],
+    chunkwise: ChunkRecogniser,
+    named_cuts: tuple[str, CutSet],
+    files: ResultFiles,
+) -> ResultRow:
+    """Decode one test set and write its files."""
+    name, cuts = named_cuts
+    texts = {cut.id: " ".join(s.text or "" for s in cut.supervisions) for cut in cuts}
+    done: list[Stream] = []
+    spent = 0.0
+    most = config.streaming.num_decode_streams
+    with Progress(f"streaming {name}", len(texts)) as progress:
+        waiting = _streams(test_loader(cuts, config.sets.loading), recogniser.geometry)
+        for over, seconds in through_streams(chunkwise, waiting, most):
+            spent += seconds
+            for stream in over:
+                done.append(stream)
+                progress.step(f"{len(done)} utterances")
+    words = words_of(recogniser.tokenizer, [stream.found for stream in done])
+    transcripts = [
+        transcript_of(recogniser, stream.name, texts[stream.name], stream.found, those)
+        for stream, those in zip(done, words, strict=True)
+    ]
+    found = Recognised({"": transcripts}, spent, sum(stream.seconds for stream in done))
+    row, scored = write_results(files, name, found, config)
+    lost = lost_of(cuts, transcripts)
+    row = row._replace(method=f"streaming {row.method}", lost=lost)
+    if not config.decoding.skip_scoring:
+        setting = setting_of(config, recogniser, row, files.suffix)
+        write_decoding(files.folder, Decoding(setting, records_of(scored, cuts)))
+    for line in latency_lines(done):
+        sys.stdout.write(f"{name}: {line}\n")
+        logging.info("%s: %s", name, line)
+    return row
+
+
+def _streams(loader: Loader, geometry: Geometry) -> Iterator[Stream]:
+    for batch in loader:
+        for name, features, length in zip(
+            batch.cut_ids, batch.features, batch.feature_lens.tolist(), strict=True
+        ):
+            yield Stream(name, features[:length].clone(), geometry)
+
+
+def latency_lines(done: Sequence[Stream]) -> list[str]:
+    """Say how long the first and last tokens took, over the utterances that have any."""
+    delays = [stream.delays() for stream in done if stream.shown]
+    if not delays:
+        return []
+    return [
+        f"{which} token {mean(values):.3f} s after its audio on average, "
+        f"median {median(values):.3f} s (rest of the chunk and computing)"
+        for which, values in (
+            ("first", [each[0] for each in delays]),
+            ("last", [each[-1] for each in delays]),
+        )
+    ]
