@@ -81,7 +81,7 @@ def scores_of_transcripts(recogniser, batch) -> list[float]:
 def check_scores_and_choices(recogniser, batch) -> None:
     frames, lens = recogniser.acoustics.encode(batch.features, batch.feature_lens)
     search = recogniser.search
-    nbest, found = search.nbest(frames, lens), recogniser.settings(frames, lens, batch.texts)
+    nbest, found = search.nbest(frames, lens), recogniser.best_by_setting(frames, lens, batch.texts)
     (judged,) = (score(frames, lens, nbest) for score in search.rescorers)
     for row, hypotheses in enumerate(nbest):
         own = frames[row, : lens[row]]

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import ModelFileConfig
 from zipasr.recognition.exported_model import Chunks, read_model_file
 from zipasr.recognition.padding import LOG_ZERO
-from zipasr.search.ctc import ctc_greedy_search
-from zipasr.search.greedy import greedy_search
+from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
@@ -222,9 +221,9 @@ def words_of_full_chunks(out: Path, encoder: EncoderConfig, is_ctc: bool) -> lis
     assert model.decoder is not None
     assert model.joiner is not None
     search = (
-        partial(ctc_greedy_search, ctc_output=model.ctc_log_probs)
+        CtcGreedySearch(CtcHead(model.ctc_log_probs))
         if is_ctc
-        else partial(greedy_search, steps=TransducerSteps(model.decoder, model.joiner))
+        else GreedySearch(TransducerSteps(model.decoder, model.joiner))
     )
     tokens = []
     for path in sounds(out):

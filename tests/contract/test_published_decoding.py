@@ -11,7 +11,7 @@ from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli.commands import CTC_DECODE, DECODE, read
 from zipasr.lm.config import LmConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig
-from zipasr.search.registry import SEARCHES
+from zipasr.search.methods import METHODS
 
 SMALL = """--num-encoder-layers 2,2,2,2,2,2 --feedforward-dim 512,768,768,768,768,768
  --encoder-dim 192,256,256,256,256,256 --encoder-unmasked-dim 192,192,192,192,192,192"""
@@ -112,7 +112,7 @@ def test_a_published_command_is_read(command, window, duration, methods, flags) 
         run = read(command, ["--recipe", "./bare", *words.split(), "--decoding-method", method])
         assert run[DecodingConfig].decoding_method == method
         assert (run[ChooseCheckpoint].epoch, run[ChooseCheckpoint].avg) == (int(epoch), int(avg))
-        assert method in SEARCHES
+        assert method in METHODS
 
 
 @pytest.mark.usefixtures("bare")

@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,10 +6,7 @@ from zipasr.scoring.result_files import (
     Transcript,
     errs_text,
     recogs_text,
-    result_suffix,
     results_table,
-    search_suffix,
-    setting_key,
     wer_log_line,
     wer_log_text,
     wer_summary,
@@ -123,44 +119,6 @@ def test_wer_log_line():
     assert wer_log_line("test-clean", "greedy_search", errors) == (
         "[test-clean-greedy_search] %WER 2.21% [1163 / 52576, 138 ins, 89 del, 936 sub ]"
     )
-
-
-def test_setting_keys():
-    assert setting_key("greedy_search", beam_size=4) == "greedy_search"
-    assert setting_key("ctc_greedy_search", beam_size=4) == "ctc_greedy_search"
-    assert setting_key("modified_beam_search", beam_size=8) == "modified_beam_search_beam-size-8"
-
-
-@pytest.mark.parametrize(
-    ("method", "iteration", "averaged", "want"),
-    [
-        (
-            "greedy_search",
-            0,
-            True,
-            "epoch-30_avg-9_context-2_max-sym-per-frame-1_use-averaged-model",
-        ),
-        ("greedy_search", 4000, False, "iter-4000_avg-9_context-2_max-sym-per-frame-1"),
-        ("modified_beam_search", 0, False, "epoch-30_avg-9__modified_beam_search__beam-size-4"),
-        ("ctc_greedy_search", 0, True, "epoch-30_avg-9_use-averaged-model"),
-    ],
-)
-def test_result_suffix(method, iteration, averaged, want):
-    search = search_suffix(method, beam_size=4, context_size=2, max_sym_per_frame=1)
-    got = result_suffix(search, epoch=30, iteration=iteration, avg=9, use_averaged_model=averaged)
-    assert got == want
-
-
-def test_unusual_scores_have_their_own_file_names():
-    suffix = search_suffix(
-        "modified_beam_search",
-        beam_size=4,
-        context_size=2,
-        max_sym_per_frame=1,
-        blank_penalty=1.5,
-        temperature=2.0,
-    )
-    assert suffix == "__modified_beam_search__beam-size-4_blank-penalty-1.5_temperature-2.0"
 
 
 def test_results_table():

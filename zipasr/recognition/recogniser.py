@@ -80,7 +80,7 @@ class Recogniser(Generic[A]):
         (setting,) = (one for one in self.search.settings if one.name == name)
         return replace(self, setting=setting)
 
-    def settings(
+    def best_by_setting(
         self, frames: Tensor, lens: Tensor, references: Sequence[str]
     ) -> dict[str, list[Utterance]]:
         """Search under every setting.
@@ -264,7 +264,7 @@ def recognise_with_all(
             encoding = time.monotonic() - begun
             for place, recogniser in enumerate(recognisers):
                 begun = time.monotonic()
-                by_setting = recogniser.settings(frames, lens, batch.texts)
+                by_setting = recogniser.best_by_setting(frames, lens, batch.texts)
                 spent[place] += encoding + time.monotonic() - begun
                 for setting, utterances in by_setting.items():
                     transcripts = _transcripts(recogniser, batch, utterances)

@@ -30,7 +30,7 @@ class DecodingConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers; ``search_for`` checks the name of the method."""
+        """Check the numbers; ``methods.method_of`` checks the name of the method."""
         if self.beam_size < 1:
             raise ValueError(f"--beam-size must be at least 1, not {self.beam_size}")
         if self.max_sym_per_frame < 1:
