@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import tones
+from zipasr.cli import decode as decode_command
 from zipasr.cli import train as train_command
 
 LIBRARY = tones.ROOT / "zipasr"
@@ -89,3 +90,23 @@ def test_from_train_py_to_the_loss(
     assert calls <= 12
     assert files <= 8
     assert size(after_loop) <= (3, 3)
+
+
+def test_from_decode_py_to_the_word_errors(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run_folder)
+    words = ["--recipe", "./tones", "--num-workers", "0"]
+    targets = {
+        ("model/transducer.py", "encode"),
+        ("search/greedy.py", "advance"),
+        ("scoring/word_errors.py", "count_errors"),
+    }
+    stacks = stacks_at(targets, lambda: decode_command.main(words))
+    with capsys.disabled():
+        for stack in stacks:
+            sys.stdout.write(shown(f"from decode.py to {': '.join(stack[-1])}", stack))
+    for stack in stacks:
+        calls, files = size(stack)
+        assert calls <= 8
+        assert files <= 6
