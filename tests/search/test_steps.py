@@ -13,7 +13,7 @@ def test_rows_alive_at_each_frame():
     assert batch.lens == [4, 2, 2]
     assert batch.order == [1, 0, 2]
     assert batch.frames[0].tolist() == frames[1].tolist()
-    assert batch.restore(["long", "first", "last"]) == ["first", "long", "last"]
+    assert batch.places() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("lens", [[5, 1], [-1, 2]])

@@ -64,8 +64,6 @@ class FastBeamSearch(Search[FastState]):
         max_states: at least 1.
         max_contexts: at least 1.
         allow_partial: see above.
-        ilme_scale: share of the scores without sound (the joiner's, of a projected frame of
-            zeros) that is subtracted.
 
     Source: Kang et al., "Fast and parallel decoding for transducer", 2022, section 4.
     """
@@ -75,7 +73,6 @@ class FastBeamSearch(Search[FastState]):
     max_states: int = 64
     max_contexts: int = 8
     allow_partial: bool = False
-    ilme_scale: float = 0.0
 
     @torch.no_grad()
     def start(self, num: int, device: torch.device) -> FastState:
@@ -155,9 +152,6 @@ class FastBeamSearch(Search[FastState]):
         num, slots, width = predictions.shape
         flat = predictions.reshape(num * slots, width)
         log_probs = self.steps.next_scores(frames.repeat_interleave(slots, dim=0), flat)
-        if self.ilme_scale != 0.0:
-            silent = self.steps.next_scores(torch.zeros_like(flat), flat)
-            log_probs = log_probs - self.ilme_scale * silent
         return log_probs.view(num, slots, log_probs.size(-1))
 
     def _arcs(self, scores: Tensor, contexts: Tensor, log_probs: Tensor) -> Arcs:

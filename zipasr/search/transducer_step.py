@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-T = TypeVar("T")
 
 
 class DecoderLike(Protocol):
@@ -127,10 +125,6 @@ class LongestFirst(NamedTuple):
     num_alive: list[int]
     lens: list[int]
     order: list[int]
-
-    def restore(self, rows: Sequence[T]) -> list[T]:
-        """Bring one result per row back to the original order."""
-        return [rows[row] for row in self.places()]
 
     def places(self) -> list[int]:
         """For each place in the original batch, its row."""
