@@ -1,4 +1,4 @@
-"""Entry of the import of a corpus; the work is in zipasr.cli.own."""
+"""Entry of the import of a corpus; the work is in zipasr.cli.import_corpus."""
 
 import sys
 

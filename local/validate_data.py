@@ -1,4 +1,4 @@
-"""Entry of a preparation stage; the work is in zipasr.cli.validate."""
+"""Entry of a preparation stage; the work is in zipasr.cli.prepare."""
 
 import sys
 

@@ -161,12 +161,17 @@ def run(folder: Path, *words: str, timeout: float = 900) -> subprocess.Completed
 
 def prepare(folder: Path, recipe: Path) -> None:
     """Run the preparation stages, in this process, on a recipe."""
-    from zipasr.cli import bpe, corpus, fbank, validate
+    from zipasr.cli import prepare as stages
 
     before = Path.cwd()
     os.chdir(folder)
     try:
-        for stage in (corpus, fbank, bpe, validate):
-            assert stage.main(["--recipe", str(recipe)]) == 0
+        for stage in (
+            stages.make_manifests,
+            stages.compute_features,
+            stages.train_tokenizer,
+            stages.validate,
+        ):
+            assert stage(["--recipe", str(recipe)]) == 0
     finally:
         os.chdir(before)

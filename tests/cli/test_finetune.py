@@ -14,7 +14,7 @@ from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.weights import model_state
 from zipasr.cli import average, decode, export, train
-from zipasr.cli.finetuning import read_training
+from zipasr.cli.train import read_training
 from zipasr.model.config import TransducerConfig
 from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import train_bpe

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -22,20 +21,15 @@ from zipasr.base.recipe import load_recipe
 from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli import (
     average,
-    bpe,
-    corpus,
     ctc_decode,
     decode,
-    download,
     export,
-    fbank,
-    lm_text,
+    prepare,
     report,
     streaming_decode,
     train,
     train_lm,
     transcribe,
-    validate,
 )
 from zipasr.cli.commands import (
     AVERAGE,
@@ -66,22 +60,22 @@ from zipasr.text.config import BpeConfig
 from zipasr.training.config import TrainConfig
 
 WithFlags = Callable[[str], Path]
-MODULES = (
-    (train, TRAIN),
-    (train_lm, TRAIN_LM),
-    (decode, DECODE),
-    (ctc_decode, CTC_DECODE),
-    (streaming_decode, STREAMING_DECODE),
-    (export, EXPORT),
-    (average, AVERAGE),
-    (download, DOWNLOAD),
-    (corpus, CORPUS),
-    (fbank, FBANK),
-    (bpe, BPE),
-    (validate, VALIDATE),
-    (lm_text, LM_TEXT),
-    (report, REPORT),
-    (transcribe, TRANSCRIBE),
+MAINS = (
+    (train.main, TRAIN),
+    (train_lm.main, TRAIN_LM),
+    (decode.main, DECODE),
+    (ctc_decode.main, CTC_DECODE),
+    (streaming_decode.main, STREAMING_DECODE),
+    (export.main, EXPORT),
+    (average.main, AVERAGE),
+    (prepare.download, DOWNLOAD),
+    (prepare.make_manifests, CORPUS),
+    (prepare.compute_features, FBANK),
+    (prepare.train_tokenizer, BPE),
+    (prepare.validate, VALIDATE),
+    (prepare.write_lm_text, LM_TEXT),
+    (report.main, REPORT),
+    (transcribe.main, TRANSCRIBE),
 )
 BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
 REFUSED = [(command, name) for command in COMMANDS for name in command.refused]
@@ -103,16 +97,16 @@ def something_else(default: str) -> str:
 
 
 def test_the_table_of_commands_is_complete() -> None:
-    assert {command.name for command in COMMANDS} == {command.name for _, command in MODULES}
+    assert {command.name for command in COMMANDS} == {command.name for _, command in MAINS}
 
 
 @pytest.mark.parametrize(
-    ("module", "command"),
-    MODULES,
-    ids=lambda value: value.__name__.split(".")[-1] if isinstance(value, ModuleType) else "",
+    ("main", "command"),
+    MAINS,
+    ids=[command.name for _, command in MAINS],
 )
 def test_help_lists_the_groups_wherever_it_is_asked(
-    module: ModuleType,
+    main: Callable[[list[str]], int],
     command: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -120,7 +114,7 @@ def test_help_lists_the_groups_wherever_it_is_asked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        module.main(["--recipe", "nosuch", "--help-all"])
+        main(["--recipe", "nosuch", "--help-all"])
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert command.about in " ".join(said.split())
@@ -276,7 +270,7 @@ max-duration = 11.5
         (train.main, ["--use-transducer", "0"], "leave no head"),
         (decode.main, ["--avg", "0"], "--avg must be at least 1"),
         (decode.main, ["--beam-size", "0"], "--beam-size must be at least 1"),
-        (corpus.main, ["--num-jobs", "0"], "--num-jobs must be at least 1"),
+        (prepare.make_manifests, ["--num-jobs", "0"], "--num-jobs must be at least 1"),
     ],
 )
 def test_a_slip_of_the_pen_costs_one_line(

@@ -9,7 +9,7 @@ import pytest
 from tests.corpora import giga
 from tests.said import Call
 from zipasr.base.errors import DataError
-from zipasr.cli import bpe, corpus, fbank, validate
+from zipasr.cli import prepare
 from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import manifests_of_split
 
@@ -38,11 +38,11 @@ def test_all_stages(tmp_path: Path, call: Call) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     giga.write_copy(copy)
-    assert "--giga-dir" in call(corpus.main, tmp_path).error
-    assert call(corpus.main, tmp_path, "--giga-dir", "copy").status == 0
-    assert call(fbank.main, tmp_path, "--num-jobs", "1").status == 0
-    for stage in (bpe, validate):
-        said = call(stage.main, tmp_path)
+    assert "--giga-dir" in call(prepare.make_manifests, tmp_path).error
+    assert call(prepare.make_manifests, tmp_path, "--giga-dir", "copy").status == 0
+    assert call(prepare.compute_features, tmp_path, "--num-jobs", "1").status == 0
+    for stage in (prepare.train_tokenizer, prepare.validate):
+        said = call(stage, tmp_path)
         assert said.status == 0, said.err
     features = tmp_path / "data" / "tones" / "fbank"
     pieces = manifests_of_split(features, "gigaspeech", "XL")
@@ -65,6 +65,6 @@ def test_all_stages(tmp_path: Path, call: Call) -> None:
     pieces[1].unlink()
     with pytest.raises(DataError, match="1 of 2 pieces have no features yet"):
         load_cuts(features, "gigaspeech", ["XL"])
-    assert call(fbank.main, tmp_path, "--num-jobs", "1").status == 0
+    assert call(prepare.compute_features, tmp_path, "--num-jobs", "1").status == 0
     assert manifests_of_split(features, "gigaspeech", "XL") == pieces
     assert pieces[0].stat().st_mtime_ns == before

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
-from zipasr.cli import ctc_decode, decode, lm_text, train_lm
+from zipasr.cli import ctc_decode, decode, prepare, train_lm
 from zipasr.lm.ngram import read_arpa
 from zipasr.text.tokenizer import Tokenizer
 
@@ -32,7 +32,7 @@ def with_lms(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         recipe = ["--recipe", "./tones"]
-        assert lm_text.main(recipe) == 0
+        assert prepare.write_lm_text(recipe) == 0
         assert train_lm.main([*recipe, "--lm-type", "ngram"]) == 0
         for kind, sizes in SIZES.items():
             words = ["--lm-type", kind, *sizes.split(), "--num-epochs", "2", "--batch-size", "10"]
@@ -64,7 +64,7 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
     assert model.token_table == tokenizer.table_hash()
     assert {*tokenizer.pieces()[3:]} <= model.words
 
-    assert call(lm_text.main, run_folder).status == 0
+    assert call(prepare.write_lm_text, run_folder).status == 0
     said = call(train_lm.main, run_folder, *words)
     assert 1.0 < float(said.out.split("perplexity on dev: ")[1]) < 10.0
     assert (run_folder / LANG / "2gram.arpa").read_bytes() == first

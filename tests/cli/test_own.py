@@ -13,7 +13,7 @@ from tests import tones
 from tests.cli.test_prepare import sh
 from tests.corpora.own import table_of
 from zipasr.base.recipe import load_recipe
-from zipasr.cli import corpus, own
+from zipasr.cli import import_corpus, prepare
 
 SHARED = tones.ROOT.parent / "shared" / "data"
 needs_speech = pytest.mark.skipif(not SHARED.is_dir(), reason="no real speech beside this clone")
@@ -56,8 +56,8 @@ def test_8_khz_digits_are_resampled_and_told(
             audio = SHARED / "fsdd" / "audio" / row["speaker"] / f"{row['utt_id']}.flac"
             writer.writerow([audio, row["text"], row["speaker"]])
     words = ["--recipe", "digits", "--from", str(table)]
-    assert own.main(words) == 0
-    assert corpus.main(["--recipe", "digits"]) == 0
+    assert import_corpus.main(words) == 0
+    assert prepare.make_manifests(["--recipe", "digits"]) == 0
     assert "8000 Hz, 1 channel: 150 files -> 16000 Hz; narrow-band" in capsys.readouterr().err
     # Six speakers: one of them in dev, one in test.
     speakers = [
@@ -73,7 +73,7 @@ def test_8_khz_digits_are_resampled_and_told(
     # The recipe is the user's now.
     with (project / "egs/digits/recipe.toml").open("a", encoding="utf-8") as file:
         file.write("log-interval = 7\n")
-    assert own.main(words) == 0
+    assert import_corpus.main(words) == 0
     assert load_recipe("digits").flags["log-interval"] == 7
 
 
@@ -95,12 +95,12 @@ def test_text_that_is_not_utf_8_is_one_line_with_the_place(
     table.write_bytes(text.encode("cp1252"))
     monkeypatch.chdir(project)
     words = ["--recipe", "my", "--from", "speech"]
-    assert own.main(words) == 3
+    assert import_corpus.main(words) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "table.tsv is not utf-8: line 6, column 19, bytes E9 20 63" in line
     assert "Fix: give --encoding cp1252" in line
     assert not (project / "egs").exists()
-    assert own.main([*words, "--encoding", "cp1252"]) == 0
+    assert import_corpus.main([*words, "--encoding", "cp1252"]) == 0
     assert load_recipe(str(project / "egs/my")).corpus_options["encoding"] == "cp1252"
 
 
@@ -110,15 +110,15 @@ def test_a_recipe_about_something_else_is_kept(
     monkeypatch.chdir(project)
     table_of(project / "speech", 12)
     table_of(project / "other", 12)
-    assert own.main(["--recipe", "my", "--from", "speech"]) == 0
-    assert own.main(["--recipe", "my", "--from", "speech"]) == 0
+    assert import_corpus.main(["--recipe", "my", "--from", "speech"]) == 0
+    assert import_corpus.main(["--recipe", "my", "--from", "speech"]) == 0
     written = (project / "egs/my/recipe.toml").read_text()
     capsys.readouterr()
-    assert own.main(["--recipe", "my", "--from", "other"]) == 2
+    assert import_corpus.main(["--recipe", "my", "--from", "other"]) == 2
     assert "says from = 'speech', but 'other' was given" in capsys.readouterr().err
     assert (project / "egs/my/recipe.toml").read_text() == written
     tones.make_recipe(project)
-    assert own.main(["--recipe", "./tones", "--from", "speech"]) == 2
+    assert import_corpus.main(["--recipe", "./tones", "--from", "speech"]) == 2
     assert "is a recipe for the corpus 'manifests'" in capsys.readouterr().err
 
 

@@ -14,7 +14,7 @@ from lhotse import SupervisionSet
 
 from tests import tones
 from tests.cli.conftest import Call
-from zipasr.cli import bpe, corpus, decode, fbank, train, validate
+from zipasr.cli import decode, prepare, train
 from zipasr.text.tokenizer import read_tokens
 
 DAMAGED, WORDY = "train-007", "train-011"
@@ -216,10 +216,10 @@ def test_help_lists_the_stages(fresh: Path) -> None:
 @pytest.mark.parametrize(
     ("main", "gone", "stage"),
     [
-        (fbank.main, "manifests", 1),
-        (bpe.main, "manifests", 1),
-        (validate.main, "fbank", 2),
-        (validate.main, "lang_bpe", 3),
+        (prepare.compute_features, "manifests", 1),
+        (prepare.train_tokenizer, "manifests", 1),
+        (prepare.validate, "fbank", 2),
+        (prepare.validate, "lang_bpe", 3),
         (train.main, "fbank", 2),
         (train.main, "lang_bpe", 3),
         (decode.main, "fbank", 2),
@@ -237,10 +237,10 @@ def test_what_an_earlier_stage_has_not_made_is_named(
 
 
 def test_many_damaged_files_stop_the_stage(fresh: Path, call: Call) -> None:
-    assert call(corpus.main, fresh).status == 0
+    assert call(prepare.make_manifests, fresh).status == 0
     for number in range(4):
         damage_audio(fresh, f"train-{number:03d}")
-    said = call(fbank.main, fresh, "--num-jobs", "1")
+    said = call(prepare.compute_features, fresh, "--num-jobs", "1")
     assert said.status == 3
     error = said.err.splitlines()[-1]
     assert error.startswith("error: 4 of 76 sound files cannot be used; data/tones/manifests/qu")
@@ -253,14 +253,14 @@ def test_many_damaged_files_stop_the_stage(fresh: Path, call: Call) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_one_line(fresh: Path, call: Call) -> None:
     (fresh / "data").mkdir(mode=0o500)
-    said = call(corpus.main, fresh)
+    said = call(prepare.make_manifests, fresh)
     assert said.status == 5
     assert "data" in said.error
 
 
 def test_a_file_where_a_folder_belongs_is_one_line(fresh: Path, call: Call) -> None:
     (fresh / "data").write_text("")
-    said = call(corpus.main, fresh)
+    said = call(prepare.make_manifests, fresh)
     assert said.status == 5
     assert "Not a directory" in said.error
 

@@ -16,7 +16,7 @@ from tests import tones
 from tests.cli.conftest import Call
 from zipasr.base.errors import DataError
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.cli import decode, provenance
+from zipasr.cli import decode, run_log
 from zipasr.training.metric_writer import series
 
 
@@ -52,23 +52,23 @@ def test_a_run_says_what_it_was_made_from(trained: Path) -> None:
 def test_sessions_follow_one_another(tmp_path: Path) -> None:
     for number, reason in ((1, "finished"), (2, None), (3, "interrupted")):
         facts = {"started": str(number), "ended": None, "exit": None}
-        provenance.begin(tmp_path, facts)
+        run_log.begin(tmp_path, facts)
         if reason:
-            provenance.end(tmp_path, facts, reason)
+            run_log.end(tmp_path, facts, reason)
     assert [one["exit"] for one in sessions(tmp_path)] == [
         "finished",
         "ended from outside",
         "interrupted",
     ]
     # Of a run that never began here, because another one holds the folder.
-    provenance.end(tmp_path, {"started": "9"}, "error")
+    run_log.end(tmp_path, {"started": "9"}, "error")
     assert sessions(tmp_path)[-1]["exit"] == "interrupted"
 
 
 @pytest.mark.parametrize("text", ["", '{"sessions": ', "[]", '{"sessions": 3}'])
 def test_a_damaged_file_is_begun_anew(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(text)
-    provenance.begin(tmp_path, {"started": "1", "exit": None})
+    run_log.begin(tmp_path, {"started": "1", "exit": None})
     assert len(sessions(tmp_path)) == 1
 
 
@@ -84,8 +84,8 @@ def test_a_damaged_file_is_begun_anew(text: str, tmp_path: Path) -> None:
 )
 def test_every_end_has_a_reason(error: BaseException, reason: str, tmp_path: Path) -> None:
     facts = {"started": "1", "ended": None, "exit": None}
-    provenance.begin(tmp_path, facts)
-    with pytest.raises(type(error)), provenance.with_end(tmp_path, facts):
+    run_log.begin(tmp_path, facts)
+    with pytest.raises(type(error)), run_log.with_end(tmp_path, facts):
         raise error
     assert sessions(tmp_path)[-1]["exit"] == reason
 
@@ -93,10 +93,10 @@ def test_every_end_has_a_reason(error: BaseException, reason: str, tmp_path: Pat
 def test_paths_are_those_of_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert provenance.portable(str(tmp_path / "exp" / "a")) == "exp/a"
-    assert provenance.portable("/home/somebody/data") == "~/data"
-    assert provenance.portable("/data/corpus") == "/data/corpus"
-    assert provenance.portable("--seed") == "--seed"
+    assert run_log.portable(str(tmp_path / "exp" / "a")) == "exp/a"
+    assert run_log.portable("/home/somebody/data") == "~/data"
+    assert run_log.portable("/data/corpus") == "/data/corpus"
+    assert run_log.portable("--seed") == "--seed"
 
 
 def test_the_rate_after_an_epoch_is_the_one_that_decode_finds(run_folder: Path, call: Call) -> None:

@@ -13,7 +13,7 @@ from tests import tones
 from tests.cli.conftest import Call
 from tests.corpora import libri
 from tests.corpora.server import Site, serve
-from zipasr.cli import bpe, corpus, download, fbank, lm_text, validate
+from zipasr.cli import prepare
 from zipasr.cli.commands import BPE, TRAIN, read
 from zipasr.corpora import published
 from zipasr.data.config import DataConfig
@@ -83,14 +83,14 @@ def test_all_stages(
     shutil.copytree(source / part, folder / "download" / part)
     # Room for 11 GB of noise is not needed here.
     monkeypatch.setattr(published, "_require_room", lambda downloads, keep: None)
-    assert call(download.main, folder, "--mirror", site.url).status == 0
-    assert call(corpus.main, folder, "--num-jobs", "1").status == 0
-    assert call(fbank.main, folder, "--num-jobs", "1").status == 0
-    assert call(bpe.main, folder).status == 0
-    said = call(validate.main, folder)
+    assert call(prepare.download, folder, "--mirror", site.url).status == 0
+    assert call(prepare.make_manifests, folder, "--num-jobs", "1").status == 0
+    assert call(prepare.compute_features, folder, "--num-jobs", "1").status == 0
+    assert call(prepare.train_tokenizer, folder).status == 0
+    said = call(prepare.validate, folder)
     assert said.status == 0
     assert "librispeech train-clean-5: sound\n  kept 9 of 9 cuts" in said.out
-    assert call(lm_text.main, folder).status == 0
+    assert call(prepare.write_lm_text, folder).status == 0
 
     features = folder / "data/tones/fbank"
     joined = CutSet.from_file(features / "librispeech_cuts_train-all-shuf.jsonl.gz")
@@ -106,7 +106,7 @@ def test_all_stages(
 
 def test_a_server_that_refuses_ends_with_one_line(site: Site, folder: Path, call: Call) -> None:
     site.faults = [403]
-    said = call(download.main, folder, "--mirror", site.url, "--mini-libri", "1")
+    said = call(prepare.download, folder, "--mirror", site.url, "--mini-libri", "1")
     assert said.status == 7
     error = said.err.splitlines()[-1]
     assert error.startswith("error: train-clean-5.tar.gz cannot be downloaded")
@@ -116,19 +116,19 @@ def test_a_server_that_refuses_ends_with_one_line(site: Site, folder: Path, call
 
 
 def test_what_is_not_published_is_not_downloaded(workdir: Path, call: Call) -> None:
-    said = call(download.main, workdir)
+    said = call(prepare.download, workdir)
     assert said.status == 2
     assert "recipe 'tones' has nothing to download" in said.error
 
 
 def test_a_subset_that_a_recipe_lacks(workdir: Path, call: Call) -> None:
-    said = call(bpe.main, workdir, "--mini-libri", "1")
+    said = call(prepare.train_tokenizer, workdir, "--mini-libri", "1")
     assert said.status == 2
     assert "recipe 'tones' has no subset 'mini-libri'; it has none" in said.error
 
 
 def test_a_message_names_the_subset(folder: Path, call: Call) -> None:
-    said = call(bpe.main, folder, "--mini-libri", "1")
+    said = call(prepare.train_tokenizer, folder, "--mini-libri", "1")
     assert said.status == 3
     assert "./prepare.sh --recipe ./tones --mini-libri 1 --stage 1" in said.error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import tones
-from zipasr.cli.resume import resume_command
+from zipasr.cli.train import resume_command
 from zipasr.training.config import TrainConfig
 
 SCRIPT = str(tones.ROOT / "train.py")

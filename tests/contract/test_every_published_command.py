@@ -25,9 +25,9 @@ from zipasr.cli.commands import (
     TRAIN,
     read,
 )
-from zipasr.cli.finetuning import read_training
 from zipasr.cli.flags import Command, Run
 from zipasr.cli.recipes import RECIPE_FLAGS
+from zipasr.cli.train import read_training
 from zipasr.export.config import ExportConfig
 from zipasr.optim.config import EdenConfig
 from zipasr.training.config import TrainConfig

@@ -14,9 +14,9 @@ from zipasr.base.log import is_first
 from zipasr.base.recipe import NO_RECIPE, Recipe
 from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
 from zipasr.cli.config import AcceptedConfig, CorporaConfig, PretrainedConfig, TranscribeConfig
-from zipasr.cli.corpora_of_training import with_heads_of_corpora, with_subset
 from zipasr.cli.flags import Command, Run, Typed, not_yet, read_words, resolve, settings_of, settled
 from zipasr.cli.help import config_text, long_help, meanings_text, short_help
+from zipasr.cli.mixing_flags import with_heads_of_corpora, with_subset
 from zipasr.cli.recipes import RECIPE_FLAGS, load_chosen, recipe_flags_in
 from zipasr.corpora.config import CorpusConfig, DownloadConfig, ImportConfig, PlaceConfig
 from zipasr.data.config import AugmentConfig, DataConfig, FbankConfig
@@ -328,7 +328,7 @@ DOWNLOAD = Command(
     "download_corpus",
     "Stage 0 of prepare.sh: download, check and unpack a published corpus.",
     (PlaceConfig, DownloadConfig),
-    "download:main",
+    "prepare:download",
     examples=(
         ("./prepare.sh --recipe librispeech --stage 0", "download LibriSpeech, and prepare it"),
         ("./prepare.sh --recipe librispeech --mini-libri 1 --stage 0", "5 h of it"),
@@ -451,7 +451,7 @@ CORPUS = Command(
     "prepare_corpus",
     "Stage 1 of prepare.sh: write the manifests of a corpus.",
     (CorpusConfig, PlaceConfig),
-    "corpus:main",
+    "prepare:make_manifests",
     examples=(
         ("./prepare.sh --recipe espeak --stage 1 --stop-stage 1", "synthesise the corpus"),
         ("./prepare.sh --recipe librispeech --dl-dir /data", "a corpus that is there already"),
@@ -462,7 +462,7 @@ FBANK = Command(
     "compute_fbank",
     "Stage 2 of prepare.sh: compute features.",
     (FbankConfig,),
-    "fbank:main",
+    "prepare:compute_features",
     examples=(
         ("./prepare.sh --recipe espeak --stage 2 --stop-stage 2", "features of the recipe"),
         ("python -m local.compute_fbank --recipe NAME --perturb-speed 1", "three speeds"),
@@ -474,7 +474,7 @@ BPE = Command(
     "train_bpe",
     "Stage 3 of prepare.sh: train the tokenizer on the training transcripts.",
     (BpeConfig, PlaceConfig),
-    "bpe:main",
+    "prepare:train_tokenizer",
     examples=(
         ("./prepare.sh --recipe espeak --stage 3 --stop-stage 3", "tokenizer of the recipe"),
         ("./prepare.sh --recipe espeak --stage 3 --vocab-size 100", "a smaller vocabulary"),
@@ -485,7 +485,7 @@ VALIDATE = Command(
     "validate_data",
     "Stage 4 of prepare.sh: check manifests and features, report what training would drop and why.",
     (DataConfig, TokenizerConfig, ModelConfig),
-    "validate:main",
+    "prepare:validate",
     examples=(
         ("./prepare.sh --recipe espeak --stage 4", "check the data of the recipe"),
         ("python -m local.validate_data --recipe NAME --max-cut-duration 30", "longer utterances"),
@@ -496,7 +496,7 @@ LM_TEXT = Command(
     "prepare_lm_text",
     "Stage 5 of prepare.sh: write the text that language models are trained on.",
     (PlaceConfig,),
-    "lm_text:main",
+    "prepare:write_lm_text",
     examples=(("./prepare.sh --recipe librispeech --stage 5", "normalised text in data/NAME/lm"),),
     basic=("recipe", "dl_dir"),
 )
@@ -529,7 +529,7 @@ IMPORT = Command(
     "import_corpus",
     "Before stage 1: examine a corpus of your own and write a recipe for it.",
     (ImportConfig,),
-    "own:main",
+    "import_corpus:main",
     examples=(
         ("./prepare.sh --recipe my --from table.tsv", "a table with the columns audio and text"),
         ("./prepare.sh --recipe my --from speech/", "sound files with .txt files beside them"),

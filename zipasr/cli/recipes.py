@@ -110,6 +110,11 @@ def data_dir(recipe: Recipe) -> Path:
     return Path("data") / recipe.name
 
 
+def lm_dir(recipe: Recipe) -> Path:
+    """Return the folder of the texts of a recipe; a subset has one of its own."""
+    return data_dir(recipe) / "-".join(["lm", *filter(None, [recipe.chosen])])
+
+
 def _prepare(recipe: str, subset: str | None) -> str:
     words = [] if recipe == RecipeConfig().recipe else ["--recipe", recipe]
     return " ".join(["./prepare.sh", *words, *SUBSET_FLAGS.get(subset or "", ())])

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
 from zipasr.cli.flags import Run
-from zipasr.cli.lm_sources import lm_dir
-from zipasr.cli.recipes import data_dir
+from zipasr.cli.recipes import data_dir, lm_dir
 from zipasr.data.config import DataConfig
 from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig
 from zipasr.recognition.config import (

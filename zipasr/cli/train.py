@@ -1,35 +1,47 @@
-"""Train a model on a prepared corpus."""
+"""Train a model on a prepared corpus, from the beginning or from a model in a file."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
+
+import torch
 
 from zipasr.base.config import save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch, rank0_errors
-from zipasr.base.errors import ResourceError
+from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.base.log import is_first
-from zipasr.cli.commands import encoder_config
-from zipasr.cli.dry_run import dry_run
+from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.checkpoint.model_file import stored_model
+from zipasr.cli.commands import LATTICE, TRAIN, encoder_config, read
+from zipasr.cli.config import CorporaConfig
 from zipasr.cli.entry import guarded
-from zipasr.cli.finetuning import read_training
 from zipasr.cli.flags import Run
-from zipasr.cli.provenance import Facts, begin, facts_of, note, with_end
-from zipasr.cli.resume import resume_command
+from zipasr.cli.recognition_flags import token_source
+from zipasr.cli.run_log import Facts, begin, facts_of, note, with_end
 from zipasr.data.config import AugmentConfig, DataConfig
+from zipasr.data.loaders import load_cuts, load_extra
+from zipasr.encoder.registry import ENCODER_TYPES
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import EdenConfig, OptimizerConfig
+from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.text.config import TokenizerConfig
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
-from zipasr.training.data_setup import DataSource
+from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig, check_heads
+from zipasr.training.data_setup import DataSource, load_sets
+from zipasr.training.dry_run import estimate
 from zipasr.training.report import recognise_greedily
 from zipasr.training.session import TrainConfigs
+from zipasr.training.worker import build_session
 from zipasr.training.worker import run as run_training
 
 
@@ -132,3 +144,192 @@ def make_folder(path: Path) -> None:
         ) from problem
     if not os.access(path, os.W_OK):
         raise ResourceError(f"--exp-dir {path} is read-only.", "choose another --exp-dir.")
+
+
+def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
+    """Read the flags of train.py and, for a fine-tuning, the settings of the model to begin with.
+
+    Returns:
+        The run, and the tokenizer to fine-tune with; None for a training from the beginning.
+
+    Raises:
+        UserError: flags are wrong, alone or together.
+        CheckpointError: the file is missing or damaged, or flags contradict it.
+        DataError: there is no tokenizer.
+    """
+    run = read(TRAIN, argv)
+    if run[FinetuneConfig].finetune_ckpt is None:
+        return _checked(run), None
+    if not run.is_typed("finetune_ckpt"):
+        raise UserError("--finetune-ckpt is typed on the command line, not set in a recipe.")
+    run = _checked(run)
+    file = ChooseCheckpoint(checkpoint=run[FinetuneConfig].finetune_ckpt)
+    chosen = read_chosen(run[TrainConfig].exp_dir, file)
+    free = chain(*(cls.free_on_resume for cls in ENCODER_TYPES.values()))
+    stored = stored_model(chosen, run.typed, (*free, *ModelConfig.free_on_resume))
+    if run[FinetuneConfig].finetune_tokenizer == "new":
+        tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
+    else:
+        tokenizer = _kept_tokenizer(chosen, run)
+        check_vocab_size(stored.path, stored.vocab_size, tokenizer, token_source(run))
+    check_heads(stored.model, run[LossConfig], run[AugmentConfig])
+    transducer = _with_lattice(run, chosen)
+    return run.having(stored.zipformer, stored.model, transducer), tokenizer
+
+
+def _with_lattice(run: Run, chosen: LoadedWeights) -> TransducerConfig:
+    """Return the settings of the loss with the lattice of the file, unless one is typed."""
+    stored = chosen.checkpoint.get("configs", {}).get("TransducerConfig", {}).get(LATTICE)
+    config = run[TransducerConfig]
+    return config if run.is_typed(LATTICE) or stored is None else replace(config, rnnt_type=stored)
+
+
+def _checked(run: Run) -> Run:
+    """Refuse flags that do not go together.
+
+    Raises:
+        UserError: so it is.
+    """
+    config, train = run[FinetuneConfig], run[TrainConfig]
+    if config.use_mux and not run[DataConfig].extras:
+        raise UserError(
+            "--use-mux 1 mixes nothing in: there is no other corpus.",
+            "add one, for example --extra-manifest original=data/fbank/cuts.jsonl.gz:0.5",
+        )
+    if run[CorporaConfig].use_multidataset and not run[DataConfig].extras:
+        raise UserError(
+            "--use-multidataset 1 trains on no other corpus: none is named.",
+            "name them, for example --extra-manifest gigaspeech=PATH:0.5,commonvoice=PATH:0.2",
+        )
+    goes_on = train.start_epoch > 1 or train.start_batch > 0
+    if config.do_finetune and train.start_epoch > 1:
+        raise UserError(
+            f"--do-finetune 1 begins anew, --start-epoch {train.start_epoch} goes on.",
+            "leave --start-epoch out: the same command goes on where it was; or type "
+            "--do-finetune 0.",
+        )
+    if config.finetune_ckpt is not None and not (config.do_finetune or goes_on):
+        raise UserError(
+            f"--finetune-ckpt {config.finetune_ckpt} is not used without --do-finetune 1.",
+            "add --do-finetune 1.",
+        )
+    return run
+
+
+def _kept_tokenizer(chosen: LoadedWeights, run: Run) -> Tokenizer:
+    """Return the tokenizer of the file; one that is typed and is another one is refused."""
+    try:
+        return tokenizer_of(chosen, token_source(run))
+    except CheckpointError as problem:
+        raise CheckpointError(
+            problem.what, f"{problem.fix.rstrip('.')}; or add --finetune-tokenizer new."
+        ) from problem
+
+
+# Flags that choose where a run begins; the newest checkpoint is where it goes on.
+BEGINNINGS = ("--resume", "--start-epoch", "--start-batch")
+
+
+def resume_command(
+    words: Sequence[str], train: TrainConfig, environment: Mapping[str, str] = os.environ
+) -> str:
+    """Return the command line that continues a run, to be typed in the same folder.
+
+    It is the one that began it, but for flags that say where to begin.
+
+    Args:
+        words: script and flags, as they were typed.
+        train: the settings that they gave; a recipe may set where to begin, too.
+        environment: tells whether ``torchrun`` started this process.
+    """
+    script, *flags = words
+    command = [*_starter(script, environment), *_without(BEGINNINGS, flags)]
+    if not train.resume:
+        command += ["--resume", "1"]
+    elif train.start_batch > 0 or train.start_epoch > 1:
+        command += ["--start-epoch", "1", "--start-batch", "0"]
+    return shlex.join(command)
+
+
+def _starter(script: str, environment: Mapping[str, str]) -> list[str]:
+    if "TORCHELASTIC_RUN_ID" in environment:
+        nodes, each = (
+            environment.get(name, "1") for name in ("GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE")
+        )
+        # Addresses and ports are known to torchrun alone.
+        shared = [] if nodes == "1" else ["--nnodes", nodes, "..."]
+        return ["torchrun", *shared, "--nproc-per-node", each, script]
+    if "/" in script and os.access(script, os.X_OK) and Path(script).suffix == ".py":
+        return [script]
+    return ["python3", script]
+
+
+def _without(names: Sequence[str], flags: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    dropping = False
+    for word in flags:
+        if word.startswith("--"):
+            dropping = word.split("=")[0] in names
+        if not dropping:
+            kept.append(word)
+    return kept
+
+
+def dry_run(configs: TrainConfigs, source: DataSource) -> str:
+    """Return the lines that are printed.
+
+    A run that is meant for another machine, with more or other devices, is measured on this one;
+    a note says so.
+
+    Raises:
+        DataError: names all of tokenizer and manifests that are missing or damaged.
+    """
+    check_data(configs, source)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    notes = [*_notes(configs, device)]
+    if device.type == "cpu":
+        configs = replace(configs, train=replace(configs.train, use_fp16=False))
+    tokenizer = source.tokenizer()
+    data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
+    session = build_session(World(0, 1, device), configs, tokenizer)
+    return "\n".join([estimate(session, data).text(configs), *notes])
+
+
+def check_data(configs: TrainConfigs, source: DataSource) -> None:
+    """Look for all that a run reads.
+
+    Raises:
+        DataError: names everything that is missing or damaged, not only what is found first.
+    """
+    folder = configs.data.manifest_dir
+    checks: list[Callable[[], object]] = [
+        source.tokenizer,
+        *(
+            partial(load_cuts, folder, source.corpus, [split])
+            for split in (*source.train, *source.valid)
+        ),
+        *(partial(load_extra, extra) for extra in configs.data.extras),
+    ]
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except DataError as problem:
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        sentences = " ".join(problem.what for problem in problems)
+        raise DataError(
+            f"{len(problems)} things are missing. {sentences}",
+            "./prepare.sh makes what is missing; --manifest-dir and --bpe-model say where it is.",
+        )
+
+
+def _notes(configs: TrainConfigs, device: torch.device) -> Iterator[str]:
+    try:
+        check_world_size(configs.train.world_size)
+    except ResourceError as problem:
+        yield f"Note: {problem.what} Time and memory are those of one process here."
+    if configs.train.use_fp16 and device.type == "cpu":
+        yield "Note: --use-fp16 1 needs a GPU; there is none, so this is float32 on the CPU."
