@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.init_from import begins_anew, shared_rows, table, take_weights
+from zipasr.checkpoint.init_from import copy_weights, is_new_module, shared_rows, transfer_table
 
 FILE = Path("x.pt")
 
@@ -26,7 +26,7 @@ def test_rows_follow_their_pieces() -> None:
     assert rows == [(0, 0), (1, 1), (3, 2), (2, 4)]
     source, target = model(4), model(5)
     drawn = target.state_dict()["simple_am_proj.weight"][3].clone()
-    done = take_weights(target, source.state_dict(), FILE, rows=rows)
+    done = copy_weights(target, source.state_dict(), FILE, rows=rows)
     ours, theirs = target.state_dict(), source.state_dict()
     for name in done.rows:
         assert [ours[name][b].tolist() for _, b in rows] == [
@@ -34,8 +34,8 @@ def test_rows_follow_their_pieces() -> None:
         ]
     assert torch.equal(ours["simple_am_proj.weight"][3], drawn)
     assert torch.equal(ours["decoder.conv.weight"], theirs["decoder.conv.weight"])
-    assert set(done.rows) == {n for n in ours if begins_anew(n, None, new_tokens=True)}
-    lines = table(done, target, theirs)
+    assert set(done.rows) == {n for n in ours if is_new_module(n, None, new_tokens=True)}
+    lines = transfer_table(done, target, theirs)
     assert [line.split() for line in lines[1:4]] == [
         ["encoder", "15", "0", "0"],
         ["decoder", "14", "2", "0"],
@@ -44,8 +44,8 @@ def test_rows_follow_their_pieces() -> None:
     assert lines[-1].startswith("4 of 5 tokens")
     # The other way round a row of the file has no place.
     small, theirs = model(4), model(5).state_dict()
-    done = take_weights(small, theirs, FILE, rows=shared_rows(new, old))
-    assert [line.split()[1:] for line in table(done, small, theirs)[2:4]] == [
+    done = copy_weights(small, theirs, FILE, rows=shared_rows(new, old))
+    assert [line.split()[1:] for line in transfer_table(done, small, theirs)[2:4]] == [
         ["14", "0", "2"],
         ["16", "0", "4"],
     ]
@@ -54,7 +54,7 @@ def test_rows_follow_their_pieces() -> None:
 def test_one_module_is_taken_and_the_rest_is_told() -> None:
     source, target = model(4), model(4)
     before = {name: value.clone() for name, value in target.state_dict().items()}
-    done = take_weights(target, source.state_dict(), FILE, ["decoder.conv", "encoder"])
+    done = copy_weights(target, source.state_dict(), FILE, ["decoder.conv", "encoder"])
     assert done.loaded == (
         "encoder.weight",
         "encoder.bias",
@@ -72,22 +72,22 @@ def test_another_size_is_refused_and_changes_nothing(tokens: int) -> None:
     target = model(4)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"x.pt does not fit to the model: 3 tensors differ"):
-        take_weights(target, model(tokens).state_dict(), FILE)
+        copy_weights(target, model(tokens).state_dict(), FILE)
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
 
 
 def test_a_module_that_one_side_lacks_is_refused() -> None:
     with pytest.raises(UserError, match=r"decodr: the model .*did you mean 'decoder'"):
-        take_weights(model(4), model(4).state_dict(), FILE, ["decodr"])
+        copy_weights(model(4), model(4).state_dict(), FILE, ["decodr"])
     with pytest.raises(UserError, match=r"encoder: x.pt has no such module"):
-        take_weights(model(4), {"decoder.conv.bias": torch.zeros(2)}, FILE, ["encoder"])
+        copy_weights(model(4), {"decoder.conv.bias": torch.zeros(2)}, FILE, ["encoder"])
 
 
 @pytest.mark.parametrize(
     "name", ["decoder_giga.embedding.weight", "joiner_giga.output_linear.bias"]
 )
 def test_heads_of_another_corpus_know_tokens_too(name: str) -> None:
-    assert begins_anew(name, None, new_tokens=True)
-    assert not begins_anew(
+    assert is_new_module(name, None, new_tokens=True)
+    assert not is_new_module(
         name.replace("embedding", "conv").replace("output", "x"), None, new_tokens=True
     )

@@ -20,7 +20,7 @@ from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import train_bpe
 from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.metric_writer import series
+from zipasr.training.metric_writer import metric_series
 from zipasr.training.state import SCHEDULES_DONE
 
 START = ("--do-finetune", "1", "--finetune-ckpt", "exp/epoch-2.pt", "--exp-dir", "fine")
@@ -57,7 +57,7 @@ def test_it_begins_with_the_file_and_says_how_good_that_is(run_folder: Path, cal
     # The model is what it was, but in training mode it now has the schedules of a trained one.
     assert last["schedule_start"] == SCHEDULES_DONE
     assert last["shown_schedule_count"] >= SCHEDULES_DONE
-    steps, rates = series(exp / "metrics.jsonl", "wer", "valid")
+    steps, rates = metric_series(exp / "metrics.jsonl", "wer", "valid")
     assert (steps[0], rates[0]) == (0, last["start_wer"])
     assert rates[0] == pytest.approx(first["best_wer"]) or first["best_wer_epoch"] == 1
     (session,) = json.loads((exp / "run.json").read_text())["sessions"]

@@ -17,7 +17,7 @@ from tests.cli.conftest import Call
 from zipasr.base.errors import DataError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import decode, run_log
-from zipasr.training.metric_writer import series
+from zipasr.training.metric_writer import metric_series
 
 
 def sessions(exp: Path) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ def test_paths_are_those_of_any_machine(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_rate_after_an_epoch_is_the_one_that_decode_finds(run_folder: Path, call: Call) -> None:
-    steps, rates = series(run_folder / "exp" / "metrics.jsonl", "wer", "valid")
+    steps, rates = metric_series(run_folder / "exp" / "metrics.jsonl", "wer", "valid")
     assert len(steps) == len(rates) == 2
     words = ["--epoch", "2", "--avg", "1", "--use-averaged-model", "0", "--test-sets", "dev"]
     said = call(decode.main, run_folder, "--num-workers", "0", *words)

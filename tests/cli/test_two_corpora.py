@@ -26,7 +26,7 @@ from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.training.config import TrainConfig
-from zipasr.training.metric_writer import series
+from zipasr.training.metric_writer import metric_series
 
 PUBLISHED = shlex.split(
     "--world-size 8 --num-epochs 20 --full-libri 1 --use-fp16 1 --max-duration 750 "
@@ -123,7 +123,7 @@ def two_corpora(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_each_corpus_has_its_totals(two_corpora: Path) -> None:
     file = two_corpora / "exp" / "metrics.jsonl"
     steps = {
-        name: series(file, f"{name}_pruned_loss")[0]
+        name: metric_series(file, f"{name}_pruned_loss")[0]
         for name in ("current", "current_giga", "current_manifests", "giga_tot", "manifests_tot")
     }
     giga, own = steps["current_giga"], steps["current_manifests"]

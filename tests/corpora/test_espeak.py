@@ -19,7 +19,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 from zipasr.base.errors import DataError, UserError
 from zipasr.corpora.corpus import CorpusOptions, get_corpus
 from zipasr.corpora.espeak import corpus as espeak
-from zipasr.corpora.espeak.corpus import LOADER, EspeakCorpus, config_from, speak
+from zipasr.corpora.espeak.corpus import LOADER, EspeakCorpus, config_from, synthesise
 
 RECIPE = Path("egs/espeak")
 FEW = {"num_train": 4, "num_dev": 1, "num_test": 2}
@@ -136,7 +136,7 @@ def test_a_voice_that_does_not_exist_is_an_error_not_another_voice(
     good, bad = (corpus._order(utterance) for utterance in corpus.plan()[:2])
     bad = dataclasses.replace(bad, **wrong)
     with pytest.raises(DataError, match=rf"1 of 2 utterances .* the first is {bad.id}"):
-        speak([good, bad], num_jobs=1)
+        synthesise([good, bad], num_jobs=1)
     assert f"eSpeak NG has no voice {bad.accent}+{bad.variant}" in capfd.readouterr().err
     assert Path(good.path).exists()
 

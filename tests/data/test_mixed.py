@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.data.conftest import TinyCorpus
 from zipasr.base.errors import DataError, UserError
 from zipasr.data.config import AugmentConfig, DataConfig, Extra, cuts_path
-from zipasr.data.corpus_mixing import combined, mixed_plan
+from zipasr.data.corpus_mixing import combine_sources, mixed_plan
 from zipasr.data.cuts import in_memory
 from zipasr.data.epoch_plan import (
     BatchingConfig,
@@ -127,9 +127,9 @@ def test_batches_of_two_corpora_are_loaded_and_a_run_goes_on(corpus: TinyCorpus)
     path = cuts_path(corpus.fbank, "tiny", "train")
     extra = Extra.parse(f"more={path}:0.5")
     main, more = in_memory(list(corpus.cuts)[:12])[0], in_memory(load_extra(extra))[0]
-    cuts = combined(main, [(extra, more)])
+    cuts = combine_sources(main, [(extra, more)])
     assert len(cuts) == 12 + len(more)
-    assert cuts.identity() != combined(main, [(replace(extra, weight=0.4), more)]).identity()
+    assert cuts.identity() != combine_sources(main, [(replace(extra, weight=0.4), more)]).identity()
     data = DataConfig(max_duration=8, num_workers=0, num_buckets=1, drop_last=False)
     place = EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1)
     batches = list(train_loader(cuts, data, OFF, place))

@@ -12,7 +12,7 @@ import pytest
 from tests import tones
 from tests.end_to_end import test_fsdd as fsdd
 from tests.end_to_end.results import word_error_rate
-from zipasr.corpora.espeak.corpus import speak
+from zipasr.corpora.espeak.corpus import synthesise
 from zipasr.corpora.espeak.voice import Order
 
 HELD_OUT = "theo"
@@ -51,7 +51,7 @@ def write_spoken(source: Path, split: str, count: int, seed: int) -> None:
                 sample_rate=fsdd.RATE,
             )
         )
-    speak(orders, tones.processes())
+    synthesise(orders, tones.processes())
     tones.write_manifests(source, split, spoken)
 
 

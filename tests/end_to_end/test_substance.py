@@ -13,7 +13,7 @@ from tests import tones
 from tests.training.short import ALONE
 from zipasr.cli.commands import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
-from zipasr.training.metric_writer import series
+from zipasr.training.metric_writer import metric_series
 from zipasr.training.worker import run
 
 pytestmark = pytest.mark.skipif(
@@ -84,7 +84,7 @@ def curve(folder: Path, name: str, *words: str) -> list[float]:
     exp_dir = folder / name
     parsed = read(TRAIN, ["--recipe", str(folder / "few"), "--exp-dir", str(exp_dir), *words])
     run(ALONE, train_configs(parsed), data_source(parsed))
-    return series(exp_dir / "metrics.jsonl", "current_loss")[1]
+    return metric_series(exp_dir / "metrics.jsonl", "current_loss")[1]
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_the_loss_falls_below_the_bound(seed: int, in_speech: Path) -> None:
 
 def test_a_seed_gives_the_same_curve_to_the_last_bit(in_speech: Path) -> None:
     first = curve(in_speech, "again", "--seed", "1", "--num-epochs", "1")
-    known = series(in_speech / "seed-1" / "metrics.jsonl", "current_loss")[1]
+    known = metric_series(in_speech / "seed-1" / "metrics.jsonl", "current_loss")[1]
     if not known:  # this test alone
         known = curve(in_speech, "once", "--seed", "1", "--num-epochs", "1")
     assert known[: len(first)] == first
-    other = series(in_speech / "seed-2" / "metrics.jsonl", "current_loss")[1]
+    other = metric_series(in_speech / "seed-2" / "metrics.jsonl", "current_loss")[1]
     assert other[: len(first)] != first

@@ -13,7 +13,7 @@ import pytest
 
 from tests.scoring.decoded import decoding
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
-from zipasr.scoring.html_report import Report, alignment, comparison_page, matching, page
+from zipasr.scoring.html_report import Report, alignment, comparison_page, html_page, matching
 from zipasr.scoring.markdown_report import short_report
 from zipasr.scoring.word_errors import align
 
@@ -60,7 +60,7 @@ def parsed(text: str) -> Balance:
     return balance
 
 
-@pytest.mark.parametrize("text", [page(REPORT), comparison_page(REPORT, REPORT)])
+@pytest.mark.parametrize("text", [html_page(REPORT), comparison_page(REPORT, REPORT)])
 def test_page_is_whole_and_fetches_nothing(text: str) -> None:
     fetched = parsed(text).fetched
     assert fetched
@@ -81,7 +81,7 @@ def test_errors_are_marked_by_more_than_colour() -> None:
 
 
 def test_other_methods_stand_beside_the_best() -> None:
-    text = page(REPORT)
+    text = html_page(REPORT)
     assert text.count("<article") == sum(r.errors.total > 0 for r in GOOD.records)
     assert "<dt>greedy_search, " in text
     assert re.search(r"WER %.*95 % interval", text)
@@ -106,7 +106,7 @@ def test_what_tells_decodings_of_one_method_apart_stands_beside_its_name() -> No
         "greedy_search chunk-32",
         "greedy_search streamed chunk-16",
     ]
-    text = page(replace(REPORT, decodings=several))
+    text = html_page(replace(REPORT, decodings=several))
     # One transcript of three decodings is shown once.
     assert text.count("<dt>greedy_search chunk-16<br>greedy_search chunk-32<br>greedy") > 10
     # Each is compared with its like; else the best of a method with the best.
@@ -134,7 +134,7 @@ def record(ref: str, hyp: str) -> UtteranceRecord:
 )
 def test_little_to_report_on_is_no_reason_to_fail(records: list[UtteranceRecord]) -> None:
     report = replace(REPORT, decodings=[replace(PLAIN, records=records)])
-    parsed(page(report))
+    parsed(html_page(report))
     assert "greedy_search" in short_report(report)
     assert "no significant difference" in comparison_page(report, report)
 
@@ -170,7 +170,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page(REPORT), encoding="utf-8")
+    path.write_text(html_page(REPORT), encoding="utf-8")
     return path
 
 
@@ -206,7 +206,7 @@ def test_narrow_screens_need_no_sideways_scrolling(browser: Any, tmp_path: Path)
     longest = "modified_beam_search_lm_shallow_fusion_beam-size-12"
     report = replace(REPORT, decodings=[GOOD, decoding(longest, 0.4, 4)])
     tab = browser.new_page(viewport={"width": 360, "height": 700})
-    for text in (page(report), comparison_page(report, report)):
+    for text in (html_page(report), comparison_page(report, report)):
         report_file.write_text(text, encoding="utf-8")
         tab.goto(report_file.as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360

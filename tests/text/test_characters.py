@@ -1,19 +1,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.text.character_table import characters_text, count_characters, effect
+from zipasr.text.character_table import characters_text, count_characters, normalisation_effect
 from zipasr.text.normalise import normalise
 
 
 def test_the_effect_of_normalisation_is_told() -> None:
     told = {"A": "kept", "a": "becomes A", "-": "becomes a space", "ß": "becomes SS"}
     told |= {" ": "separates words", "\u2019": "becomes '", "'": "kept", "7": "kept"}
-    assert {char: effect(char) for char in told} == told
+    assert {char: normalisation_effect(char) for char in told} == told
 
 
 @given(st.characters(exclude_categories=["Cs"]))
 def test_what_is_said_to_be_kept_is_kept(char: str) -> None:
-    if effect(char) == "kept":
+    if normalisation_effect(char) == "kept":
         assert normalise(f"X{char}X") == f"X{char}X"
 
 

@@ -15,7 +15,7 @@ from zipasr.base.errors import NumericError, UserError
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.training.config import TrainConfig
 from zipasr.training.metrics import Metrics
-from zipasr.training.precision import Precision, choose_dtype, doubles
+from zipasr.training.precision import Precision, choose_dtype, doubles_scale
 from zipasr.training.state import TrainState
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_impossible_runs_are_refused(values: dict[str, bool], message: str) -> N
 def test_the_gradient_scale_is_doubled_while_it_is_small(
     scale: float, batch: int, expected: bool
 ) -> None:
-    assert doubles(scale, batch) is expected
+    assert doubles_scale(scale, batch) is expected
 
 
 def test_float16_needs_a_gpu() -> None:

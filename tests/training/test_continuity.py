@@ -19,7 +19,7 @@ from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
-from zipasr.training.resume_checks import changes, check_continues
+from zipasr.training.resume_checks import changed_settings, check_continues
 
 # As many channels of queries, positions and values as two heads of 8, 4 and 8.
 SAME_SHAPES = "--num-heads 4 --query-head-dim 4 --pos-head-dim 2 --value-head-dim 4"
@@ -51,7 +51,7 @@ def test_lists_are_compared_in_full_and_unknown_fields_are_left_out() -> None:
         "zipformer": {"downsampling_factor": [1, 2], "num_heads": [2, 2], "new": 5},
         "TrainConfig": {"seed": 2, "use_fp16": True},
     }
-    (change,) = changes(stored, now)
+    (change,) = changed_settings(stored, now)
     assert str(change) == "--seed 1 -> 2"
     assert not change.is_of_model
 

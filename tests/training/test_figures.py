@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.training.progress import Figures
+from zipasr.training.progress import ProgressLine
 
-FIGURES = Figures(
+FIGURES = ProgressLine(
     epoch=3,
     num_epochs=30,
     batch=1240,

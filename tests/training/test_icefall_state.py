@@ -23,7 +23,7 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import average, decode
 from zipasr.cli import train as train_command
 from zipasr.encoder.zipformer1.config import Zipformer1Config
-from zipasr.training.icefall_state import settings
+from zipasr.training.icefall_state import settings_of_reference
 from zipasr.training.loop import StopRequest, train_one_epoch
 from zipasr.training.session import Session
 from zipasr.training.update import compute_gradients
@@ -366,7 +366,7 @@ def test_flags_of_the_streaming_recipe_tell_what_weights_do_not(streaming: bool)
     flags = {"encoder_dims": shown(published.encoder_dims), "nhead": "8,8,8,8,8"}
     if streaming:
         flags |= {"short_chunk_size": 50, "num_left_chunks": 4, "decode_chunk_len": 32}
-    found = settings(flags, [Zipformer1Config])
+    found = settings_of_reference(flags, [Zipformer1Config])
     assert found["zipformer1"]["encoder_dims"] == [384] * 5
     assert found["zipformer1"]["causal"] is streaming
     assert found["OptimizerConfig"] == {"optimizer": "scaled_adam_v1"}

@@ -21,13 +21,13 @@ from zipasr.training import memory as rehearsal
 from zipasr.training.dry_run import published_batch
 from zipasr.training.memory import (
     Size,
-    bytes_kept,
-    bytes_of,
+    activation_bytes,
     fitting_duration,
     largest,
+    predicted_bytes,
     rehearse,
     row_cost,
-    run_through,
+    try_largest_batches,
 )
 from zipasr.training.session import Session
 
@@ -56,15 +56,17 @@ def test_the_estimate_of_a_batch_agrees_with_its_count_and_nothing_is_disturbed(
     assert row_cost(session, 8.0) == cost
     assert without_trace(session) == before
     for size in (Size(5, 3.0, 10), Size(3, 6.0, 10), Size(2, 8.0, 30)):
-        assert bytes_of(size, cost) == pytest.approx(bytes_kept(session, size), rel=0.15)
+        assert predicted_bytes(size, cost) == pytest.approx(
+            activation_bytes(session, size), rel=0.15
+        )
 
 
 @given(st.lists(SIZES, min_size=1), st.integers(1, 8))
 def test_the_costliest_of_each_class_of_length_are_chosen(sizes: list[Size], classes: int) -> None:
     found = largest(sizes, COST, classes)
-    costs = [bytes_of(size, COST) for size in found]
+    costs = [predicted_bytes(size, COST) for size in found]
     assert costs == sorted(costs, reverse=True)
-    assert costs[0] == max(bytes_of(size, COST) for size in sizes)
+    assert costs[0] == max(predicted_bytes(size, COST) for size in sizes)
     assert len(found) == len(set(found)) <= classes
     assert set(found) <= set(sizes)
 
@@ -73,7 +75,7 @@ def test_the_costliest_of_each_class_of_length_are_chosen(sizes: list[Size], cla
 def test_the_advised_duration_fits(size: Size, room: float) -> None:
     rows = int(fitting_duration(size, COST, room) / size.seconds)
     assert rows <= size.rows
-    assert bytes_of(size._replace(rows=rows), COST) <= room
+    assert predicted_bytes(size._replace(rows=rows), COST) <= room
 
 
 @pytest.mark.usefixtures("here")
@@ -81,7 +83,7 @@ def test_a_rehearsal_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     session = new_session()
     before = without_trace(session)
     sizes = [Size(3, 2.0, 4), Size(5, 1.0, 3)]
-    assert run_through(session, sizes, COST) is None
+    assert try_largest_batches(session, sizes, COST) is None
     assert without_trace(session) == before
     rehearse(session, sizes)
     assert without_trace(session) == before
@@ -108,7 +110,7 @@ def test_a_batch_that_does_not_fit_is_told_with_the_duration_that_would(
     cost = row_cost(session, 2.0)
     room = 20.5 * rehearsal.MARGIN * cost(2.0, 4) + rehearsal.state_bytes(session)
     monkeypatch.setattr(rehearsal, "free_bytes", lambda device: int(room))
-    problem = run_through(session, sizes, cost)
+    problem = try_largest_batches(session, sizes, cost)
     assert problem is not None
     assert "50 utterances of 2.0 s" in problem[0]
     assert "--max-duration 40 " in problem[1]

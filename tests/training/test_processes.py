@@ -109,10 +109,10 @@ def test_parameters_that_drift_apart_are_told(
     world, model = World(0, 2, torch.device("cpu")), torch.nn.Linear(3, 3)
     seen: list[str] = []
     monkeypatch.setattr(agreement, "all_gather", lambda value, world: seen.append(value) or seen)
-    agreement.tell_different_parameters(model, world)
-    agreement.tell_different_parameters(model, world)
+    agreement.warn_different_parameters(model, world)
+    agreement.warn_different_parameters(model, world)
     assert not caplog.text
     with torch.no_grad():
         model.weight[1, 1] += 1e-6
-    agreement.tell_different_parameters(model, world)
+    agreement.warn_different_parameters(model, world)
     assert "the parameters of process 0 and of process 2 are no longer the same" in caplog.text

@@ -19,7 +19,7 @@ from zipasr.cli.train import train_configs
 from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.metric_writer import Scalars
+from zipasr.training.metric_writer import MetricWriter
 from zipasr.training.report import course_line, dev_errors, draw_curves, sparkline
 from zipasr.training.worker import build_session
 
@@ -31,8 +31,8 @@ def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
     assert len(sparkline([float(n) for n in range(99)], width=30)) == 30
 
 
-def history(folder: Path) -> Scalars:
-    writer = Scalars(folder, 0, tensorboard=False)
+def history(folder: Path) -> MetricWriter:
+    writer = MetricWriter(folder, 0, tensorboard=False)
     for step in range(1, 121):
         if step % 40 == 1:
             writer.epoch = 1 + step // 40

@@ -13,11 +13,11 @@ import pytest
 from tests import disk
 from zipasr.base.log import _PatientFile
 from zipasr.training import metric_writer as scalars
-from zipasr.training.metric_writer import Scalars, append_line, read, series
+from zipasr.training.metric_writer import MetricWriter, append_line, metric_series, read_metrics
 
 
-def written(folder: Path, steps: int) -> Scalars:
-    writer = Scalars(folder, 0, tensorboard=False)
+def written(folder: Path, steps: int) -> MetricWriter:
+    writer = MetricWriter(folder, 0, tensorboard=False)
     for step in range(1, steps + 1):
         writer.epoch = 1 + step // 3
         writer.add_scalar("train/tot_loss", 1.0 / step, step)
@@ -27,7 +27,7 @@ def written(folder: Path, steps: int) -> Scalars:
 
 def test_records_say_where_they_belong(tmp_path: Path) -> None:
     written(tmp_path, 3)
-    records = list(read(tmp_path / "metrics.jsonl"))
+    records = list(read_metrics(tmp_path / "metrics.jsonl"))
     assert [record.pop("time") > 1.6e9 for record in records] == [True] * 6
     assert records[4] == {
         "step": 3,
@@ -38,8 +38,11 @@ def test_records_say_where_they_belong(tmp_path: Path) -> None:
     }
     assert records[5]["split"] == "valid"
     assert records[5]["name"] == "loss"
-    assert series(tmp_path / "metrics.jsonl", "loss", "valid") == ([1, 2, 3], [2.0, 1.0, 2 / 3])
-    assert series(tmp_path / "none", "loss") == ([], [])
+    assert metric_series(tmp_path / "metrics.jsonl", "loss", "valid") == (
+        [1, 2, 3],
+        [2.0, 1.0, 2 / 3],
+    )
+    assert metric_series(tmp_path / "none", "loss") == ([], [])
 
 
 @pytest.mark.parametrize("tail", ["", '{"step": 9, "val', "\n", '"text"\n', "\x00\x00"])
@@ -48,9 +51,9 @@ def test_a_run_that_goes_on_cuts_back_what_lay_ahead(tail: str, tmp_path: Path) 
     path = tmp_path / "metrics.jsonl"
     with path.open("a") as file:
         file.write(tail)
-    Scalars(tmp_path, 2, tensorboard=False).add_scalar("train/tot_loss", 0.0, 3)
+    MetricWriter(tmp_path, 2, tensorboard=False).add_scalar("train/tot_loss", 0.0, 3)
     assert all(json.loads(line) for line in path.read_text().splitlines())
-    assert series(path, "tot_loss") == ([1, 2, 3], [1.0, 0.5, 0.0])
+    assert metric_series(path, "tot_loss") == ([1, 2, 3], [1.0, 0.5, 0.0])
 
 
 def test_what_is_not_finite_stays_json(tmp_path: Path) -> None:
@@ -58,7 +61,7 @@ def test_what_is_not_finite_stays_json(tmp_path: Path) -> None:
     writer.add_scalar("train/tot_loss", math.nan, 2)
     path = tmp_path / "metrics.jsonl"
     json.loads(path.read_text().splitlines()[-1], parse_constant=pytest.fail)
-    assert series(path, "tot_loss") == ([1], [1.0])
+    assert metric_series(path, "tot_loss") == ([1], [1.0])
 
 
 def test_a_line_that_finds_no_room_is_taken_back(
@@ -82,7 +85,7 @@ def test_a_full_disk_ends_neither_curves_nor_log_with_an_error(
 ) -> None:
     with disk.small(tmp_path / "disk", 40_000) as folder:
         log = _PatientFile(folder / "log")
-        scalars_of_run = Scalars(folder, 0, tensorboard=True)
+        scalars_of_run = MetricWriter(folder, 0, tensorboard=True)
         (folder / "others").write_bytes(b"x" * 10_000)
         for step in range(2000):
             scalars_of_run.add_scalar("train/loss", 1.0, step)
@@ -96,6 +99,6 @@ def test_a_full_disk_ends_neither_curves_nor_log_with_an_error(
         (folder / "others").unlink()
         # With room again, and after going back, the curves go on.
         scalars_of_run.go_back(3)
-        assert [record["step"] for record in read(folder / "metrics.jsonl")] == [0, 1, 2, 3]
+        assert [record["step"] for record in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2, 3]
         scalars_of_run.close()
     assert "Logging error" not in capsys.readouterr().err

@@ -87,7 +87,10 @@ def average_window(start: Mapping[str, Any], end: Mapping[str, Any]) -> StateDic
             f"takes one every {period} batches.",
             "raise --avg, or use --use-averaged-model 0.",
         )
-    before, after = unwrapped(entry(start, "model_avg")), unwrapped(entry(end, "model_avg"))
+    before, after = (
+        unwrapped(average_entry(start, "model_avg")),
+        unwrapped(average_entry(end, "model_avg")),
+    )
     check_same_keys(before, after, "the earlier checkpoint")
     dtypes = {key: tensor.dtype for key, tensor in model_state(end).items()}
     weight = n_end / (n_end - n_start)
@@ -106,7 +109,7 @@ def check_same_period(start: Mapping[str, Any], end: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: so it is.
     """
-    before, after = (int(entry(one, "average_period")) for one in (start, end))
+    before, after = (int(average_entry(one, "average_period")) for one in (start, end))
     if before != after and "models_averaged" not in end:
         raise CheckpointError(
             f"The averaging period changed from {before} to {after} between the two checkpoints, "
@@ -126,7 +129,9 @@ def num_averaged(checkpoint: Mapping[str, Any]) -> int:
     """
     if "models_averaged" in checkpoint:
         return int(checkpoint["models_averaged"])
-    return int(entry(checkpoint, "batch_idx_train")) // int(entry(checkpoint, "average_period"))
+    return int(average_entry(checkpoint, "batch_idx_train")) // int(
+        average_entry(checkpoint, "average_period")
+    )
 
 
 def mean_of(state_dicts: Iterable[Mapping[str, Tensor]]) -> StateDict:
@@ -186,7 +191,7 @@ def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> LoadedWeights:
 def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
     """Return the checkpoints before and at the end of the window."""
     if choose.iter > 0:
-        files = newest(exp_dir, choose.iter, choose.avg + 1)
+        files = newest_checkpoints(exp_dir, choose.iter, choose.avg + 1)
         return files[-1], files[0]
     epoch = choose.number
     if choose.avg >= epoch:
@@ -200,12 +205,12 @@ def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
 def mean_files(exp_dir: Path, choose: ChooseCheckpoint) -> list[Path]:
     """Return the checkpoints whose mean is asked for."""
     if choose.iter > 0:
-        return newest(exp_dir, choose.iter, choose.avg)
+        return newest_checkpoints(exp_dir, choose.iter, choose.avg)
     first = max(1, choose.number - choose.avg + 1)
     return [epoch_checkpoint(exp_dir, epoch) for epoch in range(first, choose.number + 1)]
 
 
-def newest(exp_dir: Path, iteration: int, count: int) -> list[Path]:
+def newest_checkpoints(exp_dir: Path, iteration: int, count: int) -> list[Path]:
     """Return the ``count`` newest checkpoints up to ``iteration``, newest first."""
     files = find_checkpoints(exp_dir, iteration)
     if len(files) < count:
@@ -217,7 +222,7 @@ def newest(exp_dir: Path, iteration: int, count: int) -> list[Path]:
     return files[:count]
 
 
-def entry(checkpoint: Mapping[str, Any], name: str) -> Any:
+def average_entry(checkpoint: Mapping[str, Any], name: str) -> Any:
     """Return one entry of a checkpoint, or explain that it is missing."""
     if checkpoint.get(name) is None:
         raise CheckpointError(

@@ -48,7 +48,7 @@ def shared_rows(old: Sequence[str], new: Sequence[str]) -> Rows:
     return [(place[piece], row) for row, piece in enumerate(new) if piece in place]
 
 
-def begins_anew(name: str, modules: Collection[str] | None, *, new_tokens: bool) -> bool:
+def is_new_module(name: str, modules: Collection[str] | None, *, new_tokens: bool) -> bool:
     """Say whether a tensor of the model is not taken, or not as a whole, from the file."""
     of_tokens = new_tokens and OF_TOKENS.fullmatch(name) is not None
     return of_tokens or not is_inside(name, modules)
@@ -59,7 +59,7 @@ def is_inside(name: str, modules: Collection[str] | None) -> bool:
     return modules is None or any(name.startswith(f"{module}.") for module in modules)
 
 
-def take_weights(
+def copy_weights(
     model: nn.Module,
     weights: Mapping[str, Tensor],
     path: Path,
@@ -105,7 +105,7 @@ def take_weights(
     )
 
 
-def table(done: Transfer, model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+def transfer_table(done: Transfer, model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Return lines that say, module by module, how many parameters came from where."""
     own = without_adapters(model.state_dict())
     counts: dict[str, list[int]] = {}

@@ -136,14 +136,14 @@ def _nothing_to_average(exp_dir: Path, choose: ChooseCheckpoint) -> CheckpointEr
     )
 
 
-class Settled(NamedTuple):
+class ResolvedCheckpoint(NamedTuple):
     """A choice of checkpoints that names its epoch, and lines for the user about it."""
 
     choose: ChooseCheckpoint
     notes: Sequence[str]
 
 
-def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> Settled:
+def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoint:
     """Choose the last complete epoch where none was chosen, and say so.
 
     A run that is shorter than ``avg`` asks for is then averaged over what it has: over all epochs
@@ -158,12 +158,12 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> Settled:
         CheckpointError: there is no complete epoch, or a checkpoint of the choice is missing.
     """
     if choose.iter > 0 or choose.checkpoint is not None:
-        return Settled(choose, ())
+        return ResolvedCheckpoint(choose, ())
     if choose.epoch is not None:
         last_file(exp_dir, choose)
         later = [epoch for epoch in saved_epochs(exp_dir) if epoch > choose.epoch]
         note = f"--epoch {choose.epoch} is used, though {exp_dir} has later epochs"
-        return Settled(choose, (f"{note}, up to {later[-1]}.",) if later else ())
+        return ResolvedCheckpoint(choose, (f"{note}, up to {later[-1]}.",) if later else ())
     epoch, passed_over = _last_complete(exp_dir)
     found = _within(replace(choose, epoch=epoch))
     last_file(exp_dir, found)
@@ -173,7 +173,7 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> Settled:
     is_short = found != replace(choose, epoch=epoch)
     short = f", too few for --avg {choose.avg}" if is_short else ""
     note = f"using {flags}: {exp_dir} ends with epoch {epoch}{short}."
-    return Settled(found, (*passed_over, note))
+    return ResolvedCheckpoint(found, (*passed_over, note))
 
 
 def _last_complete(exp_dir: Path) -> tuple[int, list[str]]:

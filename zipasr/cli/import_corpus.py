@@ -17,7 +17,7 @@ from zipasr.base.recipe import RECIPES, load_recipe
 from zipasr.cli.commands import IMPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.corpora.config import ImportConfig
-from zipasr.corpora.custom.corpus import OwnCorpus, Surveyed
+from zipasr.corpora.custom.corpus import OwnCorpus, ScannedCorpus
 from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
 from zipasr.text.character_table import count_characters
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def sizes_of(seen: Surveyed) -> Sizes:
+def sizes_of(seen: ScannedCorpus) -> Sizes:
     """Return what the settings of the recipe depend on."""
     training = [u for u in seen.utterances if purpose_of(str(u.split)) == "train"]
     seconds = np.array([seen.seconds(utterance) for utterance in training])
@@ -61,7 +61,7 @@ def sizes_of(seen: Surveyed) -> Sizes:
     return Sizes(float(seconds.sum()) / 3600, characters, float(shortest), float(longest))
 
 
-def splits_of(seen: Surveyed) -> dict[str, list[str]]:
+def splits_of(seen: ScannedCorpus) -> dict[str, list[str]]:
     """Return purpose -> names of splits."""
     names = sorted(seen.splits())
     return {

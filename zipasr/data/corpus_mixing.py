@@ -36,7 +36,7 @@ _CHOICES = 1 << 40  # keeps the seeds of the choices apart from those of the pla
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class MixedSources:
     """Cuts by number, set after set.
 
     Attributes:
@@ -57,7 +57,7 @@ class Sources:
         return self.sets[part][number - (self.ends[part - 1] if part else 0)]
 
 
-def combined(
+def combine_sources(
     main: TrainCuts, extras: Sequence[tuple[Extra, TrainCuts]], name: str = "the first corpus"
 ) -> TrainCuts:
     """Return all cuts as one set that knows its parts; the first part counts the epochs.
@@ -88,7 +88,7 @@ def combined(
         parts,
         shards_of([cuts.lengths for cuts in sets]),
     )
-    source = Sources(
+    source = MixedSources(
         tuple(cuts.source for cuts in sets), tuple(np.cumsum([len(cuts) for cuts in sets]).tolist())
     )
     said = repr([(cuts.names, part.weight) for cuts, part in zip(sets, parts, strict=True)])
@@ -142,7 +142,7 @@ def mixed_plan(
     plans = [first]
     for number in range(1, len(weights)):
         plans.append(_repeated(lengths, number, layout, key, int(counts[number])))
-    return _woven(lengths, plans, chosen)
+    return _interleaved(lengths, plans, chosen)
 
 
 def _choices(
@@ -198,7 +198,7 @@ def _stacked(
     return np.concatenate([np.empty((0, world_size), np.int64), *moved])
 
 
-def _woven(lengths: CutLengths, plans: Sequence[Plan], chosen: Choices) -> Plan:
+def _interleaved(lengths: CutLengths, plans: Sequence[Plan], chosen: Choices) -> Plan:
     """Put the steps of all parts into the order that was drawn."""
     world_size = plans[0].begins.shape[1]
     begins = _stacked([plan.begins for plan in plans], plans, world_size)

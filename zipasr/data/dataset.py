@@ -22,7 +22,7 @@ from zipasr.base.seed import seeded
 from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
-from zipasr.data.filters import reason_of, text_of
+from zipasr.data.filters import reason_of_error, text_of
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 
 
@@ -200,7 +200,7 @@ JoinCuts = Callable[[CutSet], CutSet]
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableCut:
     """A batch of which no cut could be read; sent to the main process instead of an exception."""
 
     index: int
@@ -226,7 +226,7 @@ class FeatureRecipe:
     views: TwoViews | None = None
 
 
-class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
+class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
     """Dataset that turns the cuts of a batch into tensors.
 
     Every random draw comes from ``keys`` and the index of the batch. So it does not matter which
@@ -243,7 +243,7 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
         self._recipe = recipe
         self._keys = keys
 
-    def __getitem__(self, sampled: SampledBatch) -> Batch | Unreadable:
+    def __getitem__(self, sampled: SampledBatch) -> Batch | UnreadableCut:
         """Read, mix, pad and mask; cuts that cannot be read are left out with a warning."""
         cuts = CutSet.from_cuts(self._source[number] for number in sampled.members)
         try:
@@ -256,7 +256,9 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
             for cut_id, reason in reasons.items():
                 logging.warning("cut %s is left out of its batch: %s", cut_id, reason)
             if not readable:
-                return Unreadable(sampled.index, f"{next(iter(reasons))}: {reason_of(error)}")
+                return UnreadableCut(
+                    sampled.index, f"{next(iter(reasons))}: {reason_of_error(error)}"
+                )
             made = self._made(sampled, CutSet.from_cuts(readable))
             return replace(made, dropped=tuple(reasons))
 
@@ -288,7 +290,7 @@ class BatchDataset(torch.utils.data.Dataset["Batch | Unreadable"]):
                 cut.load_features() if stored else cut.load_audio()
                 readable.append(cut)
             except Exception as error:
-                reasons[cut.id] = reason_of(error)
+                reasons[cut.id] = reason_of_error(error)
         return readable, reasons
 
     def _cut_transforms(self) -> list[JoinCuts]:

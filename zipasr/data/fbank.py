@@ -30,8 +30,8 @@ from zipasr.data.feature_store import (
     begin_extraction,
     forget_archives,
     is_begun,
+    run_tasks,
     store_archive,
-    work_through,
 )
 from zipasr.data.filters import Failure, quarantine_text
 
@@ -277,9 +277,7 @@ def _computed(
     done: list[Cut] = []
     failures: list[Failure] = []
     try:
-        results = work_through(
-            store_archive, tasks, num_jobs=config.jobs, scheduler=config.scheduler
-        )
+        results = run_tasks(store_archive, tasks, num_jobs=config.jobs, scheduler=config.scheduler)
         with Progress(f"features of {what}", len(cuts)) as progress:
             for task, (stored, failed) in zip(tasks, results, strict=True):
                 done += stored

@@ -30,7 +30,7 @@ from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.data.features import fbank_extractor
-from zipasr.data.filters import Failure, failure_of, reason_of
+from zipasr.data.filters import Failure, failure_of_cut, reason_of_error
 from zipasr.data.shards import ShardOfFeatures
 
 _ORIGIN = "begun_from.json"
@@ -159,7 +159,7 @@ def _extracted(
                 _samples(cut), writer, SAMPLING_RATE, offset=cut.start, channel=cut.channel
             )
         except _UNUSABLE as error:
-            failures.append(failure_of(cut, error))
+            failures.append(failure_of_cut(cut, error))
             continue
         yield cut, features
 
@@ -177,7 +177,7 @@ def _samples(cut: Cut) -> np.ndarray[Any, Any]:
     try:
         samples: np.ndarray[Any, Any] = cut.load_audio()
     except Exception as error:
-        raise ValueError(reason_of(error)) from error
+        raise ValueError(reason_of_error(error)) from error
     if samples.size == 0:
         raise ValueError("no samples")
     if not np.isfinite(samples).all():
@@ -195,7 +195,7 @@ def process_context() -> BaseContext:
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
-def quiet_worker(_index: int = 0) -> None:
+def init_worker(_index: int = 0) -> None:
     """Prepare a helper process: one thread, and signals are left to the parent to act on.
 
     A terminal or a job scheduler signals all processes at once; the parent still needs its data to
@@ -212,7 +212,7 @@ R = TypeVar("R")
 _SECONDS_TO_CONNECT = 10
 
 
-def work_through(
+def run_tasks(
     work: Callable[[T], R], tasks: Sequence[T], *, num_jobs: int, scheduler: str | None = None
 ) -> Iterator[R]:
     """Yield the results in the order of the tasks.
@@ -236,7 +236,7 @@ def work_through(
         yield from map(work, tasks)
         return
     try:
-        with ProcessPoolExecutor(jobs, process_context(), initializer=quiet_worker) as pool:
+        with ProcessPoolExecutor(jobs, process_context(), initializer=init_worker) as pool:
             yield from pool.map(work, tasks)
     except BrokenProcessPool as error:
         raise ResourceError(

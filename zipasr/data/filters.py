@@ -32,7 +32,7 @@ class Failure(NamedTuple):
     reason: str
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of_error(error: BaseException) -> str:
     """Return what an exception says in one line; its type when it says nothing."""
     said = _FIRST_LIBRARY.search(str(error))
     text = " ".join((said[1] if said else str(error)).split()) or type(error).__name__
@@ -42,19 +42,19 @@ def reason_of(error: BaseException) -> str:
 def broken_manifest(path: Path, error: BaseException) -> DataError:
     """Return the error that says that a manifest is damaged."""
     return DataError(
-        f"{path} is not a readable manifest of cuts: {reason_of(error)}.",
+        f"{path} is not a readable manifest of cuts: {reason_of_error(error)}.",
         "delete it and run ./prepare.sh --stage 2 again",
     )
 
 
-def failure_of(cut: Cut, error: BaseException) -> Failure:
+def failure_of_cut(cut: Cut, error: BaseException) -> Failure:
     """Describe the failure of a cut, with the file that its audio is in."""
     recording = getattr(cut, "recording", None)
     sources = recording.sources if recording is not None else []
     path = str(sources[0].source) if sources and isinstance(sources[0].source, str) else ""
     # The audio library only says "System error".
     missing = path and "://" not in path and not Path(path).exists()
-    return Failure(cut.id, path, "the file does not exist" if missing else reason_of(error))
+    return Failure(cut.id, path, "the file does not exist" if missing else reason_of_error(error))
 
 
 def quarantine_text(failures: Iterable[Failure]) -> str:

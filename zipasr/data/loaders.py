@@ -31,12 +31,12 @@ from zipasr.data.dataset import (
     JoinCuts,
     PlannedBatches,
     SampledBatch,
-    Unreadable,
+    UnreadableCut,
     eval_batches,
 )
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, EpochSegment, Plan
 from zipasr.data.fbank import is_left_out
-from zipasr.data.feature_store import process_context, quiet_worker
+from zipasr.data.feature_store import init_worker, process_context
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.manifests import manifests_at, manifests_of_split
@@ -112,7 +112,7 @@ class Loader:
             DataError: none of the cuts of a batch can be read.
         """
         for item in self._torch_loader():
-            if isinstance(item, Unreadable):
+            if isinstance(item, UnreadableCut):
                 raise DataError(
                     f"no cut of batch {item.index} can be read; {item.reason}.",
                     "see that the files named in the manifests are in place and whole "
@@ -120,14 +120,14 @@ class Loader:
                 )
             yield item
 
-    def _torch_loader(self) -> Iterable[Batch | Unreadable]:
+    def _torch_loader(self) -> Iterable[Batch | UnreadableCut]:
         return torch.utils.data.DataLoader(
             self._dataset,
             sampler=self._sampler,
             batch_size=None,
             num_workers=self._num_workers,
             collate_fn=_unchanged,
-            worker_init_fn=quiet_worker if self._num_workers else None,
+            worker_init_fn=init_worker if self._num_workers else None,
             multiprocessing_context=process_context() if self._num_workers else None,
             # Without one of its own, the loader draws from the generator of the training process.
             generator=generator_for(0),

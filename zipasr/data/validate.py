@@ -14,7 +14,7 @@ from lhotse.cut import Cut
 
 from zipasr.data.config import NUM_MEL_BINS
 from zipasr.data.fbank import quarantine_path
-from zipasr.data.filters import DropReport, TrainFilter, reason_of, text_of
+from zipasr.data.filters import DropReport, TrainFilter, reason_of_error, text_of
 from zipasr.data.loaders import load_cuts
 
 NOT_ONE_SUPERVISION = "not exactly one supervision"
@@ -141,7 +141,7 @@ def _faults(cut: Cut, seen: set[str]) -> Iterator[tuple[str, str]]:
     try:
         lhotse.validate(cut)
     except AssertionError as error:
-        yield INVALID, f" ({reason_of(error)})"
+        yield INVALID, f" ({reason_of_error(error)})"
 
 
 def _check_features(cut: Cut, report: SplitReport) -> None:
@@ -149,7 +149,7 @@ def _check_features(cut: Cut, report: SplitReport) -> None:
     try:
         features = cut.load_features()
     except Exception as error:
-        report.add_problem(UNREADABLE, f"{cut.id} ({reason_of(error)})")
+        report.add_problem(UNREADABLE, f"{cut.id} ({reason_of_error(error)})")
         return
     if features.shape != (cut.num_frames, NUM_MEL_BINS) or not np.isfinite(features).all():
         report.add_problem(WRONG_FEATURES, f"{cut.id} {features.shape}")

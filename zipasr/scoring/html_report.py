@@ -78,7 +78,7 @@ class Shown(NamedTuple):
         return [(names, self.others[names[0]]) for names in methods.values()]
 
 
-def page(report: Report) -> str:
+def html_page(report: Report) -> str:
     """Return the page of one run."""
     sets = by_test_set(report.decodings)
     return _rendered(
@@ -200,7 +200,7 @@ def _paired(
     return pairs
 
 
-def compared(
+def compared_decodings(
     first: Decoding, second: Decoding
 ) -> tuple[list[UtteranceRecord], list[UtteranceRecord]]:
     """Return the utterances that two decodings share, in the same order."""
@@ -211,7 +211,7 @@ def compared(
 
 def comparison_of(first: Decoding, second: Decoding) -> Comparison:
     """Compare the utterances that two decodings share."""
-    mine, theirs = compared(first, second)
+    mine, theirs = compared_decodings(first, second)
     return compare(
         [record.errors.total for record in mine],
         [record.errors.total for record in theirs],
@@ -258,7 +258,7 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
 
 def _changes(first: Decoding, second: Decoding, sounds: Mapping[str, str]) -> list[Shown]:
     """Return the utterances that changed most, of the second run."""
-    mine, theirs = compared(first, second)
+    mine, theirs = compared_decodings(first, second)
     changed = sorted(
         ((b.errors.total - a.errors.total, a, b) for a, b in zip(mine, theirs, strict=True)),
         key=lambda item: (-abs(item[0]), item[2].id),
@@ -296,7 +296,7 @@ def sound_addresses(
         if embedded and room >= 0:
             addresses[record.id] = embedded
         elif Path(record.audio).suffix.lower() in PLAYABLE:
-            addresses[record.id] = link(record, folder)
+            addresses[record.id] = link_audio(record, folder)
     return addresses
 
 
@@ -315,7 +315,7 @@ def embedded_sound(record: UtteranceRecord) -> str:
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def link(record: UtteranceRecord, folder: Path) -> str:
+def link_audio(record: UtteranceRecord, folder: Path) -> str:
     """Return a relative address of the part of a recording that an utterance is."""
     path = quote(Path(os.path.relpath(record.audio, folder)).as_posix())
     if not record.duration:

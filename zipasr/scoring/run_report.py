@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 from zipasr.base.files import atomic_path
 from zipasr.scoring.breakdown import worst
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, read_decodings
-from zipasr.scoring.html_report import WORST, Report, page, sound_addresses
+from zipasr.scoring.html_report import WORST, Report, html_page, sound_addresses
 from zipasr.scoring.markdown_report import short_report
 from zipasr.scoring.result_files import Transcript
 
@@ -51,7 +51,7 @@ def write_report(exp_dir: Path, embed_audio_mb: float = 10.0) -> list[Path]:
     """Write the page and its short version into the folder of a run; return their paths."""
     report = load_report(exp_dir, embed_audio_mb)
     html, short = exp_dir / "report.html", exp_dir / "report.md"
-    write_text(html, page(report))
+    write_text(html, html_page(report))
     write_text(short, short_report(report))
     return [html, short]
 

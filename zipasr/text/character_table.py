@@ -19,7 +19,7 @@ def count_characters(texts: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def effect(char: str) -> str:
+def normalisation_effect(char: str) -> str:
     """Say what ``normalise`` makes of a character inside a word, such as ``-> A``."""
     # Between letters: an apostrophe alone is punctuation, in a word it is a letter.
     after = normalise(f"X{char}X")
@@ -54,7 +54,9 @@ def characters_text(counts: Mapping[str, int], unseen: Iterable[str] = ()) -> st
 def _row(counts: Mapping[str, int]):  # type: ignore[no-untyped-def]
     def row(char: str) -> str:
         seen = "' '" if char.isspace() else char
-        return f"  {seen:3} {counts[char]:9d}  {_name(char)}; normalised: {effect(char)}"
+        return (
+            f"  {seen:3} {counts[char]:9d}  {_name(char)}; normalised: {normalisation_effect(char)}"
+        )
 
     return row
 

@@ -57,7 +57,7 @@ def read_text(path: Path, encoding: str = "utf-8", notes: Counter[str] | None = 
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as problem:
-        raise DataError(*explained(path, raw, problem)) from problem
+        raise DataError(*encoding_problem(path, raw, problem)) from problem
     return normalised_text(text, Counter() if notes is None else notes)
 
 
@@ -80,7 +80,7 @@ def normalised_text(text: str, notes: Counter[str]) -> str:
     return composed
 
 
-def explained(path: Path, raw: bytes, problem: UnicodeDecodeError) -> tuple[str, str]:
+def encoding_problem(path: Path, raw: bytes, problem: UnicodeDecodeError) -> tuple[str, str]:
     """Return what is wrong with the bytes of a file and what to do, for an error message."""
     before = raw[: problem.start]
     line = before.count(b"\n") + 1

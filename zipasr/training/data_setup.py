@@ -10,7 +10,7 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError
-from zipasr.data.corpus_mixing import combined
+from zipasr.data.corpus_mixing import combine_sources
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import TrainFilter
 from zipasr.data.index import load_extra_cuts, load_train_cuts
@@ -103,5 +103,6 @@ def load_sets(
             logging.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
         extras.append((extra, more))
     return TrainData(
-        combined(train, extras, source.corpus), load_cuts(folder, source.corpus, source.valid)
+        combine_sources(train, extras, source.corpus),
+        load_cuts(folder, source.corpus, source.valid),
     )

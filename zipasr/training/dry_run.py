@@ -11,7 +11,14 @@ import torch
 from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.training.data_setup import TrainData
-from zipasr.training.memory import Size, bytes_of, noise, row_cost, settled_scales, sizes_of
+from zipasr.training.memory import (
+    Size,
+    batch_sizes,
+    final_loss_scales,
+    noise_batch,
+    predicted_bytes,
+    row_cost,
+)
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.update import weighted_loss
 
@@ -75,7 +82,7 @@ def estimate(session: Session, data: TrainData) -> Estimate:
     parameters = sum(p.numel() for p in session.model.parameters())
     trained = sum(p.numel() for p in session.model.parameters() if p.requires_grad)
     scale = configs.data.max_duration * configs.train.accumulate / TRIAL_SECONDS
-    sizes = sizes_of(session, data.train.lengths)
+    sizes = batch_sizes(session, data.train.lengths)
     cost = row_cost(session, max((size.seconds for size in sizes), default=UTTERANCE_SECONDS))
     return Estimate(
         parameters=parameters,
@@ -84,7 +91,7 @@ def estimate(session: Session, data: TrainData) -> Estimate:
         steps=math.ceil(_batches(session, data) / configs.train.accumulate),
         # Parameters in float32, the average in float64; gradients and two moments in float32.
         state_bytes=parameters * (4 + 8) + trained * 3 * 4,
-        batch_bytes=int(max((bytes_of(size, cost) for size in sizes), default=0)),
+        batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
         seconds_per_step=_trial(session) * scale,
     )
 
@@ -140,8 +147,8 @@ def _trial(session: Session) -> float:
     """Return the seconds that a batch of noise takes, forward and backward."""
     rows = int(TRIAL_SECONDS / UTTERANCE_SECONDS)
     tokens = int(TOKENS_PER_SECOND * UTTERANCE_SECONDS)
-    batch, labels = noise(session, Size(rows, UTTERANCE_SECONDS, tokens))
-    scales = settled_scales(session)
+    batch, labels = noise_batch(session, Size(rows, UTTERANCE_SECONDS, tokens))
+    scales = final_loss_scales(session)
     for _ in range(2):  # what is compiled or cached at first does not count
         begun = time.monotonic()
         loss, _ = weighted_loss(session, batch, labels, scales)

@@ -12,7 +12,13 @@ from zipasr.base.distributed import broadcast_from_main
 from zipasr.base.errors import UserError, nearest
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.checkpoint.init_from import Rows, begins_anew, shared_rows, table, take_weights
+from zipasr.checkpoint.init_from import (
+    Rows,
+    copy_weights,
+    is_new_module,
+    shared_rows,
+    transfer_table,
+)
 from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.checkpoint.weights import model_state
 from zipasr.nn.lora import add_adapter, draw_adapters, is_adapter, plain_name
@@ -23,7 +29,7 @@ from zipasr.training.session import Session
 from zipasr.training.state import SCHEDULES_DONE
 
 
-def begin_with_file(session: Session) -> None:
+def load_initial_weights(session: Session) -> None:
     """Give a new model the weights of --finetune-ckpt, and tell which.
 
     The running average begins with them, and the schedules inside the model are over.
@@ -38,19 +44,23 @@ def begin_with_file(session: Session) -> None:
         raise ValueError("there is no file to begin with")
     checkpoint = load_checkpoint(path)
     weights = model_state(checkpoint, str(path))
-    rows = rows_of(checkpoint, session.tokenizer) if config.finetune_tokenizer == "new" else None
-    done = take_weights(session.model, weights, path, config.init_modules, rows)
+    rows = (
+        shared_token_rows(checkpoint, session.tokenizer)
+        if config.finetune_tokenizer == "new"
+        else None
+    )
+    done = copy_weights(session.model, weights, path, config.init_modules, rows)
     draw_adapters(session.model)
     broadcast_from_main(session.model.state_dict().values(), session.world)
     if session.average is not None:
         session.average = start_average(session.model.state_dict())
     session.state.schedule_start = SCHEDULES_DONE
     logging.info("fine-tuning of %s", path)
-    for line in table(done, session.model, weights):
+    for line in transfer_table(done, session.model, weights):
         logging.info("  %s", line)
 
 
-def rows_of(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
+def shared_token_rows(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
     """Return which tokens of a checkpoint the tokenizer has too.
 
     Without a tokenizer in the checkpoint only the blank is known: it is the same everywhere.
@@ -61,7 +71,7 @@ def rows_of(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
     return shared_rows(old.pieces(), tokenizer.pieces())
 
 
-def adapt(model: nn.Module, config: FinetuneConfig, usual: Sequence[str]) -> None:
+def freeze_or_add_adapters(model: nn.Module, config: FinetuneConfig, usual: Sequence[str]) -> None:
     """Add the adapters that are asked for, and switch off the gradients of the rest.
 
     What begins anew, for want of weights in the file, is trained as a whole.
@@ -82,7 +92,7 @@ def adapt(model: nn.Module, config: FinetuneConfig, usual: Sequence[str]) -> Non
         add_adapter(model.get_submodule(name), config.lora_rank, alpha / config.lora_rank)
     new_tokens = config.finetune_tokenizer == "new"
     for name, parameter in model.named_parameters():
-        is_new = begins_anew(plain_name(name), config.init_modules, new_tokens=new_tokens)
+        is_new = is_new_module(plain_name(name), config.init_modules, new_tokens=new_tokens)
         parameter.requires_grad_(is_new or is_adapter(name))
     logging.info("adapters of rank %d on %d linear layers", config.lora_rank, len(chosen))
 

@@ -59,7 +59,7 @@ def with_own_entries(
         ) from problem
     count = _schedule_count(checkpoint)
     own = {
-        "configs": settings(checkpoint, configs),
+        "configs": settings_of_reference(checkpoint, configs),
         "optimizer_parameters": shapes,
         "schedule_count": count,
         # finetune.py, which alone has this flag, counts from there.
@@ -70,11 +70,11 @@ def with_own_entries(
     }
     own["shown_schedule_count"] = own["schedule_start"] + count
     found = {**checkpoint, **own}
-    _tell(found, path)
+    _log_missing(found, path)
     return found
 
 
-def settings(
+def settings_of_reference(
     checkpoint: Mapping[str, Any], configs: Iterable[type[DataclassInstance]]
 ) -> dict[str, dict[str, Any]]:
     """Return name of a config -> field -> plain value of the settings that icefall's flags tell."""
@@ -125,7 +125,7 @@ def _has_average(checkpoint: Mapping[str, Any]) -> bool:
     return bool(checkpoint.get("model_avg")) and "average_period" in checkpoint
 
 
-def _tell(checkpoint: Mapping[str, Any], path: Path) -> None:
+def _log_missing(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Log what goes on as it was, and what does not."""
     averaged = checkpoint["models_averaged"]
     average = f"the average of {averaged} models" if averaged else "no average of models"

@@ -20,8 +20,8 @@ from zipasr.checkpoint.files import remove_old
 from zipasr.data.dataset import Batch
 from zipasr.nn.schedule import set_batch_count
 from zipasr.training.metrics import Metrics
-from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, keep_bad_model
-from zipasr.training.progress import Watch
+from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, save_bad_model
+from zipasr.training.progress import EpochProgress
 from zipasr.training.session import Session
 from zipasr.training.state import count_splits
 from zipasr.training.update import (
@@ -108,8 +108,8 @@ def train_one_epoch(
     state, config = session.state, session.configs.train
     num_updates = None if num_batches is None else math.ceil(num_batches / config.accumulate)
     guard = NonFiniteGuard(session)
-    with Watch(session, num_updates, start=updates_done(session)) as watch:
-        for group in in_groups(watch.loading(batches), config.accumulate):
+    with EpochProgress(session, num_updates, start=updates_in_epoch(session)) as watch:
+        for group in grouped(watch.loading(batches), config.accumulate):
             begun = time.monotonic()
             begin_update(session, group)
             gradients = compute_gradients(session, group)
@@ -131,7 +131,7 @@ def train_one_epoch(
 def begin_update(session: Session, batches: Sequence[Batch]) -> None:
     """Count ``batches`` as one update, to all counters one large batch; set the schedules."""
     state, configs = session.state, session.configs
-    if updates_done(session) % SCHEDULE_INTERVAL == 0:
+    if updates_in_epoch(session) % SCHEDULE_INTERVAL == 0:
         state.shown_schedule_count = schedule_count(session)
         set_batch_count(session.model, state.shown_schedule_count)
     state.batch_idx_train += 1
@@ -151,10 +151,10 @@ def apply_gradients(session: Session, gradients: Gradients, batches: Sequence[Ba
         group["lr"] *= state.lr_factor
     if gradients.not_finite == 0:
         try:
-            session.precision.step(session.optimizer, updates_done(session))
+            session.precision.step(session.optimizer, updates_in_epoch(session))
         except NumericError as problem:
             logging.warning("%s", problem)
-            keep_bad_model(session, "bad-model")
+            save_bad_model(session, "bad-model")
             raise RollBack(batches[0]) from problem
     session.optimizer.zero_grad()
     state.batches_done += len(batches)
@@ -178,12 +178,12 @@ def counted_seconds(session: Session, batches: Sequence[Batch]) -> float:
     return len(batches) * session.max_duration * session.world.size
 
 
-def updates_done(session: Session) -> int:
+def updates_in_epoch(session: Session) -> int:
     """Return how many updates of the epoch in progress are done."""
     return math.ceil(session.state.batches_done / session.configs.train.accumulate)
 
 
-def in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Put ``size`` batches together; the last group of an epoch may have fewer."""
     waiting = iter(batches)
     while group := list(islice(waiting, size)):

@@ -56,7 +56,7 @@ class Noise(NamedTuple):
     tokens: list[list[int]]
 
 
-def noise(session: Session, size: Size) -> Noise:
+def noise_batch(session: Session, size: Size) -> Noise:
     """Return a batch of noise; the memory that it takes is that of speech of the same size."""
     frames = round(size.seconds / SECONDS_PER_FEATURE_FRAME)
     features = torch.randn(size.rows, frames, session.configs.zipformer.geometry.mel_bins)
@@ -72,13 +72,13 @@ def noise(session: Session, size: Size) -> Noise:
     return Noise(batch, [ids] * size.rows)
 
 
-def settled_scales(session: Session) -> LossScales:
+def final_loss_scales(session: Session) -> LossScales:
     """Return the weights after the warm-up, when all losses are computed."""
     loss = session.configs.loss
     return loss_scales(loss, session.configs.model, loss.ctc_only_batches + loss.warm_step)
 
 
-def bytes_kept(session: Session, size: Size) -> int:
+def activation_bytes(session: Session, size: Size) -> int:
     """Count what the forward pass keeps for the backward pass.
 
     On a CPU that is the resident memory of a batch within 2 percent; a GPU needs some more for
@@ -96,9 +96,9 @@ def bytes_kept(session: Session, size: Size) -> int:
     set_batch_count(session.model, 0.0)
     session.model.train()
     with seeded(0):
-        batch, tokens = noise(session, size)
+        batch, tokens = noise_batch(session, size)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-            weighted_loss(session, batch, tokens, settled_scales(session))
+            weighted_loss(session, batch, tokens, final_loss_scales(session))
     session.load_own_state(before)
     own = {p.untyped_storage().data_ptr() for p in session.model.parameters()}
     return sum(count for pointer, count in seen.items() if pointer not in own)
@@ -119,7 +119,7 @@ def row_cost(session: Session, longest: float) -> RowCost:
     most_tokens = int(longest * TOKENS_PER_SECOND)
     half = Size(1, longest / 2, most_tokens // 2)
     probes = [half, Size(1, longest, most_tokens // 2), Size(1, longest, most_tokens)]
-    counts = [float(bytes_kept(session, probe)) for probe in probes]
+    counts = [float(activation_bytes(session, probe)) for probe in probes]
     per_token = max(0.0, counts[2] - counts[1]) / max(1, most_tokens - most_tokens // 2)
     short, long = (count - per_token * half.tokens for count in counts[:2])
     squared = max(0.0, long / longest - short / half.seconds) / (longest - half.seconds)
@@ -130,7 +130,7 @@ def row_cost(session: Session, longest: float) -> RowCost:
     )
 
 
-def bytes_of(size: Size, cost: RowCost) -> float:
+def predicted_bytes(size: Size, cost: RowCost) -> float:
     """Return the estimate of the bytes of a batch."""
     return size.rows * cost(size.seconds, size.tokens)
 
@@ -147,7 +147,7 @@ GIB = 2**30
 MARGIN = 1.1
 
 
-def sizes_of(session: Session, lengths: CutLengths) -> list[Size]:
+def batch_sizes(session: Session, lengths: CutLengths) -> list[Size]:
     """Return the size of every batch of the epoch in progress, over all processes."""
     layout, state = session.layout, session.state
     plan = make_plan(lengths, layout, seed=session.configs.train.seed, epoch=state.cur_epoch)
@@ -163,8 +163,8 @@ def largest(sizes: Iterable[Size], cost: RowCost, num_classes: int = NUM_CLASSES
     by_length = sorted(set(sizes), key=lambda size: size.seconds)
     step = math.ceil(len(by_length) / num_classes)
     classes = (by_length[i : i + step] for i in range(0, len(by_length), max(1, step)))
-    found = [max(members, key=lambda size: bytes_of(size, cost)) for members in classes]
-    return sorted(found, key=lambda size: -bytes_of(size, cost))
+    found = [max(members, key=lambda size: predicted_bytes(size, cost)) for members in classes]
+    return sorted(found, key=lambda size: -predicted_bytes(size, cost))
 
 
 def rehearse(session: Session, sizes: Sequence[Size]) -> None:
@@ -189,7 +189,7 @@ def rehearse(session: Session, sizes: Sequence[Size]) -> None:
     found = largest(sizes, cost)
     if session.world.device.type == "cuda":
         chosen = found[:1] if session.state.batch_idx_train else found
-        problem = run_through(session, chosen, cost)
+        problem = try_largest_batches(session, chosen, cost)
     else:
         problem = _compare(session, found[0], cost)
     told = next((one for one in all_gather(problem, session.world) if one is not None), None)
@@ -206,7 +206,9 @@ def fitting_duration(size: Size, cost: RowCost, room: float) -> int:
     return int(min(rows, size.rows) * size.seconds)
 
 
-def run_through(session: Session, sizes: Sequence[Size], cost: RowCost) -> tuple[str, str] | None:
+def try_largest_batches(
+    session: Session, sizes: Sequence[Size], cost: RowCost
+) -> tuple[str, str] | None:
     """Run batches of these sizes; say what is wrong and what to do at the first that fails."""
     device, own = session.world.device, session.own_state()
     set_batch_count(session.model, session.state.shown_schedule_count)
@@ -220,8 +222,8 @@ def run_through(session: Session, sizes: Sequence[Size], cost: RowCost) -> tuple
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), seeded(session.configs.train.seed):
         for size in sizes:
-            if not fits(session, size):
-                problem = _told(session, size, cost, before - state_bytes(session))
+            if not fits_in_memory(session, size):
+                problem = _advice(session, size, cost, before - state_bytes(session))
                 break
     del ballast
     session.load_own_state(own)
@@ -230,14 +232,14 @@ def run_through(session: Session, sizes: Sequence[Size], cost: RowCost) -> tuple
     return problem
 
 
-def fits(session: Session, size: Size) -> bool:
+def fits_in_memory(session: Session, size: Size) -> bool:
     """Run a batch of this size forward and backward and say whether there was memory for it."""
     device = session.world.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        batch, tokens = noise(session, size)
-        loss, _ = weighted_loss(session, batch, tokens, settled_scales(session))
+        batch, tokens = noise_batch(session, size)
+        loss, _ = weighted_loss(session, batch, tokens, final_loss_scales(session))
         session.precision.backward(loss)
     except Exception as error:
         if not is_out_of_memory(error):
@@ -263,18 +265,19 @@ def _compare(session: Session, size: Size, cost: RowCost) -> tuple[str, str] | N
         "largest batch: %d utterances of %.1f s, about %.2f GiB of %.2f GiB that are free",
         size.rows,
         size.seconds,
-        bytes_of(size, cost) / GIB,
+        predicted_bytes(size, cost) / GIB,
         room / GIB,
     )
-    return None if bytes_of(size, cost) <= room else _told(session, size, cost, room)
+    return None if predicted_bytes(size, cost) <= room else _advice(session, size, cost, room)
 
 
-def _told(session: Session, size: Size, cost: RowCost, room: float) -> tuple[str, str]:
+def _advice(session: Session, size: Size, cost: RowCost, room: float) -> tuple[str, str]:
     """Return what is wrong and what to do about a batch that does not fit."""
     fitting = fitting_duration(size, cost, room / MARGIN)
     what = (
         f"a batch of {size.rows} utterances of {size.seconds:.1f} s takes about "
-        f"{bytes_of(size, cost) / GIB:.2f} GiB beside the model; process {session.world.rank} has "
+        f"{predicted_bytes(size, cost) / GIB:.2f} GiB beside the model; "
+        f"process {session.world.rank} has "
         f"{max(room, 0.0) / GIB:.2f} GiB for it."
     )
     if fitting == 0:

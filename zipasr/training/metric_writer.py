@@ -23,7 +23,7 @@ VALID = "valid_"  # begins the names of what was measured on the dev set
 Record = dict[str, Any]
 
 
-class Scalars:
+class MetricWriter:
     """Write scalars of a run to ``metrics.jsonl`` and, if wanted, to TensorBoard.
 
     A line of the file is a record: ``step``, ``epoch``, ``time`` (seconds since 1970), ``name``,
@@ -49,7 +49,7 @@ class Scalars:
 
     def go_back(self, step: int) -> None:
         """Forget what was written of updates after ``step``."""
-        cut_back(self._path, step)
+        truncate_after(self._path, step)
         self.close()
         if self._folder is not None:
             self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
@@ -103,17 +103,19 @@ def append_line(path: Path, text: str) -> None:
         os.close(file)
 
 
-def cut_back(path: Path, step: int) -> None:
+def truncate_after(path: Path, step: int) -> None:
     """Remove the records of updates after ``step``, and what is no record."""
     if not path.is_file():
         return
-    kept = "".join(json.dumps(record) + "\n" for record in read(path) if record["step"] <= step)
+    kept = "".join(
+        json.dumps(record) + "\n" for record in read_metrics(path) if record["step"] <= step
+    )
     if kept.encode() != path.read_bytes():
         with atomic_path(path) as temporary:
             temporary.write_text(kept, encoding="utf-8")
 
 
-def read(path: Path) -> Iterator[Record]:
+def read_metrics(path: Path) -> Iterator[Record]:
     """Yield the records of a file; a line that is no record, such as a half one, is left out."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -125,13 +127,13 @@ def read(path: Path) -> Iterator[Record]:
                 yield record
 
 
-def series(path: Path, name: str, split: str = "train") -> tuple[list[int], list[float]]:
+def metric_series(path: Path, name: str, split: str = "train") -> tuple[list[int], list[float]]:
     """Return steps and values of one curve, without the values that are not finite."""
     if not path.is_file():
         return [], []
     found = [
         (record["step"], record["value"])
-        for record in read(path)
+        for record in read_metrics(path)
         if record["name"] == name and record["split"] == split and record["value"] is not None
     ]
     return [step for step, _ in found], [value for _, value in found]

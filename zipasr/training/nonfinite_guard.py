@@ -35,7 +35,7 @@ def first_non_finite(model: nn.Module, run: Callable[[], None]) -> str | None:
         if not _is_finite(parameter):
             return f"parameter {name}"
     found: list[str] = []
-    handles = watch(model, found.append)
+    handles = watch_modules(model, found.append)
     try:
         run()
     finally:
@@ -46,10 +46,10 @@ def first_non_finite(model: nn.Module, run: Callable[[], None]) -> str | None:
 
 def warn_of_non_finite(model: nn.Module) -> list[RemovableHandle]:
     """Log a warning whenever an output or a gradient is not finite (``--inf-check``)."""
-    return watch(model, lambda what: logging.warning("not finite: %s", what))
+    return watch_modules(model, lambda what: logging.warning("not finite: %s", what))
 
 
-def watch(model: nn.Module, report: Callable[[str], None]) -> list[RemovableHandle]:
+def watch_modules(model: nn.Module, report: Callable[[str], None]) -> list[RemovableHandle]:
     """Call ``report`` with each output and gradient of a module or parameter that is not finite."""
 
     def check(what: str, values: Any) -> None:
@@ -128,7 +128,7 @@ class NonFiniteGuard:
             RollBack: too many updates were left out, in a row or of the last ones.
         """
         if self._session.precision.is_scale_small and self._handles is None:
-            keep_bad_model(self._session, "bad-model-first-warning")
+            save_bad_model(self._session, "bad-model-first-warning")
             is_watched = self._session.configs.train.inf_check
             self._handles = [] if is_watched else warn_of_non_finite(self._session.model)
         skipped_by_optimizer = self._session.optimizer.num_skipped > self._known
@@ -175,7 +175,7 @@ class NonFiniteGuard:
         )
 
 
-def keep_bad_model(session: Session, name: str) -> None:
+def save_bad_model(session: Session, name: str) -> None:
     """Write the parameters as they are to ``{name}-{rank}.pt``, to be looked at later."""
     train, rank = session.configs.train, session.world.rank
     content = {
@@ -201,13 +201,13 @@ def lower_learning_rate(session: Session, rollbacks: int) -> None:
     )
 
 
-def give_up(session: Session, culprit: str | None) -> NumericError:
+def final_error(session: Session, culprit: str | None) -> NumericError:
     """Write a page on what happened and return the error that names it."""
     exp_dir, state = session.configs.train.exp_dir, session.state
     page = exp_dir / "not-finite.md"
     if session.world.is_main:
         with atomic_path(page) as temporary:
-            temporary.write_text(_page(session, culprit), encoding="utf-8")
+            temporary.write_text(_report_page(session, culprit), encoding="utf-8")
     return NumericError(
         f"the loss stays not finite: {state.skipped_steps} updates were skipped and going back "
         f"{MAX_ROLLBACKS} times did not help; see {page}.",
@@ -215,7 +215,7 @@ def give_up(session: Session, culprit: str | None) -> NumericError:
     )
 
 
-def _page(session: Session, culprit: str | None) -> str:
+def _report_page(session: Session, culprit: str | None) -> str:
     state, configs = session.state, session.configs
     lines = [
         "# Training stopped: the loss is not finite",

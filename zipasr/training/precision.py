@@ -72,11 +72,11 @@ class Precision:
             raise NumericError(f"the gradient scale fell to {scale:.1e}.", ADVICE)
         if self.is_scale_small:
             logging.warning("the gradient scale is small: %.1e; %s", scale, ADVICE)
-        if doubles(scale, batch_in_epoch):
+        if doubles_scale(scale, batch_in_epoch):
             self.scaler.update(scale * 2.0)
 
 
-def doubles(scale: float, batch_in_epoch: int) -> bool:
+def doubles_scale(scale: float, batch_in_epoch: int) -> bool:
     """Say whether the scale is doubled by hand at this batch (training recipe, section 7)."""
     limits = ((25, 2.0), (100, 8.0), (400, 32.0))
     return any(batch_in_epoch % every == 0 and scale < limit for every, limit in limits)

@@ -20,7 +20,7 @@ from zipasr.training.update import Gradients, PartLoss
 DECAY = 1 - 1 / 200  # per update
 
 
-def tag_of(corpus: str) -> str:
+def metric_tag(corpus: str) -> str:
     """Return what a corpus is called in the names of scalars: libri for librispeech."""
     return corpus.removesuffix("speech") or corpus
 
@@ -55,7 +55,7 @@ class Totals:
         self.last_of = {}
         for batch, metrics in parts:
             if batch.corpus:
-                self.last_of.setdefault(tag_of(batch.corpus), Metrics()).add(metrics)
+                self.last_of.setdefault(metric_tag(batch.corpus), Metrics()).add(metrics)
         for tag, metrics in self.last_of.items():
             self.of.setdefault(tag, Metrics()).add(metrics, DECAY)
 
@@ -73,7 +73,7 @@ class Totals:
 GIB = 2**30
 
 
-class Field(NamedTuple):
+class LineField(NamedTuple):
     """A part of the progress line; a narrow terminal drops those of the highest rank first."""
 
     rank: int
@@ -81,8 +81,8 @@ class Field(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Figures of the progress line at one moment.
+class ProgressLine:
+    """ProgressLine of the progress line at one moment.
 
     Attributes:
         epoch: in progress, from 1.
@@ -116,31 +116,31 @@ class Figures:
     epoch_seconds: float | None = None
     run_seconds: float | None = None
 
-    def fields(self) -> list[Field]:
+    def fields(self) -> list[LineField]:
         """Return the parts of the line in their order."""
         used, total = (count / GIB for count in self.memory)
         found = [
-            Field(0, f"epoch {self.epoch}/{self.num_epochs}"),
-            Field(0, f"batch {self.batch}/{self.num_batches or '?'}"),
-            Field(0, f"loss {self.loss:.3g} (avg {self.running_loss:.3g})"),
-            Field(4, f"lr {self.learning_rate:.2e}"),
-            Field(5, f"|g| {self.grad_norm:.2g}"),
-            Field(3, f"{self.audio_per_second:.0f} s-audio/s"),
-            Field(6, f"load {100 * self.loading:.0f}%"),
-            Field(7, f"mem {used:.1f}/{total:.1f}G"),
+            LineField(0, f"epoch {self.epoch}/{self.num_epochs}"),
+            LineField(0, f"batch {self.batch}/{self.num_batches or '?'}"),
+            LineField(0, f"loss {self.loss:.3g} (avg {self.running_loss:.3g})"),
+            LineField(4, f"lr {self.learning_rate:.2e}"),
+            LineField(5, f"|g| {self.grad_norm:.2g}"),
+            LineField(3, f"{self.audio_per_second:.0f} s-audio/s"),
+            LineField(6, f"load {100 * self.loading:.0f}%"),
+            LineField(7, f"mem {used:.1f}/{total:.1f}G"),
         ]
-        found += [Field(1, f"{name} {count}") for name, count in self.notes if count]
+        found += [LineField(1, f"{name} {count}") for name, count in self.notes if count]
         if self.epoch_seconds is not None and self.run_seconds is not None:
             times = f"eta epoch {clock(self.epoch_seconds)} run {clock(self.run_seconds)}"
-            found.append(Field(2, times))
+            found.append(LineField(2, times))
         return found
 
     def line(self, width: int | None = None) -> str:
         """Return the line; in ``width`` characters at most, if given."""
-        return fit(self.fields(), width)
+        return fit_width(self.fields(), width)
 
 
-def fit(fields: Sequence[Field], width: int | None) -> str:
+def fit_width(fields: Sequence[LineField], width: int | None) -> str:
     """Join the fields, leaving out the least important ones until they fit into ``width``."""
     kept = list(fields)
     while True:
@@ -157,7 +157,7 @@ PACE_DECAY = 1 - 1 / 50  # of the times of which the speed is a mean
 SECONDS_BETWEEN_LINES = 60.0  # of slow updates, so that a log does not fall silent
 
 
-class Watch:
+class EpochProgress:
     """Progress of an epoch: shown on the terminal, logged, and written as metrics.
 
     On a terminal a line is renewed at most twice a second. In the log there is a plain line every
@@ -180,7 +180,7 @@ class Watch:
         self._mark = self._last_line = time.monotonic()
         self._live = LiveLine(visible=session.world.is_main)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> EpochProgress:
         self._live.__enter__()
         return self
 
@@ -227,7 +227,7 @@ class Watch:
                 self._write_scalars()
         self._age()
 
-    def figures(self) -> Figures:
+    def figures(self) -> ProgressLine:
         """Return what the line shows."""
         session, state = self._session, self._session.state
         time_taken = self._waited + self._worked
@@ -238,7 +238,7 @@ class Watch:
             epochs_left = session.configs.train.num_epochs - state.cur_epoch
             epoch = left * per_update
             run = epoch + epochs_left * self._num_updates * per_update
-        return Figures(
+        return ProgressLine(
             epoch=state.cur_epoch,
             num_epochs=session.configs.train.num_epochs,
             batch=self._done,

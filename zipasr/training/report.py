@@ -19,7 +19,7 @@ from zipasr.data.loaders import valid_loader
 from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.recogniser import greedy_recogniser, texts_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
-from zipasr.training.metric_writer import METRICS_FILE, series
+from zipasr.training.metric_writer import METRICS_FILE, metric_series
 from zipasr.training.progress import write_scalar
 from zipasr.training.session import Session
 
@@ -88,7 +88,7 @@ def _draw(metrics: Path, picture: Path) -> None:
 
     figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    epochs = series(metrics, "epoch")[0]
+    epochs = metric_series(metrics, "epoch")[0]
     for panel, axes in zip(PANELS, figure.subplots(2, 2).flat, strict=True):
         _draw_panel(panel, axes, metrics, epochs)
     with atomic_path(picture) as temporary:
@@ -105,7 +105,7 @@ def _draw_panel(panel: Panel, axes: Axes, metrics: Path, epochs: Sequence[int]) 
         axes.axvline(step, color="#e6e6e6", linewidth=0.8, zorder=0)
     is_empty = True
     for curve in panel.curves:
-        steps, values = series(metrics, curve.name, curve.split)
+        steps, values = metric_series(metrics, curve.name, curve.split)
         if not steps:
             continue
         is_empty = False
@@ -182,7 +182,7 @@ def dev_errors(session: Session, cuts: CutSet, recognise: Recognise) -> WordErro
 Note = Callable[[dict[str, Any]], None]
 
 
-def report_start(
+def report_before_training(
     session: Session, cuts: CutSet, recognise: Recognise | None, note: Note | None
 ) -> None:
     """Measure the model that a fine-tuning begins with, so that the gain shows; all must call it.
@@ -206,12 +206,12 @@ def report_start(
         session.writer.epoch = 0
     write_scalar(session, "valid_wer", errors.rate)
     if session.world.is_main:
-        logging.info("before fine-tuning, %s", shown_errors(errors))
+        logging.info("before fine-tuning, %s", format_errors(errors))
         if note is not None:
             note({"start": {"wer": errors.rate, "words": errors.ref_words}})
 
 
-def shown_errors(errors: WordErrors) -> str:
+def format_errors(errors: WordErrors) -> str:
     """Return errors as a clause of a line in the log."""
     return (
         f"greedy search on dev: WER {errors.rate:.2f} % of {errors.ref_words} words "
@@ -229,7 +229,7 @@ def report_epoch(session: Session, cuts: CutSet, recognise: Recognise | None) ->
     """
     train = session.configs.train
     if recognise is not None and train.valid_wer_cuts:
-        _note_errors(session, dev_errors(session, cuts, recognise))
+        _record_errors(session, dev_errors(session, cuts, recognise))
     if session.world.is_main:
         logging.info("%s", course_line(session))
         if train.curves:
@@ -241,18 +241,18 @@ def course_line(session: Session) -> str:
     path = session.configs.train.exp_dir / METRICS_FILE
     parts = []
     for name, unit in (("loss", ""), ("wer", " %")):
-        values = series(path, name, "valid")[1]
+        values = metric_series(path, name, "valid")[1]
         if values:
             best = " (best)" if values[-1] < min(values[:-1], default=-1.0) else ""
             parts.append(f"dev {name} {sparkline(values)} {values[-1]:.3g}{unit}{best}")
     return f"epoch {session.state.cur_epoch} is over: {', '.join(parts)}"
 
 
-def _note_errors(session: Session, errors: WordErrors) -> None:
+def _record_errors(session: Session, errors: WordErrors) -> None:
     state = session.state
     if errors.rate < state.best_wer:
         state.best_wer, state.best_wer_epoch = errors.rate, state.cur_epoch
     write_scalar(session, "valid_wer", errors.rate)
     if session.world.is_main:
         start = "" if state.start_wer is None else f", {state.start_wer:.2f} % before fine-tuning"
-        logging.info("epoch %d, %s%s", state.cur_epoch, shown_errors(errors), start)
+        logging.info("epoch %d, %s%s", state.cur_epoch, format_errors(errors), start)

@@ -37,7 +37,7 @@ def check_same_start(path: Path | None, world: World) -> None:
             )
 
 
-def tell_different_parameters(model: nn.Module, world: World) -> None:
+def warn_different_parameters(model: nn.Module, world: World) -> None:
     """Log an error when the parameters are not the same everywhere; all processes must call it."""
     sums = all_gather(_sum_of(model) if world.size > 1 else "", world)
     if wrong := [str(rank) for rank, found in enumerate(sums) if found != sums[0]]:
@@ -56,7 +56,7 @@ def _sum_of(model: nn.Module) -> str:
     return repr(float(torch.stack(sums) @ weights))
 
 
-class Change(NamedTuple):
+class SettingChange(NamedTuple):
     """A setting that differs from the checkpoint's."""
 
     owner: str
@@ -77,7 +77,7 @@ class Change(NamedTuple):
         return f"{flag_name(self.name)} {_shown(self.before)} -> {_shown(self.now)}"
 
 
-def changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+def changed_settings(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[SettingChange]:
     """List the settings that differ; what one side does not know, of another version, does not.
 
     Args:
@@ -86,7 +86,7 @@ def changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     """
     stored = current_schemas(stored)
     return [
-        Change(owner, name, before, fields[name])
+        SettingChange(owner, name, before, fields[name])
         for owner, fields in now.items()
         for name, before in stored.get(owner, {}).items()
         if name in fields and not is_same_value(before, fields[name])
@@ -108,7 +108,7 @@ def check_continues(
         CheckpointError: a setting of the model or the tokenizer changed, so that the same weights
             would mean something else.
     """
-    found = changes(checkpoint.get("configs", {}), now)
+    found = changed_settings(checkpoint.get("configs", {}), now)
     if wrong := [change for change in found if change.is_of_model]:
         asked = " ".join(f"{flag_name(one.name)} {_shown(one.now)}" for one in wrong)
         before = " ".join(f"{flag_name(one.name)} {_shown(one.before)}" for one in wrong)

@@ -33,9 +33,9 @@ from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.icefall_state import with_own_entries
-from zipasr.training.metric_writer import Scalars
+from zipasr.training.metric_writer import MetricWriter
 from zipasr.training.precision import Precision
-from zipasr.training.resume_checks import check_continues, tell_different_parameters
+from zipasr.training.resume_checks import check_continues, warn_different_parameters
 from zipasr.training.state import SamplerState, TrainState
 
 # What a checkpoint needs beside the parameters, so that training can go on from it.
@@ -104,7 +104,7 @@ class Session:
     scheduler: Eden
     precision: Precision
     average: dict[str, Tensor] | None
-    writer: Scalars | None
+    writer: MetricWriter | None
     sampler: SamplerState
     row_cost: RowCost | None = None
     state: TrainState = field(default_factory=TrainState)
@@ -202,7 +202,7 @@ class Session:
             logging.error("nothing is saved since %s: %s", since, self.not_saved)
 
     def _save(self, path: Path) -> None:
-        tell_different_parameters(self.model, self.world)
+        warn_different_parameters(self.model, self.world)
         of_ranks = all_gather(self.own_state(), self.world)
         problem = self._write(path, of_ranks) if self.world.is_main else None
         self.not_saved = all_gather(problem, self.world)[0]
@@ -302,7 +302,7 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             logging.warning("%s is a model alone, training cannot go on from it", path)
     newest = max(found, key=lambda item: item[1]["batch_idx_train"], default=None)
     if newest is not None:
-        _tell_what_is_lost(newest[1]["batch_idx_train"], damaged)
+        _warn_lost_state(newest[1]["batch_idx_train"], damaged)
     elif damaged:
         raise CheckpointError(
             f"{exp_dir} has no checkpoint to go on from: {next(iter(damaged.values())).what}",
@@ -311,7 +311,7 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     return newest
 
 
-def _tell_what_is_lost(batches: int, damaged: Iterable[Path]) -> None:
+def _warn_lost_state(batches: int, damaged: Iterable[Path]) -> None:
     """Say how many batches have to be trained again because newer checkpoints are damaged."""
     reached = [_number(path) for path in damaged if path.name.startswith("checkpoint-")]
     notes = [last_saved(path.parent) for path in damaged]

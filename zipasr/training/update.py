@@ -97,13 +97,13 @@ def compute_loss(
     ]
     total = sum((scale * value for _, value, scale in weighted), start=losses_zero(batch))
     lens = [geometry.output_lens(n) for n in batch.feature_lens.tolist()]
-    _tell_left_out(batch, tokens, lens, transducer.rnnt_type, losses)
+    _warn_unalignable(batch, tokens, lens, transducer.rnnt_type, losses)
     frames = float((batch.feature_lens // geometry.subsampling).sum())
     sums = {name: float(value.detach()) for name, value, _ in weighted}
     return total, Metrics(frames, loss=float(total.detach()), **sums)
 
 
-def _tell_left_out(
+def _warn_unalignable(
     batch: Batch,
     tokens: Sequence[Sequence[int]],
     lens: Sequence[int],

@@ -35,22 +35,22 @@ from zipasr.optim.scaled_adam import build_optimizer
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.data_setup import DataSource, TrainData, load_sets
 from zipasr.training.diagnostics import diagnose
-from zipasr.training.finetune import adapt, begin_with_file
+from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
 from zipasr.training.loop import Stopped, StopRequest, train_one_epoch, validation_loss
-from zipasr.training.memory import rehearse, row_cost, sizes_of
-from zipasr.training.metric_writer import Scalars
+from zipasr.training.memory import batch_sizes, rehearse, row_cost
+from zipasr.training.metric_writer import MetricWriter
 from zipasr.training.metrics import Metrics
 from zipasr.training.nonfinite_guard import (
     MAX_ROLLBACKS,
     RollBack,
+    final_error,
     first_non_finite,
-    give_up,
     lower_learning_rate,
     warn_of_non_finite,
 )
 from zipasr.training.precision import Precision
 from zipasr.training.progress import write_scalar, write_scalars
-from zipasr.training.report import Note, Recognise, report_epoch, report_start
+from zipasr.training.report import Note, Recognise, report_before_training, report_epoch
 from zipasr.training.resume_checks import check_same_start
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.state import SamplerState, check_ranks_agree
@@ -81,14 +81,14 @@ def run(
         ResourceError: the largest batches do not fit into memory.
     """
     train = configs.train
-    session, data, epoch = begin(world, configs, source)
+    session, data, epoch = prepare_training(world, configs, source)
     if train.print_diagnostics:
         print_diagnostics(session, data, epoch)
         return
     if train.rehearse and epoch <= train.num_epochs:
-        rehearse(session, sizes_of(session, data.train.lengths))
+        rehearse(session, batch_sizes(session, data.train.lengths))
     session.writer = open_writer(session)
-    report_start(session, data.valid, recognise, note)
+    report_before_training(session, data.valid, recognise, note)
     try:
         with StopRequest() as stop:
             while epoch <= train.num_epochs:
@@ -109,7 +109,7 @@ def run(
         logging.info("trained %d epochs in %s, see %s", train.num_epochs, spent, train.exp_dir)
 
 
-def begin(
+def prepare_training(
     world: World, configs: TrainConfigs, source: DataSource
 ) -> tuple[Session, TrainData, int]:
     """Open the log, load the data, build the model, take over a checkpoint.
@@ -146,7 +146,7 @@ def build_session(
     fix_seeds(configs.train.seed)
     model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
     broadcast_from_main(model.state_dict().values(), world)
-    adapt(model, configs.finetune, configs.zipformer.adapted_layers)
+    freeze_or_add_adapters(model, configs.finetune, configs.zipformer.adapted_layers)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
     optimizer = build_optimizer(configs.optimizer, groups)
     eden = configs.eden
@@ -186,7 +186,7 @@ def resume(session: Session) -> int:
     check_same_start(found and found[0], session.world)
     if found is None:
         if session.configs.finetune.do_finetune:
-            begin_with_file(session)
+            load_initial_weights(session)
         return 1
     return restore(session, *found)
 
@@ -218,7 +218,7 @@ def roll_back(failed: Session, batch: Batch) -> tuple[Session, int]:
     if rollbacks > MAX_ROLLBACKS:
         culprit = first_non_finite(failed.model, lambda: try_batch(failed, batch))
         of_ranks = all_gather(culprit, failed.world)  # the batch of one of them alone may be bad
-        raise give_up(failed, next((name for name in of_ranks if name), None))
+        raise final_error(failed, next((name for name in of_ranks if name), None))
     session = build_session(failed.world, failed.configs, failed.tokenizer, failed.sampler.data)
     path = failed.last_good
     epoch = resume(session) if path is None else restore(session, path, load_checkpoint(path))
@@ -241,13 +241,13 @@ def choose_checkpoint(configs: TrainConfigs) -> tuple[Path, dict[str, Any]] | No
     return newest_checkpoint(train.exp_dir) if train.resume else None
 
 
-def open_writer(session: Session) -> Scalars | None:
+def open_writer(session: Session) -> MetricWriter | None:
     """Open the files of scalars in rank 0; what they hold of later updates is dropped."""
     train = session.configs.train
     if not session.world.is_main:
         return None
     step = session.state.batch_idx_train
-    return Scalars(train.exp_dir, step, tensorboard=train.tensorboard)
+    return MetricWriter(train.exp_dir, step, tensorboard=train.tensorboard)
 
 
 def run_epoch(

@@ -57,7 +57,7 @@ def num_samples(facts: AudioInfo) -> int:
     return -(-facts.num_samples * SAMPLING_RATE // facts.rate)
 
 
-def converted(
+def convert_audio(
     utterances: Sequence[Utterance],
     facts: Mapping[Path, AudioInfo],
     target_of: Callable[[Path, int | None], Path],
@@ -103,7 +103,7 @@ _MAX_EXAMPLES = 5
 _CLIPPED_SHARE = 1e-3
 
 
-def found_text(
+def import_summary(
     found: ImportedCorpus, facts: Mapping[Path, AudioInfo], left_out: Sequence[LeftOut]
 ) -> str:
     """Format what a source holds: rates and channels, what was put right, what is left out."""
@@ -168,7 +168,7 @@ _TOLERATED_SHARE = 0.05
 _ROUNDING_SECONDS = 0.1
 
 
-class Surveyed(NamedTuple):
+class ScannedCorpus(NamedTuple):
     """A corpus after its scan, before its audio is converted.
 
     Attributes:
@@ -245,11 +245,11 @@ class OwnCorpus:
             DataError: more than 5 % of the utterances (and more than 3) cannot be used.
         """
         seen = self.survey(manifest_dir, num_jobs)
-        logging.info("%s", found_text(seen.found, seen.facts, seen.left_out))
+        logging.info("%s", import_summary(seen.found, seen.facts, seen.left_out))
         for line in seen.told:
             logging.info("%s", line)
         logging.info("%s", splits_text(seen.splits(), seen.seconds))
-        files = converted(seen.utterances, seen.facts, self._target, num_jobs)
+        files = convert_audio(seen.utterances, seen.facts, self._target, num_jobs)
         return {
             split: write_manifests(
                 manifest_dir, self.name, split, *_manifests(utterances, files, seen.facts)
@@ -257,7 +257,7 @@ class OwnCorpus:
             for split, utterances in sorted(seen.splits().items())
         }
 
-    def survey(self, manifest_dir: Path, num_jobs: int) -> Surveyed:
+    def survey(self, manifest_dir: Path, num_jobs: int) -> ScannedCorpus:
         """Read all text and all sound, part what is usable from what is not, make the splits.
 
         Writes ``quarantine.tsv`` and what was found in each sound file to ``manifest_dir``.
@@ -269,13 +269,13 @@ class OwnCorpus:
         run_commands(found.utterances, num_jobs)
         paths = dict.fromkeys(utterance.audio for utterance in found.utterances)
         facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
-        usable, unusable = checked(found.utterances, facts)
+        usable, unusable = check_utterances(found.utterances, facts)
         left_out = [*found.left_out, *unusable]
         listed = write_quarantine(manifest_dir, left_out, "import")
         _stop_when_too_many(left_out, len(usable), listed)
         spelt = [self._spelt(utterance) for utterance in usable]
         shared, told = with_splits(spelt, lambda u: seconds_of(u, facts[u.audio]), self.seed)
-        return Surveyed(found, facts, shared, left_out, told)
+        return ScannedCorpus(found, facts, shared, left_out, told)
 
     def _spelt(self, utterance: Utterance) -> Utterance:
         return replace(utterance, text=normalise(utterance.text)) if self.normalise else utterance
@@ -289,7 +289,7 @@ class OwnCorpus:
         return self.audio_dir / Path(*parts).with_suffix(f"{path.suffix}{ending}.flac")
 
 
-def checked(
+def check_utterances(
     utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
 ) -> tuple[list[Utterance], list[LeftOut]]:
     """Part the utterances with sound from those without, and say why; true up their ends."""

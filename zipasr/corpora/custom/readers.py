@@ -18,8 +18,8 @@ from zipasr.corpora.custom.table import (
     SUFFIXES,
     ImportedCorpus,
     Utterance,
+    collapse_spaces,
     read_table,
-    squeezed,
 )
 from zipasr.text.text_io import read_text
 
@@ -52,7 +52,7 @@ def read_folder(folder: Path, encoding: str) -> ImportedCorpus:
             Utterance(
                 id="-".join(inside.with_suffix("").parts),
                 audio=audio,
-                text=squeezed(text),
+                text=collapse_spaces(text),
                 split=inside.parts[0] if _is_split(inside) else None,
             )
         )
@@ -123,7 +123,7 @@ def _utterances(
                 "id": utt_id,
                 "audio": audio,
                 "command": command,
-                "text": squeezed(text),
+                "text": collapse_spaces(text),
                 "start": start,
                 "end": end,
                 "speaker": speakers.get(utt_id),
@@ -243,7 +243,7 @@ def _utterance(segment: SupervisionSegment, recording: Recording, split: str | N
     return Utterance(
         id=segment.id,
         audio=Path(source.source),
-        text=squeezed(segment.text or ""),
+        text=collapse_spaces(segment.text or ""),
         start=segment.start,
         end=None if whole else segment.end,
         channel=recording.channel_ids.index(segment.channel) if one_of_many else None,

@@ -82,7 +82,7 @@ class ImportedCorpus:
         self.utterances.append(utterance)
 
 
-def squeezed(text: str) -> str:
+def collapse_spaces(text: str) -> str:
     """Return the words separated by single spaces."""
     return " ".join(text.split())
 
@@ -223,7 +223,7 @@ def _utterance(where: str, values: Mapping[str, str], files: AudioFiles) -> Utte
     return Utterance(
         id=values.get("id") or _id_of(name, start, end),
         audio=files.find(name),
-        text=squeezed(values["text"]),
+        text=collapse_spaces(values["text"]),
         start=start,
         end=end,
         channel=None if channel is None else int(channel),

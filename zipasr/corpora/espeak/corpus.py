@@ -90,7 +90,7 @@ class EspeakCorpus:
             temporary.write_text(plan_table(plan), encoding="utf-8")
         if missing:
             require_espeak()
-            speak([self._order(utterance) for utterance in missing], num_jobs)
+            synthesise([self._order(utterance) for utterance in missing], num_jobs)
         return {split: self._write_manifests(manifest_dir, split, plan) for split in SPLITS}
 
     def audio_path(self, utterance: PlannedUtterance) -> Path:
@@ -173,7 +173,7 @@ def require_espeak() -> None:
         )
 
 
-def speak(orders: Sequence[espeak_voice.Order], num_jobs: int) -> None:
+def synthesise(orders: Sequence[espeak_voice.Order], num_jobs: int) -> None:
     """Have ``orders`` fulfilled by ``num_jobs`` processes, and show how far they are.
 
     Raises:

@@ -41,7 +41,7 @@ CORNER_HZ = 400.0
 PEAK = 0.98
 
 
-def noise(kind: NoiseKind, num_samples: int, rate: int, seed: int) -> Samples:
+def noise_floor(kind: NoiseKind, num_samples: int, rate: int, seed: int) -> Samples:
     """Return (num_samples,) of noise with a root mean square of 1, at ``rate`` Hz."""
     # A power of two, then cut: for an unlucky length the transform takes thirty times as long.
     length = 1 << (num_samples - 1).bit_length()
@@ -54,7 +54,7 @@ def noise(kind: NoiseKind, num_samples: int, rate: int, seed: int) -> Samples:
     return floor / rms(floor)
 
 
-def record(speech: Samples, floor: Samples, snr_db: float, level_dbfs: float) -> Samples:
+def mix_recording(speech: Samples, floor: Samples, snr_db: float, level_dbfs: float) -> Samples:
     """Lay speech over a noise floor and set the level of both.
 
     Args:
@@ -249,8 +249,8 @@ def recording_of(sound: NDArray[np.int16], rate: int, order: Order) -> NDArray[n
     """Return the sound as the file of ``order`` has it: (num_samples,) at its sample rate."""
     speech: Samples = resample(sound / 32768.0, played_rate(rate, order), order.sample_rate)
     speech = np.pad(speech, round(MARGIN * order.sample_rate))
-    floor = noise(order.noise, len(speech), order.sample_rate, order.seed)
-    recording = record(speech, floor, order.snr_db, order.level_dbfs)
+    floor = noise_floor(order.noise, len(speech), order.sample_rate, order.seed)
+    recording = mix_recording(speech, floor, order.snr_db, order.level_dbfs)
     return np.round(recording * 32767.0).astype(np.int16)
 
 
@@ -262,20 +262,20 @@ def played_rate(rate: int, order: Order) -> int:
     return 50 * round(rate * order.size / 50)
 
 
-def fulfil(speaker: Speaker, order: Order) -> None:
+def synthesise_order(speaker: Speaker, order: Order) -> None:
     """Speak ``order`` and write its file; call it once per process."""
     recording = recording_of(speaker.say(order), speaker.rate, order)
     with atomic_path(Path(order.path)) as temporary:
         soundfile.write(temporary, recording, order.sample_rate, subtype="PCM_16", format="FLAC")
 
 
-def in_a_child(speaker: Speaker, order: Order) -> bool:
+def run_in_child(speaker: Speaker, order: Order) -> bool:
     """Fork, let the child fulfil ``order``, and return whether it managed."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            fulfil(speaker, order)
+            synthesise_order(speaker, order)
             status = 0
         except Exception as problem:
             sys.stderr.write(f"{order.id}: {problem}\n")
@@ -285,14 +285,14 @@ def in_a_child(speaker: Speaker, order: Order) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def serve(orders: Iterator[Order], output: TextIO) -> None:
+def serve_orders(orders: Iterator[Order], output: TextIO) -> None:
     """Fulfil ``orders`` one after another; write ``done <id>`` or ``failed <id>`` for each."""
     speaker = Speaker()
     for order in orders:
         kernel(
             played_rate(speaker.rate, order), order.sample_rate
         )  # computed once here, inherited by every child
-        outcome = "done" if in_a_child(speaker, order) else "failed"
+        outcome = "done" if run_in_child(speaker, order) else "failed"
         output.write(f"{outcome} {order.id}\n")
         output.flush()
 
@@ -308,4 +308,4 @@ def from_line(line: str) -> Order:
 
 
 if __name__ == "__main__":
-    serve(map(from_line, sys.stdin.readlines()), sys.stdout)
+    serve_orders(map(from_line, sys.stdin.readlines()), sys.stdout)
