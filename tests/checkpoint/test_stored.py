@@ -45,7 +45,7 @@ def test_settings_under_the_names_of_earlier_versions(encoder: Any, former: str)
     entries = {"configs": {former: to_dict(encoder), "ModelConfig": to_dict(HEADS)}}
     checkpoint = {"model": weights, **entries, "vocab_size": 12}
     found = stored_model(LoadedWeights(PATH, checkpoint, weights), {})
-    assert (found.zipformer, found.model, found.notes) == (encoder, HEADS, ())
+    assert (found.encoder, found.model, found.notes) == (encoder, HEADS, ())
     written = entries_of(found, checkpoint)["configs"]
     assert written == {encoder.schema: to_dict(encoder), "heads": to_dict(HEADS)}
     assert stored_model(LoadedWeights(PATH, {**checkpoint, "configs": written}, weights), {})
@@ -60,7 +60,7 @@ def causal(monkeypatch: pytest.MonkeyPatch) -> ZipformerConfig:
 
 def test_our_checkpoints_say_what_they_are() -> None:
     found = stored_model(of_ours(), {"pos_dim": 8})
-    assert (found.zipformer, found.model, found.vocab_size) == (CONFIG, HEADS, 12)
+    assert (found.encoder, found.model, found.vocab_size) == (CONFIG, HEADS, 12)
     assert found.notes == ()
     text = found.describe()
     assert text.startswith("exp/epoch-1.pt: Zipformer with 1,2,1 layers of 16,24,20 channels, ")
@@ -95,9 +95,9 @@ def test_typed_values_out_of_range_are_the_users() -> None:
 
 def test_a_streaming_model_takes_any_chunk_size(causal: ZipformerConfig) -> None:
     typed = {"chunk_size": (16,), "left_context_frames": (128,)}
-    found = stored_model(of_ours(causal), typed).zipformer
+    found = stored_model(of_ours(causal), typed).encoder
     assert (found.chunk_size, found.left_context_frames) == ((16,), (128,))
-    assert stored_model(of_ours(causal), {}).zipformer == causal
+    assert stored_model(of_ours(causal), {}).encoder == causal
 
 
 def test_chunks_that_a_model_has_not_met_are_told(causal: ZipformerConfig) -> None:
@@ -140,17 +140,17 @@ def test_flags_in_the_file_tell_what_the_weights_do_not() -> None:
     flags = {"num_heads": "2", "query_head_dim": "4", "value_head_dim": "3", "pos_head_dim": "2"}
     rest = {"encoder_unmasked_dim": "8,12,20", "chunk_size": "16", "decoder_dim": 8}
     found = stored_model(chosen(**flags, **rest), {})
-    assert found.zipformer.per_stack("num_heads") == (2, 2, 2)
-    assert found.zipformer.encoder_unmasked_dim == (8, 12, 20)
-    assert found.zipformer.chunk_size == (16,)
+    assert found.encoder.per_stack("num_heads") == (2, 2, 2)
+    assert found.encoder.encoder_unmasked_dim == (8, 12, 20)
+    assert found.encoder.chunk_size == (16,)
     assert found.notes == ("sizes are read off the weights, and agree with the flags in the file",)
 
 
 def test_typed_flags_tell_what_a_plain_file_does_not() -> None:
     typed = {"num_heads": (2, 2, 2), "encoder_unmasked_dim": (8,), "dropout": 0.1}
     found = stored_model(chosen(), typed)
-    assert found.zipformer.per_stack("query_head_dim") == (4, 4, 4)
-    assert (found.zipformer.encoder_unmasked_dim, found.zipformer.dropout) == ((8,), 0.1)
+    assert found.encoder.per_stack("query_head_dim") == (4, 4, 4)
+    assert (found.encoder.encoder_unmasked_dim, found.encoder.dropout) == ((8,), 0.1)
 
 
 @pytest.mark.parametrize(

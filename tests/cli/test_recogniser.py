@@ -31,7 +31,7 @@ def stored(**changes: object) -> StoredModel:
 def test_silence_follows_every_utterance(tail: int, beyond: int, longest: int) -> None:
     features, lens = torch.ones(2, longest, 80), torch.tensor([longest, 2])
     features[1, 2:] = LOG_ZERO
-    found, found_lens = with_silence(features, lens, tail, beyond)
+    found, found_lens = with_silence(features, lens, 9, tail, beyond)
     assert found_lens.tolist() == [max(9, longest + tail), max(9, 2 + tail)]
     assert found.size(1) == found_lens.max() + beyond
     assert torch.equal(found[:, :longest], features)

@@ -63,21 +63,21 @@ def causal(shapes: Shapes) -> Shapes:
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_published_models_have_the_settings_of_their_presets(name: str) -> None:
     found = infer_config(weights(TABLES[name]["shapes"]))
-    assert found.zipformer == PRESETS[name]
+    assert found.encoder == PRESETS[name]
     assert found.model == ModelConfig(use_ctc=True)
     assert (found.vocab_size, found.guesses) == (500, ())
 
 
 def test_a_streaming_model_is_known_by_its_convolutions() -> None:
     found = infer_config(weights(causal(TABLES["medium"]["shapes"])))
-    assert found.zipformer == ZipformerConfig(causal=True)
+    assert found.encoder == ZipformerConfig(causal=True)
     assert found.guesses == ()
     assert describe(*found[:3]).startswith("Zipformer medium, causal, 66.4 M parameters, ")
 
 
 def test_the_published_attention_decoder() -> None:
     found = infer_config(weights(TABLES["medium"]["shapes"] | ATTENTION))
-    assert found.zipformer == PRESETS["medium"]
+    assert found.encoder == PRESETS["medium"]
     assert found.model == ModelConfig(use_ctc=True, use_attention_decoder=True)
     assert found.guesses == ()
 
@@ -124,7 +124,7 @@ def test_a_preset_is_known_whatever_leaves_no_trace() -> None:
 
 def test_heads_of_other_sizes_are_a_guess_that_says_so() -> None:
     found = infer_config(built(TINY, ModelConfig()))
-    assert differing(found.zipformer, TINY) == ["encoder_unmasked_dim"]
+    assert differing(found.encoder, TINY) == ["encoder_unmasked_dim"]
     heads, unmasked = found.guesses
     assert heads.endswith(
         "taken as --num-heads 4,4,4,8,4,4 --query-head-dim 8 --value-head-dim 4 --pos-head-dim 4"
@@ -145,19 +145,19 @@ def test_hints_settle_what_the_weights_leave_open(names: list[str]) -> None:
     hints = {name: getattr(config, name) for name in names}
     hints["encoder_unmasked_dim"] = config.encoder_unmasked_dim
     found = infer_config(built(config, ModelConfig()), hints)
-    assert differing(found.zipformer, config) == []
+    assert differing(found.encoder, config) == []
     assert found.guesses == ()
 
 
 def test_hints_do_not_change_what_the_weights_tell() -> None:
     hints = {"num_heads": (8,), "encoder_dim": (100,), "pos_dim": 2, "use_ctc": False}
-    assert infer_config(weights(TABLES["small"]["shapes"]), hints).zipformer == PRESETS["small"]
+    assert infer_config(weights(TABLES["small"]["shapes"]), hints).encoder == PRESETS["small"]
 
 
 def test_settings_without_a_trace_come_from_hints() -> None:
     hints = {"chunk_size": (16,), "left_context_frames": (128,), "use_cr_ctc": True}
     found = infer_config(weights(TABLES["small"]["shapes"]), hints)
-    assert (found.zipformer.chunk_size, found.zipformer.left_context_frames) == ((16,), (128,))
+    assert (found.encoder.chunk_size, found.encoder.left_context_frames) == ((16,), (128,))
     assert found.model.use_cr_ctc
 
 
@@ -223,7 +223,7 @@ def test_what_is_inferred_has_the_same_weights(
     if model.use_transducer:
         assert found.model == model
     heads = {name: getattr(zipformer, name) for name in ZipformerConfig.__slots__ if "head" in name}
-    assert differing(infer_config(state, heads).zipformer, zipformer) == []
+    assert differing(infer_config(state, heads).encoder, zipformer) == []
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class StoredModel(NamedTuple):
 
     Attributes:
         path: of the file.
-        zipformer: settings of the encoder.
+        encoder: settings of the encoder.
         model: settings of the heads.
         vocab_size: V.
         weights: state dict.
@@ -67,7 +67,7 @@ class StoredModel(NamedTuple):
     """
 
     path: Path
-    zipformer: EncoderConfig
+    encoder: EncoderConfig
     model: ModelConfig
     vocab_size: int
     weights: StateDict
@@ -75,7 +75,7 @@ class StoredModel(NamedTuple):
 
     def describe(self) -> str:
         """Name the model in a line."""
-        return f"{self.path}: {describe(self.zipformer, self.model, self.vocab_size)}"
+        return f"{self.path}: {describe(self.encoder, self.model, self.vocab_size)}"
 
     def without_own_heads(self) -> StoredModel:
         """Return the same without the heads of another corpus, which have a part in training only.
@@ -94,7 +94,7 @@ class StoredModel(NamedTuple):
         Raises:
             CheckpointError: the weights do not fit to the settings.
         """
-        model = build_model(self.zipformer, self.model, self.vocab_size)
+        model = build_model(self.encoder, self.model, self.vocab_size)
         load_model(model, self.weights, self.path)
         return model
 
@@ -115,9 +115,9 @@ def stored_model(chosen: LoadedWeights, typed: Flags, free: Sequence[str] = ()) 
         UserError: a typed value is out of range.
     """
     if stored := _with_settings(chosen):
-        return _with_typed(stored, typed, (*stored.zipformer.free_when_decoding, *free))
+        return _with_typed(stored, typed, (*stored.encoder.free_when_decoding, *free))
     stored = _plain(chosen, typed)
-    unseen = (*stored.zipformer.not_inferable, *ModelConfig.free_on_resume)
+    unseen = (*stored.encoder.not_inferable, *ModelConfig.free_on_resume)
     return _with_typed(stored, typed, (*unseen, *free))
 
 
@@ -134,7 +134,7 @@ def untrained(chosen: LoadedWeights, typed: Flags) -> list[str]:
     return [
         f"{flag_name(name)} {shown(typed[name])}: {stored.path} was trained for {shown(values)}; "
         "expect more errors."
-        for name, values in stored.zipformer.choices().items()
+        for name, values in stored.encoder.choices().items()
         if not {*typed.get(name, ())} <= {*values}
     ]
 
@@ -275,13 +275,13 @@ def _with_typed(stored: StoredModel, typed: Flags, free: Sequence[str]) -> Store
 def _check_generation(stored: StoredModel, typed: Flags) -> None:
     """Refuse another encoder, and its flags."""
     wanted = typed.get(_ENCODER_TYPE)
-    if wanted is not None and ENCODER_TYPES[wanted] is not type(stored.zipformer):
+    if wanted is not None and ENCODER_TYPES[wanted] is not type(stored.encoder):
         raise CheckpointError(
             f"{flag_name(_ENCODER_TYPE)} {wanted} was asked for, but there is another encoder in "
             f"{stored.describe()}.",
             f"leave {flag_name(_ENCODER_TYPE)} out: the checkpoint knows its model.",
         )
-    known = {f.name for cls in (type(stored.zipformer), ModelConfig) for f in fields(cls)}
+    known = {f.name for cls in (type(stored.encoder), ModelConfig) for f in fields(cls)}
     known.add(_ENCODER_TYPE)
     strange = [flag_name(name) for name in typed if name not in known]
     if strange:
@@ -292,11 +292,11 @@ def _check_generation(stored: StoredModel, typed: Flags) -> None:
 
 
 def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
-    for name in stored.zipformer.free_when_decoding:
+    for name in stored.encoder.free_when_decoding:
         if (
             name in typed
-            and not stored.zipformer.causal
-            and typed[name] != getattr(stored.zipformer, name)
+            and not stored.encoder.causal
+            and typed[name] != getattr(stored.encoder, name)
         ):
             raise CheckpointError(
                 f"{flag_name(name)} {shown(typed[name])} is for streaming models, which "
@@ -307,7 +307,7 @@ def _check_streaming_flags(stored: StoredModel, typed: Flags) -> None:
 
 def _unequal(stored: StoredModel, values: Flags) -> list[str]:
     """Return the names of the values that are not those of the model, in the order of fields."""
-    names = [field.name for cls in (type(stored.zipformer), ModelConfig) for field in fields(cls)]
+    names = [field.name for cls in (type(stored.encoder), ModelConfig) for field in fields(cls)]
     return [
         name
         for name in names
@@ -317,7 +317,7 @@ def _unequal(stored: StoredModel, values: Flags) -> list[str]:
 
 def _value(stored: StoredModel, name: str) -> Any:
     is_of_heads = name in ModelConfig.__dataclass_fields__
-    return getattr(stored.model if is_of_heads else stored.zipformer, name)
+    return getattr(stored.model if is_of_heads else stored.encoder, name)
 
 
 def _replaced(stored: StoredModel, values: Flags) -> StoredModel:
@@ -326,7 +326,7 @@ def _replaced(stored: StoredModel, values: Flags) -> StoredModel:
     of_encoder = {n: v for n, v in values.items() if n not in of_heads}
     try:
         return stored._replace(
-            zipformer=replace(stored.zipformer, **of_encoder),
+            encoder=replace(stored.encoder, **of_encoder),
             model=replace(stored.model, **of_heads),
         )
     except ValueError as refusal:
@@ -337,11 +337,11 @@ def _contradiction(stored: StoredModel, typed: Flags, wrong: Sequence[str]) -> C
     """Say what was asked for and what there is, as values, as models and as tensors."""
     asked = _asked(stored, typed)
     with torch.device("meta"):
-        shapes = build_model(asked.zipformer, asked.model, asked.vocab_size).state_dict()
+        shapes = build_model(asked.encoder, asked.model, asked.vocab_size).state_dict()
     unlike = differences(stored.weights, shapes)
     models = (
-        f" The flags describe a {describe(asked.zipformer, asked.model, asked.vocab_size)}, the "
-        f"file holds a {describe(stored.zipformer, stored.model, stored.vocab_size)}; "
+        f" The flags describe a {describe(asked.encoder, asked.model, asked.vocab_size)}, the "
+        f"file holds a {describe(stored.encoder, stored.model, stored.vocab_size)}; "
         f"{summary(unlike)}."
     )
     flags = [flag_name(name) for name in wrong]
@@ -361,5 +361,5 @@ def _asked(stored: StoredModel, typed: Flags) -> StoredModel:
     try:
         return _replaced(stored, typed)
     except UserError:
-        plain = stored._replace(zipformer=type(stored.zipformer)(), model=ModelConfig())
+        plain = stored._replace(encoder=type(stored.encoder)(), model=ModelConfig())
         return _replaced(plain, typed)

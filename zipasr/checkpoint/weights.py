@@ -109,10 +109,10 @@ def summary(wrong: list[str]) -> str:
 def kind_of(weights: Mapping[str, Tensor]) -> str:
     """Name the model that weights belong to."""
     try:
-        zipformer, model, vocab_size, _ = infer_config(weights)
+        encoder, model, vocab_size, _ = infer_config(weights)
     except CheckpointError:
         return what_else(weights)
-    return f"a {describe(zipformer, model, vocab_size)}"
+    return f"a {describe(encoder, model, vocab_size)}"
 
 
 def check_same_keys(

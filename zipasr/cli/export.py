@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
     check_can_export(stored, export.shape)
     if "onnx" in export.formats:
-        limits = client_limits(stored.zipformer.export_layout(), stored.model)
+        limits = client_limits(stored.encoder.export_layout(), stored.model)
         for line in (*limits, *export.shape.client_limits()):
             warn(line)
     pieces, tokenizer = tokens_of(chosen, config, stored)
@@ -82,19 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     with torch.device("cpu"):
         model = stored.build().eval()
     name = config.checkpoint.name
-    layout = stored.zipformer.export_layout()
+    layout = stored.encoder.export_layout()
     whole_name = f"export-{name}{layout.chunks_name}"
     target = output_dir or config.exp_dir / whole_name
     with whole_folder(target) as folder:
         shape = export.shape
-        utterances = utterances_of(cuts, stored.zipformer.geometry)
-        job = ExportJob(model, stored.zipformer, folder, f"-{name}", utterances, shape)
+        utterances = utterances_of(cuts, stored.encoder.geometry)
+        job = ExportJob(model, stored.encoder, folder, f"-{name}", utterances, shape)
         checks = write_models(job, entries_of(stored, chosen.checkpoint), export, lm)
         settings = settings_of(stored, name, checks)
         write_texts(folder, pieces, tokenizer, settings, results_of(config))
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
-        about = describe(stored.zipformer, stored.model, stored.vocab_size)
+        about = describe(stored.encoder, stored.model, stored.vocab_size)
         has_client = not shape.client_limits()
         write_readme(folder, f"{name}: {about}", checks, layout, has_client)
     sys.stdout.write(f"{target}\n")
@@ -123,7 +123,7 @@ def check_can_export(stored: StoredModel, shape: Shape) -> None:
             take something else than chunks.
     """
     check_is_settled(stored)
-    layout = stored.zipformer.export_layout()
+    layout = stored.encoder.export_layout()
     if layout.is_streaming and shape != Shape():
         raise UserError(
             "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for files that "
@@ -252,10 +252,10 @@ def write_models(
 def settings_of(stored: StoredModel, name: str, checks: Sequence[Check]) -> dict[str, object]:
     """Return what the folder says of its model."""
     return {
-        "features": features_of(stored.zipformer.geometry.mel_bins),
-        "model_type": stored.zipformer.export_layout().model_type,
-        "encoder_schema": stored.zipformer.schema,
-        "encoder": asdict(stored.zipformer),
+        "features": features_of(stored.encoder.geometry.mel_bins),
+        "model_type": stored.encoder.export_layout().model_type,
+        "encoder_schema": stored.encoder.schema,
+        "encoder": asdict(stored.encoder),
         "model_schema": stored.model.schema,
         "model": asdict(stored.model),
         "vocab_size": stored.vocab_size,

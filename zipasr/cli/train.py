@@ -94,7 +94,7 @@ def train_configs(run: Run) -> TrainConfigs:
         loss=run[LossConfig],
         transducer=run[TransducerConfig],
         eden=run[EdenConfig],
-        zipformer=encoder_config(run),
+        encoder=encoder_config(run),
         model=run[ModelConfig],
         data=run[DataConfig],
         augment=run[AugmentConfig],
@@ -174,7 +174,7 @@ def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
         check_vocab_size(stored.path, stored.vocab_size, tokenizer, token_source(run))
     check_heads(stored.model, run[LossConfig], run[AugmentConfig])
     transducer = _with_lattice(run, chosen)
-    return run.having(stored.zipformer, stored.model, transducer), tokenizer
+    return run.having(stored.encoder, stored.model, transducer), tokenizer
 
 
 def _with_lattice(run: Run, chosen: LoadedWeights) -> TransducerConfig:

@@ -12,11 +12,11 @@ from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 
 
-def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
+def build_model(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
     """Build a model with fresh weights on the default device.
 
     Args:
-        zipformer: settings of the encoder.
+        encoder: settings of the encoder.
         model: heads.
         vocab_size: V, the blank included.
 
@@ -25,15 +25,15 @@ def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -
     """
     decoder = joiner = None
     if model.use_transducer:
-        decoder, joiner = _build_transducer(zipformer, model, vocab_size)
+        decoder, joiner = _build_transducer(encoder, model, vocab_size)
     attention_decoder = None
     if model.use_attention_decoder:
         attention_decoder = AttentionDecoderModel(
-            vocab_size, zipformer.output_dim, model.attention_decoder, SENTENCE_ENDS_ID
+            vocab_size, encoder.output_dim, model.attention_decoder, SENTENCE_ENDS_ID
         )
     built = AsrModel(
-        encoder=zipformer.build(),
-        config=zipformer,
+        encoder=encoder.build(),
+        config=encoder,
         decoder=decoder,
         joiner=joiner,
         vocab_size=vocab_size,
@@ -41,28 +41,28 @@ def build_model(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -
         attention_decoder=attention_decoder,
     )
     if model.own_heads:
-        built.add_own_heads(model.own_heads, *_build_transducer(zipformer, model, vocab_size))
+        built.add_own_heads(model.own_heads, *_build_transducer(encoder, model, vocab_size))
     return built
 
 
 def _build_transducer(
-    zipformer: EncoderConfig, model: ModelConfig, vocab_size: int
+    encoder: EncoderConfig, model: ModelConfig, vocab_size: int
 ) -> tuple[Decoder, Joiner]:
-    style = zipformer.heads
-    dims = zipformer.output_dim, model.decoder_dim, model.joiner_dim
+    style = encoder.heads
+    dims = encoder.output_dim, model.decoder_dim, model.joiner_dim
     return (
         Decoder(vocab_size, model.decoder_dim, BLANK_ID, model.context_size, style),
         Joiner(*dims, vocab_size, gain=style.joiner_gain),
     )
 
 
-def describe(zipformer: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
+def describe(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
     """Name an architecture in a line, its preset when it has one."""
     with torch.device("meta"):
-        built = build_model(zipformer, model, vocab_size)
+        built = build_model(encoder, model, vocab_size)
     parts = (
-        zipformer.describe(),
-        "causal" if zipformer.causal else "non-causal",
+        encoder.describe(),
+        "causal" if encoder.causal else "non-causal",
         f"{_short(sum(p.numel() for p in built.parameters()))} parameters",
         _heads_name(model),
         f"vocabulary {vocab_size}",

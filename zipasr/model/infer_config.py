@@ -33,7 +33,7 @@ _OTHERS = (
 class Architecture(NamedTuple):
     """A model without its values; ``guesses`` says what the weights left open, a sentence each."""
 
-    zipformer: EncoderConfig
+    encoder: EncoderConfig
     model: ModelConfig
     vocab_size: int
     guesses: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ def infer_config(
     """
     hints = hints or {}
     shapes = WeightShapes({name: tuple(value.shape) for name, value in weights.items()}, origin)
-    encoder = next((cls for cls in ENCODER_TYPES.values() if cls.matches(shapes)), None)
-    if encoder is None:
+    kind = next((cls for cls in ENCODER_TYPES.values() if cls.matches(shapes)), None)
+    if kind is None:
         raise CheckpointError(
             f"{origin} holds {what_else(weights)}, not a Zipformer.",
             "choose the checkpoint of a model that train.py or icefall's zipformer recipe trained.",
@@ -70,11 +70,11 @@ def infer_config(
             "choose the checkpoint of a model that was trained on transcripts.",
         )
     try:
-        zipformer, guesses = encoder.infer(shapes, hints)
+        encoder, guesses = kind.infer(shapes, hints)
         model, more = _model(shapes, hints)
     except ValueError as refusal:
         raise CheckpointError(f"{origin} holds a model that is refused: {refusal}.") from refusal
-    return Architecture(zipformer, model, _vocab_size(shapes, encoder.heads), (*guesses, *more))
+    return Architecture(encoder, model, _vocab_size(shapes, kind.heads), (*guesses, *more))
 
 
 def what_else(weights: Mapping[str, Tensor]) -> str:

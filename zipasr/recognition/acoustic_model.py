@@ -113,7 +113,7 @@ def acoustic_model_of(
     check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
     acoustics = AcousticModel(
         stored.build().to(device_for(0)).eval(),
-        stored.zipformer,
+        stored.encoder,
         stored.model.context_size,
         about=(stored.describe(), *stored.notes),
         is_inferred=bool(stored.notes),
@@ -129,7 +129,7 @@ def check_is_settled(stored: StoredModel) -> None:
     Raises:
         UserError: there are several to choose from.
     """
-    choices = stored.zipformer.choices()
+    choices = stored.encoder.choices()
     several = {flag_name(name): values for name, values in choices.items() if len(values) != 1}
     if several:
         lists = " and ".join(f"{flag} {shown(values)}" for flag, values in several.items())

@@ -71,7 +71,7 @@ def load_sets(
     folder = configs.data.manifest_dir
     wanted = TrainFilter(
         encode=tokenizer.encode,
-        output_lens=configs.zipformer.geometry.output_lens,
+        output_lens=configs.encoder.geometry.output_lens,
         use_ctc=configs.model.use_ctc,
         min_duration=configs.data.min_cut_duration,
         max_duration=configs.data.max_cut_duration,

@@ -133,13 +133,13 @@ def _update_lines(configs: TrainConfigs) -> list[str]:
 
 def published_batch(configs: TrainConfigs) -> tuple[int, int] | None:
     """Return GPUs and seconds per GPU of the published training of this model; None for others."""
-    zipformer, model = configs.zipformer, configs.model
+    encoder, model = configs.encoder, configs.model
     heads = "transducer" if model.use_transducer else "attention"
     if model.use_cr_ctc:
         heads = "consistency"
-    for name, sizes in zipformer.presets().items():
-        if all(getattr(zipformer, field) == value for field, value in sizes.items()):
-            return zipformer.published_batches.get((name, heads))
+    for name, sizes in encoder.presets().items():
+        if all(getattr(encoder, field) == value for field, value in sizes.items()):
+            return encoder.published_batches.get((name, heads))
     return None
 
 

@@ -162,7 +162,7 @@ def apply_gradients(session: Session, gradients: Gradients, batches: Sequence[Ba
 
 def schedule_count(session: Session) -> float:
     """Return how far the schedules in the model are, in updates or in seconds of speech."""
-    state, clock = session.state, session.configs.zipformer.schedule_clock
+    state, clock = session.state, session.configs.encoder.schedule_clock
     counted = state.batch_idx_train if clock == "updates" else state.schedule_count
     return state.schedule_start + counted
 
@@ -225,7 +225,7 @@ def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
             batch = batch.to(session.world.device)
             # The bare model: processes may have different numbers of batches here.
             _, metrics = compute_loss(
-                session.model, batch, tokens, scales, configs.transducer, configs.zipformer.geometry
+                session.model, batch, tokens, scales, configs.transducer, configs.encoder.geometry
             )
             total.add(metrics)
     session.model.train()

@@ -59,7 +59,7 @@ class Noise(NamedTuple):
 def noise_batch(session: Session, size: Size) -> Noise:
     """Return a batch of noise; the memory that it takes is that of speech of the same size."""
     frames = round(size.seconds / SECONDS_PER_FEATURE_FRAME)
-    features = torch.randn(size.rows, frames, session.configs.zipformer.geometry.mel_bins)
+    features = torch.randn(size.rows, frames, session.configs.encoder.geometry.mel_bins)
     ids = [3 + i % max(1, session.tokenizer.vocab_size - 3) for i in range(size.tokens)]
     batch = Batch(
         features=features,

@@ -212,7 +212,7 @@ class EpochProgress:
         self.totals.add(metrics, gradients.parts)
         self._done += 1
         world, config = self._session.world, self._session.configs.train
-        geometry = self._session.configs.zipformer.geometry
+        geometry = self._session.configs.encoder.geometry
         seconds = metrics.frames * geometry.seconds_per_frame * world.size
         self._worked += now - self._mark
         self._audio += seconds

@@ -147,7 +147,7 @@ def recognise_greedily(session: Session, batch: Batch) -> list[str]:
     has_begun = session.state.batch_idx_train > configs.loss.ctc_only_batches
     use_transducer = configs.model.use_transducer and has_begun
     recogniser = greedy_recogniser(
-        session.model, session.tokenizer, configs.zipformer, configs.model, use_transducer
+        session.model, session.tokenizer, configs.encoder, configs.model, use_transducer
     )
     return texts_of(recogniser, batch.features, batch.feature_lens)
 

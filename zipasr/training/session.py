@@ -51,7 +51,7 @@ class TrainConfigs:
     loss: LossConfig
     transducer: TransducerConfig
     eden: EdenConfig
-    zipformer: EncoderConfig
+    encoder: EncoderConfig
     model: ModelConfig
     data: DataConfig
     augment: AugmentConfig

@@ -207,7 +207,7 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
                         tokens,
                         scales,
                         configs.transducer,
-                        configs.zipformer.geometry,
+                        configs.encoder.geometry,
                     )
                 part = PartLoss(batch, metrics)
                 if part.is_finite:
@@ -257,7 +257,7 @@ def weighted_loss(
         scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
     with session.precision.autocast():
         moved = batch.to(session.world.device)
-        geometry = configs.zipformer.geometry
+        geometry = configs.encoder.geometry
         return compute_loss(session.model, moved, tokens, scales, configs.transducer, geometry)
 
 

@@ -144,9 +144,9 @@ def build_session(
 ) -> Session:
     """Build model, optimizer and schedule, all seeded from ``--seed``."""
     fix_seeds(configs.train.seed)
-    model = build_model(configs.zipformer, configs.model, tokenizer.vocab_size).to(world.device)
+    model = build_model(configs.encoder, configs.model, tokenizer.vocab_size).to(world.device)
     broadcast_from_main(model.state_dict().values(), world)
-    freeze_or_add_adapters(model, configs.finetune, configs.zipformer.adapted_layers)
+    freeze_or_add_adapters(model, configs.finetune, configs.encoder.adapted_layers)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
     optimizer = build_optimizer(configs.optimizer, groups)
     eden = configs.eden

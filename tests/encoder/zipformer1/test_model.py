@@ -40,7 +40,7 @@ def test_weights_are_those_of_the_published_model() -> None:
 
 def test_the_published_model_is_known_by_its_weights() -> None:
     found = infer_config(published())
-    assert found.zipformer == Zipformer1Config()
+    assert found.encoder == Zipformer1Config()
     assert found.model == ModelConfig()
     (guess,) = found.guesses
     assert guess.endswith("taken as --causal 0")
@@ -52,17 +52,17 @@ def test_the_published_model_is_known_by_its_weights() -> None:
 
 def test_the_streaming_recipe_is_known_by_its_flags() -> None:
     found = infer_config(published(), {"decode_chunk_len": 64, "num_left_chunks": 2})
-    assert found.zipformer == Zipformer1Config(causal=True, decode_chunk_len=64, num_left_chunks=2)
+    assert found.encoder == Zipformer1Config(causal=True, decode_chunk_len=64, num_left_chunks=2)
     assert found.guesses == ()
-    assert infer_config(published(), {"causal": True}).zipformer == Zipformer1Config(causal=True)
+    assert infer_config(published(), {"causal": True}).encoder == Zipformer1Config(causal=True)
 
 
 def test_published_streaming_commands_do_not_say_causal() -> None:
     weights = published()
     chosen = LoadedWeights(Path("pretrained.pt"), {"model": weights}, weights)
-    assert not stored_model(chosen, {}).zipformer.causal
+    assert not stored_model(chosen, {}).encoder.causal
     stored = stored_model(chosen, {"decode_chunk_len": 32})
-    assert stored.zipformer == Zipformer1Config(causal=True)
+    assert stored.encoder == Zipformer1Config(causal=True)
     with pytest.raises(CheckpointError, match="is for streaming models, which"):
         stored_model(chosen, {"decode_chunk_len": 64, "causal": False})
 
@@ -72,7 +72,7 @@ def test_every_size_is_read_off_the_weights(config: Zipformer1Config) -> None:
     with torch.device("meta"):
         weights = build_model(config, HEADS, 20).state_dict()
     found = infer_config(weights, {name: getattr(config, name) for name in config.not_inferable})
-    assert found.zipformer == config
+    assert found.encoder == config
     assert found.model == HEADS
 
 
