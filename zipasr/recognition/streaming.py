@@ -81,11 +81,11 @@ class ChunkRecogniser:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.acoustics.use_bf16):
-            encoded, state = self.model.encode_chunk(
+            encoded, encoder = self.model.encode_chunk(
                 features.to(device), lens.to(device), state.encoder
             )
         found = self.search.advance(state.search, encoded.frames.float(), encoded.lens)
-        return StreamState(state, found)
+        return StreamState(encoder, found)
 
     def warm_up(self) -> None:
         """Hear a chunk of silence: what a first call prepares counts to no utterance."""

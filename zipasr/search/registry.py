@@ -127,8 +127,9 @@ def modified_beam_ranked(
 ) -> ModifiedBeamSearch:
     """Build modified beam search in which an n-gram takes part in the choice alone."""
     steps = transducer(config, parts)
-    ngram = needed(resources.low_order).scorer(resources.low_order_scale)
-    return ModifiedBeamSearch(steps, config.beam_size, Ranking(ngram))
+    ngram = resources.low_order
+    ranking = None if ngram is None else Ranking(ngram.scorer(resources.low_order_scale))
+    return ModifiedBeamSearch(steps, config.beam_size, ranking)
 
 
 def modified_beam_rescored(
