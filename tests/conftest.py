@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 
 from tests import tones
-from tests.said import Call, Said
+from tests.captured_output import Call, Said
 
 # No deadlines: a busy machine is no fault. The same examples every time: a red run can be repeated.
 settings.register_profile("zipasr", deadline=None, derandomize=True)

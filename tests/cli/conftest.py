@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.said import Call, Said
+from tests.captured_output import Call, Said
 
 __all__ = ["Call", "Said"]
 

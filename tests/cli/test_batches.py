@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests import talkative
+from tests import speaking_model
 from tests.cli.conftest import Call
-from tests.talkative import HEADS, SECOND
+from tests.speaking_model import HEADS, SECOND
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import decode
 from zipasr.cli.commands import DECODE, read
@@ -23,7 +23,7 @@ from zipasr.recognition.recogniser import load_recogniser
 
 # Seconds of a batch: each utterance alone, a few together, all together.
 DURATIONS = ("0.5", "3", "600")
-MODEL = ("--checkpoint", "exp/talkative.pt", "--num-workers", "0", "--use-bf16", "0")
+MODEL = ("--checkpoint", "exp/speaking_model.pt", "--num-workers", "0", "--use-bf16", "0")
 # Batches of other shapes round otherwise: scores move by less than the first (4e-5 were seen), and
 # the best symbol of a frame is ahead by more than the second (0.037 at the closest).
 ROUNDING, MARGIN = 1e-3, 1e-2
@@ -36,7 +36,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(prepared, folder)
     path = folder / "exp" / "untrained.pt"
     bpe = folder / "data" / "tones" / "lang_bpe" / "bpe.model"
-    talkative.write_untrained(path, SECOND, bpe, HEADS)
+    speaking_model.write_untrained(path, SECOND, bpe, HEADS)
     checkpoint = load_checkpoint(path)
     (name,) = [
         key for key in checkpoint["model"] if key.endswith("convnext.pointwise_conv2.weight")
@@ -44,7 +44,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint["model"][name] *= 100  # the branch begins with a scale of 0.01
     save_checkpoint(path, checkpoint)
     sound = folder / "source" / "test" / "test-000.flac"
-    talkative.write_talkative(path, folder / "exp" / "talkative.pt", sound)
+    speaking_model.write_talkative(path, folder / "exp" / "speaking_model.pt", sound)
     return folder
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from lhotse import CutSet, MonoCut, SupervisionSet
 
-from tests import margins, talkative, tones
+from tests import margins, speaking_model, tones
 from tests.cli.conftest import Call
 from tests.margins import Scorer
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
@@ -184,7 +184,7 @@ def test_the_command_as_a_user_types_it(run_folder: Path) -> None:
 def test_half_precision_finds_the_same_words_and_keeps_results_apart(
     run_folder: Path, call: Call
 ) -> None:
-    talkative.make_talkative(run_folder)
+    speaking_model.make_talkative(run_folder)
     # Each utterance alone, as it is judged.
     flags = (*HERE, "--use-averaged-model", "0", "--max-duration", "0.1")
     assert call(decode.main, run_folder, *flags).status == 0
@@ -262,7 +262,7 @@ def test_a_flag_that_agrees_with_the_checkpoint_is_accepted(run_folder: Path, ca
     ("words", "status", "message"),
     [
         (["--decoding-method", "modifed_beam_search"], 2, "did you mean 'modified_beam_search'?"),
-        (["--decoding-method", "zzz"], 2, "greedy_search (best symbol at each frame)"),
+        (["--decoding-method", "zzz"], 2, "greedy_search (transducer: best symbol at each frame)"),
         (["--decoding-method", "nbest"], 3, "there is no word n-gram: no G_3_gram.arpa in data/lm"),
         (["--context-file", "no.txt"], 2, "greedy_search cannot use the hot-words"),
         (["--beam", "0"], 2, "--beam must be above 0"),

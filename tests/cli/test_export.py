@@ -23,8 +23,8 @@ import pytest
 import soundfile
 import torch
 
-from tests import margins, talkative, tones
-from tests.talkative import FIRST, HEADS, SECOND, features_of
+from tests import margins, speaking_model, tones
+from tests.speaking_model import FIRST, HEADS, SECOND, features_of
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
@@ -54,8 +54,8 @@ PROGRAMS = Path(sys.executable).parent
 def exported(folder: Path, *words: str) -> Path:
     """Export the model in ``exp/epoch-2.pt`` of a prepared folder, once it says a lot."""
     sound = next((folder / "source").rglob("*.flac"))
-    model = folder / "exp" / "talkative.pt"
-    talkative.write_talkative(folder / "exp" / "epoch-2.pt", model, sound)
+    model = folder / "exp" / "speaking_model.pt"
+    speaking_model.write_talkative(folder / "exp" / "epoch-2.pt", model, sound)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         flags = [
@@ -86,7 +86,7 @@ def untrained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Untra
         folder = tmp_path_factory.mktemp("untrained") / "run"
         shutil.copytree(prepared, folder)
         bpe = tokens_of(folder)
-        talkative.write_untrained(folder / "exp" / "epoch-2.pt", encoder, bpe, HEADS)
+        speaking_model.write_untrained(folder / "exp" / "epoch-2.pt", encoder, bpe, HEADS)
         return exported(folder)
 
     return make
@@ -97,7 +97,7 @@ def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of everything for whole utterances."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(trained, folder)
-    talkative.write_lm(folder / "lm" / "epoch-1.pt", tokens_of(folder))
+    speaking_model.write_lm(folder / "lm" / "epoch-1.pt", tokens_of(folder))
     lm = ("--lm-exp-dir", str(folder / "lm"), "--lm-epoch", "1")
     return exported(folder, "--fp16", "1", *lm)
 

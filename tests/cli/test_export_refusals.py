@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import disk, talkative
+from tests import disk, speaking_model
 from tests.cli.conftest import Call
-from tests.talkative import HEADS, SECOND
+from tests.speaking_model import HEADS, SECOND
 from zipasr.cli import export
 from zipasr.export import torchscript
 from zipasr.model.transducer import AsrModel
@@ -26,7 +26,7 @@ SCRIPT = (*CHOOSE, "--format", "torchscript")
 def folder(workdir: Path) -> Path:
     """A prepared corpus with a model that has learnt nothing."""
     bpe = workdir / "data" / "tones" / "lang_bpe" / "bpe.model"
-    talkative.write_untrained(workdir / "exp" / "model.pt", SECOND, bpe, HEADS)
+    speaking_model.write_untrained(workdir / "exp" / "model.pt", SECOND, bpe, HEADS)
     (workdir / "exp" / "config.json").write_text("{}")
     return workdir
 
@@ -110,7 +110,7 @@ def test_files_for_other_programs_say_so(folder: Path, call: Call) -> None:
 def test_streaming_files_take_chunks_alone(workdir: Path, call: Call) -> None:
     bpe = workdir / "data" / "tones" / "lang_bpe" / "bpe.model"
     causal = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(32,))
-    talkative.write_untrained(workdir / "exp" / "model.pt", causal, bpe, HEADS)
+    speaking_model.write_untrained(workdir / "exp" / "model.pt", causal, bpe, HEADS)
     said = call(export.main, workdir, *CHOOSE, "--use-int32-inputs", "1")
     assert said.status == 2
     assert "are for files that take whole utterances, and this model hears chunks." in said.err

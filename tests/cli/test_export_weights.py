@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from tests import talkative
+from tests import speaking_model
 from tests.cli.conftest import Call
-from tests.talkative import FIRST, HEADS
+from tests.speaking_model import FIRST, HEADS
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import decode, export
 from zipasr.model.build import build_model
@@ -21,7 +21,7 @@ def test_heads_of_another_corpus_stay_behind(prepared: Path, tmp_path: Path, cal
     shutil.copytree(prepared, folder)
     bpe = folder / "data" / "tones" / "lang_bpe" / "bpe.model"
     both = replace(HEADS, own_heads="giga")
-    talkative.write_untrained(folder / "exp" / "both.pt", FIRST, bpe, both)
+    speaking_model.write_untrained(folder / "exp" / "both.pt", FIRST, bpe, both)
     before = load_checkpoint(folder / "exp" / "both.pt")
     # A file without its settings is told by its weights.
     torch.save({"model": before["model"]}, folder / "exp" / "plain.pt")

@@ -14,13 +14,14 @@ import pytest
 import soundfile
 import torch
 
-from tests import talkative, tones
-from tests.talkative import SECOND, features_of
+from tests import speaking_model, tones
+from tests.speaking_model import SECOND, features_of
 from zipasr.audio.loading import Sound
 from zipasr.checkpoint.average import read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import transcribe
+from zipasr.encoder.protocol import Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition import alignment
@@ -171,7 +172,7 @@ def test_a_ctc_model_aligns_without_a_method(
     path = tmp_path / "ctc.pt"
     bpe = prepared / "data" / "tones" / "lang_bpe" / "bpe.model"
     heads = ModelConfig(use_transducer=False, use_ctc=True)
-    talkative.write_untrained(path, SECOND, bpe, heads)
+    speaking_model.write_untrained(path, SECOND, bpe, heads)
     assert told("--checkpoint", path, "--align", TEXT, sound).startswith("word")
     said = told(
         "--checkpoint", path, "--align", TEXT, "--word-times", "transducer", sound, status=2
@@ -184,6 +185,7 @@ class Clock:
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
+        self.geometry = Geometry()
         self.parts = ModelParts(None, None, self.ctc_log_probs)
         self.frames: list[torch.Tensor] = []
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.captured_output import Call
 from tests.corpora import giga
-from tests.said import Call
 from zipasr.base.errors import DataError
 from zipasr.cli import prepare
 from zipasr.data.loaders import load_cuts

@@ -14,8 +14,8 @@ import soundfile
 import torch
 from torch.nn import functional as F
 
-from tests import talkative, tones
-from tests.talkative import FIRST, HEADS, SECOND, features_of
+from tests import speaking_model, tones
+from tests.speaking_model import FIRST, HEADS, SECOND, features_of
 from zipasr.checkpoint.average import read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import load_checkpoint
@@ -49,7 +49,7 @@ def exported(folder: Path, is_talkative: bool = True) -> Path:
     sound = next((folder / "source").rglob("*.flac"))
     model = folder / "exp" / "epoch-2.pt"
     if is_talkative:
-        talkative.write_talkative(model, model, sound)
+        speaking_model.write_talkative(model, model, sound)
     flags = ["--recipe", str(folder / "tones"), "--checkpoint", str(model), "--jit", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -65,7 +65,7 @@ def make(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
         folder = tmp_path_factory.mktemp(name) / "run"
         shutil.copytree(prepared, folder)
         bpe = folder / "data" / "tones" / "lang_bpe" / "bpe.model"
-        talkative.write_untrained(folder / "exp" / "epoch-2.pt", encoder, bpe, heads)
+        speaking_model.write_untrained(folder / "exp" / "epoch-2.pt", encoder, bpe, heads)
         return exported(folder, heads.use_transducer)
 
     return build

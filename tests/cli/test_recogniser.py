@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call
-from tests.talkative import SECOND
+from tests.speaking_model import SECOND
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.model_file import StoredModel
 from zipasr.cli import decode

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from tests import talkative, tones
+from tests import speaking_model, tones
 from zipasr.base.errors import DataError, UserError
 from zipasr.cli import decode, streaming_decode, transcribe
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, read
@@ -37,7 +37,7 @@ def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(prepared, folder)
     flags = ("--chunk-size", "8,16,32", "--left-context-frames", "32", "--num-epochs", "1")
     tones.check(tones.run(folder, "train.py", "--causal", "1", *flags))
-    talkative.make_talkative(folder, epoch=1)
+    speaking_model.make_talkative(folder, epoch=1)
     return folder
 
 

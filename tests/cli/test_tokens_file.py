@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import talkative
+from tests import speaking_model
 from tests.cli.conftest import Call
-from tests.talkative import HEADS, SECOND
+from tests.speaking_model import HEADS, SECOND
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import average, export
 from zipasr.text.tokenizer import Tokenizer
@@ -23,7 +23,7 @@ MEAN = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
 def folder(workdir: Path) -> Path:
     """A prepared corpus with a model of its tokens, and the same as a published file."""
     model = workdir / "exp" / "epoch-1.pt"
-    talkative.write_untrained(model, SECOND, workdir / "data/tones/lang_bpe/bpe.model", HEADS)
+    speaking_model.write_untrained(model, SECOND, workdir / "data/tones/lang_bpe/bpe.model", HEADS)
     torch.save({"model": load_checkpoint(model)["model"]}, workdir / "exp" / "plain.pt")
     written = (workdir / "data/tones/lang_bpe/tokens.txt").read_text().splitlines()
     lines = [line for line in written if not line.startswith("#")]

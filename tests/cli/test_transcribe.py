@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests import talkative, tones
+from tests import speaking_model, tones
 from zipasr.cli import transcribe
 from zipasr.data.features import WINDOW
 from zipasr.recognition.long_form import within
@@ -74,7 +74,7 @@ def test_long_recording_in_all_formats(
 
 
 def test_one_window_is_what_decode_gives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    talkative.make_talkative(folder)
+    speaking_model.make_talkative(folder)
     audio = sorted((folder / "source" / "test").glob("*.flac"))
     assert call(folder, *map(str, audio), "--word-times", "transducer") == 0
     heard = capsys.readouterr().out.splitlines()

@@ -12,9 +12,9 @@ import torch
 from lhotse import CutSet
 
 from tests import tones
+from tests.captured_output import Call
 from tests.cli.test_zipformer1 import SIZES
-from tests.said import Call
-from tests.training.killing import assert_same_training
+from tests.training.kill_at import assert_same_training
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import train

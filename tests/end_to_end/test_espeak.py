@@ -17,7 +17,7 @@ from tests import margins, tones
 from tests.end_to_end import digits
 from tests.end_to_end.results import word_error_rate
 from tests.margins import Found, Scorer
-from tests.talkative import features_of
+from tests.speaking_model import features_of
 from zipasr.checkpoint.average import read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.talkative import FIRST, HEADS, SECOND
+from tests.speaking_model import FIRST, HEADS, SECOND
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.export.config import Shape
 from zipasr.export.exporters import ExportJob, export_onnx, fit_utterances

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.said import Call
+from tests.captured_output import Call
 from zipasr.cli import decode, streaming_decode
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition import acoustic_model, resources

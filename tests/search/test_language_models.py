@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lm import backoff_graph, test_transformer
-from tests.lm.test_arpa import GOLDEN
+from tests.lm.test_ngram import GOLDEN
 from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram import read_arpa
 from zipasr.lm.rnn import RnnLm

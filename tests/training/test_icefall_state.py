@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain_scaled_adam import PERIOD, PlainScaledAdam
-from tests.said import Call
+from tests.captured_output import Call
 from tests.training.short import new_session, train
-from tests.training.test_continuity import SAME_SHAPES
+from tests.training.test_resume_checks import SAME_SHAPES
 from tests.training.test_update import a_batch, steady
 from zipasr.base.config import shown
 from zipasr.base.errors import CheckpointError

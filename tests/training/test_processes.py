@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests import tones
-from tests.training.killing import assert_same_training, kill_after_batch_4
+from tests.training.kill_at import assert_same_training, kill_after_batch_4
 from zipasr.base.distributed import World
 from zipasr.base.errors import ResourceError
 from zipasr.training import resume_checks as agreement

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import tones
-from tests.said import Call
-from tests.training.killing import assert_same_training, kill_after_batch_4, start, wait_for
+from tests.captured_output import Call
+from tests.training.kill_at import assert_same_training, kill_after_batch_4, start, wait_for
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.cli import train
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.encoder.sizes import small_config
-from tests.talkative import FIRST
+from tests.speaking_model import FIRST
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import LoadedWeights

@@ -10,7 +10,7 @@ from zipasr.lm.ngram import END, LN10, UNKNOWN, NgramLm, read_arpa
 from zipasr.lm.ngram_table import ngram_table
 
 from .backoff_graph import WORDS, BackoffGraph, models
-from .test_arpa import GOLDEN
+from .test_ngram import GOLDEN
 
 UNIGRAMS = {("a",): -0.5, ("b",): -0.9, ("<s>",): -99.0, (END,): -1.1}
 MODELS = {

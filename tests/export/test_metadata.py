@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.talkative import FIRST, HEADS, SECOND
+from tests.speaking_model import FIRST, HEADS, SECOND
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.metadata import CLIENT_CHANNELS
