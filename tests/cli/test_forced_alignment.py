@@ -183,6 +183,8 @@ def test_a_ctc_model_aligns_without_a_method(
 class Clock:
     """A model whose frames say when they were, and a transcript of one token that is now."""
 
+    geometry = Geometry()
+
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
         self.geometry = Geometry()
