@@ -57,7 +57,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ResourceError, match="pip install distributed"):
-        list(fbank.work_through(abs, [1], num_jobs=1, scheduler="x"))
+        list(fbank.run_tasks(abs, [1], num_jobs=1, scheduler="x"))
 
 
 def test_the_two_flags_belong_together() -> None:

@@ -14,6 +14,12 @@ from tests import tones
 from zipasr.cli import decode as decode_command
 from zipasr.cli import train as train_command
 
+pytestmark = [
+    pytest.mark.usefixtures("put_back"),
+    pytest.mark.skipif(
+        sys.version_info < (3, 11), reason="code objects have no qualified name before Python 3.11"
+    ),
+]
 LIBRARY = tones.ROOT / "zipasr"
 Stack = list[tuple[str, str]]
 
@@ -27,8 +33,7 @@ def stack_of(frame: FrameType | None) -> Stack:
     while frame is not None:
         path, code = Path(frame.f_code.co_filename), frame.f_code
         if path.is_relative_to(LIBRARY) and not code.co_name.startswith("<"):
-            is_nested = "<locals>" in getattr(code, "co_qualname", "")
-            if not is_nested:
+            if "<locals>" not in code.co_qualname:
                 calls.append((path.relative_to(LIBRARY).as_posix(), code.co_name))
         frame = frame.f_back
     return calls[::-1]
