@@ -32,9 +32,9 @@ def stack_of(frame: FrameType | None) -> Stack:
     calls: Stack = []
     while frame is not None:
         path, code = Path(frame.f_code.co_filename), frame.f_code
-        if path.is_relative_to(LIBRARY) and not code.co_name.startswith("<"):
-            if "<locals>" not in code.co_qualname:
-                calls.append((path.relative_to(LIBRARY).as_posix(), code.co_name))
+        is_named = not code.co_name.startswith("<") and "<locals>" not in code.co_qualname
+        if path.is_relative_to(LIBRARY) and is_named:
+            calls.append((path.relative_to(LIBRARY).as_posix(), code.co_name))
         frame = frame.f_back
     return calls[::-1]
 
