@@ -125,8 +125,12 @@ def tokenizer_of(exported: Exported) -> Tokenizer:
 
 
 def written_by_decode(folder: Path, exported: Exported, method: str) -> dict[str, Found]:
-    """Return what decode.py finds: of the sound, as stored features are rounded, and each alone."""
+    """Return what decode.py finds: of the sound, as stored features are rounded, and each alone.
+
+    In float32, as the client computes: the recipe asks for bfloat16 where a processor has it.
+    """
     alone = ["--max-duration", "0.1", "--on-the-fly-feats", "1", "--exp-dir", "alone"]
+    alone += ["--use-bf16", "0"]
     alone += ["--checkpoint", str(exported.out / "pretrained.pt")]
     assert decode.main(["--recipe", "./digits", *alone, "--decoding-method", method]) == 0
     (path,) = (folder / "alone" / method).glob("utterances-test-*.jsonl")
