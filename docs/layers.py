@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 
 if sys.version_info >= (3, 11):
@@ -23,7 +22,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT, GAP = 1.9, 0.62, 0.5
-Edges = dict[tuple[str, str], int]
+Edges = set[tuple[str, str]]
 
 
 def layers() -> list[list[str]]:
@@ -34,16 +33,16 @@ def layers() -> list[list[str]]:
 
 
 def imports() -> Edges:
-    """Count the import statements from one package to another, those for types alone included."""
-    counts: Counter[tuple[str, str]] = Counter()
+    """Return which package imports which, for types alone included."""
+    found: Edges = set()
     for path in sorted((ROOT / "zipasr").rglob("*.py")):
         package = path.relative_to(ROOT / "zipasr").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zipasr."):
                 target = str(node.module).split(".")[1]
                 if target != package and not package.endswith(".py"):
-                    counts[package, target] += 1
-    return dict(counts)
+                    found.add((package, target))
+    return found
 
 
 def sizes() -> dict[str, tuple[int, int]]:

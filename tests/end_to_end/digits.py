@@ -66,14 +66,18 @@ valid-wer-cuts = 20
 """
 
 
+def with_flags_of_espeak(recipe: str) -> str:
+    """Add the flags of the embedded recipe to a recipe that ends with flags of its own."""
+    espeak = (tones.ROOT / "egs" / "espeak" / "recipe.toml").read_text()
+    own = {line.split(" = ")[0] for line in recipe.partition("[flags]\n")[2].splitlines()}
+    flags = espeak.partition("[flags]\n")[2].splitlines()
+    return recipe + "\n".join(line for line in flags if line.split(" = ")[0] not in own) + "\n"
+
+
 def write_recipe(folder: Path) -> Path:
     """Write a recipe: the flags of the embedded recipe, with those above in place."""
-    espeak = tones.ROOT / "egs" / "espeak"
-    flags = (espeak / "recipe.toml").read_text().partition("[flags]\n")[2]
-    own = {line.split(" = ")[0] for line in FLAGS.partition("[flags]\n")[2].splitlines()}
-    kept = [line for line in flags.splitlines() if line.split(" = ")[0] not in own]
     folder.mkdir()
-    (folder / "recipe.toml").write_text(SPOKEN_BY_ESPEAK + FLAGS + "\n".join(kept) + "\n")
+    (folder / "recipe.toml").write_text(with_flags_of_espeak(SPOKEN_BY_ESPEAK + FLAGS))
     (folder / "grammar.toml").write_text(GRAMMAR)
     (folder / "voices.toml").write_text(VOICES)
     return folder

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from tests import tones
+from tests.end_to_end.digits import with_flags_of_espeak
 from tests.end_to_end.results import word_error_rate
 
 FSDD = tones.ROOT.parent / "shared" / "data" / "fsdd"
@@ -90,12 +91,8 @@ def _pause(rng: np.random.Generator) -> np.ndarray:
 
 def write_recipe(folder: Path) -> None:
     """The espeak recipe's model and settings, on other data and a shorter schedule."""
-    espeak = (tones.ROOT / "egs" / "espeak" / "recipe.toml").read_text()
-    _, _, flags = espeak.partition("[flags]\n")
-    own = {line.split(" = ")[0] for line in RECIPE.partition("[flags]\n")[2].splitlines()}
-    kept = [line for line in flags.splitlines() if line.split(" = ")[0] not in own]
     folder.mkdir()
-    (folder / "recipe.toml").write_text(RECIPE + "\n".join(kept) + "\n")
+    (folder / "recipe.toml").write_text(with_flags_of_espeak(RECIPE))
 
 
 @pytest.mark.slow

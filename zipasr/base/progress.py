@@ -9,12 +9,37 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import TracebackType
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+L = TypeVar("L", bound="_LastLine")
 
-class Progress:
+
+class _LastLine:
+    """The last line of a terminal inside a ``with`` block, while log lines scroll above it."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        # The redirection adds a screen to the log where there was none.
+        self._redirect = nullcontext() if bar.disable else logging_redirect_tqdm()
+
+    def __enter__(self: L) -> L:
+        self._redirect.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._redirect.__exit__(kind, error, trace)
+
+
+class Progress(_LastLine):
     """Count steps of a known or unknown total, show speed and remaining time.
 
     On a terminal a bar is redrawn at most twice a second and log lines scroll above it. Elsewhere
@@ -35,7 +60,7 @@ class Progress:
         self._what, self._total, self._start, self._done = what, total, start, start
         self._begun = self._last_line = time.monotonic()
         self._lines = visible and not sys.stderr.isatty()
-        self._bar = tqdm(
+        bar = tqdm(
             desc=what,
             total=total,
             initial=start,
@@ -43,21 +68,7 @@ class Progress:
             dynamic_ncols=True,
             disable=not (visible and sys.stderr.isatty()),
         )
-        # The redirection adds a screen to the log where there was none.
-        self._redirect = nullcontext() if self._bar.disable else logging_redirect_tqdm()
-
-    def __enter__(self) -> Progress:
-        self._redirect.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.close()
-        self._redirect.__exit__(kind, error, trace)
+        super().__init__(bar)
 
     @property
     def done(self) -> int:
@@ -102,7 +113,7 @@ SECONDS_BETWEEN_REFRESHES = 0.5
 WIDTH = 120  # of a terminal that does not say
 
 
-class LiveLine:
+class LiveLine(_LastLine):
     """Show a changing text in the last line of the terminal; log lines scroll above it.
 
     Args:
@@ -112,22 +123,7 @@ class LiveLine:
     def __init__(self, *, visible: bool = True) -> None:
         self.is_live = visible and sys.stderr.isatty()
         self._shown = -SECONDS_BETWEEN_REFRESHES
-        self._bar = tqdm(bar_format="{desc}", leave=False, disable=not self.is_live)
-        # The redirection adds a screen to the log where there was none.
-        self._redirect = logging_redirect_tqdm() if self.is_live else nullcontext()
-
-    def __enter__(self) -> LiveLine:
-        self._redirect.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.close()
-        self._redirect.__exit__(kind, error, trace)
+        super().__init__(tqdm(bar_format="{desc}", leave=False, disable=not self.is_live))
 
     def show(self, text: Callable[[int], str]) -> None:
         """Show what ``text`` returns for the width of the terminal, at most twice a second."""

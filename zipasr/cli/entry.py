@@ -9,22 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
 
-from zipasr.base.errors import ResourceError, UserError
+from zipasr.base.errors import ResourceError, UserError, is_not_writable
 from zipasr.cli.commands import COMMANDS, IMPORT, read
 from zipasr.cli.flags import Command
 from zipasr.cli.recipes import with_recipe
 
 Main = Callable[[Sequence[str] | None], int]
 
-# Faults of the place where files are written, not of the program.
-MACHINE_FAULTS = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
 INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
 
 
@@ -40,7 +31,8 @@ def guarded(main: Main) -> Main:
             sys.stderr.write(f"error: {with_recipe(str(error), words)}\n")
             return error.exit_code
         except OSError as problem:
-            if problem.errno not in MACHINE_FAULTS:
+            # Faults of the place where files are written, not of the program.
+            if not is_not_writable(problem) and problem.errno != errno.ENOTDIR:
                 raise
             sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
             return ResourceError.exit_code
