@@ -172,10 +172,10 @@ def flags_of(cls: type[DataclassInstance]) -> list[Flag]:
     ]
 
 
-def unknown_value(flag: Flag, value: str) -> UserError:
-    """Return the error for a value that has no meaning: it names the nearest, and all of them."""
-    known = "; ".join(f"{name} ({meaning})" for name, meaning in flag.meanings.items())
-    what = f"unknown {flag.name} {value!r}, {nearest(value, flag.meanings)}".rstrip(", ")
+def unknown_value(flag: str, value: str, meanings: Mapping[str, str]) -> UserError:
+    """Return the error for a value without a meaning: it names the nearest, and all of them."""
+    known = "; ".join(f"{name} ({meaning})" for name, meaning in meanings.items())
+    what = f"unknown {flag} {value!r}, {nearest(value, meanings)}".rstrip(", ")
     return UserError(what if what.endswith("?") else f"{what}.", f"choose one of: {known}.")
 
 

@@ -615,7 +615,7 @@ def read_typed(command: Command, words: Sequence[str]) -> dict[str, Any]:
         if one.meanings and one.field in typed and typed[one.field] not in one.meanings:
             if typed[one.field] == "help":
                 _print_and_end(meanings_text(one))
-            raise unknown_value(one, typed[one.field])
+            raise unknown_value(one.name, typed[one.field], one.meanings)
     return typed
 
 

@@ -8,7 +8,8 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Literal
 
-from zipasr.base.errors import UserError, nearest
+from zipasr.base.config import unknown_value
+from zipasr.base.errors import UserError
 
 Head = Literal["transducer", "ctc"]
 
@@ -326,12 +327,10 @@ def method_of(name: str) -> MethodSpec:
     Raises:
         UserError: there is none; says which names there are and what they mean.
     """
-    if name in METHODS:
-        return METHODS[name]
-    known = "; ".join(f"{known} ({method.meaning})" for known, method in METHODS.items())
-    fix = f"choose one of: {known}."
-    what = f"unknown --decoding-method {name!r}, {nearest(name, METHODS)}".rstrip(", ")
-    raise UserError(what if what.endswith("?") else f"{what}.", fix)
+    if name not in METHODS:
+        meanings = {row.name: row.meaning for row in _ROWS}
+        raise unknown_value("--decoding-method", name, meanings)
+    return METHODS[name]
 
 
 def check_takes_hot_words(method: MethodSpec) -> None:
