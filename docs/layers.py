@@ -105,7 +105,7 @@ def draw(path: Path) -> None:
     axes.set_xlim(0, widest)
     axes.set_ylim(-HEIGHT, (len(rows) - 1) * (HEIGHT + 0.75) + HEIGHT)
     axes.axis("off")
-    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Description": described(edges)})
+    figure.savefig(path, dpi=100, bbox_inches="tight", metadata={"Description": described(edges)})
     pyplot.close(figure)
 
 

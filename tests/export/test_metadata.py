@@ -16,7 +16,7 @@ from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.export.folder import client_limits
 from zipasr.model.build import build_model
 from zipasr.recognition.config import KINDS
-from zipasr.recognition.exported_model import in_kind, kind_of
+from zipasr.recognition.exported_files import in_kind, kind_of
 
 CAUSAL = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(64,))
 FIRST_CAUSAL = replace(FIRST, causal=True)

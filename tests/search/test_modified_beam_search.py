@@ -24,7 +24,7 @@ def test_reference_results(run):
     state = search.advance(start, golden.arrays()["encoder_out"], lens)
     golden.check(search.results(state), run)
     for hypotheses, num, stable in zip(
-        search.nbest(state), run["num_hyps"], run["stable"], strict=True
+        search.hypotheses(state), run["num_hyps"], run["stable"], strict=True
     ):
         assert len(hypotheses) == num or not stable
 

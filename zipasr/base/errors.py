@@ -53,6 +53,18 @@ class DownloadError(UserError):
     exit_code = 7
 
 
+class Interrupted(KeyboardInterrupt):
+    """A long work was stopped from outside, after it was saved.
+
+    Args:
+        command: that goes on with it.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"to go on: {command}")
+        self.command = command
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return a hint such as ``did you mean 'x'?``; empty when nothing is close."""
     close = difflib.get_close_matches(word, list(names), n=1)

@@ -26,7 +26,13 @@ from zipasr.export.config import ExportConfig
 from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig, NgramConfig
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import EdenConfig, OptimizerConfig
-from zipasr.recognition.config import ModelFileConfig, StreamingConfig, SweepConfig, TestSetsConfig
+from zipasr.recognition.config import (
+    LongFormConfig,
+    ModelFileConfig,
+    StreamingConfig,
+    SweepConfig,
+    TestSetsConfig,
+)
 from zipasr.scoring.config import ReportConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig, LatticeConfig
 from zipasr.text.config import BpeConfig, TokenizerConfig, TokenTableConfig
@@ -361,6 +367,7 @@ TRANSCRIBE = Command(
         TokenizerConfig,
         TokenTableConfig,
         TranscribeConfig,
+        LongFormConfig,
         PretrainedConfig,
     ),
     "transcribe:main",
@@ -403,6 +410,18 @@ TRANSCRIBE = Command(
         "raw audio from the standard input (16 kHz, 16 bit, one channel)",
     ),
     recipe="optional",
+)
+#: What ``zipasr.load_model`` takes: the flags of transcribe.py that are about the model.
+LOAD_MODEL = replace(
+    TRANSCRIBE,
+    name="load_model",
+    configs=tuple(
+        cls
+        for cls in TRANSCRIBE.configs
+        if cls not in (ModelFileConfig, TranscribeConfig, PretrainedConfig)
+    ),
+    operands=(),
+    spellings={},
 )
 EXPORT = _with_search(
     Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from zipasr.base.config import flag
 from zipasr.base.constants import SAMPLING_RATE
@@ -19,19 +19,8 @@ class TranscribeConfig:
 
     format: tuple[str, ...] = flag(("txt",), f"comma list of {', '.join(FORMATS)}")
     output_dir: Path | None = flag(None, "folder for the transcripts; none: the standard output")
-    window: float = flag(25.0, "longest piece of audio that is recognised at once", unit="s")
-    overlap: float = flag(
-        2.0,
-        "overlap of neighbouring pieces, where no silence was found to cut at",
-        unit="s",
-    )
     batch_windows: int = flag(4, "pieces per batch")
     streaming: bool = flag(False, "recognise chunk by chunk, with a causal model; always so for -")
-    word_times: Literal["auto", "ctc", "transducer"] = flag(
-        "auto",
-        "source of word times: alignment with the CTC head, or emission by the transducer; "
-        "auto: ctc if the model has that head",
-    )
     align: str | None = flag(
         None,
         "transcript of the recording, or a text file with it: write the time and confidence of "
@@ -45,8 +34,6 @@ class TranscribeConfig:
             if name not in FORMATS:
                 hint = nearest(name, FORMATS) or f"known: {', '.join(FORMATS)}."
                 raise ValueError(f"--format {name} is unknown. {hint}")
-        if self.overlap < 0 or self.window <= 2 * self.overlap:
-            raise ValueError("--window must be more than twice --overlap, and that not negative")
         if self.batch_windows < 1:
             raise ValueError("--batch-windows must be at least 1")
 

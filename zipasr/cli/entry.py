@@ -9,23 +9,30 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
 
-from zipasr.base.errors import ResourceError, UserError, is_not_writable
+from zipasr.base.errors import Interrupted, ResourceError, UserError, is_not_writable
+from zipasr.base.log import is_first
 from zipasr.cli.commands import COMMANDS, IMPORT, read
 from zipasr.cli.flags import Command
 from zipasr.cli.recipes import with_recipe
 
 Main = Callable[[Sequence[str] | None], int]
+Work = Callable[[Sequence[str] | None], object]
 
 INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
 
 
-def guarded(main: Main) -> Main:
-    """Make ``main`` end with one line on the error stream and its exit status, not with a trace."""
+def guarded(work: Work) -> Main:
+    """Make a command of a function: mistakes are one line on the error stream and an exit status.
 
-    @wraps(main)
+    Args:
+        work: takes the flags; what it returns is the exit status if it is a number.
+    """
+
+    @wraps(work)
     def safe_main(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(argv)
+            result = work(argv)
+            return result if isinstance(result, int) else 0
         except UserError as error:
             words = list(sys.argv[1:] if argv is None else argv)
             sys.stderr.write(f"error: {with_recipe(str(error), words)}\n")
@@ -36,6 +43,10 @@ def guarded(main: Main) -> Main:
                 raise
             sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
             return ResourceError.exit_code
+        except Interrupted as stop:
+            if is_first():
+                sys.stderr.write(f"{stop}\n")
+            return 130
         except KeyboardInterrupt:
             sys.stderr.write(INTERRUPTED)
             return 130

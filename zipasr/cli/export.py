@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
 from zipasr.cli.commands import EXPORT, read
 from zipasr.cli.entry import guarded
+from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import Geometry
@@ -53,14 +55,19 @@ NUM_TRIED = 5
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the folder, unless an exported model differs from the one it was made from.
+    """Write the folder, unless an exported model differs from the one it was made from."""
+    sys.stdout.write(f"{export_model(read(EXPORT, argv))}\n")
+    return 0
+
+
+def export_model(run: Run) -> Path:
+    """Export as a command line says, and return the folder.
 
     Raises:
         UserError: flags are wrong, a package is missing, or the model cannot be exported.
         CheckpointError: no such checkpoints, or flags that contradict them.
         NumericError: an exported model gives other results.
     """
-    run = read(EXPORT, argv)
     export, config = run[ExportConfig], recognition_config(run)
     check_packages(export)
     check_lm(config.lm, export)
@@ -97,8 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = describe(stored.encoder, stored.model, stored.vocab_size)
         has_client = not shape.client_limits()
         write_readme(folder, f"{name}: {about}", checks, layout, has_client)
-    sys.stdout.write(f"{target}\n")
-    return 0
+    return target
 
 
 def check_packages(config: ExportConfig) -> None:

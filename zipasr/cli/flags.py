@@ -165,7 +165,7 @@ def read_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
     spellings: dict[str, list[str]] = {}
     for other, name in command.spellings.items():
         spellings.setdefault(name, []).append(other)
-    for one in _all_flags(command):
+    for one in all_flags(command):
         one.add_to(parser, *spellings.get(one.name, ()), default=argparse.SUPPRESS)
     for name in command.refused:
         parser.add_argument(name, default=argparse.SUPPRESS)
@@ -251,10 +251,10 @@ def _by_field(flags: Iterable[Flag]) -> dict[str, Flag]:
     return found
 
 
-def _all_flags(command: Command) -> list[Flag]:
+def all_flags(command: Command) -> list[Flag]:
     """Return all that may be typed: the flags of every encoder and variant, too."""
     encoders = [one for cls in command.encoders.values() for one in flags_of(cls)]
-    variants = [one for variant in command.variants for one in _all_flags(variant)]
+    variants = [one for variant in command.variants for one in all_flags(variant)]
     found = _by_field([*command.flags, *encoders, *variants])
     if "preset" in found:
         names = [name for cls in command.encoders.values() for name in cls.presets()]
@@ -365,3 +365,19 @@ def _same_value(given: str, default: str) -> bool:
         return float(given) == float(default)
     except ValueError:
         return False
+
+
+def words_of(flags: Mapping[str, Any]) -> list[str]:
+    """Return flags as they would be typed; one that is ``None`` is left at its default."""
+    words = []
+    for name, value in flags.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            text = str(int(value))
+        elif isinstance(value, (list, tuple)):
+            text = ",".join(map(str, value))
+        else:
+            text = str(value)
+        words.append(f"{flag_name(name)}={text}")
+    return words

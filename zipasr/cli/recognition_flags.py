@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 
 
-def recognition_config(run: Run) -> RecognitionConfig:
-    """Collect the settings of a run; flags that the command does not have are at their defaults."""
+def recognition_config(run: Run, device: str | None = None) -> RecognitionConfig:
+    """Collect the settings of a run; flags that the command does not have are at their defaults.
+
+    Args:
+        run: a parsed command line.
+        device: where the model computes; ``None``: on the first GPU, if there is one.
+    """
     return RecognitionConfig(
         exp_dir=_of(run, ExpConfig).exp_dir,
         checkpoint=_of(run, ChooseCheckpoint),
@@ -45,6 +50,7 @@ def recognition_config(run: Run) -> RecognitionConfig:
         evaluation=evaluation_data(run),
         sweep=_of(run, SweepConfig),
         streaming=_of(run, StreamingConfig),
+        device=device,
     )
 
 

@@ -16,7 +16,7 @@ import torch
 
 from zipasr.base.config import save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch, rank0_errors
-from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
+from zipasr.base.errors import CheckpointError, DataError, Interrupted, ResourceError, UserError
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.base.log import is_first
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
@@ -45,17 +45,28 @@ from zipasr.training.worker import build_session
 from zipasr.training.worker import run as run_training
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train until ``--num-epochs``; started again, continue where the last run ended."""
-    words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
+def train(argv: Sequence[str] | None = None, script: str | None = None) -> Path:
+    """Train until ``--num-epochs``; started again, continue where the last run ended.
+
+    Args:
+        argv: flags; by default those of the process.
+        script: what a message names to go on; by default the script of the process.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        UserError: flags, data, checkpoints or the machine are not as they must be.
+        Interrupted: it was stopped from outside, after it was saved.
+    """
+    words = [script or sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     with rank0_errors():
-        run, tokenizer = read_training(argv)
+        run, tokenizer = read_training(words[1:])
         configs = train_configs(run)
         source = data_source(run, tokenizer)
         if configs.train.dry_run:
             sys.stdout.write(dry_run(configs, source) + "\n")
-            return 0
+            return configs.train.exp_dir
         facts = check_before_spending(run, words, source.tokenizer)
         make_folder(configs.train.exp_dir)
         if is_first():
@@ -68,10 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SystemExit, KeyboardInterrupt) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        if is_first():
-            sys.stderr.write(f"to go on: {resume_command(words, configs.train)}\n")
-        return INTERRUPTED
-    return 0
+        raise Interrupted(resume_command(words, configs.train)) from end
+    return configs.train.exp_dir
+
+
+main = guarded(train)
 
 
 def train_process(world: World, configs: TrainConfigs, source: DataSource, facts: Facts) -> None:
@@ -146,7 +158,7 @@ def make_folder(path: Path) -> None:
         raise ResourceError(f"--exp-dir {path} is read-only.", "choose another --exp-dir.")
 
 
-def read_training(argv: Sequence[str] | None) -> tuple[Run, Tokenizer | None]:
+def read_training(argv: Sequence[str]) -> tuple[Run, Tokenizer | None]:
     """Read the flags of train.py and, for a fine-tuning, the settings of the model to begin with.
 
     Returns:

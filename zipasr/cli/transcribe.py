@@ -7,10 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
-from zipasr.audio.loading import Samples, Sound, load_sound
+from zipasr.audio.loading import load_sound
 from zipasr.audio.silence_windows import Window
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
@@ -21,32 +22,24 @@ from zipasr.cli.config import TranscribeConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
-from zipasr.data.features import WINDOW
-from zipasr.recognition.acoustic_model import AcousticModel, Acoustics
-from zipasr.recognition.alignment import align, tokens_of
+from zipasr.recognition.alignment import tokens_of
 from zipasr.recognition.best_average import with_checkpoints
-from zipasr.recognition.config import ModelFileConfig
-from zipasr.recognition.file_recogniser import (
-    FileChunkRecogniser,
-    FileModel,
-    load_file_recogniser,
-)
-from zipasr.recognition.long_form import Cutting, timed_words, within, words_in
-from zipasr.recognition.recogniser import Recogniser, load_recogniser
-from zipasr.recognition.streaming import (
-    ChunkwiseRecogniser,
-    LiveStream,
-    chunk_recogniser,
-    in_pieces,
+from zipasr.recognition.config import LongFormConfig, ModelFileConfig
+from zipasr.recognition.long_form import Cutting
+from zipasr.recognition.speech_model import Model
+from zipasr.recognition.streaming import in_pieces
+from zipasr.recognition.torch_model import (
+    ChunkModel,
+    TorchModel,
+    load_model_file,
+    load_torch_model,
 )
 from zipasr.search.methods import method_of
-from zipasr.text.timed_words import TimedWord
-from zipasr.text.tokenizer import Tokenizer
-from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, AlignedWord
+from zipasr.text.timed_words import Word
+from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, Format
 
-W = TypeVar("W")
-Work: TypeAlias = Callable[[Path], list[W]]
-Loaded: TypeAlias = Recogniser[AcousticModel] | Recogniser[FileModel] | FileChunkRecogniser
+Work: TypeAlias = Callable[[Path], Sequence[Word]]
+"""Words of the recording in a file."""
 
 STDIN = "-"
 
@@ -70,17 +63,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_operands(run.operands, config)
     make_output_dir(config.output_dir)
     setup_logging()
+    long = run[LongFormConfig]
+    cutting = Cutting(long.window, long.overlap, config.batch_windows)
+    times = long.word_times
     if run[ModelFileConfig].is_given:
-        needs_ctc = config.align is not None and config.word_times != "transducer"
-        recogniser: Loaded = load_file_recogniser(run[ModelFileConfig], settings, needs_ctc)
+        needs_ctc = config.align is not None and times != "transducer"
+        place = run[ModelFileConfig]
+        model: Model = load_model_file(place, settings, cutting, times, needs_ctc)
     else:
-        settings = with_checkpoints(settings, sys.stderr)
-        recogniser = load_recogniser(settings, any_head=True)
+        model = load_torch_model(with_checkpoints(settings, sys.stderr), cutting, times)
     if transcript is not None:
-        work = aligner(recogniser, transcript, config)
-        return each(paths, config, work, ALIGNMENT_FORMATS)
-    is_live = config.streaming or STDIN in run.operands
-    return each(paths, config, worker(recogniser, config, is_live), FORMATS)
+        return each(paths, config, aligner(model, transcript), ALIGNMENT_FORMATS)
+    is_live = config.streaming or STDIN in run.operands or isinstance(model, ChunkModel)
+    if is_live:
+        model.stream()  # refuses a model that cannot
+    work = partial(transcribe_live if is_live else transcribe, model)
+    return each(paths, config, work, FORMATS)
 
 
 def transcript_of(text: str) -> str:
@@ -126,74 +124,33 @@ def check_operands(operands: Sequence[str], config: TranscribeConfig) -> None:
         raise UserError("--align needs the whole recording.", "give the name of a file.")
 
 
-def aligner(recogniser: Loaded, transcript: str, config: TranscribeConfig) -> Work[AlignedWord]:
+def aligner(model: Model, transcript: str) -> Work:
     """Return what turns a recording into the words of a transcript with their times.
 
     Raises:
         DataError: the model has no tokens for the transcript.
-        UserError: the model works chunk by chunk, or lacks the head that is asked for.
+        UserError: the model works chunk by chunk.
     """
-    if isinstance(recogniser, FileChunkRecogniser):
+    if not isinstance(model, TorchModel):
         raise UserError(
             "--align needs whole recordings, the model in the file works chunk by chunk.",
             "use --checkpoint, or export the model with --chunk-size -1 --left-context-frames -1.",
         )
-    check_word_times(recogniser, config)
-    tokens = tokens_of(transcript, recogniser.tokenizer)
+    tokens_of(transcript, model.tokenizer)  # before any recording is read
 
-    def work(path: Path) -> list[AlignedWord]:
+    def work(path: Path) -> Sequence[Word]:
         sound = load_sound(path)
         sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
-        return align(recogniser, sound, tokens, cutting_of(config), config.word_times)
+        return model.align((sound.samples, SAMPLING_RATE), transcript)
 
     return work
-
-
-def worker(recogniser: Loaded, config: TranscribeConfig, is_live: bool) -> Work[TimedWord]:
-    """Return what turns a recording into words.
-
-    Raises:
-        UserError: speech shall be recognised as it comes, and the model does not work so; or the
-            model lacks the head that is asked for.
-    """
-    if isinstance(recogniser, FileChunkRecogniser):
-        if config.word_times == "ctc":
-            raise UserError("--word-times ctc needs whole recordings.", "leave it out.")
-        return lambda path: transcribe_live(recogniser.tokenizer, recogniser, path)
-    check_word_times(recogniser, config)
-    if not is_live:
-        return lambda path: transcribe(recogniser, path, load_sound(path), config)
-    acoustics = recogniser.acoustics
-    if isinstance(acoustics, FileModel):
-        raise UserError(
-            f"{acoustics.file.path} is for whole recordings, not for speech as it comes.",
-            "give the name of a sound file without --streaming, or a file that was exported for "
-            "streaming, with a --chunk-size.",
-        )
-    live = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
-    return lambda path: transcribe_live(recogniser.tokenizer, live, path)
-
-
-def check_word_times(recogniser: Recogniser[Acoustics], config: TranscribeConfig) -> None:
-    """Refuse times of a head that the model has not.
-
-    Raises:
-        UserError: so it is.
-    """
-    if config.word_times == "ctc" and recogniser.ctc_log_probs is None:
-        raise UserError("--word-times ctc needs a CTC head, which this model has not.")
-
-
-def cutting_of(config: TranscribeConfig) -> Cutting:
-    """Return how recordings are cut."""
-    return Cutting(config.window, config.overlap, config.batch_windows)
 
 
 def each(
     paths: Sequence[Path],
     config: TranscribeConfig,
-    work: Work[W],
-    formats: Mapping[str, Callable[[str, Sequence[W]], str]],
+    work: Work,
+    formats: Mapping[str, Format],
 ) -> int:
     """Work on file by file, and write what was found.
 
@@ -264,29 +221,19 @@ def make_output_dir(folder: Path | None) -> None:
         )
 
 
-def has_sound(samples: Samples) -> bool:
-    """Say whether there is anything to recognise: models make words of silence, too."""
-    return len(samples) >= WINDOW and bool(samples.any())
-
-
-def transcribe(
-    recogniser: Recogniser[Acoustics], path: Path, sound: Sound, config: TranscribeConfig
-) -> list[TimedWord]:
+def transcribe(model: Model, path: Path) -> list[Word]:
     """Recognise one recording; windows are told on the error stream as they are done."""
+    sound = load_sound(path)
     sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
     begun = time.monotonic()
-    words = []
-    if has_sound(sound.samples):
-        words = words_in(recogniser, sound, cutting_of(config), config.word_times, _tell)
+    words = model.words_of(sound, _tell)
     spent = time.monotonic() - begun
     rtf = spent / max(sound.seconds, 1e-9)
     sys.stderr.write(f"{path}: {len(words)} words in {spent:.1f} s, RTF {rtf:.4f}\n")
     return words
 
 
-def transcribe_live(
-    tokenizer: Tokenizer, chunkwise: ChunkwiseRecogniser, path: Path
-) -> list[TimedWord]:
+def transcribe_live(model: Model, path: Path) -> Sequence[Word]:
     """Recognise a file, or the standard input, as it comes; show the text as it grows.
 
     Raises:
@@ -296,18 +243,16 @@ def transcribe_live(
         pieces = pcm_pieces(sys.stdin.buffer)
     else:
         pieces = in_pieces(load_sound(path).samples)
-    stream, text, num_samples, is_silent = LiveStream(chunkwise), LiveText(), 0, True
+    text, stream = LiveText(), model.stream()
     for samples in pieces:
-        num_samples += len(samples)
-        is_silent = is_silent and not samples.any()
-        text.show(tokenizer.decode([stream.push(samples).tokens])[0])
-    if not num_samples:
+        stream.accept(samples)
+        text.show(stream.text)
+    if not stream.seconds:
         raise DataError(f"{path}: no sound came.", "see that the program before the pipe records.")
-    seconds, geometry = num_samples / SAMPLING_RATE, chunkwise.size.geometry
-    words = within(timed_words(tokenizer, geometry, stream.finish()), seconds, geometry)
+    words = stream.finish().words
     text.close()
-    sys.stderr.write(f"{path}: {seconds:.1f} s of sound\n")
-    return [] if is_silent or num_samples < WINDOW else words
+    sys.stderr.write(f"{path}: {stream.seconds:.1f} s of sound\n")
+    return words
 
 
 def write(path: Path, texts: Mapping[str, str], folder: Path | None) -> None:

@@ -10,7 +10,7 @@ from lhotse.augmentation import torchaudio as resampling
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zipasr.base.constants import SAMPLING_RATE
+from zipasr.base.constants import SAMPLING_RATE, WINDOW
 from zipasr.data.config import NUM_MEL_BINS
 
 # lhotse resamples by a windowed sinc of its own that needs torch alone, but takes it only where
@@ -26,9 +26,8 @@ def fbank_extractor(num_mel_bins: int = NUM_MEL_BINS) -> Fbank:
 
 Samples = NDArray[np.float32]
 
-#: Samples from one frame to the next, and in the window of a frame.
+#: Samples from one frame to the next.
 SHIFT = 160
-WINDOW = 400
 
 #: Samples of the window of a frame that lie after the beginning of its own ``SHIFT`` samples.
 AHEAD = SHIFT + (WINDOW - SHIFT) // 2

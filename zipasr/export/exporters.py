@@ -27,7 +27,8 @@ from zipasr.lm.neural import NeuralLm
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import Kind
-from zipasr.recognition.exported_model import Encode, in_kind
+from zipasr.recognition.exported_files import in_kind
+from zipasr.recognition.exported_model import Encode
 from zipasr.search.ctc import CtcGreedySearch, CtcHead
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps

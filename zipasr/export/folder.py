@@ -21,7 +21,7 @@ from zipasr.encoder.protocol import ExportLayout
 from zipasr.export.parity import Check, table
 from zipasr.model.config import ModelConfig
 from zipasr.recognition.config import KINDS, Kind
-from zipasr.recognition.exported_model import kind_of
+from zipasr.recognition.exported_files import kind_of
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipasr.base.config import flag_name, shown
 from zipasr.base.distributed import device_for
-from zipasr.base.errors import UserError
+from zipasr.base.errors import ResourceError, UserError
 from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.model_file import StoredModel, stored_model
 from zipasr.encoder.protocol import EncoderConfig, Geometry
@@ -34,6 +34,10 @@ class Acoustics(Protocol):
     @property
     def parts(self) -> ModelParts:
         """What searches read beside encoder frames."""
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """Lines that say which model it is."""
 
     def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
@@ -97,6 +101,29 @@ class AcousticModel:
         return encoded.frames.float(), encoded.lens
 
 
+def device_of(config: RecognitionConfig) -> torch.device:
+    """Return where a model computes.
+
+    Raises:
+        UserError: torch knows no such device.
+        ResourceError: the machine has none.
+    """
+    if config.device is None:
+        return device_for(0)
+    try:
+        device = torch.device(config.device)
+    except RuntimeError as problem:
+        raise UserError(
+            f"device {config.device!r} is unknown.", "give 'cpu' or 'cuda'."
+        ) from problem
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(
+            f"device {config.device!r}: there are {torch.cuda.device_count()} GPUs.",
+            "give another one, or 'cpu'.",
+        )
+    return device
+
+
 def acoustic_model_of(
     chosen: LoadedWeights, config: RecognitionConfig
 ) -> tuple[AcousticModel, Tokenizer]:
@@ -107,17 +134,18 @@ def acoustic_model_of(
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
+    device = device_of(config)
     stored = stored_model(chosen, config.model_flags)
     check_is_settled(stored)
     tokenizer = tokenizer_of(chosen, config.tokens)
     check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
     acoustics = AcousticModel(
-        stored.build().to(device_for(0)).eval(),
+        stored.build().to(device).eval(),
         stored.encoder,
         stored.model.context_size,
         about=(stored.describe(), *stored.notes),
         is_inferred=bool(stored.notes),
-        use_bf16=config.decoding.use_bf16 and has_bfloat16(device_for(0)),
+        use_bf16=config.decoding.use_bf16 and has_bfloat16(device),
         pad_look_ahead=config.decoding.pad_look_ahead,
     )
     return acoustics, tokenizer

@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from zipasr.audio.loading import Sound
-from zipasr.audio.silence_windows import cut_into_windows
-from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.acoustic_model import Acoustics
-from zipasr.recognition.long_form import Cutting, WordTimes, encoded_windows
+from zipasr.recognition.long_form import Cutting, WordTimes, piece_of, windows_of
 from zipasr.recognition.recogniser import Recogniser
+from zipasr.recognition.timed_search import encoded_pieces
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
-from zipasr.text.timed_words import TimedPiece
+from zipasr.text.timed_words import Token, Word, aligned_words
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.text.transcript_formats import AlignedWord, aligned_words
 
 
 def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:
@@ -46,7 +44,7 @@ def align(
     tokens: Sequence[int],
     cutting: Cutting,
     times: WordTimes,
-) -> list[AlignedWord]:
+) -> list[Word]:
     """Return the words of a transcript with their times in a recording.
 
     A long recording is encoded window by window, and aligned as a whole.
@@ -81,22 +79,22 @@ def align(
             "transcript.",
             "give the transcript of this recording alone.",
         )
-    return aligned_words(_pieces(recogniser, tokens, spans, starts, sound.seconds))
+    return aligned_words(_tokens(recogniser, tokens, spans, starts, sound.seconds))
 
 
-def _pieces(
+def _tokens(
     recogniser: Recogniser[Acoustics],
     tokens: Sequence[int],
     spans: Sequence[AlignedSpan],
     starts: Sequence[float],
     seconds: float,
-) -> list[TimedPiece]:
+) -> list[Token]:
     """Return the tokens with seconds in place of frames; none is beyond the end of the sound."""
     tokenizer, frame = recogniser.tokenizer, recogniser.geometry.seconds_per_frame
     pieces = tokenizer.pieces()
     last = max(0.0, seconds - frame)
     return [
-        TimedPiece(
+        Token(
             pieces[token],
             min(starts[span.start], last),
             min(starts[span.end - 1] + frame, max(seconds, frame)),
@@ -114,11 +112,11 @@ def _frames(
 
     Where windows overlap, each counts up to the middle.
     """
-    windows = cut_into_windows(sound.samples, SAMPLING_RATE, cutting.window, cutting.overlap)
+    windows = windows_of(sound, cutting)
     borders = [0.5 * (left.end + right.start) for left, right in pairwise(windows)]
     limits = zip([-1.0, *borders], [*borders, float("inf")], strict=True)
     for window, (low, high) in zip(windows, limits, strict=True):
-        frames, lens = encoded_windows(recogniser, sound, [window])
+        frames, lens = encoded_pieces(recogniser, [piece_of(sound, window)])
         frame = recogniser.geometry.seconds_per_frame
         starts = [window.start + frame * t for t in range(int(lens[0]))]
         kept = [t for t, start in enumerate(starts) if low <= start < high]

@@ -100,6 +100,27 @@ class StreamingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LongFormConfig:
+    """Transcription."""
+
+    window: float = flag(25.0, "longest piece of audio that is recognised at once", unit="s")
+    overlap: float = flag(
+        2.0,
+        "overlap of neighbouring pieces, where no silence was found to cut at",
+        unit="s",
+    )
+    word_times: Literal["auto", "ctc", "transducer"] = flag(
+        "auto",
+        "source of word times: alignment with the CTC head, or emission by the transducer; "
+        "auto: ctc if the model has that head",
+    )
+
+    def __post_init__(self) -> None:
+        if self.overlap < 0 or self.window <= 2 * self.overlap:
+            raise ValueError("--window must be more than twice --overlap, and that not negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
     """Comparison of decoding methods."""
 
@@ -161,7 +182,8 @@ class RecognitionConfig:
         tokens: where the tokens come from if the checkpoint does not say.
         decoding: method, beam, precision.
         lattice: limits of the searches that keep a lattice.
-        hot_words: phrases that the search prefers.
+        hot_words: file of phrases that the search prefers.
+        phrases: more of them, as the lines of that file.
         lm: language models over tokens.
         lm_sizes: by ``lm.lm_type``, sizes that were asked for.
         grammar: language models over words.
@@ -170,6 +192,7 @@ class RecognitionConfig:
         evaluation: sets with transcripts; ``None`` where there are none.
         sweep: comparison of decoding methods on the dev set.
         streaming: how sets are decoded as streams.
+        device: where the model computes, as torch writes it; ``None``: on the first GPU, if any.
     """
 
     exp_dir: Path
@@ -179,6 +202,7 @@ class RecognitionConfig:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     lattice: LatticeConfig = field(default_factory=LatticeConfig)
     hot_words: HotWordsConfig = field(default_factory=HotWordsConfig)
+    phrases: tuple[str, ...] = ()
     lm: LmConfig = field(default_factory=LmConfig)
     lm_sizes: Mapping[str, LmSizes] = field(default_factory=dict)
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
@@ -187,6 +211,7 @@ class RecognitionConfig:
     evaluation: EvaluationData | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
+    device: str | None = None
 
     @property
     def sets(self) -> EvaluationData:

@@ -38,8 +38,8 @@ from zipasr.scoring.run_report import records_of, write_report, write_text
 from zipasr.scoring.word_errors import WordErrors, count_errors
 
 
-def decode(config: RecognitionConfig) -> None:
-    """Decode every test set and write the result files; print a table.
+def decode(config: RecognitionConfig) -> list[ResultRow]:
+    """Decode every test set and write the result files; print a table, and return its rows.
 
     Raises:
         UserError: settings do not fit together.
@@ -61,6 +61,7 @@ def decode(config: RecognitionConfig) -> None:
         sys.stdout.write(results_table(rows))
         tell_report(config.exp_dir)
     check_complete(rows)
+    return rows
 
 
 def decode_sets(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from zipasr.base.errors import CheckpointError, ResourceError, UserError
+from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.encoder.protocol import ChunkSize, Geometry
-from zipasr.recognition.config import KINDS, PART_FLAGS, PARTS, Kind, ModelFileConfig
+from zipasr.recognition.config import ModelFileConfig
+from zipasr.recognition.exported_files import files_in
 from zipasr.search.ctc import CtcOutput
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 Encode: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Features (N, T, 80) and lengths (N,) to encoder frames (N, T', C) and lengths (N,)."""
-
-
-TABLE = "tokens.txt"
 
 
 class Chunks(NamedTuple):
@@ -66,17 +64,6 @@ class ModelFile:
     geometry: Geometry = Geometry()
 
 
-def in_kind(path: Path, kind: Kind) -> Path:
-    """Return the name of a float32 file in another precision."""
-    return path.with_suffix(f".{kind}.onnx") if kind else path
-
-
-def kind_of(name: str) -> Kind:
-    """Return the precision of a file."""
-    stem = name.removesuffix(".onnx")
-    return next((kind for kind in KINDS if kind and stem.endswith(f".{kind}")), "")
-
-
 def read_model_file(config: ModelFileConfig, prefers_ctc: bool) -> ModelFile:
     """Read the model that the flags name.
 
@@ -90,7 +77,7 @@ def read_model_file(config: ModelFileConfig, prefers_ctc: bool) -> ModelFile:
         UserError: the folder holds several models.
     """
     if config.model is not None:
-        files = _files_in(config.model, prefers_ctc)
+        files = files_in(config.model, prefers_ctc)
     elif config.nn_model_filename is not None:
         files = [config.nn_model_filename]
     else:
@@ -111,34 +98,6 @@ def read_model_file(config: ModelFileConfig, prefers_ctc: bool) -> ModelFile:
             f"{files[0]}: the files do not say their {problem.args[0]}.",
             "export the model again: sherpa-onnx needs this entry of their metadata, too.",
         ) from problem
-
-
-def _files_in(folder: Path, prefers_ctc: bool) -> list[Path]:
-    """Return the files of one model in a folder: of a transducer three, of a CTC head one."""
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"there is no folder --model {folder}.", "see that the path is right."
-        )
-    names = sorted(path.name for path in folder.glob("*.onnx") if not kind_of(path.name))
-    found = {
-        part: [name for name in names if name.startswith((f"{part}-", f"{part}."))]
-        for part in (*PARTS, "model")
-    }
-    is_ctc = bool(found["model"]) and (prefers_ctc or not found["encoder"])
-    files = []
-    for part in ("model",) if is_ctc else PARTS:
-        if not found[part]:
-            raise CheckpointError(
-                f"--model {folder} has no {part}*.onnx of float32.",
-                "name a folder from export.py, or the files one by one.",
-            )
-        if len(found[part]) > 1:
-            raise UserError(
-                f"--model {folder} holds several models: {', '.join(found[part])}.",
-                f"name the files of one: {'--nn-model-filename' if is_ctc else PART_FLAGS[0]}.",
-            )
-        files.append(folder / found[part][0])
-    return files
 
 
 def _read_torchscript(path: Path) -> ModelFile:

@@ -13,9 +13,10 @@ from zipasr.base.config import flag_name
 from zipasr.base.errors import DataError, UserError
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.config import ModelFileConfig, RecognitionConfig, TokenSource
-from zipasr.recognition.exported_model import TABLE, Chunks, Encode, ModelFile, read_model_file
+from zipasr.recognition.exported_files import TABLE
+from zipasr.recognition.exported_model import Chunks, Encode, ModelFile, read_model_file
 from zipasr.recognition.padding import with_silence
-from zipasr.recognition.recogniser import Recogniser, with_ctc_method
+from zipasr.recognition.recogniser import Recogniser, recogniser_with, with_ctc_method
 from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.recognition.streaming import StreamState
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of_table
@@ -44,6 +45,11 @@ class FileModel:
     def geometry(self) -> Geometry:
         """Features in, encoder frames out."""
         return self.file.geometry
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """Where it was read from."""
+        return (str(self.file.path),)
 
     @property
     def parts(self) -> ModelParts:
@@ -112,13 +118,12 @@ def load_file_recogniser(
         check_vocab_size(file.path, file.vocab_size, tokenizer, config.tokens)
     if file.joiner is None:
         config = with_ctc_method(config)
-    resources = ResourceReader(tokenizer, _CPU).read(config)
-    search = build_search(config.decoding, _parts(file), resources)
-    method = method_of(config.decoding.decoding_method)
-    if isinstance(file.encoder, Chunks):
-        check_streams(method)
-        return FileChunkRecogniser(file.encoder, search, tokenizer)
-    return Recogniser(FileModel(file, file.encoder), tokenizer, method, search)
+    reader = ResourceReader(tokenizer, _CPU)
+    if not isinstance(file.encoder, Chunks):
+        return recogniser_with(FileModel(file, file.encoder), reader, config)
+    search = build_search(config.decoding, _parts(file), reader.read(config))
+    check_streams(method_of(config.decoding.decoding_method))
+    return FileChunkRecogniser(file.encoder, search, tokenizer)
 
 
 def _parts(file: ModelFile) -> ModelParts:

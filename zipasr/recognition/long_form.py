@@ -1,26 +1,17 @@
-"""Recognition of recordings of any length: windows, words with times, joining of windows."""
+"""Recordings of any length: cut into windows that a model can process, results joined."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import Literal, NamedTuple, TypeAlias
 
 from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.base.constants import SAMPLING_RATE
-from zipasr.data.features import WINDOW, fbank_extractor
-from zipasr.encoder.protocol import Geometry
-from zipasr.recognition.acoustic_model import Acoustics
-from zipasr.recognition.padding import LOG_ZERO, padded_batch
-from zipasr.recognition.recogniser import Recogniser
-from zipasr.search.alignment import ctc_spans
-from zipasr.search.protocol import Utterance
-from zipasr.text.timed_words import TimedPiece, TimedWord, join_windows, words_of_pieces
-from zipasr.text.tokenizer import Tokenizer
+from zipasr.recognition.transcription import TimedHypothesis, text_of
+from zipasr.text.timed_words import Word, join_windows
 
 WordTimes = Literal["auto", "ctc", "transducer"]
 Tell = Callable[[Window, str], None]
@@ -29,119 +20,128 @@ Tell = Callable[[Window, str], None]
 class Cutting(NamedTuple):
     """How recordings are cut: seconds, seconds, windows side by side."""
 
-    window: float
-    overlap: float
-    batch_windows: int
+    window: float = 25.0
+    overlap: float = 2.0
+    batch_windows: int = 4
+
+
+class Piece(NamedTuple):
+    """The samples of a window, at 16 kHz, and the second of the recording at which it begins."""
+
+    samples: Samples
+    start: float
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return len(self.samples) / SAMPLING_RATE
+
+
+RecognisePieces: TypeAlias = Callable[[Sequence[Piece]], Sequence[Sequence[TimedHypothesis]]]
+"""Pieces, recognised as one batch, to the hypotheses of each, best first, at least one."""
+
+
+def windows_of(sound: Sound, cutting: Cutting) -> list[Window]:
+    """Return the windows of a recording, at least one."""
+    return cut_into_windows(sound.samples, SAMPLING_RATE, cutting.window, cutting.overlap)
+
+
+def piece_of(sound: Sound, window: Window) -> Piece:
+    """Return the samples of a window."""
+    start, end = round(window.start * SAMPLING_RATE), round(window.end * SAMPLING_RATE)
+    return Piece(sound.samples[start:end], window.start)
 
 
 def words_in(
-    recogniser: Recogniser[Acoustics], sound: Sound, cutting: Cutting, times: WordTimes, tell: Tell
-) -> list[TimedWord]:
-    """Recognise a recording.
+    recognise: RecognisePieces, sound: Sound, cutting: Cutting, frame: float, tell: Tell
+) -> list[Word]:
+    """Recognise a recording from its beginning to its end.
 
     Args:
-        recogniser: with its search.
+        recognise: the model.
         sound: at 16 kHz.
         cutting: of long recordings.
-        times: where words begin.
+        frame: seconds of an encoder frame.
         tell: is called with each window and its text as soon as it is recognised.
 
     Returns:
         Words in order, with times in seconds from the beginning of the recording.
     """
-    windows = cut_into_windows(sound.samples, SAMPLING_RATE, cutting.window, cutting.overlap)
-    heard: list[list[TimedWord]] = []
+    windows = windows_of(sound, cutting)
+    found: list[Sequence[TimedHypothesis]] = []
+    for window, hypotheses in _in_groups(recognise, sound, windows, cutting.batch_windows):
+        tell(window, text_of(hypotheses[0].words))
+        found.append(hypotheses)
+    (best,) = join_hypotheses(windows, found, 1)
+    return within(best.words, sound.seconds, frame)
+
+
+def _in_groups(
+    recognise: RecognisePieces, sound: Sound, windows: Sequence[Window], size: int
+) -> Iterator[tuple[Window, Sequence[TimedHypothesis]]]:
     remaining = iter(windows)
-    while group := list(islice(remaining, cutting.batch_windows)):
-        for window, words in zip(group, _recognise(recogniser, sound, group, times), strict=True):
-            tell(window, " ".join(word.text for word in words))
-            heard.append(words)
-    joined = heard[0]
-    for (left, right), words in zip(pairwise(windows), heard[1:], strict=True):
-        joined = join_windows(joined, words, 0.5 * (left.end + right.start))
-    return within(joined, sound.seconds, recogniser.geometry)
+    while group := list(islice(remaining, size)):
+        yield from zip(group, recognise([piece_of(sound, w) for w in group]), strict=True)
 
 
-def within(words: Sequence[TimedWord], seconds: float, geometry: Geometry) -> list[TimedWord]:
-    """Let no word end after the sound: what is behind it helps to recognise the last one."""
-    last = max(0.0, seconds - geometry.seconds_per_frame)
-    return [TimedWord(w.text, min(w.start, last), min(w.end, seconds)) for w in words]
+def join_hypotheses(
+    windows: Sequence[Window], found: Sequence[Sequence[TimedHypothesis]], num: int
+) -> list[TimedHypothesis]:
+    """Join the hypotheses of neighbouring windows to those of the recording.
 
-
-@torch.inference_mode()
-def _recognise(
-    recogniser: Recogniser[Acoustics], sound: Sound, windows: Sequence[Window], times: WordTimes
-) -> Iterator[list[TimedWord]]:
-    """Yield the words of each window."""
-    frames, lens = encoded_windows(recogniser, sound, windows)
-    utterances = recogniser.search(frames, lens)
-    ctc = None if times == "transducer" else recogniser.ctc_log_probs
-    log_probs = None if ctc is None else ctc(frames).cpu()
-    for n, (window, utterance) in enumerate(zip(windows, utterances, strict=True)):
-        spoken = None if log_probs is None else log_probs[n, : int(lens[n])]
-        yield timed_words(
-            recogniser.tokenizer, recogniser.geometry, utterance, spoken, window.start
-        )
-
-
-def encoded_windows(
-    recogniser: Recogniser[Acoustics], sound: Sound, windows: Sequence[Window]
-) -> tuple[Tensor, Tensor]:
-    """Return the encoder frames (N, T', C) of windows of a recording, and their lengths (N,)."""
-    parts = [_part(sound.samples, window) for window in windows]
-    return recogniser.acoustics.encode(*_features(parts, recogniser.geometry))
-
-
-def timed_words(
-    tokenizer: Tokenizer,
-    geometry: Geometry,
-    utterance: Utterance,
-    log_probs: Tensor | None = None,
-    start: float = 0.0,
-) -> list[TimedWord]:
-    """Return the words of an utterance and when they were said.
+    The first is made of the first of each window. The others follow by how much log-probability
+    they give away: a window is heard by itself, so that what its alternatives give away adds up.
 
     Args:
-        tokenizer: of its tokens.
-        geometry: of the encoder.
-        utterance: what was recognised.
-        log_probs: (T', V) of the CTC head, to align with; by default words begin when the search
-            emitted them.
-        start: second at which the utterance begins.
+        windows: in order.
+        found: for each window, hypotheses with times of the recording, best first.
+        num: most hypotheses to return.
+
+    Returns:
+        At least one.
     """
-    pieces, times = tokenizer.pieces(), _times(utterance, log_probs, geometry)
-    timed = [
-        TimedPiece(pieces[token], start + begin, start + end)
-        for token, (begin, end) in zip(utterance.tokens, times, strict=True)
-        if tokenizer.is_text(token)
+    # Of each: what it gives away beside the best, and its words.
+    joined = [(_given_away(found[0], n), one) for n, one in enumerate(found[0][:num])]
+    for (left, right), hypotheses in zip(pairwise(windows), found[1:], strict=True):
+        border = 0.5 * (left.end + right.start)
+        grown = [
+            (lost + _given_away(hypotheses, n), before, one)
+            for lost, before in joined
+            for n, one in enumerate(hypotheses[:num])
+        ]
+        grown.sort(key=lambda entry: entry[0])  # stable: of equals, the best of each come first
+        joined = [(lost, _joined(before, one, border)) for lost, before, one in grown[:num]]
+    return [one for _, one in joined]
+
+
+def _given_away(hypotheses: Sequence[TimedHypothesis], place: int) -> float:
+    # A search may rank by another score than this one.
+    return max(0.0, hypotheses[0].log_prob - hypotheses[place].log_prob)
+
+
+def _joined(before: TimedHypothesis, after: TimedHypothesis, border: float) -> TimedHypothesis:
+    words = join_windows(before.words, after.words, border)
+    return TimedHypothesis(tuple(words), before.log_prob + after.log_prob)
+
+
+def within(words: Sequence[Word], seconds: float, frame: float) -> list[Word]:
+    """Let no word end after the sound: what is behind it helps to recognise the last one.
+
+    Args:
+        words: of a recording.
+        seconds: length of the recording.
+        frame: seconds of an encoder frame.
+    """
+    last = max(0.0, seconds - frame)
+    return [
+        replace(
+            word,
+            start=min(word.start, last),
+            end=min(word.end, seconds),
+            tokens=tuple(
+                replace(one, start=min(one.start, last), end=min(one.end, seconds))
+                for one in word.tokens
+            ),
+        )
+        for word in words
     ]
-    return words_of_pieces(timed)
-
-
-def _times(
-    utterance: Utterance, log_probs: Tensor | None, geometry: Geometry
-) -> list[tuple[float, float]]:
-    """Return when each token begins and ends, in seconds of the utterance."""
-    seconds = geometry.seconds_per_frame
-    spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
-    if spans is None:
-        return [(seconds * f, seconds * (f + 1)) for f in utterance.frames]
-    return [(seconds * span.start, seconds * span.end) for span in spans]
-
-
-def _part(samples: Samples, window: Window) -> Samples:
-    start, end = round(window.start * SAMPLING_RATE), round(window.end * SAMPLING_RATE)
-    return samples[start:end]
-
-
-def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return (N, T, mel bins) and the lengths; padding is silence."""
-    extractor = fbank_extractor(geometry.mel_bins)
-    # A window too short for a single frame is silence.
-    long_enough = [
-        torch.from_numpy(extractor.extract(part, SAMPLING_RATE))
-        if len(part) >= WINDOW
-        else torch.full((geometry.min_frames, geometry.mel_bins), LOG_ZERO)
-        for part in parts
-    ]
-    return padded_batch(long_enough)

@@ -6,13 +6,12 @@ import logging
 from dataclasses import replace
 from typing import NamedTuple
 
-from zipasr.base.distributed import device_for
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import read_chosen
 from zipasr.data.loaders import test_loader
-from zipasr.recognition.acoustic_model import AcousticModel, acoustic_model_of
+from zipasr.recognition.acoustic_model import AcousticModel, acoustic_model_of, device_of
 from zipasr.recognition.best_average import dev_cuts
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import (
@@ -60,7 +59,7 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     chosen = read_chosen(config.exp_dir, config.checkpoint)
     loader = test_loader(dev_cuts(config), config.sets.loading)
     acoustics, tokenizer = acoustic_model_of(chosen, config)
-    candidates = usable(config, acoustics, ResourceReader(tokenizer, device_for(0)))
+    candidates = usable(config, acoustics, ResourceReader(tokenizer, device_of(config)))
     recognisers = [recogniser for _, recogniser in candidates]
     tried: dict[str, Tried] = {}
     found = recognise_with_all(recognisers, loader, "dev", loader.num_batches)

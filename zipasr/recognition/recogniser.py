@@ -12,7 +12,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from zipasr.base.distributed import device_for
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.model_file import untrained
@@ -21,7 +20,12 @@ from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.precision import can_use_bf16
-from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, acoustic_model_of
+from zipasr.recognition.acoustic_model import (
+    AcousticModel,
+    Acoustics,
+    acoustic_model_of,
+    device_of,
+)
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.scoring.result_files import Transcript
@@ -36,6 +40,7 @@ from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
 A = TypeVar("A", bound=Acoustics, covariant=True)
+M = TypeVar("M", bound=Acoustics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogn
     chosen = read_chosen(config.exp_dir, config.checkpoint)
     for line in untrained(chosen, config.model_flags):
         logging.warning("%s", line)
-    can_use_bf16(config.decoding.use_bf16, device_for(0))  # warns, once for all that follow
+    can_use_bf16(config.decoding.use_bf16, device_of(config))  # warns, once for all that follow
     if any_head and "joiner.output_linear.weight" not in chosen.weights:
         config = with_ctc_method(config)
     return recogniser_of(chosen, config)
@@ -142,12 +147,12 @@ def recogniser_of(chosen: LoadedWeights, config: RecognitionConfig) -> Recognise
     """
     check_resources(config)
     acoustics, tokenizer = acoustic_model_of(chosen, config)
-    return recogniser_with(acoustics, ResourceReader(tokenizer, device_for(0)), config)
+    return recogniser_with(acoustics, ResourceReader(tokenizer, device_of(config)), config)
 
 
 def recogniser_with(
-    acoustics: AcousticModel, reader: ResourceReader, config: RecognitionConfig
-) -> Recogniser[AcousticModel]:
+    acoustics: M, reader: ResourceReader, config: RecognitionConfig
+) -> Recogniser[M]:
     """Return a model with the search that was asked for.
 
     Args:

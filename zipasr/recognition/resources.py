@@ -17,13 +17,12 @@ from zipasr.lm.ngram import END, START, NgramLm, read_arpa
 from zipasr.lm.rnn import RnnLm
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.search.components import DecodingResources, Vocabulary
-from zipasr.search.config import HotWordsConfig
 from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
 from zipasr.search.lexicon_graph import WordGraph, word_graph
 from zipasr.search.methods import MethodSpec, Need, check_takes_hot_words, method_of
 from zipasr.search.scorers import ContextGraph
 from zipasr.text.lexicon import read_lexicon
-from zipasr.text.phrases import read_phrases
+from zipasr.text.phrases import phrases_of, read_phrases
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import Tokenizer
 
@@ -44,7 +43,7 @@ def check_resources(config: RecognitionConfig) -> None:
         UserError: says what is missing, or which methods there are.
     """
     method, lm = method_of(config.decoding.decoding_method), config.lm
-    if config.hot_words.path is not None:
+    if config.hot_words.path is not None or config.phrases:
         check_takes_hot_words(method)
     grammar_paths(config, method.needs)
     if Need.REFERENCE in method.needs and config.evaluation is None:
@@ -118,7 +117,7 @@ class ResourceReader:
         uses = models_of(method_of(config.decoding.decoding_method), lm)
         return DecodingResources(
             config.lattice,
-            self.hot_words(config.hot_words),
+            self.hot_words(config),
             self.language_model(config) if Need.LM in uses else None,
             lm.lm_scale,
             self.token_ngram(config) if Need.TOKEN_NGRAM in uses else None,
@@ -126,16 +125,21 @@ class ResourceReader:
             self.vocabulary(config, uses) if Need.LEXICON in uses else None,
         )
 
-    def hot_words(self, config: HotWordsConfig) -> ContextGraph | None:
-        """Return the graph of the phrases in ``--context-file``, if there is one.
+    def hot_words(self, config: RecognitionConfig) -> ContextGraph | None:
+        """Return the graph of the phrases in ``--context-file`` and ``phrases``, if there are any.
 
         Raises:
-            DataError: the file is missing, or has no phrases.
+            DataError: the file is missing, or has no phrases; or the model can write none.
         """
-        if config.path is None:
+        path = config.hot_words.path
+        parts = [] if path is None else [read_phrases(path, self.tokenizer)]
+        if config.phrases:
+            parts.append(phrases_of(config.phrases, "hot_words", self.tokenizer))
+        if not parts:
             return None
-        phrases = read_phrases(config.path, self.tokenizer)
-        return ContextGraph(phrases.tokens, config.context_score, phrases.scores)
+        tokens = [one for part in parts for one in part.tokens]
+        scores = [one for part in parts for one in part.scores]
+        return ContextGraph(tokens, config.hot_words.context_score, scores)
 
     def language_model(self, config: RecognitionConfig) -> LanguageModel:
         """Return the language model over tokens that the settings name.

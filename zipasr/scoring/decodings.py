@@ -13,7 +13,7 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.scoring.result_files import AS_WRITTEN
 from zipasr.scoring.word_errors import AlignedPair, WordErrors, align, errors_of
-from zipasr.text.timed_words import TimedPiece, words_of_pieces
+from zipasr.text.timed_words import Token, words_of_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,9 @@ class UtteranceRecord:
 
     @property
     def word_times(self) -> list[float]:
-        """For each recognised word, the second of its first piece; empty if they do not fit."""
-        pieces = [TimedPiece(p, t, t) for p, t in zip(self.tokens, self.times, strict=False)]
-        starts = [word.start for word in words_of_pieces(pieces)]
+        """For each recognised word, the second of its first token; empty if they do not fit."""
+        tokens = [Token(p, t, t) for p, t in zip(self.tokens, self.times, strict=False)]
+        starts = [word.start for word in words_of_tokens(tokens)]
         return starts if len(starts) == len(self.hyp) else []
 
 

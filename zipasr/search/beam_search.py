@@ -126,7 +126,7 @@ def beam_search(
     Source: Graves, "Sequence transduction with recurrent neural networks", 2012, section 2.6,
     without its prefix probabilities.
     """
-    return [hypotheses[0] for hypotheses in beam_search_nbest(frames, lens, steps, beam_size)]
+    return [found[0] for found in beam_search_nbest(frames, lens, steps, beam_size)]
 
 
 @torch.no_grad()
@@ -222,7 +222,7 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
             state, batch, history, partial(advance, steps=self.steps, scorer=self.scorer)
         )
 
-    def nbest(self, state: BeamSearchState[Beams]) -> list[list[Utterance]]:
+    def hypotheses(self, state: BeamSearchState[Beams]) -> list[list[Utterance]]:
         """Hypotheses of each stream, by log-probability per symbol, best first.
 
         The ``context_size`` start symbols count as symbols, as in the published searches.
@@ -236,11 +236,11 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
 
     def search(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
         """Search whole utterances: encoder frames (N, T', C) to the N-best of each."""
-        return self.nbest(self.advance(self.start(len(lens), frames.device), frames, lens))
+        return self.hypotheses(self.advance(self.start(len(lens), frames.device), frames, lens))
 
     def results(self, state: BeamSearchState[Beams]) -> list[Utterance]:
         """Best hypothesis of each stream so far."""
-        return [hypotheses[0] for hypotheses in self.nbest(state)]
+        return [found[0] for found in self.hypotheses(state)]
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ class CtcPrefixBeamSearch(Search[BeamSearchState[Prefixes]]):
         take = partial(take_frame, blank_id=self.head.blank_id, scorer=self.scorer)
         return search_frames(state, batch, history, take)
 
-    def nbest(self, state: BeamSearchState[Prefixes]) -> list[list[Utterance]]:
+    def hypotheses(self, state: BeamSearchState[Prefixes]) -> list[list[Utterance]]:
         """Token sequences of each stream by log-probability, bonuses included, best first."""
         totals = state.beams.total() + state.beams.bonus
         if self.scorer is not None:
@@ -110,11 +110,11 @@ class CtcPrefixBeamSearch(Search[BeamSearchState[Prefixes]]):
 
     def results(self, state: BeamSearchState[Prefixes]) -> list[Utterance]:
         """Best token sequence of each stream so far."""
-        return [sequences[0] for sequences in self.nbest(state)]
+        return [sequences[0] for sequences in self.hypotheses(state)]
 
     def search(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
         """Search whole utterances: encoder frames (N, T', C) to the N-best of each."""
-        return self.nbest(self.advance(self.start(len(lens), frames.device), frames, lens))
+        return self.hypotheses(self.advance(self.start(len(lens), frames.device), frames, lens))
 
 
 class _Growth(NamedTuple):

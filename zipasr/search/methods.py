@@ -38,6 +38,7 @@ class MethodSpec:
         needs: what it cannot do without.
         optional: what it uses where a file of it is given.
         streams: whether it can go on from chunk to chunk.
+        nbest: whether it keeps several hypotheses.
         hot_words: whether ``--context-file`` has an effect.
         lm_weight: where the weights of its language models come from: from flags, or several are
             tried and reported (tuned).
@@ -54,6 +55,7 @@ class MethodSpec:
     needs: frozenset[Need] = frozenset()
     optional: frozenset[Need] = frozenset()
     streams: bool = True
+    nbest: bool = True
     hot_words: bool = False
     lm_weight: Literal["none", "flag", "tuned"] = "none"
     alias_of: str | None = None
@@ -80,6 +82,7 @@ _ROWS = (
         meaning="best symbol at each frame",
         head="transducer",
         factory="zipasr.search.registry:greedy",
+        nbest=False,
         file_fields=("context_size", "max_sym_per_frame"),
     ),
     MethodSpec(
@@ -87,6 +90,7 @@ _ROWS = (
         meaning="--beam-size hypotheses, any number of tokens per frame; slow",
         head="transducer",
         factory="zipasr.search.registry:beam",
+        nbest=False,
         streams=False,
         in_all=False,
         file_fields=BEAM_FIELDS,
@@ -163,6 +167,7 @@ _ROWS = (
         meaning="best alignment within --beam, --max-states, --max-contexts",
         head="transducer",
         factory="zipasr.search.registry:fast_beam",
+        nbest=False,
         file_fields=_FAST,
         key_fields=_FAST,
     ),
@@ -171,12 +176,14 @@ _ROWS = (
         meaning="best alignment",
         head="ctc",
         factory="zipasr.search.registry:ctc_greedy",
+        nbest=False,
     ),
     MethodSpec(
         name="ctc_greedy_search",
         meaning="another name of ctc-greedy-search",
         head="ctc",
         factory="zipasr.search.registry:ctc_greedy",
+        nbest=False,
         alias_of="ctc-greedy-search",
     ),
     MethodSpec(
@@ -184,6 +191,7 @@ _ROWS = (
         meaning="best path through the CTC topology; equals ctc-greedy-search",
         head="ctc",
         factory="zipasr.search.registry:ctc_greedy",
+        nbest=False,
         alias_of="ctc-greedy-search",
     ),
     MethodSpec(
@@ -253,6 +261,7 @@ _ROWS = (
         meaning="best path through a lexicon and a word n-gram",
         head="ctc",
         factory="zipasr.search.registry:ctc_words_best",
+        nbest=False,
         needs=frozenset({Need.LEXICON}),
         streams=False,
         file_fields=_HLG,

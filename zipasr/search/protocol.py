@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -52,8 +52,16 @@ class ScoredNbest(NamedTuple):
 
     def best(self, weights: Sequence[float]) -> Utterance:
         """Return the hypothesis with the largest weighted sum."""
-        total = torch.tensor(weights, dtype=self.scores.dtype) @ self.scores
-        return self.hypotheses[int(total.argmax())]
+        return self.hypotheses[int(self._totals(weights).argmax())]
+
+    def ranked(self, weights: Sequence[float]) -> list[Utterance]:
+        """Return the hypotheses with their weighted sums as log-probabilities, largest first."""
+        totals = self._totals(weights).tolist()
+        order = sorted(range(len(totals)), key=lambda n: -totals[n])
+        return [replace(self.hypotheses[n], log_prob=totals[n]) for n in order]
+
+    def _totals(self, weights: Sequence[float]) -> Tensor:
+        return torch.tensor(weights, dtype=self.scores.dtype) @ self.scores
 
 
 S = TypeVar("S")
@@ -86,6 +94,13 @@ class Search(Protocol[S]):
     def results(self, state: S) -> list[Utterance]:
         """Best hypothesis of each stream so far, under the usual setting."""
         raise NotImplementedError
+
+    def hypotheses(self, state: S) -> list[list[Utterance]]:
+        """What each stream may have said, best first: one hypothesis, unless the search keeps more.
+
+        The first is that of ``results``.
+        """
+        return [[one] for one in self.results(state)]
 
     def scored(self, state: S) -> list[ScoredNbest]:
         """Hypotheses of each stream to choose from under any of ``settings``."""

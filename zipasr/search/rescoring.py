@@ -100,6 +100,10 @@ class WholeUtteranceSearch(Search[CollectedFrames]):
         """Best hypothesis of each utterance under the default setting."""
         return [one.best(self.default.weights) for one in self.scored(state)]
 
+    def hypotheses(self, state: CollectedFrames) -> list[list[Utterance]]:
+        """Hypotheses of each utterance, best first under the default setting."""
+        return [one.ranked(self.default.weights) for one in self.scored(state)]
+
     @torch.no_grad()
     def scored(self, state: CollectedFrames) -> list[ScoredNbest]:
         """Hypotheses of each utterance, with the scores of the search and of each rescorer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,20 +37,34 @@ def read_phrases(path: Path, tokenizer: Tokenizer) -> Phrases:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"--context-file {path} is not UTF-8 text.") from error
+    return phrases_of(lines, f"--context-file {path}", tokenizer)
+
+
+def phrases_of(lines: Iterable[str], source: str, tokenizer: Tokenizer) -> Phrases:
+    """Return the phrases of lines, see ``read_phrases``.
+
+    Args:
+        lines: of a file or of a program.
+        source: what messages call them.
+        tokenizer: of the model.
+
+    Raises:
+        DataError: a score is no number, or the model can write no phrase.
+    """
     found = Phrases([], [])
     for number, line in enumerate(lines, start=1):
-        text, score = _phrase(line, f"{path}:{number}")
+        text, score = _phrase(line, f"{source}:{number}")
         if not text:
             continue
         (tokens,) = tokenizer.encode([text])
         if tokenizer.unknown_id in tokens:
-            logging.warning("%s:%d: the tokenizer cannot write %r; left out", path, number, text)
+            logging.warning("%s:%d: the tokenizer cannot write %r; left out", source, number, text)
             continue
         found.tokens.append(tokens)
         found.scores.append(score)
     if not found.tokens:
         raise DataError(
-            f"--context-file {path} has no phrase that the model can write.",
+            f"{source} has no phrase that the model can write.",
             "write one phrase per line, in the spelling of the transcripts.",
         )
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from statistics import fmean
 
 # Sentencepiece marks the beginning of a word so.
 WORD_START = "\u2581"
@@ -12,53 +14,80 @@ WORD_START = "\u2581"
 SAME_MOMENT = 0.4
 
 
-class TimedPiece(NamedTuple):
-    """A token with its start and end in seconds.
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the vocabulary with its start and end in seconds.
 
     Attributes:
-        piece: with the mark, if it begins a word.
+        text: the piece, with the mark of sentencepiece if it begins a word.
         start: second.
         end: second.
         log_prob: natural logarithm of its probability, where it is known.
     """
 
-    piece: str
+    text: str
     start: float
     end: float
     log_prob: float = 0.0
 
+    @property
+    def confidence(self) -> float:
+        """Probability that the model gives to it, 0 to 1."""
+        return math.exp(self.log_prob)
 
-class TimedWord(NamedTuple):
-    """A word with its start and end in seconds."""
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its start and end in seconds.
+
+    Attributes:
+        text: without marks.
+        start: second.
+        end: second.
+        confidence: 0 to 1: of a recognised word the mean of the probabilities of its tokens, of an
+            aligned one their geometric mean, each token weighted by its length.
+        tokens: that it consists of, where they are known.
+    """
 
     text: str
     start: float
     end: float
+    confidence: float = 1.0
+    tokens: tuple[Token, ...] = ()
 
 
-def words_of_pieces(pieces: Sequence[TimedPiece]) -> list[TimedWord]:
-    """Join pieces to words.
+def words_of_tokens(tokens: Sequence[Token]) -> list[Word]:
+    """Join the tokens of a recognised text to words.
 
-    A word begins with a piece that has the mark, and lasts from the start of its first piece to
-    the end of its last one. A mark by itself belongs to the piece that follows, if that has none.
+    A word begins with a token that has the mark, and lasts from the start of its first token to
+    the end of its last one. A mark by itself belongs to the token that follows, if that has none.
     """
-    return [
-        TimedWord(text_of(word), word[0].start, word[-1].end) for word in pieces_of_words(pieces)
-    ]
+    return [_word(group, fmean(one.confidence for one in group)) for group in _grouped(tokens)]
 
 
-def text_of(word: Sequence[TimedPiece]) -> str:
-    """Return the text of the pieces of a word."""
-    return "".join(one.piece for one in word).replace(WORD_START, "")
+def aligned_words(tokens: Sequence[Token]) -> list[Word]:
+    """Join aligned tokens to words; each counts in the confidence as long as it lasts."""
+    return [_word(group, _mean_over_time(group)) for group in _grouped(tokens)]
 
 
-def pieces_of_words(pieces: Sequence[TimedPiece]) -> list[list[TimedPiece]]:
-    """Group pieces by words; marks by themselves are left out."""
-    words: list[list[TimedPiece]] = []
+def _word(tokens: Sequence[Token], confidence: float) -> Word:
+    text = "".join(one.text for one in tokens).replace(WORD_START, "")
+    return Word(text, tokens[0].start, tokens[-1].end, confidence, tuple(tokens))
+
+
+def _mean_over_time(tokens: Sequence[Token]) -> float:
+    seconds = [one.end - one.start for one in tokens]
+    total = sum(one.log_prob * length for one, length in zip(tokens, seconds, strict=True))
+    return math.exp(total / sum(seconds))
+
+
+def _grouped(tokens: Sequence[Token]) -> list[list[Token]]:
+    """Group tokens by words; marks by themselves are left out."""
+    words: list[list[Token]] = []
     is_new = True
-    for one in pieces:
-        is_new = is_new or one.piece.startswith(WORD_START)
-        if one.piece.replace(WORD_START, ""):
+    for one in tokens:
+        is_new = is_new or one.text.startswith(WORD_START)
+        if one.text.replace(WORD_START, ""):
             if is_new:
                 words.append([])
             words[-1].append(one)
@@ -66,9 +95,7 @@ def pieces_of_words(pieces: Sequence[TimedPiece]) -> list[list[TimedPiece]]:
     return words
 
 
-def join_windows(
-    left: Sequence[TimedWord], right: Sequence[TimedWord], border: float
-) -> list[TimedWord]:
+def join_windows(left: Sequence[Word], right: Sequence[Word], border: float) -> list[Word]:
     """Join the words of two windows that overlap around ``border``.
 
     Each window is believed on its own side of the border: at its edge a word may be cut. A word
@@ -87,9 +114,7 @@ def join_windows(
     return [*before, *lost, *after]
 
 
-def _put_across(
-    left: Sequence[TimedWord], right: Sequence[TimedWord], border: float
-) -> list[TimedWord]:
+def _put_across(left: Sequence[Word], right: Sequence[Word], border: float) -> list[Word]:
     """Return the word that each window puts on the other's side of the border, if there is one."""
     later = next((word for word in left if word.start >= border), None)
     earlier = next((word for word in reversed(right) if word.start < border), None)
@@ -102,5 +127,5 @@ def _put_across(
     return [] if there or here else [earlier]
 
 
-def _is_same(word: TimedWord, other: TimedWord, within: float = SAME_MOMENT) -> bool:
+def _is_same(word: Word, other: Word, within: float = SAME_MOMENT) -> bool:
     return word.text == other.text and abs(word.start - other.start) <= within

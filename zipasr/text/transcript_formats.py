@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from zipasr.text.timed_words import TimedPiece, TimedWord, pieces_of_words, text_of
+from zipasr.text.timed_words import Word
 
 # A subtitle has at most this many characters and seconds; a pause that long ends it too.
 LINE_CHARACTERS = 64
 LINE_SECONDS = 6.0
 LINE_PAUSE = 0.8
 
-Format = Callable[[str, Sequence[TimedWord]], str]
+Format = Callable[[str, Sequence[Word]], str]
 
 
-def plain_text(_: str, words: Sequence[TimedWord]) -> str:
+def plain_text(_: str, words: Sequence[Word]) -> str:
     """Return the words on one line."""
     return " ".join(word.text for word in words) + "\n"
 
 
-def json_text(name: str, words: Sequence[TimedWord]) -> str:
-    """Return an object with the text and each word's times in seconds."""
+def json_text(name: str, words: Sequence[Word]) -> str:
+    """Return an object with the text, each word's times in seconds and its confidence."""
     timed = [
-        {"word": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
+        {
+            "word": word.text,
+            "start": round(word.start, 3),
+            "end": round(word.end, 3),
+            "confidence": round(word.confidence, 4),
+        }
         for word in words
     ]
     content = {"file": name, "text": plain_text(name, words).strip(), "words": timed}
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def ctm_text(name: str, words: Sequence[TimedWord]) -> str:
+def ctm_text(name: str, words: Sequence[Word]) -> str:
     """Return NIST's CTM: file, channel, start, duration and word, a line each."""
     file = "_".join(name.split()) or "unnamed"
     return "".join(
@@ -40,7 +44,7 @@ def ctm_text(name: str, words: Sequence[TimedWord]) -> str:
     )
 
 
-def srt_text(_: str, words: Sequence[TimedWord]) -> str:
+def srt_text(_: str, words: Sequence[Word]) -> str:
     """Return SubRip subtitles."""
     blocks = []
     for number, line in enumerate(subtitle_lines(words), start=1):
@@ -49,9 +53,9 @@ def srt_text(_: str, words: Sequence[TimedWord]) -> str:
     return "\n".join(blocks)
 
 
-def subtitle_lines(words: Sequence[TimedWord]) -> list[list[TimedWord]]:
+def subtitle_lines(words: Sequence[Word]) -> list[list[Word]]:
     """Group words into lines that are short to read and do not span a pause."""
-    lines: list[list[TimedWord]] = []
+    lines: list[list[Word]] = []
     for word in words:
         if not lines or _ends_before(lines[-1], word):
             lines.append([])
@@ -59,7 +63,7 @@ def subtitle_lines(words: Sequence[TimedWord]) -> list[list[TimedWord]]:
     return lines
 
 
-def _ends_before(line: Sequence[TimedWord], word: TimedWord) -> bool:
+def _ends_before(line: Sequence[Word], word: Word) -> bool:
     characters = sum(len(one.text) + 1 for one in line) + len(word.text)
     return (
         characters > LINE_CHARACTERS
@@ -82,47 +86,13 @@ FORMATS: dict[str, Format] = {
 }
 
 
-class AlignedWord(NamedTuple):
-    """A word of a transcript with start, end and score.
-
-    Attributes:
-        word: with times in seconds.
-        score: geometric mean of the probabilities of its tokens at their frames, 0 to 1.
-        tokens: of the word, with times; ``log_prob`` is the mean over the frames of a token.
-    """
-
-    word: TimedWord
-    score: float
-    tokens: tuple[TimedPiece, ...]
-
-
-def aligned_words(pieces: Sequence[TimedPiece]) -> list[AlignedWord]:
-    """Join aligned pieces to words; each counts in the score as long as it lasts."""
-    return [
-        AlignedWord(
-            TimedWord(text_of(word), word[0].start, word[-1].end), _score(word), tuple(word)
-        )
-        for word in pieces_of_words(pieces)
-    ]
-
-
-def _score(pieces: Sequence[TimedPiece]) -> float:
-    seconds = [one.end - one.start for one in pieces]
-    total = sum(one.log_prob * length for one, length in zip(pieces, seconds, strict=True))
-    return math.exp(total / sum(seconds))
-
-
-def _words(aligned: Sequence[AlignedWord]) -> list[TimedWord]:
-    return [one.word for one in aligned]
-
-
-def alignment_table(_: str, aligned: Sequence[AlignedWord]) -> str:
+def alignment_table(_: str, aligned: Sequence[Word]) -> str:
     """Return a line for each word, and below it one for each of its tokens."""
     rows = [("word", "start", "duration", "score")]
     for one in aligned:
-        rows.append((one.word.text, *_numbers(one.word.start, one.word.end, one.score)))
+        rows.append((one.text, *_numbers(one.start, one.end, one.confidence)))
         rows += [
-            (f"  {token.piece}", *_numbers(token.start, token.end, math.exp(token.log_prob)))
+            (f"  {token.text}", *_numbers(token.start, token.end, token.confidence))
             for token in one.tokens
         ]
     width = max(len(row[0]) for row in rows)
@@ -136,20 +106,20 @@ def _numbers(start: float, end: float, score: float) -> tuple[str, str, str]:
     return f"{start:.3f}", f"{end - start:.3f}", f"{score:.4f}"
 
 
-def alignment_json(name: str, aligned: Sequence[AlignedWord]) -> str:
+def alignment_json(name: str, aligned: Sequence[Word]) -> str:
     """Return an object with the text, and words and their tokens with times and scores."""
     words = [
         {
-            "word": one.word.text,
-            **_entries(one.word.start, one.word.end, one.score),
+            "word": one.text,
+            **_entries(one.start, one.end, one.confidence),
             "tokens": [
-                {"token": piece, **_entries(start, end, math.exp(log_prob))}
-                for piece, start, end, log_prob in one.tokens
+                {"token": token.text, **_entries(token.start, token.end, token.confidence)}
+                for token in one.tokens
             ],
         }
         for one in aligned
     ]
-    content = {"file": name, "text": plain_text(name, _words(aligned)).strip(), "words": words}
+    content = {"file": name, "text": plain_text(name, aligned).strip(), "words": words}
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -162,21 +132,18 @@ def _entries(start: float, end: float, score: float) -> dict[str, Any]:
     }
 
 
-def alignment_ctm(name: str, aligned: Sequence[AlignedWord]) -> str:
+def alignment_ctm(name: str, aligned: Sequence[Word]) -> str:
     """Return NIST's CTM with the score as the confidence: a line for each word."""
-    lines = ctm_text(name, _words(aligned)).splitlines()
-    return "".join(f"{line} {one.score:.4f}\n" for line, one in zip(lines, aligned, strict=True))
-
-
-def alignment_srt(name: str, aligned: Sequence[AlignedWord]) -> str:
-    """Return SubRip subtitles."""
-    return srt_text(name, _words(aligned))
+    lines = ctm_text(name, aligned).splitlines()
+    return "".join(
+        f"{line} {one.confidence:.4f}\n" for line, one in zip(lines, aligned, strict=True)
+    )
 
 
 #: By the names of ``formats.FORMATS``.
-ALIGNMENT_FORMATS: dict[str, Callable[[str, Sequence[AlignedWord]], str]] = {
+ALIGNMENT_FORMATS: dict[str, Format] = {
     "txt": alignment_table,
     "json": alignment_json,
-    "srt": alignment_srt,
+    "srt": srt_text,
     "ctm": alignment_ctm,
 }

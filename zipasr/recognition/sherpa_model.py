@@ -1,0 +1,245 @@
+"""Speech models in exported folders, run by sherpa-onnx: torch is not imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zipasr.audio.loading import Samples
+from zipasr.base.constants import SAMPLING_RATE
+from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
+from zipasr.recognition.config import PARTS, Kind
+from zipasr.recognition.exported_files import TABLE, files_in, hears_chunks
+from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces
+from zipasr.recognition.speech_model import HotWords, Model
+from zipasr.recognition.speech_stream import Stream
+from zipasr.recognition.transcription import TimedHypothesis
+from zipasr.text.timed_words import WORD_START, Token, Word, words_of_tokens
+
+#: Seconds of an encoder frame of all Zipformers.
+FRAME = 0.04
+
+# The client drops what is left at the end: half a second of silence takes its place.
+_TAIL = np.zeros(SAMPLING_RATE // 2, dtype=np.float32)
+
+_METHODS = ("greedy_search", "modified_beam_search")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SherpaConfig:
+    """Settings of sherpa-onnx.
+
+    Attributes:
+        decoding_method: greedy_search, modified_beam_search, or a greedy search of the CTC head.
+        beam_size: hypotheses in a beam search.
+        blank_penalty: subtracted from the logit of blank.
+        context_score: bonus for each token of a hot-word.
+        num_threads: of one recognition.
+        kind: precision of the files: float32, int8 or fp16.
+    """
+
+    decoding_method: str = "greedy_search"
+    beam_size: int = 4
+    blank_penalty: float = 0.0
+    context_score: float = 2.0
+    num_threads: int = 1
+    kind: Kind = ""
+
+    @property
+    def reads_ctc(self) -> bool:
+        """Whether the method reads the CTC head."""
+        return self.decoding_method.startswith("ctc")
+
+    def __post_init__(self) -> None:
+        known = (*_METHODS, "ctc_greedy_search", "ctc-greedy-search", "ctc-decoding")
+        if self.decoding_method not in known:
+            raise UserError(
+                f"decoding_method={self.decoding_method!r}: exported models have "
+                f"{', '.join(_METHODS)} and ctc-greedy-search.",
+                "load the run folder or the checkpoint for the other methods.",
+            )
+
+
+def load_sherpa_model(
+    folder: Path, config: SherpaConfig, cutting: Cutting, tokens: Path | None = None
+) -> SherpaModel:
+    """Load an exported folder.
+
+    Args:
+        folder: from export.py, or of a published model with the same file names.
+        config: settings.
+        cutting: how long recordings are cut.
+        tokens: table of tokens, if it is not in the folder.
+
+    Raises:
+        CheckpointError: a file is missing, or sherpa-onnx cannot read it.
+        DataError: there is no table of tokens.
+        ResourceError: sherpa-onnx is not installed.
+        UserError: the folder holds several models.
+    """
+    if not importlib.util.find_spec("sherpa_onnx"):
+        raise ResourceError(
+            f"{folder} needs the package sherpa-onnx.", "pip install 'zipasr[export]'"
+        )
+    files = files_in(folder, config.reads_ctc, config.kind)
+    table = tokens or folder / TABLE
+    if not table.is_file():
+        raise DataError(f"there is no {table}.", f"give tokens=PATH, its {TABLE}.")
+    return SherpaModel(files, table, config, cutting)
+
+
+class SherpaModel(Model):
+    """An exported model, for whole recordings or for speech as it comes.
+
+    Args:
+        files: of the three parts of a transducer, or of a CTC model.
+        table: of tokens.
+        config: settings.
+        cutting: how long recordings are cut.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], table: Path, config: SherpaConfig, cutting: Cutting
+    ) -> None:
+        super().__init__((f"{files[0]}, run by sherpa-onnx",), cutting, FRAME)
+        self._config = config
+        self._is_ctc = len(files) == 1
+        self._streams = hears_chunks(files[0])
+        names = ("model",) if self._is_ctc else PARTS
+        self._files = {name: str(file) for name, file in zip(names, files, strict=True)}
+        self._files["tokens"] = str(table)
+        try:
+            self._client = self._recognizer({})
+        except (RuntimeError, ValueError) as problem:
+            raise CheckpointError(
+                f"sherpa-onnx cannot read {files[0]}: {str(problem).splitlines()[0]}.",
+                "export the model again.",
+            ) from problem
+
+    def recognise_pieces(self, hot_words: HotWords = (), nbest: int = 1) -> RecognisePieces:
+        """Return the function that recognises windows; see ``Model``."""
+        if nbest > 1:
+            raise UserError(
+                "nbest: sherpa-onnx tells one hypothesis.",
+                "load the run folder or the checkpoint that the model was exported from.",
+            )
+        client, phrases = self._with(hot_words)
+        if self._streams:
+            return lambda pieces: [[self._streamed(client, phrases, one)] for one in pieces]
+
+        def recognise(pieces: Sequence[Piece]) -> list[list[TimedHypothesis]]:
+            streams = []
+            for piece in pieces:
+                stream = client.create_stream(hotwords=phrases)
+                stream.accept_waveform(SAMPLING_RATE, piece.samples)
+                streams.append(stream)
+            client.decode_streams(streams)
+            return [
+                [_hypothesis(_tokens(one.result, piece.start))]
+                for one, piece in zip(streams, pieces, strict=True)
+            ]
+
+        return recognise
+
+    def stream(self, *, hot_words: HotWords = ()) -> Stream:
+        """Return a recognition of speech as it comes."""
+        if not self._streams:
+            raise UserError(
+                f"{self.about[0]}: it is for whole recordings.",
+                "export a causal model with --chunk-size and --left-context-frames.",
+            )
+        client, phrases = self._with(hot_words)
+        return SherpaStream(client, phrases)
+
+    def _with(self, hot_words: HotWords) -> tuple[Any, str | None]:
+        """Return the client, and hot-words as it reads them."""
+        if isinstance(hot_words, str):
+            raise UserError(f"hot_words={hot_words!r} is one string.", "give a list of phrases.")
+        if not hot_words:
+            return self._client, None
+        if self._config.decoding_method != "modified_beam_search" or self._is_ctc:
+            raise UserError(
+                f"{self._config.decoding_method} cannot use hot-words.",
+                "load the model with decoding_method='modified_beam_search'.",
+            )
+        vocabulary = Path(self._files["tokens"]).with_name("bpe.vocab")
+        if not vocabulary.is_file():
+            raise DataError(
+                f"hot-words are cut into tokens by {vocabulary}, which does not exist.",
+                "export the model with --bpe-model.",
+            )
+        client = self._recognizer({"modeling_unit": "bpe", "bpe_vocab": str(vocabulary)})
+        return client, "/".join(hot_words)
+
+    def _recognizer(self, more: Mapping[str, str]) -> Any:
+        import sherpa_onnx
+
+        config, kind = self._config, "Online" if self._streams else "Offline"
+        recognizer = getattr(sherpa_onnx, f"{kind}Recognizer")
+        if self._is_ctc:
+            make = (
+                recognizer.from_zipformer2_ctc if self._streams else recognizer.from_zipformer_ctc
+            )
+            return make(**self._files, num_threads=config.num_threads)
+        return recognizer.from_transducer(
+            **self._files,
+            num_threads=config.num_threads,
+            decoding_method=config.decoding_method,
+            max_active_paths=config.beam_size,
+            blank_penalty=config.blank_penalty,
+            hotwords_score=config.context_score,
+            **more,
+        )
+
+    def _streamed(self, client: Any, phrases: str | None, piece: Piece) -> TimedHypothesis:
+        with SherpaStream(client, phrases) as stream:
+            stream.accept(piece.samples)
+        return _hypothesis(stream.tokens(piece.start))
+
+
+class SherpaStream(Stream):
+    """Speech as it comes, for an exported model."""
+
+    def __init__(self, client: Any, phrases: str | None) -> None:
+        super().__init__(FRAME)
+        self._client = client
+        self._stream = client.create_stream(hotwords=phrases)
+
+    def tokens(self, start: float = 0.0) -> list[Token]:
+        """Return the tokens so far; ``start`` is the second at which the stream begins."""
+        return _tokens(self._client.recognizer.get_result(self._stream), start)
+
+    def _push(self, samples: Samples) -> None:
+        self._stream.accept_waveform(SAMPLING_RATE, samples)
+        self._decode()
+
+    def _finish(self) -> None:
+        self._stream.accept_waveform(SAMPLING_RATE, _TAIL)
+        self._stream.input_finished()
+        self._decode()
+
+    def _decode(self) -> None:
+        while self._client.is_ready(self._stream):
+            self._client.decode_stream(self._stream)
+
+    def _words(self) -> list[Word]:
+        return words_of_tokens(self.tokens())
+
+
+def _tokens(result: Any, start: float) -> list[Token]:
+    """Return the tokens of a result of sherpa-onnx, which writes a space for the mark of words."""
+    known = list(getattr(result, "ys_log_probs", None) or getattr(result, "ys_probs", None) or [])
+    log_probs = known if len(known) == len(result.tokens) else [0.0] * len(result.tokens)
+    return [
+        Token(text.replace(" ", WORD_START), start + begin, start + begin + FRAME, min(score, 0.0))
+        for text, begin, score in zip(result.tokens, result.timestamps, log_probs, strict=True)
+    ]
+
+
+def _hypothesis(tokens: Sequence[Token]) -> TimedHypothesis:
+    return TimedHypothesis(tuple(words_of_tokens(tokens)), sum(one.log_prob for one in tokens))

@@ -1,0 +1,147 @@
+"""Recognition of windows of recordings: tokens and words with times and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zipasr.audio.loading import Samples
+from zipasr.base.constants import SAMPLING_RATE, WINDOW
+from zipasr.data.features import fbank_extractor
+from zipasr.encoder.protocol import Geometry
+from zipasr.recognition.acoustic_model import Acoustics
+from zipasr.recognition.long_form import Piece, WordTimes
+from zipasr.recognition.padding import LOG_ZERO, padded_batch
+from zipasr.recognition.recogniser import Recogniser
+from zipasr.recognition.transcription import TimedHypothesis
+from zipasr.search.alignment import ctc_spans
+from zipasr.search.confidence import ctc_token_log_probs, transducer_token_log_probs
+from zipasr.search.protocol import Utterance
+from zipasr.text.timed_words import Token, Word, words_of_tokens
+from zipasr.text.tokenizer import Tokenizer
+
+
+@torch.inference_mode()
+def recognise_pieces(
+    recogniser: Recogniser[Acoustics], pieces: Sequence[Piece], times: WordTimes, nbest: int = 1
+) -> list[list[TimedHypothesis]]:
+    """Recognise windows as one batch.
+
+    Args:
+        recogniser: with its search.
+        pieces: windows of one recording or several.
+        times: where words begin.
+        nbest: most hypotheses of each.
+    """
+    frames, lens = encoded_pieces(recogniser, pieces)
+    search = recogniser.search
+    state = search.whole(frames, lens)
+    found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
+    aligns = times != "transducer"
+    ctc = recogniser.ctc_log_probs if aligns or recogniser.method.head == "ctc" else None
+    log_probs = None if ctc is None else ctc(frames)
+    results = []
+    for row, (piece, hypotheses) in enumerate(zip(pieces, found, strict=True)):
+        num = int(lens[row])
+        own = frames[row, :num], None if log_probs is None else log_probs[row, :num]
+        timed = [_timed(recogniser, one, piece.start, own, aligns) for one in hypotheses[:nbest]]
+        results.append(timed)
+    return results
+
+
+def _timed(
+    recogniser: Recogniser[Acoustics],
+    utterance: Utterance,
+    start: float,
+    scores: tuple[Tensor, Tensor | None],
+    aligns: bool,
+) -> TimedHypothesis:
+    """Return the words of a hypothesis.
+
+    Args:
+        recogniser: whose hypothesis it is.
+        utterance: the hypothesis.
+        start: second at which its window begins.
+        scores: of its window, encoder frames (T', C) and CTC log-probabilities (T', V), if there
+            are any.
+        aligns: whether words begin where the CTC head says.
+    """
+    frames, log_probs = scores
+    tokens, positions, steps = utterance.tokens, utterance.frames, recogniser.transducer
+    if recogniser.method.head == "transducer" and steps is not None:
+        probabilities = transducer_token_log_probs(frames, tokens, positions, steps)
+    else:
+        assert log_probs is not None, "a search reads a head that there is"
+        probabilities = ctc_token_log_probs(log_probs, tokens, positions)
+    words = timed_words(
+        recogniser.tokenizer,
+        recogniser.geometry,
+        utterance,
+        log_probs.cpu() if aligns and log_probs is not None else None,
+        start,
+        probabilities,
+    )
+    return TimedHypothesis(tuple(words), utterance.log_prob)
+
+
+def encoded_pieces(
+    recogniser: Recogniser[Acoustics], pieces: Sequence[Piece]
+) -> tuple[Tensor, Tensor]:
+    """Return the encoder frames (N, T', C) of windows, and their lengths (N,)."""
+    samples = [piece.samples for piece in pieces]
+    return recogniser.acoustics.encode(*_features(samples, recogniser.geometry))
+
+
+def timed_words(
+    tokenizer: Tokenizer,
+    geometry: Geometry,
+    utterance: Utterance,
+    log_probs: Tensor | None = None,
+    start: float = 0.0,
+    token_log_probs: Sequence[float] | None = None,
+) -> list[Word]:
+    """Return the words of an utterance and when they were said.
+
+    Args:
+        tokenizer: of its tokens.
+        geometry: of the encoder.
+        utterance: what was recognised.
+        log_probs: (T', V) of the CTC head, to align with; by default words begin when the search
+            emitted them.
+        start: second at which the utterance begins.
+        token_log_probs: of its tokens, where they are known.
+    """
+    pieces, times = tokenizer.pieces(), _times(utterance, log_probs, geometry)
+    known = token_log_probs or [0.0] * len(utterance.tokens)
+    timed = [
+        Token(pieces[token], start + begin, start + end, log_prob)
+        for token, (begin, end), log_prob in zip(utterance.tokens, times, known, strict=True)
+        if tokenizer.is_text(token)
+    ]
+    return words_of_tokens(timed)
+
+
+def _times(
+    utterance: Utterance, log_probs: Tensor | None, geometry: Geometry
+) -> list[tuple[float, float]]:
+    """Return when each token begins and ends, in seconds of the utterance."""
+    seconds = geometry.seconds_per_frame
+    spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
+    if spans is None:
+        return [(seconds * f, seconds * (f + 1)) for f in utterance.frames]
+    return [(seconds * span.start, seconds * span.end) for span in spans]
+
+
+def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Return (N, T, mel bins) and the lengths; padding is silence."""
+    extractor = fbank_extractor(geometry.mel_bins)
+    # A window too short for a single frame is silence.
+    long_enough = [
+        torch.from_numpy(extractor.extract(part, SAMPLING_RATE))
+        if len(part) >= WINDOW
+        else torch.full((geometry.min_frames, geometry.mel_bins), LOG_ZERO)
+        for part in parts
+    ]
+    return padded_batch(long_enough)

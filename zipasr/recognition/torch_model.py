@@ -1,0 +1,213 @@
+"""Speech models that torch computes: of a run, a checkpoint, or a TorchScript file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+
+from zipasr.audio.loading import Audio, Samples, sound_of
+from zipasr.base.errors import UserError
+from zipasr.encoder.protocol import Geometry
+from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
+from zipasr.recognition.alignment import align, tokens_of
+from zipasr.recognition.config import ModelFileConfig, RecognitionConfig
+from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
+from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
+from zipasr.recognition.recogniser import Recogniser, load_recogniser, recogniser_with
+from zipasr.recognition.resources import ResourceReader
+from zipasr.recognition.speech_model import Encoding, HotWords, Model
+from zipasr.recognition.speech_stream import Stream
+from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
+from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_words
+from zipasr.recognition.transcription import TimedHypothesis
+from zipasr.search.methods import MethodSpec, check_takes_hot_words
+from zipasr.text.timed_words import Word
+from zipasr.text.tokenizer import Tokenizer
+
+
+class TorchModel(Model):
+    """A model for whole recordings, and for speech as it comes if it is causal.
+
+    Args:
+        recogniser: model, search and tokenizer.
+        config: what the search was made from.
+        cutting: how long recordings are cut.
+        times: where words begin.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser[Acoustics],
+        config: RecognitionConfig,
+        cutting: Cutting,
+        times: WordTimes = "auto",
+    ) -> None:
+        super().__init__(recogniser.about, cutting, recogniser.geometry.seconds_per_frame)
+        if times == "ctc" and recogniser.ctc_log_probs is None:
+            raise UserError("--word-times ctc needs a CTC head, which this model has not.")
+        self.recogniser, self._config, self._times = recogniser, config, times
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokens."""
+        return self.recogniser.tokenizer
+
+    def recognise_pieces(self, hot_words: HotWords = (), nbest: int = 1) -> RecognisePieces:
+        """Return the function that recognises windows; see ``Model``."""
+        recogniser = self._with(hot_words)
+        if nbest > 1:
+            _check_keeps_several(recogniser.method)
+
+        def recognise(pieces: Sequence[Piece]) -> list[list[TimedHypothesis]]:
+            return recognise_pieces(recogniser, pieces, self._times, nbest)
+
+        return recognise
+
+    @torch.inference_mode()
+    def encode(self, audio: Audio) -> Encoding:
+        """Return the frames of the encoder, of a recording as a whole."""
+        piece = Piece(sound_of(audio).samples, 0.0)
+        frames, lens = encoded_pieces(self.recogniser, [piece])
+        return Encoding(frames[0, : int(lens[0])], self.seconds_per_frame)
+
+    def align(self, audio: Audio, text: str) -> tuple[Word, ...]:
+        """Return the words of a transcript with the times at which they were said."""
+        tokens = tokens_of(text, self.tokenizer)
+        words = align(self.recogniser, sound_of(audio), tokens, self.cutting, self._times)
+        return tuple(words)
+
+    def stream(self, *, hot_words: HotWords = ()) -> Stream:
+        """Return a recognition of speech as it comes; needs a causal model."""
+        recogniser = self._with(hot_words)
+        acoustics = recogniser.acoustics
+        if not isinstance(acoustics, AcousticModel):
+            raise UserError(
+                f"{'; '.join(self.about)} is for whole recordings, not for speech as it comes.",
+                "load a file that was exported for streaming, with a --chunk-size.",
+            )
+        chunks = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
+        return TorchStream(self.tokenizer, chunks)
+
+    @cached_property
+    def _resources(self) -> ResourceReader:
+        return ResourceReader(self.tokenizer, device_of(self._config))
+
+    def _with(self, hot_words: HotWords) -> Recogniser[Acoustics]:
+        """Return the recogniser with hot-words beside those that it was loaded with."""
+        if isinstance(hot_words, str):
+            raise UserError(f"hot_words={hot_words!r} is one string.", "give a list of phrases.")
+        if not hot_words:
+            return self.recogniser
+        check_takes_hot_words(self.recogniser.method)
+        config = replace(self._config, phrases=(*self._config.phrases, *hot_words))
+        return recogniser_with(self.recogniser.acoustics, self._resources, config)
+
+
+def _check_keeps_several(method: MethodSpec) -> None:
+    if not method.nbest:
+        raise UserError(
+            f"nbest: {method.name} keeps one hypothesis.",
+            "load the model with decoding_method='modified_beam_search' and a beam_size.",
+        )
+
+
+class ChunkModel(Model):
+    """A TorchScript or ONNX model that hears chunks only; whole recordings are streamed to it."""
+
+    def __init__(
+        self, recogniser: FileChunkRecogniser, about: Sequence[str], cutting: Cutting
+    ) -> None:
+        super().__init__(about, cutting, recogniser.size.geometry.seconds_per_frame)
+        self.recogniser = recogniser
+
+    def recognise_pieces(self, hot_words: HotWords = (), nbest: int = 1) -> RecognisePieces:
+        """Return the function that recognises windows; see ``Model``."""
+        if nbest > 1:
+            raise UserError("nbest: a stream keeps one hypothesis.")
+        self.stream(hot_words=hot_words)  # refuses hot-words before anything is read
+        return lambda pieces: [[self._streamed(piece)] for piece in pieces]
+
+    def stream(self, *, hot_words: HotWords = ()) -> Stream:
+        """Return a recognition of speech as it comes."""
+        if hot_words:
+            raise UserError(
+                "hot_words: an exported model that streams takes them when it is loaded.",
+                "load it with decoding_method='modified_beam_search' and context_file=PATH.",
+            )
+        return TorchStream(self.recogniser.tokenizer, self.recogniser)
+
+    def _streamed(self, piece: Piece) -> TimedHypothesis:
+        with self.stream() as stream:
+            stream.accept(piece.samples)
+        words = tuple(
+            replace(word, start=word.start + piece.start, end=word.end + piece.start)
+            for word in stream.words
+        )
+        return TimedHypothesis(words, 0.0)
+
+
+class TorchStream(Stream):
+    """Speech as it comes, for a model that goes on from chunk to chunk."""
+
+    def __init__(self, tokenizer: Tokenizer, recogniser: ChunkwiseRecogniser) -> None:
+        self._geometry: Geometry = recogniser.size.geometry
+        super().__init__(self._geometry.seconds_per_frame)
+        self._tokenizer, self._live = tokenizer, LiveStream(recogniser)
+
+    def _push(self, samples: Samples) -> None:
+        self._live.push(samples)
+
+    def _finish(self) -> None:
+        self._live.finish()
+
+    def _words(self) -> list[Word]:
+        return timed_words(self._tokenizer, self._geometry, self._live.found)
+
+
+def load_torch_model(config: RecognitionConfig, cutting: Cutting, times: WordTimes) -> TorchModel:
+    """Load a model from checkpoints.
+
+    Args:
+        config: settings, which checkpoints among them.
+        cutting: how long recordings are cut.
+        times: where words begin.
+
+    Raises:
+        CheckpointError: no such checkpoints, damaged ones, or settings that contradict them.
+        DataError: there is no tokenizer.
+        UserError: settings do not go with the model.
+    """
+    return TorchModel(load_recogniser(config, any_head=True), config, cutting, times)
+
+
+def load_model_file(
+    place: ModelFileConfig,
+    config: RecognitionConfig,
+    cutting: Cutting,
+    times: WordTimes,
+    needs_ctc: bool = False,
+) -> TorchModel | ChunkModel:
+    """Load a TorchScript file, or ONNX files by our own search.
+
+    Args:
+        place: the files.
+        config: settings.
+        cutting: how long recordings are cut.
+        times: where words begin.
+        needs_ctc: whether the CTC head is read where a folder has both, whatever the method.
+
+    Raises:
+        CheckpointError: a file is missing or holds something else.
+        DataError: there are no tokens.
+        ResourceError: onnxruntime is not installed.
+        UserError: settings do not go with such files.
+    """
+    recogniser = load_file_recogniser(place, config, needs_ctc)
+    if not isinstance(recogniser, FileChunkRecogniser):
+        return TorchModel(recogniser, config, cutting, times)
+    if times == "ctc":
+        raise UserError("--word-times ctc needs whole recordings.", "leave it out.")
+    return ChunkModel(recogniser, (str(place.place),), cutting)
