@@ -26,6 +26,8 @@ _CHECKPOINTS = ("epoch-*.pt", "checkpoint-*.pt")
 _EXPORTED_KINDS: Mapping[str, Kind] = {"auto": "", "float32": "", "int8": "int8", "fp16": "fp16"}
 _SHERPA_SETTINGS = {"beam_size", "blank_penalty", "context_score", "num_threads"}
 _CUTTING = {"window", "overlap"}
+# Flags that arguments of ``load_model`` stand for.
+_ARGUMENTS = {"exp_dir", "checkpoint", "tokens", "bpe_model", "decoding_method", "use_bf16"}
 
 
 def load_model(
@@ -63,6 +65,8 @@ def load_model(
     given = None if tokens is None else Path(tokens)
     if is_exported_folder(place):
         return _load_exported(place, given, device, precision, decoding_method, values)
+    if place.suffix == ".onnx":
+        raise UserError(f"{place} is one file of an exported model.", "give the folder of it.")
     if precision not in ("auto", "float32", "bfloat16"):
         raise UserError(f"precision={precision!r} is for exported folders; {place} is none.")
     if place.is_dir():
@@ -145,7 +149,7 @@ def _load_torch(
         own["bpe_model" if tokens.suffix == ".model" else "tokens"] = tokens
     if precision != "auto":
         own["use_bf16"] = precision == "bfloat16"
-    for name in own.keys() & values.keys():
+    for name in _ARGUMENTS & values.keys():
         raise UserError(
             f"{name}={values[name]!r}: it is said by another argument.", "leave it out."
         )

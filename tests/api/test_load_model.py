@@ -1,0 +1,113 @@
+"""One model in all its forms says the same, from any folder; what is wrong is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zipasr
+from tests.api.conftest import SETTINGS
+from zipasr.cli import transcribe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def said_by_the_command(folder: Path, sound: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert transcribe.main(["--checkpoint", str(folder / "exp" / "epoch-2.pt"), str(sound)]) == 0
+    return capsys.readouterr().out.strip()
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("form", "settings"),
+    [
+        ("exp", SETTINGS),
+        ("exp/epoch-2.pt", {}),
+        ("plain.pt", {"tokens": "data/tones/lang_bpe/bpe.model"}),
+        ("plain.pt", {"tokens": "out/tokens.txt"}),
+        ("out/pretrained.pt", {}),
+        ("out/jit_script.pt", {}),
+        ("out", {}),
+    ],
+)
+def test_two_lines_transcribe(
+    whole: Path,
+    sounds: list[Path],
+    form: str,
+    settings: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "tokens" in settings:
+        settings = {"tokens": whole / settings["tokens"]}
+    model = zipasr.load_model(whole / form, **settings)
+    result = model.transcribe(sounds[0])
+    assert isinstance(result, zipasr.Transcription)
+    assert result.text == said_by_the_command(whole, sounds[0], capsys) != ""
+    assert result.text == " ".join(word.text for word in result.words)
+    assert str(whole) in repr(model)
+    # Nothing is printed, whatever the kind of model.
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_exported_folder_is_run_without_torch(whole: Path, sounds: list[Path]) -> None:
+    pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
+    program = (
+        "import sys, zipasr\n"
+        f"print(zipasr.load_model({str(whole / 'out')!r}).transcribe({str(sounds[0])!r}).text)\n"
+        "print(*sorted({'torch', 'lhotse', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    text, heavy = done.stdout.splitlines()
+    assert text
+    assert heavy == ""
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_precision_of_an_exported_folder(whole: Path, sounds: list[Path], precision: Any) -> None:
+    model = zipasr.load_model(whole / "out", precision=precision)
+    assert (".int8." in model.about[0]) == (precision == "int8")
+    assert model.transcribe(sounds[0]).seconds > 0
+
+
+def test_ctc_of_an_exported_folder(whole: Path, sounds: list[Path]) -> None:
+    exported = zipasr.load_model(whole / "out", decoding_method="ctc-greedy-search")
+    ours = zipasr.load_model(whole / "exp" / "epoch-2.pt", decoding_method="ctc-greedy-search")
+    assert exported.transcribe(sounds[0]).text == ours.transcribe(sounds[0]).text
+
+
+@pytest.mark.parametrize(
+    ("form", "settings", "kind", "message"),
+    [
+        ("nothing", {}, zipasr.CheckpointError, "there is no file or folder"),
+        ("source", {}, zipasr.CheckpointError, "there is no model in"),
+        ("exp", {"epoch": 9}, zipasr.CheckpointError, ".pt does not exist"),
+        ("exp", {"beam_sise": 4}, zipasr.UserError, "did you mean '--beam-size'"),
+        ("exp", {"decoding_method": "greedy"}, zipasr.UserError, "greedy_search"),
+        ("exp", {"use_bf16": True}, zipasr.UserError, "it is said by another argument"),
+        ("exp", {"precision": "int8"}, zipasr.UserError, "is for exported folders"),
+        ("exp", {"device": "gpu"}, zipasr.UserError, "device 'gpu' is unknown"),
+        ("exp", {"window": 3.0}, zipasr.UserError, "--window must be more than twice --overlap"),
+        ("exp", {"format": "txt"}, zipasr.UserError, "--format"),
+        ("out", {"epoch": 2}, zipasr.UserError, "epoch=2 cannot change the exported model"),
+        ("out", {"device": "cuda"}, zipasr.UserError, "run on the CPU"),
+        ("out", {"precision": "fp16"}, zipasr.CheckpointError, "of fp16"),
+        ("out", {"decoding_method": "fast_beam_search"}, zipasr.UserError, "exported models have"),
+        ("out", {"tokens": "no.txt"}, zipasr.DataError, "there is no no.txt"),
+        ("plain.pt", {"tokens": "no.txt"}, zipasr.DataError, "no.txt"),
+        ("out/model.onnx", {}, zipasr.UserError, "give the folder"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    whole: Path, form: str, settings: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        zipasr.load_model(whole / form, **settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,100 @@
+"""Speech as it comes through ``Model.stream``: our engine and sherpa-onnx, any rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import zipasr
+from tests import tones
+from zipasr.audio.loading import Samples
+
+
+@pytest.fixture(scope="module")
+def samples(causal: Path) -> Samples:
+    sound = sorted((causal / "source" / "test").glob("*.flac"))[0]
+    found: Samples = soundfile.read(sound, dtype="float32")[0]
+    return found
+
+
+@pytest.fixture(
+    params=["exp/epoch-2.pt", f"out/jit_script_chunk_{32}_left_32.pt", "out/pretrained.pt", "out"]
+)
+def model(request: pytest.FixtureRequest, causal: Path) -> zipasr.Model:
+    if request.param == "out":
+        pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
+    return zipasr.load_model(causal / request.param)
+
+
+def pieces(samples: Samples, size: int = 1600) -> list[Samples]:
+    return [samples[at : at + size] for at in range(0, len(samples), size)]
+
+
+def test_text_grows_and_does_not_depend_on_the_pieces(
+    model: zipasr.Model, samples: Samples
+) -> None:
+    lengths = []
+    with model.stream() as stream:
+        for piece in pieces(samples):
+            stream.accept(piece)
+            lengths.append(len(stream.words))
+    assert stream.text
+    assert lengths == sorted(lengths)
+    assert stream.seconds == pytest.approx(len(samples) / tones.RATE)
+    assert all(0 <= word.start <= word.end <= stream.seconds for word in stream.words)
+    with model.stream() as at_once:
+        at_once.accept(torch.from_numpy(samples), tones.RATE)
+    assert at_once.text == stream.text
+    assert stream.finish() == at_once.finish()
+    assert stream.finish().text == stream.text
+    with pytest.raises(zipasr.UserError, match="the stream is over"):
+        stream.accept(samples)
+
+
+def test_streams_are_independent(model: zipasr.Model, samples: Samples) -> None:
+    with model.stream() as alone:
+        alone.accept(samples)
+    with model.stream() as first, model.stream() as second:
+        for piece in pieces(samples):
+            first.accept(piece)
+            second.accept(np.zeros(800, np.float32))
+    assert first.text == alone.text
+    assert second.text == ""
+
+
+def test_other_rates_are_resampled_as_they_come(model: zipasr.Model, samples: Samples) -> None:
+    integers = (np.repeat(samples, 3) * 32767).astype(np.int16)
+    with model.stream() as stream:
+        for piece in pieces(integers, 4800):
+            stream.accept(piece, 3 * tones.RATE)
+    assert stream.seconds == pytest.approx(len(samples) / tones.RATE, abs=0.01)
+    with model.stream() as stream:
+        stream.accept(samples, 8000)
+        with pytest.raises(zipasr.DataError, match="the rate was 8000 Hz, now it is 16000 Hz"):
+            stream.accept(samples)
+        with pytest.raises(zipasr.DataError, match="arrays of one dimension"):
+            stream.accept(np.zeros((2, 100)))
+
+
+def test_the_engines_agree(causal: Path, samples: Samples) -> None:
+    texts = []
+    for form in ("exp/epoch-2.pt", "out/jit_script_chunk_32_left_32.pt"):
+        with zipasr.load_model(causal / form).stream() as stream:
+            stream.accept(samples)
+        texts.append(stream.text)
+    assert texts[0] == texts[1]
+    assert (
+        zipasr.load_model(causal / "out/jit_script_chunk_32_left_32.pt")
+        .transcribe((samples, tones.RATE))
+        .text.startswith(texts[0][:5])
+    )
+
+
+def test_a_model_for_whole_recordings_says_so(whole: Path) -> None:
+    for form in ("exp/epoch-2.pt", "out/jit_script.pt", "out"):
+        with pytest.raises(zipasr.UserError, match=r"causal|whole recordings"):
+            zipasr.load_model(whole / form).stream()
