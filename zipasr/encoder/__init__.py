@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from zipasr.base.lazy import lazy_names
 
 __all__ = [
+    "PresetName",
     "StandaloneEncoder",
     "Zipformer",
     "Zipformer1",
@@ -26,14 +27,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from zipasr.encoder.standalone import StandaloneEncoder, Zipformer, Zipformer1
-    from zipasr.encoder.zipformer.config import ZipformerConfig
+    from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig
     from zipasr.encoder.zipformer1.config import Zipformer1Config
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "standalone": ["StandaloneEncoder", "Zipformer", "Zipformer1"],
-            "zipformer.config": ["ZipformerConfig"],
+            "zipformer.config": ["PresetName", "ZipformerConfig"],
             "zipformer1.config": ["Zipformer1Config"],
         },
     )

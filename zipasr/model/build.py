@@ -9,7 +9,7 @@ import torch
 
 from zipasr.base.errors import nearest
 from zipasr.encoder.protocol import EncoderConfig
-from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig
+from zipasr.encoder.registry import DEFAULT_ENCODER
 from zipasr.model.attention_decoder import AttentionDecoderModel
 from zipasr.model.config import BLANK_ID, SENTENCE_ENDS_ID, HeadFields, ModelConfig
 from zipasr.model.decoder import Decoder
@@ -18,6 +18,8 @@ from zipasr.model.transducer import AsrModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from zipasr.encoder import PresetName
 
 
 @overload
@@ -70,7 +72,7 @@ def build_model(
     if vocab_size < 1:
         raise TypeError("a model needs vocab_size=V: the number of tokens, blank included")
     if encoder is None:
-        encoder = ZipformerConfig.from_preset(preset or "medium", causal=bool(causal))
+        encoder = DEFAULT_ENCODER.from_preset(preset or "medium", causal=bool(causal))
     elif preset is not None or causal is not None:
         raise TypeError("preset and causal stand in place of an encoder: give one or the other")
     if model is None:
