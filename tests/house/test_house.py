@@ -176,15 +176,21 @@ def test_every_package_is_a_package() -> None:
     folders = {path.parent for path in FILES if path.suffix == ".py"}
     lacking = [shown(f) for f in folders if not (f / "__init__.py").is_file()]
     # Scripts are started, not imported.
-    assert sorted(set(lacking) - {".", "local", "benchmarks"}) == []
+    assert sorted(set(lacking) - {".", "local", "benchmarks", "examples"}) == []
 
 
-def test_packages_re_export_nothing_but_the_losses() -> None:
-    """The losses do so lazily: the flags read names from there and must not wait for torch."""
+def test_packages_re_export_lazily_or_nothing() -> None:
+    """Flags read names from below packages, and must not wait for torch."""
+    allowed = ("from typing import TYPE_CHECKING", "from zipasr.base.lazy import lazy_names")
     for package in sorted((ROOT / "zipasr").rglob("__init__.py")):
-        if package.parent.name not in ("zipasr", "losses"):
-            code = ast.parse(package.read_text(encoding="utf-8")).body
-            assert len(code) == 1, f"{shown(package)} has code beside its docstring"
+        _docstring, *code = ast.parse(package.read_text(encoding="utf-8")).body
+        if package.parent.name != "zipasr" and code:
+            *imports, exported, choice = code
+            assert tuple(map(ast.unparse, imports)) == allowed, shown(package)
+            assert isinstance(exported, ast.Assign), shown(package)
+            assert ast.unparse(exported.targets[0]) == "__all__", shown(package)
+            assert isinstance(choice, ast.If), shown(package)
+            assert ast.unparse(choice.test) == "TYPE_CHECKING", shown(package)
 
 
 def test_the_docstring_of_a_package_names_its_modules() -> None:

@@ -4,5 +4,5 @@
 user can act on; ``files``: files that are whole or not there; ``lock``: one run at a time in a
 folder; ``log``; ``progress``: bars and live lines; ``seed``: every source of randomness;
 ``distributed``: processes that train together; ``environment``: versions, device, memory, threads;
-``constants``: the sample rate.
+``constants``: the sample rate; ``lazy``: public names of packages, imported when they are used.
 """

@@ -2,8 +2,39 @@
 
 ``protocol`` is what others ask of an encoder, ``registry`` lists them: ``zipformer`` and
 ``zipformer1``. ``inference`` has the shapes of weights that a configuration is read off;
-``chunks``, ``masks`` (padding, lengths), ``relative_attention`` and ``stream_states`` are shared.
+``chunks``, ``masks`` (padding, lengths), ``relative_attention`` and ``stream_states`` are shared;
+``features`` checks a batch.
 Inside an encoder tensors are time-first, (T', N, C): convolutions, products with attention weights
 and masks then need no copies. Attribute names are those of published checkpoints, so that their
 state dicts fit.
+
+For training loops of one's own: ``Zipformer`` and ``Zipformer1``, defined in ``standalone``; see
+docs/parts.md.
 """
+
+from typing import TYPE_CHECKING
+
+from zipasr.base.lazy import lazy_names
+
+__all__ = [
+    "PresetName",
+    "StandaloneEncoder",
+    "Zipformer",
+    "Zipformer1",
+    "Zipformer1Config",
+    "ZipformerConfig",
+]
+
+if TYPE_CHECKING:
+    from zipasr.encoder.standalone import StandaloneEncoder, Zipformer, Zipformer1
+    from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig
+    from zipasr.encoder.zipformer1.config import Zipformer1Config
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "standalone": ["StandaloneEncoder", "Zipformer", "Zipformer1"],
+            "zipformer.config": ["PresetName", "ZipformerConfig"],
+            "zipformer1.config": ["Zipformer1Config"],
+        },
+    )

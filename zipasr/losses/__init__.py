@@ -11,29 +11,12 @@ The names below and their arguments are k2's, so that code moves over unchanged.
 when they are asked for: the flags need ``config`` alone, and must not wait for torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from zipasr.losses.ctc import ctc_loss
-    from zipasr.losses.lattice import mutual_information_recursion
-    from zipasr.losses.pruned import rnnt_loss, rnnt_loss_pruned
-    from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges, tanh_of_pruned_sums
-    from zipasr.losses.simple import rnnt_loss_simple, rnnt_loss_smoothed
-
-_MODULES = {
-    "ctc_loss": "ctc",
-    "do_rnnt_pruning": "pruning",
-    "get_rnnt_prune_ranges": "pruning",
-    "mutual_information_recursion": "lattice",
-    "rnnt_loss": "pruned",
-    "rnnt_loss_pruned": "pruned",
-    "rnnt_loss_simple": "simple",
-    "rnnt_loss_smoothed": "simple",
-    "tanh_of_pruned_sums": "pruning",
-}
+from zipasr.base.lazy import lazy_names
 
 __all__ = [
+    "consistency_loss",
     "ctc_loss",
     "do_rnnt_pruning",
     "get_rnnt_prune_ranges",
@@ -45,9 +28,20 @@ __all__ = [
     "tanh_of_pruned_sums",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is used for the first time (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if TYPE_CHECKING:
+    from zipasr.losses.ctc import consistency_loss, ctc_loss
+    from zipasr.losses.lattice import mutual_information_recursion
+    from zipasr.losses.pruned import rnnt_loss, rnnt_loss_pruned
+    from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges, tanh_of_pruned_sums
+    from zipasr.losses.simple import rnnt_loss_simple, rnnt_loss_smoothed
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "ctc": ["consistency_loss", "ctc_loss"],
+            "lattice": ["mutual_information_recursion"],
+            "pruned": ["rnnt_loss", "rnnt_loss_pruned"],
+            "pruning": ["do_rnnt_pruning", "get_rnnt_prune_ranges", "tanh_of_pruned_sums"],
+            "simple": ["rnnt_loss_simple", "rnnt_loss_smoothed"],
+        },
+    )

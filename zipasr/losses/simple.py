@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -24,6 +24,37 @@ from zipasr.losses.lattice import (
 from zipasr.losses.recursion import loss_dtype
 
 
+@overload
+def rnnt_loss_simple(
+    lm: Tensor,
+    am: Tensor,
+    symbols: Tensor,
+    termination_symbol: int,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    return_grad: Literal[False] = False,
+    backend: RnntBackend = "auto",
+) -> Tensor: ...
+
+
+@overload
+def rnnt_loss_simple(
+    lm: Tensor,
+    am: Tensor,
+    symbols: Tensor,
+    termination_symbol: int,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    *,
+    return_grad: Literal[True],
+    backend: RnntBackend = "auto",
+) -> tuple[Tensor, Occupations]: ...
+
+
 def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     lm: Tensor,
     am: Tensor,
@@ -35,12 +66,12 @@ def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     reduction: Reduction = "mean",
     return_grad: bool = False,
     backend: RnntBackend = "auto",
-) -> Any:
+) -> Tensor | tuple[Tensor, Occupations]:
     """Transducer loss whose logits are the sums of an encoder and a predictor term.
 
     It is ``rnnt_loss_smoothed`` with both scales 0; see there for arguments, result and errors.
     """
-    return rnnt_loss_smoothed(
+    return rnnt_loss_smoothed(  # type: ignore[call-overload, no-any-return]
         lm=lm,
         am=am,
         symbols=symbols,
@@ -56,6 +87,41 @@ def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
     )
 
 
+@overload
+def rnnt_loss_smoothed(
+    lm: Tensor,
+    am: Tensor,
+    symbols: Tensor,
+    termination_symbol: int,
+    lm_only_scale: float = 0.1,
+    am_only_scale: float = 0.1,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    return_grad: Literal[False] = False,
+    backend: RnntBackend = "auto",
+) -> Tensor: ...
+
+
+@overload
+def rnnt_loss_smoothed(
+    lm: Tensor,
+    am: Tensor,
+    symbols: Tensor,
+    termination_symbol: int,
+    lm_only_scale: float = 0.1,
+    am_only_scale: float = 0.1,
+    boundary: Tensor | None = None,
+    rnnt_type: RnntType = "regular",
+    delay_penalty: float = 0.0,
+    reduction: Reduction = "mean",
+    *,
+    return_grad: Literal[True],
+    backend: RnntBackend = "auto",
+) -> tuple[Tensor, Occupations]: ...
+
+
 def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     lm: Tensor,
     am: Tensor,
@@ -69,7 +135,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     reduction: Reduction = "mean",
     return_grad: bool = False,
     backend: RnntBackend = "auto",
-) -> Any:
+) -> Tensor | tuple[Tensor, Occupations]:
     """Simple loss with log-probabilities interpolated with those of each side alone.
 
     Computed in float32 (float64 for float64 input), whatever the precision of the input and
@@ -112,7 +178,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     with torch.autocast(am.device.type, enabled=False):
         lm, am = lm.to(loss_dtype(lm)), am.to(loss_dtype(am))
         if backend == "k2":
-            return k2_losses().rnnt_loss_smoothed(
+            return k2_losses().rnnt_loss_smoothed(  # type: ignore[no-any-return]
                 lm=lm, am=am, symbols=symbols, termination_symbol=termination_symbol,
                 lm_only_scale=lm_only_scale, am_only_scale=am_only_scale, boundary=boundary,
                 rnnt_type=rnnt_type, delay_penalty=delay_penalty,

@@ -2,27 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, overload
+
 import torch
 
+from zipasr.base.errors import nearest
 from zipasr.encoder.protocol import EncoderConfig
+from zipasr.encoder.registry import DEFAULT_ENCODER
 from zipasr.model.attention_decoder import AttentionDecoderModel
-from zipasr.model.config import BLANK_ID, SENTENCE_ENDS_ID, ModelConfig
+from zipasr.model.config import BLANK_ID, SENTENCE_ENDS_ID, HeadFields, ModelConfig
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-def build_model(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
+    from zipasr.encoder import PresetName
+
+
+@overload
+def build_model(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel: ...
+
+
+@overload
+def build_model(
+    encoder: EncoderConfig, *, vocab_size: int, **heads: Unpack[HeadFields]
+) -> AsrModel: ...
+
+
+@overload
+def build_model(
+    *,
+    vocab_size: int,
+    preset: PresetName = "medium",
+    causal: bool = False,
+    **heads: Unpack[HeadFields],
+) -> AsrModel: ...
+
+
+def build_model(
+    encoder: EncoderConfig | None = None,
+    model: ModelConfig | None = None,
+    vocab_size: int = 0,
+    *,
+    preset: PresetName | None = None,
+    causal: bool | None = None,
+    **heads: Any,
+) -> AsrModel:
     """Build a model with fresh weights on the default device.
 
     Args:
-        encoder: settings of the encoder.
-        model: heads.
+        encoder: settings of the encoder. In its place stand ``preset`` and ``causal``.
+        model: heads. In its place stand fields of ``ModelConfig``.
         vocab_size: V, the blank included.
+        preset: published size of the Zipformer.
+        causal: whether the Zipformer can work on speech as it comes.
+        heads: fields of ``ModelConfig``, such as ``use_ctc=True``.
 
     Returns:
         The model, in training mode.
+
+    Raises:
+        UserError: there is no such size.
+        TypeError: something is given twice, is missing, or is no field of ``ModelConfig``.
+        ValueError: settings that do not fit each other.
     """
+    if vocab_size < 1:
+        raise TypeError("a model needs vocab_size=V: the number of tokens, blank included")
+    if encoder is None:
+        encoder = DEFAULT_ENCODER.from_preset(preset or "medium", causal=bool(causal))
+    elif preset is not None or causal is not None:
+        raise TypeError("preset and causal stand in place of an encoder: give one or the other")
+    if model is None:
+        model = _heads_of(heads)
+    elif heads:
+        raise TypeError(f"{', '.join(heads)}: heads are given as a ModelConfig already")
+    return _assemble(encoder, model, vocab_size)
+
+
+def _assemble(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
     decoder = joiner = None
     if model.use_transducer:
         decoder, joiner = _build_transducer(encoder, model, vocab_size)
@@ -43,6 +103,15 @@ def build_model(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> 
     if model.own_heads:
         built.add_own_heads(model.own_heads, *_build_transducer(encoder, model, vocab_size))
     return built
+
+
+def _heads_of(given: dict[str, Any]) -> ModelConfig:
+    known = [field.name for field in fields(ModelConfig)]
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known) or f"choose from {', '.join(known)}"
+            raise TypeError(f"{name!r} is no field of ModelConfig: {hint}")
+    return ModelConfig(**given)
 
 
 def _build_transducer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar, TypedDict, get_args
 
 from zipasr.base.config import flag
 from zipasr.losses.config import RnntBackend, RnntType
@@ -96,6 +96,24 @@ class ModelConfig:
             num_heads=self.attention_decoder_num_heads,
             feedforward_dim=self.attention_decoder_feedforward_dim,
         )
+
+
+class HeadFields(TypedDict, total=False):
+    """Fields of ``ModelConfig`` as keyword arguments; those left out have its defaults."""
+
+    decoder_dim: int
+    joiner_dim: int
+    context_size: int
+    use_transducer: bool
+    use_ctc: bool
+    own_heads: str
+    use_attention_decoder: bool
+    use_cr_ctc: bool
+    attention_decoder_dim: int
+    attention_decoder_num_layers: int
+    attention_decoder_attention_dim: int
+    attention_decoder_num_heads: int
+    attention_decoder_feedforward_dim: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

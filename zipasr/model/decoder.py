@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import HeadStyle
-from zipasr.model.config import CHANNELS_PER_GROUP
+from zipasr.model.config import BLANK_ID, CHANNELS_PER_GROUP
 from zipasr.nn.balancer import Balancer
 
 
@@ -27,9 +27,9 @@ class Decoder(nn.Module):
     def __init__(
         self,
         vocab_size: int,
-        decoder_dim: int,
-        blank_id: int,
-        context_size: int,
+        decoder_dim: int = 512,
+        blank_id: int = BLANK_ID,
+        context_size: int = 2,
         style: HeadStyle = HeadStyle(),
     ) -> None:
         super().__init__()

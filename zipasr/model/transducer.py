@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.encoder.features import check_features, checked_lens
 from zipasr.encoder.protocol import ChunkEncoder, Encoder, EncoderConfig, HeadStyle
 from zipasr.losses import (
     get_rnnt_prune_ranges,
@@ -21,15 +22,16 @@ from zipasr.model.config import TransducerConfig
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.inputs import (
     alignable_ctc_loss,
-    check_features,
     check_second_view,
     check_tokens,
-    checked_lens,
     padded_labels,
 )
 from zipasr.model.joiner import Joiner
 from zipasr.nn.linear import scaled_linear
 from zipasr.nn.precision import at_least_float32
+
+#: Scales, lattice and prune range of the published recipe.
+USUAL_LOSSES = TransducerConfig()
 
 
 class EncoderOutput(NamedTuple):
@@ -190,7 +192,7 @@ class AsrModel(nn.Module):
         features: Tensor,
         feature_lens: Tensor,
         tokens: Sequence[Sequence[int]],
-        config: TransducerConfig,
+        config: TransducerConfig = USUAL_LOSSES,
         ctc_only: bool = False,
         second_view: Tensor | None = None,
         corpus: str = "",

@@ -7,4 +7,69 @@ flags. Transducer: ``transducer_step``, ``greedy``, ``beam_search`` (with ``beam
 Beside the model: ``scorers`` (hot-words, sums) and ``language_models``. Lattices: ``lattice``,
 ``lexicon_graph``, ``graph_search``, ``lattice_intersect``, ``rescoring``. ``alignment``: times of a
 given transcript; ``confidence``: probabilities of recognised tokens.
+
+For decoders and joiners of one's own: ``transducer_search`` and ``ctc_search``, defined in
+``own_model``; see docs/parts.md.
 """
+
+from typing import TYPE_CHECKING
+
+from zipasr.base.lazy import lazy_names
+
+__all__ = [
+    "ContextGraph",
+    "CtcGreedySearch",
+    "CtcHead",
+    "CtcPrefixBeamSearch",
+    "DecoderLike",
+    "DecodingConfig",
+    "DecodingResources",
+    "FastBeamSearch",
+    "GreedySearch",
+    "HotWords",
+    "JoinerLike",
+    "ModelParts",
+    "ModifiedBeamSearch",
+    "Search",
+    "TransducerSteps",
+    "Utterance",
+    "build_search",
+    "ctc_alignment",
+    "ctc_search",
+    "transducer_alignment",
+    "transducer_search",
+]
+
+if TYPE_CHECKING:
+    from zipasr.search.alignment import ctc_alignment, transducer_alignment
+    from zipasr.search.beam_search import ModifiedBeamSearch
+    from zipasr.search.components import DecodingResources, ModelParts
+    from zipasr.search.config import DecodingConfig
+    from zipasr.search.ctc import CtcGreedySearch, CtcHead
+    from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
+    from zipasr.search.fast_beam_search import FastBeamSearch
+    from zipasr.search.greedy import GreedySearch
+    from zipasr.search.own_model import ctc_search, transducer_search
+    from zipasr.search.protocol import Search, Utterance
+    from zipasr.search.registry import build_search
+    from zipasr.search.scorers import ContextGraph, HotWords
+    from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "alignment": ["ctc_alignment", "transducer_alignment"],
+            "beam_search": ["ModifiedBeamSearch"],
+            "components": ["DecodingResources", "ModelParts"],
+            "config": ["DecodingConfig"],
+            "ctc": ["CtcGreedySearch", "CtcHead"],
+            "ctc_prefix": ["CtcPrefixBeamSearch"],
+            "fast_beam_search": ["FastBeamSearch"],
+            "greedy": ["GreedySearch"],
+            "own_model": ["ctc_search", "transducer_search"],
+            "protocol": ["Search", "Utterance"],
+            "registry": ["build_search"],
+            "scorers": ["ContextGraph", "HotWords"],
+            "transducer_step": ["DecoderLike", "JoinerLike", "TransducerSteps"],
+        },
+    )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from zipasr.base.config import flag, shown
+from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.chunks import check_chunks
 from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
+
+#: Published sizes.
+PresetName = Literal["small", "medium", "large"]
 
 #: Number of frames at 20 ms that make one output frame.
 OUTPUT_FACTOR = 2
@@ -221,6 +225,41 @@ class ZipformerConfig:
 
         return ZipformerLayout(self)
 
+    @classmethod
+    def from_preset(
+        cls,
+        preset: PresetName,
+        *,
+        causal: bool = False,
+        chunk_size: int | Sequence[int] | None = None,
+        left_context_frames: int | Sequence[int] | None = None,
+        dropout: float | None = None,
+    ) -> ZipformerConfig:
+        """Return the settings of a published size.
+
+        Args:
+            preset: size.
+            causal: see the fields of this name, as the following ones.
+            chunk_size: one for streaming, several for training; the default if omitted.
+            left_context_frames: likewise.
+            dropout: constant rate; the published schedule if omitted.
+
+        Raises:
+            UserError: there is no such size.
+            ValueError: the chunks do not fit.
+        """
+        if preset not in PRESETS:
+            known = f"choose one of: {', '.join(PRESETS)}."
+            raise UserError(f"unknown preset {preset!r}.", nearest(preset, PRESETS) or known)
+        sizes = PRESETS[preset]
+        return replace(
+            sizes,
+            causal=causal,
+            chunk_size=_choices(chunk_size, sizes.chunk_size),
+            left_context_frames=_choices(left_context_frames, sizes.left_context_frames),
+            dropout=dropout,
+        )
+
     def build(self) -> Encoder:
         """Front end and encoder."""
         from zipasr.encoder.zipformer.build import build
@@ -295,6 +334,12 @@ def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
         if in_full(getattr(left, field.name), left.num_stacks)
         != in_full(getattr(right, field.name), right.num_stacks)
     ]
+
+
+def _choices(given: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    if given is None:
+        return default
+    return (given,) if isinstance(given, int) else tuple(given)
 
 
 def _flag_name(field: str) -> str:
