@@ -12,8 +12,8 @@ Letters used in every docstring of this package:
 
 Packages, from the lowest layer up: ``base``; ``kernels``; ``nn``; ``encoder``, ``losses``,
 ``text``, ``audio``; ``model``, ``lm``, ``data``, ``corpora``; ``search``, ``scoring``, ``optim``,
-``checkpoint``; ``recognition``; ``training``, ``export``; ``cli``; ``api``. A package imports only
-packages of lower layers.
+``checkpoint``; ``recognition``; ``training``, ``exporting``; ``cli``; ``api``. A package imports
+only packages of lower layers.
 
 The names below are imported when they are first used: ``import zipasr`` by itself imports neither
 torch nor numpy.
@@ -21,8 +21,9 @@ torch nor numpy.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zipasr.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zipasr.api.commands import DecodeResult, ExportResult, TrainResult, decode, export, train
@@ -39,6 +40,37 @@ if TYPE_CHECKING:
     from zipasr.recognition.speech_stream import Stream
     from zipasr.recognition.transcription import Hypothesis, Transcription
     from zipasr.text.timed_words import Token, Word
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "api.commands": [
+                "DecodeResult",
+                "ExportResult",
+                "TrainResult",
+                "decode",
+                "export",
+                "train",
+            ],
+            "api.loading": [
+                "load_model",
+            ],
+            "base.errors": [
+                "CheckpointError",
+                "DataError",
+                "DownloadError",
+                "NumericError",
+                "ResourceError",
+                "UserError",
+            ],
+            "recognition.speech_model": ["Encoding", "Model"],
+            "recognition.speech_stream": [
+                "Stream",
+            ],
+            "recognition.transcription": ["Hypothesis", "Transcription"],
+            "text.timed_words": ["Token", "Word"],
+        },
+    )
 
 __version__ = "0.1.0"
 
@@ -65,33 +97,3 @@ __all__ = [
     "load_model",
     "train",
 ]
-
-_MODULES = {
-    "api.commands": ("DecodeResult", "ExportResult", "TrainResult", "decode", "export", "train"),
-    "api.loading": ("load_model",),
-    "base.errors": (
-        "CheckpointError",
-        "DataError",
-        "DownloadError",
-        "NumericError",
-        "ResourceError",
-        "UserError",
-    ),
-    "recognition.speech_model": ("Encoding", "Model"),
-    "recognition.speech_stream": ("Stream",),
-    "recognition.transcription": ("Hypothesis", "Transcription"),
-    "text.timed_words": ("Token", "Word"),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

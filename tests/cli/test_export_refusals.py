@@ -15,7 +15,7 @@ from tests import disk, speaking_model
 from tests.cli.conftest import Call
 from tests.speaking_model import HEADS, SECOND
 from zipasr.cli import export
-from zipasr.export import torchscript
+from zipasr.exporting import torchscript
 from zipasr.model.transducer import AsrModel
 
 CHOOSE = ("--checkpoint", "exp/model.pt")

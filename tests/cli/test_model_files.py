@@ -22,8 +22,8 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
 from zipasr.encoder.protocol import EncoderConfig, Geometry
-from zipasr.export.exporters import ExportJob
-from zipasr.export.parity import chunkwise
+from zipasr.exporting.exporters import ExportJob
+from zipasr.exporting.parity import chunkwise
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import ModelFileConfig

@@ -28,7 +28,7 @@ from zipasr.cli.commands import (
 from zipasr.cli.flags import Command, Run
 from zipasr.cli.recipes import RECIPE_FLAGS
 from zipasr.cli.train import read_training
-from zipasr.export.config import ExportConfig
+from zipasr.exporting.config import ExportConfig
 from zipasr.optim.config import EdenConfig
 from zipasr.training.config import TrainConfig
 

@@ -22,7 +22,7 @@ from zipasr.corpora.config import CorpusConfig, DownloadConfig, ImportConfig, Pl
 from zipasr.data.config import AugmentConfig, DataConfig, FbankConfig
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
-from zipasr.export.config import ExportConfig
+from zipasr.exporting.config import ExportConfig
 from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig, NgramConfig
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import EdenConfig, OptimizerConfig

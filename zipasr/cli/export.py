@@ -23,9 +23,9 @@ from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import Geometry
-from zipasr.export.config import ExportConfig, Shape
-from zipasr.export.exporters import ExportJob, export_lm, export_onnx, export_torchscript
-from zipasr.export.folder import (
+from zipasr.exporting.config import ExportConfig, Shape
+from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
+from zipasr.exporting.folder import (
     check_replaceable,
     client_limits,
     features_of,
@@ -34,7 +34,7 @@ from zipasr.export.folder import (
     write_sample,
     write_texts,
 )
-from zipasr.export.parity import Check, made_up_utterances, refuse_differences, table
+from zipasr.exporting.parity import Check, made_up_utterances, refuse_differences, table
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe

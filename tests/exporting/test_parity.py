@@ -10,8 +10,14 @@ from torch import Tensor
 
 from zipasr.base.errors import NumericError, UserError
 from zipasr.encoder.protocol import Geometry
-from zipasr.export.folder import LICENCE_NOTE, SETTINGS, whole_folder
-from zipasr.export.parity import ParityMode, compare, made_up_utterances, refuse_differences, table
+from zipasr.exporting.folder import LICENCE_NOTE, SETTINGS, whole_folder
+from zipasr.exporting.parity import (
+    ParityMode,
+    compare,
+    made_up_utterances,
+    refuse_differences,
+    table,
+)
 from zipasr.search.protocol import Utterance
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, ExportLayout
-from zipasr.export.config import Shape
-from zipasr.export.parity import (
+from zipasr.exporting.config import Shape
+from zipasr.exporting.parity import (
     LOG_ZERO,
     TOLERANCE,
     Check,
@@ -34,7 +34,7 @@ from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 
 if TYPE_CHECKING:
-    from zipasr.export.onnx_files import Graph
+    from zipasr.exporting.onnx_files import Graph
 
 
 def fit_utterances(shape: Shape, utterances: Sequence[Tensor]) -> list[Tensor]:
@@ -123,7 +123,7 @@ def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
         job: what is exported.
         kinds: precisions to write, float32 among them.
     """
-    from zipasr.export import onnx_files
+    from zipasr.exporting import onnx_files
 
     # The files may take one length alone, so they are compared on utterances that they take.
     job = replace(job, utterances=fit_utterances(job.shape, job.utterances))
@@ -144,7 +144,7 @@ def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
 
 
 def _write(path: Path, graph: Graph, kinds: Sequence[Kind], is_decoder: bool) -> None:
-    from zipasr.export import onnx_files
+    from zipasr.exporting import onnx_files
 
     onnx_files.write_onnx(path, graph)
     if "int8" in kinds:
@@ -156,7 +156,7 @@ def _write(path: Path, graph: Graph, kinds: Sequence[Kind], is_decoder: bool) ->
 @torch.no_grad()
 def export_lm(folder: Path, model: NeuralLm) -> Check:
     """Write a language model for the client's rescoring, and compare what it says of sentences."""
-    from zipasr.export import onnx_files
+    from zipasr.exporting import onnx_files
     from zipasr.recognition.onnx_runtime import OnnxGraph
 
     path = folder / "lm.onnx"
@@ -175,7 +175,7 @@ def export_lm(folder: Path, model: NeuralLm) -> Check:
 
 def export_torchscript(job: ExportJob) -> list[Check]:
     """Write the TorchScript file."""
-    from zipasr.export.torchscript import scripted
+    from zipasr.exporting.torchscript import scripted
 
     stem = "jit_script" + job.chunks.replace("-", "_")
     path = job.folder / f"{stem}.pt"

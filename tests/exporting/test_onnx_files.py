@@ -27,7 +27,7 @@ def model_of(config: EncoderConfig) -> AsrModel:
 
 @pytest.mark.parametrize(("config", "kind"), [(SECOND, "zipformer2"), (FIRST, "zipformer")])
 def test_files_for_whole_utterances(config: EncoderConfig, kind: str) -> None:
-    from zipasr.export.onnx_files import ctc_graph, transducer_graphs
+    from zipasr.exporting.onnx_files import ctc_graph, transducer_graphs
 
     model = model_of(config)
     parts = transducer_graphs(model, config.export_layout())
@@ -49,7 +49,7 @@ def test_files_for_whole_utterances(config: EncoderConfig, kind: str) -> None:
 
 
 def test_a_file_for_speech_as_it_comes() -> None:
-    from zipasr.export.onnx_files import transducer_graphs
+    from zipasr.exporting.onnx_files import transducer_graphs
 
     config = replace(SECOND, causal=True, chunk_size=(16,), left_context_frames=(32,))
     encoder = transducer_graphs(model_of(config), config.export_layout())["encoder"]
@@ -79,7 +79,7 @@ def test_a_file_for_speech_as_it_comes() -> None:
 
 @torch.no_grad()
 def test_a_search_may_ask_about_several_frames_at_once(tmp_path: Path) -> None:
-    from zipasr.export.onnx_files import transducer_graphs, write_onnx
+    from zipasr.exporting.onnx_files import transducer_graphs, write_onnx
     from zipasr.recognition.onnx_runtime import onnx_steps
 
     model = model_of(SECOND)

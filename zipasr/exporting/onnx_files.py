@@ -22,8 +22,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from zipasr.encoder.protocol import ExportLayout
-from zipasr.export.config import Shape
-from zipasr.export.graphs import (
+from zipasr.exporting.config import Shape
+from zipasr.exporting.graphs import (
     ChunkEncoder,
     CtcHead,
     FromInt32,

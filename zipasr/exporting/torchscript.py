@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.export.graphs import ChunkEncoder, WholeEncoder
+from zipasr.exporting.graphs import ChunkEncoder, WholeEncoder
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel

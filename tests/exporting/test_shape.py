@@ -10,9 +10,9 @@ import torch
 
 from tests.speaking_model import FIRST, HEADS, SECOND
 from zipasr.encoder.protocol import EncoderConfig
-from zipasr.export.config import Shape
-from zipasr.export.exporters import ExportJob, export_onnx, fit_utterances
-from zipasr.export.parity import LOG_ZERO
+from zipasr.exporting.config import Shape
+from zipasr.exporting.exporters import ExportJob, export_onnx, fit_utterances
+from zipasr.exporting.parity import LOG_ZERO
 from zipasr.model.build import build_model
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")

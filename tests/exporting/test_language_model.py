@@ -24,7 +24,7 @@ TRANSFORMER = TransformerLmConfig(
 
 @pytest.mark.parametrize("sizes", [RNN, TRANSFORMER])
 def test_the_file_says_the_same_of_sentences(sizes: LmSizes, tmp_path: Path) -> None:
-    from zipasr.export.exporters import LM_LENGTHS, export_lm
+    from zipasr.exporting.exporters import LM_LENGTHS, export_lm
 
     torch.manual_seed(0)
     model = build_lm(20, sizes, 1).eval()

@@ -18,7 +18,7 @@ from zipasr.audio.loading import resampled
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError, UserError, is_disk_full
 from zipasr.encoder.protocol import ExportLayout
-from zipasr.export.parity import Check, table
+from zipasr.exporting.parity import Check, table
 from zipasr.model.config import ModelConfig
 from zipasr.recognition.config import KINDS, Kind
 from zipasr.recognition.exported_files import kind_of
