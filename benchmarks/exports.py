@@ -44,9 +44,8 @@ from zipasr.data.config import DataConfig
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import load_cuts, test_loader
-from zipasr.recognition.acoustic_model import AcousticModel
+from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel
 from zipasr.recognition.exported_files import kind_of
-from zipasr.recognition.padding import LOG_ZERO
 from zipasr.recognition.recogniser import Recogniser, load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors
 

@@ -26,9 +26,9 @@ from zipasr.exporting.exporters import ExportJob
 from zipasr.exporting.parity import chunkwise
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.config import ModelFileConfig
 from zipasr.recognition.exported_model import Chunks, read_model_file
-from zipasr.recognition.padding import LOG_ZERO
 from zipasr.search.ctc import CtcGreedySearch, CtcHead
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps

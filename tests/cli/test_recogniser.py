@@ -16,8 +16,7 @@ from zipasr.cli import decode
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
-from zipasr.recognition.acoustic_model import check_is_settled
-from zipasr.recognition.padding import LOG_ZERO, with_silence
+from zipasr.recognition.acoustic_model import LOG_ZERO, check_is_settled, with_silence
 
 HERE = ("--num-workers", "0", "--checkpoint", "exp/pretrained.pt")
 

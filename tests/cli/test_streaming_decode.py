@@ -21,8 +21,8 @@ from zipasr.cli import decode, streaming_decode, transcribe
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, read
 from zipasr.cli.live import pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
+from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.config import StreamingConfig
-from zipasr.recognition.padding import LOG_ZERO
 from zipasr.recognition.recogniser import load_recogniser
 from zipasr.recognition.streaming import Stream
 from zipasr.search.config import DecodingConfig

@@ -2,14 +2,13 @@
 
 ``speech_model`` is what programs use: a model that transcribes, aligns and streams
 (``speech_stream``), with results as in ``transcription``. Two kinds there are, ``torch_model`` and
-``sherpa_model``. Recordings of any length are cut and joined in ``long_form``, many of them share
-batches in ``batched_recordings``.
+``sherpa_model``. Recordings of any length are cut, batched and joined in ``long_form``.
 
 ``config`` gathers the settings, ``token_sources`` and ``resources`` read what a search needs beside
-the model. ``acoustic_model`` encodes (with ``padding``), ``recogniser`` turns batches into words,
-``timed_search`` windows into words with times, ``streaming`` speech as it comes; ``alignment``
-finds the times of a given transcript. ``exported_files`` and ``exported_model`` find and read
-exported files (with ``onnx_runtime``), ``file_recogniser`` recognises with them. ``decode_sets``
-and ``decode_streams`` decode test sets into files named by ``result_files``; ``best_average`` and
-``method_sweep`` choose checkpoints and decoding method on the dev set.
+the model. ``acoustic_model`` encodes, ``recogniser`` turns batches into words, ``timed_search``
+windows into words with times, ``streaming`` speech as it comes; ``alignment`` finds the times of a
+given transcript. ``exported_files`` and ``exported_model`` find and read exported files (with
+``onnx_runtime``), ``file_recogniser`` recognises with them. ``decode_sets`` and ``decode_streams``
+decode test sets into files named by ``result_files``; ``best_average`` and ``method_sweep`` choose
+checkpoints and decoding method on the dev set.
 """

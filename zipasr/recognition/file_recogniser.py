@@ -12,10 +12,10 @@ from torch import Tensor
 from zipasr.base.config import flag_name
 from zipasr.base.errors import DataError, UserError
 from zipasr.encoder.protocol import ChunkSize, Geometry
+from zipasr.recognition.acoustic_model import with_silence
 from zipasr.recognition.config import ModelFileConfig, RecognitionConfig, TokenSource
 from zipasr.recognition.exported_files import TABLE
 from zipasr.recognition.exported_model import Chunks, Encode, ModelFile, read_model_file
-from zipasr.recognition.padding import with_silence
 from zipasr.recognition.recogniser import Recogniser, recogniser_with, with_ctc_method
 from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.recognition.streaming import StreamState

@@ -10,8 +10,14 @@ from zipasr.audio.loading import Audio, Sound, has_sound, name_of
 from zipasr.audio.silence_windows import Window
 from zipasr.base.errors import UserError
 from zipasr.base.progress import Progress
-from zipasr.recognition.batched_recordings import grouped, read_recording, recognise_group
-from zipasr.recognition.long_form import Cutting, RecognisePieces, words_in
+from zipasr.recognition.long_form import (
+    Cutting,
+    RecognisePieces,
+    grouped,
+    read_recording,
+    recognise_group,
+    words_in,
+)
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.transcription import Transcription
 from zipasr.text.timed_words import Word

@@ -18,8 +18,7 @@ from zipasr.data.features import AHEAD_SECONDS, LiveFbank
 from zipasr.encoder import stream_states
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
-from zipasr.recognition.acoustic_model import AcousticModel
-from zipasr.recognition.padding import LOG_ZERO, filled_chunk, streamed_length
+from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel, filled_chunk, streamed_length
 from zipasr.search import batched_state as streams
 from zipasr.search.methods import MethodSpec, check_streams
 from zipasr.search.protocol import Search, Utterance

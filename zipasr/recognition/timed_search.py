@@ -11,9 +11,8 @@ from zipasr.audio.loading import Samples
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
 from zipasr.data.features import fbank_extractor
 from zipasr.encoder.protocol import Geometry
-from zipasr.recognition.acoustic_model import Acoustics
+from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
 from zipasr.recognition.long_form import Piece, WordTimes
-from zipasr.recognition.padding import LOG_ZERO, padded_batch
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.search.alignment import ctc_spans
