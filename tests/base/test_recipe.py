@@ -34,7 +34,7 @@ def test_a_recipe_by_name_and_by_folder(tmp_path: Path) -> None:
 
 def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    with pytest.raises(UserError, match=r"no recipe 'smal'.* has small\..*did you mean 'small'"):
+    with pytest.raises(UserError, match=r"no recipe 'smal'.* has: small\..*did you mean 'small'"):
         load_recipe("smal", tmp_path)
 
 
