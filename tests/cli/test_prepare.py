@@ -188,7 +188,7 @@ def test_a_stage_that_fails_ends_the_run_and_is_not_marked(fresh: Path) -> None:
         (["--mini-libri", "2"], "expected 1 or 0 after --mini-libri, got '2'"),
         (["--num-jobs", "-1"], "expected a whole number, got '-1'"),
         (["--recipe", "espaek"], "no recipe 'espaek': egs/espaek/recipe.toml does not exist"),
-        (["--recipe", "espaek"], "egs has: espeak."),
+        (["--recipe", "espaek"], "egs has espeak."),
         (["--recipe", "./nosuch"], "no recipe './nosuch'"),
     ],
 )

@@ -142,7 +142,7 @@ def _no_recipe(name: str, path: Path, roots: Sequence[Path]) -> UserError:
     here, *others = ({file.parent.name for file in root.glob("*/recipe.toml")} for root in roots)
     built_in = set().union(*others) - here
     what = f"no recipe {name!r}: {path} does not exist"
-    what += f"; {roots[0]} has: {', '.join(sorted(here))}." if here else "."
+    what += f"; {roots[0]} has {', '.join(sorted(here))}." if here else "."
     what += f" Built in: {', '.join(sorted(built_in))}." if built_in else ""
     hint = nearest(name, sorted(here | built_in))
     return UserError(what, hint or "give one of these names, or the path of a recipe folder.")
