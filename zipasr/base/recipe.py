@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zipasr.base.errors import UserError, nearest
+from zipasr.base.errors import UserError, lacks_packages, nearest
 
 #: Recipes of the current folder.
 RECIPES = Path("egs")
@@ -149,11 +149,14 @@ def _no_recipe(name: str, path: Path, roots: Sequence[Path]) -> UserError:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    # Imported here: without packages, Python 3.10 has no TOML, and help needs none.
+    # Imported here: Python 3.10 without packages has no TOML, and help needs none.
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib
+        try:
+            import tomli as tomllib
+        except ModuleNotFoundError:
+            raise lacks_packages() from None
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:

@@ -72,7 +72,12 @@ def start(name: str, argv: Sequence[str] | None = None) -> int:
         if status:
             return status
     module, _, function = command.main.partition(":")
-    return int(getattr(import_module(f"zipasr.cli.{module}"), function)(argv))
+    try:
+        main: Main = getattr(import_module(f"zipasr.cli.{module}"), function)
+    except KeyboardInterrupt:  # it takes seconds to import torch
+        sys.stderr.write(INTERRUPTED)
+        return 130
+    return main(argv)
 
 
 def _check_flags(command: Command) -> Main:

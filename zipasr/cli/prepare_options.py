@@ -16,7 +16,7 @@ from zipasr.cli.recipes import RecipeConfig
 
 USAGE = """\
 usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
-       ./prepare.sh [--recipe NAME] --from PATH [--encoding NAME] [OPTIONS]      speech of your own
+       ./prepare.sh [--recipe NAME] --from PATH [--encoding NAME] [OPTIONS]   speech of your own
 
   --recipe NAME      a folder in egs, or a recipe that is built in (default: espeak, speech made on
                      this machine); with a slash in it, the path of a recipe folder

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from zipasr.base.errors import UserError
+from zipasr.base.errors import UserError, lacks_packages
 from zipasr.base.recipe import LAST_STAGE, Recipe, load_recipe
 from zipasr.cli.entry import guarded
 from zipasr.cli.prepare_options import USAGE, Options, read_options
@@ -232,10 +232,7 @@ def need_packages() -> None:
         UserError: they are not installed.
     """
     if not all(importlib.util.find_spec(name) for name in ("torch", "lhotse")):
-        raise UserError(
-            f"{sys.executable} lacks packages.",
-            "local/install.sh requirements.txt && source .venv/bin/activate",
-        )
+        raise lacks_packages()
 
 
 def _about(stage: Stage, recipe: Recipe) -> str:
