@@ -13,6 +13,9 @@ from hypothesis import settings
 
 from tests import tones
 from tests.captured_output import Call, Said
+from tests.package.wheel import installed_wheel, wheel
+
+__all__ = ["installed_wheel", "wheel"]
 
 # No deadlines: a busy machine is no fault. The same examples every time: a red run can be repeated.
 settings.register_profile("zipasr", deadline=None, derandomize=True)

@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-local/install.sh requirements.txt egs/espeak/requirements.txt export-requirements.txt tests/requirements.txt
+local/install.sh requirements.txt egs/espeak/requirements.txt export-requirements.txt \
+  dask-requirements.txt tests/requirements.txt
 bin=${VENV:-.venv}/bin
 "$bin/ruff" format --check .
 "$bin/ruff" check .

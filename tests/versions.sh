@@ -9,7 +9,8 @@ export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
 folder=${VERSIONS_DIR:-.venv-versions}
 names=(oldest newest)
 case ${1:-} in oldest | newest) names=("$1"); shift ;; esac
-files=(requirements.txt egs/espeak/requirements.txt export-requirements.txt tests/requirements.txt)
+files=(requirements.txt egs/espeak/requirements.txt export-requirements.txt dask-requirements.txt
+  tests/requirements.txt)
 mkdir -p "$folder"
 # The lower bounds of what users install, and torchaudio, which belongs to one torch; other tools
 # of the tests are the newest.

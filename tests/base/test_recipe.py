@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import UserError
-from zipasr.base.recipe import load_recipe
+from zipasr.base.recipe import RECIPES, is_recipe, load_recipe
 
 GOOD = """
 corpus = "espeak"
@@ -45,6 +45,13 @@ def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
         ("corpus = 'x'\n[flag]\n", "unknown entry 'flag'.*did you mean 'flags'"),
         ("corpus = 'x'\nsplits = 3\n", "splits = 3 is no table"),
         ("corpus = 'x'\n[splits]\ntrain = 'a'\n", "train = 'a' is no list of names"),
+        (
+            f"stages = [1]\n{JOINED_HEAD}",
+            r"stages = \[1\] is no pair.* write stages = \[FIRST, LAST\]",
+        ),
+        (f"stages = [4, 1]\n{JOINED_HEAD}", r"is no pair of stages"),
+        (f"stages = ['1', '4']\n{JOINED_HEAD}", r"is no pair of stages"),
+        (f"{JOINED_HEAD}[needs.small]\n1 = 3\n", "needs.1 = 3 is no sentence"),
         (f"{JOINED_HEAD}[joined]\na = 'b'\n", "a = 'b' is no list of names"),
         (f"{JOINED_HEAD}[subsets]\na = 3\n", "subsets.a is no set of tables"),
         (f"{JOINED_HEAD}[subsets.a.flag]\n", "it may have the tables corpus-options, flags"),
@@ -104,6 +111,38 @@ def test_a_subset_replaces_what_it_names(tmp_path: Path) -> None:
     assert (small.corpus_options, whole.corpus_options) == ({"noise": False}, {})
     with pytest.raises(UserError, match="has no subset 'mini-libri'; it has small"):
         whole.subset("mini-libri")
+
+
+def test_a_recipe_of_the_current_folder_comes_before_one_that_is_built_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    built_in = load_recipe("espeak")
+    assert built_in.folder.is_absolute()
+    assert is_recipe("espeak")
+    assert not is_recipe("espeak", RECIPES)
+    (tmp_path / "egs" / "espeak").mkdir(parents=True)
+    (tmp_path / "egs" / "espeak" / "recipe.toml").write_text(GOOD)
+    own = load_recipe("espeak")
+    assert (own.folder, own.flags) == (Path("egs/espeak"), {"base-lr": 0.1})
+    assert load_recipe("librispeech").corpus == "librispeech"
+    with pytest.raises(UserError) as refusal:
+        load_recipe("libri")
+    assert "egs has espeak. Built in: gigaspeech, librispeech." in str(refusal.value)
+    assert refusal.value.fix == "did you mean 'librispeech'?"
+
+
+def test_stages_and_needs(tmp_path: Path) -> None:
+    write(tmp_path, JOINED + "[needs.small]\n0 = 'little'\n")
+    whole = load_recipe("small", tmp_path)
+    assert whole.stages == (0, 5)
+    assert (whole.needs_of(0), whole.needs_of(1)) == ("nothing", None)
+    assert whole.subset("small").needs_of(0) == "little"
+
+
+def test_stages_are_the_usual_ones_unless_the_recipe_says_others(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    assert load_recipe("small", tmp_path).stages == (1, 4)
 
 
 def test_the_recipes_of_the_project_load() -> None:

@@ -148,7 +148,7 @@ def test_the_stages_are_the_commands(
 
 def test_a_script_works_from_another_folder_and_hands_its_status_on(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(tones.ROOT / "average.py")],
+        [sys.executable, str(tones.ROOT / "average.py"), "--recipe", "nosuch"],
         cwd=tmp_path,
         env=tones.environment(),
         capture_output=True,
@@ -156,7 +156,7 @@ def test_a_script_works_from_another_folder_and_hands_its_status_on(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no recipe 'espeak'")
+    assert done.stderr.startswith("error: no recipe 'nosuch'")
     assert len(done.stderr.splitlines()) == 1
 
 

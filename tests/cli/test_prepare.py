@@ -33,6 +33,14 @@ def sh(folder: Path, *words: str, python: str = sys.executable) -> subprocess.Co
     )
 
 
+def bare_python(folder: Path) -> str:
+    """A Python without packages, but for that of this project."""
+    path = folder / "bare-python"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def make_project(folder: Path) -> None:
     """Copy what prepare.sh needs: it works where it stands, and that should not be here."""
     folder.mkdir()
@@ -124,11 +132,11 @@ def test_training_goes_on_without_the_flawed_and_says_so(project: Path) -> None:
 
 
 def test_a_second_run_does_nothing(
-    prepared_by_script: tuple[Path, subprocess.CompletedProcess[str]],
+    prepared_by_script: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     folder, _ = prepared_by_script
     files = {path: path.stat().st_mtime_ns for path in (folder / "data").rglob("*")}
-    done = sh(folder, "--recipe", "./tones", python="no-python-is-needed")
+    done = sh(folder, "--recipe", "./tones", python=bare_python(tmp_path))
     assert done.returncode == 0
     told = [line.split(",")[0] for line in done.stdout.splitlines()]
     assert told == [f"stage {number}: done before" for number in (1, 2, 3, 4)]
@@ -180,7 +188,7 @@ def test_a_stage_that_fails_ends_the_run_and_is_not_marked(fresh: Path) -> None:
         (["--mini-libri", "2"], "expected 1 or 0 after --mini-libri, got '2'"),
         (["--num-jobs", "-1"], "expected a whole number, got '-1'"),
         (["--recipe", "espaek"], "no recipe 'espaek': egs/espaek/recipe.toml does not exist"),
-        (["--recipe", "espaek"], "egs has: espeak."),
+        (["--recipe", "espaek"], "egs has espeak."),
         (["--recipe", "./nosuch"], "no recipe './nosuch'"),
     ],
 )
@@ -196,17 +204,23 @@ def test_what_the_script_cannot_do_is_one_line(
 
 
 def test_a_python_without_the_packages_is_told_what_to_install(fresh: Path) -> None:
-    python = fresh / "bare-python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
-    python.chmod(0o755)
-    done = sh(fresh, "--recipe", "./tones", python=str(python))
+    done = sh(fresh, "--recipe", "./tones", python=bare_python(fresh))
     assert done.returncode == 2
     assert "lacks packages. Fix: local/install.sh requirements.txt" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_python_that_is_none_is_one_line(fresh: Path) -> None:
+    done = sh(fresh, "--help", python="no-such-python")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "prepare.sh: no-such-python is no Python 3.10 or newer. "
+        "Fix: PYTHON=python3.11 ./prepare.sh\n"
+    )
+
+
 def test_help_lists_the_stages(fresh: Path) -> None:
-    done = sh(fresh, "--help")
+    done = sh(fresh, "--help", python=bare_python(fresh))
     assert done.returncode == 0
     names = ("download", "corpus", "features", "tokenizer", "validate", "lm")
     for number, name in enumerate(names):
@@ -279,7 +293,7 @@ def published(folder: Path) -> None:
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(fresh: Path) -> None:
     published(fresh)
     words = ("--recipe", "./tones", "--dry-run")
-    done = sh(fresh, *words, python="no-python-is-needed")
+    done = sh(fresh, *words, python=bare_python(fresh))
     assert done.returncode == 0
     told = done.stdout.splitlines()
     assert [line.split()[1] for line in told] == [f"{number}:" for number in range(6)]
@@ -294,7 +308,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(fresh: Path) -> None:
 
 def test_the_status_tells_done_from_to_do(project: Path) -> None:
     words = ("--recipe", "./tones", "--status")
-    told = sh(project, *words, python="no-python-is-needed").stdout.splitlines()
+    told = sh(project, *words, python=bare_python(project)).stdout.splitlines()
     assert [line.split()[2] for line in told] == ["done"] * 4
     (project / DONE / "4").unlink()
     told = sh(project, *words).stdout.splitlines()

@@ -21,9 +21,11 @@ from zipasr.cli.commands import (
     TRANSCRIBE,
 )
 from zipasr.cli.flags import read_words, resolve
+from zipasr.cli.prepare_options import USAGE
 
 DOCUMENTS = (
     "README.md",
+    "CONTRIBUTING.md",
     "docs/decoding.md",
     "docs/deploy.md",
     "docs/finetune.md",
@@ -139,9 +141,7 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
 
 
 def test_the_options_of_prepare_are_those_of_its_help() -> None:
-    text = (tones.ROOT / "prepare.sh").read_text(encoding="utf-8")
-    usage = text.split("<<'USAGE'")[1].split("\nUSAGE\n")[0]
-    described = set(re.findall(r"^  (--[a-z-]+)", usage, re.MULTILINE))
+    described = set(re.findall(r"^  (--[a-z-]+)", USAGE, re.MULTILINE))
     assert described == OPTIONS["prepare.sh"] - {"--help"}
 
 

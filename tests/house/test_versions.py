@@ -14,6 +14,7 @@ from tests.tones import ROOT
 FILES = [
     "requirements.txt",
     "export-requirements.txt",
+    "dask-requirements.txt",
     "egs/espeak/requirements.txt",
     "egs/gigaspeech/requirements.txt",
     "tests/requirements.txt",

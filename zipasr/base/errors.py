@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable
 
 
@@ -63,6 +64,14 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, command: str) -> None:
         super().__init__(f"to go on: {command}")
         self.command = command
+
+
+def lacks_packages() -> UserError:
+    """Return the error of an interpreter in which the requirements are not installed."""
+    return UserError(
+        f"{sys.executable} lacks packages.",
+        "local/install.sh requirements.txt && source .venv/bin/activate",
+    )
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

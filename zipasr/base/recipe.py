@@ -1,21 +1,19 @@
-"""Read what a recipe says: its corpus, its splits, its default flags."""
+"""Find a recipe by its name, and read what it says: corpus, splits, default flags, stages."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zipasr.base.errors import UserError, nearest
+from zipasr.base.errors import UserError, lacks_packages, nearest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+#: Recipes of the current folder.
 RECIPES = Path("egs")
+LAST_STAGE = 5
+USUAL_STAGES = (1, 4)
 TABLES = {
     "corpus",
     "corpus-options",
@@ -46,9 +44,8 @@ class Recipe:
         pieces: split too large to be made at once -> number of pieces it is made in.
         chosen: the subset that these values are of; None is the whole.
         subsets: name -> tables ``splits``, ``flags`` and ``corpus-options`` that replace entries.
-
-    ``prepare.sh`` reads two more entries by itself: ``stages``, the first and the last it has, and
-    ``needs``, a sentence about time and disk for a stage.
+        stages: first and last stage of its preparation.
+        needs: stage -> a sentence about time and disk; subset -> the same for a subset.
     """
 
     name: str
@@ -61,6 +58,14 @@ class Recipe:
     pieces: dict[str, int] = field(default_factory=dict)
     chosen: str | None = None
     subsets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    stages: tuple[int, int] = USUAL_STAGES
+    needs: dict[str, Any] = field(default_factory=dict)
+
+    def needs_of(self, stage: int) -> str | None:
+        """Return what the recipe says about the time and the disk of a stage."""
+        table = self.needs if self.chosen is None else self.needs.get(self.chosen, {})
+        sentence: str | None = table.get(str(stage))
+        return sentence
 
     def parts(self, purposes: Iterable[str] = ("train", "valid", "test")) -> list[str]:
         """Return the splits of the corpus that serve these purposes, each once.
@@ -95,34 +100,67 @@ class Recipe:
 NO_RECIPE = Recipe(name="", folder=Path(), corpus="", splits={})
 
 
-def is_recipe(name: str, root: Path = RECIPES) -> bool:
-    """Say whether there is a recipe of this name under ``root``, or in the folder ``name``."""
-    return _file_of(name, root).is_file()
+def recipe_roots() -> tuple[Path, ...]:
+    """Return the folders in which a recipe is looked for, the first one first.
+
+    ``egs`` of the current folder, ``egs`` of the checkout that the package belongs to, and the
+    recipes that an installed package contains.
+    """
+    package = Path(__file__).resolve().parents[1]
+    return RECIPES, package.parent / "egs", package / "recipes"
 
 
-def load_recipe(name: str, root: Path = RECIPES) -> Recipe:
-    """Read the recipe called ``name`` under ``root``, or the one in the folder ``name``.
+def is_recipe(name: str, *roots: Path) -> bool:
+    """Say whether there is a recipe; arguments as of ``load_recipe``."""
+    return any(path.is_file() for path in _places(name, roots or recipe_roots()))
+
+
+def load_recipe(name: str, *roots: Path) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: of a folder in one of ``roots``; with a slash in it, the path of the folder.
+        roots: where it is looked for; by default ``recipe_roots()``.
 
     Raises:
         UserError: no such recipe, or its file is not a recipe.
     """
-    path = _file_of(name, root)
-    if not path.is_file():
-        known = sorted(p.parent.name for p in root.glob("*/recipe.toml"))
-        hint = nearest(name, known) or "give one of these names, or the path of a recipe folder."
-        if not known:
-            hint = "start the command in the repository, or give the path of a recipe folder."
-        there = ", ".join(known) or "none"
-        raise UserError(f"no recipe {name!r}: {path} does not exist; {root} has {there}.", hint)
+    roots = roots or recipe_roots()
+    places = _places(name, roots)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise _no_recipe(name, places[0], roots)
+    return _recipe_from_table(path, _read_toml(path))
+
+
+def _places(name: str, roots: Sequence[Path]) -> list[Path]:
+    folders = [Path(name)] if "/" in name else [root / name for root in roots]
+    return [folder / "recipe.toml" for folder in folders]
+
+
+def _no_recipe(name: str, path: Path, roots: Sequence[Path]) -> UserError:
+    here, *others = ({file.parent.name for file in root.glob("*/recipe.toml")} for root in roots)
+    built_in = set().union(*others) - here
+    what = f"no recipe {name!r}: {path} does not exist"
+    what += f"; {roots[0]} has {', '.join(sorted(here))}." if here else "."
+    what += f" Built in: {', '.join(sorted(built_in))}." if built_in else ""
+    hint = nearest(name, sorted(here | built_in))
+    return UserError(what, hint or "give one of these names, or the path of a recipe folder.")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    # Imported here: Python 3.10 without packages has no TOML, and help needs none.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ModuleNotFoundError:
+            raise lacks_packages() from None
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise UserError(f"{path} is not valid TOML: {problem}.") from problem
-    return _recipe_from_table(path, table)
-
-
-def _file_of(name: str, root: Path) -> Path:
-    return (Path(name) if "/" in name else root / name) / "recipe.toml"
 
 
 def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
@@ -137,6 +175,7 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
     lacking = [purpose for purpose in ("train", "valid", "test") if not splits.get(purpose)]
     if lacking:
         raise UserError(f"{path} names no split for {lacking} under [splits].")
+    first, last = table.get("stages", USUAL_STAGES)
     return Recipe(
         name=path.parent.resolve().name,
         folder=path.parent,
@@ -147,6 +186,8 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
         joined=table.get("joined", {}),
         pieces=table.get("pieces", {}),
         subsets=table.get("subsets", {}),
+        stages=(first, last),
+        needs=table.get("needs", {}),
     )
 
 
@@ -154,6 +195,8 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
     for key, value in table.items():
         if key not in PLAIN and not isinstance(value, dict):
             raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
+    _check_stages(path, table.get("stages", [*USUAL_STAGES]))
+    _check_needs(path, table.get("needs", {}))
     _check_names(path, table["splits"])
     _check_names(path, table.get("joined", {}))
     for split, count in table.get("pieces", {}).items():
@@ -161,6 +204,23 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
             raise UserError(f"{path}: pieces.{split} = {count!r} is no number of pieces.")
     for name, tables in table.get("subsets", {}).items():
         _check_subset(path, name, tables)
+
+
+def _check_stages(path: Path, stages: Any) -> None:
+    is_pair = isinstance(stages, list) and [type(number) for number in stages] == [int, int]
+    if not is_pair or not 0 <= stages[0] <= stages[1] <= LAST_STAGE:
+        raise UserError(
+            f"{path}: stages = {stages!r} is no pair of stages.",
+            f"write stages = [FIRST, LAST], of 0 to {LAST_STAGE}.",
+        )
+
+
+def _check_needs(path: Path, needs: dict[str, Any]) -> None:
+    for key, value in needs.items():
+        if isinstance(value, dict):
+            _check_needs(path, value)
+        elif not isinstance(value, str):
+            raise UserError(f"{path}: needs.{key} = {value!r} is no sentence.")
 
 
 def _check_subset(path: Path, name: str, tables: Any) -> None:

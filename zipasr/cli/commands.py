@@ -18,6 +18,7 @@ from zipasr.cli.flags import Command, Run, Typed, not_yet, read_words, resolve, 
 from zipasr.cli.help import config_text, long_help, meanings_text, short_help
 from zipasr.cli.mixing_flags import with_heads_of_corpora, with_subset
 from zipasr.cli.recipes import RECIPE_FLAGS, load_chosen, recipe_flags_in
+from zipasr.cli.verbs import as_typed
 from zipasr.corpora.config import CorpusConfig, DownloadConfig, ImportConfig, PlaceConfig
 from zipasr.data.config import AugmentConfig, DataConfig, FbankConfig
 from zipasr.encoder.protocol import EncoderConfig
@@ -661,5 +662,5 @@ def _help(command: Command, words: Sequence[str]) -> str:
 
 
 def _print_and_end(text: str) -> NoReturn:
-    sys.stdout.write(text)
+    sys.stdout.write(as_typed(text))
     raise SystemExit(0)

@@ -14,6 +14,7 @@ from zipasr.base.log import is_first
 from zipasr.cli.commands import COMMANDS, IMPORT, read
 from zipasr.cli.flags import Command
 from zipasr.cli.recipes import with_recipe
+from zipasr.cli.verbs import as_typed
 
 Main = Callable[[Sequence[str] | None], int]
 Work = Callable[[Sequence[str] | None], object]
@@ -21,11 +22,12 @@ Work = Callable[[Sequence[str] | None], object]
 INTERRUPTED = "interrupted; no file is half written, give the same command again\n"
 
 
-def guarded(work: Work) -> Main:
+def guarded(work: Work, speaker: str = "error") -> Main:
     """Make a command of a function: mistakes are one line on the error stream and an exit status.
 
     Args:
         work: takes the flags; what it returns is the exit status if it is a number.
+        speaker: what the line begins with.
     """
 
     @wraps(work)
@@ -35,13 +37,13 @@ def guarded(work: Work) -> Main:
             return result if isinstance(result, int) else 0
         except UserError as error:
             words = list(sys.argv[1:] if argv is None else argv)
-            sys.stderr.write(f"error: {with_recipe(str(error), words)}\n")
+            sys.stderr.write(as_typed(f"{speaker}: {with_recipe(str(error), words)}\n"))
             return error.exit_code
         except OSError as problem:
             # Faults of the place where files are written, not of the program.
             if not is_not_writable(problem) and problem.errno != errno.ENOTDIR:
                 raise
-            sys.stderr.write(f"error: {problem.filename or 'a file'}: {problem.strerror}.\n")
+            sys.stderr.write(f"{speaker}: {problem.filename or 'a file'}: {problem.strerror}.\n")
             return ResourceError.exit_code
         except Interrupted as stop:
             if is_first():
@@ -54,19 +56,28 @@ def guarded(work: Work) -> Main:
     return safe_main
 
 
-def start(name: str) -> int:
+def start(name: str, argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status.
 
     Help and mistakes in flags end here, in a fraction of the time that it takes to import torch.
     Of the processes that a launcher starts on a machine one says so; the others find them again.
+
+    Args:
+        name: of the command.
+        argv: the words after it; None reads the process's own.
     """
     (command,) = (one for one in (*COMMANDS, IMPORT) if one.name == name)
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        status = _check_flags(command)(None)
+        status = _check_flags(command)(argv)
         if status:
             return status
     module, _, function = command.main.partition(":")
-    return int(getattr(import_module(f"zipasr.cli.{module}"), function)())
+    try:
+        main: Main = getattr(import_module(f"zipasr.cli.{module}"), function)
+    except KeyboardInterrupt:  # it takes seconds to import torch
+        sys.stderr.write(INTERRUPTED)
+        return 130
+    return main(argv)
 
 
 def _check_flags(command: Command) -> Main:

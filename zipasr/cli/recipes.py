@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from zipasr.base.config import flag, flag_name, flags_of, from_values
-from zipasr.base.recipe import NO_RECIPE, RECIPES, Recipe, is_recipe, load_recipe
+from zipasr.base.recipe import (
+    NO_RECIPE,
+    RECIPES,
+    Recipe,
+    is_recipe,
+    load_recipe,
+    recipe_roots,
+)
 
 RUN_FILE = "run.json"
 
@@ -67,8 +74,8 @@ def load_chosen(typed: Mapping[str, Any], *, is_needed: bool) -> Recipe:
         UserError: there is no such recipe, or it is broken.
     """
     chosen = choose_recipe(typed)
-    if not is_needed and chosen == RecipeConfig() and not is_recipe(chosen.recipe):
-        return NO_RECIPE  # in a folder that is not ours, and none was asked for
+    if not is_needed and chosen == RecipeConfig() and not is_recipe(chosen.recipe, RECIPES):
+        return NO_RECIPE  # in a folder without recipes, and none was asked for
     return load_recipe(chosen.recipe).subset(chosen.subset)
 
 
@@ -100,7 +107,7 @@ def with_recipe(message: str, words: Sequence[str]) -> str:
 def prepare_command(recipe: Recipe, stage: int) -> str:
     """Return the command that does one stage for a recipe."""
     name = recipe.name
-    if recipe.folder.parent != RECIPES:  # a name without a slash is one in egs
+    if recipe.folder.parent not in recipe_roots():  # those are found by their names
         name = str(recipe.folder) if recipe.folder.is_absolute() else f"./{recipe.folder}"
     return f"{_prepare(name, recipe.chosen)} --stage {stage}"
 

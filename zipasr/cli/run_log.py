@@ -20,6 +20,7 @@ from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
 from zipasr.cli.flags import Run
 from zipasr.cli.recipes import RUN_FILE
+from zipasr.cli.verbs import program_words
 from zipasr.data.config import DataConfig, Extra
 from zipasr.data.loaders import load_cuts, load_extra
 from zipasr.data.manifests import manifests_at, manifests_of_split
@@ -42,11 +43,12 @@ def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
     Raises:
         DataError: manifests are missing or damaged.
     """
+    program, *verb = program_words(words[0], "train")
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "ended": None,
         "exit": None,
-        "command": [Path(words[0]).name, *(portable(word) for word in words[1:])],
+        "command": [Path(program).name, *verb, *(portable(word) for word in words[1:])],
         "recipe": run.recipe.name,
         "world_size": run[TrainConfig].world_size,
         "seed": run[TrainConfig].seed,

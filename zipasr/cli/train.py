@@ -28,6 +28,7 @@ from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import token_source
 from zipasr.cli.run_log import Facts, begin, facts_of, note, with_end
+from zipasr.cli.verbs import is_zipasr, program_words
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.loaders import load_cuts, load_extra
 from zipasr.encoder.registry import ENCODER_TYPES
@@ -270,7 +271,10 @@ def _starter(script: str, environment: Mapping[str, str]) -> list[str]:
         )
         # Addresses and ports are known to torchrun alone.
         shared = [] if nodes == "1" else ["--nnodes", nodes, "..."]
-        return ["torchrun", *shared, "--nproc-per-node", each, script]
+        program = ["-m", *program_words(script, "train")] if is_zipasr(script) else [script]
+        return ["torchrun", *shared, "--nproc-per-node", each, *program]
+    if is_zipasr(script):
+        return program_words(script, "train")
     if "/" in script and os.access(script, os.X_OK) and Path(script).suffix == ".py":
         return [script]
     return ["python3", script]

@@ -1,0 +1,146 @@
+"""Options of the preparation, which are read without any package beside Python's own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from zipasr.base.config import parse_bool
+from zipasr.base.errors import UserError
+from zipasr.cli.recipes import RecipeConfig
+
+USAGE = """\
+usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
+       ./prepare.sh [--recipe NAME] --from PATH [--encoding NAME] [OPTIONS]   speech of your own
+
+  --recipe NAME      a folder in egs, or a recipe that is built in (default: espeak, speech made on
+                     this machine); with a slash in it, the path of a recipe folder
+  --stage N          first stage (default 1, or what the recipe says)
+  --stop-stage N     last stage (default 4, or what the recipe says)
+  --num-jobs N       processes that work side by side (default: the number of cores)
+  --vocab-size N     tokens of the vocabulary, kept in a folder lang_bpe_N of its own
+  --dl-dir DIR       where downloads are, and where they go (default: download)
+  --giga-dir DIR     GigaSpeech: where your copy is (default: GigaSpeech in --dl-dir)
+  --mirror URL       server to download from, instead of the publisher's
+  --keep-archives 0  delete each archive when it is unpacked
+  --full-libri 0     LibriSpeech: train on the 100 clean hours alone
+  --mini-libri 1     LibriSpeech: the five hours of mini LibriSpeech
+  --from PATH        a table (.tsv or .csv with the columns audio and text; id, start, end, speaker,
+                     split if known), a folder of sound files with .txt files of the same names, a
+                     Kaldi data directory, or lhotse manifests. Any rate, any channels. Writes
+                     egs/NAME/recipe.toml (NAME: my, unless given), then does the stages
+  --encoding NAME    of the text in PATH, if it is not UTF-8
+  --force            do the stages again even where they are marked as done
+  --dry-run          say what would be done and what it needs, and end
+  --status           say which stages are done, and end
+
+stages
+  0  download   archives of a published corpus -> --dl-dir, checked and unpacked
+  1  corpus     audio and transcripts -> data/NAME/manifests
+  2  features   manifests -> 80-bin fbank in data/NAME/fbank, noise included
+  3  tokenizer  training transcripts -> folder --lang-dir of the recipe (data/NAME/lang_bpe_SIZE)
+  4  validate   checks manifests and features, reports what training would drop and why
+  5  lm         text for a language model -> data/NAME/lm
+
+A finished stage leaves a mark in data/NAME/.done; remove the mark (or use --force) to do it again.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is typed; see ``USAGE``.
+
+    Attributes:
+        source: the corpus of ``--from``; None prepares a recipe that is there.
+    """
+
+    recipe: str | None
+    stage: int | None
+    stop_stage: int | None
+    num_jobs: int
+    vocab_size: int | None
+    dl_dir: str
+    giga_dir: str | None
+    mirror: str | None
+    keep_archives: bool
+    full_libri: bool
+    mini_libri: bool
+    source: Path | None
+    encoding: str | None
+    force: bool
+    dry_run: bool
+    status: bool
+
+    @property
+    def name(self) -> str:
+        """Of the recipe, as it is typed."""
+        return self.recipe or ("my" if self.source else RecipeConfig().recipe)
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.status or self.dry_run
+
+    @property
+    def subset(self) -> str | None:
+        """The part of the recipe that is prepared; None is the whole."""
+        return RecipeConfig(full_libri=self.full_libri, mini_libri=self.mini_libri).subset
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's complaint into a ``UserError``."""
+        if found := re.match(r"unrecognized arguments: (\S+)", message):
+            fix = "./prepare.sh --help lists the options."
+            raise UserError(f"unknown option {found[1]}.", fix)
+        if found := re.fullmatch(r"argument (\S+): expected one argument", message):
+            raise UserError(f"{found[1]} needs a value.")
+        raise UserError(re.sub(r"^argument \S+: ", "", message) + ".")
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """Read the command line.
+
+    Raises:
+        UserError: an option is unknown, or a value is none that it takes.
+    """
+    parser = _Parser(prog="prepare.sh", add_help=False, allow_abbrev=False)
+    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding"):
+        parser.add_argument(name)
+    parser.add_argument("--from", dest="source", type=Path)
+    parser.add_argument("--dl-dir", default="download")
+    for name in ("--stage", "--stop-stage", "--vocab-size"):
+        parser.add_argument(name, type=_whole)
+    parser.add_argument("--num-jobs", type=_whole, default=os.cpu_count() or 1)
+    for name, usual in (("--keep-archives", True), ("--full-libri", True), ("--mini-libri", False)):
+        parser.add_argument(name, type=_switch(name), default=usual)
+    for name in ("--force", "--dry-run", "--status"):
+        parser.add_argument(name, action="store_true")
+    options = Options(**vars(parser.parse_args(words)))
+    if options.encoding and options.source is None:
+        raise UserError("--encoding is about the text of --from PATH.")
+    return options
+
+
+def _whole(word: str) -> int:
+    if not (word.isascii() and word.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {word!r}")
+    return int(word)
+
+
+def _switch(name: str) -> Callable[[str], bool]:
+    def read(word: str) -> bool:
+        try:
+            return parse_bool(word)
+        except argparse.ArgumentTypeError as problem:
+            said = f"expected 1 or 0 after {name}, got {word!r}"
+            raise argparse.ArgumentTypeError(said) from problem
+
+    return read
