@@ -30,6 +30,8 @@ DOCUMENTS = (
     "docs/deploy.md",
     "docs/finetune.md",
     "docs/language_models.md",
+    "docs/own_loop.md",
+    "docs/parts.md",
     "docs/published_programs.md",
     "egs/README.md",
     "egs/espeak/README.md",
