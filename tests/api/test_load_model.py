@@ -14,6 +14,7 @@ from tests.api.conftest import SETTINGS
 from zipasr.cli import transcribe
 
 ROOT = Path(__file__).resolve().parents[2]
+LAST = {"avg": 1, "use_averaged_model": False}
 
 
 def said_by_the_command(folder: Path, sound: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -87,7 +88,7 @@ def test_ctc_of_an_exported_folder(whole: Path, sounds: list[Path]) -> None:
     [
         ("nothing", {}, zipasr.CheckpointError, "there is no file or folder"),
         ("source", {}, zipasr.CheckpointError, "there is no model in"),
-        ("exp", {"epoch": 9}, zipasr.CheckpointError, ".pt does not exist"),
+        ("exp", {"epoch": 9, **LAST}, zipasr.CheckpointError, "epoch-9.pt does not exist"),
         ("exp", {"beam_sise": 4}, zipasr.UserError, "did you mean '--beam-size'"),
         ("exp", {"decoding_method": "greedy"}, zipasr.UserError, "greedy_search"),
         ("exp", {"use_bf16": True}, zipasr.UserError, "it is said by another argument"),
@@ -111,3 +112,23 @@ def test_what_is_wrong_is_one_line(
         zipasr.load_model(whole / form, **settings)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_run_has_the_settings_of_its_recipe_in_any_folder(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = whole / "tones" / "recipe.toml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("avg = 1", "avg = 1\nwindow = 7"))
+    try:
+        model = zipasr.load_model(whole / "exp")
+        assert model.cutting.window == 7
+        monkeypatch.chdir(whole)
+        assert zipasr.load_model("exp").about[0] == model.about[0].replace(f"{whole}/", "")
+        recipe.rename(recipe.with_name("gone"))
+        # Without its recipe, a run has the defaults of the library, not those of another recipe.
+        assert zipasr.load_model("exp", avg=1).cutting.window == 25
+    finally:
+        recipe.with_name("gone").unlink(missing_ok=True)
+        recipe.write_text(text)

@@ -179,7 +179,6 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_default(
         (["--recipe=./tones"], [], "tones"),
         (["--recipe", "./tones"], ["--recipe", "librispeech"], "librispeech"),
         (["--full-libri", "1"], [], "librispeech"),
-        (["--recipe", "./not-here"], [], "espeak"),
         ([], [], "espeak"),
     ],
 )
@@ -202,6 +201,20 @@ def test_a_run_is_decoded_for_the_recipe_it_was_trained_for(
     assert read(command, ["--exp-dir", "exp", *typed, *words]).recipe.name == name
     (folder / "exp" / "run.json").write_text("{")
     assert read(command, ["--exp-dir", "exp", *words]).recipe.name == "espeak"
+
+
+def test_a_run_of_a_recipe_that_is_gone_is_not_taken_for_one_of_another(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recipe_with("")
+    monkeypatch.chdir(folder)
+    (folder / "exp").mkdir()
+    sessions = [{"command": ["train.py", "--recipe", "./not-here"]}]
+    (folder / "exp" / "run.json").write_text(json.dumps({"sessions": sessions}))
+    # What needs no recipe does without; the test sets of another one are not decoded.
+    assert read(TRANSCRIBE, ["--exp-dir", "exp", "a.wav"]).recipe.name == ""
+    with pytest.raises(UserError, match=r"no recipe './not-here': not-here/recipe.toml does not"):
+        read(DECODE, ["--exp-dir", "exp"])
 
 
 def test_a_recipe_may_write_values_in_toml_or_as_words(

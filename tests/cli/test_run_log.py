@@ -29,7 +29,7 @@ def test_a_run_says_what_it_was_made_from(trained: Path) -> None:
     (session,) = sessions(trained / "exp")
     assert session["exit"] == "finished"
     assert session["started"] < session["ended"]
-    assert session["command"] == ["train.py", "--recipe", "tones"]
+    assert session["command"] == ["train.py", "--recipe", "./tones"]
     assert (session["recipe"], session["seed"], session["world_size"]) == ("tones", 42, 1)
     model = (trained / "data/tones/lang_bpe/bpe.model").read_bytes()
     assert session["tokenizer"]["sha256"] == hashlib.sha256(model).hexdigest()
@@ -97,6 +97,9 @@ def test_paths_are_those_of_any_machine(tmp_path: Path, monkeypatch: pytest.Monk
     assert run_log.portable("/home/somebody/data") == "~/data"
     assert run_log.portable("/data/corpus") == "/data/corpus"
     assert run_log.portable("--seed") == "--seed"
+    assert run_log.portable(f"--exp-dir={tmp_path}/exp/a") == "--exp-dir=exp/a"
+    # Without a slash, a recipe would be one of that name in egs.
+    assert run_log.portable(str(tmp_path / "my")) == "./my"
 
 
 def test_the_rate_after_an_epoch_is_the_one_that_decode_finds(run_folder: Path, call: Call) -> None:

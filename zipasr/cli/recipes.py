@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,28 @@ class RecipeConfig:
 def choose_recipe(typed: Mapping[str, Any]) -> RecipeConfig:
     """Return the recipe that is typed, else that of the training run in the typed --exp-dir.
 
+    The recipe of a run is looked for where others are, and then where the run was started, which
+    is above its folder: so it has the same settings from wherever it is used.
+
     Args:
         typed: field -> value, of the flags that were typed.
     """
     if not {flag_name(name) for name in typed} & RECIPE_FLAGS and "exp_dir" in typed:
-        of_run = recipe_flags_in(_command_of_run(Path(typed["exp_dir"])))
-        if of_run and is_recipe(_recipe_of(of_run).recipe):
-            return _recipe_of(of_run)
+        exp_dir = Path(typed["exp_dir"])
+        of_run = recipe_flags_in(_command_of_run(exp_dir))
+        if of_run:
+            chosen = _recipe_of(of_run)
+            return replace(chosen, recipe=_found_near(chosen.recipe, exp_dir))
     return _recipe_of(typed)
+
+
+def _found_near(name: str, exp_dir: Path) -> str:
+    """Return a recipe as it is named, or its path in one of the folders above a run."""
+    if is_recipe(name):
+        return name
+    inside = name if "/" in name else f"egs/{name}"
+    paths = (str(folder / inside) for folder in exp_dir.resolve().parents)
+    return next((path for path in paths if is_recipe(path)), name)
 
 
 def load_chosen(typed: Mapping[str, Any], *, is_needed: bool) -> Recipe:
@@ -74,8 +88,10 @@ def load_chosen(typed: Mapping[str, Any], *, is_needed: bool) -> Recipe:
         UserError: there is no such recipe, or it is broken.
     """
     chosen = choose_recipe(typed)
-    if not is_needed and chosen == RecipeConfig() and not is_recipe(chosen.recipe, RECIPES):
-        return NO_RECIPE  # in a folder without recipes, and none was asked for
+    is_typed = bool({flag_name(name) for name in typed} & RECIPE_FLAGS)
+    roots = (RECIPES,) if chosen == RecipeConfig() else ()
+    if not is_needed and not is_typed and not is_recipe(chosen.recipe, *roots):
+        return NO_RECIPE  # none was asked for, and the usual one is of another folder
     return load_recipe(chosen.recipe).subset(chosen.subset)
 
 

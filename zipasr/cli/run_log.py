@@ -141,10 +141,15 @@ def with_end(exp_dir: Path, facts: Facts) -> Iterator[None]:
 
 
 def portable(word: str) -> str:
-    """Return a path as it would be on another machine, where that can be said."""
+    """Return a path, or a flag with one, as it would be on another machine, where that can be said.
+
+    A path keeps a slash: without one, it would be the name of a recipe.
+    """
+    name, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
     for folder, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if word.startswith(f"{folder}/") and folder != Path("/"):
-            return prefix + word[len(f"{folder}/") :]
+        if value.startswith(f"{folder}/") and folder != Path("/"):
+            rest = value[len(f"{folder}/") :]
+            return name + equals + (prefix or ("" if "/" in rest else "./")) + rest
     return word
 
 
