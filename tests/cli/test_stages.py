@@ -1,0 +1,77 @@
+"""Parts of the driver of the preparation; the stages themselves are in ``test_prepare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from zipasr.base.errors import UserError
+from zipasr.base.recipe import load_recipe
+from zipasr.cli import stages
+from zipasr.cli.prepare_options import read_options
+
+
+class Stage:
+    """A process that is told to stop while it works, and ends after that."""
+
+    def __init__(self) -> None:
+        self.waited = 0
+
+    def wait(self) -> int:
+        self.waited += 1
+        if self.waited == 1:
+            raise KeyboardInterrupt
+        return 130
+
+
+def test_a_stage_ends_by_itself_after_ctrl_c() -> None:
+    process = Stage()
+    assert stages._wait(cast("stages.subprocess.Popen[bytes]", process)) == 130
+    assert process.waited == 2
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_options_are_read(value: str) -> None:
+    options = read_options(["--mini-libri", value, "--from=x", "--vocab-size", "90", "--force"])
+    assert options.subset == "mini-libri"
+    assert (options.name, options.source, options.force) == ("my", Path("x"), True)
+    assert (read_options([]).name, read_options([]).subset) == ("espeak", None)
+    with pytest.raises(UserError, match=r"unknown option --stag\. Fix: \./prepare\.sh --help"):
+        read_options(["--stag", "1"])
+
+
+def test_flags_and_marks_of_the_stages() -> None:
+    words = "--mini-libri 1 --vocab-size 90 --num-jobs 2 --mirror URL --keep-archives 0"
+    options = read_options(words.split())
+    found = stages.stages_of(load_recipe("librispeech").subset(options.subset), options)
+    marks = Path("data/librispeech/.done-mini-libri")
+    names = ["0", "1", "2", "3-90", "4-90", "5"]
+    assert [stage.mark for stage in found] == [marks / name for name in names]
+    archives = "--dl-dir download --keep-archives 0 --mirror URL"
+    assert found[0].words == tuple(archives.split())
+    lang = "data/librispeech/lang_bpe_90-mini-libri"
+    assert found[3].words[2:] == ("--vocab-size", "90", "--lang-dir", lang)
+    assert found[4].words == ("--bpe-model", f"{lang}/bpe.model")
+    assert found[5].output == Path("data/librispeech/lm-mini-libri")
+
+
+@pytest.mark.parametrize(
+    ("program", "first"),
+    [("./prepare.sh", "./train.py --recipe my"), ("bin/zipasr", "zipasr train --recipe my")],
+)
+def test_what_comes_next_in_the_words_that_were_typed(
+    program: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    lines = stages._next_commands("my").splitlines()
+    assert lines[0].startswith(f"next: {first} --dry-run 1   ")
+    assert len({line.rindex("   ") for line in lines}) == 1
+
+
+def test_sizes_of_folders(tmp_path: Path) -> None:
+    for size, shown in ((1536, "1.5K"), (15_000, "15K"), (3_000_000, "2.9M")):
+        (tmp_path / "file").write_bytes(bytes(size))
+        assert stages._size(tmp_path) == shown
