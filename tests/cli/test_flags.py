@@ -18,7 +18,7 @@ from tests.cli.conftest import Call
 from zipasr.base.config import flags_of
 from zipasr.base.errors import UserError
 from zipasr.base.recipe import load_recipe
-from zipasr.checkpoint.config import ExpConfig
+from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
 from zipasr.cli import (
     average,
     ctc_decode,
@@ -201,6 +201,20 @@ def test_a_run_is_decoded_for_the_recipe_it_was_trained_for(
     assert read(command, ["--exp-dir", "exp", *typed, *words]).recipe.name == name
     (folder / "exp" / "run.json").write_text("{")
     assert read(command, ["--exp-dir", "exp", *words]).recipe.name == "espeak"
+
+
+@pytest.mark.parametrize("words", [[], ["--recipe", "espeak"]])
+def test_a_run_is_of_its_recipe_in_a_folder_without_recipes(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(TRANSCRIBE, ["--exp-dir", "exp", "a.wav"]).recipe.name == ""
+    (tmp_path / "exp").mkdir()
+    session = {"command": ["train.py", *words], "recipe": "espeak"}
+    (tmp_path / "exp" / "run.json").write_text(json.dumps({"sessions": [session]}))
+    run = read(TRANSCRIBE, ["--exp-dir", "exp", "a.wav"])
+    assert run.recipe.name == "espeak"
+    assert run[ChooseCheckpoint].avg == run.recipe.flags["avg"]
 
 
 def test_a_run_of_a_recipe_that_is_gone_is_not_taken_for_one_of_another(

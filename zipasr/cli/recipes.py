@@ -63,13 +63,23 @@ def choose_recipe(typed: Mapping[str, Any]) -> RecipeConfig:
     Args:
         typed: field -> value, of the flags that were typed.
     """
-    if not {flag_name(name) for name in typed} & RECIPE_FLAGS and "exp_dir" in typed:
-        exp_dir = Path(typed["exp_dir"])
-        of_run = recipe_flags_in(_command_of_run(exp_dir))
-        if of_run:
-            chosen = _recipe_of(of_run)
-            return replace(chosen, recipe=_found_near(chosen.recipe, exp_dir))
-    return _recipe_of(typed)
+    return _recipe_of_run(typed) or _recipe_of(typed)
+
+
+def _recipe_of_run(typed: Mapping[str, Any]) -> RecipeConfig | None:
+    """Return the recipe of the training run in the typed --exp-dir, if none is typed."""
+    if _is_named(typed) or "exp_dir" not in typed:
+        return None
+    exp_dir = Path(typed["exp_dir"])
+    of_run = recipe_flags_in(_command_of_run(exp_dir))
+    if not of_run:
+        return None
+    chosen = _recipe_of(of_run)
+    return replace(chosen, recipe=_found_near(chosen.recipe, exp_dir))
+
+
+def _is_named(typed: Mapping[str, Any]) -> bool:
+    return bool({flag_name(name) for name in typed} & RECIPE_FLAGS)
 
 
 def _found_near(name: str, exp_dir: Path) -> str:
@@ -88,10 +98,10 @@ def load_chosen(typed: Mapping[str, Any], *, is_needed: bool) -> Recipe:
         UserError: there is no such recipe, or it is broken.
     """
     chosen = choose_recipe(typed)
-    is_typed = bool({flag_name(name) for name in typed} & RECIPE_FLAGS)
-    roots = (RECIPES,) if chosen == RecipeConfig() else ()
-    if not is_needed and not is_typed and not is_recipe(chosen.recipe, *roots):
-        return NO_RECIPE  # none was asked for, and the usual one is of another folder
+    # The usual recipe is meant in a folder with recipes only.
+    roots = () if _recipe_of_run(typed) else (RECIPES,)
+    if not is_needed and not _is_named(typed) and not is_recipe(chosen.recipe, *roots):
+        return NO_RECIPE
     return load_recipe(chosen.recipe).subset(chosen.subset)
 
 
@@ -158,9 +168,13 @@ def _command_of_run(exp_dir: Path) -> list[str]:
     try:
         sessions = json.loads((exp_dir / RUN_FILE).read_text(encoding="utf-8"))["sessions"]
         words = [str(word) for word in sessions[-1]["command"]]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        usual = str(sessions[-1].get("recipe") or "")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return []
-    return [word for name, value in _pairs(words) if name in RECIPE_FLAGS for word in (name, value)]
+    typed = [(name, value) for name, value in _pairs(words) if name in RECIPE_FLAGS]
+    if not typed and usual:
+        typed = [("--recipe", usual)]
+    return [word for pair in typed for word in pair]
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
