@@ -132,3 +132,19 @@ def test_a_run_has_the_settings_of_its_recipe_in_any_folder(
     finally:
         recipe.with_name("gone").unlink(missing_ok=True)
         recipe.write_text(text)
+
+
+def test_loading_a_model_starts_no_compiler_of_torch(whole: Path) -> None:
+    program = "import sys, torch{}\nprint('torch._dynamo' in sys.modules)"
+    load = f"\nimport zipasr\nzipasr.load_model({str(whole / 'exp' / 'epoch-2.pt')!r})"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program.format(more)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        ).stdout
+        for more in ("", load)
+    ]
+    assert said[1] == said[0]

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from zipasr.encoder.zipformer.config import ZipformerConfig
+from zipasr.model.build import WithoutInitialValues, build_model, shapes_of
 from zipasr.model.config import ModelConfig, TransducerConfig
 
 
@@ -36,3 +39,20 @@ def test_a_wrong_model_is_refused(changes: dict[str, object], words: str) -> Non
 def test_a_wrong_loss_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TransducerConfig(**changes)
+
+
+def test_models_without_initial_values_have_the_same_names_shapes_and_buffers() -> None:
+    config = ZipformerConfig.from_preset("small")
+    usual = build_model(config, ModelConfig(), 20)
+    before = torch.get_rng_state()
+    with WithoutInitialValues():
+        bare = build_model(config, ModelConfig(), 20)
+    assert torch.equal(torch.get_rng_state(), before), "numbers were drawn"
+    shapes = shapes_of(config, ModelConfig(), 20)
+    for other in (bare, shapes):
+        for name, tensor in usual.state_dict().items():
+            assert other.state_dict()[name].shape == tensor.shape, name
+    buffers = dict(bare.named_buffers())
+    for name, tensor in usual.named_buffers():
+        assert torch.equal(buffers[name], tensor), name
+    assert all(p.device.type == "meta" for p in shapes.parameters())

@@ -10,8 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
-import torch
-
 from zipasr.base.config import (
     flag_name,
     from_dict,
@@ -26,7 +24,7 @@ from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
-from zipasr.model.build import build_model, describe
+from zipasr.model.build import WithoutInitialValues, build_model, describe, shapes_of
 from zipasr.model.config import ModelConfig
 from zipasr.model.infer_config import infer_config
 from zipasr.model.transducer import AsrModel, TransducerHeads
@@ -94,7 +92,8 @@ class StoredModel(NamedTuple):
         Raises:
             CheckpointError: the weights do not fit to the settings.
         """
-        model = build_model(self.encoder, self.model, self.vocab_size)
+        with WithoutInitialValues():
+            model = build_model(self.encoder, self.model, self.vocab_size)
         load_model(model, self.weights, self.path)
         return model
 
@@ -336,8 +335,7 @@ def _replaced(stored: StoredModel, values: Flags) -> StoredModel:
 def _contradiction(stored: StoredModel, typed: Flags, wrong: Sequence[str]) -> CheckpointError:
     """Say what was asked for and what there is, as values, as models and as tensors."""
     asked = _asked(stored, typed)
-    with torch.device("meta"):
-        shapes = build_model(asked.encoder, asked.model, asked.vocab_size).state_dict()
+    shapes = shapes_of(asked.encoder, asked.model, asked.vocab_size).state_dict()
     unlike = differences(stored.weights, shapes)
     models = (
         f" The flags describe a {describe(asked.encoder, asked.model, asked.vocab_size)}, the "

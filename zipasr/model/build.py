@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from zipasr.base.errors import nearest
 from zipasr.encoder.protocol import EncoderConfig
@@ -125,10 +128,40 @@ def _build_transducer(
     )
 
 
+class WithoutInitialValues(TorchFunctionMode):
+    """A context in which new layers keep whatever is in their memory.
+
+    For models whose weights are read from a file, or never: drawing numbers takes longer than
+    reading them, and on the device ``meta`` torch would import its compiler for that.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        given = dict(kwargs or {})
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in _FILLING:
+            return given.get("tensor", next(iter(args), None))
+        return torch.empty(*args, **given) if func in _DRAWING else func(*args, **given)
+
+
+_FILLING = (Tensor.normal_, Tensor.uniform_)
+_DRAWING = (torch.rand, torch.randn)
+
+
+def shapes_of(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> AsrModel:
+    """Return a model on the device ``meta``: names and shapes without values."""
+    with torch.device("meta"), WithoutInitialValues():
+        return build_model(encoder, model, vocab_size)
+
+
 def describe(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
     """Name an architecture in a line, its preset when it has one."""
-    with torch.device("meta"):
-        built = build_model(encoder, model, vocab_size)
+    built = shapes_of(encoder, model, vocab_size)
     parts = (
         encoder.describe(),
         "causal" if encoder.causal else "non-causal",

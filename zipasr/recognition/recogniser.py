@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from torch import Tensor
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.model_file import untrained
-from zipasr.data.dataset import Batch
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
@@ -33,6 +32,9 @@ from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from zipasr.data.dataset import Batch
 
 A = TypeVar("A", bound=Acoustics, covariant=True)
 M = TypeVar("M", bound=Acoustics)
