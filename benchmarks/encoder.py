@@ -37,7 +37,7 @@ from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.activations import compiled_loops
-from zipasr.nn.precision import has_bfloat16
+from zipasr.nn.numerics import has_bfloat16
 from zipasr.nn.schedule import set_batch_count
 
 LENS = (1000, 960, 900, 800)

@@ -23,7 +23,7 @@ from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import cuts_path
 from zipasr.encoder.protocol import Geometry
-from zipasr.nn.precision import has_bfloat16
+from zipasr.nn.numerics import has_bfloat16
 from zipasr.recognition.method_sweep import warnings_about
 from zipasr.recognition.recogniser import load_recogniser
 from zipasr.scoring.result_files import ResultRow

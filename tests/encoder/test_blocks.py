@@ -12,7 +12,7 @@ from zipasr.encoder.zipformer.attention import NonlinAttention, SelfAttention
 from zipasr.encoder.zipformer.feedforward import ConvolutionModule
 from zipasr.encoder.zipformer.layer import BypassModule, add_branch, keep_mask
 from zipasr.encoder.zipformer.stack import SimpleDownsample, SimpleUpsample
-from zipasr.nn.convolution import DepthwiseConv1d
+from zipasr.nn.layers import DepthwiseConv1d
 
 
 @pytest.mark.parametrize(("num_frames", "kernel_size"), [(1, 3), (7, 5), (4, 15)])

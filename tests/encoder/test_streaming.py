@@ -26,7 +26,7 @@ from zipasr.encoder.zipformer.streaming import (
     encode_chunk,
     initial_state,
 )
-from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d
+from zipasr.nn.layers import ChunkCausalDepthwiseConv1d
 from zipasr.nn.masks import make_pad_mask
 
 Recorded = dict[str, np.ndarray]

@@ -11,7 +11,7 @@ from zipasr.nn.activations import SwooshL, SwooshR
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.fused import ActivationDropoutAndLinear
 from zipasr.nn.gradients import ScaleGrad
-from zipasr.nn.linear import scaled_conv1d, scaled_linear
+from zipasr.nn.layers import scaled_conv1d, scaled_linear
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.schedule import Dropout2, Dropout3, ScheduledFloat, set_batch_count
 from zipasr.nn.whiten import Whiten

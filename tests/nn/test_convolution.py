@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from zipasr.nn.cache import Cache
-from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d
+from zipasr.nn.layers import ChunkCausalDepthwiseConv1d
 
 CHANNELS, UTTERANCES = 3, 2
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from zipasr.nn.linear import scaled_conv1d, scaled_conv2d, scaled_linear
+from zipasr.nn.layers import scaled_conv1d, scaled_conv2d, scaled_linear
 
 
 @pytest.mark.parametrize(

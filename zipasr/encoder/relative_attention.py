@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipasr.nn.blocks import block_bytes, is_traced
 from zipasr.nn.gradients import TensorFunction, abs_penalty_gradient
-from zipasr.nn.precision import no_autocast
+from zipasr.nn.numerics import block_bytes, is_traced, no_autocast
 
 #: Score of a masked source. Its exponential is exactly 0 next to any other score, and a row
 #: in which every source is masked becomes uniform instead of NaN.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from zipasr.model.config import AttentionDecoderConfig
 from zipasr.nn.gradients import penalize_abs_values_gt
 from zipasr.nn.masks import make_pad_mask
-from zipasr.nn.precision import at_least_float32, no_autocast
+from zipasr.nn.numerics import at_least_float32, no_autocast
 
 #: Share of the target distribution that is spread evenly over the vocabulary.
 LABEL_SMOOTHING = 0.1

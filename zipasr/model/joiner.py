@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zipasr.losses import tanh_of_pruned_sums
 from zipasr.losses.config import RnntBackend
-from zipasr.nn.linear import scaled_linear
+from zipasr.nn.layers import scaled_linear
 
 
 class Joiner(nn.Module):

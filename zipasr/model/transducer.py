@@ -27,8 +27,8 @@ from zipasr.model.inputs import (
     padded_labels,
 )
 from zipasr.model.joiner import Joiner
-from zipasr.nn.linear import scaled_linear
-from zipasr.nn.precision import at_least_float32
+from zipasr.nn.layers import scaled_linear
+from zipasr.nn.numerics import at_least_float32
 
 #: Scales, lattice and prune range of the published recipe.
 USUAL_LOSSES = TransducerConfig()

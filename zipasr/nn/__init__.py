@@ -1,10 +1,10 @@
 """Layers that any model may use.
 
 Forward computation: ``activations``, ``fused`` (activation, dropout and projection in one),
-``convolution``, ``linear``, ``norm`` (BiasNorm), ``lora``, ``masks``, ``cache`` (frames kept
-between chunks). Identity in the forward pass, acting on gradients: ``balancer``, ``whiten``,
-``gradients``. ``schedule``: values that change while training, and dropout. ``blocks`` and
-``precision``: block sizes and number formats of hand-written backward passes, which save inputs
-rather than intermediate results and compute in float32 at least. Random choices come from Python's
-``random``, masks from torch's default generator.
+``layers`` (linear and convolution), ``norm`` (BiasNorm), ``lora``, ``masks``, ``cache`` (frames
+kept between chunks). Identity in the forward pass, acting on gradients: ``balancer``, ``whiten``,
+``gradients``. ``schedule``: values that change while training, and dropout. ``numerics``: block
+sizes and number formats of hand-written backward passes, which save inputs rather than intermediate
+results and compute in float32 at least. Random choices come from Python's ``random``, masks from
+torch's default generator.
 """

@@ -16,9 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from zipasr.kernels.registry import compiled_module
-from zipasr.nn.blocks import in_memory_order, is_traced, row_blocks
 from zipasr.nn.gradients import TensorFunction
-from zipasr.nn.precision import at_least_float32
+from zipasr.nn.numerics import at_least_float32, in_memory_order, is_traced, row_blocks
 
 SLOPE: Final = 0.08
 # From here on softplus(t) equals t to the last bit, in float64 too.

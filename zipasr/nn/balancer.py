@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from zipasr.nn.blocks import row_blocks
 from zipasr.nn.gradients import TensorFunction
-from zipasr.nn.precision import at_least_float32
+from zipasr.nn.numerics import at_least_float32, row_blocks
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 
 logger = logging.getLogger(__name__)

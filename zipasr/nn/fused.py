@@ -16,10 +16,9 @@ from zipasr.nn.activations import (
     swoosh_value,
     swoosh_value_and_gradient,
 )
-from zipasr.nn.blocks import row_blocks
 from zipasr.nn.gradients import TensorFunction
-from zipasr.nn.linear import scaled_linear
-from zipasr.nn.precision import matmul_dtype, no_autocast
+from zipasr.nn.layers import scaled_linear
+from zipasr.nn.numerics import matmul_dtype, no_autocast, row_blocks
 from zipasr.nn.schedule import FloatLike, dropout_mask
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zipasr.nn.gradients import TensorFunction, limit_param_value
-from zipasr.nn.precision import at_least_float32
+from zipasr.nn.numerics import at_least_float32
 
 
 class _BiasNormFunction(TensorFunction):

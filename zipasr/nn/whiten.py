@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import CheckpointError
 from zipasr.nn.gradients import TensorFunction
-from zipasr.nn.precision import at_least_float32, no_autocast
+from zipasr.nn.numerics import at_least_float32, no_autocast
 from zipasr.nn.schedule import FloatLike
 
 logger = logging.getLogger(__name__)

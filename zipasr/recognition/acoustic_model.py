@@ -17,7 +17,7 @@ from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.model_file import StoredModel, stored_model
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, Geometry
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.precision import has_bfloat16
+from zipasr.nn.numerics import has_bfloat16
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.search.components import ModelParts

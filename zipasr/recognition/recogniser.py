@@ -18,7 +18,7 @@ from zipasr.checkpoint.model_file import untrained
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.precision import can_use_bf16
+from zipasr.nn.numerics import can_use_bf16
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, acoustic_model_of, device_of
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import ResourceReader, check_resources

@@ -15,8 +15,7 @@ from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
 from zipasr.recognition.long_form import Piece, WordTimes
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.search.alignment import ctc_spans
-from zipasr.search.confidence import ctc_token_log_probs, transducer_token_log_probs
+from zipasr.search.alignment import ctc_spans, ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.protocol import Utterance
 from zipasr.text.timed_words import Token, Word, words_of_tokens
 from zipasr.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ flags. Transducer: ``transducer_step``, ``greedy``, ``beam_search`` (with ``beam
 ``batched_state``), ``fast_beam_search`` (with ``fast_beam_frame``). CTC: ``ctc``, ``ctc_prefix``.
 Beside the model: ``scorers`` (hot-words, sums) and ``language_models``. Lattices: ``lattice``,
 ``lexicon_graph``, ``graph_search``, ``lattice_intersect``, ``rescoring``. ``alignment``: times of a
-given transcript; ``confidence``: probabilities of recognised tokens.
+given transcript, probabilities of recognised tokens.
 
 For decoders and joiners of one's own: ``transducer_search`` and ``ctc_search``, defined in
 ``own_model``; see docs/parts.md.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from zipasr.base.errors import NumericError, UserError
-from zipasr.nn.precision import can_use_bf16, has_bfloat16
+from zipasr.nn.numerics import can_use_bf16, has_bfloat16
 from zipasr.training.config import TrainConfig
 
 ADVICE = "lower --base-lr in steps of 0.005 down to 0.02, or train with --use-bf16 1."

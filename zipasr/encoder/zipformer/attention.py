@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.blocks import is_traced
 from zipasr.nn.cache import Cache
-from zipasr.nn.linear import scaled_linear
+from zipasr.nn.layers import scaled_linear
+from zipasr.nn.numerics import is_traced
 from zipasr.nn.schedule import Dropout2, FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 

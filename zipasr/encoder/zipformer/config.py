@@ -262,7 +262,7 @@ class ZipformerConfig:
 
     def build(self) -> Encoder:
         """Front end and encoder."""
-        from zipasr.encoder.zipformer.build import build
+        from zipasr.encoder.zipformer.construction import build
 
         return build(self)
 
@@ -279,7 +279,7 @@ class ZipformerConfig:
     @classmethod
     def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[ZipformerConfig, list[str]]:
         """Read the sizes off the weights."""
-        from zipasr.encoder.zipformer.infer import infer
+        from zipasr.encoder.zipformer.construction import infer
 
         return infer(shapes, hints)
 

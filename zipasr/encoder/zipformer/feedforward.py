@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.cache import Cache
-from zipasr.nn.convolution import ChunkCausalDepthwiseConv1d, DepthwiseConv1d
 from zipasr.nn.fused import ActivationDropoutAndLinear
+from zipasr.nn.layers import ChunkCausalDepthwiseConv1d, DepthwiseConv1d
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 

@@ -18,7 +18,7 @@ from zipasr.encoder.zipformer.layer import (
     LayerCache,
     Zipformer2EncoderLayer,
 )
-from zipasr.nn.blocks import is_traced
+from zipasr.nn.numerics import is_traced
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 
 

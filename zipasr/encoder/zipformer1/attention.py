@@ -13,9 +13,9 @@ from zipasr.encoder.masks import Masks
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
 from zipasr.encoder.zipformer1.config import POS_HEAD_DIM
 from zipasr.encoder.zipformer1.scaling import EarlyWhiten
-from zipasr.nn.blocks import is_traced
 from zipasr.nn.cache import Cache
-from zipasr.nn.linear import scaled_linear
+from zipasr.nn.layers import scaled_linear
+from zipasr.nn.numerics import is_traced
 
 #: Share of the training calls in which large scores are penalised.
 PENALTY_PROB = 0.1

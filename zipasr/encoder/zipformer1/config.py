@@ -226,7 +226,7 @@ class Zipformer1Config:
 
     def build(self) -> Encoder:
         """The encoder, its front end inside."""
-        from zipasr.encoder.zipformer1.build import build
+        from zipasr.encoder.zipformer1.construction import build
 
         return build(self)
 
@@ -243,7 +243,7 @@ class Zipformer1Config:
     @classmethod
     def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[Zipformer1Config, list[str]]:
         """Read the sizes off the weights; the streaming version has the same."""
-        from zipasr.encoder.zipformer1.infer import infer
+        from zipasr.encoder.zipformer1.construction import infer
 
         return infer(shapes, hints)
 

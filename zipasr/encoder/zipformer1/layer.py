@@ -22,8 +22,7 @@ from zipasr.encoder.zipformer1.scaling import (
     EarlyWhiten,
 )
 from zipasr.nn.cache import Cache
-from zipasr.nn.convolution import convolve_time
-from zipasr.nn.linear import scaled_conv1d, scaled_linear
+from zipasr.nn.layers import convolve_time, scaled_conv1d, scaled_linear
 from zipasr.nn.schedule import ScheduledFloat
 
 

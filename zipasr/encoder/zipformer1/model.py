@@ -20,7 +20,7 @@ from zipasr.encoder.zipformer1.stack import (
     WarmUp,
     ZipformerEncoder,
 )
-from zipasr.nn.linear import scaled_linear
+from zipasr.nn.layers import scaled_linear
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.schedule import ScheduledFloat
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zipasr.nn.gradients import TensorFunction
-from zipasr.nn.precision import at_least_float32, no_autocast
+from zipasr.nn.numerics import at_least_float32, no_autocast
 from zipasr.nn.whiten import Whiten, spread, whitened_gradient
 
 #: Calls after which the probability of acting has halved.

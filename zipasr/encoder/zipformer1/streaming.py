@@ -31,8 +31,8 @@ from zipasr.encoder.protocol import ChunkSize
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.encoder.zipformer1.layer import LayerCache, MeanCache
 from zipasr.encoder.zipformer1.model import Zipformer
-from zipasr.nn.blocks import is_traced
 from zipasr.nn.cache import Cache
+from zipasr.nn.numerics import is_traced
 
 #: Kinds of tensors in a state.
 NUM_KINDS = 7

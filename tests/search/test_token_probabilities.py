@@ -7,7 +7,7 @@ import torch
 
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
-from zipasr.search.confidence import ctc_token_log_probs, transducer_token_log_probs
+from zipasr.search.alignment import ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.ctc import CtcGreedySearch, CtcHead
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
