@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import epoch_checkpoint, find_checkpoints, load_checkpoint
-from zipasr.checkpoint.weights import StateDict, check_same_keys, model_state, unwrapped
+from zipasr.checkpoint.weights import (
+    StateDict,
+    check_finite_state,
+    check_same_keys,
+    model_state,
+    unwrapped,
+)
 from zipasr.nn.lora import merged
 
 
@@ -179,7 +185,10 @@ def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> LoadedWeights:
         weights = model_state(last, str(path))
     elif choose.use_averaged_model:
         start, _ = window_files(exp_dir, choose)
-        weights = average_window(load_checkpoint(start), last)
+        before = load_checkpoint(start)
+        for one, name in ((before, start), (last, path)):
+            check_finite_state(one, name)
+        weights = average_window(before, last)
     else:
         # One after the other, so that two are in memory and not all.
         weights = mean_of(

@@ -8,6 +8,7 @@ import pickletools
 import re
 import shutil
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,9 +96,11 @@ def check_written(path: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; no code stored in the file is run.
 
+    The checksums in the file are compared, which torch does not do by itself.
+
     Raises:
-        CheckpointError: the file is missing, empty, cut off, a git-lfs pointer, holds objects
-            other than tensors and plain values, or is no checkpoint at all.
+        CheckpointError: the file is missing, empty, cut off, damaged, a git-lfs pointer, holds
+            objects other than tensors and plain values, or is no checkpoint at all.
     """
     check_readable(path)
     try:
@@ -115,12 +118,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_readable(path: Path) -> None:
-    """Recognise by size and first bytes the files that cannot be a checkpoint."""
+    """Recognise a file that cannot be a checkpoint, or is damaged, without loading it."""
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; {describe(path.parent)}.")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(len(POINTER_MAGIC))
+        what = "is no file" if path.exists() else "does not exist"
+        raise CheckpointError(f"{path} {what}; {describe(path.parent)}.")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(len(POINTER_MAGIC))
+    except OSError as problem:
+        raise CheckpointError(
+            f"{path} cannot be read: {problem.strerror}.", "choose another file."
+        ) from problem
     if size == 0:
         raise CheckpointError(f"{path} is empty (0 bytes).", "copy or download it again.")
     if start == POINTER_MAGIC:
@@ -134,17 +143,38 @@ def check_readable(path: Path) -> None:
 
 
 def check_archive(path: Path) -> None:
-    """Recognise an archive without its end, and an exported model: code that must not be run."""
+    """Recognise a cut or damaged archive, and an exported model: code that must not be run."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+            damaged = first_damaged(archive)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         raise cut_file_error(path) from None
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged: {damaged!r} in it does not have the checksum that it was written "
+            "with.",
+            "copy or download it again, or use an earlier checkpoint.",
+        )
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
             f"{path} is a TorchScript model, which holds code.",
             "choose the checkpoint that it was exported from, such as pretrained.pt.",
         )
+
+
+def first_damaged(archive: zipfile.ZipFile) -> str | None:
+    """Return the first member of an archive whose content does not have its checksum, if any."""
+    for member in archive.infolist():
+        if member.CRC == 0:  # written without: torch.serialization.set_crc32_options(False)
+            continue
+        try:
+            with archive.open(member) as content:
+                while content.read(1 << 20):
+                    pass
+        except (zipfile.BadZipFile, EOFError, RuntimeError, zlib.error):
+            return member.filename
+    return None
 
 
 def unreadable_file_error(path: Path, error: Exception) -> CheckpointError:

@@ -11,13 +11,14 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import last_file, mean_files, window_files
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import (
-    check_readable,
     describe,
     epoch_checkpoint,
     find_checkpoints,
     iteration_of,
+    load_checkpoint,
     saved_epochs,
 )
+from zipasr.checkpoint.weights import check_finite_state
 
 # Longer averages differ less from one another, so the steps grow.
 AVGS = (1, 2, 3, 5, 8, 13, 21, 34, 55)
@@ -177,11 +178,12 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoi
 
 
 def _last_complete(exp_dir: Path) -> tuple[int, list[str]]:
-    """Return the last epoch whose file is complete, and what is wrong with later ones."""
+    """Return the last epoch whose file is whole and finite, and what is wrong with later ones."""
     passed_over: list[str] = []
     for epoch in reversed(saved_epochs(exp_dir)):
         try:
-            check_readable(epoch_checkpoint(exp_dir, epoch))
+            path = epoch_checkpoint(exp_dir, epoch)
+            check_finite_state(load_checkpoint(path), path)
         except CheckpointError as problem:
             passed_over.append(f"epoch {epoch} is passed over: {problem.what}")
             continue

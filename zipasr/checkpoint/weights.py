@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zipasr.base.errors import CheckpointError
@@ -34,7 +35,7 @@ def model_state(checkpoint: Mapping[str, Any], origin: str = "The checkpoint") -
         origin: of the checkpoint, named in errors.
 
     Raises:
-        CheckpointError: there are no weights.
+        CheckpointError: there are no weights, or some are not finite.
     """
     weights = checkpoint.get("model")
     if weights is None and _is_state_dict(checkpoint):
@@ -45,7 +46,40 @@ def model_state(checkpoint: Mapping[str, Any], origin: str = "The checkpoint") -
             f"{origin} has no entry 'model' with the weights of a model; it holds {held}.",
             "choose a checkpoint that train.py wrote, or a pretrained.pt.",
         )
+    check_finite(weights, origin)
     return merged(unwrapped(weights))
+
+
+def check_finite(tensors: Mapping[str, Any], origin: str) -> None:
+    """Refuse weights with values that are not finite: nothing can be computed with them.
+
+    Args:
+        tensors: by name; what is no tensor is passed over.
+        origin: file that they are from, named in errors.
+
+    Raises:
+        CheckpointError: names the first tensor with such values.
+    """
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{origin} has weights that are not finite numbers, in {name}.",
+                "use an earlier checkpoint.",
+            )
+
+
+def check_finite_state(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Refuse a checkpoint whose weights or running average are not finite; see ``check_finite``.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    for entry in ("model", "model_avg"):
+        tensors = checkpoint.get(entry)
+        if isinstance(tensors, Mapping):
+            check_finite(tensors, str(path))
 
 
 def unwrapped(state_dict: Mapping[str, Tensor]) -> StateDict:

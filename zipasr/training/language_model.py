@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from zipasr.checkpoint.files import (
     saved_epochs,
 )
 from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
-from zipasr.checkpoint.weights import load_model, model_state
+from zipasr.checkpoint.weights import StateDict, load_model, model_state
 from zipasr.lm.config import LmSizes
 from zipasr.lm.neural import NeuralLm, build_lm
 from zipasr.lm.sentences import Sentences
@@ -93,21 +94,43 @@ class _Training:
     def restored(self) -> tuple[int, int]:
         """Return the epoch to go on with, and the place in it, after reading what there is."""
         folder = self._config.folder
-        epochs = [folder / f"epoch-{n}.pt" for n in saved_epochs(folder)[-1:]]
+        epochs = [folder / f"epoch-{n}.pt" for n in reversed(saved_epochs(folder))]
+        damaged: CheckpointError | None = None
         # Checkpoints within an epoch are deleted at its end: one that is there is newer.
-        for path in [*find_checkpoints(folder), *reversed(epochs)][:1]:
-            stored = load_checkpoint(path)
-            if stored.get("token_table") != self._about["token_table"]:
-                raise CheckpointError(
-                    f"{path} is a language model of other tokens.",
-                    "give another --exp-dir, or the --bpe-model that it was trained with.",
-                )
-            load_model(self.model, model_state(stored), path)
-            self._optimizer.load_state_dict(stored["optimizer"])
-            self._best = stored["best_perplexity"]
-            logging.info("continuing after %s", path)
-            return stored["epoch"], stored["place"]
+        for path in [*find_checkpoints(folder), *epochs]:
+            try:
+                stored = load_checkpoint(path)
+                weights = model_state(stored, str(path))
+            except CheckpointError as problem:
+                logging.warning("%s; the one before it is used instead", problem)
+                damaged = damaged or problem
+                continue
+            return self._restore(path, stored, weights)
+        if damaged is not None:
+            raise CheckpointError(
+                f"{folder} has no checkpoint to go on from: {damaged.what}",
+                "choose another --exp-dir, or delete what is in it to start anew.",
+            )
         return 1, 0
+
+    def _restore(self, path: Path, stored: dict[str, Any], weights: StateDict) -> tuple[int, int]:
+        if stored.get("token_table") != self._about["token_table"]:
+            raise CheckpointError(
+                f"{path} is a language model of other tokens.",
+                "give another --exp-dir, or the --bpe-model that it was trained with.",
+            )
+        load_model(self.model, weights, path)
+        try:
+            self._optimizer.load_state_dict(stored["optimizer"])
+            self._best = float(stored["best_perplexity"])
+            epoch, place = int(stored["epoch"]), int(stored["place"])
+        except (KeyError, TypeError, ValueError) as problem:
+            raise CheckpointError(
+                f"{path} holds a language model without the state of its training.",
+                "give another --exp-dir.",
+            ) from problem
+        logging.info("continuing after %s", path)
+        return epoch, place
 
     def epoch(self, number: int, first: int) -> None:
         """Train on all batches from the place ``first`` in the order of this epoch."""

@@ -19,7 +19,7 @@ from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.retention import keep_checkpoint, last_saved
-from zipasr.checkpoint.weights import load_model
+from zipasr.checkpoint.weights import check_finite_state, load_model
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.epoch_plan import BatchingConfig, RowCost
 from zipasr.data.loaders import batching_of
@@ -280,6 +280,8 @@ class Session:
 def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Find and load the checkpoint with the most batches; damaged files are told and passed over.
 
+    Those with weights that are not finite are damaged as well.
+
     Returns:
         Its path and content, or None when ``exp_dir`` holds no checkpoint.
 
@@ -292,6 +294,7 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
         for path in sorted(_numbered(exp_dir.glob(pattern)), key=_number, reverse=True):
             try:
                 checkpoint = load_checkpoint(path)
+                check_finite_state(checkpoint, path)
             except CheckpointError as problem:
                 logging.warning("%s; the one before it is used instead", problem)
                 damaged[path] = problem
