@@ -1,11 +1,19 @@
-"""Atomic writing of files: whole, or not there."""
+"""Atomic writing of files: whole, or not there; removal of what killed processes left."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from zipasr.base.errors import ResourceError
+
+_TEMPORARY = ".tmp-"
+_MAX_NAME_BYTES = 255  # of most file systems
 
 
 @contextmanager
@@ -15,11 +23,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffixes of ``path`` (libraries choose formats by suffix). What
     was written is flushed to disk before the rename, and the folder after it, so a power cut
     leaves the old file or the new one. When the block raises, the temporary file is removed and
-    ``path`` is as before.
+    ``path`` is as before. The file is locked while it is written: one that is not is the rest of a
+    process that was killed, which ``sweep`` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(_temporary_name(path.name))
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        _lock(descriptor)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -27,6 +38,124 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def sweep(folder: Path, *, levels: int = 1) -> list[Path]:
+    """Remove the temporary files that killed processes left, and say so.
+
+    To be called by the one that holds the folder. Files that another process is writing stay.
+
+    Args:
+        folder: where to look; may be missing.
+        levels: of folders to look into; 1 is ``folder`` alone.
+
+    Returns:
+        The files that were removed.
+    """
+    removed, freed = [], 0
+    for path in _temporary_files(folder, levels):
+        try:
+            size = path.stat().st_size
+            if _is_abandoned(path):
+                path.unlink()
+                removed.append(path)
+                freed += size
+        except OSError:  # it has its name by now, or is not ours to remove
+            continue
+    if removed:
+        logging.info(
+            "removed %d temporary files (%.1f MB) that killed processes left in %s",
+            len(removed),
+            freed / 1e6,
+            folder,
+        )
+    return removed
+
+
+class FolderIdentity:
+    """A folder that a run writes to, known by what it is and not only by its name.
+
+    Args:
+        path: the folder, which is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._there = path.stat()
+
+    def is_same(self) -> bool:
+        """Say whether the folder is still where it was."""
+        try:
+            return os.path.samestat(self.path.stat(), self._there)
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Refuse to go on in a folder of the same name that is another one.
+
+        Raises:
+            ResourceError: the folder was deleted, renamed or replaced.
+        """
+        if not self.is_same():
+            raise ResourceError(
+                f"the folder {self.path} was deleted or renamed while a run wrote to it: the run "
+                "ends.",
+                "put it back under its name, then give the same command: it goes on from the last "
+                "checkpoint in it.",
+            )
+
+
+def digest_of(path: Path) -> str:
+    """Return a checksum of a file, or of the names and contents of all files in a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        if file != path:
+            digest.update(f"{file.relative_to(path).as_posix()}\0".encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _temporary_name(name: str) -> str:
+    """Return a name for this process; a long one loses its beginning and keeps its suffixes."""
+    start = f"{_TEMPORARY}{os.getpid()}-"
+    kept = name.encode()[-(_MAX_NAME_BYTES - len(start)) :]
+    return start + kept.decode(errors="ignore")
+
+
+def _temporary_files(folder: Path, levels: int) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_file(follow_symlinks=False) and entry.name.startswith(_TEMPORARY):
+            yield Path(entry.path)
+        elif levels > 1 and entry.is_dir(follow_symlinks=False):
+            yield from _temporary_files(Path(entry.path), levels - 1)
+
+
+def _lock(descriptor: int) -> None:
+    # flock, not lockf: the libraries that write open and close the file themselves, and the first
+    # close would end a lock of the other kind.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # not every file system has locks; then nothing is swept either
+        return
+
+
+def _is_abandoned(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lock of a folder: one run at a time."""
+"""Lock of a folder: one run or one preparation at a time."""
 
 from __future__ import annotations
 
@@ -13,24 +13,35 @@ from pathlib import Path
 from typing import IO, Any
 
 from zipasr.base.errors import ResourceError
+from zipasr.base.files import sweep
 
 LOCK_FILE = "run.lock"
 
 
 @contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
+def only_run_in(
+    folder: Path, flag: str = "--exp-dir", *, user: str = "run", levels: int = 1
+) -> Iterator[None]:
     """Hold a folder as the only run that writes to it.
 
     The system gives the lock back when the process ends, in whatever way: what is left in the file
-    by one that was killed stands in nobody's way. The file is there to say who holds it.
+    by one that was killed stands in nobody's way. The file is there to say who holds it. Temporary
+    files of those that were killed are removed.
+
+    Args:
+        folder: made when missing.
+        flag: that chooses another folder; empty where there is none.
+        user: what holds the folder, for messages.
+        levels: of folders in which temporary files are looked for.
 
     Raises:
         ResourceError: another run holds it; names its process and when that started.
     """
     path = folder / LOCK_FILE
-    with _locked(path) as file:
+    with _locked(path, flag, user) as file:
         if before := _holder(file):
-            logging.info("the last run in %s (%s) was ended from outside", folder, before)
+            logging.info("the last %s in %s (%s) was ended from outside", user, folder, before)
+        sweep(folder, levels=levels)
         file.seek(0)
         file.truncate()
         started = datetime.now().isoformat(sep=" ", timespec="seconds")
@@ -47,14 +58,15 @@ def check_unused(folder: Path) -> None:
     path = folder / LOCK_FILE
     if path.is_file():
         with path.open("r+", encoding="utf-8") as file:
-            _lock(file, path)
+            _lock(file, path, "--exp-dir", "run")
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
+def _locked(path: Path, flag: str, user: str) -> Iterator[IO[str]]:
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+", encoding="utf-8") as file:
-            _lock(file, path)
+            _lock(file, path, flag, user)
             # The run that held it may have removed the file after it was opened here.
             if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 continue
@@ -62,15 +74,15 @@ def _locked(path: Path) -> Iterator[IO[str]]:
             return
 
 
-def _lock(file: IO[str], path: Path) -> None:
+def _lock(file: IO[str], path: Path, flag: str, user: str) -> None:
     try:
         # Of this process alone: what it forks to read data does not keep the lock alive.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as held:
         raise ResourceError(
-            f"--exp-dir {path.parent} is in use by another run"
+            f"{f'{flag} {path.parent}'.strip()} is in use by another {user}"
             f"{f' ({who})' if (who := _holder(file)) else ''}; two would write over one another.",
-            "wait for it, stop it, or choose another --exp-dir.",
+            f"wait for it, stop it, or choose another {flag}." if flag else "wait for it.",
         ) from held
     except OSError:
         logging.warning("%s has no locks: take care that no other run uses it", path.parent)
