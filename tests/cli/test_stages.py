@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from zipasr.base.errors import UserError
+from tests import tones
+from zipasr.base.errors import ResourceError, UserError
 from zipasr.base.recipe import load_recipe
 from zipasr.cli import stages
 from zipasr.cli.prepare_options import read_options
@@ -75,3 +77,47 @@ def test_sizes_of_folders(tmp_path: Path) -> None:
     for size, shown in ((1536, "1.5K"), (15_000, "15K"), (3_000_000, "2.9M")):
         (tmp_path / "file").write_bytes(bytes(size))
         assert stages._size(tmp_path) == shown
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from zipasr.base.lock import only_run_in
+with only_run_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_preparations_of_a_recipe_do_not_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tones.make_recipe(tmp_path, train=1, evaluation=1)
+    monkeypatch.chdir(tmp_path)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "data" / "tones")],
+        cwd=tones.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    assert stages.main(["--recipe", "./tones"]) == ResourceError.exit_code
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"prepare.sh: data/tones is in use by another preparation (process {other.pid}"
+    )
+    assert said.endswith("; two would write over one another. Fix: wait for it.\n")
+    # Looking changes nothing, and needs no lock.
+    assert stages.main(["--recipe", "./tones", "--status"]) == 0
+    other.communicate("")
+    assert stages.main(["--recipe", "./tones", "--stage", "3"]) == UserError.exit_code
+    assert not (tmp_path / "data" / "tones").exists()
+
+
+def test_force_is_told_to_the_stage_that_keeps_what_is_there() -> None:
+    recipe = load_recipe("espeak")
+    usual, forced = (stages.stages_of(recipe, read_options(w)) for w in ([], ["--force"]))
+    changed = [new.words for old, new in zip(usual, forced, strict=True) if new != old]
+    assert changed == [(*usual[2].words, "--force", "1")]

@@ -197,7 +197,12 @@ def some_cuts(config: RecognitionConfig) -> list[Cut]:
     """Return a few utterances of the first test set; none if it is not prepared."""
     data = config.sets
     try:
-        cuts = load_cuts(data.loading.manifest_dir, data.corpus, [data.splits["test"][0]])
+        cuts = load_cuts(
+            data.loading.manifest_dir,
+            data.corpus,
+            [data.splits["test"][0]],
+            allow_commands=data.loading.allow_commands,
+        )
         return list(cuts.subset(first=NUM_TRIED))
     except (DataError, KeyError, IndexError):
         return []

@@ -13,6 +13,7 @@ from lhotse import SupervisionSet
 
 from zipasr.audio.quarantine import Quarantine, write_quarantine
 from zipasr.base.errors import DataError, UserError
+from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
 from zipasr.base.recipe import Recipe
 from zipasr.cli.commands import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE, read
@@ -71,21 +72,22 @@ def compute_features(argv: Sequence[str] | None = None) -> int:
     run = read(FBANK, argv)
     folder, recipe = data_dir(run.recipe), run.recipe
     manifests, features = folder / "manifests", folder / "fbank"
-    if run[FbankConfig].check_audio:
-        report = check_recipe(recipe, run[FbankConfig].jobs)
-        logging.info("%s", report.text())
-        report.stop_when_too_many()
-    write_quarantine(features, Quarantine.read(manifests).rows, "preparation")
-    for split in recipe.parts():
-        where = (recipe.corpus, split, manifests, features)
-        if split in recipe.pieces:
-            compute_and_store_pieces(*where, recipe.pieces[split], run[FbankConfig])
-        else:
-            compute_and_store(*where, run[FbankConfig])
-    for name, parts in recipe.joined.items():
-        if name in recipe.splits["train"]:
-            join_splits(recipe.corpus, name, parts, features)
-    compute_and_store_noise(manifests, features, run[FbankConfig])
+    with only_run_in(features, flag="", user="preparation"):
+        if run[FbankConfig].check_audio:
+            report = check_recipe(recipe, run[FbankConfig].jobs)
+            logging.info("%s", report.text())
+            report.stop_when_too_many()
+        write_quarantine(features, Quarantine.read(manifests).rows, "preparation")
+        for split in recipe.parts():
+            where = (recipe.corpus, split, manifests, features)
+            if split in recipe.pieces:
+                compute_and_store_pieces(*where, recipe.pieces[split], run[FbankConfig])
+            else:
+                compute_and_store(*where, run[FbankConfig])
+        for name, parts in recipe.joined.items():
+            if name in recipe.splits["train"]:
+                join_splits(recipe.corpus, name, parts, features, force=run[FbankConfig].force)
+        compute_and_store_noise(manifests, features, run[FbankConfig])
     return 0
 
 
@@ -119,7 +121,13 @@ def validate(argv: Sequence[str] | None = None) -> int:
         max_duration=data.max_cut_duration,
     )
     reports = [
-        validate_split(data.manifest_dir, run.recipe.corpus, split, wanted)
+        validate_split(
+            data.manifest_dir,
+            run.recipe.corpus,
+            split,
+            wanted,
+            allow_commands=data.allow_commands,
+        )
         for split in run.recipe.parts()
     ]
     sys.stdout.write(report_text(reports))

@@ -35,7 +35,8 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
                      Kaldi data directory, or lhotse manifests. Any rate, any channels. Writes
                      egs/NAME/recipe.toml (NAME: my, unless given), then does the stages
   --encoding NAME    of the text in PATH, if it is not UTF-8
-  --force            do the stages again even where they are marked as done
+  --force            do the stages again, even where they are marked as done, features included
+  --allow-commands 1  run the shell commands that manifests name; for those that you trust alone
   --dry-run          say what would be done and what it needs, and end
   --status           say which stages are done, and end
 
@@ -72,6 +73,7 @@ class Options:
     mini_libri: bool
     source: Path | None
     encoding: str | None
+    allow_commands: bool
     force: bool
     dry_run: bool
     status: bool
@@ -119,7 +121,13 @@ def read_options(words: Sequence[str]) -> Options:
     for name in ("--stage", "--stop-stage", "--vocab-size"):
         parser.add_argument(name, type=_whole)
     parser.add_argument("--num-jobs", type=_whole, default=os.cpu_count() or 1)
-    for name, usual in (("--keep-archives", True), ("--full-libri", True), ("--mini-libri", False)):
+    switches = {
+        "--keep-archives": True,
+        "--full-libri": True,
+        "--mini-libri": False,
+        "--allow-commands": False,
+    }
+    for name, usual in switches.items():
         parser.add_argument(name, type=_switch(name), default=usual)
     for name in ("--force", "--dry-run", "--status"):
         parser.add_argument(name, action="store_true")

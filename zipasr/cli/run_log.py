@@ -75,7 +75,8 @@ def set_facts(data: DataConfig, corpus: str, split: str) -> Facts:
         DataError: its manifest is missing or damaged.
     """
     paths = manifests_of_split(data.manifest_dir, corpus, split)
-    return {"split": split} | _facts_of(paths, load_cuts(data.manifest_dir, corpus, [split]))
+    cuts = load_cuts(data.manifest_dir, corpus, [split], allow_commands=data.allow_commands)
+    return {"split": split} | _facts_of(paths, cuts)
 
 
 def extra_facts(extra: Extra) -> Facts:

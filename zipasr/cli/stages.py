@@ -17,11 +17,15 @@ from datetime import datetime
 from pathlib import Path
 
 from zipasr.base.errors import UserError, lacks_packages
+from zipasr.base.lock import only_run_in
 from zipasr.base.recipe import LAST_STAGE, Recipe, load_recipe
 from zipasr.cli.entry import guarded
 from zipasr.cli.prepare_options import USAGE, Options, read_options
 from zipasr.cli.recipes import SUBSET_FLAGS, data_dir, lm_dir, prepare_command
 from zipasr.cli.verbs import as_typed
+
+# Folders below data/NAME in which killed stages leave temporary files: audio/SPLIT is the deepest.
+_LEVELS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,31 @@ class _Driver:
         self.started_in = started_in
 
     def run(self) -> int:
-        """Do the stages in order, up to the first that fails; return its exit status."""
+        """Do the stages in order, up to the first that fails; return its exit status.
+
+        Raises:
+            ResourceError: another preparation of the recipe is running.
+        """
+        options = self.options
+        if options.only_looks or (options.source is None and self.is_done()):
+            return self.prepare()
+        folder = Path("data") / Path(options.name).name
+        try:
+            with only_run_in(folder, flag="", user="preparation", levels=_LEVELS):
+                return self.prepare()
+        finally:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def is_done(self) -> bool:
+        """Say whether nothing is left to do of a recipe that is there."""
+        recipe = load_recipe(self.options.name).subset(self.options.subset)
+        first, last = self.wanted(recipe)
+        stages = stages_of(recipe, self.options)[first : last + 1]
+        return not self.options.force and all(stage.is_done for stage in stages)
+
+    def prepare(self) -> int:
+        """Do the stages; see ``run``."""
         options = self.options
         if options.source and not options.only_looks:
             status = self.import_corpus(options.source)
@@ -190,6 +218,7 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
     giga = ("--giga-dir", options.giga_dir) if options.giga_dir else ()
     mirror = ("--mirror", options.mirror) if options.mirror else ()
     archives = ("--keep-archives", str(int(options.keep_archives)))
+    commands = ("--allow-commands", "1") if options.allow_commands else ()
     sizes: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     if options.vocab_size is not None:
@@ -208,14 +237,14 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
             "manifests -> fbank features (about 5 s an hour of speech and core)",
             data / "fbank",
             "compute_fbank",
-            jobs,
+            (*jobs, *commands, *(("--force", "1") if options.force else ())),
         ),
         ("training transcripts -> tokenizer (seconds)", data, "train_bpe", (*places, *sizes)),
         (
             "check everything, report what would be dropped (seconds)",
             data,
             "validate_data",
-            tokens,
+            (*tokens, *commands),
         ),
         ("text for a language model", lm_dir(recipe), "prepare_lm_text", places),
     ]

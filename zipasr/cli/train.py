@@ -317,11 +317,11 @@ def check_data(configs: TrainConfigs, source: DataSource) -> None:
     Raises:
         DataError: names everything that is missing or damaged, not only what is found first.
     """
-    folder = configs.data.manifest_dir
+    folder, allowed = configs.data.manifest_dir, configs.data.allow_commands
     checks: list[Callable[[], object]] = [
         source.tokenizer,
         *(
-            partial(load_cuts, folder, source.corpus, [split])
+            partial(load_cuts, folder, source.corpus, [split], allow_commands=allowed)
             for split in (*source.train, *source.valid)
         ),
         *(partial(load_extra, extra) for extra in configs.data.extras),

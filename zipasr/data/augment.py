@@ -15,6 +15,7 @@ from lhotse.dataset.signal_transforms import time_warp
 
 from zipasr.data.config import AugmentConfig
 from zipasr.data.noise_features import noise_path
+from zipasr.data.safe_manifests import read_cuts
 
 NOISE_PROBABILITY = 0.5
 NOISE_SNR = (10.0, 20.0)
@@ -143,7 +144,9 @@ def two_views(config: AugmentConfig, epoch: int = 1) -> TwoViews | None:
     return TwoViews(config) if epoch >= config.spec_aug_start_epoch else None
 
 
-def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:
+def mix_noise(
+    config: AugmentConfig, manifest_dir: Path, *, allow_commands: bool = False
+) -> MixNoise | None:
     """Return the noise transform, or None when it is switched off or there is no noise."""
     if not config.enable_musan:
         return None
@@ -152,7 +155,8 @@ def mix_noise(config: AugmentConfig, manifest_dir: Path) -> MixNoise | None:
         logging.info("no noise is mixed in: there is no %s", path)
         return None
     # Music has supervisions of its own, which would be taken for speech.
-    return MixNoise(CutSet.from_file(path).drop_supervisions().to_eager())
+    noise = read_cuts(path, allow_commands=allow_commands)
+    return MixNoise(noise.drop_supervisions().to_eager())
 
 
 def _spec_augment(

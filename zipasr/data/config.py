@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,11 @@ class FbankConfig:
         "add copies at 0.9 and 1.1 times the speed to the training splits",
     )
     check_audio: bool = flag(True, "decode every file first and leave out damaged ones")
+    force: bool = flag(False, "compute features again that are complete already")
+    allow_commands: bool = flag(
+        False,
+        "run the shell commands that manifests name; for manifests that you trust alone",
+    )
     storage: Literal["lilcom_chunky", "numpy_files", "shar", "none"] = flag(
         "lilcom_chunky",
         "lilcom_chunky: 4 times smaller; numpy_files: exact; shar: sequential reads, for large "
@@ -119,12 +124,14 @@ class Extra:
         path: manifest of its cuts, or folder of the pieces of it.
         weight: share of the batches that are its own, above 0 and below 1.
         fix: what to do where there is nothing at ``path``.
+        allow_commands: shell commands that the manifest names may run.
     """
 
     name: str
     path: Path
     weight: float
     fix: str = "correct the path in --extra-manifest"
+    allow_commands: bool = False
 
     @classmethod
     def parse(cls, word: str) -> Extra:
@@ -187,6 +194,11 @@ class DataConfig:
     )
     min_cut_duration: float = flag(1.0, "shortest cut to train on", unit="s")
     max_cut_duration: float = flag(20.0, "longest cut to train on", unit="s")
+    allow_commands: bool = flag(
+        False,
+        "run the shell commands that manifests name (sources of the type command, pipe:...); for "
+        "manifests that you trust alone",
+    )
 
     extra_manifest: tuple[str, ...] | None = flag(
         None,
@@ -230,10 +242,10 @@ class DataConfig:
     def extras(self) -> tuple[Extra, ...]:
         """The corpora that are mixed in."""
         more = tuple(map(Extra.parse, self.extra_manifest or ()))
-        if not self.giga_prob:
-            return more
-        path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
-        return (*more, Extra(GIGA, path, self.giga_prob, _GIGASPEECH_FIX))
+        if self.giga_prob:
+            path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
+            more = (*more, Extra(GIGA, path, self.giga_prob, _GIGASPEECH_FIX))
+        return tuple(replace(extra, allow_commands=self.allow_commands) for extra in more)
 
     @property
     def from_audio(self) -> bool:

@@ -22,7 +22,7 @@ from lhotse.cut import Cut
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, digest_of
 from zipasr.base.progress import Progress
 from zipasr.data.config import FbankConfig, cuts_path
 from zipasr.data.feature_store import (
@@ -33,7 +33,8 @@ from zipasr.data.feature_store import (
     run_tasks,
     store_archive,
 )
-from zipasr.data.filters import Failure, quarantine_text
+from zipasr.data.filters import BROKEN_MANIFEST, Failure, quarantine_text
+from zipasr.data.safe_manifests import check_rows
 
 _SPEEDS = (0.9, 1.1)
 _SHARD_SEED = 42
@@ -72,6 +73,18 @@ def quarantine_path(folder: Path, corpus: str, split: str) -> Path:
     return folder / f"{corpus}_quarantine_{split}.tsv"
 
 
+def features_folder(folder: Path, corpus: str, split: str) -> Path:
+    """Return the folder of the features of a split that is made at once."""
+    return folder / f"{corpus}_feats_{split}"
+
+
+def features_folders(folder: Path, corpus: str, split: str) -> list[Path]:
+    """Return the folders of features of a split that are there, in pieces or not."""
+    pieces = folder.glob(f"{corpus}_{split}_split_*/{corpus}_feats_{split}.*")
+    whole = features_folder(folder, corpus, split)
+    return [path for path in (whole, *sorted(pieces)) if path.is_dir()]
+
+
 def compute_and_store(
     corpus: str, split: str, manifest_dir: Path, output_dir: Path, config: FbankConfig
 ) -> FbankReport:
@@ -80,8 +93,8 @@ def compute_and_store(
     Reads ``{corpus}_recordings_{split}.jsonl.gz`` and ``{corpus}_supervisions_{split}.jsonl.gz``
     and writes ``{corpus}_feats_{split}/`` and, last of all, ``{corpus}_cuts_{split}.jsonl.gz``. So
     where there is a manifest of cuts, its features are complete. Features that were made from
-    other manifests or with other settings are made again. The result does not depend on the
-    number of processes.
+    other manifests or with other settings are made again, and so are those that were changed or
+    deleted since. The result does not depend on the number of processes.
 
     What ``quarantine.tsv`` among the manifests lists is left out. A cut of which the audio cannot
     be read all the same is counted and listed in ``{corpus}_quarantine_{split}.tsv``.
@@ -101,7 +114,7 @@ def compute_and_store(
     sources = [manifest_dir / f"{corpus}_{k}_{split}.jsonl.gz" for k in _KINDS]
     files = FeatureFiles(
         manifest=cuts_path(output_dir, corpus, split),
-        features=output_dir / f"{corpus}_feats_{split}",
+        features=features_folder(output_dir, corpus, split),
         quarantine=quarantine_path(output_dir, corpus, split),
     )
 
@@ -109,6 +122,8 @@ def compute_and_store(
 
     def cuts() -> list[Cut]:
         perturb = config.perturb_speed and "train" in split
+        for path in sources:
+            check_rows(path, allow_commands=config.allow_commands)
         computed = _cuts_to_compute(sources, quarantine, perturb=perturb)
         if config.storage == "shar" and "train" in split:
             # Batches are made of the cuts of a few shards: neighbours should not be alike.
@@ -144,7 +159,10 @@ def store(
     """
     origin = _origin(sources, config)
     manifest, feats, quarantine = files
-    if manifest.is_file() and _made_from(feats, origin):
+    if config.force:
+        manifest.unlink(missing_ok=True)
+        shutil.rmtree(_partial(feats), ignore_errors=True)
+    if manifest.is_file() and _made_from(feats, origin) and _is_intact(what, manifest, feats):
         logging.info("%s: features are complete in %s", what, feats)
         report = _report(CutSet.from_file(manifest), manifest, quarantine, reused=True)
         if report.failed:
@@ -157,7 +175,6 @@ def store(
     done, failures = _computed(cuts, feats, origin, config, what)
     _write_quarantine(quarantine, failures)
     _stop_when_too_many(failures, len(cuts), what, quarantine)
-    (feats / _ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
     stored = CutSet.from_cuts(done)
     with atomic_path(manifest) as temporary:
         stored.to_file(temporary)
@@ -166,6 +183,7 @@ def store(
 
 _KINDS = ("recordings", "supervisions")
 _ORIGIN_FILE = "made_from.json"
+_FILES = "files"  # key of the checksums in it
 
 
 def _origin(sources: Iterable[Path], config: FbankConfig) -> dict[str, Any]:
@@ -193,10 +211,52 @@ def _made_from(feats: Path, origin: dict[str, Any]) -> bool:
     if not record.is_file():
         # Features of another tool: they are taken as they are.
         return True
-    if json.loads(record.read_text(encoding="utf-8")) == origin:
+    known = _record(feats)
+    if {name: known.get(name) for name in origin} == origin:
         return True
     logging.info("%s was made from other manifests or with other settings: making it again", feats)
     return False
+
+
+def _record(feats: Path) -> dict[str, Any]:
+    """Return what the features of a folder were made from; empty when it does not say."""
+    try:
+        known = json.loads((feats / _ORIGIN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def damaged_archives(feats: Path) -> list[str]:
+    """Return what became of the archives of a folder since they were written: a phrase for each.
+
+    There is none for features of another tool, whose checksums are not known.
+    """
+    found = []
+    for name, digest in _record(feats).get(_FILES, {}).items():
+        path = feats / name
+        if not path.exists():
+            found.append(f"{path} is gone")
+        elif digest_of(path) != digest:
+            found.append(f"{path} was changed since it was written")
+    return found
+
+
+def _is_intact(what: str, manifest: Path, feats: Path) -> bool:
+    """Say whether the cuts of a manifest can be read, and have the features that were stored."""
+    try:
+        cuts = CutSet.from_file(manifest)
+        paths = {Path(cut.features.storage_path) for cut in cuts if cut.has_features}
+        paths = {path for path in paths if path.parent == feats}
+    except BROKEN_MANIFEST as error:
+        logging.warning("%s: %s is damaged (%s): making it again", what, manifest, error)
+        return False
+    wrong = damaged_archives(feats)
+    wrong += [f"{path} is gone" for path in sorted(paths) if not path.exists()]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        logging.warning("%s: %s%s: computing the features again", what, wrong[0], more)
+    return not wrong
 
 
 def _require_storage(config: FbankConfig) -> None:
@@ -266,7 +326,7 @@ def _computed(
 
     Archives that an interrupted call has finished there are not computed again.
     """
-    partial = feats.with_name(f".partial-{feats.name}")
+    partial = _partial(feats)
     begin_extraction(partial, origin)
     starts = range(0, len(cuts), _CUTS_PER_ARCHIVE)
     kind = config.storage, config.num_mel_bins
@@ -276,21 +336,31 @@ def _computed(
     ]
     done: list[Cut] = []
     failures: list[Failure] = []
+    digests: dict[str, str] = {}
     try:
         results = run_tasks(store_archive, tasks, num_jobs=config.jobs, scheduler=config.scheduler)
         with Progress(f"features of {what}", len(cuts)) as progress:
-            for task, (stored, failed) in zip(tasks, results, strict=True):
-                done += stored
-                failures += failed
+            for task, stored in zip(tasks, results, strict=True):
+                done += stored.cuts
+                failures += stored.failures
+                digests |= stored.digests
                 progress.step(count=len(task.cuts))
     except BaseException:
         if not is_begun(partial):
             shutil.rmtree(partial, ignore_errors=True)
         raise
     forget_archives(partial)
+    with atomic_path(partial / _ORIGIN_FILE) as temporary:
+        text = json.dumps({**origin, _FILES: digests}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(feats, ignore_errors=True)
     partial.replace(feats)
     return done, failures
+
+
+def _partial(feats: Path) -> Path:
+    """Return the folder in which features are computed."""
+    return feats.with_name(f".partial-{feats.name}")
 
 
 def _write_quarantine(path: Path, failures: list[Failure]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from lhotse import CutSet
 from lhotse.cut import Cut
 
 from zipasr.audio.quarantine import Quarantine
@@ -17,6 +16,7 @@ from zipasr.base.files import atomic_path
 from zipasr.data.config import FbankConfig, cuts_path
 from zipasr.data.fbank import FbankReport, FeatureFiles, quarantine_path, store, utterances_of
 from zipasr.data.manifests import numbered_pieces, split_folder, split_lazily
+from zipasr.data.safe_manifests import read_cuts
 
 
 def compute_and_store_pieces(
@@ -54,7 +54,8 @@ def compute_and_store_pieces(
         number = manifest.name.split(".")[1]
 
         def cuts(piece: Path = piece) -> list[Cut]:
-            return [*utterances_of(CutSet.from_file(piece), quarantine)]
+            raw_cuts = read_cuts(piece, allow_commands=config.allow_commands)
+            return [*utterances_of(raw_cuts, quarantine)]
 
         files = FeatureFiles(
             manifest=manifest,
@@ -69,7 +70,9 @@ def compute_and_store_pieces(
 _SEED = 42
 
 
-def join_splits(corpus: str, name: str, parts: Sequence[str], folder: Path) -> int:
+def join_splits(
+    corpus: str, name: str, parts: Sequence[str], folder: Path, *, force: bool = False
+) -> int:
     """Write the cuts of ``parts`` as the split ``name``, unless that was done after they were made.
 
     A large manifest is read a piece at a time, in its own order: batches of mixed splits need a
@@ -80,6 +83,7 @@ def join_splits(corpus: str, name: str, parts: Sequence[str], folder: Path) -> i
         name: last part of the name of the new manifest.
         parts: splits whose manifests are there.
         folder: where the manifests are.
+        force: write it again in any case.
 
     Returns:
         The number of cuts; 0 when nothing had to be done.
@@ -87,7 +91,7 @@ def join_splits(corpus: str, name: str, parts: Sequence[str], folder: Path) -> i
     target = cuts_path(folder, corpus, name)
     sources = [cuts_path(folder, corpus, part) for part in parts]
     newest = max(source.stat().st_mtime_ns for source in sources)
-    if target.is_file() and target.stat().st_mtime_ns > newest:
+    if target.is_file() and target.stat().st_mtime_ns > newest and not force:
         logging.info("%s is up to date", target)
         return 0
     lines = [line for source in sources for line in _lines(source)]

@@ -28,9 +28,9 @@ from lhotse.utils import fastcopy
 
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, digest_of
 from zipasr.data.features import fbank_extractor
-from zipasr.data.filters import Failure, failure_of_cut, reason_of_error
+from zipasr.data.filters import BROKEN_MANIFEST, Failure, failure_of_cut, reason_of_error
 from zipasr.data.shards import ShardOfFeatures
 
 _ORIGIN = "begun_from.json"
@@ -49,30 +49,49 @@ def begin_extraction(folder: Path, origin: Mapping[str, Any]) -> None:
             temporary.write_text(text, encoding="utf-8")
 
 
-def remember_archive(
-    folder: Path, name: str, cuts: Sequence[Cut], failures: Sequence[Failure]
-) -> None:
-    """Note that the archive ``name`` is whole: the cuts in it, and those that failed."""
+class StoredArchive(NamedTuple):
+    """What one archive holds.
+
+    Attributes:
+        cuts: with their features.
+        failures: cuts of which the audio is of no use.
+        digests: checksums of its files, or of its folder, by name.
+    """
+
+    cuts: list[Cut]
+    failures: list[Failure]
+    digests: dict[str, str]
+
+
+def remember_archive(folder: Path, name: str, stored: StoredArchive) -> None:
+    """Note that the archive ``name`` is whole, and what it holds."""
+    about = {
+        "failures": [list(failure) for failure in stored.failures],
+        "digests": stored.digests,
+    }
     with atomic_path(folder / f"{name}{_FAILURES}") as temporary:
-        temporary.write_text(json.dumps([list(failure) for failure in failures]), encoding="utf-8")
+        temporary.write_text(json.dumps(about), encoding="utf-8")
     # Last, and so a sign that all of it is there.
     with atomic_path(folder / f"{name}{_CUTS}") as temporary:
-        CutSet.from_cuts(cuts).to_file(temporary)
+        CutSet.from_cuts(stored.cuts).to_file(temporary)
 
 
-def remembered_archives(
-    folder: Path, name: str, cuts: Sequence[Cut]
-) -> tuple[list[Cut], list[Failure]] | None:
-    """Return the record of the archive of these cuts; None when it is not done."""
+def remembered_archive(folder: Path, name: str, cuts: Sequence[Cut]) -> StoredArchive | None:
+    """Return the record of the archive of these cuts; None when it is not done, or was damaged."""
     path = folder / f"{name}{_CUTS}"
     if not path.is_file():
         return None
-    done = list(CutSet.from_file(path))
-    rows = json.loads((folder / f"{name}{_FAILURES}").read_text(encoding="utf-8"))
-    failures = [Failure(*row) for row in rows]
+    try:
+        done = list(CutSet.from_file(path))
+        about = json.loads((folder / f"{name}{_FAILURES}").read_text(encoding="utf-8"))
+        failures, digests = [Failure(*row) for row in about["failures"]], about["digests"]
+        intact = all(digest_of(folder / file) == digest for file, digest in digests.items())
+    except BROKEN_MANIFEST:
+        return None
     known = {cut.id for cut in done} | {failure.cut_id for failure in failures}
     # Other cuts may have gone into quarantine since.
-    return (done, failures) if known == {cut.id for cut in cuts} else None
+    is_same = intact and known == {cut.id for cut in cuts}
+    return StoredArchive(done, failures, digests) if is_same else None
 
 
 def is_begun(folder: Path) -> bool:
@@ -112,20 +131,13 @@ class Archive(NamedTuple):
     num_mel_bins: int
 
 
-_Stored = tuple[list[Cut], list[Failure]]
-
-
-def store_archive(task: Archive) -> _Stored:
-    """Compute the features of an archive and write it, unless it is there from an earlier call.
-
-    Returns:
-        The cuts with their features, and those of which the audio is of no use.
-    """
-    known = remembered_archives(task.folder, task.name, task.cuts)
+def store_archive(task: Archive) -> StoredArchive:
+    """Compute the features of an archive and write it, unless it is there from an earlier call."""
+    known = remembered_archive(task.folder, task.name, task.cuts)
     if known is not None:
         return known
     if task.storage == "none":
-        return task.cuts, []
+        return StoredArchive(task.cuts, [], {})
     if task.storage == "shar":
         return _store_shard(task)
     done: list[Cut] = []
@@ -135,17 +147,24 @@ def store_archive(task: Archive) -> _Stored:
             # The folder is renamed at the end; the manifest names it as it will be.
             path = task.final_folder / Path(features.storage_path).name
             done.append(fastcopy(cut, features=fastcopy(features, storage_path=str(path))))
-    remember_archive(task.folder, task.name, done, failures)
-    return done, failures
+    stored = StoredArchive(done, failures, _digests(task.folder, task.name))
+    remember_archive(task.folder, task.name, stored)
+    return stored
 
 
-def _store_shard(task: Archive) -> _Stored:
+def _store_shard(task: Archive) -> StoredArchive:
     done: list[Cut] = []
     failures: list[Failure] = []
     with ShardOfFeatures(task.folder, int(task.name.rpartition("-")[2])) as shard:
         for cut, features in _extracted(task, MemoryRawWriter(), failures):
             done.append(shard.write(cut, features, task.final_folder))
-    return done, failures
+    return StoredArchive(done, failures, {shard.name: digest_of(task.folder / shard.name)})
+
+
+def _digests(folder: Path, name: str) -> dict[str, str]:
+    """Return the checksum of an archive by the name of its file, or of its folder."""
+    paths = [path for path in folder.glob(f"{name}*") if path.stem == name]
+    return {path.name: digest_of(path) for path in paths}
 
 
 def _extracted(

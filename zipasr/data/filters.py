@@ -21,7 +21,18 @@ _FIRST_LIBRARY = re.compile(r"Exception #0 .*?: <class '[^']*'>: ([^\n]*)")
 _MAX_CHARACTERS = 200
 
 # What reading a manifest raises that is cut off, or is something else.
-BROKEN_MANIFEST = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error)
+BROKEN_MANIFEST = (
+    OSError,
+    EOFError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 
 
 class Failure(NamedTuple):

@@ -33,6 +33,9 @@ from zipasr.data.fbank import is_left_out
 from zipasr.data.filters import BROKEN_MANIFEST, DropReport, TrainFilter, broken_manifest
 from zipasr.data.loaders import are_large, load_cuts, load_extra
 from zipasr.data.manifests import manifests_at, manifests_of_split
+from zipasr.data.safe_manifests import check_row
+
+_CHECKED = "checked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,14 @@ class LinesOnDisk:
         parts: (N,) which of them.
         offsets: (N,) first byte of the line.
         sizes: (N,) bytes of the line.
+        allow_commands: shell commands that the lines name may run.
     """
 
     paths: tuple[Path, ...]
     parts: Numbers
     offsets: Numbers
     sizes: Numbers
+    allow_commands: bool = False
 
     def __len__(self) -> int:
         """N, the number of cuts."""
@@ -58,16 +63,20 @@ class LinesOnDisk:
     def __getitem__(self, number: int) -> Cut:
         """Return a cut."""
         # Opened each time: a file that processes share would be read from where another one left.
-        with self.paths[self.parts[number]].open("rb") as file:
+        path = self.paths[self.parts[number]]
+        with path.open("rb") as file:
             file.seek(int(self.offsets[number]))
-            return deserialize_item(json.loads(file.read(int(self.sizes[number]))))
+            row = json.loads(file.read(int(self.sizes[number])))
+        check_row(row, path, allow_commands=self.allow_commands)
+        return deserialize_item(row)
 
 
 class _Manifests(NamedTuple):
-    """Manifests of cuts, and the folder of the table that says what is left out of them."""
+    """Manifests of cuts, the folder of the table that says what is left out, commands allowed."""
 
     folder: Path
     paths: Sequence[Path]
+    allow_commands: bool
 
 
 class _Index(NamedTuple):
@@ -89,6 +98,7 @@ def load_train_cuts(
     tokenizer: str = "",
     verbose: bool = False,
     writes: bool = True,
+    allow_commands: bool = False,
 ) -> tuple[TrainCuts, DropReport]:
     """Return the cuts of the splits that can be trained on: small sets in memory, large ones not.
 
@@ -100,13 +110,15 @@ def load_train_cuts(
         tokenizer: names what ``wanted`` counts tokens with; another one makes another index.
         verbose: show progress; set on rank 0 only.
         writes: False leaves no file behind: without an index large sets are held in memory too.
+        allow_commands: shell commands that the manifests name may run.
 
     Raises:
-        DataError: a manifest is missing, empty or damaged.
+        DataError: a manifest is missing, empty or damaged, or names commands that may not run.
     """
-    cuts = load_cuts(manifest_dir, corpus, splits)
+    cuts = load_cuts(manifest_dir, corpus, splits, allow_commands=allow_commands)
     paths = [path for split in splits for path in manifests_of_split(manifest_dir, corpus, split)]
-    return _kept(_Manifests(manifest_dir, paths), cuts, wanted, tokenizer, verbose, writes)
+    manifests = _Manifests(manifest_dir, paths, allow_commands)
+    return _kept(manifests, cuts, wanted, tokenizer, verbose, writes)
 
 
 def load_extra_cuts(
@@ -123,7 +135,7 @@ def load_extra_cuts(
         DataError: its manifest is missing, empty or damaged.
     """
     cuts = load_extra(extra)
-    manifests = _Manifests(extra.path.parent, manifests_at(extra.path))
+    manifests = _Manifests(extra.path.parent, manifests_at(extra.path), extra.allow_commands)
     return _kept(manifests, cuts, wanted, tokenizer, verbose, writes)
 
 
@@ -136,12 +148,14 @@ def _kept(
     writes: bool,
 ) -> tuple[TrainCuts, DropReport]:
     """Keep what can be trained on of the cuts of manifests, in memory unless they are large."""
-    folder, paths = manifests
+    folder, paths, allow_commands = manifests
     if not are_large(paths):
         return in_memory(cuts, wanted)
     quarantine = Quarantine.read(folder)
     left_out = _digest(repr(quarantine.rows))
     key = f"{left_out} {tokenizer} {wanted.use_ctc} {wanted.min_duration} {wanted.max_duration}"
+    # What was indexed when commands were allowed, or not looked for, is looked through again.
+    key += f" {_CHECKED} {allow_commands}"
     if not writes and not all(_arrays_path(path, key).is_file() for path in paths):
         return in_memory(cuts, wanted)
     try:
@@ -149,7 +163,7 @@ def _kept(
             indices = []
             for path in paths:
                 visible = verbose and len(paths) == 1
-                indices.append(_index_of(path, wanted, quarantine, key, visible))
+                indices.append(_index_of(path, manifests, wanted, quarantine, key, visible))
                 done.step()
     except OSError as problem:
         if not is_not_writable(problem):
@@ -162,18 +176,19 @@ def _kept(
                 problem.strerror,
             )
         return in_memory(cuts, wanted)
-    return _joined(paths, indices)
+    return _joined(manifests, indices)
 
 
-def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts, DropReport]:
+def _joined(manifests: _Manifests, indices: Sequence[_Index]) -> tuple[TrainCuts, DropReport]:
     report = DropReport()
     for index in indices:
         report.include(index.report)
     source = LinesOnDisk(
-        tuple(_lines_path(path) for path in paths),
+        tuple(_lines_path(path) for path in manifests.paths),
         np.repeat(np.arange(len(indices)), [len(index.offsets) for index in indices]),
         np.concatenate([index.offsets for index in indices]),
         np.concatenate([index.sizes for index in indices]),
+        manifests.allow_commands,
     )
     lengths = CutLengths(
         np.concatenate([index.lengths.seconds for index in indices]),
@@ -184,7 +199,12 @@ def _joined(paths: Sequence[Path], indices: Sequence[_Index]) -> tuple[TrainCuts
 
 
 def _index_of(
-    manifest: Path, wanted: TrainFilter, quarantine: Quarantine, key: str, verbose: bool
+    manifest: Path,
+    manifests: _Manifests,
+    wanted: TrainFilter,
+    quarantine: Quarantine,
+    key: str,
+    verbose: bool,
 ) -> _Index:
     """Read the index of a manifest; make it when there is none for this manifest and filter."""
     lines = _lines_path(manifest)
@@ -192,7 +212,7 @@ def _index_of(
     index = _read(path) if path.is_file() and lines.is_file() else None
     if index is None:
         try:
-            index = _made(manifest, wanted, quarantine, verbose)
+            index = _made(manifest, manifests, wanted, quarantine, verbose)
         except BROKEN_MANIFEST as error:
             if is_not_writable(error):
                 raise
@@ -209,7 +229,13 @@ def _remove_stale(manifest: Path, lines: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _made(manifest: Path, wanted: TrainFilter, quarantine: Quarantine, verbose: bool) -> _Index:
+def _made(
+    manifest: Path,
+    manifests: _Manifests,
+    wanted: TrainFilter,
+    quarantine: Quarantine,
+    verbose: bool,
+) -> _Index:
     """Copy the lines of a manifest, and note where those are that are kept."""
     register = TrainCutsBuilder(wanted)
     offsets, sizes, position = [], [], 0
@@ -221,7 +247,9 @@ def _made(manifest: Path, wanted: TrainFilter, quarantine: Quarantine, verbose: 
     ):
         for line in lines:
             progress.step()
-            cut = deserialize_item(json.loads(line))
+            row = json.loads(line)
+            check_row(row, manifest, allow_commands=manifests.allow_commands)
+            cut = deserialize_item(row)
             if not is_left_out(cut, quarantine) and register.add(cut):
                 offsets.append(position)
                 sizes.append(len(line))

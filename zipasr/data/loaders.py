@@ -40,6 +40,7 @@ from zipasr.data.feature_store import init_worker, process_context
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.manifests import manifests_at, manifests_of_split
+from zipasr.data.safe_manifests import read_cuts
 
 # A manifest below this size is read into memory (about 100 000 cuts); a larger one is read from
 # disk again in every epoch.
@@ -165,7 +166,7 @@ def train_loader(
     recipe = FeatureRecipe(
         read=_input_strategy(cuts.source, data),
         join=_join_cuts(data),
-        noise=mix_noise(augment, data.manifest_dir),
+        noise=mix_noise(augment, data.manifest_dir, allow_commands=data.allow_commands),
         mask=None if doubled else spec_augment(augment, epoch),
         views=two_views(augment, epoch) if doubled else None,
     )
@@ -209,7 +210,9 @@ def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
     return valid_loader(cuts, data)
 
 
-def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
+def load_cuts(
+    manifest_dir: Path, corpus: str, splits: Sequence[str], *, allow_commands: bool = False
+) -> CutSet:
     """Return the cuts of the given splits, joined in this order.
 
     Small manifests are read into memory, large ones lazily from disk. What ``quarantine.tsv`` in
@@ -219,13 +222,17 @@ def load_cuts(manifest_dir: Path, corpus: str, splits: Sequence[str]) -> CutSet:
         manifest_dir: where ``compute_and_store`` wrote.
         corpus: first part of the file names.
         splits: last part of the file names.
+        allow_commands: shell commands that the manifests name may run.
 
     Raises:
-        DataError: a manifest is missing, empty or damaged.
+        DataError: a manifest is missing, empty or damaged, or names commands that may not run.
     """
     if not splits:
         raise DataError(f"no split of {corpus} was asked for.", "name one in the recipe")
-    parts = [_load_all(manifests_of_split(manifest_dir, corpus, split)) for split in splits]
+    parts = [
+        _load_all(manifests_of_split(manifest_dir, corpus, split), allow_commands=allow_commands)
+        for split in splits
+    ]
     quarantine = Quarantine.read(manifest_dir)
     if len(quarantine):
         parts = [part.filter(lambda cut: not is_left_out(cut, quarantine)) for part in parts]
@@ -243,20 +250,25 @@ def load_extra(extra: Extra) -> CutSet:
     """Return the cuts of a corpus that is mixed in.
 
     Raises:
-        DataError: its manifest is missing, empty or damaged.
+        DataError: its manifest is missing, empty or damaged, or names commands that may not run.
     """
-    cuts = _load_all(manifests_at(extra.path), extra.fix)
+    cuts = _load_all(manifests_at(extra.path), extra.fix, allow_commands=extra.allow_commands)
     quarantine = Quarantine.read(extra.path.parent)
     return cuts.filter(lambda cut: not is_left_out(cut, quarantine))
 
 
-def _load_all(paths: Sequence[Path], fix: str = "run ./prepare.sh --stage 2 first") -> CutSet:
+def _load_all(
+    paths: Sequence[Path],
+    fix: str = "run ./prepare.sh --stage 2 first",
+    *,
+    allow_commands: bool = False,
+) -> CutSet:
     """Return the cuts of manifests, one after another."""
     for path in paths:
         if not path.is_file():
             raise DataError(f"there are no features: {path} does not exist.", fix)
     lazy = are_large(paths)
-    parts = [_load(path, fix, lazy=lazy) for path in paths]
+    parts = [_load(path, fix, lazy=lazy, allow_commands=allow_commands) for path in paths]
     if len(parts) == 1:
         return parts[0]
     if lazy:
@@ -264,9 +276,9 @@ def _load_all(paths: Sequence[Path], fix: str = "run ./prepare.sh --stage 2 firs
     return CutSet.from_cuts(cut for part in parts for cut in part)
 
 
-def _load(path: Path, fix: str, *, lazy: bool) -> CutSet:
+def _load(path: Path, fix: str, *, lazy: bool, allow_commands: bool) -> CutSet:
     try:
-        cuts = CutSet.from_jsonl_lazy(path)
+        cuts = read_cuts(path, allow_commands=allow_commands)
         if not lazy:
             cuts = cuts.to_eager()
         first = next(iter(cuts), None)

@@ -10,6 +10,7 @@ from lhotse.cut import Cut
 
 from zipasr.data.config import FbankConfig
 from zipasr.data.fbank import FbankReport, FeatureFiles, at_sampling_rate, store
+from zipasr.data.safe_manifests import check_rows
 
 NOISE = "musan"
 
@@ -47,10 +48,12 @@ def compute_and_store_noise(
         features=output_dir / f"{NOISE}_feats",
         quarantine=output_dir / f"{NOISE}_quarantine.tsv",
     )
-    return store(NOISE, files, sources, lambda: _windows(sources), config)
+    return store(NOISE, files, sources, lambda: _windows(sources, config.allow_commands), config)
 
 
-def _windows(sources: list[Path]) -> list[Cut]:
+def _windows(sources: list[Path], allow_commands: bool) -> list[Cut]:
+    for path in sources:
+        check_rows(path, allow_commands=allow_commands)
     return [
         at_sampling_rate(window)
         for path in sources

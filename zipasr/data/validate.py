@@ -13,7 +13,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from zipasr.data.config import NUM_MEL_BINS
-from zipasr.data.fbank import quarantine_path
+from zipasr.data.fbank import damaged_archives, features_folders, quarantine_path
 from zipasr.data.filters import DropReport, TrainFilter, reason_of_error, text_of
 from zipasr.data.loaders import load_cuts
 
@@ -24,6 +24,7 @@ SAME_ID_TWICE = "same id as another cut"
 INVALID = "refused by lhotse"
 UNREADABLE = "features cannot be read"
 WRONG_FEATURES = "features of the wrong size or not finite"
+DAMAGED_FEATURES = "features that are not as they were written"
 
 _TOLERANCE_SECONDS = 2e-3
 _MAX_EXAMPLES = 5
@@ -71,8 +72,9 @@ def validate_split(
     wanted: TrainFilter,
     *,
     num_samples: int = 100,
+    allow_commands: bool = False,
 ) -> SplitReport:
-    """Check every cut of a split, and the features of some.
+    """Check every cut of a split, the checksums of its features, and the values of some.
 
     Args:
         manifest_dir: where the cuts are.
@@ -80,12 +82,16 @@ def validate_split(
         split: last part of the file names.
         wanted: the filter that the training uses.
         num_samples: the features of so many cuts, evenly spread, are read.
+        allow_commands: shell commands that the manifest names may run.
 
     Raises:
         DataError: the manifest is missing, empty or damaged.
     """
-    cuts = load_cuts(manifest_dir, corpus, [split])
+    cuts = load_cuts(manifest_dir, corpus, [split], allow_commands=allow_commands)
     report = validate_cuts(cuts, wanted, f"{corpus} {split}", num_samples=num_samples)
+    for folder in features_folders(manifest_dir, corpus, split):
+        for fault in damaged_archives(folder):
+            report.add_problem(DAMAGED_FEATURES, fault)
     quarantine = quarantine_path(manifest_dir, corpus, split)
     if quarantine.is_file():
         report.quarantined = len(quarantine.read_text(encoding="utf-8").splitlines()) - 1

@@ -124,7 +124,12 @@ def dev_cuts(config: RecognitionConfig) -> CutSet:
             "name another split under valid in the recipe, or choose --epoch and --avg yourself.",
         )
     try:
-        cuts = load_cuts(data.loading.manifest_dir, data.corpus, splits)
+        cuts = load_cuts(
+            data.loading.manifest_dir,
+            data.corpus,
+            splits,
+            allow_commands=data.loading.allow_commands,
+        )
     except DataError as error:
         raise DataError(f"--auto-avg 1 needs the dev set: {error.what}", error.fix) from error
     count = config.checkpoint.auto_avg_cuts

@@ -130,7 +130,12 @@ def load_test_sets(config: RecognitionConfig) -> dict[str, CutSet]:
         if name not in known:
             hint = nearest(name, known) or f"the recipe has {', '.join(known)}."
             raise UserError(f"--test-sets {name}: {config.recipe} has no such split.", hint)
-        cuts[name] = load_cuts(data.loading.manifest_dir, data.corpus, [name])
+        cuts[name] = load_cuts(
+            data.loading.manifest_dir,
+            data.corpus,
+            [name],
+            allow_commands=data.loading.allow_commands,
+        )
     return cuts
 
 

@@ -85,6 +85,7 @@ def load_sets(
         tokenizer=vocabulary,
         verbose=verbose,
         writes=writes,
+        allow_commands=configs.data.allow_commands,
     )
     if verbose:
         logging.info("training set: %s", report.text())
@@ -104,5 +105,5 @@ def load_sets(
         extras.append((extra, more))
     return TrainData(
         combine_sources(train, extras, source.corpus),
-        load_cuts(folder, source.corpus, source.valid),
+        load_cuts(folder, source.corpus, source.valid, allow_commands=configs.data.allow_commands),
     )
