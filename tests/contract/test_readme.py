@@ -53,7 +53,8 @@ COMMANDS = {
 }
 PREPARE = """
 --recipe --stage --stop-stage --num-jobs --vocab-size --dl-dir --mirror --keep-archives
---giga-dir --full-libri --mini-libri --from --encoding --allow-commands --force --dry-run --status --help
+--giga-dir --full-libri --mini-libri --from --encoding --allow-commands --force --dry-run --status
+--help
 """
 OPTIONS = {"prepare.sh": set(PREPARE.split())}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
