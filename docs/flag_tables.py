@@ -159,7 +159,7 @@ def _in_command(name: str, command: Command) -> str:
         raise ValueError(f"{command.name} has no {name}")
     free = {one for cls in command.encoders.values() for one in cls.free_when_decoding}
     is_stored = known[name].field in command.stored_names and known[name].field not in free
-    return "must agree with the checkpoint" if is_stored else "acts"
+    return "the checkpoint's" if is_stored else "acts"
 
 
 def _reason(reason: str) -> str:
