@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/zipformer.md; the same command gives the same pictures.
+"""Draw the pictures of the documents; the same command gives the same pictures.
 
 Curves and clouds come from docs/demonstrations.py, shapes and schedules from a real model.
 
@@ -27,6 +27,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 
 from docs import demonstrations as demo
+from docs.data_flow import draw_data_flow
 from docs.diagrams import draw_layer, draw_stacks
 from docs.shapes import layer_order
 from zipasr.encoder.zipformer.attention import compact_positions
@@ -255,6 +256,11 @@ def layer() -> Figure:
     return draw_layer(layer_order())
 
 
+def data_flow() -> Figure:
+    """What each command reads, computes and writes."""
+    return draw_data_flow()
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     f.__name__: f
     for f in (
@@ -267,6 +273,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         whiten_scatter,
         schedules,
         eden,
+        data_flow,
     )
 }
 

@@ -1,4 +1,4 @@
-"""Write what the scripts print into docs/zipformer.md, between the marks for it.
+"""Write what scripts print into the pages that show it, between the marks for it.
 
 python -m docs.refresh
 """
@@ -6,11 +6,13 @@ python -m docs.refresh
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from docs import demonstrations, shapes
+from docs import demonstrations, flag_tables, shapes
 
 PAGE = Path(__file__).with_name("zipformer.md")
+FLAGS_PAGE = Path(__file__).with_name("coming_from_icefall.md")
 
 #: What the first table says it shows.
 PRESET, NUM_FRAMES = "medium", 150
@@ -24,7 +26,7 @@ def block(name: str, page: str) -> re.Match[str]:
     """
     found = re.search(rf"(?<=<!-- {name}: begin -->\n)(.*?)(?=<!-- {name}: end -->)", page, re.S)
     if found is None:
-        raise ValueError(f"{PAGE.name} has no marks for {name!r}: put them back")
+        raise ValueError(f"the page has no marks for {name!r}: put them back")
     return found
 
 
@@ -36,13 +38,29 @@ def printed() -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Rewrite the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in printed().items():
+def flags() -> dict[str, str]:
+    """Return the tables of the page about icefall's flags, by the names of their marks."""
+    return {
+        "flags": flag_tables.icefall_flags(),
+        "names": flag_tables.other_names(),
+        "refused": flag_tables.refused_flags(),
+        "without effect": flag_tables.flags_without_effect(),
+    }
+
+
+def with_blocks(page: str, texts: Mapping[str, str]) -> str:
+    """Return a page with texts between its marks."""
+    for name, text in texts.items():
         place = block(name, page)
         page = f"{page[: place.start()]}\n{text.strip()}\n\n{page[place.end() :]}"
-    PAGE.write_text(page, encoding="utf-8")
+    return page
+
+
+def main() -> None:
+    """Rewrite the pages."""
+    for path, texts in ((PAGE, printed()), (FLAGS_PAGE, flags())):
+        page = path.read_text(encoding="utf-8")
+        path.write_text(with_blocks(page, texts), encoding="utf-8")
 
 
 if __name__ == "__main__":

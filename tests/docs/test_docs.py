@@ -1,4 +1,4 @@
-"""The page about the model says what the model does: tables, pictures, names, links and claims."""
+"""The pages about the model and the library say what these do: tables, pictures, names, claims."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ DOCS = refresh.PAGE.parent
 PAGE = refresh.PAGE.read_text(encoding="utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
+IMAGE = re.compile(r"!\[[^\]]+\]\(images/(\w+)\.png\)")
 MAX_PICTURE_BYTES = 120_000
 
 
@@ -103,9 +104,11 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_pictures_are_there_and_small() -> None:
-    linked = set(re.findall(r"!\[[^\]]+\]\(images/(\w+)\.png\)", PAGE))
+    pages = [path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")]
+    linked = {name for page in pages for name in IMAGE.findall(page)}
     pictures = {path.stem: path for path in (DOCS / "images").iterdir()}
-    assert linked == set(pictures) - {"layers"} == set(plots.FIGURES)
+    assert linked == set(pictures) == {*plots.FIGURES, "layers", "report"}
+    assert set(IMAGE.findall(PAGE)) == set(plots.FIGURES) - {"data_flow"}
     for path in pictures.values():
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size <= MAX_PICTURE_BYTES, path.name
@@ -171,9 +174,15 @@ def test_refresh_leaves_a_fresh_page_alone(tmp_path: Path, monkeypatch: pytest.M
     copy = tmp_path / "page.md"
     copy.write_text(PAGE.replace(old, "\nold\n\n"), encoding="utf-8")
     texts = {name: refresh.block(name, PAGE)[1] for name in ("shapes", "numbers")}
+    flags = tmp_path / "flags.md"
+    flags.write_text(refresh.FLAGS_PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(refresh, "PAGE", copy)
+    monkeypatch.setattr(refresh, "FLAGS_PAGE", flags)
     monkeypatch.setattr(refresh, "printed", lambda: texts)
     refresh.main()
+    # The tables of icefall's flags are of the commands of now.
+    now = (DOCS / "coming_from_icefall.md").read_text(encoding="utf-8")
+    assert flags.read_text(encoding="utf-8") == now, "run: python -m docs.refresh"
     assert copy.read_text(encoding="utf-8") == PAGE
     with pytest.raises(ValueError, match="no marks for 'other'"):
         refresh.block("other", PAGE)

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_a_block_runs_by_itself_and_prints_what_it_says(
 @pytest.mark.parametrize("block", PARTS, ids=range(len(PARTS)))
 def test_a_block_is_short(block: str) -> None:
     assert len([line for line in block.splitlines() if line]) <= MAX_LINES
+
+
+def test_every_block_of_python_can_be_read() -> None:
+    """Those of other pages are run elsewhere, or need a server, a phone or a model."""
+    pages = [*DOCS.parent.glob("*.md"), *DOCS.glob("*.md"), *DOCS.parent.glob("egs/**/*.md")]
+    found = [(page, block) for page in pages for block in BLOCK.findall(page.read_text("utf-8"))]
+    assert len(found) > 20
+    for page, block in found:
+        compile(textwrap.dedent(block), str(page), "exec")
 
 
 def test_every_package_of_parts_has_an_example() -> None:
