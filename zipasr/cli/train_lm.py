@@ -18,8 +18,9 @@ from zipasr.cli.commands import TRAIN_LM, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recipes import lm_dir, prepare_command
+from zipasr.lm.arpa import write_arpa
 from zipasr.lm.config import LM_SIZES, NgramConfig
-from zipasr.lm.ngram import UNKNOWN, NgramLm, write_arpa
+from zipasr.lm.ngram import UNKNOWN, NgramLm
 from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
 from zipasr.text.config import TokenizerConfig
