@@ -165,7 +165,7 @@ def test_what_cannot_be_right_is_refused_with_the_line(case, tmp_path):
 
 
 def test_what_is_no_file(tmp_path):
-    with pytest.raises(DataError, match=r"at .*/none.arpa: it is not there. Fix: give an ARPA"):
+    with pytest.raises(DataError, match=r"at .*/none.arpa: it does not exist. Fix: give an ARPA"):
         read_arpa(tmp_path / "none.arpa")
     with pytest.raises(DataError, match="it is a folder"):
         read_arpa(tmp_path)

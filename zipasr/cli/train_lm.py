@@ -149,7 +149,10 @@ def _chunks(path: Path) -> Iterator[list[str]]:
         fix = f"run ./prepare.sh --stage {stage} first" if stage else "see that the path is right."
         raise DataError(f"there is no text at {path}.", fix)
     num_lines = 0
-    with path.open(encoding="utf-8") as file, Progress(f"lines of {path.name}", None) as progress:
+    with (
+        path.open(encoding="utf-8-sig") as file,
+        Progress(f"lines of {path.name}", None) as progress,
+    ):
         lines = (" ".join(line.split()) for line in file)
         texts = (line for line in lines if line)
         try:

@@ -46,7 +46,9 @@ def read_arpa(path: Path) -> NgramLm:
             n-grams, no end of sentences. The message names the line.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
+        what = (
+            "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        )
         raise DataError(
             f"there is no n-gram language model at {path}: it {what}.", "give an ARPA file."
         )
