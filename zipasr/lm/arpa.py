@@ -1,8 +1,8 @@
-r"""ARPA files of back-off n-gram models, read and written.
+"""ARPA files of back-off n-gram models, read and written.
 
-The format, in order: ``\data\`` with a line ``ngram N=COUNT`` for each length, a section
-``\N-grams:`` for each length with lines ``LOG10 WORD ... [BACKOFF]``, and ``\end\``. Blanks and
-tabs separate, nothing else: other white space, such as a no-break space, may be part of a word.
+The format: a line ``ngram N=COUNT`` for each length, and a section for each length with lines
+``LOG10 WORD ... [BACKOFF]``, between lines that begin with a backslash. Blanks and tabs separate,
+nothing else: other white space, such as a no-break space, may be part of a word.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import logging
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
@@ -87,7 +86,7 @@ def arpa_text(model: NgramLm) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
     with path.open("rb") as file:
         is_packed = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
@@ -116,7 +115,7 @@ class _Reader:
         self._marks: dict[str, str] = {}
         self._zeros: list[int] = []
 
-    def read(self, lines: IO[bytes]) -> NgramLm:
+    def read(self, lines: Iterable[bytes]) -> NgramLm:
         """Return the model of all lines.
 
         Raises:
@@ -131,7 +130,7 @@ class _Reader:
         self._tell()
         return NgramLm(self._log_probs, self._backoffs, max(self._counts), token_table)
 
-    def _texts(self, lines: IO[bytes]) -> Iterator[str]:
+    def _texts(self, lines: Iterable[bytes]) -> Iterator[str]:
         for raw in lines:
             self.number += 1
             if self.number == 1:
