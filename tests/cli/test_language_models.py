@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.cli import ctc_decode, decode, prepare, train_lm
-from zipasr.lm.ngram import read_arpa
+from zipasr.lm.arpa import read_arpa
 from zipasr.text.tokenizer import Tokenizer
 
 # Reading in this process: starting another one takes longer than the work.
@@ -198,7 +198,7 @@ def test_an_ngram_of_other_tokens_is_refused(lm_folder: Path, call: Call) -> Non
     for other, message in (
         (text.replace(table, "0" * 16), f"its token table is {'0' * 16}"),
         (text.replace(f"token-table: {table}\n", "").replace("\t▁", "\t▁▁"), "it has '▁▁"),
-        ("0 1 5 0.5\n", "is no ARPA file, or is cut"),
+        ("0 1 5 0.5\n", "is no ARPA file: it has no line"),
     ):
         path.write_text(other)
         said = call(decode.main, lm_folder, *HERE, *fusion)

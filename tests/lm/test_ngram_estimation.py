@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.ngram import END, LN10, START, read_arpa, write_arpa
+from zipasr.lm.arpa import read_arpa, write_arpa
+from zipasr.lm.ngram import END, LN10, START
 from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
 

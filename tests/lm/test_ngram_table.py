@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.ngram import END, LN10, UNKNOWN, NgramLm, read_arpa
+from zipasr.lm.arpa import read_arpa
+from zipasr.lm.ngram import END, LN10, UNKNOWN, NgramLm
 from zipasr.lm.ngram_table import ngram_table
 
 from .backoff_graph import WORDS, BackoffGraph, models

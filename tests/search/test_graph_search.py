@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lm.backoff_graph import BackoffGraph, log_sum, models
-from zipasr.lm.ngram import read_arpa
+from zipasr.lm.arpa import read_arpa
 from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
 from zipasr.search.graph_search import (
     CtcAcousticScorer,

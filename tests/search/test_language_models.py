@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.lm import backoff_graph, test_transformer
 from tests.lm.test_ngram import GOLDEN
+from zipasr.lm.arpa import read_arpa
 from zipasr.lm.config import RnnLmConfig
-from zipasr.lm.ngram import read_arpa
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts

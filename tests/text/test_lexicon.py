@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.mutated import EXAMPLES, mutated, read_or_refused
 from tests.text.test_tokenizer import TEXTS
 from zipasr.base.errors import DataError
 from zipasr.text.bpe import train_bpe
@@ -136,13 +137,50 @@ def test_a_word_may_be_spelt_twice_and_lines_be_empty(tokenizer: Tokenizer, lang
     assert read_lexicon(lang_dir, tokenizer) == [("X", [3]), ("X", [4, 3])]
 
 
+def test_files_of_other_systems_are_read_alike(tokenizer: Tokenizer, lang_dir: Path) -> None:
+    read = read_lexicon(lang_dir, tokenizer)
+    for path in lang_dir.iterdir():
+        text = path.read_text(encoding="utf-8")
+        path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", " \r\n").replace(" ", "\t").encode())
+    assert read_lexicon(lang_dir, tokenizer) == read
+    # Only blanks and tabs separate: these are words of two letters and a mark between them.
+    (lang_dir / "lexicon.txt").write_text("".join(f"A{c}B ▁\n" for c in "\xa0\u2028\x85\u3000"))
+    assert [word for word, _ in read_lexicon(lang_dir, tokenizer)] == [
+        f"A{char}B" for char in "\xa0\u2028\x85\u3000"
+    ]
+    # A word of which no token is left cannot be recognised.
+    (lang_dir / "lexicon.txt").unlink()
+    (lang_dir / "words.txt").write_text("<eps> 0\n<blk> 1\nTURN 2\n\u3000 3\n")
+    assert [word for word, _ in read_lexicon(lang_dir, tokenizer)] == ["TURN"]
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), name=st.sampled_from(["lexicon.txt", "words.txt", "tokens.txt"]))
+def test_damage_is_read_or_refused_in_one_line(
+    data: st.DataObject, name: str, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    for file, content in lang_files(WORDS[:6], tokenizer).items():
+        (folder / file).write_text(content, encoding="utf-8")
+    (folder / name).write_bytes(data.draw(mutated((folder / name).read_bytes())))
+    if name == "words.txt":
+        (folder / "lexicon.txt").unlink()
+    read_or_refused(lambda: read_lexicon(folder, tokenizer))
+    read_or_refused(lambda: read_tokens(folder / "tokens.txt"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("lexicon.txt", "A ▁\n\nB QQQ\n", r"lexicon.txt:3: 'QQQ' is no token of the model"),
         ("lexicon.txt", "A\n", r"lexicon.txt:1: the word 'A' has no tokens"),
         ("lexicon.txt", "<UNK> ▁ <unk>\n", "has no words"),
-        ("lexicon.txt", b"\xff\xfe", "lexicon.txt is no UTF-8 text"),
+        ("lexicon.txt", b"\xff\xfe", "lexicon.txt is not utf-8: line 1, column 1, bytes FF FE"),
+        ("lexicon.txt", b"A \0\n", "lexicon.txt, line 1: there is a NUL byte"),
+        ("lexicon.txt", "A ▁\nB <blk> ▁\n", r"lexicon.txt:2: the word 'B' is spelt with a token"),
+        ("lexicon.txt", "A 0.5 ▁\n", r"lexicon.txt:1: '0.5' is no token of the model"),
+        ("tokens.txt", "<blk> ²\n", r"tokens.txt:1: expected a token and its id"),
+        ("tokens.txt", f"<blk> {'9' * 5000}\n", r"tokens.txt:1: expected a token and its id"),
         ("tokens.txt", "<blk> 0\n<sos/eos> 1\n<unk> 2\nZZ 3\n", r"tokens.txt:4: token 3 is 'ZZ'"),
         ("tokens.txt", "<blk> 0\nZZ 999\n", r"tokens.txt:2: token 999, but the model has"),
         ("tokens.txt", "<blk>\n", r"tokens.txt:1: expected a token and its id"),

@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.text.text_io import BOM, CRLF, NOT_COMPOSED, check_encoding, read_text
+from zipasr.text.text_io import (
+    BOM,
+    CRLF,
+    NOT_COMPOSED,
+    check_encoding,
+    fields_of,
+    read_lines,
+    read_text,
+)
 
 GERMAN = "Grüße aus Köln, schöne Straße\nÜbermorgen hören wir wieder größere Vögel\n"
 RUSSIAN = "съешь же ещё этих мягких французских булок да выпей чаю\n" * 3
@@ -44,5 +52,33 @@ def test_small_things_are_put_right_and_counted(tmp_path: Path) -> None:
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:
     check_encoding("latin-1")
-    with pytest.raises(UserError, match="--encoding latin-x"):
-        check_encoding("latin-x")
+    for name in ("latin-x", "rot13", "hex", "undefined", "", "a\0b", "zlib"):
+        with pytest.raises(UserError, match=r"--encoding '.*' is not the name of an encoding of"):
+            check_encoding(name)
+
+
+def test_lines_end_with_line_feeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeffa\u2028b\x85c\x0bd\r\n\re\xa0f\n".encode())
+    assert read_lines(path) == ["a\u2028b\x85c\x0bd", "\re\xa0f", ""]
+    assert fields_of(" a\t b\xa0c \t") == ["a", "b\xa0c"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\nb\0\n", "FILE, line 2: there is a NUL byte"),
+        ("a\n".encode("utf-16"), "FILE is not utf-8: line 1, column 1, bytes FF FE"),
+        (b"fine\ncaf\xe9\n", "FILE is not utf-8: line 2, column 4, bytes E9"),
+        (None, "FILE does not exist"),
+    ],
+)
+def test_what_is_no_text_is_one_line(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as refusal:
+        read_lines(path, "FILE")
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(DataError, match="FOLDER is a folder"):
+        read_lines(tmp_path, "FOLDER")

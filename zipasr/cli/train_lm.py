@@ -18,8 +18,9 @@ from zipasr.cli.commands import TRAIN_LM, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recipes import lm_dir, prepare_command
+from zipasr.lm.arpa import write_arpa
 from zipasr.lm.config import LM_SIZES, NgramConfig
-from zipasr.lm.ngram import UNKNOWN, NgramLm, write_arpa
+from zipasr.lm.ngram import UNKNOWN, NgramLm
 from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
 from zipasr.text.config import TokenizerConfig
@@ -148,7 +149,10 @@ def _chunks(path: Path) -> Iterator[list[str]]:
         fix = f"run ./prepare.sh --stage {stage} first" if stage else "see that the path is right."
         raise DataError(f"there is no text at {path}.", fix)
     num_lines = 0
-    with path.open(encoding="utf-8") as file, Progress(f"lines of {path.name}", None) as progress:
+    with (
+        path.open(encoding="utf-8-sig") as file,
+        Progress(f"lines of {path.name}", None) as progress,
+    ):
         lines = (" ".join(line.split()) for line in file)
         texts = (line for line in lines if line)
         try:

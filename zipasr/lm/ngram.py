@@ -1,23 +1,18 @@
-"""Back-off n-gram models: ARPA files, read, written and asked."""
+"""Back-off n-gram models: probabilities of words after others."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO, TypeAlias
-
-from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
+from typing import TypeAlias
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 LN10 = math.log(10.0)
 # What a word gets that the file does not know, where the file does not say: log10.
 _UNSEEN = -100.0
-_HASH = "token-table: "
+# What files write for a probability of nothing, such as that of the start of a sentence: log10.
+NEVER = -99.0
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -94,7 +89,8 @@ class NgramLm:
 
     def start(self) -> Words:
         """Context of the first word."""
-        return self.next_context((), START) if self.order > 1 else ()
+        has_start = self.order > 1 and START in self._known
+        return self.next_context((), START) if has_start else ()
 
     def _seen(self, context: Words) -> Words:
         if self.order == 1:
@@ -112,94 +108,3 @@ class NgramLm:
                 return total + _UNSEEN
             total += self.backoffs.get(context, 0.0)
             context = context[1:]
-
-
-def read_arpa(path: Path) -> NgramLm:
-    """Read an ARPA file, which may be gzipped.
-
-    Raises:
-        DataError: the file is missing, is no ARPA file, or is cut off.
-    """
-    if not path.is_file():
-        raise DataError(f"there is no n-gram language model at {path}.", "give an ARPA file.")
-    try:
-        with _opened(path) as lines:
-            return _parsed(lines, path)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path} is no ARPA file, or a damaged one.") from error
-
-
-def write_arpa(path: Path, model: NgramLm) -> None:
-    """Write an ARPA file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(arpa_text(model), encoding="utf-8")
-
-
-def arpa_text(model: NgramLm) -> str:
-    """Format a model as an ARPA file."""
-    by_order: dict[int, list[Words]] = {n: [] for n in range(1, model.order + 1)}
-    for ngram in sorted(model.log_probs):
-        by_order[len(ngram)].append(ngram)
-    head = [f"{_HASH}{model.token_table}", ""] if model.token_table else []
-    counts = [f"ngram {order}={len(ngrams)}" for order, ngrams in by_order.items()]
-    lines = [*head, "\\data\\", *counts]
-    for order, ngrams in by_order.items():
-        lines += ["", f"\\{order}-grams:"]
-        for ngram in ngrams:
-            backoff = f"\t{model.backoffs[ngram]:.7f}" if ngram in model.backoffs else ""
-            lines.append(f"{model.log_probs[ngram]:.7f}\t{' '.join(ngram)}{backoff}")
-    return "\n".join([*lines, "", "\\end\\", ""])
-
-
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8")
-    return path.open(encoding="utf-8")
-
-
-def _parsed(lines: Iterable[str], path: Path) -> NgramLm:
-    log_probs: dict[Words, float] = {}
-    backoffs: dict[Words, float] = {}
-    expected: dict[int, int] = {}
-    order, token_table, is_whole = 0, None, False
-    for number, line in enumerate(map(str.strip, lines), start=1):
-        if line.startswith(_HASH):
-            token_table = line.removeprefix(_HASH)
-        elif line.startswith("ngram ") and not order:
-            length, _, count = line.removeprefix("ngram ").partition("=")
-            expected[int(length)] = int(count)
-        elif line.endswith("-grams:") and line.startswith("\\"):
-            order = int(line[1 : -len("-grams:")])
-        elif line == "\\end\\":
-            is_whole = True
-            break
-        elif line and order:
-            _add(line, order, log_probs, backoffs, f"{path}:{number}")
-    if not is_whole or len(log_probs) != sum(expected.values()):
-        raise DataError(
-            f"{path} is no ARPA file, or is cut: it has {len(log_probs)} of "
-            f"{sum(expected.values())} n-grams.",
-            "give the .arpa file that it was made from."
-            if path.name.endswith(".fst.txt")
-            else "copy or make it again.",
-        )
-    return NgramLm(log_probs, backoffs, max(expected, default=1), token_table)
-
-
-def _add(
-    line: str,
-    order: int,
-    log_probs: dict[Words, float],
-    backoffs: dict[Words, float],
-    place: str,
-) -> None:
-    fields = line.split()
-    if len(fields) not in (order + 1, order + 2):
-        raise DataError(f"{place}: {len(fields)} fields are not a {order}-gram.")
-    ngram = tuple(fields[1 : order + 1])
-    try:
-        log_probs[ngram] = float(fields[0])
-        if len(fields) == order + 2:
-            backoffs[ngram] = float(fields[-1])
-    except ValueError as error:
-        raise DataError(f"{place}: a probability is no number.") from error

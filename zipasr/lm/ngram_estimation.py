@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zipasr.lm.ngram import END, START, NgramLm, Words
+from zipasr.lm.ngram import END, NEVER, START, NgramLm, Words
 from zipasr.lm.sentences import Places, Sentences
 
 Floats = NDArray[np.float64]
@@ -16,8 +16,6 @@ Floats = NDArray[np.float64]
 # Taken off each count where the text is too small to say how much: no n-gram, or every one, was
 # seen only once.
 _DISCOUNT = 0.5
-# What files write for the probability of the start of a sentence, log10: nothing leads to it.
-_NEVER = -99.0
 
 
 class _Level(NamedTuple):
@@ -162,7 +160,7 @@ def _model(
     for level, (own, prob) in enumerate(zip(levels, probs, strict=True)):
         pairs = zip(own.prefix.tolist(), own.last.tolist(), strict=True)
         names = [(*names[prefix], words[last]) for prefix, last in pairs]
-        prob = np.where(own.is_first & (prob == 0), 10.0**_NEVER, prob)
+        prob = np.where(own.is_first & (prob == 0), 10.0**NEVER, prob)
         log10 = np.log10(prob, out=np.zeros_like(prob), where=prob > 0)
         for index in np.flatnonzero(prob > 0).tolist():
             log_probs[names[index]] = float(log10[index])

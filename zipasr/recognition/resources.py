@@ -11,9 +11,10 @@ import torch
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.checkpoint.language_model_file import read_lm
+from zipasr.lm.arpa import read_arpa
 from zipasr.lm.config import LM_SIZES, LmConfig
 from zipasr.lm.neural import NeuralLm
-from zipasr.lm.ngram import END, START, NgramLm, read_arpa
+from zipasr.lm.ngram import END, START, NgramLm
 from zipasr.lm.rnn import RnnLm
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.search.components import DecodingResources, Vocabulary

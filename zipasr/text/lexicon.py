@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zipasr.base.errors import DataError
-from zipasr.text.tokenizer import DISAMBIGUATION, UNKNOWN_ID, Tokenizer, tokens_text
+from zipasr.text.text_io import fields_of, read_lines
+from zipasr.text.tokenizer import (
+    BLANK_ID,
+    DISAMBIGUATION,
+    SENTENCE_ENDS_ID,
+    UNKNOWN_ID,
+    Tokenizer,
+    tokens_text,
+)
 
 EPSILON = "<eps>"
 UNKNOWN_WORD = "<UNK>"
@@ -17,6 +26,7 @@ _NOT_SPOKEN = ("!SIL", "<SPOKEN_NOISE>", UNKNOWN_WORD)
 _AFTER_THE_WORDS = ("#0", "<s>", "</s>")
 _NOT_SAID = {EPSILON, *_NOT_SPOKEN, *_AFTER_THE_WORDS}
 _UNKNOWN_PIECES = ("▁", "<unk>")
+_ID = re.compile("[0-9]{1,9}")
 _MAKE = "make it with ./prepare.sh --stage 3, or give --lang-dir."
 
 Spelling = tuple[str, Sequence[str]]
@@ -94,7 +104,8 @@ def read_lexicon(folder: Path, tokenizer: Tokenizer) -> list[tuple[str, list[int
 
     They stand in ``lexicon.txt``; without it those of ``words.txt`` are spelt by the tokenizer.
     What nobody says (``<UNK>`` and the like) is left out, and so are words with a character that
-    the tokenizer does not know, as no sequence of tokens tells them apart.
+    the tokenizer does not know, as no sequence of tokens tells them apart. Blanks and tabs alone
+    separate.
 
     Raises:
         DataError: there are no words, a line is wrong, or the folder is of another tokenizer.
@@ -121,10 +132,10 @@ def _check_tokens(path: Path, tokenizer: Tokenizer) -> None:
         return
     pieces = tokenizer.pieces()
     for number, line in _lines(path):
-        piece, _, token = line.rpartition(" ")
+        piece, token = (*fields_of(line), "")[:2]
         if DISAMBIGUATION.fullmatch(piece):
             continue
-        if not token.isdigit():
+        if _ID.fullmatch(token) is None or len(fields_of(line)) != 2:
             raise DataError(f"{path}:{number}: expected a token and its id, got {line!r}.", _MAKE)
         if int(token) >= len(pieces) or pieces[int(token)] != piece:
             raise DataError(
@@ -139,7 +150,7 @@ def _check_tokens(path: Path, tokenizer: Tokenizer) -> None:
 def _spellings(path: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int]]]:
     ids = {piece: token for token, piece in enumerate(tokenizer.pieces())}
     for number, line in _lines(path):
-        word, *pieces = line.split()
+        word, *pieces = fields_of(line)
         if word in _NOT_SAID:
             continue
         unknown = [piece for piece in pieces if piece not in ids]
@@ -150,22 +161,26 @@ def _spellings(path: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int
             )
         if not pieces:
             raise DataError(f"{path}:{number}: the word {word!r} has no tokens.", _MAKE)
-        yield word, [ids[piece] for piece in pieces]
+        spelt = [ids[piece] for piece in pieces]
+        if not {BLANK_ID, SENTENCE_ENDS_ID}.isdisjoint(spelt):
+            raise DataError(
+                f"{path}:{number}: the word {word!r} is spelt with a token that is no text.", _MAKE
+            )
+        yield word, spelt
 
 
 def _spelt(folder: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, list[int]]]:
     path = folder / "words.txt"
     if not path.is_file():
         raise DataError(f"there is no lexicon.txt in {folder}, and no words.txt.", _MAKE)
-    words = [line.split()[0] for _, line in _lines(path)]
+    words = [fields_of(line)[0] for _, line in _lines(path)]
     words = [word for word in words if word not in _NOT_SAID]
-    yield from zip(words, tokenizer.encode(words), strict=True)
+    for word, ids in zip(words, tokenizer.encode(words), strict=True):
+        if tokenizer.decode([ids]) != [""]:
+            yield word, ids
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text.", _MAKE) from error
-    yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    lines = read_lines(path)
+    yield from ((number, line) for number, line in enumerate(lines, start=1) if fields_of(line))

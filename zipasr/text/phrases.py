@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.base.errors import DataError
+from zipasr.text.text_io import read_lines
 from zipasr.text.tokenizer import Tokenizer
 
 
@@ -30,13 +32,7 @@ def read_phrases(path: Path, tokenizer: Tokenizer) -> Phrases:
     Raises:
         DataError: the file is missing, is no text, has a score that is no number, or no phrase.
     """
-    if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise DataError(f"--context-file {path} {what}.", "give a text file of phrases.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"--context-file {path} is not UTF-8 text.") from error
+    lines = read_lines(path, f"--context-file {path}")
     return phrases_of(lines, f"--context-file {path}", tokenizer)
 
 
@@ -56,8 +52,8 @@ def phrases_of(lines: Iterable[str], source: str, tokenizer: Tokenizer) -> Phras
         text, score = _phrase(line, f"{source}:{number}")
         if not text:
             continue
-        (tokens,) = tokenizer.encode([text])
-        if tokenizer.unknown_id in tokens:
+        tokens = _tokens(text, tokenizer)
+        if tokens is None:
             logging.warning("%s:%d: the tokenizer cannot write %r; left out", source, number, text)
             continue
         found.tokens.append(tokens)
@@ -68,6 +64,15 @@ def phrases_of(lines: Iterable[str], source: str, tokenizer: Tokenizer) -> Phras
             "write one phrase per line, in the spelling of the transcripts.",
         )
     return found
+
+
+def _tokens(text: str, tokenizer: Tokenizer) -> list[int] | None:
+    """Return the ids of a phrase, in the composed form if need be; None if it cannot be written."""
+    for form in (text, unicodedata.normalize("NFC", text)):
+        (tokens,) = tokenizer.encode([form])
+        if tokenizer.unknown_id not in tokens and tokenizer.decode([tokens]) != [""]:
+            return tokens
+    return None
 
 
 def _phrase(line: str, place: str) -> tuple[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -31,11 +30,14 @@ def check_encoding(name: str) -> None:
         UserError: no such encoding.
     """
     try:
-        codecs.lookup(name)
-    except LookupError:
+        is_text = "a".encode(name).decode(name) == "a"
+    except (LookupError, ValueError):  # no such name, or a code that is not for text
+        is_text = False
+    if not is_text:
         raise UserError(
-            f"--encoding {name} is not the name of an encoding.", "try utf-8, cp1252 or gb18030."
-        ) from None
+            f"--encoding {name!r} is not the name of an encoding of text.",
+            "try utf-8, cp1252 or gb18030.",
+        )
 
 
 def read_text(path: Path, encoding: str = "utf-8", notes: Counter[str] | None = None) -> str:
@@ -58,6 +60,10 @@ def read_text(path: Path, encoding: str = "utf-8", notes: Counter[str] | None = 
         text = raw.decode(encoding)
     except UnicodeDecodeError as problem:
         raise DataError(*encoding_problem(path, raw, problem)) from problem
+    except UnicodeError as problem:
+        raise DataError(
+            f"{path} is not {encoding}: {problem}.", "give another --encoding."
+        ) from problem
     return normalised_text(text, Counter() if notes is None else notes)
 
 
@@ -78,6 +84,46 @@ def normalised_text(text: str, notes: Counter[str]) -> str:
     if composed != text:
         notes[NOT_COMPOSED] += 1
     return composed
+
+
+def read_lines(path: Path, name: str = "", fix: str = "convert the file to UTF-8.") -> list[str]:
+    """Return the lines of a UTF-8 file as they are, without a byte-order mark and line ends.
+
+    Line feeds end lines, with or without a carriage return; other characters, such as a Unicode
+    line separator, are part of a line.
+
+    Args:
+        path: of the file.
+        name: what messages call it; by default its path.
+        fix: what a message proposes for a file that is not text.
+
+    Raises:
+        DataError: it is no file, or no UTF-8 text; the message names the line.
+    """
+    name = name or str(path)
+    if not path.is_file():
+        what = (
+            "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        )
+        raise DataError(f"{name} {what}.", "give a text file.")
+    try:
+        raw = path.read_bytes()
+    except OSError as problem:
+        raise ResourceError(f"{name} cannot be read: {problem.strerror}.") from problem
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        what, _ = encoding_problem(path, raw, problem)
+        raise DataError(what.replace(str(path), name, 1), fix) from problem
+    if "\0" in text:
+        number = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{name}, line {number}: there is a NUL byte.", fix)
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def fields_of(line: str) -> list[str]:
+    """Split a line at blanks and tabs; other white space is part of a field."""
+    return [part for part in line.replace("\t", " ").split(" ") if part]
 
 
 def encoding_problem(path: Path, raw: bytes, problem: UnicodeDecodeError) -> tuple[str, str]:

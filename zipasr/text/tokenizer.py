@@ -10,6 +10,7 @@ from pathlib import Path
 import sentencepiece
 
 from zipasr.base.errors import DataError
+from zipasr.text.text_io import read_lines
 from zipasr.text.timed_words import WORD_START
 
 BLANK = "<blk>"
@@ -78,7 +79,9 @@ class Tokenizer:
         """Return the token ids of each text; never 0 or 1, whatever the text contains."""
         if not texts:
             return []
-        encoded: list[list[int]] = self._pieces.encode(list(texts), out_type=int)
+        # Of white space a sentencepiece model knows the blank alone.
+        plain = [" ".join(text.split()) for text in texts]
+        encoded: list[list[int]] = self._pieces.encode(plain, out_type=int)
         # A transcript may contain the characters "<blk>" by mistake; as a label, blank would
         # break the lattice of the losses.
         return [_text_ids(ids) for ids in encoded]
@@ -87,6 +90,15 @@ class Tokenizer:
         """Return the text of each sequence of ids; 0 and 1 are skipped, unknown shows as ⁇."""
         texts = [str(self._pieces.decode(_text_ids(sequence))) for sequence in ids]
         return [" ".join(text.split()) for text in texts]
+
+    def unwritable(self, text: str) -> str:
+        """Return the characters of a text that become the unknown token, in order."""
+        (ids,) = self._pieces.encode([text], out_type=int)
+        if UNKNOWN_ID not in ids:
+            return ""
+        (pieces,) = self._pieces.encode([text], out_type=str)
+        unknown = [piece for i, piece in zip(ids, pieces, strict=True) if i == UNKNOWN_ID]
+        return "".join(unknown).replace(WORD_START, "")
 
     def is_text(self, token: int) -> bool:
         """Say whether ``decode`` writes a token; it leaves out blanks and ends of sentences."""
@@ -121,7 +133,7 @@ def _processor(model: bytes, origin: str) -> sentencepiece.SentencePieceProcesso
 
 # Symbols of word graphs, behind the tokens where there is a word lexicon: the model has no such.
 DISAMBIGUATION = re.compile(r"#[0-9]+")
-_LINE = re.compile(r"([^ \t]+)[ \t]+([0-9]+)\s*")
+_LINE = re.compile(r"[ \t]*([^ \t]+)[ \t]+([0-9]{1,9})[ \t]*")
 
 
 def tokens_text(pieces: Sequence[str], num_symbols: int = 0) -> str:
@@ -145,8 +157,12 @@ def read_tokens(path: Path) -> list[str]:
             twice, or id 0 is not the blank.
     """
     pieces: dict[int, str] = {}
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
+    if not path.exists():
+        raise DataError(
+            f"there is no --tokens {path}.", "give the tokens.txt of the model, or leave it out."
+        )
+    for number, line in enumerate(read_lines(path, f"--tokens {path}", "give a tokens.txt."), 1):
+        if not line.strip(" \t"):
             continue
         found = _LINE.fullmatch(line)
         if found is None or int(found[2]) in pieces:
@@ -165,17 +181,6 @@ def read_tokens(path: Path) -> list[str]:
             "give the tokens.txt of the model.",
         )
     return [table[i] for i in range(len(table))]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as problem:
-        raise DataError(
-            f"there is no --tokens {path}.", "give the tokens.txt of the model, or leave it out."
-        ) from problem
-    except (UnicodeDecodeError, IsADirectoryError) as problem:
-        raise DataError(f"--tokens {path} is no text file.", "give a tokens.txt.") from problem
 
 
 def first_difference(given: Sequence[str], expected: Sequence[str]) -> str:
