@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import zipasr
-from zipasr.base.errors import Interrupted
 from zipasr.cli import train as train_command
 
 
@@ -63,7 +62,7 @@ def test_a_training_that_is_stopped_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train_command, "launch", interrupted)
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(zipasr.Interrupted) as caught:
         zipasr.train("./tones", num_epochs=3)
     assert caught.value.command == "python3 train.py --recipe=./tones --num-epochs=3"
     assert isinstance(caught.value, KeyboardInterrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ from zipasr.base.recipe import NO_RECIPE
 from zipasr.cli.commands import COMMANDS as TABLE
 from zipasr.cli.commands import IMPORT
 from zipasr.cli.flags import Command, read_words, resolve
-from zipasr.cli.prepare_options import USAGE, read_options
+from zipasr.cli.prepare_options import USAGE, Options, read_options
 from zipasr.cli.verbs import VERBS
 
 DOCUMENTS = sorted(
@@ -134,6 +135,8 @@ def test_the_options_of_prepare_are_those_of_its_help() -> None:
             read_options([name, "1"])
         except UserError as problem:
             assert "unknown option --" not in str(problem)  # noqa: PT017 - of one word, not two
+    fields = {field.name for field in dataclasses.fields(Options)} - {"source"} | {"from"}
+    assert {f"--{name.replace('_', '-')}" for name in fields} <= described
 
 
 def test_the_reader_of_documents_reads() -> None:

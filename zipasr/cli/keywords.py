@@ -111,6 +111,7 @@ class TrainFlags(TypedDict, total=False):
     """Flags of train.py by field."""
 
     accumulate: int
+    allow_commands: bool
     allow_data_change: bool
     am_scale: float
     attention_decoder_attention_dim: int
@@ -242,6 +243,7 @@ class TrainFlags(TypedDict, total=False):
 class DecodeFlags(TypedDict, total=False):
     """Flags of decode.py by field."""
 
+    allow_commands: bool
     allow_partial: bool
     attention_decoder_attention_dim: int
     attention_decoder_dim: int
@@ -380,6 +382,7 @@ class DecodeFlags(TypedDict, total=False):
 class ExportFlags(TypedDict, total=False):
     """Flags of export.py by field."""
 
+    allow_commands: bool
     allow_partial: bool
     attention_decoder_attention_dim: int
     attention_decoder_dim: int
