@@ -22,6 +22,7 @@ from zipasr.cli.commands import (
     CTC_DECODE,
     DECODE,
     EXPORT,
+    IMPORT,
     STREAMING_DECODE,
     TRAIN,
     read,
@@ -29,7 +30,7 @@ from zipasr.cli.commands import (
 from zipasr.cli.flags import Command
 
 TABLE = tones.ROOT / "tests" / "golden" / "contract" / "flags.json"
-COMMANDS = {command.name: command for command in (TRAIN, DECODE)}
+COMMANDS = {command.name: command for command in (TRAIN, DECODE, IMPORT)}
 
 Row = dict[str, str]
 

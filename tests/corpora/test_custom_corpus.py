@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import base64
+import io
 import logging
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +57,7 @@ def test_any_rate_and_channels_become_16_khz_and_one(
         assert cut.sampling_rate == 16000
         assert cut.load_audio().shape == (1, cut.num_samples)
     lengths = {cut.supervisions[0].id: cut.duration for cut in cuts}
-    assert lengths["u8-0000750"] == 1.25  # cut off where the file ends
+    assert lengths["u8-0000750-0002050"] == 1.25  # cut off where the file ends
     assert lengths["u5"] == 2.0
     for row in (
         "  8000 Hz, 1 channel: 1 files -> 16000 Hz; narrow-band",
@@ -100,12 +104,14 @@ def test_unusable_files_are_left_out_and_listed(
 
 def test_too_many_unusable_ones_stop_the_import(tmp_path: Path) -> None:
     table = table_of(tmp_path, 12)
-    for i in range(4):
+    for i in range(7):
         (tmp_path / f"audio/u{i:02d}.flac").unlink()
-    with pytest.raises(DataError, match=r"4 of 12 utterances cannot be used; .*quarantine.tsv"):
+    with pytest.raises(DataError, match=r"7 of 12 utterances cannot be used; .*quarantine.tsv"):
         prepare(table, tmp_path / "data")
-    assert len(Quarantine.read(tmp_path / "data/manifests")) == 4
-    table.write_text(table.read_text().replace("three", "").replace("one", ""))
+    assert len(Quarantine.read(tmp_path / "data/manifests")) == 7
+    report = (tmp_path / "data/import-report.md").read_text()
+    assert all(f"table.tsv, line {line}; " in report for line in range(2, 9))
+    assert sum(prepare(table, tmp_path / "data", **{"max-bad": 60}).values()) == 5
     with pytest.raises(DataError, match="see that the column of the transcripts"):
         prepare(write_table(tmp_path / "e.tsv", [{"audio": "x", "text": ""}] * 9), tmp_path / "e")
 
@@ -146,3 +152,146 @@ def test_options_are_checked(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as said:
         OwnCorpus.from_settings(Path("audio"), settings)
     assert message in str(said.value)
+
+
+def test_pipes_are_asked_and_one_that_fails_costs_its_recording(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for i in range(4):
+        write_sound(tmp_path / f"r{i}.wav", seed=i)
+    pipes = [f"../../r{i} cat {tmp_path}/r{i}.wav |" for i in range(4)]
+    pipes[2] = "r2 cat /no/such/file |"
+    for name, lines in (("wav.scp", pipes), ("text", [f"{p.split()[0]} yes" for p in pipes])):
+        (tmp_path / "kaldi").mkdir(exist_ok=True)
+        (tmp_path / "kaldi" / name).write_text("\n".join(lines))
+    assert sum(prepare(tmp_path / "kaldi", tmp_path / "x/data").values()) == 3
+    (row,) = Quarantine.read(tmp_path / "x/data/manifests").rows
+    assert "'cat /no/such/file' ended with 1: " in row.reason
+    assert "[text, line 3]" in row.reason
+    made = {path.parent for path in tmp_path.rglob("*.wav")}
+    assert made == {tmp_path, tmp_path / "x/data/audio/piped"}
+    # Another command writes another file.
+    pipes[0] = pipes[0].replace("r0.wav", "r3.wav")
+    (tmp_path / "kaldi/wav.scp").write_text("\n".join(pipes))
+    prepare(tmp_path / "kaldi", tmp_path / "x/data")
+    texts = [c.recording for s in ("train", "dev", "test") for c in cuts_of(tmp_path / "x/data", s)]
+    (first,) = (one.to_cut().load_audio() for one in texts if one.id == "../../r0")
+    np.testing.assert_array_equal(first[0], soundfile.read(tmp_path / "r3.wav")[0])
+
+
+def test_sound_outside_the_source_is_written_inside_the_data(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for i in range(6):
+        write_sound(tmp_path / f"wavs/u{i}.wav", rate=8000, seed=i)
+        rows.append({"audio": f"../wavs/u{i}.wav", "text": "x"})
+    table = write_table(tmp_path / "tables/t.tsv", rows)
+    prepare(table, tmp_path / "deep/data")
+    assert {path.parents[-3] for path in tmp_path.rglob("*.flac")} == {tmp_path.parents[-3]}
+    assert all(p.is_relative_to(tmp_path / "deep/data/audio") for p in tmp_path.rglob("*.flac"))
+
+
+def test_a_named_pipe_among_the_sound_is_left_out(tmp_path: Path) -> None:
+    table_of(tmp_path, 6)
+    os.mkfifo(tmp_path / "audio/u99.wav")
+    text = "audio/u99.wav\tnever\n"
+    (tmp_path / "table.tsv").open("a").write(text)
+    assert sum(prepare(tmp_path / "table.tsv", tmp_path / "data").values()) == 6
+    (row,) = Quarantine.read(tmp_path / "data/manifests").rows
+    assert "u99.wav is a named pipe" in row.reason
+
+
+def test_channels_that_count_from_one(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for i in range(4):
+        write_sound(tmp_path / f"u{i}.wav", channels=2, seed=i)
+        rows += [{"audio": f"u{i}.wav", "text": f"{c}", "channel": c, "id": f"u{i}-{c}"}
+                 for c in (1, 2)]  # fmt: skip
+    prepare(write_table(tmp_path / "t.tsv", rows), tmp_path / "data")
+    report = (tmp_path / "data/import-report.md").read_text()
+    assert "8 channels, which the source counts from 1" in report
+    assert "2 channels: 4 files, each taken for itself" in report
+    (cut,) = (
+        cut
+        for split in ("train", "dev", "test")
+        for cut in cuts_of(tmp_path / "data", split).trim_to_supervisions(keep_overlapping=False)
+        if cut.supervisions[0].id == "u0-2"
+    )
+    expected = soundfile.read(tmp_path / "u0.wav")[0][:, 1]
+    np.testing.assert_allclose(cut.load_audio()[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ({"start": 1.0, "end": 2.2}, "ends after its file"),
+        ({"start": 2.05, "end": ""}, "starts after the end of its file"),
+        ({"start": 1.0, "end": 1.01}, "is too short to hold speech"),
+        (
+            {"start": 0.1, "end": ""},
+            "has no end, though another utterance of its file starts later",
+        ),
+        ({"start": 1.0, "end": 2.0, "channel": 1}, "its file has no such channel"),
+        ({"start": 1.0, "end": 2.0, "split": "other"}, "a split that is neither"),
+    ],
+)
+def test_what_does_not_fit_its_file_is_left_out(
+    last: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    rows: list[dict[str, object]] = []
+    for i in range(4):
+        write_sound(tmp_path / f"u{i}.wav", 2.0, seed=i)
+        rows += [{"audio": f"u{i}.wav", "text": "x", "start": s, "end": e} for s, e in
+                 ((0, 1.0), (1.0, 2.05))]  # fmt: skip
+    rows.append({"audio": "u0.wav", "text": "y"} | last)
+    assert sum(prepare(write_table(tmp_path / "t.tsv", rows), tmp_path / "data").values()) == 8
+    (row,) = Quarantine.read(tmp_path / "data/manifests").rows
+    assert row.reason.startswith(reason)
+    assert "[t.tsv, line 10]" in row.reason
+
+
+def test_suspicious_pairs_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    rows: list[dict[str, object]] = []
+    for i in range(120):
+        write_sound(tmp_path / f"u{i:03d}.wav", 0.5, seed=i)
+        text = "hello" if i < 105 else f"stop {i}"
+        rows.append({"audio": f"u{i:03d}.wav", "text": text, "split": ["dev", "test"][i % 2]})
+        rows[-1]["split"] = rows[-1]["split"] if i < 2 else "train"
+    rows[110]["text"] = "far too many words for half a second of sound"
+    write_sound(tmp_path / "u111.wav", 9.0, seed=111)
+    clipped = np.sign(np.random.default_rng(1).normal(size=8000))
+    soundfile.write(tmp_path / "u112.wav", clipped, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "u113.wav", clipped * 1e-4, 16000, subtype="FLOAT")
+    (tmp_path / "u114.wav").write_bytes((tmp_path / "u115.wav").read_bytes())
+    rows[116] |= {"start": 0.0, "end": 0.4}
+    rows.append(rows[116] | {"text": "stay", "start": 0.05, "end": 0.45})
+    prepare(write_table(tmp_path / "t.tsv", rows), tmp_path / "data")
+    report = (tmp_path / "data/import-report.md").read_text().partition("## Worth a look")[2]
+    for kind, place in (
+        ("many characters for so few seconds", "line 112; u110"),
+        ("few characters for so many seconds", "line 113; u111"),
+        ("clipped: more than 0.1 % of the samples", "line 114; u112"),
+        ("nearly silent: less than -60 dB", "line 115; u113"),
+        ("the same sound with different texts", "line 117; u115; as u114"),
+        ("most of it is in another utterance, too", "line 122; u116-0000050-0000450"),
+        ("a transcript that occurs 100 times or more", "line 2; u000; 105 times: hello"),
+    ):
+        listed = report.partition(f"- 1: {kind}")[2].partition("\n- ")[0]
+        assert f"t.tsv, {place}" in listed, kind
+        assert f"worth a look, 1: {kind}" in caplog.text
+
+
+def test_the_page_has_ten_transcripts_with_their_sound(tmp_path: Path) -> None:
+    table = table_of(tmp_path, 14)
+    table.write_text(table.read_text().replace("three", "<b>&amp; \u05d0"))
+    prepare(table, tmp_path / "data")
+    page = (tmp_path / "data/import-report.html").read_text(encoding="utf-8")
+    sounds = re.findall(r'src="data:audio/wav;base64,([^"]+)"', page)
+    assert len(sounds) == 10
+    for sound in sounds:
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+        assert (len(samples), rate) == (16000, 16000)
+        assert samples.std() > 0.05
+    assert "&lt;b&gt;&amp;amp; \u05d0" in page
+    assert "<b>" not in page

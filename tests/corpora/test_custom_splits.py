@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.recipe import purpose_of, with_splits
-from zipasr.corpora.custom.table import Utterance
+from zipasr.corpora.custom.utterances import Utterance
 
 
 def corpus(count: int, speakers: int = 0, per_file: int = 1) -> list[Utterance]:

@@ -554,7 +554,7 @@ IMPORT = Command(
         ("./prepare.sh --recipe my --from table.tsv", "a table with the columns audio and text"),
         ("./prepare.sh --recipe my --from speech/", "sound files with .txt files beside them"),
     ),
-    basic=("recipe", "from", "encoding", "normalise", "num_jobs"),
+    basic=("recipe", "from", "encoding", "normalise", "max_bad", "num_jobs"),
     extra=(
         Flag(
             "from",

@@ -17,7 +17,8 @@ from zipasr.base.recipe import RECIPES, load_recipe
 from zipasr.cli.commands import IMPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.corpora.config import ImportConfig
-from zipasr.corpora.custom.corpus import OwnCorpus, ScannedCorpus
+from zipasr.corpora.custom.checks import ScannedCorpus
+from zipasr.corpora.custom.corpus import OwnCorpus
 from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
 from zipasr.text.character_table import count_characters
 
@@ -73,8 +74,9 @@ def splits_of(seen: ScannedCorpus) -> dict[str, list[str]]:
 def _typed(config: ImportConfig) -> dict[str, Any]:
     """Return the options that are not at their defaults; the recipe says no more than it must."""
     usual = ImportConfig()
-    options = {name: getattr(config, name) for name in ("encoding", "seed", "normalise")}
-    return {name: value for name, value in options.items() if value != getattr(usual, name)}
+    names = ("encoding", "seed", "normalise", "max_bad")
+    typed = (name for name in names if getattr(config, name) != getattr(usual, name))
+    return {name.replace("_", "-"): getattr(config, name) for name in typed}
 
 
 def _check_same(name: str, options: dict[str, Any]) -> None:

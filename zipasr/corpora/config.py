@@ -110,8 +110,13 @@ class ImportConfig:
     encoding: str = flag("utf-8", "character encoding of text files")
     seed: int = flag(42, "seed of the splits, if the corpus has none")
     normalise: bool = flag(False, "write transcripts in upper case and without punctuation")
+    max_bad: float = flag(
+        1.0, "most utterances that may be left out; ten are tolerated always", unit="%"
+    )
     num_jobs: int = flag(2, "threads that read audio files")
 
     def __post_init__(self) -> None:
         if self.num_jobs < 1:
             raise ValueError("--num-jobs must be at least 1.")
+        if not 0 <= self.max_bad <= 100:
+            raise ValueError(f"--max-bad {self.max_bad:g} is no percentage from 0 to 100.")

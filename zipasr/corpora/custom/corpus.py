@@ -1,55 +1,70 @@
-"""Import of a corpus of one's own: checks, conversion of audio, tables for people."""
+"""Import of a corpus of one's own: sound checked and converted, manifests, report."""
 
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from zipasr.audio.audio_info import AudioInfo, scan_files
-from zipasr.audio.loading import AS_IT_IS, convert, needs_conversion, treatment
-from zipasr.audio.quarantine import LeftOut, write_quarantine
+from zipasr.audio.loading import convert, needs_conversion
+from zipasr.audio.quarantine import write_quarantine
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.files import atomic_path
-from zipasr.base.progress import Progress, clock
+from zipasr.base.progress import Progress
+from zipasr.corpora.config import ImportConfig
+from zipasr.corpora.custom.checks import (
+    ScannedCorpus,
+    channels_from_zero,
+    check_utterances,
+    find_suspects,
+    odd_files,
+)
+from zipasr.corpora.custom.import_report import short_report, write_report
+from zipasr.corpora.custom.listening_page import write_page
 from zipasr.corpora.custom.readers import read_source
-from zipasr.corpora.custom.recipe import purpose_of, with_splits
-from zipasr.corpora.custom.table import NO_TEXT, ImportedCorpus, Utterance
+from zipasr.corpora.custom.recipe import with_splits
+from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance
 from zipasr.corpora.manifests import write_manifests
-from zipasr.text.character_table import characters_text, count_characters
 from zipasr.text.normalise import normalise
 from zipasr.text.text_io import check_encoding
 
 
-def run_commands(utterances: Sequence[Utterance], num_jobs: int) -> None:
+def run_commands(utterances: Sequence[Utterance], num_jobs: int) -> dict[Path, str]:
     """Let the commands of Kaldi's ``wav.scp`` write their sound; what is there already is kept.
 
-    Raises:
-        DataError: a command fails.
+    Returns:
+        The files that could not be written, and why.
     """
     commands = {u.audio: u.command for u in utterances if u.command and not u.audio.is_file()}
     with ThreadPoolExecutor(num_jobs, "pipe") as pool:
-        list(pool.map(_run, commands, commands.values()))
+        faults = pool.map(_run, commands, commands.values())
+    return {path: fault for path, fault in zip(commands, faults, strict=True) if fault}
 
 
-def _run(target: Path, command: str) -> None:
-    with atomic_path(target) as temporary:
-        # A line of the user's own data directory: Kaldi gives it to the shell as well.
-        with temporary.open("wb") as out:
-            done = subprocess.run(
-                command, shell=True, stdout=out, stderr=subprocess.PIPE, text=True, check=False
-            )
-        if done.returncode != 0:
-            said = " ".join(done.stderr.split())[:200]
-            raise DataError(f"wav.scp: {command!r} ended with {done.returncode}: {said}.")
+def _run(target: Path, command: str) -> str:
+    """Write what a command says; return its fault, or nothing."""
+    try:
+        with atomic_path(target) as temporary:
+            # A line of the user's own data directory: Kaldi gives it to the shell as well.
+            with temporary.open("wb") as out:
+                done = subprocess.run(
+                    command, shell=True, stdout=out, stderr=subprocess.PIPE, check=False
+                )
+            if done.returncode != 0:
+                said = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
+                raise DataError(f"the command {command!r} ended with {done.returncode}: {said}")
+    except DataError as problem:
+        return problem.what
+    return ""
 
 
 def num_samples(facts: AudioInfo) -> int:
@@ -99,102 +114,9 @@ def _is_stale(target: Path, source: Path) -> bool:
     return not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns
 
 
-_MAX_EXAMPLES = 5
-_CLIPPED_SHARE = 1e-3
-
-
-def import_summary(
-    found: ImportedCorpus, facts: Mapping[Path, AudioInfo], left_out: Sequence[LeftOut]
-) -> str:
-    """Format what a source holds: rates and channels, what was put right, what is left out."""
-    sound = [of_file for of_file in facts.values() if not of_file.fault]
-    length = clock(sum(of_file.seconds for of_file in sound))
-    lines = [f"{found.kind}: {len(found.utterances)} utterances, {len(sound)} files, {length}"]
-    kinds = Counter((f.rate, len(f.energies), treatment(f)) for f in sound)
-    lines += [_row_of_kind(*kind, count) for kind, count in sorted(kinds.items())]
-    clipped = sum(of_file.clipped > _CLIPPED_SHARE for of_file in sound)
-    if clipped:
-        lines.append(f"  {clipped} files are clipped: more than 0.1 % of the samples at full scale")
-    lines += [f"  {count} {what}" for what, count in sorted(found.notes.items())]
-    return "\n".join([*lines, *left_out_lines(left_out)])
-
-
-def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
-    """Format what is left out: one line for each reason, with a count and examples."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for row in left_out:
-        groups[row.reason].append(row.utterance or row.path)
-    return [
-        f"  left out {len(names)}: {reason}, e.g. {', '.join(names[:_MAX_EXAMPLES])}"
-        for reason, names in sorted(groups.items(), key=lambda item: -len(item[1]))
-    ]
-
-
-def splits_text(
-    splits: Mapping[str, Sequence[Utterance]], seconds: Callable[[Utterance], float]
-) -> str:
-    """Format the splits, and the characters of the training transcripts."""
-    lines = []
-    for split, rows in sorted(splits.items()):
-        speakers = {row.speaker for row in rows} - {None}
-        known = f", {len(speakers)} speakers" if speakers else ""
-        length = clock(sum(map(seconds, rows)))
-        lines.append(f"split {split}: {len(rows)} utterances, {length}{known}")
-    is_training = {split: purpose_of(split) == "train" for split in splits}
-    texts = {
-        wanted: [row.text for split, rows in splits.items() for row in rows
-                 if is_training[split] is wanted]
-        for wanted in (True, False)
-    }  # fmt: skip
-    counts = count_characters(texts[True])
-    lines.append(characters_text(counts, count_characters(texts[False])))
-    return "\n".join(lines)
-
-
-def _row_of_kind(rate: int, channels: int, what: str, count: int) -> str:
-    to_rate = "" if rate == SAMPLING_RATE else f" -> {SAMPLING_RATE} Hz"
-    narrow = "; narrow-band: nothing above half its rate" if rate < SAMPLING_RATE else ""
-    plural = "channel" if channels == 1 else "channels"
-    how = "" if what == AS_IT_IS else f", {what}"
-    return f"  {rate} Hz, {channels} {plural}: {count} files{to_rate}{how}{narrow}"
-
-
-OUTSIDE = "ends after its file"
 SURVEY = "audio.jsonl"
-
-_TOLERATED = 3
-_TOLERATED_SHARE = 0.05
-# Times in tables are rounded; an end so far beyond the file is the end of the file.
-_ROUNDING_SECONDS = 0.1
-
-
-class ScannedCorpus(NamedTuple):
-    """A corpus after its scan, before its audio is converted.
-
-    Attributes:
-        found: by reading the source.
-        facts: about each file.
-        utterances: those that can be used, each with its split.
-        left_out: the others.
-        told: what was done to make splits.
-    """
-
-    found: ImportedCorpus
-    facts: dict[Path, AudioInfo]
-    utterances: list[Utterance]
-    left_out: list[LeftOut]
-    told: list[str]
-
-    def seconds(self, utterance: Utterance) -> float:
-        """Return the length of an utterance."""
-        return seconds_of(utterance, self.facts[utterance.audio])
-
-    def splits(self) -> dict[str, list[Utterance]]:
-        """Return the utterances of each split."""
-        splits: dict[str, list[Utterance]] = {}
-        for utterance in self.utterances:
-            splits.setdefault(str(utterance.split), []).append(utterance)
-        return splits
+#: So many rows that cannot be used are tolerated in a corpus of any size.
+TOLERATED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +129,7 @@ class OwnCorpus:
         encoding: of text files.
         seed: of the splits that are made here.
         normalise: write transcripts in upper case and without punctuation.
+        max_bad: percentage of the utterances that may be left out.
     """
 
     source: Path
@@ -214,42 +137,48 @@ class OwnCorpus:
     encoding: str = "utf-8"
     seed: int = 42
     normalise: bool = False
+    max_bad: float = ImportConfig().max_bad
     name: ClassVar[str] = "own"
 
     @classmethod
     def from_settings(cls, audio_dir: Path, settings: Mapping[str, Any]) -> OwnCorpus:
-        """Read the recipe's options: ``from``, and if wanted ``encoding``, ``seed``, ``normalise``.
+        """Read the recipe's options: ``from``, and if wanted those of ``ImportConfig``.
 
         Raises:
             UserError: ``from`` is missing, or an option is unknown or of the wrong kind.
         """
-        kinds = {"from": str, "encoding": str, "seed": int, "normalise": bool}
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "from": str, "encoding": str, "seed": int, "normalise": bool, "max-bad": (float, int),
+        }  # fmt: skip
         for key, value in settings.items():
             if key not in kinds:
                 hint = nearest(key, kinds) or f"the options are {', '.join(kinds)}."
                 raise UserError(f"corpus 'own' has no option {key!r}.", hint)
-            if not isinstance(value, kinds[key]):
-                raise UserError(f"corpus-options: {key} = {value!r} is no {kinds[key].__name__}.")
+            kind = kinds[key]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                name = kind.__name__ if isinstance(kind, type) else "number"
+                raise UserError(f"corpus-options: {key} = {value!r} is no {name}.")
         if "from" not in settings:
             raise UserError("corpus 'own' does not know where it is.", "give 'from = \"...\"'.")
-        options = {key: value for key, value in settings.items() if key != "from"}
+        options = {key.replace("-", "_"): value for key, value in settings.items() if key != "from"}
         check_encoding(options.get("encoding", "utf-8"))
         return cls(source=Path(settings["from"]), audio_dir=audio_dir, **options)
 
     def prepare(self, manifest_dir: Path, num_jobs: int) -> dict[str, int]:
         """Convert the sound that needs it and write the manifests; see ``Corpus.prepare``.
 
-        What cannot be used goes to ``quarantine.tsv``. Tables of what was found are logged.
+        What cannot be used goes to ``quarantine.tsv``; ``import-report.md`` and
+        ``import-report.html`` beside the folder of the manifests say what was found, and a short
+        form of it is logged.
 
         Raises:
-            DataError: more than 5 % of the utterances (and more than 3) cannot be used.
+            DataError: more of the utterances than ``max_bad`` (and than ten) cannot be used.
         """
         seen = self.survey(manifest_dir, num_jobs)
-        logging.info("%s", import_summary(seen.found, seen.facts, seen.left_out))
-        for line in seen.told:
-            logging.info("%s", line)
-        logging.info("%s", splits_text(seen.splits(), seen.seconds))
         files = convert_audio(seen.utterances, seen.facts, self._target, num_jobs)
+        write_page(manifest_dir.parent, seen, files, self.seed)
+        report = write_report(manifest_dir.parent, seen)
+        logging.info("%s  %s tells more\n", short_report(seen), report)
         return {
             split: write_manifests(
                 manifest_dir, self.name, split, *_manifests(utterances, files, seen.facts)
@@ -266,57 +195,59 @@ class OwnCorpus:
             DataError: see ``prepare``.
         """
         found = read_source(self.source, self.encoding, self.audio_dir / "piped")
-        run_commands(found.utterances, num_jobs)
-        paths = dict.fromkeys(utterance.audio for utterance in found.utterances)
+        faults = run_commands(found.utterances, num_jobs) | odd_files(found.utterances)
+        paths = dict.fromkeys(u.audio for u in found.utterances if u.audio not in faults)
         facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
-        usable, unusable = check_utterances(found.utterances, facts)
-        left_out = [*found.left_out, *unusable]
-        listed = write_quarantine(manifest_dir, left_out, "import")
-        _stop_when_too_many(left_out, len(usable), listed)
+        utterances = channels_from_zero(found.utterances, facts, found.notes)
+        usable, unusable = check_utterances(utterances, facts, faults)
+        dropped = [*found.dropped, *unusable]
+        listed = write_quarantine(manifest_dir, [one.left_out() for one in dropped], "import")
+        seen = ScannedCorpus(found, facts, usable, dropped, find_suspects(usable, facts), [])
+        self._stop_when_too_many(seen, listed)
         spelt = [self._spelt(utterance) for utterance in usable]
-        shared, told = with_splits(spelt, lambda u: seconds_of(u, facts[u.audio]), self.seed)
-        return ScannedCorpus(found, facts, shared, left_out, told)
+        shared, told = with_splits(spelt, seen.seconds, self.seed)
+        return seen._replace(utterances=shared, told=told)
 
     def _spelt(self, utterance: Utterance) -> Utterance:
         return replace(utterance, text=normalise(utterance.text)) if self.normalise else utterance
 
     def _target(self, path: Path, channel: int | None) -> Path:
         """Return where the sound of a file goes that has to be written anew."""
-        root = (self.source if self.source.is_dir() else self.source.parent).absolute()
-        inside = path.absolute()
-        parts = inside.relative_to(root).parts if inside.is_relative_to(root) else inside.parts[1:]
+        inside = Path(os.path.abspath(path))  # noqa: PTH100, which leaves ".." where it is
+        folder = self.source if self.source.is_dir() else self.source.parent
+        parts = ("elsewhere", *inside.parts[1:])
+        for root in (self.audio_dir, folder):
+            if inside.is_relative_to(os.path.abspath(root)):  # noqa: PTH100
+                parts = inside.relative_to(os.path.abspath(root)).parts  # noqa: PTH100
+                break
         ending = "" if channel is None else f".{channel}"
         return self.audio_dir / Path(*parts).with_suffix(f"{path.suffix}{ending}.flac")
 
+    def _stop_when_too_many(self, seen: ScannedCorpus, listed: Path) -> None:
+        """Refuse a corpus of which more cannot be used than is tolerated.
 
-def check_utterances(
-    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
-) -> tuple[list[Utterance], list[LeftOut]]:
-    """Part the utterances with sound from those without, and say why; true up their ends."""
-    usable: list[Utterance] = []
-    left_out: list[LeftOut] = []
-    refused: set[Path] = set()
-    for utterance in utterances:
-        of_file = facts[utterance.audio]
-        if of_file.fault:
-            if utterance.audio not in refused:
-                left_out.append(LeftOut(str(utterance.audio), of_file.fault))
-            refused.add(utterance.audio)
-        elif max(utterance.start, utterance.end or 0.0) > of_file.seconds + _ROUNDING_SECONDS:
-            reason = f"{OUTSIDE} of {of_file.seconds:.2f} s"
-            left_out.append(LeftOut(str(utterance.audio), reason, utterance.id))
-        elif (utterance.channel or 0) >= len(of_file.energies):
-            reason = f"its file has no channel {utterance.channel}"
-            left_out.append(LeftOut(str(utterance.audio), reason, utterance.id))
-        else:
-            usable.append(utterance)
-    return usable, left_out
+        Raises:
+            DataError: it is so.
+        """
+        bad = [one for one in seen.dropped if one.is_fault] or seen.dropped
+        lost, usable = sum(one.lost for one in bad), len(seen.utterances)
+        within_share = 100 * lost <= self.max_bad * (usable + lost)
+        if usable and (within_share or lost <= min(TOLERATED, usable)):
+            return
+        report = write_report(listed.parent.parent, seen)
+        raise DataError(
+            f"{lost} of {usable + lost} utterances cannot be used; {listed} lists them, {report} "
+            f"tells about them; the first: {bad[0].audio or bad[0].utterance}: {bad[0].why}.",
+            _what_to_do(bad, lost, usable),
+        )
 
 
-def seconds_of(utterance: Utterance, facts: AudioInfo) -> float:
-    """Return the length of an utterance; it ends with its file at the latest."""
-    end = facts.seconds if utterance.end is None else min(utterance.end, facts.seconds)
-    return end - utterance.start
+def _what_to_do(bad: Sequence[Dropped], lost: int, usable: int) -> str:
+    if 2 * sum(one.reason == NO_TEXT for one in bad) > lost:
+        return "see that the column of the transcripts is the right one."
+    if not usable:
+        return "mend the corpus."
+    return f"mend the corpus, or go on without them: --max-bad {-(-100 * lost // (usable + lost))}."
 
 
 def _manifests(
@@ -358,21 +289,3 @@ def _free_name(path: Path, taken: set[str]) -> str:
     stem = path.name.split(".")[0]
     names = (stem, *(f"{stem}-{count}" for count in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)
-
-
-def _stop_when_too_many(left_out: Sequence[LeftOut], num_usable: int, listed: Path) -> None:
-    if not left_out:
-        return
-    tolerated = max(_TOLERATED, int(_TOLERATED_SHARE * (num_usable + len(left_out))))
-    if num_usable and len(left_out) <= tolerated:
-        return
-    first = left_out[0]
-    without_text = sum(row.reason == NO_TEXT for row in left_out)
-    fix = "mend the corpus, or take the rows out of it on purpose."
-    if without_text > tolerated:
-        fix = "see that the column of the transcripts is the right one."
-    raise DataError(
-        f"{len(left_out)} of {num_usable + len(left_out)} utterances cannot be used; {listed} "
-        f"lists them; the first: {first.path or first.utterance}: {first.reason}.",
-        fix,
-    )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.table import Utterance
+from zipasr.corpora.custom.utterances import Utterance
 
 # Model and schedule of the embedded recipe, which was tuned on 2.4 hours. Beyond: published sizes.
 _SMALL_CORPUS: Mapping[str, Any] = {

@@ -1,105 +1,19 @@
-"""Reader for --from: tables of utterances (TSV, CSV); the utterances every reader yields."""
+"""Reader for --from: tables of utterances (TSV, CSV, LJSpeech's metadata.csv)."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from zipasr.audio.quarantine import LeftOut
+from zipasr.audio.audio_info import MISSING
 from zipasr.base.errors import DataError, nearest
-from zipasr.text.text_io import read_text
-
-AUDIO_SUFFIXES = {
-    ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".sph", ".m4a",
-}  # fmt: skip
-
-NO_TEXT = "empty transcript"
-SAME_ID = "same id as another utterance"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Utterance:
-    """A segment of a sound file with its transcript.
-
-    Attributes:
-        id: unique in the corpus.
-        audio: the file; or, with ``command``, where the command's output is going to be.
-        text: the transcript, spaces squeezed.
-        start: seconds from the beginning of the file.
-        end: seconds; None is the end of the file.
-        channel: the only channel to use; None takes all that are not silent.
-        speaker: None when it is not known.
-        split: name given by the source; None when it gives none.
-        command: writes the audio to its standard output (Kaldi's pipes).
-    """
-
-    id: str
-    audio: Path
-    text: str
-    start: float = 0.0
-    end: float | None = None
-    channel: int | None = None
-    speaker: str | None = None
-    split: str | None = None
-    command: str | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """The utterance is all of its file."""
-        return self.start == 0.0 and self.end is None
-
-
-@dataclass(slots=True)
-class ImportedCorpus:
-    """Contents of a source: utterances by split.
-
-    Attributes:
-        kind: of the source, for people.
-        utterances: with a text, each with an id of its own.
-        left_out: what cannot be used, found without opening a sound file.
-        notes: small things that were put right, with their counts.
-    """
-
-    kind: str
-    utterances: list[Utterance] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
-    ids: set[str] = field(default_factory=set)
-
-    def add(self, utterance: Utterance) -> None:
-        """Take an utterance in, unless it has no text or the id of another one."""
-        reason = NO_TEXT if not utterance.text else ""
-        if utterance.id in self.ids:
-            reason = SAME_ID
-        if reason:
-            self.left_out.append(LeftOut(str(utterance.audio), reason, utterance.id))
-            return
-        self.ids.add(utterance.id)
-        self.utterances.append(utterance)
-
-
-def collapse_spaces(text: str) -> str:
-    """Return the words separated by single spaces."""
-    return " ".join(text.split())
-
+from zipasr.corpora.custom.audio_files import AudioFiles, is_sound
+from zipasr.corpora.custom.columns import Columns, match_columns, utterance_of
+from zipasr.corpora.custom.delimited import Delimited
+from zipasr.corpora.custom.source_text import Line, place, read_lines
+from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance
 
 SUFFIXES = {".tsv", ".csv"}
-
-# The first name is ours; the others are what well-known corpora call the same thing.
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "audio": ("audio", "path", "file", "wav", "filename", "file_name", "audio_path", "audio_file"),
-    "text": ("text", "transcript", "transcription", "sentence"),
-    "id": ("id", "utt_id", "utt", "utterance", "utterance_id"),
-    "start": ("start", "begin", "start_time"),
-    "end": ("end", "stop", "end_time"),
-    "speaker": ("speaker", "speaker_id", "spk", "client_id"),
-    "split": ("split", "subset", "set"),
-    "channel": ("channel",),
-}
 _FIX = "the first line names the columns: audio and text; id, start, end, speaker, split if known."
 
 
@@ -107,143 +21,152 @@ def read_table(path: Path, encoding: str) -> ImportedCorpus:
     """Read a table.
 
     Audio paths count from the table's folder; a name that is not there is looked for below that
-    folder. Without a column ``audio``, the file is the one named like the ``id``.
+    folder. Without a column ``audio``, the file is the one named like the ``id``. A row that
+    cannot be used is left out.
 
     Raises:
-        DataError: no such columns, rows of another width, times that are no numbers.
+        DataError: no columns of sound and text, no rows, another encoding.
     """
     found = ImportedCorpus(f"table {path}")
-    rows = _rows(path, read_text(path, encoding, found.notes))
-    _, head = next(rows, (1, []))
-    columns = _columns(path, head)
-    files = AudioFiles(path.parent)
-    for line, cells in rows:
-        if len(cells) != len(head):
-            raise DataError(
-                f"{path}, line {line}: {len(cells)} fields, but the header has {len(head)}.",
-                "see that no field contains the separator or an open quotation mark.",
-            )
-        values = {name: cells[column].strip() for name, column in columns.items()}
-        found.add(_utterance(f"{path}, line {line}", values, files))
-    if not found.utterances and not found.left_out:
+    add_table(path, encoding, found, AudioFiles(path.parent, found.notes))
+    if not found.utterances and not found.dropped:
         raise DataError(f"{path} is empty: 0 utterances.", _FIX)
     return found
 
 
-def separator_of(path: Path, head: str) -> str:
-    """Return what separates the fields: a tab in a .tsv, else the commonest in the header."""
-    if path.suffix.lower() == ".tsv" or "\t" in head:
-        return "\t"
-    return max(",;|", key=head.count)
-
-
-class AudioFiles:
-    """Sound files found by the names that a table may use for them.
+def add_table(
+    path: Path, encoding: str, found: ImportedCorpus, files: AudioFiles, split: str | None = None
+) -> None:
+    """Add the utterances of a table to those of others.
 
     Args:
-        folder: from which names count, and below which they are looked for.
+        path: of the table.
+        encoding: of the table.
+        found: where they are added.
+        files: where its sound files are looked for.
+        split: of all rows; None reads the column of splits.
+
+    Raises:
+        DataError: see ``read_table``.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._by_name: dict[str, list[Path]] | None = None
-
-    def find(self, name: str) -> Path:
-        """Return the file called ``name``; where it should be, when there is none.
-
-        Raises:
-            DataError: several files below the folder have that name.
-        """
-        path = self._folder / name
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-            return path
-        if self._by_name is None:
-            self._by_name = _by_name(self._folder)
-        there = self._by_name.get(Path(name).name, [])
-        if len(there) > 1:
-            raise DataError(
-                f"{name} is the name of {len(there)} files, such as {there[0]} and {there[1]}.",
-                "give their paths in a column 'audio'.",
+    lines = read_lines(path, encoding, found)
+    delimited = Delimited(path, lines, found)
+    columns = match_columns(delimited.head)
+    check_columns(path, columns, delimited.head)
+    note_unused(path, columns, found)
+    audio = columns.known.get("audio")
+    rows = delimited.rows(None if audio is None else audio.index, is_sound)
+    add_rows(
+        (
+            (
+                place(path, row.line),
+                {name: row.cells[column.index].strip() for name, column in columns.known.items()},
             )
-        return there[0] if there else path
-
-
-def _by_name(folder: Path) -> dict[str, list[Path]]:
-    names: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in AUDIO_SUFFIXES:
-            names.setdefault(path.name, []).append(path)
-            names.setdefault(path.stem, []).append(path)
-    return names
-
-
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and fields of every line that is not blank."""
-    separator = separator_of(path, text.partition("\n")[0])
-    # In tab-separated files quotation marks are text.
-    is_plain = separator == "\t"
-    reader = csv.reader(
-        io.StringIO(text),
-        delimiter=separator,
-        quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
-    except csv.Error as problem:
-        raise DataError(f"{path}, line {reader.line_num}: {problem}.") from problem
-
-
-def _columns(path: Path, head: Sequence[str]) -> dict[str, int]:
-    names = [name.strip().lower() for name in head]
-    places = {
-        ours: names.index(next(name for name in known if name in names))
-        for ours, known in COLUMNS.items()
-        if any(name in names for name in known)
-    }
-    lacking = [] if "text" in places else ["text"]
-    lacking += [] if {"audio", "id"} & {*places} else ["audio"]
-    if lacking:
-        raise DataError(
-            f"{path} has no column {lacking[0]!r}; its first line names {', '.join(names)}.",
-            nearest(lacking[0], names) or _FIX,
-        )
-    return places
-
-
-def _utterance(where: str, values: Mapping[str, str], files: AudioFiles) -> Utterance:
-    start = _number(where, "start", values) or 0.0
-    end = _number(where, "end", values)
-    if start < 0 or (end is not None and end <= start):
-        raise DataError(f"{where}: start {start:g} and end {end} are no stretch of time.")
-    name = values.get("audio") or values.get("id", "")
-    channel = _number(where, "channel", values)
-    return Utterance(
-        id=values.get("id") or _id_of(name, start, end),
-        audio=files.find(name),
-        text=collapse_spaces(values["text"]),
-        start=start,
-        end=end,
-        channel=None if channel is None else int(channel),
-        speaker=values.get("speaker") or None,
-        split=values.get("split") or None,
+            for row in rows
+        ),
+        columns,
+        found,
+        files,
+        split,
     )
 
 
-def _id_of(name: str, start: float, end: float | None) -> str:
-    """Name an utterance after its file, folders included, and its first millisecond."""
-    stem = "-".join(Path(name).with_suffix("").parts).replace("/", "").strip("-.")
-    return stem if start == 0.0 and end is None else f"{stem}-{round(start * 1000):07d}"
+def check_columns(path: Path, columns: Columns, names: list[str]) -> None:
+    """Refuse a source that names no sound or no text.
+
+    Raises:
+        DataError: it does not.
+    """
+    lacking = [] if "text" in columns.known else ["text"]
+    lacking += [] if {"audio", "id"} & {*columns.known} else ["audio"]
+    if not lacking:
+        return
+    fix = nearest(lacking[0], [name.lower() for name in names]) or _FIX
+    if any(is_sound(name) for name in names):
+        fix = f"its first line is an utterance: put a line above it. {_FIX}"
+    shown = ", ".join(name[:60] for name in names)
+    raise DataError(f"{path} has no column {lacking[0]!r}; its first line names {shown}.", fix)
 
 
-def _number(where: str, name: str, values: Mapping[str, str]) -> float | None:
-    word = values.get(name)
-    if not word:
+def note_unused(path: Path, columns: Columns, found: ImportedCorpus) -> None:
+    """Note the columns that nothing is taken from."""
+    for name in columns.unused:
+        found.not_used(name, path.name)
+
+
+def add_rows(
+    rows: Iterable[tuple[str, Mapping[str, str]]],
+    columns: Columns,
+    found: ImportedCorpus,
+    files: AudioFiles,
+    split: str | None = None,
+) -> None:
+    """Add an utterance for each row that can be used, and note the others.
+
+    Args:
+        rows: file and line of each row, and its fields by meaning.
+        columns: of the source.
+        found: where they are added.
+        files: where sound files are looked for.
+        split: of all rows; None takes that of the row.
+    """
+    read: list[tuple[Utterance, str]] = []
+    for where, fields in rows:
+        values = fields if split is None else {**fields, "split": split}
+        name = values.get("audio") or values.get("id", "")
+        try:
+            read.append((utterance_of(values, columns, files.find, where), name))
+        except RowFault as fault:
+            shown = values.get("id") or f"{where}: {name}"
+            shown = found.unique_id(shown)
+            found.drop(fault.reason, fault.detail, where=where, utterance=shown)
+    for utterance, name in read:
+        if files.is_doubtful(utterance.audio, name):
+            detail = f"{name}; {utterance.audio} belongs to another row"
+            shown = found.unique_id(utterance.id)
+            found.drop(MISSING, detail, where=utterance.where, utterance=shown)
+        else:
+            found.add(utterance)
+
+
+LJSPEECH = "metadata.csv"
+_WAVS = "wavs"
+
+
+def is_ljspeech(path: Path) -> bool:
+    """Say whether a file is LJSpeech's table: no header, fields parted by ``|``, a folder wavs."""
+    if path.name.lower() != LJSPEECH or not (path.parent / _WAVS).is_dir():
+        return False
+    with path.open("rb") as file:
+        cells = file.readline(1 << 16).decode("utf-8", "replace").lstrip("\ufeff").split("|")
+    return len(cells) in (2, 3) and not {"text", "audio"} & {cell.strip().lower() for cell in cells}
+
+
+def read_ljspeech(path: Path, encoding: str) -> ImportedCorpus:
+    """Read LJSpeech's table: id, transcript, and the transcript with numbers written out.
+
+    Raises:
+        DataError: another encoding.
+    """
+    found = ImportedCorpus(f"LJSpeech table {path}")
+    lines = read_lines(path, encoding, found)
+    has_normalised = any(line.text.count("|") >= 2 for line in lines)
+    if has_normalised:
+        found.not_used("column 2, the text as printed (column 3 is used)", path.name)
+    columns = match_columns(["id", "text"])
+    rows = (_ljspeech_row(path, line, 2 if has_normalised else 1, found) for line in lines)
+    files = AudioFiles(path.parent / _WAVS, found.notes)
+    add_rows((row for row in rows if row is not None), columns, found, files)
+    return found
+
+
+def _ljspeech_row(
+    path: Path, line: Line, text_column: int, found: ImportedCorpus
+) -> tuple[str, Mapping[str, str]] | None:
+    cells = [cell.strip() for cell in line.text.split("|")]
+    where = place(path, line.number)
+    if len(cells) != text_column + 1:
+        detail = f"{len(cells)}, not {text_column + 1}"
+        found.drop("another number of fields than most rows", detail, where=where)
         return None
-    try:
-        return float(word)
-    except ValueError:
-        fix = "give seconds from the beginning of the file, such as 12.5."
-        raise DataError(f"{where}: {name} {word!r} is no number.", fix) from None
+    return where, {"id": cells[0], "text": cells[text_column]}

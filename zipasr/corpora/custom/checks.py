@@ -1,0 +1,272 @@
+"""Checks of utterances against their sound files: what can be used, and what looks wrong."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from zipasr.audio.audio_info import AudioInfo
+from zipasr.corpora.custom.audio_files import NOT_A_FILE, kind_of
+from zipasr.corpora.custom.columns import ROUNDING_SECONDS
+from zipasr.corpora.custom.recipe import purpose_of
+from zipasr.corpora.custom.utterances import Dropped, ImportedCorpus, Utterance
+
+OUTSIDE = "ends after its file"
+BEHIND = "starts after the end of its file"
+NO_CHANNEL = "its file has no such channel"
+NO_END = "has no end, though another utterance of its file starts later"
+NO_SPLIT = "a split that is neither train nor dev nor test"
+FROM_ONE = "channels, which the source counts from 1"
+
+# Nothing can be said in less.
+_SHORTEST_SECONDS = 0.02
+
+
+def odd_files(utterances: Sequence[Utterance]) -> dict[Path, str]:
+    """Return the paths that are no files, and what they are; none of them may be opened."""
+    kinds = {u.audio: kind_of(u.audio) for u in utterances if not u.command}
+    return {path: f"{NOT_A_FILE}: {kind}" for path, kind in kinds.items() if kind}
+
+
+def check_utterances(
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo], faults: Mapping[Path, str]
+) -> tuple[list[Utterance], list[Dropped]]:
+    """Part the utterances that can be used from the others, and say why.
+
+    Args:
+        utterances: of the corpus.
+        facts: about the files that were read.
+        faults: of the files that could not be made or read.
+
+    Returns:
+        Those that can be used, their ends trued up; and the others, one entry for each file that
+        has a fault.
+    """
+    usable: list[Utterance] = []
+    dropped: list[Dropped] = []
+    refused: dict[Path, list[Utterance]] = defaultdict(list)
+    later = _last_starts(utterances)
+    for utterance in utterances:
+        if faults.get(utterance.audio) or facts[utterance.audio].fault:
+            refused[utterance.audio].append(utterance)
+            continue
+        reason, detail = _fault(utterance, facts[utterance.audio], later)
+        if reason:
+            dropped.append(_dropped(utterance, reason, detail))
+        else:
+            usable.append(_trued_up(utterance, facts[utterance.audio]))
+    for path, lost in refused.items():
+        reason = faults.get(path) or facts[path].fault
+        dropped.append(Dropped(reason=reason, audio=str(path), where=lost[0].where, lost=len(lost)))
+    return usable, dropped
+
+
+def _dropped(utterance: Utterance, reason: str, detail: str) -> Dropped:
+    return Dropped(
+        reason=reason,
+        detail=detail,
+        where=utterance.where,
+        audio=str(utterance.audio),
+        utterance=utterance.id,
+    )
+
+
+def _last_starts(utterances: Sequence[Utterance]) -> dict[tuple[Path, int | None], float]:
+    last: dict[tuple[Path, int | None], float] = {}
+    for utterance in utterances:
+        key = (utterance.audio, utterance.channel)
+        last[key] = max(utterance.start, last.get(key, 0.0))
+    return last
+
+
+def _fault(
+    utterance: Utterance, facts: AudioInfo, later: Mapping[tuple[Path, int | None], float]
+) -> tuple[str, str]:
+    start, end, seconds = utterance.start, utterance.end, facts.seconds
+    if utterance.split is not None and purpose_of(utterance.split) is None:
+        return NO_SPLIT, repr(utterance.split)
+    if (utterance.channel or 0) >= len(facts.energies):
+        return NO_CHANNEL, f"{utterance.channel}, of {len(facts.energies)}"
+    if start + _SHORTEST_SECONDS > seconds:
+        return BEHIND, f"at {start:g} s of {seconds:.2f} s"
+    if end is not None and end > seconds + ROUNDING_SECONDS:
+        return OUTSIDE, f"at {end:g} s of {seconds:.2f} s"
+    if end is None and later[utterance.audio, utterance.channel] > start:
+        return NO_END, f"at {later[utterance.audio, utterance.channel]:g} s"
+    if end is not None and min(end, seconds) - start < _SHORTEST_SECONDS:
+        return "is too short to hold speech", f"{start:g} s to {end:g} s"
+    return "", ""
+
+
+def _trued_up(utterance: Utterance, facts: AudioInfo) -> Utterance:
+    """Return an utterance that is all of its file as such, in spite of rounding."""
+    covers = utterance.end is not None and utterance.end > facts.seconds - 0.011
+    return replace(utterance, end=None) if covers and utterance.start == 0.0 else utterance
+
+
+def seconds_of(utterance: Utterance, facts: AudioInfo) -> float:
+    """Return the length of an utterance; it ends with its file at the latest."""
+    end = facts.seconds if utterance.end is None else min(utterance.end, facts.seconds)
+    return end - utterance.start
+
+
+def channels_from_zero(
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo], notes: Counter[str]
+) -> list[Utterance]:
+    """Return the utterances with channels that count from 0, as far as can be told.
+
+    Where no channel is 0 and one is as high as its file has channels (two or more), the
+    source counts from 1.
+    """
+    numbered = [u for u in utterances if u.channel is not None]
+    highest = any(
+        u.channel is not None and u.channel == len(facts[u.audio].energies) > 1
+        for u in utterances if u.audio in facts
+    )  # fmt: skip
+    if not highest or any(u.channel == 0 for u in numbered):
+        return list(utterances)
+    notes[FROM_ONE] += len(numbered)
+    return [u if u.channel is None else replace(u, channel=u.channel - 1) for u in utterances]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """Utterances that can be used, but that somebody should listen to.
+
+    Attributes:
+        kind: what is odd, in a few words.
+        examples: utterance with its place, and what is odd about it.
+    """
+
+    kind: str
+    examples: Sequence[tuple[Utterance, str]]
+
+
+class ScannedCorpus(NamedTuple):
+    """A corpus after its scan, before its audio is converted.
+
+    Attributes:
+        found: by reading the source.
+        facts: about each file.
+        utterances: those that can be used, each with its split.
+        dropped: the others.
+        suspects: of those that can be used.
+        told: what was done to make splits.
+    """
+
+    found: ImportedCorpus
+    facts: dict[Path, AudioInfo]
+    utterances: list[Utterance]
+    dropped: list[Dropped]
+    suspects: list[Suspect]
+    told: list[str]
+
+    def seconds(self, utterance: Utterance) -> float:
+        """Return the length of an utterance."""
+        return seconds_of(utterance, self.facts[utterance.audio])
+
+    def splits(self) -> dict[str, list[Utterance]]:
+        """Return the utterances of each split."""
+        splits: dict[str, list[Utterance]] = {}
+        for utterance in self.utterances:
+            splits.setdefault(str(utterance.split), []).append(utterance)
+        return splits
+
+
+# Beyond such a factor from the median of the corpus, characters and seconds do not belong together.
+_RATE_FACTOR = 3.0
+# Pauses around the words of a short text.
+_PAUSE_SECONDS = 2.0
+_FEWEST_FOR_MEDIAN = 10
+_CLIPPED_SHARE = 1e-3
+_QUIET = 1e-6  # mean square: -60 dB
+_OFTEN = 100
+
+
+def find_suspects(
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
+) -> list[Suspect]:
+    """Return the utterances that look wrong by cheap checks, by kind; each kind has some."""
+    kinds = {
+        "many characters for so few seconds": _by_rate(utterances, facts, too_fast=True),
+        "few characters for so many seconds": _by_rate(utterances, facts, too_fast=False),
+        "the same sound with different texts": _same_sound(utterances, facts),
+        "most of it is in another utterance, too": _overlapping(utterances, facts),
+        "clipped: more than 0.1 % of the samples at full scale": (
+            (u, f"{100 * facts[u.audio].clipped:.1f} %")
+            for u in utterances if facts[u.audio].clipped > _CLIPPED_SHARE
+        ),
+        "nearly silent: less than -60 dB": (
+            (u, "") for u in utterances if _loudness(u, facts[u.audio]) < _QUIET
+        ),
+        f"a transcript that occurs {_OFTEN} times or more": _often(utterances),
+    }  # fmt: skip
+    suspects = (Suspect(kind=kind, examples=list(found)) for kind, found in kinds.items())
+    return [suspect for suspect in suspects if suspect.examples]
+
+
+def _by_rate(
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo], *, too_fast: bool
+) -> Iterator[tuple[Utterance, str]]:
+    if len(utterances) < _FEWEST_FOR_MEDIAN:
+        return
+    lengths = [seconds_of(u, facts[u.audio]) for u in utterances]
+    rates = [len(u.text) / s for u, s in zip(utterances, lengths, strict=True)]
+    median = statistics.median(rates)
+    for utterance, seconds, rate in zip(utterances, lengths, rates, strict=True):
+        expected = len(utterance.text) / median
+        slow = seconds > _RATE_FACTOR * expected + _PAUSE_SECONDS
+        if (rate > _RATE_FACTOR * median) if too_fast else slow:
+            yield utterance, f"{rate:.1f} a second, the median is {median:.1f}"
+
+
+def _place_in_sound(utterance: Utterance, facts: Mapping[Path, AudioInfo]) -> tuple[object, ...]:
+    sound = facts[utterance.audio].digest or utterance.audio
+    return sound, utterance.channel, round(utterance.start, 2), round(utterance.end or -1.0, 2)
+
+
+def _same_sound(
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
+) -> Iterator[tuple[Utterance, str]]:
+    groups: dict[tuple[object, ...], list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        groups[_place_in_sound(utterance, facts)].append(utterance)
+    for group in groups.values():
+        for utterance in group[1:]:
+            if utterance.text != group[0].text:
+                yield utterance, f"as {group[0].id} [{group[0].where}]"
+
+
+def _overlapping(
+    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
+) -> Iterator[tuple[Utterance, str]]:
+    channels: dict[tuple[Path, int | None], list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        channels[utterance.audio, utterance.channel].append(utterance)
+    for group in channels.values():
+        group.sort(key=lambda one: one.start)
+        for before, after in itertools.pairwise(group):
+            lengths = [seconds_of(one, facts[one.audio]) for one in (before, after)]
+            shared = before.start + lengths[0] - after.start
+            same = _place_in_sound(before, facts) == _place_in_sound(after, facts)
+            differs = before.text != after.text and not same
+            if differs and min(shared, lengths[1]) > 0.5 * min(lengths):
+                yield after, f"{before.id} [{before.where}]"
+
+
+def _loudness(utterance: Utterance, facts: AudioInfo) -> float:
+    return max(facts.energies) if utterance.channel is None else facts.energies[utterance.channel]
+
+
+def _often(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, str]]:
+    counts = Counter(utterance.text for utterance in utterances)
+    told: set[str] = set()
+    for utterance in utterances:
+        if counts[utterance.text] >= _OFTEN and utterance.text not in told:
+            told.add(utterance.text)
+            yield utterance, f"{counts[utterance.text]} times: {utterance.text[:60]}"
