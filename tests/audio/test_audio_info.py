@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from zipasr.audio import audio_info as facts
+from zipasr.audio import decoding
+from zipasr.audio import faults as facts
 from zipasr.audio.audio_info import read_audio_info
 
 RNG = np.random.default_rng(0)
@@ -27,7 +28,7 @@ def test_a_whole_file_is_described(tmp_path: Path) -> None:
 def test_a_long_file_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav", SOUND)
     at_once = read_audio_info(path)
-    monkeypatch.setattr(facts, "_BLOCK_FRAMES", 1000)
+    monkeypatch.setattr(decoding, "BLOCK_SAMPLES", 1000)
     in_blocks = read_audio_info(path)
     assert in_blocks.digest == at_once.digest
     np.testing.assert_allclose(in_blocks.energies, at_once.energies)
@@ -55,10 +56,13 @@ def test_a_cut_flac_is_found_though_its_header_is_fine(tmp_path: Path) -> None:
         (b"", facts.EMPTY),
         (b"\n<!DOCTYPE html><html><body>404</body></html>", facts.HTML),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", facts.POINTER),
-        (b"not sound at all" * 100, "cannot be decoded: Format not recognised"),
+        (b"not sound at all" * 100, f"cannot be decoded: Format not recognised; {facts.NO_FFMPEG}"),
     ],
 )
-def test_what_is_no_sound_is_named(content: bytes, fault: str, tmp_path: Path) -> None:
+def test_what_is_no_sound_is_named(
+    content: bytes, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "is_installed", lambda: False)
     path = tmp_path / "a.flac"
     path.write_bytes(content)
     assert read_audio_info(path).fault == fault

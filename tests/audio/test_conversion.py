@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.peers import needed
 from zipasr.audio.audio_info import read_audio_info
-from zipasr.audio.loading import LOUDEST, MIXED, convert, needs_conversion, resampled, treatment
+from zipasr.audio.channels import LOUDEST, MIXED
+from zipasr.audio.loading import convert, needs_conversion, resampled, treatment
 
 
 def tone(hertz: float, rate: int, seconds: float = 1.0, level: float = 0.3) -> np.ndarray:

@@ -1,7 +1,11 @@
 """Sound files: what is in them, and their samples as models expect them.
 
 ``audio_info`` reads a file from its first to its last sample and describes it, or says what is
-wrong with it; ``loading`` gives samples of one channel at the rate of the recipes;
-``silence_windows`` cuts long recordings at silence; ``quarantine`` is the table of what was left
-out, and why.
+wrong with it (``faults``); ``loading`` gives samples of one channel at the rate of the recipes,
+which ``channels`` says how to make; ``silence_windows`` cuts long recordings at silence;
+``quarantine`` is the table of what was left out, and why.
+
+``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``pcm_headers`` and
+``coded_headers`` compare what a ``header`` promises with what is in the file; where it is wrong,
+libsndfile reads a ``spliced`` file with a right one. ``flac`` writes conversions.
 """

@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
+from numpy.typing import NDArray
 
+from zipasr.audio.channels import ONE_CHANNEL, ChannelMeasures
+from zipasr.audio.decoding import decoding
+from zipasr.audio.faults import (
+    NO_SAMPLES,
+    NOT_FINITE,
+    NOT_UTF8,
+    SILENT,
+    TOO_LOUD,
+    UndecodableError,
+    is_lasting,
+)
 from zipasr.base.progress import Progress
 
-EMPTY = "empty file (0 bytes)"
-MISSING = "the file does not exist"
-HTML = "an HTML page, not audio (did the download fail?)"
-POINTER = "a git-lfs pointer, not audio (run git lfs pull)"
-NO_SAMPLES = "no samples"
-SILENT = "all samples are zero"
-NOT_FINITE = "samples that are not finite"
-TOO_LOUD = "samples far beyond full scale (integers stored as floating point?)"
-
-_BLOCK_FRAMES = 1 << 20
 _FULL_SCALE = 0.999
 # Floating-point files may go a little beyond 1; integers that were not scaled go far beyond.
 _FAR_BEYOND = 64.0
-_BYTES_OF_HEAD = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,11 @@ class AudioInfo:
         digest: of the decoded samples; equal for equal sound in different containers.
         energies: mean square of each channel.
         clipped: share of the samples at full scale.
+        level: of the loudest hundredth of the time, in decibels of full scale.
+        weights: of the channels in the one that is made of them; empty: equal ones.
+        mixing: the same in words.
+        told: what is unusual about the file.
+        is_plain: any program reads the same samples from it.
     """
 
     fault: str = ""
@@ -52,6 +57,11 @@ class AudioInfo:
     digest: str = ""
     energies: tuple[float, ...] = ()
     clipped: float = 0.0
+    level: float = 0.0
+    weights: tuple[float, ...] = ()
+    mixing: str = ONE_CHANNEL
+    told: str = ""
+    is_plain: bool = False
 
     @property
     def seconds(self) -> float:
@@ -61,83 +71,106 @@ class AudioInfo:
 
 def read_audio_info(path: Path) -> AudioInfo:
     """Decode a file in blocks and describe it; never raises on account of the file."""
-    fault = _fault_of_head(path)
-    if fault:
-        return AudioInfo(fault=fault)
+    return survey(path)
+
+
+def survey(path: Path, keep: list[NDArray[np.float32]] | None = None) -> AudioInfo:
+    """Decode a file once and describe it.
+
+    Args:
+        path: of the file.
+        keep: takes the blocks (num_samples, channels), unless there is a fault.
+
+    Raises:
+        ResourceError: the machine lacks file handles or memory.
+    """
     try:
-        with soundfile.SoundFile(path) as file:
-            return _decoded(file)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as problem:
-        said = getattr(problem, "error_string", "") or str(problem)
-        return AudioInfo(fault=f"cannot be decoded: {said.strip().rstrip('.')}")
+        with decoding(path) as sound:
+            measures = SampleMeasures(sound.channels, sound.rate)
+            for block in sound.blocks:
+                measures.add(block)
+                if keep is not None:
+                    keep.append(block)
+            return measures.info(sound.told, sound.is_plain)
+    except UndecodableError as problem:
+        return AudioInfo(fault=str(problem))
 
 
-def _fault_of_head(path: Path) -> str:
-    """Recognise from the first bytes what no audio library has a word for."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_BYTES_OF_HEAD)
-    except FileNotFoundError:
-        return MISSING
-    except OSError as problem:
-        return f"cannot be read: {problem.strerror}"
-    if not head:
-        return EMPTY
-    start = head.lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return HTML
-    return POINTER if start.startswith(b"version https://git-lfs") else ""
+class SampleMeasures:
+    """Facts about samples, block by block.
 
+    Args:
+        channels: their number.
+        rate: samples a second.
+    """
 
-def _decoded(file: soundfile.SoundFile) -> AudioInfo:
-    digest = hashlib.blake2b(digest_size=16)
-    squares = np.zeros(file.channels)
-    count = at_full_scale = 0
-    peak = 0.0
-    # Some decoders stop in silence where the data end; the count shows it.
-    for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True):
-        digest.update(np.ascontiguousarray(block).data)
-        squares += np.square(block, dtype=np.float64).sum(axis=0)
+    def __init__(self, channels: int, rate: int) -> None:
+        self._rate = rate
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._squares = np.zeros(channels)
+        self._channels = ChannelMeasures(channels, rate)
+        self._count = self._at_full_scale = 0
+        self._peak = 0.0
+
+    def add(self, block: NDArray[np.float32]) -> None:
+        """Take the next samples (num_samples, channels)."""
+        self._digest.update(np.ascontiguousarray(block).data)
         absolute = np.abs(block)
-        peak = max(peak, float(absolute.max(initial=0.0)))
-        at_full_scale += int((absolute >= _FULL_SCALE).sum())
-        count += len(block)
-    return AudioInfo(
-        fault=_fault_of_samples(file, count, squares, peak),
-        rate=file.samplerate,
-        num_samples=count,
-        digest=digest.hexdigest(),
-        energies=tuple(float(value) for value in squares / max(count, 1)),
-        clipped=at_full_scale / max(count * file.channels, 1),
-    )
+        self._peak = max(self._peak, float(absolute.max(initial=0.0)))
+        self._at_full_scale += int((absolute >= _FULL_SCALE).sum())
+        self._count += len(block)
+        with np.errstate(all="ignore"):  # what is not finite is a fault of the file
+            self._squares += np.square(block, dtype=np.float64).sum(axis=0)
+            self._channels.add(block)
+
+    def info(self, told: str = "", is_plain: bool = True) -> AudioInfo:
+        """Return the facts."""
+        fault = self._fault()
+        with np.errstate(all="ignore"):
+            mixing = self._channels.mixing()
+            level = self._channels.loud_level()
+        count = max(self._count, 1)
+        return AudioInfo(
+            fault=fault,
+            rate=self._rate,
+            num_samples=self._count,
+            digest=self._digest.hexdigest(),
+            energies=tuple((self._squares / count).tolist()) if fault != NOT_FINITE else (),
+            clipped=self._at_full_scale / (count * len(self._squares)),
+            level=level if fault != NOT_FINITE else 0.0,
+            weights=mixing.weights,
+            mixing=mixing.what,
+            told=told,
+            is_plain=is_plain,
+        )
+
+    def _fault(self) -> str:
+        if self._count == 0:
+            return NO_SAMPLES
+        if not np.isfinite(self._squares).all():
+            return NOT_FINITE
+        if not self._squares.any():
+            return SILENT
+        return TOO_LOUD if self._peak > _FAR_BEYOND else ""
 
 
-def _fault_of_samples(
-    file: soundfile.SoundFile, count: int, squares: np.ndarray, peak: float
-) -> str:
-    declared = file.frames
-    if count == 0:
-        return NO_SAMPLES
-    if not np.isfinite(squares).all():
-        return NOT_FINITE
-    # Streamed files declare a length that is no length at all; only a shortage is a fault.
-    if count < declared < np.iinfo(np.int64).max // 2:
-        rate = file.samplerate
-        return f"ends after {count / rate:.2f} s of the {declared / rate:.2f} s in its header"
-    if not squares.any():
-        return SILENT
-    return TOO_LOUD if peak > _FAR_BEYOND else ""
+# Changes with what is measured: older notes are not used.
+_VERSION = 2
 
 
 class _Stamp(NamedTuple):
-    """Size and modification time of a file."""
+    """Size of a file, and the times at which its content and its entry were changed.
+
+    A file that is copied over another one may bring its time along; the entry's is that of now.
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 def scan_files(paths: Iterable[Path], cache: Path, num_jobs: int = 1) -> dict[Path, AudioInfo]:
-    """Return the facts about each file, in the order of ``paths``.
+    """Return the facts about each file, in the order of ``paths``, for manifests.
 
     What was found is appended to ``cache`` file by file, so that an interrupted survey goes on
     where it was. A file that has another size or time of change than noted there is read again.
@@ -159,22 +192,32 @@ def scan_files(paths: Iterable[Path], cache: Path, num_jobs: int = 1) -> dict[Pa
         ):
             for path, facts in zip(missing, pool.map(read_audio_info, missing), strict=True):
                 known[path] = facts
-                file.write(_line(path, stamps[path], facts))
+                if is_lasting(facts.fault):
+                    file.write(_line(path, stamps[path], facts))
                 progress.step()
-    return {path: known[path] for path in stamps}
+    return {path: _nameable(path, known[path]) for path in stamps}
+
+
+def _nameable(path: Path, facts: AudioInfo) -> AudioInfo:
+    """Return a fault for a file whose name cannot stand in a manifest."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return AudioInfo(fault=NOT_UTF8)
+    return facts
 
 
 def _stamp(path: Path) -> _Stamp | None:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
         return None
-    return _Stamp(status.st_size, status.st_mtime_ns)
+    return _Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _line(path: Path, stamp: _Stamp | None, facts: AudioInfo) -> str:
-    entry = {"path": str(path), "stamp": stamp, "facts": dataclasses.asdict(facts)}
-    return json.dumps(entry, ensure_ascii=False) + "\n"
+    entry = {"version": _VERSION, "path": str(path), "stamp": stamp}
+    return json.dumps(entry | {"facts": dataclasses.asdict(facts)}) + "\n"
 
 
 def _end_last_line(cache: Path) -> None:
@@ -196,7 +239,8 @@ def _remembered(cache: Path, stamps: dict[Path, _Stamp | None]) -> Iterator[tupl
             stamp = stamps.get(path)
             if stamp is not None and entry["stamp"] == list(stamp):
                 facts = entry["facts"]
-                yield path, AudioInfo(**{**facts, "energies": tuple(facts["energies"])})
+                lists = {name: tuple(facts[name]) for name in ("energies", "weights")}
+                yield path, AudioInfo(**facts | lists)
 
 
 def _entry(line: str) -> dict[str, Any]:
@@ -205,4 +249,4 @@ def _entry(line: str) -> dict[str, Any]:
         entry = json.loads(line)
     except ValueError:
         return {}
-    return entry if isinstance(entry, dict) and "facts" in entry else {}
+    return entry if isinstance(entry, dict) and entry.get("version") == _VERSION else {}

@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from zipasr.audio.audio_info import MISSING, SILENT, AudioInfo, read_audio_info
+from zipasr.audio.audio_info import AudioInfo, SampleMeasures, survey
+from zipasr.audio.channels import ONE_CHANNEL
+from zipasr.audio.faults import (
+    CANNOT_DECODE,
+    MISSING,
+    NOT_A_FILE,
+    SILENT,
+    UndecodableError,
+    check_form,
+)
+from zipasr.audio.flac import origin_of, write_flac
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
 from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
 
-AS_IT_IS = "one channel"
-MIXED = "mixed down"
-LOUDEST = "the one channel that is not silent"
+AS_IT_IS = ONE_CHANNEL
 
-# A channel this far (40 dB) below the loudest one carries no speech of its own.
-_SILENT_SHARE = 1e-4
 # Formats that are read in place; others are decoded once.
 _READ_IN_PLACE = {".wav", ".flac"}
+# Changes with what is made of a file: older conversions are made again.
+_CONVERSION = 2
 
 
 def treatment(facts: AudioInfo) -> str:
     """Say what makes one channel of a file's channels."""
-    if len(facts.energies) <= 1:
-        return AS_IT_IS
-    return MIXED if len(active_channels(facts)) > 1 else LOUDEST
+    return facts.mixing
 
 
-def active_channels(facts: AudioInfo) -> list[int]:
-    """Return the channels that are not silent beside the loudest one."""
-    loudest = max(facts.energies)
-    return [c for c, energy in enumerate(facts.energies) if energy > loudest * _SILENT_SHARE]
+def mixed(samples: NDArray[np.float32], facts: AudioInfo) -> NDArray[np.float32]:
+    """Return one channel (num_samples,) of (num_samples, channels)."""
+    if not facts.weights or len(set(facts.weights)) == 1:
+        equal: NDArray[np.float32] = samples.mean(axis=1)
+        return equal
+    one: NDArray[np.float32] = samples @ np.asarray(facts.weights, np.float32)
+    return one
 
 
 def needs_conversion(path: Path, facts: AudioInfo) -> bool:
     """Say whether a file has to be written anew to be what the recipes expect."""
-    fits = facts.rate == SAMPLING_RATE and len(facts.energies) == 1
+    fits = facts.rate == SAMPLING_RATE and len(facts.energies) == 1 and facts.is_plain
     return not (fits and path.suffix.lower() in _READ_IN_PLACE)
+
+
+def is_converted(facts: AudioInfo, target: Path, channel: int | None = None) -> bool:
+    """Say whether ``convert`` made a file of the same sound in the same way."""
+    return origin_of(target) == _origin(facts, channel)
+
+
+def _origin(facts: AudioInfo, channel: int | None) -> str:
+    how = ",".join(f"{weight:.4g}" for weight in facts.weights)
+    return f"zipasr {_CONVERSION} {facts.digest} {facts.rate} {how if channel is None else channel}"
 
 
 def convert(source: Path, facts: AudioInfo, target: Path, channel: int | None = None) -> None:
     """Write ``source`` to ``target`` as FLAC: 16 kHz, 16 bit, one channel.
 
-    Without a ``channel``, those that are not silent are averaged. Where resampling would go beyond
-    full scale, the level is lowered; nothing is clipped.
+    Without a ``channel``, they are mixed as ``facts`` say. Where resampling would go beyond full
+    scale, the level is lowered; nothing is clipped.
+
+    Raises:
+        DataError: the file is not the one any more that ``facts`` are about.
     """
-    samples = soundfile.read(source, dtype="float32", always_2d=True)[0]
-    one = samples[:, active_channels(facts) if channel is None else [channel]].mean(axis=1)
+    blocks: list[NDArray[np.float32]] = []
+    found = survey(source, blocks)
+    if found.digest != facts.digest:
+        raise DataError(f"{source} has changed since it was read.", "the same command again.")
+    samples = np.concatenate(blocks)
+    one = mixed(samples, facts) if channel is None else samples[:, channel]
     at_rate = resampled(one, facts.rate)
     peak = float(np.abs(at_rate).max(initial=0.0))
-    with atomic_path(target) as temporary:
-        soundfile.write(
-            temporary, at_rate / max(1.0, peak), SAMPLING_RATE, format="FLAC", subtype="PCM_16"
-        )
+    whole = np.clip(np.rint(at_rate / max(1.0, peak) * 32768.0), -32768, 32767).astype(np.int16)
+    write_flac(target, whole, SAMPLING_RATE, _origin(facts, channel))
 
 
 def resampled(samples: NDArray[Any], rate: int) -> NDArray[Any]:
@@ -84,6 +104,9 @@ def resampled(samples: NDArray[Any], rate: int) -> NDArray[Any]:
 
 
 Samples = NDArray[np.float32]
+
+#: Decibels of full scale; recognition loses words of what is quieter.
+QUIET = -55.0
 
 
 class Sound(NamedTuple):
@@ -150,7 +173,7 @@ def has_sound(samples: Samples) -> bool:
 
 def _sound_of_samples(samples: Any, rate: int) -> Sound:
     array = samples.detach().cpu().numpy() if hasattr(samples, "detach") else np.asarray(samples)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not rate > 0:
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not 0 < rate < np.inf:
         raise DataError(
             f"samples of shape {array.shape} and type {array.dtype} at {rate} Hz are no sound.",
             "give numbers (num_samples,) or (channels, num_samples) and their rate in Hz.",
@@ -162,11 +185,15 @@ def _sound_of_samples(samples: Any, rate: int) -> Sound:
         as_float = as_float[:, None]
     elif as_float.shape[0] < as_float.shape[1]:
         as_float = as_float.T
-    energies = (
-        tuple(np.square(as_float, dtype=np.float64).mean(axis=0)) if as_float.size else (0.0,)
-    )
-    facts = AudioInfo(rate=int(rate), num_samples=len(as_float), energies=energies)
-    return _one_channel(as_float, facts)
+    if not as_float.size:
+        return Sound(np.zeros(0, np.float32), f"{rate} Hz, no samples")
+    try:
+        check_form(int(rate), as_float.shape[1])
+    except UndecodableError as problem:
+        raise DataError(f"samples with {problem}.", "give their rate in Hz.") from None
+    measures = SampleMeasures(as_float.shape[1], int(rate))
+    measures.add(as_float)
+    return _one_channel(as_float, measures.info())
 
 
 def samples_in_range(array: NDArray[Any]) -> Samples:
@@ -191,23 +218,29 @@ def load_sound(path: Path, name: str = "") -> Sound:
     Raises:
         DataError: the file is missing, damaged, empty or of an unknown format.
     """
-    facts = read_audio_info(path)
-    if not facts.fault:
-        return _one_channel(soundfile.read(path, dtype="float32", always_2d=True)[0], facts)
-    if facts.fault == SILENT:
-        silence = np.zeros(round(facts.seconds * SAMPLING_RATE), dtype=np.float32)
-        return Sound(silence, f"{facts.rate} Hz, {SILENT}")
-    if facts.fault.startswith("cannot be decoded") and shutil.which("ffmpeg"):
-        return Sound(_through_ffmpeg(path, name or str(path)), "decoded by ffmpeg, mixed down")
-    raise DataError(f"{name or path}: {facts.fault}.", _fix(path, facts.fault))
+    blocks: list[Samples] = []
+    facts = survey(path, blocks)
+    if facts.fault not in ("", SILENT):
+        raise DataError(f"{name or path}: {facts.fault}.", _fix(path, facts.fault))
+    return _one_channel(np.concatenate(blocks), facts)
 
 
 def _one_channel(samples: Samples, facts: AudioInfo) -> Sound:
     """Return the sound of samples (num_samples, channels)."""
-    one = samples[:, active_channels(facts)] if any(facts.energies) else samples
+    return Sound(resampled(mixed(samples, facts), facts.rate), _about(facts))
+
+
+def _about(facts: AudioInfo) -> str:
+    if facts.fault == SILENT:
+        return f"{facts.rate} Hz, {SILENT}"
     channels = len(facts.energies)
     about = f"{facts.rate} Hz, {channels} channel{'s' * (channels > 1)}: {treatment(facts)}"
-    return Sound(resampled(one.mean(axis=1), facts.rate), about)
+    quiet = (
+        f"very quiet, {facts.level:.0f} dB where it is loudest: amplify it if words are missing"
+        if facts.level < QUIET
+        else ""
+    )
+    return "; ".join(filter(None, (about, facts.told, quiet)))
 
 
 def _fix(path: Path, fault: str) -> str:
@@ -215,22 +248,12 @@ def _fix(path: Path, fault: str) -> str:
         return "see that the path is right."
     if path.is_dir():
         return f"name the files in it, for example {path}/*.wav."
-    return _FORMATS if fault.startswith("cannot be decoded") else "get the file again."
+    if fault == NOT_A_FILE:
+        return "write the sound to a file first, or give - for samples on the standard input."
+    return _FORMATS if fault.startswith(CANNOT_DECODE) else "get the file again."
 
 
 _FORMATS = (
     "WAV, FLAC, OGG and MP3 are read as they are; for other formats install ffmpeg, or convert "
     "the file first."
 )
-
-
-def _through_ffmpeg(path: Path, name: str) -> Samples:
-    words = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-f", "s16le"]
-    words += ["-ac", "1", "-ar", str(SAMPLING_RATE), "-"]
-    done = subprocess.run(words, capture_output=True, check=False)
-    if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise DataError(
-            f"{name} cannot be decoded: {said[-1] if said else 'no sound in it'}.", _FORMATS
-        )
-    return np.frombuffer(done.stdout, dtype="<i2").astype(np.float32) / 32768.0

@@ -121,8 +121,11 @@ def digest_of(path: Path) -> str:
 
 def _temporary_name(name: str) -> str:
     """Return a name for this process; a long one loses its beginning and keeps its suffixes."""
-    start = f"{_TEMPORARY}{os.getpid()}-"
-    kept = name.encode()[-(_MAX_NAME_BYTES - len(start)) :]
+    start, encoded = f"{_TEMPORARY}{os.getpid()}-", os.fsencode(name)
+    if len(start) + len(encoded) > _MAX_NAME_BYTES:
+        # Threads may write files whose names differ in the beginning only.
+        start += hashlib.blake2b(encoded, digest_size=8).hexdigest() + "-"
+    kept = encoded[-(_MAX_NAME_BYTES - len(start)) :]
     return start + kept.decode(errors="ignore")
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from zipasr.audio.audio_info import AudioInfo, scan_files
-from zipasr.audio.loading import convert, needs_conversion
+from zipasr.audio.loading import convert, is_converted, needs_conversion
 from zipasr.audio.quarantine import write_quarantine
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError, nearest
@@ -94,7 +94,11 @@ def convert_audio(
         key: target_of(*key) if needs_conversion(key[0], facts[key[0]]) else key[0]
         for key in sources
     }
-    missing = [key for key in sources if _is_stale(targets[key], key[0])]
+    missing = [
+        key
+        for key in sources
+        if targets[key] != key[0] and not is_converted(facts[key[0]], targets[key], key[1])
+    ]
 
     def write(key: tuple[Path, int | None]) -> None:
         convert(key[0], facts[key[0]], targets[key], key[1])
@@ -106,12 +110,6 @@ def convert_audio(
         for _ in pool.map(write, missing):
             progress.step()
     return {u: targets[u.audio, u.channel] for u in utterances}
-
-
-def _is_stale(target: Path, source: Path) -> bool:
-    if target == source:
-        return False
-    return not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns
 
 
 SURVEY = "audio.jsonl"

@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO, get_args
 
 import numpy as np
-import soundfile
 
 # By name, since numpy would load these only when they are first used: once per forked child.
 from numpy.fft import irfft, rfft, rfftfreq
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
-from zipasr.base.files import atomic_path
+from zipasr.audio.flac import write_flac
 
 Samples = NDArray[np.float64]
 NoiseKind = Literal["white", "low"]
@@ -265,8 +264,7 @@ def played_rate(rate: int, order: Order) -> int:
 def synthesise_order(speaker: Speaker, order: Order) -> None:
     """Speak ``order`` and write its file; call it once per process."""
     recording = recording_of(speaker.say(order), speaker.rate, order)
-    with atomic_path(Path(order.path)) as temporary:
-        soundfile.write(temporary, recording, order.sample_rate, subtype="PCM_16", format="FLAC")
+    write_flac(Path(order.path), recording, order.sample_rate)
 
 
 def run_in_child(speaker: Speaker, order: Order) -> bool:
