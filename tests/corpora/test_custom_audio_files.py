@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zipasr.audio.audio_info import MISSING
+from zipasr.audio.faults import MISSING
 from zipasr.corpora.custom.audio_files import (
     BACKSLASHES,
     BY_NAME,

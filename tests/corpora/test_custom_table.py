@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpora.own import table_of, write_sound, write_table
-from zipasr.audio.audio_info import MISSING
+from zipasr.audio.faults import MISSING
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_files import SEVERAL
 from zipasr.corpora.custom.columns import NOT_A_TIME, REVERSED

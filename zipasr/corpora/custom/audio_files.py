@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from zipasr.audio.audio_info import MISSING
+from zipasr.audio.faults import MISSING
 from zipasr.corpora.custom.utterances import RowFault, is_unicode
 
 AUDIO_SUFFIXES = {

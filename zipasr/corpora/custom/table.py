@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from zipasr.audio.audio_info import MISSING
+from zipasr.audio.faults import MISSING
 from zipasr.base.errors import DataError, nearest
 from zipasr.corpora.custom.audio_files import AudioFiles, is_sound
 from zipasr.corpora.custom.columns import Columns, match_columns, utterance_of
