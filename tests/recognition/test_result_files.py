@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.result_files import key_of, result_suffix, search_of, search_suffix
 from zipasr.search.config import DecodingConfig
@@ -79,3 +81,22 @@ def test_unusual_scores_have_their_own_file_names() -> None:
     unusual = config("modified_beam_search", blank_penalty=1.5, temperature=2.0)
     suffix = search_suffix(unusual, context_size=2)
     assert suffix == "__modified_beam_search__beam-size-4_blank-penalty-1.5_temperature-2.0"
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [("greedy_search", False), ("modified_beam_search_LODR", True), ("1best", True)],
+)
+def test_exact_backoff_is_named_where_an_ngram_takes_part(method: str, shown: bool) -> None:
+    usual = config(method)
+    exact = replace(usual, grammar=GrammarConfig(exact_backoff=True))
+    names = [search_suffix(one, 2) for one in (usual, exact)]
+    assert names[1] == names[0] + ("_exact-backoff" if shown else "")
+
+
+def test_exact_backoff_is_named_with_an_ngram_as_language_model() -> None:
+    usual = replace(config("modified_beam_search_lm_shallow_fusion"), lm=LmConfig(lm_type="ngram"))
+    exact = replace(usual, grammar=GrammarConfig(exact_backoff=True))
+    assert search_suffix(exact, 2) == f"{search_suffix(usual, 2)}_exact-backoff"
+    neural = replace(exact, lm=LmConfig(lm_type="rnn"))
+    assert "exact" not in search_suffix(neural, 2)

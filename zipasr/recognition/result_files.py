@@ -55,7 +55,7 @@ def file_suffix(config: RecognitionConfig, model: AcousticModel) -> str:
 def search_suffix(config: RecognitionConfig, context_size: int) -> str:
     """Name a search in file names.
 
-    Blank penalty and temperature appear only when they were changed, so that the usual names
+    Blank penalty, temperature and back-off appear only when they were changed, so that the usual names
     are those of other recipes and unusual runs do not overwrite them.
     """
     decoding = config.decoding
@@ -69,7 +69,15 @@ def search_suffix(config: RecognitionConfig, context_size: int) -> str:
         suffix += f"_blank-penalty-{decoding.blank_penalty}"
     if decoding.temperature != 1.0:
         suffix += f"_temperature-{decoding.temperature}"
+    if config.grammar.exact_backoff and _uses_ngram(config):
+        suffix += "_exact-backoff"
     return suffix
+
+
+def _uses_ngram(config: RecognitionConfig) -> bool:
+    uses = models_of(method_of(config.decoding.decoding_method), config.lm)
+    is_token_lm = Need.LM in uses and config.lm.lm_type == "ngram"
+    return is_token_lm or bool(uses & {Need.TOKEN_NGRAM, Need.LEXICON})
 
 
 def result_suffix(search: str, choose: ChooseCheckpoint) -> str:
