@@ -55,8 +55,8 @@ def file_suffix(config: RecognitionConfig, model: AcousticModel) -> str:
 def search_suffix(config: RecognitionConfig, context_size: int) -> str:
     """Name a search in file names.
 
-    Blank penalty, temperature and back-off appear only when they were changed, so that the usual names
-    are those of other recipes and unusual runs do not overwrite them.
+    Blank penalty, temperature and back-off appear only when they were changed, so that the usual
+    names are those of other recipes and unusual runs do not overwrite them.
     """
     decoding = config.decoding
     method = method_of(decoding.decoding_method)
