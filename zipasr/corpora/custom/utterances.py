@@ -149,7 +149,7 @@ class ImportedCorpus:
                 reason=reason,
                 detail=printable(detail),
                 where=printable(where),
-                audio=printable(str(audio)),
+                audio=str(audio).encode(errors="backslashreplace").decode(),
                 utterance=printable(utterance),
                 is_fault=is_fault,
             )
@@ -215,5 +215,8 @@ def is_unicode(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return a text that can be written as UTF-8, with escapes for what cannot."""
-    return text.encode(errors="backslashreplace").decode()
+    """Return a text in one line that a terminal can show, with escapes for what it cannot."""
+    squeezed = collapse_spaces(text)
+    if squeezed.isprintable():
+        return squeezed
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in squeezed)
