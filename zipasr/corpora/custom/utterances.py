@@ -58,12 +58,14 @@ class RowFault(Exception):  # noqa: N818
     Args:
         reason: in a few words, the same for all rows of its kind.
         detail: what is particular to the row.
+        is_fault: False for what is left out on purpose.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", *, is_fault: bool = True) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.is_fault = is_fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Dropped:
         audio: path of the sound file; empty when it is not known.
         utterance: id; empty when a whole file or a line that could not be read is left out.
         lost: number of utterances that are lost.
-        is_fault: False for what the source offers no transcript of: it counts for no limit.
+        is_fault: False for what is left out on purpose: it counts for no limit.
     """
 
     reason: str
