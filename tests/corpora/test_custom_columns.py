@@ -124,5 +124,6 @@ def test_channels() -> None:
 def test_ids_tell_file_times_and_channel() -> None:
     assert id_of("s1/a.wav", None, None, None) == "s1-a"
     assert id_of("..\\wavs\\a.v1.wav", 0.0, 1.25, 1) == "wavs-a.v1-0000000-0001250-ch1"
-    assert id_of("/x/u.v1", None, 2.0, None) == "x-u"
+    assert id_of("/x/u.v1", None, 2.0, None) == "x-u.v1"
+    assert id_of("B.SPH", None, None, None) == "B"
     assert id_of("..", 0.5, None, None) == "utterance-0000500"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,19 @@ def test_the_output_of_a_pipe_has_a_flat_name(recording: str) -> None:
     assert len(f"{name}.wav".encode()) < 255
     assert not name.startswith(".")
     assert name != file_name(recording, "cat y")
+
+
+def test_the_output_of_a_pipe_is_another_one_when_its_file_changes(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "a b.wav")
+    os.utime(path, (9, 9))
+    names = [file_name("r", f"sox '{path}' -t wav -")]
+    os.utime(path, (5, 5))  # older
+    names.append(file_name("r", f"sox '{path}' -t wav -"))
+    write_sound(path, 2.0)
+    os.utime(path, (5, 5))
+    names.append(file_name("r", f"sox '{path}' -t wav -"))
+    assert len(set(names)) == 3
+    assert file_name("r", "sox 'open") == file_name("r", "sox 'open")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_recordings_that_are_no_plain_files_are_left_out(tmp_path: Path) -> None
     path = tmp_path / "x_recordings_train.jsonl.gz"
 
     def change(items: list[dict[str, Any]]) -> None:
-        items[0]["transforms"] = [{"name": "Speed", "kwargs": {"factor": 1.1}}]
+        items[0]["transforms"] = [{"name": "Volume", "kwargs": {"factor": 1.1}}]
 
     edit_lines(path, change)
     found = read(tmp_path)
@@ -211,6 +211,20 @@ def test_cuts_alone(tmp_path: Path) -> None:
         "c3": MIXED,
     }
     assert [u.split for u in read(tmp_path / "cuts_dev.jsonl.gz").utterances] == [None]
+    for split in ("train", "dev"):
+        (tmp_path / f"cuts_{split}.jsonl.gz").rename(tmp_path / f"{split}.jsonl.gz")
+    assert [u.split for u in read(tmp_path).utterances] == ["dev", "train"]
+
+
+def test_copies_at_another_speed_are_no_faults(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "a.wav", 1.0)
+    recording = Recording.from_file(path, recording_id="r")
+    segment = SupervisionSegment("u", "r", 0.0, 1.0, text="one")
+    cut = MonoCut("c", 0.0, 1.0, 0, [segment], recording=recording)
+    CutSet.from_cuts([cut, cut.perturb_speed(0.9)]).to_file(tmp_path / "x_cuts_train.jsonl.gz")
+    found = read(tmp_path)
+    assert [u.id for u in found.utterances] == ["u"]
+    assert [(one.utterance, one.is_fault) for one in found.dropped] == [("u_sp0.9", False)]
 
 
 def test_json_lines_of_nemo(tmp_path: Path) -> None:
@@ -319,3 +333,23 @@ def test_what_cannot_be_imported_is_told_with_what_there_is(tmp_path: Path) -> N
     (tmp_path / "x.trans.txt").write_text("")
     with pytest.raises(DataError, match="laid out as LibriSpeech"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"PK\x03\x04abc", "is a zip archive or an Excel sheet, not a table of text"),
+        ("t.xls", b"\xd0\xcf\x11\xe0\xa1", "an Excel sheet, not a table of text. Fix: save it as"),
+        ("t.parquet", b"PAR1abcd", "a Parquet file"),
+        ("x_supervisions.jsonl.gz", gzip.compress(b"{}"), "compressed by gzip"),
+        ("a.WAV", b"RIFF", "is one file of a corpus. Fix: --from "),
+        ("wav.scp", b"a a.wav", "is one file of a corpus. Fix: --from "),
+    ],
+)
+def test_files_of_other_formats_are_refused(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as said:
+        read(tmp_path / name)
+    assert message in str(said.value)

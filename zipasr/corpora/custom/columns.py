@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from zipasr.corpora.custom.audio_files import is_sound
 from zipasr.corpora.custom.utterances import NO_TEXT, RowFault, Utterance
 
 # The first name is ours; the others are what well-known corpora call the same thing.
@@ -24,7 +25,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "utt_id", "utt", "utterance", "utterance_id", "uttid", "segment_id", "key"),
     "start": ("start", "begin", "start_time", "begin_time", "onset", "offset"),
     "end": ("end", "stop", "end_time", "stop_time"),
-    "duration": ("duration", "dur", "length"),
+    "duration": ("duration", "dur"),
     "speaker": ("speaker", "speaker_id", "spk", "spk_id", "client_id", "speaker_name"),
     "split": ("split", "subset", "set", "partition"),
     "channel": ("channel", "channel_id", "chan", "ch", "channel_selector"),
@@ -46,7 +47,7 @@ _UNIT = re.compile(r"[_ ]?[\[(]?(?:_|\b)(ms|msec|millis|milliseconds|s|sec|secs|
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _EMPTY = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat", "-"}
 _LETTERS = {"left": 0, "right": 1, "l": 0, "r": 1}
-_LOOKS_LIKE_TIME = re.compile(r"start|begin|end|stop|onset|offset|dur|time|sample|frame")
+_LOOKS_LIKE_TIME = re.compile(r"start|begin|end|stop|onset|offset|dur|time|sample|frame|length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +244,7 @@ def id_of(name: str, start: float | None, end: float | None, channel: int | None
     """Name an utterance after its file, folders included, its milliseconds and its channel."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     stem = "-".join(part for part in parts if part not in ("/", ".", ".."))
-    suffix = PurePosixPath(stem).suffix
-    stem = stem.removesuffix(suffix) if 1 < len(suffix) <= 5 else stem
+    stem = stem.removesuffix(PurePosixPath(stem).suffix) if is_sound(stem) else stem
     words = [stem.strip("-.") or "utterance"]
     if start is not None:
         words += [f"{round(time * 1000):07d}" for time in (start, end) if time is not None]

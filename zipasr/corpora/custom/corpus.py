@@ -236,16 +236,19 @@ class OwnCorpus:
         raise DataError(
             f"{lost} of {usable + lost} utterances cannot be used; {listed} lists them, {report} "
             f"tells about them; the first: {bad[0].audio or bad[0].utterance}: {bad[0].why}.",
-            _what_to_do(bad, lost, usable),
+            self._what_to_do(bad, lost, usable),
         )
 
-
-def _what_to_do(bad: Sequence[Dropped], lost: int, usable: int) -> str:
-    if 2 * sum(one.reason == NO_TEXT for one in bad) > lost:
-        return "see that the column of the transcripts is the right one."
-    if not usable:
-        return "mend the corpus."
-    return f"mend the corpus, or go on without them: --max-bad {-(-100 * lost // (usable + lost))}."
+    def _what_to_do(self, bad: Sequence[Dropped], lost: int, usable: int) -> str:
+        if 2 * sum(one.reason == NO_TEXT for one in bad) > lost:
+            return "see that the column of the transcripts is the right one."
+        if not usable:
+            return "mend the corpus."
+        percentage = -(-100 * lost // (usable + lost))
+        return (
+            "mend the corpus, or go on without them: python3 -m local.import_corpus --recipe NAME "
+            f"--from {self.source} --max-bad {percentage}"
+        )
 
 
 def _manifests(

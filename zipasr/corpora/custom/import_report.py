@@ -39,13 +39,14 @@ def short_report(seen: ScannedCorpus) -> str:
         + ", ".join(utterance.id for utterance, _ in one.examples[:_FEW])
         for one in seen.suspects
     ]
-    unused = "; ".join(_unused(seen))
+    unused, odd = "; ".join(_unused(seen)), _unusual(seen)
     lines = [
         *_found(seen),
         *(f"  {note}" for note in seen.found.notes_text()),
         *([f"  not used: {unused}"] if unused else []),
         *_dropped_lines(seen.dropped),
         *suspicious,
+        *([f"  unusual files, {len(odd)}: {'; '.join(odd[:_FEW])}"] if odd else []),
         *seen.told,
         *_splits(seen),
         _characters(seen),
@@ -69,6 +70,7 @@ def write_report(folder: Path, seen: ScannedCorpus) -> Path:
 def _paragraphs(seen: ScannedCorpus) -> list[str]:
     made = [*seen.told, *(_splits(seen) if all(u.split for u in seen.utterances) else [])]
     lost = sum(one.lost for one in seen.dropped)
+    odd = [_plain(line) for line in _unusual(seen)]
     return [
         "# Import report",
         "",
@@ -78,6 +80,7 @@ def _paragraphs(seen: ScannedCorpus) -> list[str]:
         *_section("Not used", _unused(seen)),
         *_section(f"Left out: {lost}", _all_dropped(seen.dropped)),
         *_section("Worth a look", _all_suspects(seen)),
+        *_section("Unusual sound files", [*odd[:_MANY], *_more(len(odd), "")]),
         *_section("Ids", [_IDS]),
         *_section("Listen", [f"[Ten transcripts beside their sound]({PAGE})"]),
     ]
@@ -118,6 +121,11 @@ def _row_of_kind(rate: int, channels: int, what: str, count: int) -> str:
     plural = "channel" if channels == 1 else "channels"
     how = "" if what == AS_IT_IS else f", {what}"
     return f"  {rate} Hz, {channels} {plural}: {count} files{to_rate}{how}{narrow}"
+
+
+def _unusual(seen: ScannedCorpus) -> list[str]:
+    facts = seen.facts.items()
+    return [f"{path}: {of_file.told}" for path, of_file in facts if of_file.told]
 
 
 def _unused(seen: ScannedCorpus) -> list[str]:

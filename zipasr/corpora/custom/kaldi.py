@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -202,9 +203,23 @@ class _DataDirectory:
 
 
 def file_name(recording: str, command: str) -> str:
-    """Return a flat name for the output of a command, another one for another command."""
-    digest = hashlib.blake2b(f"{recording}\0{command}".encode(errors="surrogatepass"))
+    """Return a flat name for the output of a command.
+
+    Another command has another one, and so has the same one when a file in it has changed.
+    """
+    key = f"{recording}\0{command}\0{_stamps(command)}"
+    digest = hashlib.blake2b(key.encode(errors="surrogatepass"))
     return f"{_SAFE.sub('-', recording).strip('-.')[:80]}-{digest.hexdigest()[:8]}"
+
+
+def _stamps(command: str) -> list[tuple[str, int, int]]:
+    """Return size and time of change of the files that a command names."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an open quotation mark: the shell will say so
+        words = command.split()
+    files = (Path(word) for word in words if is_file(Path(word)))
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def _place(rest: str) -> _Place:

@@ -22,6 +22,7 @@ NO_RECORDING = "its recording is in no manifest"
 NOT_A_FILE = "its recording is not one plain file"
 NOT_AN_ITEM = "no item of a lhotse manifest"
 BAD_FIELD = "a field that is missing or of another kind"
+SPEED_COPY = "a copy at another speed, as training makes them anew"
 MIXED = "a mix of several cuts"
 NO_SOUND = "a cut with features alone, without its recording"
 OUTSIDE_CUT = "reaches beyond its cut"
@@ -29,6 +30,7 @@ NO_SUPERVISION = "cuts without a supervision"
 
 # train_supervisions.jsonl.gz, librispeech_supervisions_dev-clean.jsonl.gz, cuts_train.jsonl
 _SUPERVISIONS = re.compile(r"^(?P<before>.*?)_?supervisions_?(?P<after>.*?)\.jsonl(\.gz)?$")
+_LONGEST_LINE = 1 << 24
 _CUTS = re.compile(r"^(?P<before>.*?)[_.]?cuts[_.]?(?P<after>.*?)\.jsonl(\.gz)?$")
 
 
@@ -44,10 +46,19 @@ def recordings_of(supervisions: Path) -> Path:
 
 
 def cut_files(folder: Path) -> list[Path]:
-    """Return the manifests of cuts; a single one may be given itself."""
-    if is_file(folder):
-        return [folder] if _CUTS.match(folder.name) else []
-    return sorted(p for p in folder.glob("*.jsonl*") if _CUTS.match(p.name) and is_file(p))
+    """Return the manifests of cuts, whatever they are called; a single one may be given itself."""
+    paths = [folder] if is_file(folder) else sorted(folder.glob("*.jsonl*"))
+    return [path for path in paths if is_file(path) and _begins_with_a_cut(path)]
+
+
+def _begins_with_a_cut(path: Path) -> bool:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            first = _loaded(file.readline(_LONGEST_LINE))
+    except (OSError, EOFError, zlib.error):
+        return bool(_CUTS.match(path.name))
+    kind = first.get("type") if isinstance(first, dict) else None
+    return bool(_CUTS.match(path.name)) or (isinstance(kind, str) and kind.endswith("Cut"))
 
 
 def read_lhotse(folder: Path) -> ImportedCorpus:
@@ -99,8 +110,13 @@ class _Noted:
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> bool:
         if not isinstance(fault, RowFault):
             return False
-        name = self._found.unique_id(str(self._item.get("id", self._where)))
-        self._found.drop(fault.reason, fault.detail, where=self._where, utterance=name)
+        self._found.drop(
+            fault.reason,
+            fault.detail,
+            where=self._where,
+            utterance=self._found.unique_id(str(self._item.get("id", self._where))),
+            is_fault=fault.is_fault,
+        )
         return True
 
 
@@ -135,7 +151,8 @@ def _start_inside(segment: Mapping[str, Any], length: float) -> float:
 
 def _split_of(path: Path, form: re.Pattern[str]) -> str | None:
     match = form.match(path.name)
-    parts = [match["after"], match["before"]] if match else []
+    whole = path.name.partition(".jsonl")[0]
+    parts = [match["after"], match["before"]] if match else [whole]
     named = [part for part in parts if part and purpose_of(part) is not None]
     return named[0] if named else next((part for part in parts if part), None)
 
@@ -202,28 +219,43 @@ def _utterance(
 
 def _source(segment: Mapping[str, Any], recording: Mapping[str, Any]) -> tuple[str, int | None]:
     """Return the file of an utterance, and its channel in it if the file has several."""
-    sources = recording.get("sources")
-    if not isinstance(sources, list) or not all(isinstance(one, dict) for one in sources):
-        raise RowFault(BAD_FIELD, "sources")
     channel = segment.get("channel")
     if isinstance(channel, list) and len(channel) == 1:
         channel = channel[0]
     is_one = isinstance(channel, int) and not isinstance(channel, bool)
-    if len(sources) > 1 and is_one:
-        sources = [one for one in sources if channel in _channels(one)]
-    said = str(recording.get("id"))
-    if len(sources) != 1 or recording.get("transforms"):
-        kind = "transforms" if recording.get("transforms") else f"{len(sources)} sources"
-        raise RowFault(NOT_A_FILE, f"{said}: {kind}")
-    source, kind = sources[0].get("source"), sources[0].get("type")
-    if kind != "file" or not isinstance(source, str) or "\0" in source:
-        raise RowFault(NOT_A_FILE, f"{said}: {str(kind)[:40]}")
-    channels = _channels(sources[0])
+    source = _the_source(recording, channel if is_one else None)
+    path, kind = source.get("source"), source.get("type")
+    if kind != "file" or not isinstance(path, str) or "\0" in path:
+        raise RowFault(NOT_A_FILE, f"{recording.get('id')}: {str(kind)[:40]}")
+    channels = _channels(source)
     if len(channels) < 2 or not is_one:
-        return source, None
+        return path, None
     if channel not in channels:
         raise RowFault(BAD_FIELD, f"channel = {channel}, of {channels}")
-    return source, channels.index(channel)
+    return path, channels.index(channel)
+
+
+def _the_source(recording: Mapping[str, Any], channel: int | None) -> Mapping[str, Any]:
+    """Return the only source of a recording, or the only one that has a channel."""
+    sources = recording.get("sources")
+    if not isinstance(sources, list) or not all(isinstance(one, dict) for one in sources):
+        raise RowFault(BAD_FIELD, "sources")
+    if _is_speed_copy(recording):
+        raise RowFault(SPEED_COPY, is_fault=False)
+    if len(sources) > 1 and channel is not None:
+        sources = [one for one in sources if channel in _channels(one)]
+    if len(sources) != 1 or recording.get("transforms"):
+        kind = "transforms" if recording.get("transforms") else f"{len(sources)} sources"
+        raise RowFault(NOT_A_FILE, f"{recording.get('id')}: {kind}")
+    only: Mapping[str, Any] = sources[0]
+    return only
+
+
+def _is_speed_copy(recording: Mapping[str, Any]) -> bool:
+    transforms = recording.get("transforms")
+    return bool(transforms) and isinstance(transforms, list) and all(
+        isinstance(one, dict) and one.get("name") == "Speed" for one in transforms
+    )  # fmt: skip
 
 
 def _channels(source: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom import json_lines, table
-from zipasr.corpora.custom.audio_files import files_below, is_file, kind_of, sound_files
+from zipasr.corpora.custom.audio_files import (
+    files_below,
+    is_file,
+    is_sound,
+    kind_of,
+    sound_files,
+)
 from zipasr.corpora.custom.folder import (
     read_folder,
     read_split_tables,
@@ -32,6 +38,13 @@ _FORMS = (
     "LJSpeech."
 )
 _MOST_SHOWN = 5
+_SAVE_AS_CSV = "save it as CSV, in UTF-8."
+_OTHER_FORMATS = {
+    b"PK\x03\x04": ("a zip archive or an Excel sheet", _SAVE_AS_CSV),
+    b"\xd0\xcf\x11\xe0": ("an Excel sheet", _SAVE_AS_CSV),
+    b"PAR1": ("a Parquet file", _SAVE_AS_CSV),
+    b"\x1f\x8b": ("compressed by gzip", "unpack it: gunzip."),
+}
 
 
 class _Reader(NamedTuple):
@@ -74,13 +87,29 @@ def read_source(source: Path, encoding: str, piped: Path) -> ImportedCorpus:
 
 
 def _read_file(path: Path, encoding: str) -> ImportedCorpus:
+    if is_sound(path) or path.name == "wav.scp":
+        raise DataError(f"{path} is one file of a corpus.", f"--from {path.parent}")
     if is_ljspeech(path):
         return read_ljspeech(path, encoding)
     if cut_files(path):
         return read_cuts(path)
     if path.suffix.lower() in json_lines.SUFFIXES:
         return read_json_lines(path, encoding)
+    _refuse_other_formats(path)
     return read_table(path, encoding)
+
+
+def _refuse_other_formats(path: Path) -> None:
+    """Refuse a file that is no text, as its first bytes show.
+
+    Raises:
+        DataError: it is none.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    for begin, (what, fix) in _OTHER_FORMATS.items():
+        if head.startswith(begin):
+            raise DataError(f"{path} is {what}, not a table of text.", fix)
 
 
 def _readers(encoding: str, piped: Path) -> list[_Reader]:

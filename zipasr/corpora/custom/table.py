@@ -11,7 +11,7 @@ from zipasr.corpora.custom.audio_files import AudioFiles, is_sound
 from zipasr.corpora.custom.columns import Columns, match_columns, utterance_of
 from zipasr.corpora.custom.delimited import Delimited
 from zipasr.corpora.custom.source_text import Line, place, read_lines
-from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance
+from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance, printable
 
 SUFFIXES = {".tsv", ".csv"}
 _FIX = "the first line names the columns: audio and text; id, start, end, speaker, split if known."
@@ -84,7 +84,7 @@ def check_columns(path: Path, columns: Columns, names: list[str]) -> None:
     fix = nearest(lacking[0], [name.lower() for name in names]) or _FIX
     if any(is_sound(name) for name in names):
         fix = f"its first line is an utterance: put a line above it. {_FIX}"
-    shown = ", ".join(name[:60] for name in names)
+    shown = printable(", ".join(name[:60] for name in names[:20]))
     raise DataError(f"{path} has no column {lacking[0]!r}; its first line names {shown}.", fix)
 
 

@@ -58,12 +58,14 @@ class RowFault(Exception):  # noqa: N818
     Args:
         reason: in a few words, the same for all rows of its kind.
         detail: what is particular to the row.
+        is_fault: False for what is left out on purpose.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", *, is_fault: bool = True) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.is_fault = is_fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Dropped:
         audio: path of the sound file; empty when it is not known.
         utterance: id; empty when a whole file or a line that could not be read is left out.
         lost: number of utterances that are lost.
-        is_fault: False for what the source offers no transcript of: it counts for no limit.
+        is_fault: False for what is left out on purpose: it counts for no limit.
     """
 
     reason: str
@@ -149,7 +151,7 @@ class ImportedCorpus:
                 reason=reason,
                 detail=printable(detail),
                 where=printable(where),
-                audio=printable(str(audio)),
+                audio=str(audio).encode(errors="backslashreplace").decode(),
                 utterance=printable(utterance),
                 is_fault=is_fault,
             )
@@ -215,5 +217,8 @@ def is_unicode(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return a text that can be written as UTF-8, with escapes for what cannot."""
-    return text.encode(errors="backslashreplace").decode()
+    """Return a text in one line that a terminal can show, with escapes for what it cannot."""
+    squeezed = collapse_spaces(text)
+    if squeezed.isprintable():
+        return squeezed
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in squeezed)
