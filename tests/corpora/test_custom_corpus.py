@@ -180,6 +180,22 @@ def test_pipes_are_asked_and_one_that_fails_costs_its_recording(
     np.testing.assert_array_equal(first[0], soundfile.read(tmp_path / "r3.wav")[0])
 
 
+def test_what_has_no_transcript_stops_nothing(tmp_path: Path) -> None:
+    segments, texts = [], []
+    for i in range(16):
+        write_sound(tmp_path / f"r{i}.wav", 0.2, seed=i)
+        segments.append(f"u{i:02d} r{i} 0 -1")
+        texts += [f"u{i:02d} yes"] * (i < 4)
+    (tmp_path / "wav.scp").write_text("".join(f"r{i} r{i}.wav\n" for i in range(16)))
+    (tmp_path / "segments").write_text("\n".join(segments))
+    (tmp_path / "text").write_text("\n".join(texts))
+    assert sum(prepare(tmp_path, tmp_path / "data").values()) == 4
+    report = (tmp_path / "data/import-report.md").read_text()
+    assert "12 utterances of segments that have no text" in report
+    assert "  - segments, line 16; u15" in report
+    assert len(Quarantine.read(tmp_path / "data/manifests")) == 12
+
+
 def test_sound_outside_the_source_is_written_inside_the_data(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = []
     for i in range(6):

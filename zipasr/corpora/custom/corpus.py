@@ -227,8 +227,9 @@ class OwnCorpus:
         Raises:
             DataError: it is so.
         """
-        bad = [one for one in seen.dropped if one.is_fault] or seen.dropped
-        lost, usable = sum(one.lost for one in bad), len(seen.utterances)
+        usable = len(seen.utterances)
+        bad = [one for one in seen.dropped if one.is_fault or not usable]
+        lost = sum(one.lost for one in bad)
         within_share = 100 * lost <= self.max_bad * (usable + lost)
         if usable and (within_share or lost <= min(TOLERATED, usable)):
             return
