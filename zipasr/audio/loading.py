@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -246,7 +248,7 @@ def _about(facts: AudioInfo) -> str:
 def _fix(path: Path, fault: str) -> str:
     if fault == MISSING:
         return "see that the path is right."
-    if path.is_dir():
+    if fault.endswith(os.strerror(errno.EISDIR)):
         return f"name the files in it, for example {path}/*.wav."
     if fault == NOT_A_FILE:
         return "write the sound to a file first, or give - for samples on the standard input."
