@@ -46,7 +46,7 @@ class WholeEncoder(nn.Module):
         silence = full_like(features[:, :1], LOG_ZERO).expand(-1, self.min_frames - 1, -1)
         padded = cat([features, silence], dim=1)
         length = ones_like(features[0, :, 0], dtype=int64).sum().clamp(min=self.min_frames)
-        return padded.index_select(1, arange(length))
+        return padded.index_select(1, arange(length))  # type: ignore[call-overload]
 
 
 class WithoutLengths(nn.Module):
