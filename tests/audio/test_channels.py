@@ -126,11 +126,17 @@ def test_the_level_is_that_of_the_loud_parts() -> None:
     for gain in (1.0, 0.01, 0.001):
         measures = ChannelMeasures(1, RATE)
         measures.add(gain * hum(1.0, 1.0)[:, None] + np.float32(0.2))
-        assert measures.loud_level() == pytest.approx(20 * np.log10(gain), abs=1.0)
+        assert measures.loud_level([1.0]) == pytest.approx(20 * np.log10(gain), abs=1.0)
+
+
+def test_the_level_is_that_of_the_channels_that_are_used(tmp_path: Path) -> None:
+    facts = read_audio_info(written(tmp_path, 0.001 * FIRST, hum(4.0, 0.6)))
+    assert facts.level < -70.0
+    assert "very quiet" in load_sound(tmp_path / "a.wav").about
 
 
 def test_a_very_quiet_recording_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    for gain, is_told in ((1.0, False), (0.1, False), (0.001, True)):
+    for gain, is_told in ((1.0, False), (0.1, False), (0.01, True), (0.001, True)):
         soundfile.write(path, gain * FIRST, RATE, subtype="PCM_24")
         assert ("very quiet" in load_sound(path).about) == is_told

@@ -6,6 +6,7 @@ DC, and in them hum is 20 dB lower beside speech than in the samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,9 +87,13 @@ class ChannelMeasures:
             levels.append(whole.var(axis=1))
         return samples[count * self._size :]
 
-    def loud_level(self) -> float:
-        """Level of the loudest hundredth of the frames of the loudest channel, dB of full scale."""
-        levels = self._joined(self._levels)
+    def loud_level(self, weights: Sequence[float]) -> float:
+        """Level of the loudest hundredth of the frames, in decibels of full scale.
+
+        Args:
+            weights: of the channels; of those that are used, the loudest counts.
+        """
+        levels = self._joined(self._levels)[:, np.asarray(weights) != 0.0]
         if not len(levels):
             return 0.0
         loud = np.percentile(levels, _LOUD_PERCENT, axis=0).max(initial=0.0)
