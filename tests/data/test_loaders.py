@@ -1,4 +1,5 @@
 import gzip
+import os
 import pickle
 import random
 from collections import Counter
@@ -240,6 +241,44 @@ def test_batch_without_any_readable_cut_stops(tmp_path: Path, num_workers: int) 
     with pytest.raises(DataError, match="no cut of batch 0 can be read; u") as stop:
         list(loaders.test_loader(cuts, data))
     assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 20])
+@pytest.mark.parametrize("joined", [False, True])
+def test_features_shorter_than_their_manifest_are_left_out(
+    tmp_path: Path, num_frames: int, joined: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuts = broken_corpus(tmp_path, 0)
+    for cut in cuts:
+        array = cut.load_features()
+        cut.features.storage_type = "numpy_files"
+        cut.features.storage_path, cut.features.storage_key = str(tmp_path), f"{cut.id}.npy"
+        np.save(tmp_path / f"{cut.id}.npy", array[:num_frames] if cut.id == "u2-2" else array)
+    data = DataConfig(
+        max_duration=100.0,
+        num_workers=0,
+        num_buckets=1,
+        drop_last=False,
+        concatenate_cuts=joined,
+        duration_factor=3,
+    )
+    where = EpochPosition(seed=1, epoch=1, layout=batching_of(data, 1))
+    [batch] = list(train_loader(in_memory(cuts)[0], data, PLAIN, where))
+    assert batch.dropped == ("u2-2",)
+    # Joined cuts are called by their utterances.
+    names = {name[:2] for name in "+".join(batch.cut_ids).split("+")}
+    assert names == {"u0", "u1", "u3", "u4"}
+    told = f"(u2-2.npy) has {num_frames} of the 120 frames that its manifest says"
+    assert "cut u2-2 is left out of its batch" in caplog.text
+    assert told in caplog.text
+
+
+def test_a_named_pipe_as_storage_is_refused(tmp_path: Path) -> None:
+    cuts = broken_corpus(tmp_path, 0)
+    os.mkfifo(tmp_path / "pipe.lca")
+    next(iter(cuts)).features.storage_path = str(tmp_path / "pipe.lca")
+    [batch] = list(loaders.test_loader(cuts, DataConfig(max_duration=100.0, num_workers=0)))
+    assert batch.dropped == ("u0-0",)
 
 
 def test_truncated_audio_is_left_out_on_the_fly(tmp_path: Path) -> None:

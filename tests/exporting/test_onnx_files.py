@@ -78,6 +78,35 @@ def test_a_file_for_speech_as_it_comes() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("config", [SECOND, FIRST])
+def test_less_than_an_encoder_takes_is_padded_inside(config: EncoderConfig, tmp_path: Path) -> None:
+    from zipasr.exporting.onnx_files import transducer_graphs, write_onnx
+    from zipasr.exporting.torchscript import scripted
+    from zipasr.recognition.onnx_runtime import OnnxGraph
+
+    model = model_of(config)
+    write_onnx(
+        tmp_path / "encoder.onnx", transducer_graphs(model, config.export_layout())["encoder"]
+    )
+    onnx, torchscript = OnnxGraph(tmp_path / "encoder.onnx"), scripted(model, False)
+    shortest = model.geometry.min_frames
+    for num in (1, shortest - 1, shortest, shortest + 1, 50):
+        features, lens = torch.randn(2, num, 80), torch.tensor([num, max(1, num - 2)])
+        padded = torch.nn.functional.pad(
+            features, (0, 0, 0, max(0, shortest - num)), value=-23.025851
+        )
+        wanted, counts = model.encode(padded, lens.clamp(min=shortest))
+        frames, num_frames = torchscript.encoder(features, lens)
+        torch.testing.assert_close(frames, wanted, atol=1e-4, rtol=1e-4)
+        assert num_frames.tolist() == counts.tolist()
+        projected, found = onnx(features, lens)
+        torch.testing.assert_close(
+            projected, model.joiner.encoder_proj(wanted), atol=1e-4, rtol=1e-4
+        )
+        assert found.tolist() == counts.tolist()
+
+
+@torch.no_grad()
 def test_a_search_may_ask_about_several_frames_at_once(tmp_path: Path) -> None:
     from zipasr.exporting.onnx_files import transducer_graphs, write_onnx
     from zipasr.recognition.onnx_runtime import onnx_steps

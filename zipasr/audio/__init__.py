@@ -7,5 +7,6 @@ which ``channels`` says how to make; ``silence_windows`` cuts long recordings at
 
 ``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``pcm_headers`` and
 ``coded_headers`` compare what a ``header`` promises with what is in the file; where it is wrong,
-libsndfile reads a ``spliced`` file with a right one. ``flac`` writes conversions.
+libsndfile reads a ``spliced`` file with a right one. ``flac`` writes conversions, ``piped`` what
+commands give.
 """

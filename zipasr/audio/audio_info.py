@@ -128,7 +128,7 @@ class SampleMeasures:
         fault = self._fault()
         with np.errstate(all="ignore"):
             mixing = self._channels.mixing()
-            level = self._channels.loud_level()
+            level = self._channels.loud_level(mixing.weights)
         count = max(self._count, 1)
         return AudioInfo(
             fault=fault,

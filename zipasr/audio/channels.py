@@ -6,6 +6,7 @@ DC, and in them hum is 20 dB lower beside speech than in the samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,9 +87,13 @@ class ChannelMeasures:
             levels.append(whole.var(axis=1))
         return samples[count * self._size :]
 
-    def loud_level(self) -> float:
-        """Level of the loudest hundredth of the frames of the loudest channel, dB of full scale."""
-        levels = self._joined(self._levels)
+    def loud_level(self, weights: Sequence[float]) -> float:
+        """Level of the loudest hundredth of the frames, in decibels of full scale.
+
+        Args:
+            weights: of the channels; of those that are used, the loudest counts.
+        """
+        levels = self._joined(self._levels)[:, np.asarray(weights) != 0.0]
         if not len(levels):
             return 0.0
         loud = np.percentile(levels, _LOUD_PERCENT, axis=0).max(initial=0.0)
@@ -157,19 +162,18 @@ def _beside(
     energy = products[first, first]
     if products[other, other] <= energy * _SILENT_SHARE:
         return _SILENT, 0.0
-    is_speech = spans[first] >= _LIVELY
-    if is_speech and spans[other] < _FLAT:
-        return _DEAD, 0.0
     correlation = products[first, other] / np.sqrt(energy * products[other, other])
     if correlation <= -_ALIKE:
         return _OPPOSITE, -1.0
     if correlation >= _ALIKE:
         return _SAME, 1.0
     is_same = _level_correlation(decibels[:, first], decibels[:, other]) >= _SAME_SPEECH
-    if is_speech:
-        return (_LATER, 0.0) if is_same else (_OTHER, 1.0)
-    # In noise, channels correlate less.
-    return (_OPPOSITE, -1.0) if is_same and correlation < 0.0 else (_SAME, 1.0)
+    if spans[first] < _LIVELY:
+        # In noise, channels correlate less.
+        return (_OPPOSITE, -1.0) if is_same and correlation < 0.0 else (_SAME, 1.0)
+    if is_same:
+        return _LATER, 0.0
+    return (_DEAD, 0.0) if spans[other] < _FLAT else (_OTHER, 1.0)
 
 
 def _level_correlation(left: NDArray[np.floating], right: NDArray[np.floating]) -> float:
@@ -198,7 +202,7 @@ def _in_words(seen: set[str], weights: NDArray[np.float64]) -> str:
         _OPPOSITE: "channels of opposite polarity are turned round",
         _OTHER: "different voices on the channels",
         _DEAD: "without channels that hold hum or noise and no speech",
-        _LATER: "without channels that hold the same speech at another time",
+        _LATER: "without channels that hold the same speech later or in noise",
         _SILENT: "without silent channels",
     }
     return "; ".join([what, *(note for kind, note in notes.items() if kind in seen)])

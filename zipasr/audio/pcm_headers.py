@@ -315,7 +315,7 @@ def sphere_layout(content: Content) -> Layout | None:
     count = b"sample_count -i %d\n" % (verdict.length // frame)
     lines = re.sub(rb"^sample_count .*\n", b"", head, flags=re.MULTILINE)
     lines = lines[: lines.find(b"end_head")] + count + b"end_head\n"
-    counted = lines[:start].ljust(start, b"\n")
+    counted = lines[:start].ljust(start, b"\0")
     return Layout(parts=((counted, Stretch(start, verdict.length)),), told=verdict.told)
 
 

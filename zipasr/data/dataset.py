@@ -23,6 +23,7 @@ from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of_error, text_of
+from zipasr.data.stored_features import with_whole_features
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 
 
@@ -245,7 +246,9 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
 
     def __getitem__(self, sampled: SampledBatch) -> Batch | UnreadableCut:
         """Read, mix, pad and mask; cuts that cannot be read are left out with a warning."""
-        cuts = CutSet.from_cuts(self._source[number] for number in sampled.members)
+        cuts = with_whole_features(
+            CutSet.from_cuts(self._source[number] for number in sampled.members)
+        )
         try:
             return self._made(sampled, cuts)
         except Exception as error:

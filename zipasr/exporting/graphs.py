@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, arange, cat, full_like, int64, nn, ones, where
+from torch import Tensor, arange, cat, full_like, int64, nn, ones, ones_like, where
 from torch import full as full_of
 
 from zipasr.encoder.protocol import ExportLayout
+from zipasr.exporting.parity import LOG_ZERO
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
@@ -25,16 +26,27 @@ class WholeEncoder(nn.Module):
     def __init__(self, model: AsrModel, head: nn.Module) -> None:
         super().__init__()
         self.speech_encoder = model.speech_encoder
+        self.min_frames = model.geometry.min_frames
         _register(self, model)
         self.head = head
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, mel bins) features with (N,) int64 lengths: (N, T', D) and lengths.
 
-        The names are those that callers of published TorchScript files type.
+        Utterances that are too short for the encoder get silence behind them, T may be 1. The names
+        are those that callers of published TorchScript files type.
         """
-        frames, lens = self.speech_encoder(features, feature_lengths)
+        frames, lens = self.speech_encoder(
+            self._long_enough(features), feature_lengths.clamp(min=self.min_frames)
+        )
         return self.head(frames), lens
+
+    def _long_enough(self, features: Tensor) -> Tensor:
+        # As one expression for all lengths: a condition would be recorded as it is here.
+        silence = full_like(features[:, :1], LOG_ZERO).expand(-1, self.min_frames - 1, -1)
+        padded = cat([features, silence], dim=1)
+        length = ones_like(features[0, :, 0], dtype=int64).sum().clamp(min=self.min_frames)
+        return padded.index_select(1, arange(length))  # type: ignore[call-overload]
 
 
 class WithoutLengths(nn.Module):

@@ -27,6 +27,9 @@ FRAME = 0.04
 # The client drops what is left at the end: half a second of silence takes its place.
 _TAIL = np.zeros(SAMPLING_RATE // 2, dtype=np.float32)
 
+# Published files fail on less than 85 ms, nine frames.
+_SHORTEST = SAMPLING_RATE // 10
+
 _METHODS = ("greedy_search", "modified_beam_search")
 
 
@@ -136,7 +139,8 @@ class SherpaModel(Model):
             streams = []
             for piece in pieces:
                 stream = client.create_stream(hotwords=phrases)
-                stream.accept_waveform(SAMPLING_RATE, piece.samples)
+                missing = max(0, _SHORTEST - len(piece.samples))
+                stream.accept_waveform(SAMPLING_RATE, np.pad(piece.samples, (0, missing)))
                 streams.append(stream)
             client.decode_streams(streams)
             return [

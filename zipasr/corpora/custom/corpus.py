@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,10 +14,10 @@ from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, Sup
 
 from zipasr.audio.audio_info import AudioInfo, scan_files
 from zipasr.audio.loading import convert, is_converted, needs_conversion
+from zipasr.audio.piped import is_written, run_command
 from zipasr.audio.quarantine import write_quarantine
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError, nearest
-from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
 from zipasr.corpora.config import ImportConfig
 from zipasr.corpora.custom.checks import (
@@ -44,27 +43,12 @@ def run_commands(utterances: Sequence[Utterance], num_jobs: int) -> dict[Path, s
     Returns:
         The files that could not be written, and why.
     """
-    commands = {u.audio: u.command for u in utterances if u.command and not u.audio.is_file()}
+    commands = {
+        u.audio: u.command for u in utterances if u.command and not is_written(u.audio, u.command)
+    }
     with ThreadPoolExecutor(num_jobs, "pipe") as pool:
-        faults = pool.map(_run, commands, commands.values())
+        faults = pool.map(run_command, commands, commands.values())
     return {path: fault for path, fault in zip(commands, faults, strict=True) if fault}
-
-
-def _run(target: Path, command: str) -> str:
-    """Write what a command says; return its fault, or nothing."""
-    try:
-        with atomic_path(target) as temporary:
-            # A line of the user's own data directory: Kaldi gives it to the shell as well.
-            with temporary.open("wb") as out:
-                done = subprocess.run(
-                    command, shell=True, stdout=out, stderr=subprocess.PIPE, check=False
-                )
-            if done.returncode != 0:
-                said = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
-                raise DataError(f"the command {command!r} ended with {done.returncode}: {said}")
-    except DataError as problem:
-        return problem.what
-    return ""
 
 
 def num_samples(facts: AudioInfo) -> int:
