@@ -499,6 +499,31 @@ def test_words_can_be_compared_in_one_spelling(run_folder: Path, call: Call) -> 
     assert said.out.splitlines()[-1].split()[2:-1] == counts
 
 
+def test_what_is_case_and_punctuation_is_told(run_folder: Path, call: Call) -> None:
+    speaking_model.make_talkative(run_folder)
+    flags = (*HERE, "--use-averaged-model", "0")
+    call(decode.main, run_folder, *flags)
+    (recogs,) = (run_folder / "exp" / "greedy_search").glob("recogs-test-*")
+    pattern = r"(\S+):\thyp=\[(.*)\]"
+    heard = {
+        name: re.findall("'(.*?)'", words)
+        for name, words in re.findall(pattern, recogs.read_text())
+    }
+    path = cuts_path(run_folder / "data" / "tones" / "fbank", "manifests", "test")
+    cuts = [
+        change_text(cut, lambda _, c=cut: " ".join([*heard[c.id], "x."]).lower())
+        for cut in load(path)
+    ]
+    CutSet.from_cuts(cuts).to_file(path)
+    said = call(decode.main, run_folder, *flags)
+    (told,) = [line for line in said.err.splitlines() if "case and punctuation" in line]
+    assert "WARNING test: " in told
+    assert "100.00 % as written" in told
+    assert "% in one spelling, which --score-normalised 1 scores" in told
+    said = call(decode.main, run_folder, *flags, "--score-normalised", "1")
+    assert "case and punctuation" not in said.err
+
+
 def load(path: Path) -> list[MonoCut]:
     return list(CutSet.from_file(path))
 
