@@ -174,6 +174,19 @@ def test_broken_files_are_recognised(tmp_path: Path, data: bytes, message: str) 
     assert info.value.exit_code == 4
 
 
+def test_a_folder_says_what_to_give(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "epoch-2.pt").write_bytes(whole_file())
+    with pytest.raises(CheckpointError, match=r"run is a folder, not a checkpoint; .* has epoch-2"):
+        load_checkpoint(run)
+    with pytest.raises(CheckpointError, match=r"Fix: give a \.pt file in it, or the .* --exp-dir"):
+        load_checkpoint(run)
+    (run / "epoch-2.pt").rename(run / "encoder.onnx")
+    with pytest.raises(CheckpointError, match=r"Fix: give it to \./transcribe\.py with --model"):
+        load_checkpoint(run)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_file_cut_anywhere_is_called_cut(legacy: bool, tmp_path: Path) -> None:
     whole, path = whole_file(legacy), tmp_path / "pretrained.pt"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from lhotse import CutSet, MonoCut, SupervisionSet
+from torch import Tensor
 
 from tests import margins, speaking_model, tones
 from tests.cli.conftest import Call
@@ -24,6 +25,7 @@ from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import cuts_path
 from zipasr.encoder.protocol import Geometry
 from zipasr.nn.numerics import has_bfloat16
+from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.method_sweep import warnings_about
 from zipasr.recognition.recogniser import load_recogniser
 from zipasr.scoring.result_files import ResultRow
@@ -497,6 +499,51 @@ def test_words_can_be_compared_in_one_spelling(run_folder: Path, call: Call) -> 
     said = call(decode.main, run_folder, *HERE, "--score-normalised", "1")
     assert "words are compared in upper case and without punctuation" in said.err
     assert said.out.splitlines()[-1].split()[2:-1] == counts
+
+
+def test_what_is_case_and_punctuation_is_told(run_folder: Path, call: Call) -> None:
+    speaking_model.make_talkative(run_folder)
+    flags = (*HERE, "--use-averaged-model", "0")
+    call(decode.main, run_folder, *flags)
+    (recogs,) = (run_folder / "exp" / "greedy_search").glob("recogs-test-*")
+    pattern = r"(\S+):\thyp=\[(.*)\]"
+    heard = {
+        name: re.findall("'(.*?)'", words)
+        for name, words in re.findall(pattern, recogs.read_text())
+    }
+    path = cuts_path(run_folder / "data" / "tones" / "fbank", "manifests", "test")
+    cuts = [
+        change_text(cut, lambda _, c=cut: " ".join([*heard[c.id], "x."]).lower())
+        for cut in load(path)
+    ]
+    CutSet.from_cuts(cuts).to_file(path)
+    said = call(decode.main, run_folder, *flags)
+    (told,) = [line for line in said.err.splitlines() if "case and punctuation" in line]
+    assert "WARNING test: " in told
+    assert "100.00 % as written" in told
+    assert "% in one spelling, which --score-normalised 1 scores" in told
+    said = call(decode.main, run_folder, *flags, "--score-normalised", "1")
+    assert "case and punctuation" not in said.err
+
+
+def test_scores_that_are_no_numbers_name_the_model(
+    run_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of weights that are finite and too large for what is computed with them."""
+
+    def overflowed(model: AcousticModel, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        frames, found = encode(model, features, lens)
+        return frames * torch.inf, found
+
+    encode = AcousticModel.encode
+    monkeypatch.setattr(AcousticModel, "encode", overflowed)
+    said = call(decode.main, run_folder, *HERE)
+    assert said.status == 6
+    assert "epoch-2.pt" in said.error_after_logs
+    assert ": the model gives scores that are not finite numbers" in said.error_after_logs
+    said = call(transcribe.main, run_folder, "source/test/test-000.flac")
+    assert "epoch-2.pt" in said.error_after_logs
+    assert ": the model gives scores that are not finite numbers" in said.error_after_logs
 
 
 def load(path: Path) -> list[MonoCut]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from lhotse import CutSet
+from lhotse.utils import fastcopy
 
 from tests.cli.conftest import Call
 from zipasr.checkpoint.files import load_checkpoint
@@ -135,6 +138,52 @@ def test_other_tokens_without_a_word_are_refused(run_folder: Path, call: Call) -
     assert "is not the tokenizer that exp/epoch-2.pt was trained with" in said.error
     assert said.error.endswith("or add --finetune-tokenizer new.")
     assert not (run_folder / "fine").exists()
+
+
+def respelt(folder: Path, spell: Callable[[str], str]) -> None:
+    """Spell the transcripts of the training set anew."""
+    path = folder / "data/tones/fbank/manifests_cuts_train.jsonl.gz"
+    cuts = [
+        cut.map_supervisions(lambda one: fastcopy(one, text=spell(one.text)))
+        for cut in CutSet.from_file(path)
+    ]
+    CutSet.from_cuts(cuts).to_file(path)
+
+
+def test_text_that_the_tokens_cannot_write_stops_before_the_first_step(
+    run_folder: Path, call: Call
+) -> None:
+    respelt(run_folder, str.lower)
+    for dry in ([], ["--dry-run", "1"]):
+        said = call(train.main, run_folder, *START, *SHORT, *dry)
+        assert said.status == 3
+        assert (
+            "the tokens of exp/epoch-2.pt cannot write 100 % of the characters"
+            in said.error_after_logs
+        )
+        assert "in 100 % of the transcripts, such as '" in said.error_after_logs
+        assert "with --finetune-tokenizer new; or spell the" in said.error_after_logs
+        assert said.error_after_logs.endswith("imported with --normalise upper, 0 % are left.")
+        assert not list((run_folder / "fine").glob("*.pt"))
+    # A training from the beginning has other ways on.
+    said = call(train.main, run_folder, *SHORT, "--exp-dir", "anew")
+    assert said.status == 3
+    assert "the tokens of --bpe-model cannot write 100 % of the characters" in said.error_after_logs
+    assert (
+        "make tokens of these transcripts: ./prepare.sh --recipe ./tones --stage 3 --force; or"
+        in said.error_after_logs
+    )
+    assert not list((run_folder / "anew").glob("*.pt"))
+
+
+def test_a_rare_character_is_told_and_trained_past(run_folder: Path, call: Call) -> None:
+    numbers = itertools.count()
+    respelt(run_folder, lambda text: f"{text}!" if next(numbers) == 0 else text)
+    said = call(train.main, run_folder, *START, *SHORT)
+    assert said.status == 0, said.err
+    log = log_of(run_folder / "fine")
+    assert "training transcripts: the tokenizer cannot write " in log
+    assert "such as '!' (1): they become <unk>" in log
 
 
 def test_a_published_file_needs_its_tokenizer_alone(run_folder: Path, call: Call) -> None:

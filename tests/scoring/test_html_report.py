@@ -148,7 +148,7 @@ def test_comparison_says_who_is_better() -> None:
 
 def test_short_report() -> None:
     text = short_report(REPORT)
-    assert text.startswith("# exp/<run>\n\na model\n\n## test\n\n40 utterances, ")
+    assert text.startswith("# exp/&lt;run&gt;\n\na model\n\n## test\n\n40 utterances, ")
     assert " hours\n\n| method | WER % |" in text
     assert "| greedy_search |" in text
     assert "Worst utterances:" in text

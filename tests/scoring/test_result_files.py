@@ -7,6 +7,7 @@ from zipasr.scoring.result_files import (
     errs_text,
     recogs_text,
     results_table,
+    spelling_line,
     wer_log_line,
     wer_log_text,
     wer_summary,
@@ -132,3 +133,22 @@ def test_results_table():
         "test  greedy_search                     60.00    2    1    3         10  0.0123\n"
         "dev   modified_beam_search_beam-size-4   0.00    0    0    0       1200       -\n"
     )
+
+
+def test_case_and_punctuation_are_told_when_they_are_more_than_a_tenth() -> None:
+    def line(*pairs: tuple[str, str]) -> str:
+        transcripts = [Transcript("u", ref.split(), hyp.split()) for ref, hyp in pairs]
+        return spelling_line("test", transcripts, count_errors((t.ref, t.hyp) for t in transcripts))
+
+    assert line(("Hello, world!", "HELLO WORLD"), ("A B", "A C")) == (
+        "test: 67 % of the word error rate is case and punctuation: 75.00 % as written, "
+        "25.00 % in one spelling, which --score-normalised 1 scores"
+    )
+    assert line(("a b", "A B")).startswith("test: 100 % of the word error rate")
+    # Nine words and one in another case: a tenth is not more than a tenth.
+    assert line(("A B C D E F G H I j", "X X X X X X X X X J")) == ""
+    assert line(("A B C D E F G H i j", "X X X X X X X X I J")) != ""
+    assert line(("A B", "A B"), ("A", "")) == ""
+    assert line(("", "")) == ""
+    # Splitting at a hyphen may even make more errors.
+    assert line(("A-B", "C")) == ""

@@ -1,7 +1,9 @@
+import io
 import logging
 from pathlib import Path
 
 import pytest
+import sentencepiece
 
 from tests.text.test_tokenizer import ALPHABET, TEXTS
 from zipasr.base.errors import DataError
@@ -77,3 +79,54 @@ def test_no_text_is_refused(tmp_path: Path, texts: list[str]) -> None:
 def test_config_names_its_flag() -> None:
     with pytest.raises(ValueError, match="--vocab-size"):
         BpeConfig(vocab_size=3)
+
+
+ODD = ["½ ﬁne Ａ² №", "cafe\u0301 ŉ ſ ĳ", "ＡＢＣ １２ ㎏", "… “x” — ™", "\u200bx\u00ady", "Å Ω K"]
+
+
+def test_text_comes_back_as_it_went_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [*TEXTS, *ODD, "  white\u3000space\tof \xa0 all kinds ", "ξ" + " long" * 2000]
+    with caplog.at_level(logging.INFO):
+        tokenizer = train_bpe(texts, BpeConfig(lang_dir=tmp_path, vocab_size=300))
+    assert f"all {len(texts)} transcripts come back from the tokenizer as they are" in caplog.text
+    ids = tokenizer.encode(texts)
+    assert tokenizer.decode(ids) == [" ".join(text.split()) for text in texts]
+    assert not any(tokenizer.unknown_id in one for one in ids)
+
+
+@pytest.mark.parametrize("texts", [TEXTS, [text.lower() for text in TEXTS]])
+def test_plain_letters_give_the_tokens_of_the_published_rule(
+    texts: list[str], tmp_path: Path
+) -> None:
+    """Text without compatibility characters, as LibriSpeech's: sentencepiece's default agrees."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=60,
+        character_coverage=1.0,
+        input_sentence_size=100_000_000,
+        user_defined_symbols=["<blk>", "<sos/eos>"],
+        unk_id=2,
+        bos_id=-1,
+        eos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    published = Tokenizer.from_bytes(model.getvalue())
+    ours = train_bpe(texts, BpeConfig(lang_dir=tmp_path, vocab_size=60))
+    assert (ours.pieces(), ours.scores()) == (published.pieces(), published.scores())
+    assert ours.encode(texts) == published.encode(texts)
+
+
+def test_what_does_not_come_back_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [*TEXTS, "SAY <unk> ▁ NOW", "SAY <blk>", "HALF \ud83d"]
+    with caplog.at_level(logging.INFO):
+        train_bpe(texts, BpeConfig(lang_dir=tmp_path, vocab_size=60))
+    assert "1 transcripts hold <unk>, which is no text to a tokenizer" in caplog.text
+    assert "1 transcripts hold <blk>" in caplog.text
+    assert "1 transcripts hold ▁" in caplog.text
+    assert "  'SAY <blk>' comes back as 'SAY'" in caplog.text
+    assert "the tokenizer cannot write" in caplog.text
+    assert "HALF \ufffd" in (tmp_path / "transcript_words.txt").read_text(encoding="utf-8")

@@ -120,8 +120,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def check_readable(path: Path) -> None:
     """Recognise a file that cannot be a checkpoint, or is damaged, without loading it."""
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise CheckpointError(f"{path} {what}; {describe(path.parent)}.")
+        raise no_file_error(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -140,6 +139,19 @@ def check_readable(path: Path) -> None:
         raise cut_file_error(path)
     if start.startswith(ZIP_MAGIC):
         check_archive(path)
+
+
+def no_file_error(path: Path) -> CheckpointError:
+    """Return the error of a path that is no file; says what there is, and what to give."""
+    if not path.is_dir():
+        what = "is no file" if path.exists() else "does not exist"
+        return CheckpointError(f"{path} {what}; {describe(path.parent)}.")
+    return CheckpointError(
+        f"{path} is a folder, not a checkpoint; {describe(path)}.",
+        "give it to ./transcribe.py with --model, or give a .pt file."
+        if any(path.glob("*.onnx"))
+        else "give a .pt file in it, or the folder of a run with --exp-dir.",
+    )
 
 
 def check_archive(path: Path) -> None:

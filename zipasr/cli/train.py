@@ -38,7 +38,7 @@ from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.text.config import TokenizerConfig
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig, check_heads
-from zipasr.training.data_setup import DataSource, load_sets
+from zipasr.training.data_setup import DataSource, check_transcripts, load_sets
 from zipasr.training.dry_run import estimate
 from zipasr.training.report import recognise_greedily
 from zipasr.training.session import TrainConfigs
@@ -307,6 +307,7 @@ def dry_run(configs: TrainConfigs, source: DataSource) -> str:
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
     tokenizer = source.tokenizer()
     data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
+    check_transcripts(data.train, tokenizer, configs.finetune, verbose=False)
     session = build_session(World(0, 1, device), configs, tokenizer)
     return "\n".join([estimate(session, data).text(configs), *notes])
 

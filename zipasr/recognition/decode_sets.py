@@ -30,6 +30,7 @@ from zipasr.scoring.result_files import (
     normalised,
     recogs_text,
     results_table,
+    spelling_line,
     wer_log_line,
     wer_log_text,
     wer_summary,
@@ -197,6 +198,8 @@ def write_results(
     logging.info("%s: %s", name, scoring_of(config))
     logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
     logging.info("%s", wer_log_text(name, rates))
+    if not config.sets.score_normalised and (told := spelling_line(name, transcripts, row.errors)):
+        logging.warning("%s", told)
     return row, transcripts
 
 

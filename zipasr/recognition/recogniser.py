@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from zipasr.base.errors import NumericError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.model_file import untrained
@@ -94,14 +96,27 @@ class Recogniser(Generic[A]):
 
         Returns:
             By the name of the setting, the best hypothesis of each utterance.
+
+        Raises:
+            NumericError: the model gives scores that are no numbers.
         """
-        found = self.search.scored(self.search.whole(frames, lens))
+        with naming_model(self.acoustics.about):
+            found = self.search.scored(self.search.whole(frames, lens))
         if Need.REFERENCE in self.method.needs:
             pairs = zip(references, found, strict=True)
             nearest = [nearest_to(text, one.hypotheses, self.tokenizer) for text, one in pairs]
             return {"": nearest}
         settings = self.search.settings if self.setting is None else (self.setting,)
         return {name: [one.best(weights) for one in found] for name, weights in settings}
+
+
+@contextmanager
+def naming_model(about: Sequence[str]) -> Iterator[None]:
+    """Let the error of a search whose scores are no numbers say which model gave them."""
+    try:
+        yield
+    except NumericError as problem:
+        raise NumericError(": ".join([*about[:1], problem.what]), problem.fix) from problem
 
 
 def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogniser[AcousticModel]:
@@ -322,7 +337,9 @@ def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list
 
 def texts_of(recogniser: Recogniser[Acoustics], features: Tensor, lens: Tensor) -> list[str]:
     """Return the text of each utterance: features (N, T, 80) of the lengths (N,)."""
-    utterances = recogniser.search(*recogniser.acoustics.encode(features, lens))
+    encoded = recogniser.acoustics.encode(features, lens)
+    with naming_model(recogniser.acoustics.about):
+        utterances = recogniser.search(*encoded)
     return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
 
 

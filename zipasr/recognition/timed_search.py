@@ -13,7 +13,7 @@ from zipasr.data.features import fbank_extractor
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
 from zipasr.recognition.long_form import Piece, WordTimes
-from zipasr.recognition.recogniser import Recogniser
+from zipasr.recognition.recogniser import Recogniser, naming_model
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.search.alignment import ctc_spans, ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.protocol import Utterance
@@ -35,8 +35,9 @@ def recognise_pieces(
     """
     frames, lens = encoded_pieces(recogniser, pieces)
     search = recogniser.search
-    state = search.whole(frames, lens)
-    found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
+    with naming_model(recogniser.acoustics.about):
+        state = search.whole(frames, lens)
+        found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
     aligns = times != "transducer"
     ctc = recogniser.ctc_log_probs if aligns or recogniser.method.head == "ctc" else None
     log_probs = None if ctc is None else ctc(frames)

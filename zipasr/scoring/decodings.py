@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
+from zipasr.scoring.record_checks import RECORD_CHECKS, SETTING_CHECKS, checked
 from zipasr.scoring.result_files import AS_WRITTEN
 from zipasr.scoring.word_errors import AlignedPair, WordErrors, align, errors_of
 from zipasr.text.timed_words import Token, words_of_tokens
@@ -69,7 +69,11 @@ def records_name(test_set: str, suffix: str) -> str:
 
 def write_records(path: Path, records: Iterable[UtteranceRecord]) -> None:
     """Write a file with one record per line."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    # Half a character, as names have that are not UTF-8, is written as JSON escapes it.
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         for record in records:
             file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
 
@@ -81,16 +85,16 @@ def read_records(path: Path) -> list[UtteranceRecord]:
         DataError: the file is missing, or a line is not a record.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as problem:
         raise DataError(f"{path} cannot be read: {problem}.", "run decode.py first.") from problem
-    known = {field.name for field in fields(UtteranceRecord)}
     records = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            values: dict[str, Any] = json.loads(line)
-            records.append(UtteranceRecord(**{k: v for k, v in values.items() if k in known}))
-        except (ValueError, TypeError, AttributeError) as problem:
+            records.append(UtteranceRecord(**checked(json.loads(line), RECORD_CHECKS)))
+        except (ValueError, TypeError, RecursionError) as problem:
             raise DataError(
                 f"{path}, line {number} is not a decoded utterance: {problem}.",
                 "run decode.py again.",
@@ -195,8 +199,8 @@ def _setting_name(setting: Setting) -> str:
 
 def _read(exp_dir: Path, path: Path) -> Decoding:
     try:
-        setting = Setting(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as problem:
+        setting = Setting(**checked(json.loads(path.read_text(encoding="utf-8")), SETTING_CHECKS))
+    except (OSError, ValueError, TypeError, RecursionError) as problem:
         raise DataError(f"{path} is damaged: {problem}.", "run decode.py again.") from problem
     name = records_name(setting.test_set, setting.suffix)
     is_streamed = "streaming" in path.relative_to(exp_dir).parts

@@ -289,7 +289,7 @@ def sound_addresses(
     """
     addresses: dict[str, str] = {}
     for record in records:
-        if not record.audio or record.id in addresses or not Path(record.audio).is_file():
+        if record.id in addresses or not _is_file(record.audio):
             continue
         embedded = embedded_sound(record) if room > 0 else ""
         room -= len(embedded)
@@ -298,6 +298,13 @@ def sound_addresses(
         elif Path(record.audio).suffix.lower() in PLAYABLE:
             addresses[record.id] = link_audio(record, folder)
     return addresses
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).is_file()
+    except OSError:  # a name that is too long for a file
+        return False
 
 
 def embedded_sound(record: UtteranceRecord) -> str:
@@ -309,7 +316,7 @@ def embedded_sound(record: UtteranceRecord) -> str:
             samples = file.read(frames, dtype="int16", always_2d=True)
             buffer = io.BytesIO()
             soundfile.write(buffer, samples[:, 0], file.samplerate, format="FLAC")
-    except (OSError, RuntimeError) as problem:
+    except (OSError, RuntimeError, ValueError) as problem:
         logging.warning("%s: no sound in the report: %s", record.id, problem)
         return ""
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -317,7 +324,7 @@ def embedded_sound(record: UtteranceRecord) -> str:
 
 def link_audio(record: UtteranceRecord, folder: Path) -> str:
     """Return a relative address of the part of a recording that an utterance is."""
-    path = quote(Path(os.path.relpath(record.audio, folder)).as_posix())
+    path = quote(os.fsencode(Path(os.path.relpath(record.audio, folder)).as_posix()))
     if not record.duration:
         return path
     return f"{path}#t={record.start:.2f},{record.start + record.duration:.2f}"

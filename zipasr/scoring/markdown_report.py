@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 
 from zipasr.scoring.breakdown import Counted, confusions, overview, worst
@@ -17,11 +19,13 @@ from zipasr.scoring.html_report import (
 from zipasr.scoring.word_errors import GAP
 
 SHOWN = 10
+# Characters that Markdown reads as marks, also in the middle of a line.
+_MARKS = re.compile(r"[\\`*_\[\]|~$]")
 
 
 def short_report(report: Report) -> str:
     """Return the short version of the page: rates, commonest errors, worst utterances."""
-    lines = [f"# {report.title}", "", report.subtitle, ""]
+    lines = [f"# {_plain(report.title)}", "", _plain(report.subtitle), ""]
     for name, decodings in by_test_set(report.decodings).items():
         lines += _section(name, decodings)
     return "\n".join(lines).rstrip() + "\n"
@@ -44,9 +48,9 @@ def short_comparison(first: Report, second: Report) -> str:
 def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
     overviews = [overview(decoding.records) for decoding in decodings]
     lines = [
-        f"## {name}",
+        f"## {_plain(name)}",
         "",
-        size_and_scoring(overviews[0], decodings[0].setting),
+        _plain(size_and_scoring(overviews[0], decodings[0].setting)),
         "",
         "| method | WER % | 95 % interval | ins | del | sub | CER % | RTF |",
         "|---|---|---|---|---|---|---|---|",
@@ -56,7 +60,7 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         rtf = decoding.setting.rtf
         errors, (low, high) = figures.errors, figures.interval
         lines.append(
-            f"| {label} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
+            f"| {_plain(label)} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
             f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
             f"{'-' if rtf is None else f'{rtf:.4f}'} |"
         )
@@ -65,7 +69,7 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
     common = [*found.substitutions, *found.deletions, *found.insertions]
     common = sorted(common, key=lambda item: -item.times)[:SHOWN]
     if common:
-        lines += ["", f"Commonest errors of {names[0]}:", ""]
+        lines += ["", f"Commonest errors of {_plain(names[0])}:", ""]
         lines += [f"- {item.times} x {_named(item)}" for item in common]
         lines += ["", "Worst utterances:", ""]
         lines += [_utterance(record) for record in worst(main.records, SHOWN)]
@@ -73,13 +77,26 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
 
 
 def _utterance(record: UtteranceRecord) -> str:
-    said, heard = " ".join(record.ref), " ".join(record.hyp)
-    return f"- `{record.id}` ({number_of_errors(record.errors.total)}): *{said}* as *{heard}*"
+    said, heard = _words(" ".join(record.ref)), _words(" ".join(record.hyp))
+    # In a code span nothing but its end has a meaning, and yet no tag shall stand in the file.
+    name = _words(record.id) if set("`<>&\n") & {*record.id} else f"`{record.id}`"
+    return f"- {name} ({number_of_errors(record.errors.total)}): *{said}* as *{heard}*"
 
 
 def _named(item: Counted) -> str:
+    ref, hyp = _words(item.ref), _words(item.hyp)
     if item.ref == GAP:
-        return f"inserted {item.hyp}"
+        return f"inserted {hyp}"
     if item.hyp == GAP:
-        return f"lost {item.ref}"
-    return f"{item.ref} as {item.hyp}"
+        return f"lost {ref}"
+    return f"{ref} as {hyp}"
+
+
+def _plain(text: str) -> str:
+    """Return text on one line, without tags and without what ends a cell of a table."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+def _words(text: str) -> str:
+    """Return words that Markdown shows as they are."""
+    return html.escape(_MARKS.sub(r"\\\g<0>", " ".join(text.split())), quote=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from zipasr.scoring.word_errors import GAP, AlignedPair, WordErrors, align, errors_of
+from zipasr.scoring.word_errors import GAP, AlignedPair, WordErrors, align, count_errors, errors_of
 from zipasr.text.normalise import normalise
 
 SHOWN_GAP = "*"
@@ -204,3 +204,28 @@ def normalised(transcript: Transcript) -> Transcript:
     """Return the same with reference and recognised words in one spelling."""
     ref, hyp = (normalise(" ".join(words)).split() for words in (transcript.ref, transcript.hyp))
     return transcript._replace(ref=ref, hyp=hyp)
+
+
+# Spelling is told of when it makes up more of the errors than that.
+_SPELLING_SHARE = 0.1
+
+
+def spelling_line(test_set: str, transcripts: Sequence[Transcript], errors: WordErrors) -> str:
+    """Say how much of a word error rate is case and punctuation; nothing up to a tenth of it.
+
+    Args:
+        test_set: name of it.
+        transcripts: as they are written.
+        errors: of them.
+    """
+    if not errors.total:
+        return ""
+    plain = count_errors((t.ref, t.hyp) for t in map(normalised, transcripts))
+    share = 1.0 - plain.rate / errors.rate
+    if share <= _SPELLING_SHARE:
+        return ""
+    return (
+        f"{test_set}: {100 * share:.0f} % of the word error rate is case and punctuation: "
+        f"{errors.rate:.2f} % as written, {plain.rate:.2f} % in one spelling, which "
+        "--score-normalised 1 scores"
+    )

@@ -76,6 +76,6 @@ def _shown(decodings: Sequence[Decoding]) -> list[UtteranceRecord]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or not there."""
+    """Write a file that is whole or not there; half a character becomes a question mark."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zipasr.search.batched_state import rows_of, stack
-from zipasr.search.protocol import Utterance
+from zipasr.search.protocol import Utterance, not_finite
 from zipasr.search.scorers import ScorerState
 from zipasr.search.transducer_step import LongestFirst
 
@@ -163,7 +163,12 @@ def ranked(
         partials: for each utterance and slot, what it has recognised.
         log_probs: (N, B), -inf where a slot is empty.
         norms: (N, B), what decides about the order.
+
+    Raises:
+        NumericError: a log-probability is no number.
     """
+    if bool(log_probs.isnan().any()):
+        raise not_finite()
     # A NaN would compare as anything: an empty slot has no norm.
     order = norms.masked_fill(log_probs == -math.inf, -math.inf).argsort(
         dim=-1, descending=True, stable=True

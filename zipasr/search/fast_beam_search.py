@@ -20,7 +20,7 @@ from zipasr.search.fast_beam_frame import (
 )
 from zipasr.search.lattice import Lattice, LatticeWriter
 from zipasr.search.lexicon_graph import NONE
-from zipasr.search.protocol import Search, Utterance
+from zipasr.search.protocol import Search, Utterance, not_finite
 from zipasr.search.transducer_step import TransducerSteps, longest_first
 
 
@@ -162,6 +162,9 @@ class FastBeamSearch(Search[FastState]):
         )
         floor = scores.amax(dim=1, keepdim=True) - self.beam
         blank = scores + log_probs[:, :, blank_id]
+        # One symbol tells of all: they come from a softmax.
+        if bool(blank.masked_fill(scores == -math.inf, 0.0).isnan().any()):
+            raise not_finite()
         grown = scores[:, :, None] + log_probs
         grown = grown.masked_fill(grown < floor[:, :, None], -math.inf)
         grown[:, :, blank_id] = -math.inf

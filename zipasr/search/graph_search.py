@@ -12,6 +12,7 @@ from torch import Tensor
 from zipasr.search.beam_state import fingerprints_of
 from zipasr.search.lattice import Lattice, LatticeWriter, segment_reduce
 from zipasr.search.lexicon_graph import NONE, Trie, WordGraph
+from zipasr.search.protocol import not_finite
 from zipasr.search.transducer_step import TransducerSteps
 
 
@@ -105,6 +106,9 @@ def graph_search(sound: AcousticScorer, graph: WordGraph, limits: GraphLimits) -
     best memories. A path may end where its last word does. Where no path of an utterance ends so,
     all that are there may end, within their words.
 
+    Raises:
+        NumericError: the model gives scores that are no numbers.
+
     Source: Young, Russell and Thornton, "Token passing", 1989; the lattice keeps what meets.
     """
     lens = sound.lens
@@ -149,6 +153,9 @@ def _moves(
 ) -> GraphArcs:
     """List the steps through a frame that may stay within the beam."""
     table, rows = sound.log_probs(frame, places)
+    # One symbol tells of all: they come from a softmax.
+    if bool(table[rows, 0].isnan().any()):
+        raise not_finite()
     waiting = [
         _waiting(places, who, symbols, table[rows[who], symbols], memories)
         for who, symbols, memories in sound.waits(places.memories)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zipasr.search.beam_state import extend_fingerprints
 from zipasr.search.lexicon_graph import NONE
+from zipasr.search.protocol import not_finite
 
 
 @dataclass(frozen=True)
@@ -196,12 +197,18 @@ class LatticeWriter:
         self._state_splits.append(new + len(owners))
 
     def written(self, ends: Sequence[Tensor]) -> Lattice:
-        """Return the lattice; ``ends`` are of the states before each frame, then of the last."""
+        """Return the lattice; ``ends`` are of the states before each frame, then of the last.
+
+        Raises:
+            NumericError: a score is no number, so that no path is the best.
+        """
         columns = [torch.cat(parts) for parts in zip(*self._arcs, strict=True)]
         if not columns:
             none = torch.zeros(0, dtype=torch.int64, device=self.device)
             columns = [none, none, none, none.double(), none.double(), none]
         sources, targets, tokens, sound, grammar, *words = columns
+        if bool((sound + grammar).isnan().any()):
+            raise not_finite()
         return Lattice(
             sources,
             targets,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+from zipasr.base.errors import NumericError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,23 @@ class Utterance:
     frames: list[int]
     log_prob: float
     words: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a log-probability that is no number: nothing was found then, whatever it says.
+
+        Raises:
+            NumericError: it is NaN.
+        """
+        if math.isnan(self.log_prob):
+            raise not_finite()
+
+
+def not_finite() -> NumericError:
+    """Return the error of a search whose model gives scores that are no numbers."""
+    return NumericError(
+        "the model gives scores that are not finite numbers.",
+        "use another checkpoint of the run; with half precision, try --use-bf16 0.",
+    )
 
 
 class ScaleSetting(NamedTuple):
@@ -110,7 +130,18 @@ class Search(Protocol[S]):
         ]
 
     def whole(self, frames: Tensor, lens: Tensor) -> S:
-        """State after whole utterances (N, T', C) of the lengths (N,)."""
+        """State after whole utterances (N, T', C) of the lengths (N,).
+
+        Raises:
+            NumericError: a frame has values that are not finite; what a search finds in those is
+                nothing, or anything.
+        """
+        if not bool(frames.isfinite().all()):
+            beyond = torch.arange(frames.size(1))[None, :] >= lens.cpu()[:, None]
+            if not bool(
+                frames.masked_fill(beyond.to(frames.device)[..., None], 0.0).isfinite().all()
+            ):
+                raise not_finite()
         return self.advance(self.start(len(lens), frames.device), frames, lens)
 
     def __call__(self, frames: Tensor, lens: Tensor) -> list[Utterance]:

@@ -14,10 +14,13 @@ from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 from zipasr.text.config import BpeConfig
 from zipasr.text.lexicon import lang_files
-from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, UNKNOWN_ID, Tokenizer
+from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, UNKNOWN_ID, Tokenizer, plain_text
+from zipasr.text.writability import check_writable
 
-# More lines than any transcript has: all of them take part, none is sampled.
+# More lines than any corpus has: all of them take part, none is sampled.
 _ALL_LINES = 100_000_000
+# Bytes of the longest line that sentencepiece takes if nobody says otherwise.
+_USUAL_LENGTH = 4192
 
 
 def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str] = ()) -> Tokenizer:
@@ -29,7 +32,7 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
     text: ``words.txt``, ``lexicon.txt``, ``lexicon_disambig.txt``. Id 0 is ``<blk>``, 1
     ``<sos/eos>``, 2 ``<unk>``. When the text does not support as many tokens as asked for, there
     are fewer and a notice says how many. Each file is written whole or not at all, ``bpe.model``
-    last.
+    last. Every text is encoded and decoded once, and what comes back otherwise is told.
 
     Args:
         texts: one transcript each, in the spelling that the model shall produce.
@@ -39,7 +42,7 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
     Raises:
         DataError: there is no text, or it has more different characters than the vocabulary.
     """
-    lines = [line for line in (" ".join(text.split()) for text in texts) if line]
+    lines = [line for line in map(plain_text, texts) if line]
     tokenizer = Tokenizer(_train(lines, config.vocab_size), str(config.lang_dir / "bpe.model"))
     if tokenizer.vocab_size < config.vocab_size:
         logging.warning(
@@ -55,7 +58,16 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
     _write(config.lang_dir / "bpe.vocab", vocab_text(tokenizer))
     with atomic_path(config.lang_dir / "bpe.model") as temporary:
         temporary.write_bytes(tokenizer.model_bytes)
+    _tell_what_changes(lines, tokenizer)
     return tokenizer
+
+
+def _tell_what_changes(lines: list[str], tokenizer: Tokenizer) -> None:
+    found = check_writable(lines, tokenizer)
+    for line in found.lines():
+        logging.warning("%s", line)
+    if found.is_whole:
+        logging.info("all %d transcripts come back from the tokenizer as they are", len(lines))
 
 
 def vocab_text(tokenizer: Tokenizer) -> str:
@@ -79,6 +91,11 @@ def _train(lines: list[str], vocab_size: int) -> bytes:
             vocab_size=vocab_size,
             character_coverage=1.0,
             input_sentence_size=_ALL_LINES,
+            # The usual limit leaves long transcripts out, and letters that they alone have.
+            max_sentence_length=max(_USUAL_LENGTH, 1 + max(len(line.encode()) for line in lines)),
+            # Text comes back as it went in. The usual rule (NFKC) rewrites letters, and then no
+            # model can write what the references have.
+            normalization_rule_name="identity",
             user_defined_symbols=[BLANK, SENTENCE_ENDS],
             unk_id=UNKNOWN_ID,
             bos_id=-1,

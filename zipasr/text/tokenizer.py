@@ -20,6 +20,8 @@ SENTENCE_ENDS_ID = 1
 UNKNOWN_ID = 2
 
 _NOT_TEXT = (BLANK_ID, SENTENCE_ENDS_ID)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class Tokenizer:
@@ -79,8 +81,7 @@ class Tokenizer:
         """Return the token ids of each text; never 0 or 1, whatever the text contains."""
         if not texts:
             return []
-        # Of white space a sentencepiece model knows the blank alone.
-        plain = [" ".join(text.split()) for text in texts]
+        plain = [plain_text(text) for text in texts]
         encoded: list[list[int]] = self._pieces.encode(plain, out_type=int)
         # A transcript may contain the characters "<blk>" by mistake; as a label, blank would
         # break the lattice of the losses.
@@ -93,6 +94,7 @@ class Tokenizer:
 
     def unwritable(self, text: str) -> str:
         """Return the characters of a text that become the unknown token, in order."""
+        text = plain_text(text)
         (ids,) = self._pieces.encode([text], out_type=int)
         if UNKNOWN_ID not in ids:
             return ""
@@ -115,6 +117,14 @@ class Tokenizer:
     def table_hash(self) -> str:
         """Return what tells this table of tokens from others, 16 hexadecimal digits."""
         return hashlib.sha256("\n".join(self.pieces()).encode()).hexdigest()[:16]
+
+
+def plain_text(text: str) -> str:
+    """Return a text with single blanks, the only white space of a sentencepiece model.
+
+    A surrogate, which is half a character, becomes the replacement character: no file can hold it.
+    """
+    return " ".join(_SURROGATE.sub(_REPLACEMENT, text).split())
 
 
 def _text_ids(ids: Iterable[int]) -> list[int]:
@@ -241,7 +251,7 @@ class PieceTokenizer(Tokenizer):
         # Neighbouring bytes make up a character.
         encoded = b"".join(self._bytes(int(i)) for i in ids if self.is_text(int(i)))
         text = encoded.decode("utf-8", "surrogateescape").replace(WORD_START, " ")
-        return _NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", text)
+        return _NO_CHARACTER.sub(_REPLACEMENT, text)
 
     def _bytes(self, token: int) -> bytes:
         piece = self._table[token]

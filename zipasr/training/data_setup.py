@@ -7,16 +7,22 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError
 from zipasr.data.corpus_mixing import combine_sources
 from zipasr.data.cuts import TrainCuts
-from zipasr.data.filters import TrainFilter
+from zipasr.data.filters import TrainFilter, text_of
 from zipasr.data.index import load_extra_cuts, load_train_cuts
 from zipasr.data.loaders import load_cuts
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.text.writability import best_normalisation, check_writable
+from zipasr.training.config import FinetuneConfig
 from zipasr.training.session import TrainConfigs
+
+# Transcripts of a large corpus that are tried: enough to see whose characters they are.
+_MOST_TRIED = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,3 +113,47 @@ def load_sets(
         combine_sources(train, extras, source.corpus),
         load_cuts(folder, source.corpus, source.valid, allow_commands=configs.data.allow_commands),
     )
+
+
+def check_transcripts(
+    cuts: TrainCuts, tokenizer: Tokenizer, finetune: FinetuneConfig, *, verbose: bool
+) -> None:
+    """Refuse to train on text that the tokens cannot write; tell what they change.
+
+    Of large sets many transcripts are tried, evenly spread, not all.
+
+    Args:
+        cuts: of the training set.
+        tokenizer: of the model.
+        finetune: says where the tokens come from.
+        verbose: log what is changed; set on rank 0 only.
+
+    Raises:
+        DataError: more than a rare character cannot be written; says which, and the ways on.
+    """
+    step = max(1, -(-len(cuts) // _MOST_TRIED))
+    texts = [text_of(cuts.source[int(number)]) for number in np.arange(0, len(cuts), step)]
+    found = check_writable(texts, tokenizer)
+    if not found.is_usable:
+        kept = finetune.do_finetune and finetune.finetune_tokenizer != "new"
+        tokens = f"the tokens of {finetune.finetune_ckpt}" if kept else "the tokens of --bpe-model"
+        way = (
+            "train on tokens of these transcripts (./prepare.sh --stage 3 makes them) with "
+            "--finetune-tokenizer new"
+            if kept
+            else "make tokens of these transcripts: ./prepare.sh --stage 3 --force"
+        )
+        proposal = best_normalisation(texts, tokenizer)
+        other = "or spell the transcripts as the tokens do"
+        if proposal is not None:
+            other += (
+                f": imported with --normalise {proposal.name}, "
+                f"{100 * proposal.share:.3g} % are left"
+            )
+        raise DataError(
+            f"{tokens} cannot write {found.unwritable_text()}: the model would learn <unk> in "
+            "their place.",
+            f"{way}; {other}.",
+        )
+    for line in found.lines() if verbose else ():
+        logging.warning("training transcripts: %s", line)

@@ -33,7 +33,7 @@ from zipasr.optim.eden import Eden
 from zipasr.optim.param_groups import parameter_groups
 from zipasr.optim.scaled_adam import build_optimizer
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.data_setup import DataSource, TrainData, load_sets
+from zipasr.training.data_setup import DataSource, TrainData, check_transcripts, load_sets
 from zipasr.training.diagnostics import diagnose
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
 from zipasr.training.loop import Stopped, StopRequest, train_one_epoch, validation_loss
@@ -126,7 +126,10 @@ def prepare_training(
     session = build_session(world, configs, tokenizer, data.train.identity())
     if configs.train.inf_check:
         warn_of_non_finite(session.model)
-    return session, data, resume(session)
+    epoch = resume(session)
+    if session.state.batch_idx_train == 0:
+        check_transcripts(data.train, tokenizer, configs.finetune, verbose=world.is_main)
+    return session, data, epoch
 
 
 def print_diagnostics(session: Session, data: TrainData, epoch: int) -> None:
