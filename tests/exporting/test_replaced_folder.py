@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,10 +69,10 @@ def test_an_export_that_was_killed_and_one_that_fails_leave_the_first(
         fail_in(place)
     expected = "killed" if (count, when) == (2, "after") else "first"
     assert f'"{expected}"' in (place / SETTINGS).read_text()
-    assert os.listdir(tmp_path) == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     export_to(place, "second")
     assert '"second"' in (place / SETTINGS).read_text()
-    assert os.listdir(tmp_path) == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_two_exports_at_once(tmp_path: Path) -> None:
@@ -94,4 +93,4 @@ def test_two_exports_at_once(tmp_path: Path) -> None:
     other.communicate("")
     assert other.returncode == 0
     assert '"the other"' in (place / SETTINGS).read_text()
-    assert os.listdir(tmp_path) == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
