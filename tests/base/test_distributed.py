@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from zipasr.base.distributed import (
     launch,
     rank0_errors,
 )
-from zipasr.base.errors import DataError, ResourceError
+from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.training.loop import StopRequest
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
@@ -120,3 +121,51 @@ def test_torchrun_says_it_once_too(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("error: no data.") == 1
     assert "exitcode  : 3" in done.stderr
+
+
+def looks_who_listens(world: World, folder: Path) -> None:
+    if world.is_main:
+        mine = set()
+        for path in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                mine.add(str(path.readlink()).removeprefix("socket:[").rstrip("]"))
+        lines = [
+            line.split()
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        ]
+        found = [words[1] for words in lines if words[3] == "0A" and words[9] in mine]
+        (folder / "listening").write_text("\n".join(found))
+    barrier(world)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_of_one_machine_listen_to_it_alone(tmp_path: Path) -> None:
+    launch(looks_who_listens, 2, 12361, tmp_path)
+    addresses = {line.split(":")[0] for line in (tmp_path / "listening").read_text().split()}
+    assert addresses == {"0100007F"}
+
+
+def is_stopped_in_rank_1(world: World) -> None:
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    barrier(world)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_one_that_is_stopped_ends_all_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "STOPPED_SECONDS", 2)
+    with pytest.raises(ResourceError, match=r"process 1 was stopped from outside \(SIGSTOP\)"):
+        launch(is_stopped_in_rank_1, 2, 12362)
+
+
+@pytest.mark.parametrize(
+    ("rank", "said"), [("x", "RANK='x', which is no number"), ("2", "do not go together")]
+)
+def test_numbers_of_a_launcher_that_are_none(
+    rank: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=said):
+        launch(barrier, 1, 12363)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +19,9 @@ class Site:
     Attributes:
         files: path -> content.
         faults: one for each request of a file, the first first: a status, ``cut`` (half of the
-            body, then nothing), ``page`` (an HTML page), ``whole`` (ranges are ignored).
+            body, then nothing), ``page`` (an HTML page), ``whole`` (ranges are ignored),
+            ``nowhere`` (sends elsewhere), ``no-length`` (a length that is none), ``drip`` (a byte
+            at a time).
         requests: path and Range header of each request.
     """
 
@@ -61,6 +65,12 @@ def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     if fault == "page":
         send(handler, 200, b"<html>Please log in</html>", {"Content-Type": "text/html"})
         return
+    if fault == "nowhere":
+        send(handler, 302, b"", {"Location": "http://[nonsense"})
+        return
+    if fault == "no-length":
+        send(handler, 200, content, {"Content-Length": "many"})
+        return
     start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and fault != "whole" else 0
     if start >= len(content) > 0:
         send(handler, 416, b"", {"Content-Range": f"bytes */{len(content)}"})
@@ -73,6 +83,7 @@ def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
         body,
         ranges,
         sent=len(body) // 2 if fault == "cut" else None,
+        drips=fault == "drip",
     )
 
 
@@ -82,10 +93,19 @@ def send(
     body: bytes,
     headers: dict[str, str],
     sent: int | None = None,
+    *,
+    drips: bool = False,
 ) -> None:
     handler.send_response(status)
     for name, value in ({"Content-Type": "application/octet-stream"} | headers).items():
         handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body)))
+    if "Content-Length" not in headers:
+        handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
+    if drips:
+        with contextlib.suppress(OSError):  # the other side has lost patience
+            for place in range(100):
+                handler.wfile.write(body[place : place + 1])
+                time.sleep(0.05)
+        return
     handler.wfile.write(body[:sent])

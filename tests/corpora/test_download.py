@@ -208,8 +208,8 @@ def test_without_any_checksum_an_archive_has_to_be_intact(
 def test_a_full_disk_keeps_what_has_arrived(
     site: Site, tmp_path: Path, patience: RetryPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(first: bytes, response: object, out: object, progress: object) -> None:
-        (tmp_path / "speech.tar.gz.part").write_bytes(first[:1000])
+    def write(*_: object) -> None:
+        (tmp_path / "speech.tar.gz.part").write_bytes(CONTENT[:1000])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -237,6 +237,25 @@ def test_a_server_that_does_not_answer_is_asked_several_times(
     with pytest.raises(DownloadError, match="refused, 3 times in a row"):
         fetch(FILE, tmp_path, mirror=gone.url, patience=patience)
     assert pauses[:2] == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("nowhere", "3 times in a row"),
+        ("no-length", "the server says that the file has 'many' bytes"),
+        ("drip", r"only \d+ bytes a second arrive, 3 times in a row"),
+    ],
+)
+def test_servers_that_misbehave_are_given_up(
+    fault: str, said: str, site: Site, tmp_path: Path, patience: RetryPolicy
+) -> None:
+    site.faults.extend([fault] * 30)
+    hasty = patience._replace(timeout=0.2)
+    with pytest.raises(DownloadError, match=said):
+        fetch(FILE, tmp_path, mirror=site.url, patience=hasty)
+    site.faults.clear()
+    assert fetch(FILE, tmp_path, mirror=site.url, patience=patience).read_bytes() == CONTENT
 
 
 def test_a_mirror_is_an_address() -> None:

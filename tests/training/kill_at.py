@@ -47,6 +47,9 @@ def assert_same_training(left_path: Path, right_path: Path) -> None:
         "schedule_count",
         "scheduler",
         "best_valid_loss",
+        "best_train_loss",
+        "best_train_epoch",
+        "epoch_totals",
     ):
         assert left[entry] == right[entry]
 

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing.spawn import (
     ProcessContext,
@@ -33,6 +35,10 @@ from zipasr.base.errors import ResourceError, UserError
 
 FAULT = "fault"
 WATCH_SECONDS = 1.0
+STOPPED_SECONDS = 30  # that a process may be stopped (SIGSTOP) while the others wait for it
+# How long a process waits for another one. Between two updates one process alone may transcribe
+# the dev set or index manifests.
+GROUP_TIMEOUT = timedelta(minutes=30)
 # A process whose neighbour failed gives it this long to be the first to end: the parent, and
 # torchrun, take the first for the cause.
 PATIENCE_SECONDS = 3.0
@@ -99,6 +105,7 @@ def _watch(store: Store, over: threading.Event) -> None:
             os._exit(1)
 
 
+LOOPBACK = "127.0.0.1"
 INTERRUPTED = 130  # exit status, as shells report SIGINT
 
 # Numbers that go over the wire together: enough to use it well, few enough to overlap with copies.
@@ -146,8 +153,14 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
         SystemExit: a process ended with that status.
     """
     if all(name in os.environ for name in TORCHRUN):
-        rank, size, local = (int(os.environ[name]) for name in TORCHRUN)
-        _work_in_group(local, rank, size, work, args)
+        rank, size, local = (_number_of(name) for name in TORCHRUN)
+        if not 0 <= rank < size or local < 0:
+            raise UserError(
+                f"RANK={rank}, WORLD_SIZE={size} and LOCAL_RANK={local} do not go together.",
+                "let torchrun set them, or unset them.",
+            )
+        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=GROUP_TIMEOUT)))
+        _work_in_group(store, local, rank, size, work, args)
         return
     check_world_size(world_size)
     if world_size == 1:
@@ -155,9 +168,25 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
         return
     for name, value in CHILD_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("MASTER_ADDR", "localhost")
-    os.environ.setdefault("MASTER_PORT", str(_free_port(master_port)))
-    _spawn(work, world_size, args)
+    # gloo would connect over the address that the name of the machine has.
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _spawn(work, world_size, _free_port(master_port), args)
+
+
+def _number_of(name: str) -> int:
+    """Return a number that a launcher set.
+
+    Raises:
+        UserError: it is none.
+    """
+    word = os.environ[name]
+    if not word.lstrip("-").isdecimal():
+        raise UserError(
+            f"the environment has {name}={word!r}, which is no number.",
+            f"let torchrun set it, or unset {name}.",
+        )
+    return int(word)
 
 
 def check_world_size(world_size: int) -> None:
@@ -247,7 +276,12 @@ def barrier(world: World) -> None:
 
 
 def _work_in_group(
-    local_rank: int, rank: int, size: int, work: Callable[..., None], args: tuple[Any, ...]
+    store: Store,
+    local_rank: int,
+    rank: int,
+    size: int,
+    work: Callable[..., None],
+    args: tuple[Any, ...],
 ) -> None:
     device = device_for(local_rank)
     if device.type == "cuda":
@@ -255,27 +289,69 @@ def _work_in_group(
     else:
         cores = os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", size))))
-    store, _, _ = next(iter(rendezvous("env://", rank, size)))
     backend = "nccl" if device.type == "cuda" else "gloo"
     own, of_group = (PrefixStore(name, store) for name in ("zipasr", "group"))
-    with propagate_failure(own):
-        dist.init_process_group(backend, store=of_group, rank=rank, world_size=size)
-        try:
-            work(World(rank, size, device), *args)
-            dist.barrier()  # nobody leaves while another still needs the store
-        finally:
+    with _group(backend, of_group, rank, size), propagate_failure(own):
+        work(World(rank, size, device), *args)
+        dist.barrier()  # nobody leaves while another still needs the store
+
+
+@contextmanager
+def _group(backend: str, store: Store, rank: int, size: int) -> Iterator[None]:
+    """Join the group for the block.
+
+    After a failure the group is left as it is: to leave it in peace, NCCL would wait for what the
+    others were asked. They hear of the failure from the store, and all processes end.
+    """
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=GROUP_TIMEOUT)
+    try:
+        yield
+    except BaseException:
+        if backend != "nccl":
             dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def _store_of_machine(port: int, rank: int, size: int) -> Store:
+    """Return what processes of one machine share: only those of this machine reach it.
+
+    Raises:
+        ResourceError: the port was taken meanwhile.
+    """
+    if rank != 0:
+        return TCPStore(LOOPBACK, port, size, is_master=False, timeout=GROUP_TIMEOUT)
+    listening = socket.socket()
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((LOOPBACK, port))
+        listening.listen()
+    except OSError as problem:
+        raise ResourceError(
+            f"port {port} was taken by another program meanwhile.", "give the same command."
+        ) from problem
+    # By itself it would listen at all addresses of the machine.
+    return TCPStore(
+        LOOPBACK,
+        port,
+        size,
+        is_master=True,
+        timeout=GROUP_TIMEOUT,
+        wait_for_workers=False,
+        master_listen_fd=listening.detach(),
+    )
 
 
 def _spawned(
     rank: int,
     size: int,
+    port: int,
     work: Callable[..., None],
     args: tuple[Any, ...],
     faults: SimpleQueue[UserError],
 ) -> None:
     try:
-        _work_in_group(rank, rank, size, work, args)
+        _work_in_group(_store_of_machine(port, rank, size), rank, rank, size, work, args)
     except UserError as error:
         faults.put(error)
         sys.exit(error.exit_code)
@@ -283,12 +359,12 @@ def _spawned(
         sys.exit(INTERRUPTED)
 
 
-def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
+def _spawn(work: Callable[..., None], size: int, port: int, args: tuple[Any, ...]) -> None:
     # torch tells at length how it ends the other processes; the one that failed has told why.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     faults: SimpleQueue[UserError] = get_context("spawn").SimpleQueue()
     context = start_processes(  # type: ignore[no-untyped-call]
-        _spawned, (size, work, args, faults), nprocs=size, join=False, start_method="spawn"
+        _spawned, (size, port, work, args, faults), nprocs=size, join=False, start_method="spawn"
     )
 
     asked: list[int] = []
@@ -296,6 +372,11 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
     def forward(number: int, _frame: FrameType | None) -> None:
         # A terminal tells the children too, kill tells only us. SIGTERM for both: to be asked twice
         # to end in peace is harmless, a second SIGINT ends a child at once.
+        if number == signal.SIGUSR1:  # to save and go on
+            for process in context.processes:
+                if process.is_alive() and process.pid is not None:
+                    os.kill(process.pid, number)
+            return
         for process in context.processes:
             if number == signal.SIGINT and signal.SIGINT in asked:
                 process.kill()
@@ -303,7 +384,12 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
                 process.terminate()
         asked.append(number)
 
-    previous = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+    previous = {
+        number: signal.signal(number, forward)
+        for number in numbers
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         _wait_for(context, faults, asked)
     finally:
@@ -311,12 +397,33 @@ def _spawn(work: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
             signal.signal(number, handler)
 
 
+def _stopped_for(context: ProcessContext, seconds: int) -> int:
+    """Return for how long a process of the group is stopped, looked at once a second.
+
+    Raises:
+        ResourceError: for too long; all are ended.
+    """
+    states = [process_state(process.pid) for process in context.processes]
+    if "T" not in states:
+        return 0
+    if seconds < STOPPED_SECONDS:
+        return seconds + 1
+    for process in context.processes:
+        process.kill()
+    raise ResourceError(
+        f"process {states.index('T')} was stopped from outside (SIGSTOP), and the others waited "
+        "for it: all are ended.",
+        "give the same command: it goes on from the last checkpoint.",
+    )
+
+
 def _wait_for(
     context: ProcessContext, faults: SimpleQueue[UserError], asked: Sequence[int]
 ) -> None:
+    stopped = 0
     try:
         while not context.join(timeout=1.0, grace_period=GRACE_SECONDS):
-            pass
+            stopped = _stopped_for(context, stopped)
     except (ProcessExitedException, ProcessRaisedException) as ended:
         if not faults.empty():
             raise faults.get() from None  # what all processes found is told once
@@ -335,12 +442,24 @@ def _wait_for(
         sys.exit(ended.exit_code)
 
 
+def process_state(pid: int | None) -> str:
+    """Return the letter for the state of a process of this machine, T when it is stopped.
+
+    Empty where the system does not tell.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return status.rpartition(")")[2].split()[0]
+
+
 def _free_port(wanted: int) -> int:
     """Return ``wanted`` when it is free, else any free port: two runs on a machine are normal."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             try:
-                probe.bind(("localhost", port))
+                probe.bind((LOOPBACK, port))
             except OSError:
                 continue
             return int(probe.getsockname()[1])

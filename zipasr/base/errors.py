@@ -85,6 +85,22 @@ def is_disk_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_machine_fault(error: BaseException | None) -> bool:
+    """Say whether an operation failed for want of open files or memory, whatever it wanted to do.
+
+    Libraries wrap such an error in their own, or repeat it in words.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            return True
+        if "Too many open files" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def is_not_writable(error: BaseException | None) -> bool:
     """Say whether a file could not be written: no space, no permission, a read-only disk."""
     denied = (errno.EACCES, errno.EPERM, errno.EROFS)

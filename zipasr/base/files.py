@@ -106,6 +106,14 @@ class FolderIdentity:
             )
 
 
+def flush_files(folder: Path) -> None:
+    """Have all files of a folder written to disk, before the folder gets its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
 def digest_of(path: Path) -> str:
     """Return a checksum of a file, or of the names and contents of all files in a folder."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from zipasr.base.errors import ResourceError
 from zipasr.base.files import sweep
@@ -18,9 +18,33 @@ from zipasr.base.files import sweep
 LOCK_FILE = "run.lock"
 
 
+class _Held(NamedTuple):
+    """What is held, the flag that chooses another one, and who holds it, for messages."""
+
+    folder: Path
+    flag: str
+    user: str
+
+    def refusal(self, holder: str) -> ResourceError:
+        """Return the error of the second one that wants it."""
+        who = f" ({holder})" if holder else ""
+        return ResourceError(
+            f"{f'{self.flag} {self.folder}'.strip()} is in use by another {self.user}{who}; two "
+            "would write over one another.",
+            f"wait for it, stop it, or choose another {self.flag}."
+            if self.flag
+            else "wait for it.",
+        )
+
+
 @contextmanager
 def only_run_in(
-    folder: Path, flag: str = "--exp-dir", *, user: str = "run", levels: int = 1
+    folder: Path,
+    flag: str = "--exp-dir",
+    *,
+    user: str = "run",
+    levels: int = 1,
+    shown: Path | None = None,
 ) -> Iterator[None]:
     """Hold a folder as the only run that writes to it.
 
@@ -33,12 +57,13 @@ def only_run_in(
         flag: that chooses another folder; empty where there is none.
         user: what holds the folder, for messages.
         levels: of folders in which temporary files are looked for.
+        shown: what is held, for messages; None: ``folder``.
 
     Raises:
         ResourceError: another run holds it; names its process and when that started.
     """
-    path = folder / LOCK_FILE
-    with _locked(path, flag, user) as file:
+    path, held = folder / LOCK_FILE, _Held(shown or folder, flag, user)
+    with _locked(path, held) as file:
         if before := _holder(file):
             logging.info("the last %s in %s (%s) was ended from outside", user, folder, before)
         sweep(folder, levels=levels)
@@ -58,15 +83,19 @@ def check_unused(folder: Path) -> None:
     path = folder / LOCK_FILE
     if path.is_file():
         with path.open("r+", encoding="utf-8") as file:
-            _lock(file, path, "--exp-dir", "run")
+            _lock(file, _Held(folder, "--exp-dir", "run"))
 
 
 @contextmanager
-def _locked(path: Path, flag: str, user: str) -> Iterator[IO[str]]:
+def _locked(path: Path, held: _Held) -> Iterator[IO[str]]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8") as file:
-            _lock(file, path, flag, user)
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except FileNotFoundError:  # the folder was removed by the one that held it
+            continue
+        with file:
+            _lock(file, held)
             # The run that held it may have removed the file after it was opened here.
             if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 continue
@@ -74,18 +103,14 @@ def _locked(path: Path, flag: str, user: str) -> Iterator[IO[str]]:
             return
 
 
-def _lock(file: IO[str], path: Path, flag: str, user: str) -> None:
+def _lock(file: IO[str], held: _Held) -> None:
     try:
         # Of this process alone: what it forks to read data does not keep the lock alive.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as held:
-        raise ResourceError(
-            f"{f'{flag} {path.parent}'.strip()} is in use by another {user}"
-            f"{f' ({who})' if (who := _holder(file)) else ''}; two would write over one another.",
-            f"wait for it, stop it, or choose another {flag}." if flag else "wait for it.",
-        ) from held
+    except (BlockingIOError, PermissionError) as problem:
+        raise held.refusal(_holder(file)) from problem
     except OSError:
-        logging.warning("%s has no locks: take care that no other run uses it", path.parent)
+        logging.warning("%s has no locks: take care that no other run uses it", held.folder)
 
 
 def _holder(file: IO[str]) -> str:

@@ -130,7 +130,10 @@ class LiveLine(_LastLine):
         now = time.monotonic()
         if self.is_live and now - self._shown >= SECONDS_BETWEEN_REFRESHES:
             self._shown = now
-            self._bar.set_description_str(text(_width()), refresh=True)
+            try:
+                self._bar.set_description_str(text(_width()), refresh=True)
+            except OSError:  # the terminal was closed; what is shown must not end what is done
+                self.is_live = False
 
 
 def _width() -> int:

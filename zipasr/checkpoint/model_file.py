@@ -10,6 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
+import torch
+from torch import Tensor
+
 from zipasr.base.config import (
     flag_name,
     from_dict,
@@ -21,6 +24,7 @@ from zipasr.base.config import (
 )
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.files import first_line
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
@@ -92,8 +96,14 @@ class StoredModel(NamedTuple):
         Raises:
             CheckpointError: the weights do not fit to the settings.
         """
-        with WithoutInitialValues():
-            model = build_model(self.encoder, self.model, self.vocab_size)
+        try:
+            with WithoutInitialValues():
+                model = build_model(self.encoder, self.model, self.vocab_size)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
+            raise CheckpointError(
+                f"no model can be built with the settings in {self.path}: {first_line(problem)}.",
+                "choose another checkpoint.",
+            ) from problem
         load_model(model, self.weights, self.path)
         return model
 
@@ -139,8 +149,17 @@ def untrained(chosen: LoadedWeights, typed: Flags) -> list[str]:
 
 
 def stored_tokenizer(checkpoint: Mapping[str, Any]) -> Tokenizer:
-    """Return the tokenizer in a checkpoint's entry ``tokenizer``, uint8 (size of the file,)."""
-    return Tokenizer.from_bytes(bytes(checkpoint["tokenizer"].tolist()))
+    """Return the tokenizer in a checkpoint's entry ``tokenizer``, uint8 (size of the file,).
+
+    Raises:
+        CheckpointError: the entry is something else.
+    """
+    stored = checkpoint["tokenizer"]
+    if not isinstance(stored, Tensor) or stored.dtype != torch.uint8 or stored.dim() != 1:
+        raise CheckpointError(
+            "the tokenizer in the checkpoint is none.", "choose another checkpoint."
+        )
+    return Tokenizer.from_bytes(bytes(stored.tolist()))
 
 
 def kept_entries(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,8 +216,14 @@ def plain_flags(
 def _with_settings(chosen: LoadedWeights) -> StoredModel | None:
     """Read the settings that our own checkpoints hold."""
     configs, vocab_size = (chosen.checkpoint.get(name) for name in ("configs", "vocab_size"))
-    if not configs or not vocab_size:
+    if configs is None or vocab_size is None or (isinstance(configs, Mapping) and not configs):
         return None
+    if not (isinstance(configs, Mapping) and isinstance(vocab_size, int) and vocab_size > 0):
+        raise CheckpointError(
+            f"{chosen.path} does not say what model it holds: its entries 'configs' and "
+            "'vocab_size' are something else.",
+            "choose another checkpoint.",
+        )
     configs = current_schemas(configs)
     encoder = next((c for c in ENCODER_TYPES.values() if c.schema in configs), DEFAULT_ENCODER)
     return StoredModel(
@@ -215,7 +240,7 @@ def _read(cls: type[C], configs: Mapping[str, Any], path: Path) -> C:
         return from_dict(cls, configs[schema_of(cls)])
     except ValueError as refusal:
         raise CheckpointError(f"{path} holds a model that is refused: {refusal}.") from refusal
-    except (KeyError, TypeError) as problem:
+    except (AttributeError, KeyError, TypeError) as problem:
         raise CheckpointError(
             f"{path} was written by another version: its {cls.__name__} does not fit ({problem})."
         ) from problem

@@ -61,8 +61,10 @@ def oldest_to_spare(exp_dir: Path, wanted: Path) -> Path | None:
     iterations = find_checkpoints(exp_dir)[::-1]
     epochs = [epoch_checkpoint(exp_dir, epoch) for epoch in saved_epochs(exp_dir)]
     every = [path for path in (*iterations, *epochs) if path != wanted]
-    newest = max(every, key=lambda path: path.stat().st_mtime_ns, default=None)
-    spare = (path for path in every if path != newest and path.stat().st_ino not in best)
+    # By name: a clock that was set back makes the newest file look old.
+    newest = {exp_dir / str(last_saved(exp_dir).get("name", ""))}
+    newest |= {*(epochs or iterations)[-1:]}
+    spare = (path for path in every if path not in newest and path.stat().st_ino not in best)
     return next(spare, None)
 
 

@@ -93,7 +93,7 @@ def train_process(world: World, configs: TrainConfigs, source: DataSource, facts
     Raises:
         ResourceError: another run holds it.
     """
-    with only_run_in(configs.train.exp_dir) if world.is_main else nullcontext():
+    with only_run_in(configs.train.exp_dir, levels=2) if world.is_main else nullcontext():
         if world.is_main:
             begin(configs.train.exp_dir, facts)
         told = partial(note, configs.train.exp_dir, facts)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from zipasr.base.errors import DataError
+from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
 from zipasr.cli.commands import TRAIN_LM, read
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     train = token_ids(config.lm_data or lm_dir(run.recipe) / "train.txt", tokenizer)
     valid = token_ids(config.lm_data_valid or lm_dir(run.recipe) / "valid.txt", tokenizer)
     about = {"vocab_size": tokenizer.vocab_size, "token_table": tokenizer.table_hash()}
-    value = train_lm(config, run[LM_SIZES[config.lm_type]], train, valid, about)
+    with only_run_in(config.folder):
+        value = train_lm(config, run[LM_SIZES[config.lm_type]], train, valid, about)
     sys.stdout.write(f"perplexity on dev: {value:.3f}\n")
     return 0
 

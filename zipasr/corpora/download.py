@@ -122,16 +122,22 @@ class RetryPolicy(NamedTuple):
     Attributes:
         attempts: failures in a row, without a byte between them, before giving up.
         timeout: seconds without a byte after which an attempt has failed.
+        slowest: bytes in a second; an attempt that gives less for ``timeout`` has failed.
         pause: what to do for so many seconds between attempts.
     """
 
     attempts: int = 5
     timeout: float = 60.0
+    slowest: float = 1000.0
     pause: Callable[[float], None] = time.sleep
 
 
 class _RefusedError(Exception):
     """The server refuses the file; asking again is of no use."""
+
+
+class _SlowError(Exception):
+    """Next to nothing arrives."""
 
 
 class _WrongError(_RefusedError):
@@ -220,10 +226,13 @@ def _complete(part: Path, address: str, file: RemoteFile, patience: RetryPolicy)
     while not _is_complete(part, file):
         before = _size(part)
         try:
-            if _receive(part, address, file, patience.timeout):
+            if _receive(part, address, file, patience):
                 return
             reason = "the connection ended early"
-        except (OSError, http.client.HTTPException) as problem:
+        except _SlowError as problem:
+            reason, before = str(problem), _size(part)
+        # Of what a server answers, urllib reports much as ValueError.
+        except (OSError, ValueError, http.client.HTTPException) as problem:
             reason = _reason_to_retry(problem, part)
         failures = 0 if _size(part) > before else failures + 1
         if failures >= patience.attempts:
@@ -264,23 +273,24 @@ def _status_to_retry(problem: urllib.error.HTTPError, part: Path) -> str:
     return f"the server answers {problem.code} {problem.reason}"
 
 
-def _receive(part: Path, address: str, file: RemoteFile, timeout: float) -> bool:
+def _receive(part: Path, address: str, file: RemoteFile, patience: RetryPolicy) -> bool:
     """Append what one connection gives; say whether the file is complete."""
     have = _size(part)
     request = urllib.request.Request(address, headers={"User-Agent": "zipasr"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with _answer(request, timeout) as response:
+    with _answer(request, patience.timeout) as response:
         if response.status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return True
         start = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         total = _total(response, start)
         _check_answer(response, file, total)
-        first = response.read(_CHUNK)
+        first = response.read(len(_GZIP_MAGIC))
         if start == 0 and file.name.endswith(".gz") and not first.startswith(_GZIP_MAGIC):
             raise _RefusedError("what comes is no gzip file; perhaps the network asks for a login")
         with part.open("ab" if start else "wb") as out:
-            _copy(first, response, out, _progress(f"MB of {file.name}", total, start))
+            progress = _progress(f"MB of {file.name}", total, start)
+            _copy(first, response, out, progress, patience)
     return total is None or _size(part) >= total
 
 
@@ -300,13 +310,25 @@ def _progress(what: str, total: int | None, start: int = 0) -> Progress:
     return Progress(what, in_all, start=start // _CHUNK)
 
 
-def _copy(first: bytes, response: Any, out: IO[bytes], progress: Progress) -> None:
-    chunk = first
+def _copy(
+    first: bytes, response: Any, out: IO[bytes], progress: Progress, patience: RetryPolicy
+) -> None:
+    chunk, arrived, shown = first, 0, 0
+    since, arrived_then = time.monotonic(), 0
     with progress:
         while chunk:
             out.write(chunk)
-            progress.step()
-            chunk = response.read(_CHUNK)
+            arrived += len(chunk)
+            while arrived - shown >= _CHUNK:
+                shown += _CHUNK
+                progress.step()
+            now = time.monotonic()
+            if now - since >= patience.timeout:
+                rate = (arrived - arrived_then) / (now - since)
+                if rate < patience.slowest:
+                    raise _SlowError(f"only {rate:.0f} bytes a second arrive")
+                since, arrived_then = now, arrived
+            chunk = response.read1(_CHUNK)
 
 
 def _total(response: Any, start: int) -> int | None:
@@ -317,6 +339,8 @@ def _total(response: Any, start: int) -> int | None:
             raise _RefusedError("the server gives another range of bytes than it was asked for")
         return int(given[2])
     length = response.headers.get("Content-Length")
+    if length and not length.strip().isdecimal():
+        raise _RefusedError(f"the server says that the file has {length!r} bytes")
     return int(length) if length else None
 
 

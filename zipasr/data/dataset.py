@@ -18,6 +18,7 @@ from lhotse.dataset import K2SpeechRecognitionDataset
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 from torch import Tensor
 
+from zipasr.base.errors import is_machine_fault
 from zipasr.base.seed import seeded
 from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
 from zipasr.data.cuts import CutSource
@@ -252,6 +253,8 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
         try:
             return self._made(sampled, cuts)
         except Exception as error:
+            if is_machine_fault(error):  # no fault of the cuts
+                raise
             readable, reasons = self._separated(cuts)
             if not reasons:
                 # All cuts are readable: the fault is elsewhere, and is not ours to hide.
@@ -293,6 +296,8 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
                 cut.load_features() if stored else cut.load_audio()
                 readable.append(cut)
             except Exception as error:
+                if is_machine_fault(error):
+                    raise
                 reasons[cut.id] = reason_of_error(error)
         return readable, reasons
 

@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -32,6 +31,7 @@ from zipasr.base.files import atomic_path, digest_of
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import BROKEN_MANIFEST, Failure, failure_of_cut, reason_of_error
 from zipasr.data.shards import ShardOfFeatures
+from zipasr.data.worker_processes import leave_signals_to_parent
 
 _ORIGIN = "begun_from.json"
 _CUTS = ".done.jsonl.gz"
@@ -214,17 +214,6 @@ def process_context() -> BaseContext:
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
-def init_worker(_index: int = 0) -> None:
-    """Prepare a helper process: one thread, and signals are left to the parent to act on.
-
-    A terminal or a job scheduler signals all processes at once; the parent still needs its data to
-    finish the batch and save.
-    """
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -255,7 +244,9 @@ def run_tasks(
         yield from map(work, tasks)
         return
     try:
-        with ProcessPoolExecutor(jobs, process_context(), initializer=init_worker) as pool:
+        with ProcessPoolExecutor(
+            jobs, process_context(), initializer=leave_signals_to_parent
+        ) as pool:
             yield from pool.map(work, tasks)
     except BrokenProcessPool as error:
         raise ResourceError(

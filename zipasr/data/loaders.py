@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from lhotse import CutSet
 from lhotse.dataset import CutConcatenate, OnTheFlyFeatures
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
 from lhotse.lazy import LazyIteratorChain
+from torch.utils.data import DataLoader
 
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import DataError
@@ -36,11 +37,18 @@ from zipasr.data.dataset import (
 )
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, EpochSegment, Plan
 from zipasr.data.fbank import is_left_out
-from zipasr.data.feature_store import init_worker, process_context
+from zipasr.data.feature_store import process_context
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.manifests import manifests_at, manifests_of_split
 from zipasr.data.safe_manifests import read_cuts
+from zipasr.data.worker_processes import (
+    TICK_SECONDS,
+    ToldFaults,
+    batches_of_workers,
+    leave_signals_to_parent,
+    to_share,
+)
 
 # A manifest below this size is read into memory (about 100 000 cuts); a larger one is read from
 # disk again in every epoch.
@@ -89,6 +97,7 @@ class Loader:
     Attributes:
         num_batches: batches of the whole epoch on this rank, skipped ones included.
         plan_digest: of the training batches, over all ranks, that are not in earlier legs.
+        interrupted: asked while no batch comes; True ends the loading.
     """
 
     def __init__(
@@ -102,6 +111,7 @@ class Loader:
     ) -> None:
         self.num_batches = num_batches
         self.plan_digest = plan_digest
+        self.interrupted: Callable[[], bool] = lambda: False
         self._dataset = dataset
         self._sampler = sampler
         self._num_workers = num_workers
@@ -111,8 +121,10 @@ class Loader:
 
         Raises:
             DataError: none of the cuts of a batch can be read.
+            ResourceError: the worker processes were killed or do not answer.
+            LoadingStoppedError: ``interrupted`` said so.
         """
-        for item in self._torch_loader():
+        for item in self._items():
             if isinstance(item, UnreadableCut):
                 raise DataError(
                     f"no cut of batch {item.index} can be read; {item.reason}.",
@@ -121,18 +133,36 @@ class Loader:
                 )
             yield item
 
-    def _torch_loader(self) -> Iterable[Batch | UnreadableCut]:
-        return torch.utils.data.DataLoader(
-            self._dataset,
-            sampler=self._sampler,
+    def _items(self) -> Iterator[Batch | UnreadableCut]:
+        if self._num_workers == 0:
+            return map(self._dataset.__getitem__, self._sampler)
+        return batches_of_workers(self._torch_loader, lambda: self.interrupted())
+
+    def _torch_loader(self, start: int) -> DataLoader[Any]:
+        """Return torch's loader from the item number ``start`` on."""
+        return DataLoader(
+            ToldFaults(self._dataset),
+            sampler=_From(self._sampler, start),
             batch_size=None,
             num_workers=self._num_workers,
-            collate_fn=_unchanged,
-            worker_init_fn=init_worker if self._num_workers else None,
-            multiprocessing_context=process_context() if self._num_workers else None,
+            collate_fn=to_share,
+            worker_init_fn=leave_signals_to_parent,
+            multiprocessing_context=process_context(),
+            timeout=TICK_SECONDS,
             # Without one of its own, the loader draws from the generator of the training process.
             generator=generator_for(0),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _From:
+    """A sampler without its first items."""
+
+    sampler: Iterable[SampledBatch]
+    start: int
+
+    def __iter__(self) -> Iterator[SampledBatch]:
+        return islice(self.sampler, self.start, None)
 
 
 def train_loader(
@@ -314,7 +344,3 @@ def _join_cuts(data: DataConfig) -> JoinCuts | None:
         return None
     join: JoinCuts = CutConcatenate(gap=data.gap, duration_factor=data.duration_factor)
     return join
-
-
-def _unchanged(item: Any) -> Any:
-    return item

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from lhotse.cut import Cut
 from zipasr.audio.loading import resampled
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError, UserError, is_disk_full
+from zipasr.base.files import flush_files
+from zipasr.base.lock import only_run_in
 from zipasr.encoder.protocol import ExportLayout
 from zipasr.exporting.parity import Check, table
 from zipasr.model.config import ModelConfig
@@ -28,6 +30,8 @@ from zipasr.text.tokenizer import Tokenizer, tokens_text
 #: File that says, with its key "checks", that a folder was made here.
 SETTINGS = "config.json"
 LICENCE_NOTE = "LICENSE.md"
+#: The export in the making and the one that it replaces, in a folder beside it.
+_NEW, _OLD = "new", "old"
 SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
 
 #: All that an export writes.
@@ -71,24 +75,26 @@ this note.
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a folder to fill that gets its name when all went well, else it is removed.
 
-    It takes the place of an earlier export, but for the note on licences, which people fill in.
+    It takes the place of an earlier export, but for the note on licences, which people fill in. The
+    earlier one is there until the new one is whole: when an export is killed between the two
+    renames, the next one puts it back before it does anything else.
 
     Raises:
         UserError: there is a folder of that name with something that was not written here.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full, or another export writes to the folder.
     """
-    check_replaceable(path)
-    temporary, old = path.with_name(f".tmp-{path.name}"), path.with_name(f".old-{path.name}")
-    for rest in (temporary, old):
-        shutil.rmtree(rest, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    work = path.with_name(f".tmp-{path.name}")
     try:
-        yield temporary
-        if (path / LICENCE_NOTE).is_file():
-            shutil.copyfile(path / LICENCE_NOTE, temporary / LICENCE_NOTE)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
+        with only_run_in(work, "--output-dir", user="export", shown=path), _in_place(path, work):
+            new = work / _NEW
+            new.mkdir()
+            yield new
+            if (path / LICENCE_NOTE).is_file():
+                shutil.copyfile(path / LICENCE_NOTE, new / LICENCE_NOTE)
+            flush_files(new)
+            if path.exists():
+                path.rename(work / _OLD)
+            new.rename(path)
     except OSError as problem:
         if not is_disk_full(problem):
             raise
@@ -97,10 +103,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
             "free some disk space, or choose another --output-dir.",
         ) from problem
     finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        for rest in (temporary, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        with suppress(OSError):  # it is there when another export holds it, or needs it next
+            work.rmdir()
+
+
+@contextmanager
+def _in_place(path: Path, work: Path) -> Iterator[None]:
+    """Have a whole export under its name before and after the block, if there ever was one."""
+    _tidy(path, work)
+    check_replaceable(path)
+    try:
+        yield
+    finally:
+        _tidy(path, work)
+
+
+def _tidy(path: Path, work: Path) -> None:
+    """Put back the export that was about to be replaced; remove the rest of a failed one."""
+    if (work / _OLD).exists() and not path.exists():
+        (work / _OLD).rename(path)
+    for rest in (_NEW, _OLD):
+        shutil.rmtree(work / rest, ignore_errors=True)
 
 
 def check_replaceable(path: Path) -> None:

@@ -7,8 +7,10 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from types import FrameType, TracebackType
+from typing import NamedTuple, NoReturn
 
 import torch
 
@@ -32,16 +34,32 @@ from zipasr.training.update import (
     loss_scales,
 )
 
+#: Signals that end a run after it was saved: from the keyboard, from ``kill``, from a terminal that
+#: is closed.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+#: Signal after which a run is saved and goes on; schedulers send it some time before the end.
+SAVE_SIGNAL = signal.SIGUSR1
+
 
 class StopRequest:
-    """Remember, inside a ``with`` block, that a signal asked to stop."""
+    """Remember, inside a ``with`` block, that a signal asked to stop or to save.
+
+    A signal that is ignored, as ``nohup`` has SIGHUP ignored, stays so.
+
+    Attributes:
+        requested: to stop.
+        save_requested: to save and go on.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.save_requested = False
 
     def __enter__(self) -> StopRequest:
         self._previous = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._note)
+            for number in (*STOP_SIGNALS, SAVE_SIGNAL)
+            if signal.getsignal(number) != signal.SIG_IGN
         }
         return self
 
@@ -55,20 +73,43 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == SAVE_SIGNAL:
+            self.save_requested = True
+            return
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
 
-    def agreed(self, world: World) -> bool:
-        """Say whether any process was asked to stop; all processes get the same answer.
+    def agreed(self, world: World) -> Asked:
+        """Say what any process was asked to do; all processes get the same answer.
 
         The signal may arrive between two different batches in two processes, so they ask each other
-        after every batch.
+        after every batch. A request to save is forgotten with the answer.
         """
-        if world.size == 1:
-            return self.requested
-        asked = torch.tensor(float(self.requested), device=world.device)
-        return float(all_reduce_sum(asked, world)) > 0
+        stop, save = self.requested, self.save_requested
+        if world.size > 1:
+            asked = torch.tensor([float(stop), float(save)], device=world.device)
+            stop, save = (count > 0 for count in all_reduce_sum(asked, world).tolist())
+        if save:
+            self.save_requested = False
+        return Asked(stop, save)
+
+
+@contextmanager
+def nothing_to_save_yet() -> Iterator[None]:
+    """Take no notice of a request to save: the signal would end the process."""
+    before = signal.signal(SAVE_SIGNAL, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(SAVE_SIGNAL, before)
+
+
+class Asked(NamedTuple):
+    """What signals asked for: to stop, to save."""
+
+    stop: bool
+    save: bool
 
 
 SCHEDULE_INTERVAL = 10  # updates between two updates of the in-model schedules
@@ -116,16 +157,31 @@ def train_one_epoch(
             apply_gradients(session, gradients, group)
             guard.check(gradients)
             state.seconds_trained += time.monotonic() - begun
+            session.check_folder()
             watch.update(gradients)
             _average_and_save(session)
-            if stop.agreed(session.world):
-                session.save_or_raise(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
-                barrier(session.world)
-                raise Stopped
+            asked = stop.agreed(session.world)
+            if asked.stop:
+                save_and_stop(session)
+            if asked.save:
+                session.save(config.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
             if state.batch_idx_train % config.valid_interval == 0:
                 validate()
     guard.close()
     return watch.totals.all
+
+
+def save_and_stop(session: Session) -> NoReturn:
+    """Write a checkpoint of the present state; all processes must call it.
+
+    Raises:
+        Stopped: it is saved.
+        ResourceError: it cannot be.
+    """
+    state = session.state
+    session.save_or_raise(session.configs.train.exp_dir / f"checkpoint-{state.batch_idx_train}.pt")
+    barrier(session.world)
+    raise Stopped
 
 
 def begin_update(session: Session, batches: Sequence[Batch]) -> None:

@@ -18,8 +18,9 @@ from zipasr.base.seed import seeded
 from zipasr.data.dataset import Batch
 from zipasr.data.epoch_plan import CutLengths, RowCost, make_plan
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
+from zipasr.model.build import shapes_of
 from zipasr.nn.schedule import set_batch_count
-from zipasr.training.session import Session
+from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.update import (
     LossScales,
     free_memory,
@@ -33,6 +34,29 @@ TOKENS_PER_SECOND = 4  # as many as fast speech has with 500 tokens
 BYTES_PER_PARAMETER = 4
 # Parameters, gradients and two moments of the optimizer.
 COPIES_OF_PARAMETERS = 4
+
+
+def check_model_fits(configs: TrainConfigs, vocab_size: int, device: torch.device) -> None:
+    """Refuse a model that the device cannot hold, before memory is asked for.
+
+    Raises:
+        ResourceError: says how large it is, and how much memory there is.
+    """
+    have = peak_and_total(device)[1]
+    try:
+        model = shapes_of(configs.encoder, configs.model, vocab_size)
+        count = sum(parameter.numel() for parameter in model.parameters())
+    except RuntimeError as problem:  # more numbers than can be counted
+        raise ResourceError(
+            "the model is larger than any memory.", "lower --encoder-dim or --feedforward-dim."
+        ) from problem
+    need = count * BYTES_PER_PARAMETER * COPIES_OF_PARAMETERS
+    if need > have:
+        raise ResourceError(
+            f"the model has {count:,} parameters; with gradients and optimizer they take "
+            f"{need / 2**30:.0f} GiB, and there are {have / 2**30:.0f} GiB.",
+            "lower --encoder-dim, --feedforward-dim or --num-encoder-layers.",
+        )
 
 
 class Size(NamedTuple):

@@ -74,7 +74,10 @@ class MetricWriter:
             logging.warning("%s is not written: %s", self._path, problem.strerror)
 
     def close(self) -> None:
-        """Write out what TensorBoard holds back."""
+        """Write out what TensorBoard holds back, if its folder is still there."""
+        if self._folder is not None and not self._folder.is_dir():
+            # Its thread would say so at length, and closing it would wait for the thread.
+            self._events = None
         with self._patience():
             if self._events is not None:
                 self._events.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from zipasr.training.session import Session
 from zipasr.training.update import Gradients, PartLoss
 
 DECAY = 1 - 1 / 200  # per update
+_ALL = ""  # stands for all corpora together
 
 
 def metric_tag(corpus: str) -> str:
@@ -30,6 +31,9 @@ class Totals:
 
     The sums of a corpus decay only in the updates that it takes part in.
 
+    Args:
+        saved: what ``to_dict`` gave earlier in the epoch.
+
     Attributes:
         all: of all batches.
         last: of the last update.
@@ -37,11 +41,17 @@ class Totals:
         last_of: the same of the last update, of the corpora in it.
     """
 
-    def __init__(self) -> None:
-        self.all = Metrics()
+    def __init__(self, saved: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        of = {tag: Metrics(**sums) for tag, sums in (saved or {}).items()}
+        self.all = of.pop(_ALL, Metrics())
         self.last = Metrics()
-        self.of: dict[str, Metrics] = {}
+        self.of: dict[str, Metrics] = of
         self.last_of: dict[str, Metrics] = {}
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """Return plain values, to go on with after a resume."""
+        every = {_ALL: self.all, **self.of}
+        return {tag: {"frames": one.frames, **one.sums} for tag, one in every.items()}
 
     def add(self, update: Metrics, parts: Sequence[PartLoss]) -> None:
         """Take note of an update.
@@ -173,7 +183,7 @@ class EpochProgress:
     """
 
     def __init__(self, session: Session, num_updates: int | None, start: int) -> None:
-        self.totals = Totals()
+        self.totals = Totals(session.state.epoch_totals)
         self._session, self._num_updates, self._done = session, num_updates, start
         self._waited = self._worked = self._audio = self._updates = 0.0
         self._unreadable = 0
@@ -210,6 +220,7 @@ class EpochProgress:
         now = time.monotonic()
         metrics = gradients.metrics
         self.totals.add(metrics, gradients.parts)
+        self._session.state.epoch_totals = self.totals.to_dict()
         self._done += 1
         world, config = self._session.world, self._session.configs.train
         geometry = self._session.configs.encoder.geometry

@@ -16,6 +16,7 @@ from zipasr.base.config import schema_of, to_dict
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import CheckpointError, ResourceError
+from zipasr.base.files import FolderIdentity
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.retention import keep_checkpoint, last_saved
@@ -94,6 +95,7 @@ class Session:
         sampler: position in the training data.
         row_cost: bytes of an utterance in a batch; None without --memory-budget-gb.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
+        folder: --exp-dir as it was at the start; None except in rank 0.
     """
 
     configs: TrainConfigs
@@ -111,6 +113,7 @@ class Session:
     last_saved: Path | None = None
     last_good: Path | None = None
     not_saved: str | None = None
+    folder: FolderIdentity | None = None
 
     @property
     def max_duration(self) -> float:
@@ -211,8 +214,18 @@ class Session:
             if self.state.skipped_in_a_row == 0:
                 self.last_good = path
 
+    def check_folder(self) -> None:
+        """End a run whose folder is gone, before it goes on in a new one.
+
+        Raises:
+            ResourceError: so it is.
+        """
+        if self.folder is not None:
+            self.folder.check()
+
     def _write(self, path: Path, of_ranks: Sequence[PerRankState]) -> str | None:
         """Write a checkpoint; return what went wrong, if anything."""
+        self.check_folder()
         try:
             keep_checkpoint(path, self.content(of_ranks))
         except ResourceError as problem:
@@ -299,7 +312,9 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
                 logging.warning("%s; the one before it is used instead", problem)
                 damaged[path] = problem
                 continue
-            if checkpoint.keys() >= {*TRAINING_ENTRIES}:
+            if checkpoint.keys() >= {*TRAINING_ENTRIES} and isinstance(
+                checkpoint["batch_idx_train"], int
+            ):
                 found.append((path, checkpoint))
                 break
             logging.warning("%s is a model alone, training cannot go on from it", path)

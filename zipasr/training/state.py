@@ -37,6 +37,7 @@ class TrainState:
         models_averaged: how many models the running average is the mean of.
         memory_splits: batches, or halves of them, that did not fit into memory and were halved.
         epoch_splits: how many of them in ``cur_epoch``.
+        epoch_totals: the decayed sums of ``cur_epoch`` so far, see ``progress.Totals``.
         budget_factor: what they have left of the seconds of a batch.
         skipped_steps: updates left out because the gradient was not finite.
         skipped_in_a_row: how many of them just now.
@@ -62,6 +63,7 @@ class TrainState:
     models_averaged: int = 0
     memory_splits: int = 0
     epoch_splits: int = 0
+    epoch_totals: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     budget_factor: float = 1.0
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
@@ -76,15 +78,25 @@ class TrainState:
     best_wer: float = math.inf
     best_wer_epoch: int = -1
 
-    def state_dict(self) -> dict[str, int | float | None]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the plain values for a checkpoint."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any]) -> TrainState:
-        """Restore from a checkpoint; a counter that icefall does not have keeps its start."""
+        """Restore from a checkpoint; a counter that icefall does not have keeps its start.
+
+        Raises:
+            TypeError: a counter is no number.
+        """
         names = [field.name for field in dataclasses.fields(cls)]
-        state = cls(**{name: checkpoint[name] for name in names if name in checkpoint})
+        found = {name: checkpoint[name] for name in names if name in checkpoint}
+        usual = dataclasses.asdict(cls())
+        for name, value in found.items():
+            kind = (int, float) if isinstance(usual[name], float) else type(usual[name])
+            if usual[name] is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is {value!r}")
+        state = cls(**found)
         if "average_period" in checkpoint:
             state.models_averaged = num_averaged(checkpoint)
         return state
@@ -106,6 +118,7 @@ class TrainState:
                 100 * self.budget_factor,
             )
         self.cur_epoch, self.batches_done, self.epoch_splits = epoch, 0, 0
+        self.epoch_totals = {}
 
 
 def count_splits(state: TrainState, splits: int) -> None:
@@ -197,7 +210,7 @@ class SamplerState:
         self.start_epoch()
         if state.batches_done:
             logging.warning("%s: epoch %d starts from its beginning", reason, state.cur_epoch)
-            state.batches_done = 0
+            state.batches_done, state.epoch_totals = 0, {}
 
 
 def check_ranks_agree(world: World, sampler: SamplerState, batches_done: int, plan: str) -> None:

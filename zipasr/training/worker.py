@@ -18,15 +18,18 @@ from zipasr.base.distributed import (
     broadcast_from_main,
     main_first,
 )
+from zipasr.base.errors import CheckpointError, ResourceError
+from zipasr.base.files import FolderIdentity
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.files import first_line, load_checkpoint
 from zipasr.checkpoint.retention import bytes_of_checkpoint, bytes_to_come, hardlink, warn_of_space
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, Loader, batching_of, train_loader, valid_loader
+from zipasr.data.worker_processes import LoadingStoppedError
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.eden import Eden
@@ -36,8 +39,15 @@ from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.data_setup import DataSource, TrainData, check_transcripts, load_sets
 from zipasr.training.diagnostics import diagnose
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
-from zipasr.training.loop import Stopped, StopRequest, train_one_epoch, validation_loss
-from zipasr.training.memory import batch_sizes, rehearse, row_cost
+from zipasr.training.loop import (
+    Stopped,
+    StopRequest,
+    nothing_to_save_yet,
+    save_and_stop,
+    train_one_epoch,
+    validation_loss,
+)
+from zipasr.training.memory import batch_sizes, check_model_fits, rehearse, row_cost
 from zipasr.training.metric_writer import MetricWriter
 from zipasr.training.metrics import Metrics
 from zipasr.training.nonfinite_guard import (
@@ -55,6 +65,17 @@ from zipasr.training.resume_checks import check_same_start
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.state import SamplerState, check_ranks_agree
 from zipasr.training.update import try_batch
+
+# What taking over entries raises that are of another kind than they should be.
+BROKEN_STATE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def run(
@@ -81,14 +102,13 @@ def run(
         ResourceError: the largest batches do not fit into memory.
     """
     train = configs.train
-    session, data, epoch = prepare_training(world, configs, source)
-    if train.print_diagnostics:
-        print_diagnostics(session, data, epoch)
-        return
-    if train.rehearse and epoch <= train.num_epochs:
-        rehearse(session, batch_sizes(session, data.train.lengths))
-    session.writer = open_writer(session)
-    report_before_training(session, data.valid, recognise, note)
+    with nothing_to_save_yet():
+        session, data, epoch = prepare_training(world, configs, source)
+        if train.print_diagnostics:
+            print_diagnostics(session, data, epoch)
+            return
+        get_ready(session, data, epoch)
+        report_before_training(session, data.valid, recognise, note)
     try:
         with StopRequest() as stop:
             while epoch <= train.num_epochs:
@@ -132,6 +152,16 @@ def prepare_training(
     return session, data, epoch
 
 
+def get_ready(session: Session, data: TrainData, epoch: int) -> None:
+    """Try the largest batches, and open the files that are written to during the training."""
+    train = session.configs.train
+    if train.rehearse and epoch <= train.num_epochs:
+        rehearse(session, batch_sizes(session, data.train.lengths))
+    session.writer = open_writer(session)
+    if session.world.is_main:
+        session.folder = FolderIdentity(train.exp_dir)
+
+
 def print_diagnostics(session: Session, data: TrainData, epoch: int) -> None:
     """Train on some batches and write to the standard output what flows through the model."""
     session.start_epoch(epoch)
@@ -145,7 +175,12 @@ def print_diagnostics(session: Session, data: TrainData, epoch: int) -> None:
 def build_session(
     world: World, configs: TrainConfigs, tokenizer: Tokenizer, data: DataIdentity | None = None
 ) -> Session:
-    """Build model, optimizer and schedule, all seeded from ``--seed``."""
+    """Build model, optimizer and schedule, all seeded from ``--seed``.
+
+    Raises:
+        ResourceError: the model does not fit into the memory of the device.
+    """
+    check_model_fits(configs, tokenizer.vocab_size, world.device)
     fix_seeds(configs.train.seed)
     model = build_model(configs.encoder, configs.model, tokenizer.vocab_size).to(world.device)
     broadcast_from_main(model.state_dict().values(), world)
@@ -195,8 +230,20 @@ def resume(session: Session) -> int:
 
 
 def restore(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
-    """Restore ``session`` and return the epoch to go on with."""
-    session.restore(checkpoint, path)
+    """Restore ``session`` and return the epoch to go on with.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit, or is not what a checkpoint should be.
+    """
+    try:
+        session.restore(checkpoint, path)
+    except torch.OutOfMemoryError:
+        raise
+    except BROKEN_STATE as problem:
+        raise CheckpointError(
+            f"{path} holds a state of training that cannot be taken over: {first_line(problem)}.",
+            "choose another checkpoint with --start-epoch, or --resume 0 to start anew.",
+        ) from problem
     state = session.state
     logging.info(
         "continuing from %s: epoch %d, %d of its batches done, %d in all",
@@ -226,6 +273,7 @@ def roll_back(failed: Session, batch: Batch) -> tuple[Session, int]:
     path = failed.last_good
     epoch = resume(session) if path is None else restore(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
+    session.folder = failed.folder
     if session.writer is not None:
         session.writer.go_back(session.state.batch_idx_train)
     lower_learning_rate(session, rollbacks)
@@ -266,11 +314,21 @@ def run_epoch(
         session.writer.epoch = state.cur_epoch
     write_scalar(session, "epoch", state.cur_epoch)
     batches = batches_of_epoch(session, data)
+    batches.interrupted = lambda: stop.requested
     check_ranks_agree(world, session.sampler, state.batches_done, batches.plan_digest)
     check_space(session, batches.num_batches)
-    total = train_one_epoch(
-        session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)
-    )
+    try:
+        total = train_one_epoch(
+            session, batches, batches.num_batches, stop, lambda: validate(session, data.valid)
+        )
+    except LoadingStoppedError as waited:
+        # The others wait for this one, in the middle of an update: they cannot save together.
+        if world.size > 1:
+            raise ResourceError(
+                f"asked to stop while no data came; saved last: {session.last_saved}.",
+                "give the same command: it goes on from there.",
+            ) from waited
+        save_and_stop(session)
     note_best(session, "train", total)
     validate(session, data.valid)
     report_epoch(session, data.valid, recognise)
