@@ -130,13 +130,32 @@ def test_the_louder_channel_is_taken_when_one_is_silent(
     np.testing.assert_allclose(made, soundfile.read(path)[0][:, 1], atol=1e-4)
 
 
-def test_transcripts_are_normalised_on_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["upper,no-punctuation", "1"])
+def test_transcripts_are_normalised_on_request(tmp_path: Path, how: str) -> None:
     table = table_of(tmp_path, 4)
     table.write_text(table.read_text().replace("three", "Don\u2019t, stop!"))
-    prepare(table, tmp_path / "data", normalise=True)
+    prepare(table, tmp_path / "data", normalise=how)
     splits = ("train", "dev", "test")
     cuts = [cut for split in splits for cut in cuts_of(tmp_path / "data", split)]
     assert {cut.supervisions[0].text for cut in cuts} == {"ONE", "TWO", "DON'T STOP", "FOUR"}
+    report = (tmp_path / "data" / "import-report.md").read_text()
+    assert "1 of 4 transcripts: without punctuation" in report
+
+
+def test_a_transcript_of_which_nothing_is_left_is_left_out(tmp_path: Path) -> None:
+    table = table_of(tmp_path, 8)
+    table.write_text(table.read_text().replace("three", "\u2026 !"))
+    prepare(table, tmp_path / "data", normalise="no-punctuation")
+    splits = ("train", "dev", "test")
+    cuts = [cut for split in splits for cut in cuts_of(tmp_path / "data", split)]
+    assert len(cuts) == 7
+    assert "empty transcript" in (tmp_path / "data" / "import-report.md").read_text()
+
+
+def test_a_recipe_of_an_earlier_version_says_yes_or_no(tmp_path: Path) -> None:
+    for value, how in ((True, "1"), (False, "0")):
+        settings = {"from": str(tmp_path), "normalise": value}
+        assert OwnCorpus.from_settings(tmp_path, settings).normalise == how
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,10 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
                      Kaldi data directory, or lhotse manifests. Any rate, any channels. Writes
                      egs/NAME/recipe.toml (NAME: my, unless given), then does the stages
   --encoding NAME    of the text in PATH, if it is not UTF-8
+  --normalise HOW    spelling of the transcripts in PATH: none (default), upper, lower,
+                     no-punctuation, or two of them with a comma
+  --max-bad N        most utterances of PATH that may be left out, in percent (default: 1); ten are
+                     tolerated always
   --force            do the stages again, even where they are marked as done, features included
   --allow-commands 1  run the shell commands that manifests name; for those that you trust alone
   --dry-run          say what would be done and what it needs, and end
@@ -73,6 +77,8 @@ class Options:
     mini_libri: bool
     source: Path | None
     encoding: str | None
+    normalise: str | None
+    max_bad: str | None
     allow_commands: bool
     force: bool
     dry_run: bool
@@ -114,7 +120,7 @@ def read_options(words: Sequence[str]) -> Options:
         UserError: an option is unknown, or a value is none that it takes.
     """
     parser = _Parser(prog="prepare.sh", add_help=False, allow_abbrev=False)
-    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding"):
+    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding", "--normalise", "--max-bad"):
         parser.add_argument(name)
     parser.add_argument("--from", dest="source", type=Path)
     parser.add_argument("--dl-dir", default="download")
@@ -134,6 +140,10 @@ def read_options(words: Sequence[str]) -> Options:
     options = Options(**vars(parser.parse_args(words)))
     if options.encoding and options.source is None:
         raise UserError("--encoding is about the text of --from PATH.")
+    if options.normalise and options.source is None:
+        raise UserError("--normalise is about the transcripts of --from PATH.")
+    if options.max_bad and options.source is None:
+        raise UserError("--max-bad is about the utterances of --from PATH.")
     return options
 
 

@@ -154,7 +154,9 @@ class _Driver:
             source = self.started_in / source
         options = self.options
         encoding = ("--encoding", options.encoding) if options.encoding else ()
-        where = ("--recipe", options.name, "--from", str(source))
+        normalise = ("--normalise", options.normalise) if options.normalise else ()
+        max_bad = ("--max-bad", options.max_bad) if options.max_bad else ()
+        where = ("--recipe", options.name, "--from", str(source), *normalise, *max_bad)
         return self.start("import_corpus", *where, "--num-jobs", str(options.num_jobs), *encoding)
 
     def do(self, stage: Stage, stages: Sequence[Stage], recipe: Recipe) -> int:

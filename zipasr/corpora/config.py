@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zipasr.base.config import flag, flag_name
+from zipasr.text.normalise import NORMALISATIONS, read_steps
 
 # What the fields of EspeakConfig may be; rate and pitch are the range of eSpeak NG.
 LEAST = {"espeak_seed": 0, "num_train": 1, "num_dev": 1, "num_test": 1}
@@ -109,7 +110,10 @@ class ImportConfig:
 
     encoding: str = flag("utf-8", "character encoding of text files")
     seed: int = flag(42, "seed of the splits, if the corpus has none")
-    normalise: bool = flag(False, "write transcripts in upper case and without punctuation")
+    normalise: str = flag(
+        NORMALISATIONS[0],
+        f"spelling of the transcripts: {', '.join(NORMALISATIONS[:4])}, or two with a comma",
+    )
     max_bad: float = flag(
         1.0, "most utterances that may be left out; ten are tolerated always", unit="%"
     )
@@ -118,5 +122,6 @@ class ImportConfig:
     def __post_init__(self) -> None:
         if self.num_jobs < 1:
             raise ValueError("--num-jobs must be at least 1.")
+        read_steps(self.normalise)
         if not 0 <= self.max_bad <= 100:
             raise ValueError(f"--max-bad {self.max_bad:g} is no percentage from 0 to 100.")

@@ -33,7 +33,7 @@ from zipasr.corpora.custom.readers import read_source
 from zipasr.corpora.custom.recipe import with_splits
 from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance
 from zipasr.corpora.manifests import write_manifests
-from zipasr.text.normalise import normalise
+from zipasr.text.normalise import Normaliser, read_steps
 from zipasr.text.text_io import check_encoding
 
 
@@ -110,7 +110,7 @@ class OwnCorpus:
         audio_dir: where sound is written that has another rate or number of channels.
         encoding: of text files.
         seed: of the splits that are made here.
-        normalise: write transcripts in upper case and without punctuation.
+        normalise: spelling of the transcripts, as ``normalise.read_steps`` takes it.
         max_bad: percentage of the utterances that may be left out.
     """
 
@@ -118,7 +118,7 @@ class OwnCorpus:
     audio_dir: Path
     encoding: str = "utf-8"
     seed: int = 42
-    normalise: bool = False
+    normalise: str = ImportConfig().normalise
     max_bad: float = ImportConfig().max_bad
     name: ClassVar[str] = "own"
 
@@ -130,8 +130,10 @@ class OwnCorpus:
             UserError: ``from`` is missing, or an option is unknown or of the wrong kind.
         """
         kinds: dict[str, type | tuple[type, ...]] = {
-            "from": str, "encoding": str, "seed": int, "normalise": bool, "max-bad": (float, int),
+            "from": str, "encoding": str, "seed": int, "normalise": str, "max-bad": (float, int),
         }  # fmt: skip
+        if isinstance(settings.get("normalise"), bool):  # of recipes of earlier versions
+            settings = {**settings, "normalise": str(int(settings["normalise"]))}
         for key, value in settings.items():
             if key not in kinds:
                 hint = nearest(key, kinds) or f"the options are {', '.join(kinds)}."
@@ -180,18 +182,23 @@ class OwnCorpus:
         faults = run_commands(found.utterances, num_jobs) | odd_files(found.utterances)
         paths = dict.fromkeys(u.audio for u in found.utterances if u.audio not in faults)
         facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
-        utterances = channels_from_zero(found.utterances, facts, found.notes)
-        usable, unusable = check_utterances(utterances, facts, faults)
-        dropped = [*found.dropped, *unusable]
+        spell = Normaliser(read_steps(self.normalise))
+        utterances = [
+            replace(one, text=spell(one.text))
+            for one in channels_from_zero(found.utterances, facts, found.notes)
+        ]
+        usable, unusable = check_utterances([u for u in utterances if u.text], facts, faults)
+        emptied = [
+            Dropped(reason=NO_TEXT, detail="--normalise", where=u.where, utterance=u.id)
+            for u in utterances
+            if not u.text
+        ]
+        dropped = [*found.dropped, *emptied, *unusable]
         listed = write_quarantine(manifest_dir, [one.left_out() for one in dropped], "import")
         seen = ScannedCorpus(found, facts, usable, dropped, find_suspects(usable, facts), [])
         self._stop_when_too_many(seen, listed)
-        spelt = [self._spelt(utterance) for utterance in usable]
-        shared, told = with_splits(spelt, seen.seconds, self.seed)
-        return seen._replace(utterances=shared, told=told)
-
-    def _spelt(self, utterance: Utterance) -> Utterance:
-        return replace(utterance, text=normalise(utterance.text)) if self.normalise else utterance
+        shared, told = with_splits(usable, seen.seconds, self.seed)
+        return seen._replace(utterances=shared, told=[*told, *spell.lines()])
 
     def _target(self, path: Path, channel: int | None) -> Path:
         """Return where the sound of a file goes that has to be written anew."""
