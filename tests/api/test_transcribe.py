@@ -213,6 +213,14 @@ def test_what_is_no_sound(model: zipasr.Model, audio: Audio, message: str) -> No
         model.transcribe(audio)
 
 
+@pytest.mark.parametrize("num_samples", [400, 800, 1359, 1360])
+def test_less_than_the_encoder_takes_is_filled_up(
+    any_model: zipasr.Model, num_samples: int
+) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(num_samples).astype(np.float32)
+    assert any_model.transcribe((noise, 16000)).seconds == num_samples / 16000
+
+
 def test_silence_says_nothing(any_model: zipasr.Model) -> None:
     for samples in (np.zeros(16000), np.zeros(0), np.ones(10)):
         result = any_model.transcribe((samples, 16000))

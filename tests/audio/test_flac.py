@@ -13,7 +13,7 @@ import soundfile
 from tests.audio.sounds import RATE, voice
 from zipasr.audio.audio_info import read_audio_info
 from zipasr.audio.flac import origin_of, write_flac
-from zipasr.audio.loading import convert, is_converted
+from zipasr.audio.loading import convert, converted_name, is_converted
 from zipasr.base.errors import DataError, ResourceError
 
 WHOLE = (voice(1.0) * 32767).astype(np.int16)
@@ -69,6 +69,16 @@ def test_the_longest_name_is_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 250 + ".flac")
     write_flac(path, WHOLE, RATE)
     assert path.is_file()
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".wav", "ü" * 125 + ".wav", "a.wav"])
+def test_names_of_conversions_fit_a_disk(name: str, tmp_path: Path) -> None:
+    names = {converted_name(name, channel) for channel in (None, 0, 1)}
+    names.add(converted_name(name[:-5] + "x.wav"))
+    assert len(names) == 4
+    for one in names:
+        (tmp_path / one).touch()
+    assert (converted_name("a.wav"), converted_name("a.wav", 1)) == ("a.wav.flac", "a.wav.1.flac")
 
 
 def test_conversions_are_taken_again_when_sound_or_channel_change(tmp_path: Path) -> None:

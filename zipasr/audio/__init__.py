@@ -5,8 +5,8 @@ wrong with it (``faults``); ``loading`` gives samples of one channel at the rate
 which ``channels`` says how to make; ``silence_windows`` cuts long recordings at silence;
 ``quarantine`` is the table of what was left out, and why.
 
-``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``pcm_headers`` and
-``coded_headers`` compare what a ``header`` promises with what is in the file; where it is wrong,
-libsndfile reads a ``spliced`` file with a right one. ``flac`` writes conversions, ``piped`` what
-commands give.
+``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``wav_headers``,
+``pcm_headers`` and ``coded_headers`` compare what a ``header`` promises with what is in the file;
+where it is wrong, libsndfile reads a ``spliced`` file with a right one. ``flac`` writes
+conversions, ``piped`` what commands give.
 """

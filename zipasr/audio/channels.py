@@ -72,7 +72,7 @@ class ChannelMeasures:
         samples = np.concatenate([self._before, block])
         steps = samples[self._lag :] - samples[: -self._lag]
         self._before = samples[-self._lag :]
-        self._products += steps.T.astype(np.float64) @ steps
+        self._products += steps.T @ steps
         self._rest_of_steps = self._framed(
             np.concatenate([self._rest_of_steps, steps]), self._steps
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -32,6 +33,8 @@ AS_IT_IS = ONE_CHANNEL
 _READ_IN_PLACE = {".wav", ".flac"}
 # Changes with what is made of a file: older conversions are made again.
 _CONVERSION = 2
+# Bytes, on most file systems.
+_LONGEST_NAME = 255
 
 
 def treatment(facts: AudioInfo) -> str:
@@ -62,6 +65,16 @@ def is_converted(facts: AudioInfo, target: Path, channel: int | None = None) -> 
 def _origin(facts: AudioInfo, channel: int | None) -> str:
     how = ",".join(f"{weight:.4g}" for weight in facts.weights)
     return f"zipasr {_CONVERSION} {facts.digest} {facts.rate} {how if channel is None else channel}"
+
+
+def converted_name(name: str, channel: int | None = None) -> str:
+    """Return the name of the file that ``convert`` makes of one of this name."""
+    ending = ".flac" if channel is None else f".{channel}.flac"
+    if len(os.fsencode(name + ending)) <= _LONGEST_NAME:
+        return name + ending
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
+    kept = os.fsencode(name)[: _LONGEST_NAME - len(digest) - len(ending) - 1]
+    return f"{kept.decode(errors='ignore')}-{digest}{ending}"
 
 
 def convert(source: Path, facts: AudioInfo, target: Path, channel: int | None = None) -> None:

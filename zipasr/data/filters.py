@@ -46,7 +46,9 @@ class Failure(NamedTuple):
 def reason_of_error(error: BaseException) -> str:
     """Return what an exception says in one line; its type when it says nothing."""
     said = _FIRST_LIBRARY.search(str(error))
-    text = " ".join((said[1] if said else str(error)).split()) or type(error).__name__
+    # lhotse adds the arguments of its calls.
+    text = (said[1] if said else str(error)).partition("[extra info]")[0]
+    text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 3] + "..."
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from zipasr.audio.audio_info import AudioInfo, scan_files
-from zipasr.audio.loading import convert, is_converted, needs_conversion
+from zipasr.audio.loading import convert, converted_name, is_converted, needs_conversion
 from zipasr.audio.piped import is_written, run_command
 from zipasr.audio.quarantine import write_quarantine
 from zipasr.base.constants import SAMPLING_RATE
@@ -209,8 +209,7 @@ class OwnCorpus:
             if inside.is_relative_to(os.path.abspath(root)):  # noqa: PTH100
                 parts = inside.relative_to(os.path.abspath(root)).parts  # noqa: PTH100
                 break
-        ending = "" if channel is None else f".{channel}"
-        return self.audio_dir / Path(*parts).with_suffix(f"{path.suffix}{ending}.flac")
+        return self.audio_dir / Path(*parts).with_name(converted_name(path.name, channel))
 
     def _stop_when_too_many(self, seen: ScannedCorpus, listed: Path) -> None:
         """Refuse a corpus of which more cannot be used than is tolerated.
