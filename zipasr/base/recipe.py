@@ -158,9 +158,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         except ModuleNotFoundError:
             raise lacks_packages() from None
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise UserError(f"{path} is not valid TOML: {problem}.") from problem
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        why = " ".join(str(problem).split())
+        raise UserError(f"{path} is not valid TOML: {why}.") from problem
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read: {problem.strerror}.") from problem
 
 
 def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
@@ -192,6 +195,8 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
 
 
 def _check_types(path: Path, table: dict[str, Any]) -> None:
+    if not isinstance(table["corpus"], str):
+        raise UserError(f"{path}: corpus = {table['corpus']!r} is no name of a corpus.")
     for key, value in table.items():
         if key not in PLAIN and not isinstance(value, dict):
             raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
@@ -200,7 +205,7 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
     _check_names(path, table["splits"])
     _check_names(path, table.get("joined", {}))
     for split, count in table.get("pieces", {}).items():
-        if not isinstance(count, int) or count < 1:
+        if type(count) is not int or count < 1:
             raise UserError(f"{path}: pieces.{split} = {count!r} is no number of pieces.")
     for name, tables in table.get("subsets", {}).items():
         _check_subset(path, name, tables)
@@ -236,3 +241,6 @@ def _check_names(path: Path, table: dict[str, Any]) -> None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             fix = f'write {key} = ["...", "..."].'
             raise UserError(f"{path}: {key} = {names!r} is no list of names.", fix)
+        for name in names:
+            if not name or not {"/", "\0", "\n"}.isdisjoint(name):
+                raise UserError(f"{path}: {key} has {name!r}, which no part of a file name can be.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
 
-from lhotse import RecordingSet, SupervisionSet
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.qa import validate_recordings_and_supervisions
 
 from zipasr.base.errors import DataError, UserError, nearest
@@ -77,7 +78,10 @@ class ManifestsCorpus:
             raise DataError(f"{path} does not exist.", f"every split needs its {kind}.")
         reader = RecordingSet if kind == "recordings" else SupervisionSet
         try:
-            return cast("Manifest", reader.from_file(path))
+            manifest = cast("Manifest", reader.from_file(path).to_eager())
+            for item in manifest:
+                _check_item(item)
+            return manifest
         # lhotse raises whatever its parsers, gzip and constructors raise.
         except Exception as problem:
             why = _one_line(problem)
@@ -113,12 +117,40 @@ def check_manifests(where: str, recordings: RecordingSet, supervisions: Supervis
         raise DataError(f"{where}: there is no supervision at all.")
     try:
         validate_recordings_and_supervisions(recordings, supervisions)
-    except AssertionError as problem:
+    except (AssertionError, TypeError, ValueError, AttributeError) as problem:
         why = _one_line(problem)
         raise DataError(f"{where}: the manifests contradict themselves: {why}.") from problem
     silent = [segment.id for segment in supervisions if not (segment.text or "").strip()]
     if silent:
         raise DataError(f"{where}: {len(silent)} supervisions without text, first {silent[0]}.")
+
+
+def _check_item(item: Any) -> None:
+    """Refuse a recording or a supervision with values of other kinds, which lhotse lets pass.
+
+    Raises:
+        ValueError: names the item and the value.
+    """
+    texts, numbers = ["id"], ["duration"]
+    if isinstance(item, Recording):
+        numbers += ["sampling_rate", "num_samples"]
+    elif isinstance(item, SupervisionSegment):
+        texts, numbers = [*texts, "recording_id", "text", "speaker"], [*numbers, "start"]
+    else:
+        raise ValueError(f"a row is a {type(item).__name__}")
+    for name in texts:
+        value = getattr(item, name)
+        # Half a character cannot be written to a file.
+        if value is not None and not (isinstance(value, str) and _is_writable(value)):
+            raise ValueError(f"{item.id!r}: its {name} is {value!r}")
+    for name in numbers:
+        value = getattr(item, name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{item.id!r}: its {name} is {value!r}")
+
+
+def _is_writable(text: str) -> bool:
+    return text == text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _one_line(problem: Exception) -> str:
