@@ -70,6 +70,7 @@ def test_every_kind_of_sound_says_the_same(model: zipasr.Model, sounds: list[Pat
         assert model.transcribe(kind).text == expected
     with sounds[0].open("rb") as file:
         assert model.transcribe(file).text == expected
+    assert "2 channels" in model.transcribe((stereo, rate)).about
     with soundfile.SoundFile(sounds[0]) as info:
         assert model.transcribe(sounds[0]).seconds == pytest.approx(info.frames / rate)
 

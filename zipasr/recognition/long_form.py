@@ -154,6 +154,7 @@ class Recording:
     """A recording on its way: its windows, and what was found in each."""
 
     name: str
+    about: str = ""
     seconds: float = 0.0
     windows: list[Window] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
@@ -163,12 +164,12 @@ class Recording:
     def result(self, nbest: int, frame: float) -> Transcription:
         """Return what was said in it, when all windows are done."""
         if not self.pieces:
-            return Transcription(seconds=self.seconds, name=self.name, error=self.error)
+            return Transcription((), (), self.seconds, self.name, self.about, self.error)
         found = [self.found[place] for place in range(len(self.pieces))]
         joined = join_hypotheses(self.windows, found, nbest)
         words = within(joined[0].words, self.seconds, frame)
         plain = tuple(one.plain for one in joined)
-        return Transcription(tuple(words), plain, self.seconds, self.name)
+        return Transcription(tuple(words), plain, self.seconds, self.name, self.about)
 
 
 def read_recording(audio: Audio, cutting: Cutting, keeps_errors: bool) -> Recording:
@@ -185,9 +186,10 @@ def read_recording(audio: Audio, cutting: Cutting, keeps_errors: bool) -> Record
             raise
         return Recording(name, error=error)
     if not has_sound(sound.samples):
-        return Recording(name, sound.seconds)
+        return Recording(name, sound.about, sound.seconds)
     windows = windows_of(sound, cutting)
-    return Recording(name, sound.seconds, windows, [piece_of(sound, one) for one in windows])
+    pieces = [piece_of(sound, one) for one in windows]
+    return Recording(name, sound.about, sound.seconds, windows, pieces)
 
 
 def grouped(recordings: Iterable[Recording], seconds: float) -> Iterator[list[Recording]]:

@@ -34,6 +34,7 @@ class Transcription:
         nbest: hypotheses, best first; the first is the text.
         seconds: length of the recording.
         name: of the file, where there is one.
+        about: how its sound was read: rate, channels, what was done to them, what is odd about it.
         error: why there is no text: the recording could not be read.
     """
 
@@ -41,6 +42,7 @@ class Transcription:
     nbest: tuple[Hypothesis, ...] = ()
     seconds: float = 0.0
     name: str = ""
+    about: str = ""
     error: UserError | None = None
 
     @property
