@@ -43,6 +43,9 @@ def test_options_are_read(value: str) -> None:
     assert (read_options([]).name, read_options([]).subset) == ("espeak", None)
     with pytest.raises(UserError, match=r"unknown option --stag\. Fix: \./prepare\.sh --help"):
         read_options(["--stag", "1"])
+    assert read_options(["--from=x", "--normalise", "upper,no-punctuation"]).normalise is not None
+    with pytest.raises(UserError, match="--normalise is about the transcripts of --from PATH"):
+        read_options(["--normalise", "upper"])
 
 
 def test_flags_and_marks_of_the_stages() -> None:

@@ -52,12 +52,13 @@ def normalise(text: str) -> str:
 def read_steps(value: str) -> tuple[str, ...]:
     """Return the steps of a value of ``--normalise``: names with commas between them.
 
-    "1" and "0", values of earlier versions, are upper case without punctuation, and none.
+    "1" and "true" of earlier versions are upper case without punctuation, "0" and "false" none.
 
     Raises:
         ValueError: a step has no such name, or two contradict each other.
     """
-    value = {"1": NORMALISATIONS[4], "0": _NONE}.get(value, value)
+    earlier = {"1": NORMALISATIONS[4], "true": NORMALISATIONS[4], "0": _NONE, "false": _NONE}
+    value = earlier.get(value.lower(), value)
     names = dict.fromkeys(name.strip().lower() for name in value.split(","))
     steps = (UPPER, LOWER, NO_PUNCTUATION)
     for name in names:
