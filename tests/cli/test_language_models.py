@@ -197,7 +197,7 @@ def test_an_ngram_of_other_tokens_is_refused(lm_folder: Path, call: Call) -> Non
     assert "make it: ./train_lm.py --lm-type ngram --ngram-order 9" in said.error
     for other, message in (
         (text.replace(table, "0" * 16), f"its token table is {'0' * 16}"),
-        (text.replace(f"token-table: {table}\n", "").replace("\t▁", "\t▁▁"), "it has '▁▁"),
+        (text.replace(f"token-table: {table}\n", "").replace("▁", "▁▁"), "it has '▁▁"),
         ("0 1 5 0.5\n", "is no ARPA file: it has no line"),
     ):
         path.write_text(other)

@@ -111,8 +111,10 @@ def test_the_flag_of_exact_back_off_reaches_all_ngrams(
     tokenizer = Tokenizer.from_file(LANG / "bpe.model")
     Path("words.arpa").write_text(arpa.format("LOW"))
     tokens = "".join(f"-0.5\t{piece}\n" for piece in tokenizer.pieces()[3:])
-    num = tokenizer.vocab_size - 3
-    Path("tokens.arpa").write_text(f"\\data\\\nngram 1={num}\n\n\\1-grams:\n{tokens}\n\\end\\\n")
+    num = tokenizer.vocab_size - 3 + 1
+    Path("tokens.arpa").write_text(
+        f"\\data\\\nngram 1={num}\n\n\\1-grams:\n{tokens}-0.5\t</s>\n\n\\end\\\n"
+    )
     files = ("--grammar", "words.arpa", "--ngram-lm", "tokens.arpa")
     run = read(DECODE, ["--recipe", "./tones", *files, *words])
     config, reader = recognition_config(run), ResourceReader(tokenizer, torch.device("cpu"))

@@ -100,7 +100,7 @@ class Recogniser(Generic[A]):
         Raises:
             NumericError: the model gives scores that are no numbers.
         """
-        with naming_model(self.acoustics.about):
+        with naming_model(self.about):
             found = self.search.scored(self.search.whole(frames, lens))
         if Need.REFERENCE in self.method.needs:
             pairs = zip(references, found, strict=True)
@@ -338,7 +338,7 @@ def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list
 def texts_of(recogniser: Recogniser[Acoustics], features: Tensor, lens: Tensor) -> list[str]:
     """Return the text of each utterance: features (N, T, 80) of the lengths (N,)."""
     encoded = recogniser.acoustics.encode(features, lens)
-    with naming_model(recogniser.acoustics.about):
+    with naming_model(recogniser.about):
         utterances = recogniser.search(*encoded)
     return recogniser.tokenizer.decode([utterance.tokens for utterance in utterances])
 

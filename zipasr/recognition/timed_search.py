@@ -35,7 +35,7 @@ def recognise_pieces(
     """
     frames, lens = encoded_pieces(recogniser, pieces)
     search = recogniser.search
-    with naming_model(recogniser.acoustics.about):
+    with naming_model(recogniser.about):
         state = search.whole(frames, lens)
         found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
     aligns = times != "transducer"
