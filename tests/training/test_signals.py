@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,15 @@ def send(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.usefixtures("put_back")
+@pytest.fixture
+def heeds_hangup() -> Iterator[None]:
+    """Heed SIGHUP, also where the tests were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("put_back", "heeds_hangup")
 def test_a_request_to_save_and_a_closed_terminal(
     workdir: Path,
     monkeypatch: pytest.MonkeyPatch,
