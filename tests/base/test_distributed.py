@@ -63,7 +63,9 @@ def test_one_that_fails_ends_one_that_hangs_and_its_message_is_told(tmp_path: Pa
 
 
 def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
-    script = "from tests.base.test_distributed import *; launch(waits, 2, 12358, sys.argv[1])"
+    # A shell without job control starts what runs behind it, such as these tests, to ignore SIGINT.
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from tests.base.test_distributed import *; launch(waits, 2, 12358, sys.argv[1])"
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], cwd=tones.ROOT, env=tones.environment()
     )
