@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -159,6 +160,17 @@ def test_one_that_is_stopped_ends_all_in_a_sentence(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(distributed, "STOPPED_SECONDS", 2)
     with pytest.raises(ResourceError, match=r"process 1 was stopped from outside \(SIGSTOP\)"):
         launch(is_stopped_in_rank_1, 2, 12362)
+
+
+def test_a_run_that_is_paused_as_a_whole_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = SimpleNamespace(processes=[SimpleNamespace(pid=1), SimpleNamespace(pid=2)])
+    states = {1: "T", 2: "T"}
+    monkeypatch.setattr(distributed, "process_state", lambda pid: states[pid])
+    assert distributed._stopped_for(group, 100) == 0  # type: ignore[arg-type]
+    states[2] = "S"
+    assert distributed._stopped_for(group, 4) == 5  # type: ignore[arg-type]
+    states[1] = "R"
+    assert distributed._stopped_for(group, 5) == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

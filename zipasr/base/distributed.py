@@ -398,13 +398,15 @@ def _spawn(work: Callable[..., None], size: int, port: int, args: tuple[Any, ...
 
 
 def _stopped_for(context: ProcessContext, seconds: int) -> int:
-    """Return for how long a process of the group is stopped, looked at once a second.
+    """Return for how long others wait for a stopped process, looked at once a second.
+
+    Where all are stopped, somebody pauses the run, and none waits for another.
 
     Raises:
         ResourceError: for too long; all are ended.
     """
     states = [process_state(process.pid) for process in context.processes]
-    if "T" not in states:
+    if "T" not in states or set(states) == {"T"}:
         return 0
     if seconds < STOPPED_SECONDS:
         return seconds + 1
