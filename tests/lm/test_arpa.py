@@ -102,6 +102,15 @@ def test_minus_infinity_is_told(tmp_path, caplog):
     ]
 
 
+def test_words_of_longer_ngrams_alone_are_told_and_unknown(tmp_path, caplog):
+    model = read(tmp_path, GOOD.replace("UNTIL TEN", "UNTIL NOON"))
+    assert caplog.messages == [
+        f"{tmp_path}/g.arpa:16: 'NOON' is not among the 1-grams; 1 n-grams with such words are not "
+        "used"
+    ]
+    assert model.score(("UNTIL",), "NOON") / LN10 == pytest.approx(-0.2 - 1.2)
+
+
 SPACES = ["\xa0", "\u3000", "\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\u200b", "\ufeff"]
 
 
@@ -140,7 +149,6 @@ REFUSED = {
     "above one": (GOOD.replace("-0.7", "0.7"), ":9: a probability is the logarithm 0.7, above 0"),
     "too many words": (GOOD.replace("\tTEN\n", "\tTEN -0.1 X\n", 1), ":11: 4 fields are not a 1"),
     "too few words": (GOOD.replace("<s> WAIT", "WAIT"), ":14: 2 fields are not a 2-gram"),
-    "a stranger": (GOOD.replace("UNTIL TEN", "UNTIL NOON"), ":16: 'NOON' is not among the 1-grams"),
     "no end of sentences": (GOOD.replace("</s>", "SIX"), "g.arpa has no </s> among its 1-grams"),
     "no words": ("\\data\\\nngram 1=0\n\n\\1-grams:\n\n\\end\\\n", "g.arpa has no </s> among"),
     "cut": (GOOD[: GOOD.index("-0.5")], r"g.arpa is cut: it ends with line 15, before \\end\\"),

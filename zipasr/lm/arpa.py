@@ -37,7 +37,8 @@ def read_arpa(path: Path) -> NgramLm:
 
     What stands before ``\data\`` is not read, the hash of a token table excepted. ``<S>``,
     ``</S>`` and ``<UNK>`` in capitals are the sentence marks and the unknown word where the file
-    has no others, and minus infinity is the logarithm -99 of other programs; both are told.
+    has no others, minus infinity is the logarithm -99 of other programs, and n-grams with words
+    that are no 1-grams are left out; all of this is told.
 
     Raises:
         DataError: the file is missing, is no ARPA file, is cut off or says something that cannot
@@ -114,6 +115,7 @@ class _Reader:
         self._words: frozenset[str] = frozenset()
         self._marks: dict[str, str] = {}
         self._zeros: list[int] = []
+        self._strangers: list[tuple[int, str]] = []
 
     def read(self, lines: Iterable[bytes]) -> NgramLm:
         """Return the model of all lines.
@@ -180,14 +182,14 @@ class _Reader:
 
     def _read_section(self, texts: Iterator[str], order: int) -> int:
         """Read the n-grams of a length; return the next length, 0 at the end."""
-        before = len(self._log_probs)
+        before = len(self._log_probs) + len(self._strangers)
         for text in filter(None, texts):
             if text.startswith("\\"):
                 break
             self._add(text, order)
         else:
             raise self._cut()
-        found = len(self._log_probs) - before
+        found = len(self._log_probs) + len(self._strangers) - before
         if found != self._counts[order]:
             raise DataError(
                 f"{self.path}:{self._count_lines[order]}: {self._counts[order]} {order}-grams are "
@@ -214,6 +216,10 @@ class _Reader:
         if not order + 1 <= len(fields) <= order + 2:
             raise self._fault(f"{len(fields)} fields are not a {order}-gram")
         ngram = self._ngram(fields[1 : order + 1])
+        if order > 1 and not self._words.issuperset(ngram):
+            stranger = next(word for word in ngram if word not in self._words)
+            self._strangers.append((self.number, stranger))
+            return
         log_prob = self._number(fields[0], "probability")
         if log_prob > _ROUNDING:
             raise self._fault(
@@ -229,9 +235,6 @@ class _Reader:
     def _ngram(self, words: list[str]) -> Words:
         if self._marks:
             words = [self._marks.get(word, word) for word in words]
-        if self._words and not self._words.issuperset(words):
-            stranger = next(word for word in words if word not in self._words)
-            raise self._fault(f"{_shown(stranger)} is not among the 1-grams")
         ngram = tuple(words)
         if ngram in self._log_probs:
             raise self._fault(
@@ -276,6 +279,15 @@ class _Reader:
                 raise self._fault("a second model begins", "give a file with one model.")
 
     def _tell(self) -> None:
+        if self._strangers:
+            number, word = self._strangers[0]
+            logging.warning(
+                "%s:%d: %s is not among the 1-grams; %d n-grams with such words are not used",
+                self.path,
+                number,
+                _shown(word),
+                len(self._strangers),
+            )
         if self._marks:
             read = ", ".join(f"{other} as {mark}" for other, mark in self._marks.items())
             logging.warning("%s: %s", self.path, f"read {read}")
