@@ -78,6 +78,9 @@ def test_other_rates_are_resampled_as_they_come(model: zipasr.Model, samples: Sa
             stream.accept(samples)
         with pytest.raises(zipasr.DataError, match="arrays of one dimension"):
             stream.accept(np.zeros((2, 100)))
+        for value in (np.inf, -np.inf, np.nan):
+            with pytest.raises(zipasr.DataError, match="not all finite"):
+                stream.accept(np.full(100, value, np.float32), 8000)
 
 
 def test_the_engines_agree(causal: Path, samples: Samples) -> None:

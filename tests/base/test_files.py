@@ -33,6 +33,17 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space") as problem,
+        atomic_path(tmp_path / "file.txt"),
+        Path("/dev/full").open("w") as full,
+    ):
+        full.write("all of it")
+    assert problem.value.filename == str(tmp_path / "file.txt")
+    assert not list(tmp_path.iterdir())
+
+
 WRITE = """
 import sys
 from pathlib import Path

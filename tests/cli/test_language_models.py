@@ -89,6 +89,7 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
         (b"", "x.txt has no text."),
         (b"\n \n", "x.txt has no text."),
         (b"LOW\n\xff\n", "x.txt is not UTF-8 text. Fix: convert it first."),
+        (b"LOW\nHI\0GH\n", "x.txt, line 2: there is a NUL byte. Fix: convert it to UTF-8 text."),
         (None, "there is no text at x.txt. Fix: see that the path is right."),
     ],
 )

@@ -139,7 +139,8 @@ def test_transcripts_are_normalised_on_request(tmp_path: Path, how: str) -> None
     cuts = [cut for split in splits for cut in cuts_of(tmp_path / "data", split)]
     assert {cut.supervisions[0].text for cut in cuts} == {"ONE", "TWO", "DON'T STOP", "FOUR"}
     report = (tmp_path / "data" / "import-report.md").read_text()
-    assert "1 of 4 transcripts: without punctuation" in report
+    changed = report.split("## Changed\n")[1].split("##")[0]
+    assert "- 1 of 4 transcripts: without punctuation" in changed
 
 
 def test_a_transcript_of_which_nothing_is_left_is_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zipasr.base.errors import ResourceError
+from zipasr.base.errors import ResourceError, is_disk_full
 
 _TEMPORARY = ".tmp-"
 _MAX_NAME_BYTES = 255  # of most file systems
@@ -36,6 +36,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _flush_folder(path.parent)
+    except OSError as problem:
+        if problem.filename is None and is_disk_full(problem):
+            problem.filename = str(path)  # which a failed write does not tell
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(descriptor)

@@ -155,7 +155,7 @@ def _chunks(path: Path) -> Iterator[list[str]]:
         path.open(encoding="utf-8-sig") as file,
         Progress(f"lines of {path.name}", None) as progress,
     ):
-        lines = (" ".join(line.split()) for line in file)
+        lines = (_single_spaced(line, path, number) for number, line in enumerate(file, 1))
         texts = (line for line in lines if line)
         try:
             while chunk := list(islice(texts, _LINES_AT_ONCE)):
@@ -167,3 +167,9 @@ def _chunks(path: Path) -> Iterator[list[str]]:
     if not num_lines:
         raise DataError(f"{path} has no text.")
     logging.info("%s: %d sentences", path, num_lines)
+
+
+def _single_spaced(line: str, path: Path, number: int) -> str:
+    if "\0" in line:
+        raise DataError(f"{path}, line {number}: there is a NUL byte.", "convert it to UTF-8 text.")
+    return " ".join(line.split())

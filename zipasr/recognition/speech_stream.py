@@ -74,7 +74,7 @@ class Stream(ABC):
             rate: in Hz; the same in all calls.
 
         Raises:
-            DataError: the rate has changed, or these are no samples of one channel.
+            DataError: the rate has changed, or these are no finite samples of one channel.
             UserError: the stream is over.
         """
         if self._is_over:
@@ -82,7 +82,10 @@ class Stream(ABC):
         array = samples.numpy() if hasattr(samples, "numpy") else samples
         if getattr(array, "ndim", 0) != 1 or array.dtype.kind not in "fiu":
             raise DataError("a stream takes arrays of one dimension.", "give one channel.")
-        self._take(self._at_16_khz(samples_in_range(array), rate))
+        in_range = samples_in_range(array)
+        if not np.isfinite(in_range).all():
+            raise DataError("the samples are not all finite.", "look at where they come from.")
+        self._take(self._at_16_khz(in_range, rate))
 
     def finish(self) -> Transcription:
         """Say that nothing more will come; return what was said. More calls return it again."""

@@ -157,6 +157,7 @@ class ScannedCorpus(NamedTuple):
         dropped: the others.
         suspects: of those that can be used.
         told: what was done to make splits.
+        respelled: what ``--normalise`` changed.
     """
 
     found: ImportedCorpus
@@ -165,6 +166,7 @@ class ScannedCorpus(NamedTuple):
     dropped: list[Dropped]
     suspects: list[Suspect]
     told: list[str]
+    respelled: list[str]
 
     def seconds(self, utterance: Utterance) -> float:
         """Return the length of an utterance."""

@@ -195,10 +195,12 @@ class OwnCorpus:
         ]
         dropped = [*found.dropped, *emptied, *unusable]
         listed = write_quarantine(manifest_dir, [one.left_out() for one in dropped], "import")
-        seen = ScannedCorpus(found, facts, usable, dropped, find_suspects(usable, facts), [])
+        seen = ScannedCorpus(
+            found, facts, usable, dropped, find_suspects(usable, facts), [], spell.lines()
+        )
         self._stop_when_too_many(seen, listed)
         shared, told = with_splits(usable, seen.seconds, self.seed)
-        return seen._replace(utterances=shared, told=[*told, *spell.lines()])
+        return seen._replace(utterances=shared, told=told)
 
     def _target(self, path: Path, channel: int | None) -> Path:
         """Return where the sound of a file goes that has to be written anew."""

@@ -42,7 +42,7 @@ def short_report(seen: ScannedCorpus) -> str:
     unused, odd = "; ".join(_unused(seen)), _unusual(seen)
     lines = [
         *_found(seen),
-        *(f"  {note}" for note in seen.found.notes_text()),
+        *(f"  {note}" for note in (*seen.found.notes_text(), *seen.respelled)),
         *([f"  not used: {unused}"] if unused else []),
         *_dropped_lines(seen.dropped),
         *suspicious,
@@ -76,7 +76,7 @@ def _paragraphs(seen: ScannedCorpus) -> list[str]:
         "",
         *_list(line.strip() for line in _found(seen)),
         *_section("Splits", made),
-        *_section("Changed", seen.found.notes_text()),
+        *_section("Changed", [*seen.found.notes_text(), *map(_example, seen.respelled)]),
         *_section("Not used", _unused(seen)),
         *_section(f"Left out: {lost}", _all_dropped(seen.dropped)),
         *_section("Worth a look", _all_suspects(seen)),
@@ -92,6 +92,11 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 def _list(lines: Iterable[str]) -> list[str]:
     return [line if line.startswith("  ") else f"- {line}" for line in lines]
+
+
+def _example(line: str) -> str:
+    """Return a line on spellings; examples stand below the one that they belong to."""
+    return f"  - {_plain(line)}" if line.startswith("  ") else _plain(line)
 
 
 def _found(seen: ScannedCorpus) -> list[str]:
