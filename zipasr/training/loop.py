@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 import torch
 
 from zipasr.base.distributed import World, all_reduce_sum, barrier
+from zipasr.base.environment import return_free_memory
 from zipasr.base.errors import NumericError
 from zipasr.base.seed import seeded
 from zipasr.checkpoint.average import update_average
@@ -160,6 +161,8 @@ def train_one_epoch(
             session.check_folder()
             watch.update(gradients)
             _average_and_save(session)
+            if state.batch_idx_train % config.log_interval == 0:
+                return_free_memory()
             asked = stop.agreed(session.world)
             if asked.stop:
                 save_and_stop(session)
