@@ -26,7 +26,7 @@ from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
 from zipasr.exporting.config import ExportConfig
 from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig, NgramConfig
 from zipasr.model.config import ModelConfig, TransducerConfig
-from zipasr.optim.config import EdenConfig, OptimizerConfig
+from zipasr.optim.config import IMPLIED, IMPLIED_FOR_FINETUNING, EdenConfig, OptimizerConfig
 from zipasr.recognition.config import (
     LongFormConfig,
     ModelFileConfig,
@@ -165,6 +165,7 @@ _TRAIN = Command(
     without_effect=_RETURN_CUTS,
     presets=DEFAULT_ENCODER.presets(),
     encoders=ENCODER_TYPES,
+    implied={"optimizer": IMPLIED},
 )
 FINETUNE = replace(
     _TRAIN,
@@ -174,7 +175,13 @@ FINETUNE = replace(
     own=(*(name.replace("_", "-") for name in FINETUNE_DEFAULTS), LATTICE.replace("_", "-")),
     defaults=FINETUNE_DEFAULTS,
     presets={},
+    implied={"optimizer": IMPLIED_FOR_FINETUNING},
 )
+# What only the other schedule reads.
+_EDEN_ALONE = dict.fromkeys(
+    ("--lr-batches", "--lr-epochs"), "the learning rate of --optimizer rubik falls over all epochs"
+)
+_COSINE_ALONE = {"--batches-per-epoch": "only the schedule of --optimizer rubik counts with it"}
 
 
 def _training(typed: Typed, recipe: Recipe) -> Command:
@@ -183,11 +190,14 @@ def _training(typed: Typed, recipe: Recipe) -> Command:
     A recipe is for the former, so its learning rates do not count for the latter; unless it says
     ``do-finetune`` itself.
     """
+    is_rubik = typed.get("optimizer", recipe.flags.get("optimizer")) == "rubik"
+    idle = _RETURN_CUTS | (_EDEN_ALONE if is_rubik else _COSINE_ALONE)
     if typed.get("finetune_ckpt") is None:
-        return TRAIN
+        return replace(TRAIN, without_effect=idle)
+    finetune = replace(FINETUNE, without_effect=idle)
     if parse_bool(str(recipe.flags.get("do-finetune", "0"))):
-        return replace(FINETUNE, own=(LATTICE.replace("_", "-"),))
-    return FINETUNE
+        return replace(finetune, own=(LATTICE.replace("_", "-"),))
+    return finetune
 
 
 TRAIN = replace(_TRAIN, variants=(FINETUNE,), choose=_training)

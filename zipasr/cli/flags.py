@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 
@@ -50,6 +50,8 @@ class Command:
         own: flags whose names mean something else in other commands: a recipe does not set them.
         defaults: field -> default of this command, where it is not that of the dataclass.
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
+        implied: field -> value -> values of other fields that go with it, where they are not given
+            beside it.
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen. Where they are
             ``stored``, the one that is typed must be that of the checkpoint.
@@ -71,6 +73,7 @@ class Command:
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     without_effect: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, type[EncoderConfig]] = field(default_factory=dict)
@@ -202,9 +205,12 @@ def settings_of(
     layers = [
         ({one.field: one.default for one in flags}, DEFAULT),
         (command.defaults, command.name),
+        *_implied(command, command.defaults),
         (_preset(command, recipe.flags.get("preset")), f"preset of recipe {recipe.name}"),
+        *_implied(command, of_recipe),
         (of_recipe, f"recipe {recipe.name}"),
         (_preset(command, typed.get("preset")), f"--preset {typed.get('preset')}"),
+        *_implied(command, typed),
     ]
     found = {name: Setting(value, of) for values, of in layers for name, value in values.items()}
     found = {name: one for name, one in found.items() if name not in command.stored_names}
@@ -331,6 +337,15 @@ def _field_names(command: Command) -> list[str]:
 
 def _preset(command: Command, name: Any) -> Mapping[str, Any]:
     return command.presets.get(str(name), {})
+
+
+def _implied(
+    command: Command, chosen: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield what goes with values that were chosen, and what it goes with."""
+    for name, values in command.implied.items():
+        if chosen.get(name) in values:
+            yield values[chosen[name]], f"{flag_name(name)} {chosen[name]}"
 
 
 def _field(name: str) -> str:

@@ -1,12 +1,19 @@
 """Optimizer and learning rate: gradients in, changed parameters out.
 
-``param_groups`` decides which parameters are trained and how fast; ``scaled_adam`` is the
-optimizer: ``parameter_batches`` stacks state by shape, ``clipping`` watches the gradient norm,
-``update_math`` and ``update_kernels`` compute a step, ``backend`` chooses ``numba_update`` or
-``triton_update`` for it; ``named_state`` finds state by name. ``eden`` schedules the learning rate.
-``config`` has the flags.
+``param_groups`` decides which parameters are trained and how fast, ``build`` makes the optimizer
+and the schedule that the flags in ``config`` ask for.
 
-For training loops of one's own: ``ScaledAdam``, ``Eden``, ``parameter_groups``; see docs/parts.md.
+``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape, ``clipping``
+watches the gradient norm, ``update_math`` and ``update_kernels`` compute a step, ``backend``
+chooses ``numba_update`` or ``triton_update`` for it. ``eden`` schedules its learning rate.
+
+``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars,
+``polar_express`` makes matrices orthogonal. ``interp_cosine`` schedules its learning rate.
+
+``named_optimizer`` and ``named_state`` are common to both: state is found by name.
+
+For training loops of one's own: ``ScaledAdam`` with ``Eden``, ``BatchedRubik`` with
+``InterpCosine``, ``parameter_groups``; see docs/parts.md.
 """
 
 from typing import TYPE_CHECKING
@@ -14,23 +21,30 @@ from typing import TYPE_CHECKING
 from zipasr.base.lazy import lazy_names
 
 __all__ = [
+    "BatchedRubik",
     "Eden",
+    "InterpCosine",
     "ScaledAdam",
     "ScaledAdamV1",
     "eden_factor",
+    "interp_cosine_factor",
     "parameter_groups",
 ]
 
 if TYPE_CHECKING:
     from zipasr.optim.eden import Eden, eden_factor
+    from zipasr.optim.interp_cosine import InterpCosine, interp_cosine_factor
     from zipasr.optim.param_groups import parameter_groups
+    from zipasr.optim.rubik import BatchedRubik
     from zipasr.optim.scaled_adam import ScaledAdam, ScaledAdamV1
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "eden": ["Eden", "eden_factor"],
+            "interp_cosine": ["InterpCosine", "interp_cosine_factor"],
             "param_groups": ["parameter_groups"],
+            "rubik": ["BatchedRubik"],
             "scaled_adam": ["ScaledAdam", "ScaledAdamV1"],
         },
     )

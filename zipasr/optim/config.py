@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from zipasr.base.config import flag
 
-OptimizerName = Literal["scaled_adam", "scaled_adam_v1"]
+OptimizerName = Literal["scaled_adam", "scaled_adam_v1", "rubik"]
+
+#: Values of other flags that belong to an optimizer; for a model that is trained already, a tenth.
+IMPLIED: Mapping[OptimizerName, Mapping[str, Any]] = {
+    "rubik": {"base_lr": 0.02, "warmup_batches": 0.0},
+}
+IMPLIED_FOR_FINETUNING: Mapping[OptimizerName, Mapping[str, Any]] = {
+    "rubik": {"base_lr": 0.002, "warmup_batches": 0.0},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +25,8 @@ class OptimizerConfig:
 
     optimizer: OptimizerName = flag(
         "scaled_adam",
-        "scaled_adam; scaled_adam_v1: of the recipes of the first Zipformer",
+        "scaled_adam; scaled_adam_v1: of the recipes of the first Zipformer; rubik: matrices take "
+        "orthogonal steps, and the learning rate falls to the end of the run",
     )
 
 
@@ -29,6 +39,10 @@ class EdenConfig:
     lr_epochs: float = flag(3.5, "epochs after which the learning rate decays")
     warmup_batches: float = flag(500.0, "batches of warm-up")
     warmup_start: float = flag(0.1, "factor on the learning rate at the first batch, 0 to 1")
+    batches_per_epoch: int | None = flag(
+        None,
+        "with --optimizer rubik: batches that are expected of an epoch; none: as many as planned",
+    )
 
     def __post_init__(self) -> None:
         if self.base_lr <= 0:
@@ -37,5 +51,7 @@ class EdenConfig:
             raise ValueError("--lr-batches and --lr-epochs must be positive")
         if self.warmup_batches < 0:
             raise ValueError("--warmup-batches must not be negative")
+        if self.batches_per_epoch is not None and self.batches_per_epoch < 1:
+            raise ValueError("--batches-per-epoch must be at least 1")
         if not 0.0 <= self.warmup_start <= 1.0:
             raise ValueError("--warmup-start must be between 0 and 1")

@@ -101,6 +101,14 @@ class Eden:
         self.epoch = self.epoch + 1 if epoch is None else epoch
         self._write()
 
+    def begin_epoch(self, epoch: int, updates: int | None) -> None:  # noqa: ARG002 - not planned
+        """Do as ``step_epoch``; see ``zipasr.optim.build.Schedule``."""
+        self.step_epoch(epoch - 1)
+
+    def begin_update(self, in_epoch: int, in_all: int) -> None:  # noqa: ARG002 - it counts all
+        """Do as ``step_batch``; see ``zipasr.optim.build.Schedule``."""
+        self.step_batch(in_all)
+
     def get_last_lr(self) -> list[float]:
         """Return the learning rate last written, one per group."""
         return list(self._last_lrs)

@@ -7,23 +7,60 @@ fits exactly one list of parameters. Names and shapes of that list are enough to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from zipasr.base.errors import CheckpointError
-from zipasr.optim.parameter_batches import StateEntry, bucket_by_shape, check_entry, new_entry
 
 Group = dict[str, Any]
+StateEntry = dict[str, Any]
 NamedShapes = Sequence[Sequence[tuple[str, Sequence[int]]]]
 """Name and shape of the parameters of each group, in order."""
 
 _Bucket = tuple[list[str], int]
-# Belong to a group or bucket, not to a parameter.
-SHARED = ("step", "model_norms", "model_norm_threshold", "num_clipped")
-# In the stacked layout the axis of the parameters is the first, except here.
-SECOND_AXIS = ("scale_grads",)
+
+
+class StateLayout(Protocol):
+    """How an optimizer stacks the state of its parameters.
+
+    Attributes:
+        optimizer: name of the optimizer, for messages.
+        option: an option of groups that no other optimizer has.
+        shared: entries that belong to a group or a bucket, not to a parameter.
+        second_axis: entries whose axis of the parameters is the second; else it is the first.
+        counts_groups: whether ``step`` is that of the group; else each bucket has its own.
+    """
+
+    optimizer: str
+    option: str
+    shared: tuple[str, ...]
+    second_axis: tuple[str, ...]
+    counts_groups: bool
+
+    def buckets(self, params: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Collect the parameters whose state is stacked; the first one's entry holds it."""
+
+    def new_entry(self, bucket: Sequence[Tensor], group: Group) -> StateEntry:
+        """Make the state of a bucket."""
+
+    def check_entry(self, bucket: Sequence[Tensor], entry: StateEntry, group: Group) -> None:
+        """Refuse state that is not of this bucket."""
+
+
+def check_kind(saved: Mapping[str, Any], layout: StateLayout) -> None:
+    """Refuse the ``state_dict`` of another kind of optimizer.
+
+    Raises:
+        CheckpointError: its groups lack the option by which the optimizer is known.
+    """
+    if not all(layout.option in group for group in saved["param_groups"]):
+        raise CheckpointError(
+            f"The optimizer state is not that of {layout.optimizer}.",
+            "resume with the --optimizer that the run was begun with, or begin a new run with its "
+            "weights: --finetune-ckpt FILE, in another --exp-dir.",
+        )
 
 
 def fit_state(
@@ -31,6 +68,7 @@ def fit_state(
     names: Mapping[Tensor, str],
     saved: Mapping[str, Any],
     shapes: NamedShapes,
+    layout: StateLayout,
 ) -> tuple[dict[str, Any], list[str]]:
     """Stack saved state for other parameters than it was saved for.
 
@@ -43,6 +81,7 @@ def fit_state(
         names: of all its parameters.
         saved: ``state_dict`` of the optimizer that was saved.
         shapes: its parameters.
+        layout: of both optimizers.
 
     Returns:
         A ``state_dict`` for ``groups``, and the names of the parameters that begin anew.
@@ -60,7 +99,7 @@ def fit_state(
         )
     for group in groups:
         check_shapes(group["params"], names, known)
-    of_params = dict(_unstacked(saved, shapes))
+    of_params = dict(_unstacked(saved, shapes, layout))
     state: dict[int, StateEntry] = {}
     fitted = []
     count = 0
@@ -71,8 +110,9 @@ def fit_state(
         fitted.append({**options, "params": list(range(count, count + len(params)))})
         if saved["state"]:
             index_of = dict(zip(params, fitted[-1]["params"], strict=True))
-            stacked = _stacked(params, names, of_params, options["size_update_period"])
-            _share(stacked, _shared(saved, shapes, old))
+            stacked = _stacked(params, names, of_params, options, layout)
+            if layout.counts_groups:
+                _share(stacked, _shared(saved, shapes, old, layout))
             state |= {index_of[first]: entry for first, entry in stacked.items()}
         count += len(params)
     return {"state": state, "param_groups": fitted}, fresh
@@ -91,12 +131,13 @@ def check_shapes(
             )
 
 
-def check_saved(saved: Mapping[str, Any], shapes: NamedShapes) -> None:
+def check_saved(saved: Mapping[str, Any], shapes: NamedShapes, layout: StateLayout) -> None:
     """Refuse saved state that is not of these parameters.
 
     Args:
         saved: ``state_dict`` of an optimizer.
         shapes: the parameters that it should be of.
+        layout: of the optimizer that it should be of.
 
     Raises:
         CheckpointError: their number differs, or state is missing or has another shape.
@@ -110,49 +151,53 @@ def check_saved(saved: Mapping[str, Any], shapes: NamedShapes) -> None:
         )
     for group, of_group in zip(saved["param_groups"], shapes, strict=True):
         shape_of = dict(of_group)
-        for names, index in _buckets(group, of_group):
+        for names, index in _buckets(group, of_group, layout):
             bucket = [torch.empty(tuple(shape_of[name]), device="meta") for name in names]
-            entry = saved["state"].get(index, {})
-            check_entry(bucket, entry, group.get("size_update_period", 0))
+            layout.check_entry(bucket, saved["state"].get(index, {}), group)
 
 
-def _buckets(group: Group, shapes: Sequence[tuple[str, Sequence[int]]]) -> Iterator[_Bucket]:
+def _buckets(
+    group: Group, shapes: Sequence[tuple[str, Sequence[int]]], layout: StateLayout
+) -> Iterator[_Bucket]:
     """Yield names and index of the state entry of each bucket of a saved group."""
     # Tensors without memory have the shapes, and hence the order, of the saved parameters.
     params = [torch.empty(tuple(shape), device="meta") for _, shape in shapes]
     position = {param: i for i, param in enumerate(params)}
-    for bucket in bucket_by_shape(params):
+    for bucket in layout.buckets(params):
         inside = [position[param] for param in bucket]
         yield [shapes[i][0] for i in inside], group["params"][inside[0]]
 
 
 def _unstacked(
-    saved: Mapping[str, Any], shapes: NamedShapes
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield name and state of each saved parameter, as views."""
+    saved: Mapping[str, Any], shapes: NamedShapes, layout: StateLayout
+) -> Iterator[tuple[str, StateEntry]]:
+    """Yield name and state of each saved parameter, as views, with the step of its bucket."""
     for group, of_group in zip(saved["param_groups"], shapes, strict=True):
-        for bucket, index in _buckets(group, of_group):
+        for bucket, index in _buckets(group, of_group, layout):
             entry = saved["state"].get(index, {})
+            of_each = {k: v for k, v in entry.items() if k not in layout.shared}
             for i, name in enumerate(bucket):
-                yield (
-                    name,
-                    {k: _part(k, v, i) for k, v in entry.items() if k not in SHARED},
-                )
+                state = {key: _part(key, value, i, layout) for key, value in of_each.items()}
+                yield name, {**state, "step": entry.get("step", 0)}
 
 
 def _stacked(
     params: Sequence[Tensor],
     names: Mapping[Tensor, str],
-    of_params: Mapping[str, Mapping[str, Tensor]],
-    size_update_period: int,
+    of_params: Mapping[str, StateEntry],
+    options: Group,
+    layout: StateLayout,
 ) -> dict[Tensor, StateEntry]:
     """Return an entry for each bucket, under its first parameter; what is not known is new."""
     stacked = {}
-    for bucket in bucket_by_shape(params):
-        entry = new_entry(bucket, size_update_period)
+    for bucket in layout.buckets(params):
+        entry = layout.new_entry(bucket, options)
         for i, param in enumerate(bucket):
-            for key, value in of_params.get(names[param], {}).items():
-                _part(key, entry[key], i).copy_(value)
+            state = of_params.get(names[param], {"step": 0})
+            entry["step"] = max(entry["step"], state["step"])
+            for key, value in state.items():
+                if key != "step":
+                    _part(key, entry[key], i, layout).copy_(value)
         stacked[bucket[0]] = entry
     return stacked
 
@@ -163,12 +208,14 @@ def _share(stacked: Mapping[Tensor, StateEntry], shared: StateEntry) -> None:
         entry.update(shared if k == 0 else {"step": shared["step"]})
 
 
-def _shared(saved: Mapping[str, Any], shapes: NamedShapes, old: int | None) -> StateEntry:
+def _shared(
+    saved: Mapping[str, Any], shapes: NamedShapes, old: int | None, layout: StateLayout
+) -> StateEntry:
     """Return what belongs to a saved group."""
     if old is None:
         return {"step": 0}
-    _, index = next(_buckets(saved["param_groups"][old], shapes[old]))
-    return {key: value for key, value in saved["state"][index].items() if key in SHARED}
+    _, index = next(_buckets(saved["param_groups"][old], shapes[old], layout))
+    return {key: value for key, value in saved["state"][index].items() if key in layout.shared}
 
 
 def _options(group: Group, old: Group | None) -> Group:
@@ -187,6 +234,6 @@ def _closest(names: Sequence[str], shapes: NamedShapes) -> int | None:
     return common.index(best) if best else None
 
 
-def _part(key: str, stacked: Tensor, index: int) -> Tensor:
+def _part(key: str, stacked: Tensor, index: int, layout: StateLayout) -> Tensor:
     """Return the slice of one parameter."""
-    return stacked[:, index] if key in SECOND_AXIS else stacked[index]
+    return stacked[:, index] if key in layout.second_axis else stacked[index]

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.optim.backend import OptimizerBackend, sweeps_for
+from zipasr.optim.named_state import Group, StateEntry
 from zipasr.optim.update_kernels import Elements, Sweeps
-
-StateEntry = dict[str, Any]
 
 
 def bucket_by_shape(params: Iterable[Tensor]) -> list[list[Tensor]]:
@@ -187,6 +185,28 @@ def check_entry(bucket: Sequence[Tensor], entry: StateEntry, size_update_period:
                 f"The optimizer state has {key} of shape {found} where the model needs {shape}.",
                 "resume with the same model and the same frozen modules, or start a new optimizer.",
             )
+
+
+class ScaledAdamLayout:
+    """How ScaledAdam stacks its state; see ``named_state.StateLayout``."""
+
+    optimizer = "ScaledAdam"
+    option = "scalar_max"
+    shared: tuple[str, ...] = ("step", "model_norms", "model_norm_threshold", "num_clipped")
+    second_axis: tuple[str, ...] = ("scale_grads",)
+    counts_groups = True
+
+    def buckets(self, params: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Collect tensors of equal shape."""
+        return bucket_by_shape(params)
+
+    def new_entry(self, bucket: Sequence[Tensor], group: Group) -> StateEntry:
+        """Make the state of a bucket."""
+        return new_entry(bucket, group["size_update_period"])
+
+    def check_entry(self, bucket: Sequence[Tensor], entry: StateEntry, group: Group) -> None:
+        """Refuse state that was saved for other parameters than these."""
+        check_entry(bucket, entry, group.get("size_update_period", 0))
 
 
 def tie(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer
 
 from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.clipping import EARLY_STEPS, SEVERE_FACTOR, GradientSizes, report_clipping
-from zipasr.optim.config import OptimizerConfig, OptimizerName
-from zipasr.optim.named_state import NamedShapes, fit_state
-from zipasr.optim.parameter_batches import ParameterBatches, batch_parameters
+from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
+from zipasr.optim.named_state import StateLayout
+from zipasr.optim.parameter_batches import ParameterBatches, ScaledAdamLayout, batch_parameters
 from zipasr.optim.update_math import (
     GradientStats,
     Group,
@@ -32,10 +31,8 @@ logger = logging.getLogger(__name__)
 # Largest relative change of the size of a tensor in one scale step.
 MAX_SCALE_STEP = 0.1
 
-ParametersInput = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
 
-
-class ScaledAdam(Optimizer):
+class ScaledAdam(NamedOptimizer):
     """Adam with steps relative to the rms of each parameter, a learned scale, and clipping.
 
     Differs from Adam in four ways: the step of a tensor is multiplied by its root mean square;
@@ -72,11 +69,7 @@ class ScaledAdam(Optimizer):
     recognition", ICLR 2024, section 3.5.
     """
 
-    num_skipped: int
-    """Updates left out since this object was made because the gradient norm was not finite."""
-
-    grad_norm: float
-    """Of all gradients in the last update, each weighted with the size of its parameter."""
+    layout: ClassVar[StateLayout] = ScaledAdamLayout()
 
     early_steps: ClassVar[tuple[int, ...]] = EARLY_STEPS
     """Updates after which a first clipping threshold is set, before a whole period is over."""
@@ -110,17 +103,14 @@ class ScaledAdam(Optimizer):
             "size_update_period": size_update_period,
             "clipping_update_period": clipping_update_period,
         }
-        self.num_skipped = 0
-        self.grad_norm = math.nan
         self._global_norm = global_norm
         self._backend = backend
-        self._names: dict[Tensor, str] = {}
         self._batches: dict[int, ParameterBatches] = {}
-        super().__init__(_as_groups(params), defaults)
+        super().__init__(params, defaults)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all that a copy needs."""
-        own = ("num_skipped", "grad_norm", "_global_norm", "_backend", "_names")
+        own = ("_global_norm", "_backend")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -130,12 +120,7 @@ class ScaledAdam(Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters; ``named_params`` may take the place of ``params``."""
-        group = dict(param_group)
-        if "named_params" in group:
-            named = list(group.pop("named_params"))
-            self._names.update((param, name) for name, param in named)
-            group["params"] = [param for _, param in named]
-        super().add_param_group(group)
+        super().add_param_group(param_group)
         _check_options(self.param_groups[-1])
 
     @overload
@@ -173,51 +158,6 @@ class ScaledAdam(Optimizer):
         for look in looks:
             self._update(look)
         return loss
-
-    def named_shapes(self) -> NamedShapes | None:
-        """Return name and shape of the parameters of each group, in the order of ``state_dict``.
-
-        Stored beside ``state_dict``, they let ``load_named`` find its way in it. None where a
-        parameter has no name.
-        """
-        params = [group["params"] for group in self.param_groups]
-        if not all(param in self._names for group in params for param in group):
-            return None
-        return [[(self._names[p], tuple(p.shape)) for p in group] for group in params]
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a copy of ``state_dict``, which later steps leave as it is.
-
-        ``torch.optim.Optimizer`` keeps the tensors it is given where type and device agree, so
-        that a step would write into the caller's.
-        """
-        super().load_state_dict(state_dict)
-        for entry in self.state.values():
-            entry.update((k, v.clone()) for k, v in entry.items() if isinstance(v, Tensor))
-
-    def load_named(self, state_dict: dict[str, Any], shapes: NamedShapes | None) -> list[str]:
-        """Load state by name, so that parameters may have been frozen, added or reordered.
-
-        The same parameters in the same order, or ``shapes`` None: as ``load_state_dict``. Otherwise
-        saved state of unknown parameters is left out, and the learning rate stays.
-
-        Args:
-            state_dict: from ``state_dict``.
-            shapes: from ``named_shapes`` of the optimizer that was saved.
-
-        Returns:
-            Names of the parameters that begin anew.
-
-        Raises:
-            CheckpointError: no saved parameter is known here, or a shape differs.
-        """
-        own = self.named_shapes()
-        if shapes is None or own is None or own == [[(n, tuple(s)) for n, s in g] for g in shapes]:
-            self.load_state_dict(state_dict)
-            return []
-        fitted, fresh = fit_state(self.param_groups, self._names, state_dict, shapes)
-        self.load_state_dict(fitted)
-        return fresh
 
     def _look(self) -> list[GradientStats]:
         """Measure the gradients of all groups, with one wait for the device."""
@@ -302,17 +242,6 @@ class ScaledAdam(Optimizer):
         )
 
 
-def _as_groups(params: ParametersInput) -> list[Group]:
-    """Bring the accepted inputs into one form: a list of groups."""
-    items: list[Any] = [params] if isinstance(params, Tensor) else list(params)
-    if not items:
-        raise ValueError("ScaledAdam got no parameters; is every module frozen?")
-    if isinstance(items[0], dict):
-        return items
-    key = "named_params" if isinstance(items[0], tuple) else "params"
-    return [{key: items}]
-
-
 def _check_options(group: Group) -> None:
     """Refuse options outside their range."""
     if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
@@ -377,17 +306,3 @@ class ScaledAdamV1(ScaledAdam):
         motion.rates[batches.num_tensors :] = -(1.0 - beta1) * group["scalar_lr_scale"] * corrected
         keep_scalars_within(group, batches)
         batches.sweeps.move(look.grads, motion)
-
-
-OPTIMIZERS: Mapping[OptimizerName, type[ScaledAdam]] = {
-    "scaled_adam": ScaledAdam,
-    "scaled_adam_v1": ScaledAdamV1,
-}
-
-
-CLIPPING_SCALE = 2.0
-
-
-def build_optimizer(config: OptimizerConfig, params: ParametersInput) -> ScaledAdam:
-    """Return the optimizer of these parameters; gradients are clipped at twice their median."""
-    return OPTIMIZERS[config.optimizer](params, clipping_scale=CLIPPING_SCALE)

@@ -14,8 +14,11 @@ from zipasr.checkpoint.average import num_averaged
 from zipasr.checkpoint.model_file import plain_flags
 from zipasr.checkpoint.weights import unwrapped
 from zipasr.encoder.registry import ENCODER_TYPES
+from zipasr.optim.build import saved_by_rubik
 from zipasr.optim.config import OptimizerConfig
 from zipasr.optim.named_state import NamedShapes, check_saved
+from zipasr.optim.rubik import BatchedRubik
+from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.training.state import SCHEDULES_DONE
 
 if TYPE_CHECKING:
@@ -45,13 +48,14 @@ def with_own_entries(
         The entries of a checkpoint of ours, apart from tokenizer and random state.
 
     Raises:
-        CheckpointError: an entry is missing, or the optimizer is not ScaledAdam over all parameters
-            of the model.
+        CheckpointError: an entry is missing, or the optimizer does not have all parameters of the
+            model.
     """
     _check_entries(checkpoint, path)
     shapes = _parameters_in_order(checkpoint, parameters)
+    kind = BatchedRubik if saved_by_rubik(checkpoint["optimizer"]) else ScaledAdam
     try:
-        check_saved(checkpoint["optimizer"], shapes)
+        check_saved(checkpoint["optimizer"], shapes, kind.layout)
     except CheckpointError as problem:
         raise CheckpointError(
             f"{path} cannot be continued: {problem.what}",
@@ -83,7 +87,8 @@ def settings_of_reference(
         if encoder.schema in found:
             found[encoder.schema] = encoder.with_implied(found[encoder.schema])
             optimizer = found.setdefault(schema_of(OptimizerConfig), {})
-            optimizer["optimizer"] = encoder.published_optimizer
+            is_rubik = "optimizer" in checkpoint and saved_by_rubik(checkpoint["optimizer"])
+            optimizer["optimizer"] = "rubik" if is_rubik else encoder.published_optimizer
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(found, default=str))
     return plain
 

@@ -148,7 +148,7 @@ def train_one_epoch(
             the state cannot be saved.
     """
     state, config = session.state, session.configs.train
-    num_updates = None if num_batches is None else math.ceil(num_batches / config.accumulate)
+    num_updates = updates_of(session, num_batches)
     guard = NonFiniteGuard(session)
     with EpochProgress(session, num_updates, start=updates_in_epoch(session)) as watch:
         for group in grouped(watch.loading(batches), config.accumulate):
@@ -205,7 +205,7 @@ def apply_gradients(session: Session, gradients: Gradients, batches: Sequence[Ba
     """
     state = session.state
     count_splits(state, gradients.splits)
-    session.scheduler.step_batch(state.batch_idx_train)
+    session.scheduler.begin_update(updates_in_epoch(session), state.batch_idx_train)
     for group in session.optimizer.param_groups:
         group["lr"] *= state.lr_factor
     if gradients.not_finite == 0:
@@ -240,6 +240,13 @@ def counted_seconds(session: Session, batches: Sequence[Batch]) -> float:
 def updates_in_epoch(session: Session) -> int:
     """Return how many updates of the epoch in progress are done."""
     return math.ceil(session.state.batches_done / session.configs.train.accumulate)
+
+
+def updates_of(session: Session, num_batches: int | None) -> int | None:
+    """Return how many updates are made of so many batches; None when unknown."""
+    if num_batches is None:
+        return None
+    return math.ceil(num_batches / session.configs.train.accumulate)
 
 
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

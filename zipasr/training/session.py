@@ -28,9 +28,9 @@ from zipasr.encoder.protocol import EncoderConfig
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.whiten import load_whiten_state, whiten_state
+from zipasr.optim.build import Schedule
 from zipasr.optim.config import EdenConfig, OptimizerConfig
-from zipasr.optim.eden import Eden
-from zipasr.optim.scaled_adam import ScaledAdam
+from zipasr.optim.named_optimizer import NamedOptimizer
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.icefall_state import with_own_entries
@@ -102,8 +102,8 @@ class Session:
     world: World
     tokenizer: Tokenizer
     model: AsrModel
-    optimizer: ScaledAdam
-    scheduler: Eden
+    optimizer: NamedOptimizer
+    scheduler: Schedule
     precision: Precision
     average: dict[str, Tensor] | None
     writer: MetricWriter | None

@@ -32,9 +32,8 @@ from zipasr.data.loaders import EpochPosition, Loader, batching_of, train_loader
 from zipasr.data.worker_processes import LoadingStoppedError
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
-from zipasr.optim.eden import Eden
+from zipasr.optim.build import build_optimizer, build_schedule
 from zipasr.optim.param_groups import parameter_groups
-from zipasr.optim.scaled_adam import build_optimizer
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.data_setup import DataSource, TrainData, check_transcripts, load_sets
 from zipasr.training.diagnostics import diagnose
@@ -45,6 +44,7 @@ from zipasr.training.loop import (
     nothing_to_save_yet,
     save_and_stop,
     train_one_epoch,
+    updates_of,
     validation_loss,
 )
 from zipasr.training.memory import batch_sizes, check_model_fits, rehearse, row_cost
@@ -165,7 +165,7 @@ def get_ready(session: Session, data: TrainData, epoch: int) -> None:
 def print_diagnostics(session: Session, data: TrainData, epoch: int) -> None:
     """Train on some batches and write to the standard output what flows through the model."""
     session.start_epoch(epoch)
-    session.scheduler.step_epoch(epoch - 1)
+    session.scheduler.begin_epoch(epoch, None)
     session.model.train()
     text = diagnose(session, batches_of_epoch(session, data))
     if session.world.is_main:
@@ -186,11 +186,10 @@ def build_session(
     broadcast_from_main(model.state_dict().values(), world)
     freeze_or_add_adapters(model, configs.finetune, configs.encoder.adapted_layers)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
-    optimizer = build_optimizer(configs.optimizer, groups)
-    eden = configs.eden
-    scheduler = Eden(
-        optimizer, eden.lr_batches, eden.lr_epochs, eden.warmup_batches, eden.warmup_start
-    )
+    precision = Precision(configs.train, world.device)
+    optimizer = build_optimizer(configs.optimizer, groups, precision.dtype)
+    real_epochs = [1] * configs.train.num_epochs
+    scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, real_epochs)
     every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logging.info("%d parameters%s", every, "" if trained == every else f", {trained} are trained")
@@ -202,7 +201,7 @@ def build_session(
         model=model,
         optimizer=optimizer,
         scheduler=scheduler,
-        precision=Precision(configs.train, world.device),
+        precision=precision,
         average=average if world.is_main else None,
         writer=None,
         sampler=SamplerState(batching_of(configs.data, world.size), data),
@@ -306,7 +305,6 @@ def run_epoch(
 ) -> None:
     """Train the epoch in progress to its end, validate, report, save."""
     configs, state, world = session.configs, session.state, session.world
-    session.scheduler.step_epoch(state.cur_epoch - 1)
     # A resumed model needs the schedule values that it had when it was saved.
     set_batch_count(session.model, state.shown_schedule_count)
     session.model.train()
@@ -316,6 +314,7 @@ def run_epoch(
     batches = batches_of_epoch(session, data)
     batches.interrupted = lambda: stop.requested
     check_ranks_agree(world, session.sampler, state.batches_done, batches.plan_digest)
+    session.scheduler.begin_epoch(state.cur_epoch, updates_of(session, batches.num_batches))
     check_space(session, batches.num_batches)
     try:
         total = train_one_epoch(

@@ -1,0 +1,175 @@
+"""What BatchedRubik does with matrices, vectors and scalars: state of a stack, and its next step.
+
+A stack is all parameters of one shape in a group; every tensor here has them on its first axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zipasr.base.errors import CheckpointError
+from zipasr.optim.named_state import Group, StateEntry
+from zipasr.optim.polar_express import matrix_shape, orthogonalise
+
+# A stack of more bytes, at four for each element, is cut into several.
+MAX_STACK_BYTES = 1 << 30
+
+
+class RubikLayout:
+    """How BatchedRubik stacks its state; see ``named_state.StateLayout``."""
+
+    optimizer = "BatchedRubik"
+    option = "scale_limits"
+    shared: tuple[str, ...] = ("step",)
+    second_axis: tuple[str, ...] = ()
+    counts_groups = False
+
+    def buckets(self, params: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Collect tensors of equal shape, in order of first appearance."""
+        of_shape: dict[tuple[int, ...], list[Tensor]] = {}
+        for param in params:
+            of_shape.setdefault(tuple(param.shape), []).append(param)
+        return [piece for same in of_shape.values() for piece in _pieces(same)]
+
+    def new_entry(self, bucket: Sequence[Tensor], group: Group) -> StateEntry:
+        """Make the state of a bucket."""
+        first, count = bucket[0], len(bucket)
+        entry: StateEntry = {"step": 0}
+        for key, shape in _shapes(bucket).items():
+            entry[key] = first.new_zeros(shape)
+        if "second_momentum_buffer" in entry:
+            entry["second_momentum_buffer"].fill_(1.0)
+        if "scale" in entry:
+            norms = torch.stack(torch._foreach_norm(list(bucket)))
+            low, high = group["scale_limits"]
+            rms = (norms / math.sqrt(first.numel())).clamp(low, high)
+            entry["scale"] = rms.view(count, *(1 for _ in first.shape))
+        return entry
+
+    def check_entry(self, bucket: Sequence[Tensor], entry: StateEntry, group: Group) -> None:  # noqa: ARG002
+        """Refuse state that was saved for other parameters than these.
+
+        Raises:
+            CheckpointError: so it is.
+        """
+        for key, shape in _shapes(bucket).items():
+            found = tuple(entry[key].shape) if key in entry else None
+            if found != shape:
+                raise CheckpointError(
+                    f"The optimizer state has {key} of shape {found} where the model needs "
+                    f"{shape}.",
+                    "resume with the same model and the same frozen modules, or start a new "
+                    "optimizer.",
+                )
+
+
+def _pieces(same: list[Tensor]) -> list[list[Tensor]]:
+    size = 4 * sum(param.numel() for param in same)
+    count = min(len(same), -(-size // MAX_STACK_BYTES))
+    each = -(-len(same) // max(count, 1))
+    return [same[start : start + each] for start in range(0, len(same), each)]
+
+
+def is_scalar(shape: Sequence[int]) -> bool:
+    """Say whether a tensor has one element."""
+    return math.prod(shape) == 1
+
+
+def is_matrix(shape: Sequence[int]) -> bool:
+    """Say whether a tensor has more than one axis along which its elements differ."""
+    return math.prod(shape) > max(shape, default=1)
+
+
+def _shapes(bucket: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in the state of a bucket."""
+    shape, count = tuple(bucket[0].shape), len(bucket)
+    ones = (count, *(1 for _ in shape))
+    found: dict[str, tuple[int, ...]] = {}
+    if is_matrix(shape):
+        rows, cols = matrix_shape(shape)
+        long = (count, rows, 1) if rows > cols else (count, 1, cols)
+        found |= {"momentum_buffer": (count, rows, cols), "second_momentum_buffer": long}
+    else:
+        found |= {"exp_avg": (count, *shape), "exp_avg_sq": (count, *shape)}
+    if not is_scalar(shape):
+        found |= {"scale": ones, "scale_grad_buffer": ones}
+    return found
+
+
+class MatrixConstants(NamedTuple):
+    """Numbers of a step of matrices that are the same for a whole stack."""
+
+    beta1: float
+    rest1: float
+    """1 - beta1."""
+    rest2: float
+    eps: float
+    rate: float
+    """Factor of the last result."""
+
+
+def matrix_constants(group: Group, step: int, dtype: torch.dtype) -> MatrixConstants:
+    """Return the constants of the step after ``step`` others, rounded to the type of the work.
+
+    The momentum begins short, 0.9, and grows to its ceiling; the last factor is the inverse of the
+    rms that it would have of independent gradients.
+    """
+
+    def rounded(value: float) -> float:
+        return torch.tensor(value, dtype=torch.float64).to(dtype).item()
+
+    beta1 = rounded(min(group["beta1"], 1.0 - 1.0 / (10.0 + 0.2 * step)))
+    beta2 = rounded(min(group["beta2"], step / (step + 1.0)))
+    rest1 = rounded(1.0 - beta1)
+    root = rounded(math.sqrt(rounded(1.0 - rounded(beta1 * beta1))))
+    rate = rounded(-rounded(group["lr"]) * rounded(rest1 * rounded(1.0 / root)))
+    return MatrixConstants(beta1, rest1, 1.0 - beta2, rounded(group["eps"]), rate)
+
+
+def matrix_delta(
+    grad: Tensor, momentum: Tensor, second: Tensor, constants: MatrixConstants
+) -> Tensor:
+    """Update the state of matrices, and return their step before it is scaled.
+
+    Args:
+        grad: (n, rows, cols) in the type of the work, written over.
+        momentum: M, of the same shape and type.
+        second: V, (n, rows, 1) where the matrices are tall, else (n, 1, cols): running mean of the
+            squares of what the polynomial gives.
+        constants: of this step.
+    """
+    beta1, rest1, rest2, eps, rate = constants
+    momentum.lerp_(grad, rest1)
+    x = orthogonalise(grad.lerp_(momentum, beta1).div_(_root(second, eps, grad.dtype)))
+    precise = x if second.dtype == x.dtype else x.to(second.dtype)
+    axis = 2 if x.size(1) > x.size(2) else 1
+    second.lerp_(precise.square().mean(dim=axis, keepdim=True), rest2)
+    return x.div_(_root(second, eps, x.dtype)).mul_(rate)
+
+
+def _root(second: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    return second.sqrt().add_(eps).to(dtype)
+
+
+def vector_delta(grad: Tensor, entry: StateEntry, group: Group) -> Tensor:
+    """Update the state of vectors or scalars, and return their step before it is scaled.
+
+    It is Adam with Nesterov's momentum and without correction of the first moment.
+
+    Args:
+        grad: (n, ...), written over.
+        entry: state, with the number of steps before this one.
+        group: options.
+    """
+    beta1, step = group["adam_beta1"], entry["step"]
+    beta2 = min(group["adam_beta2"], step / (step + 1.0))
+    mean, second = entry["exp_avg"], entry["exp_avg_sq"]
+    mean.mul_(beta1).add_(grad, alpha=1.0 - beta1)
+    second.mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
+    ahead = grad.mul_(1.0 - beta1).add_(mean, alpha=beta1)
+    return ahead.div_(second.sqrt().add_(group["eps"])).mul_(-group["lr"])
