@@ -88,7 +88,12 @@ def build_schedule(
     """
     if config.optimizer != "rubik":
         return Eden(
-            optimizer, rates.lr_batches, rates.lr_epochs, rates.warmup_batches, rates.warmup_start
+            optimizer,
+            rates.lr_batches,
+            rates.lr_epochs,
+            rates.warmup_batches,
+            rates.warmup_start,
+            real_epochs,
         )
     each = rates.batches_per_epoch
     return InterpCosine(

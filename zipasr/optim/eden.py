@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.optim.optimizer import Optimizer
@@ -57,6 +57,8 @@ class Eden:
         lr_epochs: epochs after which decay sets in.
         warmup_batches: batches until warm-up ends.
         warmup_start: factor at batch 0, between 0 and 1.
+        real_epochs: passes over the data that each epoch counts as in ``begin_epoch``; one where
+            nothing is said.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Eden:
         lr_epochs: float,
         warmup_batches: float = 500.0,
         warmup_start: float = 0.5,
+        real_epochs: Sequence[int] = (),
     ) -> None:
         if not 0.0 <= warmup_start <= 1.0:
             raise ValueError(f"warmup_start must be between 0 and 1, not {warmup_start}")
@@ -74,6 +77,7 @@ class Eden:
         self.lr_epochs = lr_epochs
         self.warmup_batches = warmup_batches
         self.warmup_start = warmup_start
+        self._real_epochs = real_epochs
         self.batch = 0
         self.epoch = 0
         self._base_lrs: list[float] = []
@@ -103,7 +107,8 @@ class Eden:
 
     def begin_epoch(self, epoch: int, updates: int | None) -> None:  # noqa: ARG002 - not planned
         """Do as ``step_epoch``; see ``zipasr.optim.build.Schedule``."""
-        self.step_epoch(epoch - 1)
+        before = self._real_epochs[: epoch - 1]
+        self.step_epoch(sum(before) + epoch - 1 - len(before))
 
     def begin_update(self, in_epoch: int, in_all: int) -> None:  # noqa: ARG002 - it counts all
         """Do as ``step_batch``; see ``zipasr.optim.build.Schedule``."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
 from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
 from zipasr.data.loaders import EpochPosition, train_loader
+from zipasr.data.real_epochs import RealEpochs
 from zipasr.training.data_setup import TrainData
 from zipasr.training.memory import (
     Size,
@@ -35,7 +37,8 @@ class Estimate:
         parameters: number of the model's.
         trained: how many of them are not frozen.
         hours: of training speech that is left after filtering.
-        steps: updates per epoch.
+        epochs: of the run.
+        steps: number of copies -> updates of an epoch whose batches have so many.
         state_bytes: of parameters, gradients, optimizer and running average.
         batch_bytes: of what the largest batch needs beside that.
         seconds_per_step: forward and backward, without loading.
@@ -44,19 +47,19 @@ class Estimate:
     parameters: int
     trained: int
     hours: float
-    steps: int
+    epochs: RealEpochs
+    steps: Mapping[int, int]
     state_bytes: int
     batch_bytes: int
     seconds_per_step: float
 
     def text(self, configs: TrainConfigs) -> str:
         """Return the lines that ``--dry-run`` prints."""
-        epochs = configs.train.num_epochs
-        run_hours = self.steps * self.seconds_per_step * epochs / 3600
+        run_hours = self.all_steps * self.seconds_per_step / 3600
         lines = [
             f"model      {self.parameters:,} parameters{self._trained_text()}",
             f"data       {self.hours:.2f} hours of speech an epoch",
-            f"steps      {self.steps} an epoch, {self.steps * epochs} in {epochs} epochs",
+            *self._step_lines(),
             *_update_lines(configs),
             f"memory     {_gib(self.state_bytes)} GiB for the model and its optimizer, about "
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
@@ -67,13 +70,33 @@ class Estimate:
         ]
         return "\n".join(lines)
 
+    @property
+    def all_steps(self) -> int:
+        """Updates of the run."""
+        return sum(self.steps[copies] for copies in self.epochs.copies)
+
+    def _step_lines(self) -> list[str]:
+        each = [f"{count} an epoch" for count in self.steps.values()]
+        if self.epochs.total == len(self.epochs):
+            return [f"steps      {each[0]}, {self.all_steps} in {len(self.epochs)} epochs"]
+        each = [
+            f"{text} of {copies} {'copy' if copies == 1 else 'copies'}"
+            for copies, text in zip(self.steps, each, strict=True)
+        ]
+        return [
+            f"epochs     {len(self.epochs)}, which count as {self.epochs.total} real ones; copies "
+            f"of each utterance in a batch: {' '.join(map(str, self.epochs.copies))}",
+            f"steps      {'; '.join([each[0], *each[1:][-1:]])}",
+            f"           {self.all_steps} in all",
+        ]
+
     def _trained_text(self) -> str:
         return "" if self.trained == self.parameters else f", {self.trained:,} of them are trained"
 
     def _disk_bytes(self, configs: TrainConfigs) -> int:
         train = configs.train
-        iterations = min(train.keep_last_k, self.steps * train.num_epochs // train.save_every_n)
-        return self.parameters * BYTES_PER_PARAMETER * (iterations + train.num_epochs)
+        iterations = min(train.keep_last_k, self.all_steps // train.save_every_n)
+        return self.parameters * BYTES_PER_PARAMETER * (iterations + len(self.epochs))
 
 
 def estimate(session: Session, data: TrainData) -> Estimate:
@@ -88,7 +111,11 @@ def estimate(session: Session, data: TrainData) -> Estimate:
         parameters=parameters,
         trained=trained,
         hours=data.train.hours,
-        steps=math.ceil(_batches(session, data) / configs.train.accumulate),
+        epochs=configs.train.epochs,
+        steps={
+            copies: math.ceil(_batches(session, data, epoch) / configs.train.accumulate)
+            for copies, epoch in configs.train.epochs.first_of_each().items()
+        },
         # Parameters in float32, the average in float64; gradients and two moments in float32.
         state_bytes=parameters * (4 + 8) + trained * 3 * 4,
         batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
@@ -96,16 +123,16 @@ def estimate(session: Session, data: TrainData) -> Estimate:
     )
 
 
-def _batches(session: Session, data: TrainData) -> int:
+def _batches(session: Session, data: TrainData, epoch: int) -> int:
     configs = session.configs
     return train_loader(
         data.train,
         replace(configs.data, num_workers=0),
         configs.augment,
         EpochPosition(
-            layout=replace(session.layout, world_size=configs.train.world_size),
+            layout=replace(session.layout_of(epoch), world_size=configs.train.world_size),
             seed=configs.train.seed,
-            epoch=1,
+            epoch=epoch,
         ),
         doubled=configs.model.use_cr_ctc,
     ).num_batches

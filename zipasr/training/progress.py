@@ -246,12 +246,14 @@ class EpochProgress:
         epoch = run = None
         if self._num_updates is not None:
             left = self._num_updates - self._done
-            epochs_left = session.configs.train.num_epochs - state.cur_epoch
+            epochs = session.configs.train.epochs
+            # An epoch of twice as many copies has about twice as many updates.
+            later = epochs.ahead(state.cur_epoch) / epochs.copies_of(state.cur_epoch)
             epoch = left * per_update
-            run = epoch + epochs_left * self._num_updates * per_update
+            run = epoch + later * self._num_updates * per_update
         return ProgressLine(
             epoch=state.cur_epoch,
-            num_epochs=session.configs.train.num_epochs,
+            num_epochs=len(session.configs.train.epochs),
             batch=self._done,
             num_batches=self._num_updates,
             loss=self.totals.last.per_frame().get("loss", math.nan),

@@ -111,7 +111,7 @@ def run(
         report_before_training(session, data.valid, recognise, note)
     try:
         with StopRequest() as stop:
-            while epoch <= train.num_epochs:
+            while epoch <= len(train.epochs):
                 try:
                     session.start_epoch(epoch)
                     run_epoch(session, data, stop, recognise)
@@ -126,7 +126,7 @@ def run(
             session.writer.close()
     if world.is_main:
         spent = clock(session.state.seconds_trained)
-        logging.info("trained %d epochs in %s, see %s", train.num_epochs, spent, train.exp_dir)
+        logging.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
 
 
 def prepare_training(
@@ -155,7 +155,7 @@ def prepare_training(
 def get_ready(session: Session, data: TrainData, epoch: int) -> None:
     """Try the largest batches, and open the files that are written to during the training."""
     train = session.configs.train
-    if train.rehearse and epoch <= train.num_epochs:
+    if train.rehearse and epoch <= len(train.epochs):
         rehearse(session, batch_sizes(session, data.train.lengths))
     session.writer = open_writer(session)
     if session.world.is_main:
@@ -188,8 +188,8 @@ def build_session(
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
     precision = Precision(configs.train, world.device)
     optimizer = build_optimizer(configs.optimizer, groups, precision.dtype)
-    real_epochs = [1] * configs.train.num_epochs
-    scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, real_epochs)
+    copies = configs.train.epochs.copies
+    scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, copies)
     every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logging.info("%d parameters%s", every, "" if trained == every else f", {trained} are trained")
@@ -209,7 +209,7 @@ def build_session(
     if configs.train.memory_budget_gb:
         # Of the new model, so that a resumed run counts the same.
         session.row_cost = row_cost(session, configs.data.max_cut_duration)
-        session.sampler.layout = session.layout
+    session.sampler.layout = session.layout
     return session
 
 
@@ -305,6 +305,9 @@ def run_epoch(
 ) -> None:
     """Train the epoch in progress to its end, validate, report, save."""
     configs, state, world = session.configs, session.state, session.world
+    epochs = configs.train.epochs
+    if world.is_main and epochs.total > len(epochs):
+        logging.info("%s", epochs.text(state.cur_epoch))
     # A resumed model needs the schedule values that it had when it was saved.
     set_batch_count(session.model, state.shown_schedule_count)
     session.model.train()
@@ -362,10 +365,11 @@ def check_space(session: Session, batches_per_epoch: int | None) -> None:
     train, state = session.configs.train, session.state
     if not session.world.is_main:
         return
-    epochs = train.num_epochs - state.cur_epoch + 1
+    epochs = len(train.epochs) - state.cur_epoch + 1
     iterations = train.keep_last_k
     if batches_per_epoch is not None:
-        total = state.batch_idx_train - state.batches_done + epochs * batches_per_epoch
+        real = train.epochs.ahead(state.cur_epoch - 1) / train.epochs.copies_of(state.cur_epoch)
+        total = state.batch_idx_train - state.batches_done + int(real * batches_per_epoch)
         iterations = min(iterations, total // train.save_every_n)
     each = bytes_of_checkpoint(session.model)
     need = bytes_to_come(each, train.exp_dir, iterations=iterations, epochs=epochs)
