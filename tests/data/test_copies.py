@@ -83,6 +83,20 @@ def test_a_batch_is_its_cuts_longest_first_several_times_over(
     assert seen == dict.fromkeys((cut.id for cut in corpus.cuts), 1)
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_all_ranks_together_have_each_cut_as_often_as_it_has_copies(
+    corpus: TinyCorpus, world_size: int
+) -> None:
+    data = DataConfig(manifest_dir=corpus.fbank, max_duration=24.0, drop_last=False)
+    layout = replace(batching_of(data, world_size), copies=2)
+    seen: Counter[str] = Counter()
+    for rank in range(world_size):
+        flags = {"layout": layout, "rank": rank}
+        for batch in loader_of(corpus, 2, drop_last=False, position=flags):
+            seen.update(name.rpartition("_repeat")[0] for name in batch.cut_ids)
+    assert seen == dict.fromkeys((cut.id for cut in corpus.cuts), 2)
+
+
 def test_features_are_those_of_a_single_copy(corpus: TinyCorpus) -> None:
     by_id = {cut.id: torch.from_numpy(cut.load_features()) for cut in corpus.cuts}
     for batch in loader_of(corpus, 2):
