@@ -178,9 +178,11 @@ class TrainFlags(TypedDict, total=False):
     manifest_dir: Path | str
     mask_unfilled_cache: bool
     master_port: int
+    max_copies: int
     max_cut_duration: float
     max_duration: float
     memory_budget_gb: float
+    min_copies: int
     min_cut_duration: float
     mini_libri: bool
     nhead: Sequence[int] | int | str
@@ -189,6 +191,7 @@ class TrainFlags(TypedDict, total=False):
     num_epochs: int
     num_heads: Sequence[int] | int | str
     num_left_chunks: int
+    num_real_epochs: int | None
     num_workers: int
     on_the_fly_feats: bool
     optimizer: Literal["scaled_adam", "scaled_adam_v1"]
@@ -217,6 +220,7 @@ class TrainFlags(TypedDict, total=False):
     spec_aug_num_frame_masks: int
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
+    spec_augment: Literal["standard", "alternating"]
     start_batch: int
     start_epoch: int
     subset: str | None
@@ -357,6 +361,7 @@ class DecodeFlags(TypedDict, total=False):
     spec_aug_num_frame_masks: int
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
+    spec_augment: Literal["standard", "alternating"]
     temperature: float
     test_sets: Sequence[str] | str | None
     time_mask_ratio: float
@@ -502,6 +507,7 @@ class ExportFlags(TypedDict, total=False):
     spec_aug_num_frame_masks: int
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
+    spec_augment: Literal["standard", "alternating"]
     temperature: float
     test_sets: Sequence[str] | str | None
     time_mask_ratio: float
