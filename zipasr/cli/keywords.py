@@ -123,6 +123,7 @@ class TrainFlags(TypedDict, total=False):
     attention_dims: Sequence[int] | int | str
     average_period: int
     base_lr: float
+    batches_per_epoch: int | None
     bpe_model: Path | str
     bucketing_sampler: bool
     causal: bool
@@ -194,7 +195,7 @@ class TrainFlags(TypedDict, total=False):
     num_real_epochs: int | None
     num_workers: int
     on_the_fly_feats: bool
-    optimizer: Literal["scaled_adam", "scaled_adam_v1"]
+    optimizer: Literal["scaled_adam", "scaled_adam_v1", "rubik"]
     own_heads: str
     pos_dim: int
     pos_head_dim: Sequence[int] | int | str
