@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from zipasr.lm.ngram import END, LN10, START, UNKNOWN, NgramLm
 
+from .dictionary import backoffs_of, lm_of, log_probs_of
+
 State = tuple[str, ...]
 WORDS = ("a", "b", "c")
 
@@ -32,14 +34,15 @@ class BackoffGraph:
 
     def __init__(self, model: NgramLm) -> None:
         self.model = model
-        ngrams = [gram for gram in model.log_probs if gram[-1] != END]
+        self.log_probs, backoffs = log_probs_of(model), backoffs_of(model)
+        ngrams = [gram for gram in self.log_probs if gram[-1] != END]
         self.states: set[State] = {(), *(gram for gram in ngrams if len(gram) < model.order)}
         self.arcs: dict[State, list[Arc]] = {
-            state: [Arc(None, model.backoffs.get(state, 0.0) * LN10, self._end(state[1:]))]
+            state: [Arc(None, backoffs.get(state, 0.0) * LN10, self._end(state[1:]))]
             for state in self.states
             if state
         } | {(): []}
-        for gram, log10 in model.log_probs.items():
+        for gram, log10 in self.log_probs.items():
             word = gram[-1]
             if word != START:
                 target = None if word == END else self._end(gram[-model.order + 1 :])
@@ -61,7 +64,7 @@ class BackoffGraph:
         if not words:
             yield 0.0, state
             return
-        word = words[0] if (words[0],) in self.model.log_probs else UNKNOWN
+        word = words[0] if (words[0],) in self.log_probs else UNKNOWN
         for reached, score in self._backed_off(state):
             for arc in self.arcs[reached]:
                 if arc.word == word:
@@ -105,7 +108,7 @@ def models(draw: st.DrawFn, words: Sequence[str] = WORDS) -> NgramLm:
             log_probs[gram] = draw(value)
     contexts = [g for g in sorted(log_probs) if len(g) < order and g[-1] != END]
     weights = draw(st.lists(st.floats(-2.0, 0.5), min_size=len(contexts), max_size=len(contexts)))
-    return NgramLm(log_probs, dict(zip(contexts, weights, strict=True)), order)
+    return lm_of(log_probs, dict(zip(contexts, weights, strict=True)), order)
 
 
 def log_sum(values: list[float]) -> float:

@@ -15,6 +15,8 @@ from zipasr.lm.ngram import END, LN10, START
 from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
 
+from .dictionary import backoffs_of, log_probs_of
+
 NAMES = ["a", "b", "c", "d"]
 TEXTS = st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=8)
 
@@ -143,17 +145,19 @@ def test_the_file_has_the_numbers_of_the_script(order, seed, tmp_path):
     model = read_arpa(path)
     f, bow = entries_of_the_script([[names[i] for i in row] for row in ids], order)
     f[START,] = 1e-99
-    assert model.log_probs.keys() == f.keys()
-    assert model.backoffs.keys() == bow.keys()
+    assert log_probs_of(model).keys() == f.keys()
+    assert backoffs_of(model).keys() == bow.keys()
     for gram, prob in f.items():
-        assert model.log_probs[gram] == pytest.approx(math.log10(prob), abs=1e-6)
+        assert log_probs_of(model)[gram] == pytest.approx(math.log10(prob), abs=1e-6)
     for gram, weight in bow.items():
-        assert model.backoffs[gram] == pytest.approx(math.log10(weight), abs=1e-6)
+        assert backoffs_of(model)[gram] == pytest.approx(math.log10(weight), abs=1e-6)
     more = model.with_words([*names, "x"])
     assert more.words == {*names, "x", START, END}
-    rarest = min(value for gram, value in model.log_probs.items() if len(gram) == 1 and value > -99)
-    assert more.log_probs == {(name,): rarest for name in (*names, "x")} | model.log_probs
-    assert more.backoffs == model.backoffs
+    rarest = min(
+        value for gram, value in log_probs_of(model).items() if len(gram) == 1 and value > -99
+    )
+    assert log_probs_of(more) == {(name,): rarest for name in (*names, "x")} | log_probs_of(model)
+    assert backoffs_of(more) == backoffs_of(model)
 
 
 def test_a_bigram_by_hand():
@@ -181,7 +185,7 @@ def test_a_bigram_by_hand():
     }
     for (context, word), prob in probs.items():
         assert model.score(context, word) == pytest.approx(math.log(prob))
-    assert model.log_probs[START,] == -99.0
+    assert log_probs_of(model)[START,] == -99.0
 
 
 def test_a_file_says_the_same(tmp_path):

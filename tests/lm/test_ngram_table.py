@@ -7,19 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.lm.arpa import read_arpa
-from zipasr.lm.ngram import END, LN10, UNKNOWN, NgramLm
+from zipasr.lm.ngram import END, LN10, UNKNOWN
 from zipasr.lm.ngram_table import ngram_table
 
 from .backoff_graph import WORDS, BackoffGraph, models
+from .dictionary import lm_of
 from .test_ngram import GOLDEN
 
 UNIGRAMS = {("a",): -0.5, ("b",): -0.9, ("<s>",): -99.0, (END,): -1.1}
 MODELS = {
     "golden": read_arpa(GOLDEN / "trigram.arpa"),
-    "unigrams": NgramLm(UNIGRAMS, {}, 1),
-    "no-unk": NgramLm({**UNIGRAMS, ("a", "b"): -0.2}, {("a",): -0.3, ("<s>",): -0.1}, 2),
+    "unigrams": lm_of(UNIGRAMS, {}, 1),
+    "no-unk": lm_of({**UNIGRAMS, ("a", "b"): -0.2}, {("a",): -0.3, ("<s>",): -0.1}, 2),
     # Weights of n-grams that nothing continues, and an n-gram whose beginning the file leaves out.
-    "gaps": NgramLm(
+    "gaps": lm_of(
         {**UNIGRAMS, (UNKNOWN,): -3.0, ("a", "b", "a"): -0.1, ("<s>", UNKNOWN): -0.4},
         {("a",): -0.3, ("b",): -0.2, ("b", "a"): -0.15, (UNKNOWN,): -0.6},
         3,
@@ -35,14 +36,14 @@ def test_tables_say_what_the_model_says(name):
     sentences = list(product(range(len(words)), repeat=4))
     for batch in (sentences, random.Random(0).sample(sentences, 5)):
         contexts = torch.full((len(batch),), table.start)
-        spoken = [model.start()] * len(batch)
+        spoken = [model.start] * len(batch)
         for column in zip(*batch, strict=True):
             got, contexts = table.step(contexts, torch.tensor(column))
             said = [words[number] for number in column]
-            want = [model.score(c, word) for c, word in zip(spoken, said, strict=True)]
-            assert got.tolist() == pytest.approx(want, abs=1e-9)
-            spoken = [model.next_context(c, word) for c, word in zip(spoken, said, strict=True)]
-        ends = [model.score(context, END) for context in spoken]
+            want = [model.step(c, model.number(w)) for c, w in zip(spoken, said, strict=True)]
+            assert got.tolist() == pytest.approx([log10 * LN10 for log10, _ in want], abs=1e-9)
+            spoken = [context for _, context in want]
+        ends = [model.step(context, model.number(END))[0] * LN10 for context in spoken]
         assert table.ends(contexts).tolist() == pytest.approx(ends, abs=1e-9)
 
 
@@ -86,7 +87,7 @@ def test_backing_off_beats_an_ngram_by_hand():
 
     From the context (b) alone, where a path that backed off stands, c costs 0.3; from (a, b) 0.1.
     """
-    model = NgramLm(
+    model = lm_of(
         {**UNIGRAMS, ("c",): -0.8, ("a", "b"): -2.0, ("b", "c"): -0.3, ("a", "b", "c"): -0.1},
         {("a",): -0.1, ("b",): -0.2, ("a", "b"): -0.05, ("b", "c"): -0.4},
         3,

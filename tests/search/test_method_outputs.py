@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.lm.dictionary import lm_of
 from zipasr.lm.config import RnnLmConfig
-from zipasr.lm.ngram import NgramLm
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
@@ -34,7 +34,7 @@ from .words import GRAMMAR, LEXICON, OTHER
 FILE = Path(__file__).resolve().parents[1] / "golden" / "search" / "methods.json"
 VOCAB_SIZE = 5
 PIECES = ["<blk>", "x", "y", "z", "w"]
-TOKEN_NGRAM = NgramLm(
+TOKEN_NGRAM = lm_of(
     {
         ("<s>",): -99.0, ("</s>",): -0.8, ("x",): -0.5, ("y",): -0.7, ("z",): -0.9, ("w",): -1.2,
         ("<unk>",): -2.0, ("<s>", "x"): -0.3, ("x", "y"): -0.2, ("z", "z"): -0.4,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from tests.lm.dictionary import lm_of
 from zipasr.lm.ngram import NgramLm
 
 from .tiny import log_add
@@ -18,7 +19,7 @@ LEXICON = [
     ("a", [1]), ("b", [2]), ("ab", [1, 2]), ("bee", [2]), ("ab", [3, 3]), ("cab", [3, 1]),
     ("dab", [1, 1]),
 ]  # fmt: skip
-GRAMMAR = NgramLm(
+GRAMMAR = lm_of(
     {
         ("<s>",): -99.0, ("</s>",): -0.9, ("a",): -0.7, ("b",): -1.1, ("ab",): -0.6,
         ("bee",): -1.0, ("cab",): -0.8, ("<unk>",): -1.5,
@@ -27,7 +28,7 @@ GRAMMAR = NgramLm(
     {("<s>",): -0.3, ("a",): -0.2, ("b",): -0.1, ("bee",): -0.4, ("<unk>",): -0.1},
     2,
 )  # fmt: skip
-OTHER = NgramLm(
+OTHER = lm_of(
     {
         ("<s>",): -99.0, ("</s>",): -0.7, ("a",): -1.7, ("b",): -0.4, ("ab",): -1.3,
         ("bee",): -0.9, ("cab",): -0.3, ("dab",): -0.8,

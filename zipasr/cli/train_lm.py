@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -58,8 +57,8 @@ def train_ngram(run: Run) -> int:
     by_unit = {"token": _over_tokens, "word": _over_words}
     path, model, dev, names = by_unit[run[NgramConfig].ngram_unit](run)
     write_arpa(path, model)
-    lengths = Counter(map(len, model.log_probs))
-    counts = ", ".join(f"{lengths[n]} {n}-grams" for n in sorted(lengths))
+    lengths = (len(ngrams.ids) for ngrams in model.by_length())
+    counts = ", ".join(f"{length} {n}-grams" for n, length in enumerate(lengths, start=1))
     sys.stdout.write(f"{path}: {counts}\n")
     if dev is not None:
         sys.stdout.write(f"perplexity on dev: {_perplexity(model, dev, names):.3f}\n")

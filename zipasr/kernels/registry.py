@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 
 @functools.cache
@@ -16,3 +18,16 @@ def compiled_module(name: str) -> ModuleType | None:
         return importlib.import_module(name)
     except (ImportError, RuntimeError):  # not installed, or nowhere to keep what it compiles
         return None
+
+
+def loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop that has no twin; without numba it stays Python, slow and the same."""
+    try:
+        njit = functools.partial(importlib.import_module("numba").njit, nogil=True)
+    except ImportError:
+        return function
+    try:
+        compiled: Callable[..., Any] = njit(cache=True, error_model="numpy")(function)
+    except RuntimeError:  # nowhere to keep what it compiles
+        compiled = njit(error_model="numpy")(function)
+    return compiled

@@ -1,7 +1,9 @@
 """Language models: the probability of a sequence of tokens or words.
 
-``ngram`` holds and queries back-off models, ``arpa`` reads and writes their files, ``ngram_table``
-answers many queries at once and ``ngram_estimation`` estimates models from text. ``rnn`` (icefall's
-key names) and ``transformer`` are trained step by step; ``neural`` builds either, ``perplexity``
-scores whole sentences, ``sentences`` holds text as ids. ``config`` has the flags.
+``ngram`` holds and queries back-off models, in arrays that ``ngram_levels`` builds; ``arpa`` reads
+and writes their files, whose lines ``arpa_text`` takes apart, and ``ngram_file`` keeps large ones
+as arrays. ``ngram_table`` answers many queries at once, ``ngram_estimation`` estimates models from
+text. ``rnn`` (icefall's key names) and ``transformer`` are trained step by step; ``neural`` builds
+either, ``perplexity`` scores whole sentences, ``sentences`` holds text as ids. ``config`` has the
+flags.
 """

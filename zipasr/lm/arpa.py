@@ -12,24 +12,27 @@ import logging
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
+
+import numpy as np
 
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
-from zipasr.lm.ngram import END, NEVER, START, UNKNOWN, NgramLm, Words
+from zipasr.lm.arpa_text import AGAIN, ArpaText, NgramLines, word_table
+from zipasr.lm.ngram import END, NEVER, START, UNKNOWN, NgramLm, Ngrams
+from zipasr.lm.ngram_levels import NgramLevels
 
 _HASH = "token-table: "
 _COUNT = re.compile(r"ngram[ \t]+([0-9]{1,4})[ \t]*=[ \t]*([0-9]{1,15})", re.IGNORECASE)
 _SECTION = re.compile(r"\\([0-9]{1,4})-grams:", re.IGNORECASE)
-_BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 # Beyond this a logarithm to base 10 is no probability of speech but a way to write zero.
 _ZERO = -1000.0
 # Programs that round may write a probability of 1 as a little more.
 _ROUNDING = 1e-4
-_AGAIN = "copy or make it again."
 
 
 def read_arpa(path: Path) -> NgramLm:
@@ -45,6 +48,21 @@ def read_arpa(path: Path) -> NgramLm:
             be: a probability above 1 or that is no number, an n-gram twice, other counts than
             n-grams, no end of sentences. The message names the line.
     """
+    model, remarks = read_with_remarks(path)
+    for remark in remarks:
+        logging.warning("%s", remark)
+    return model
+
+
+def read_with_remarks(
+    path: Path, watch: Callable[[int], None] = lambda _: None
+) -> tuple[NgramLm, list[str]]:
+    """Read as ``read_arpa`` does, and return what there is to tell.
+
+    Args:
+        path: of the file.
+        watch: told how many bytes of the file are read, from time to time.
+    """
     if not path.is_file():
         what = (
             "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
@@ -52,13 +70,17 @@ def read_arpa(path: Path) -> NgramLm:
         raise DataError(
             f"there is no n-gram language model at {path}: it {what}.", "give an ARPA file."
         )
-    reader = _Reader(path)
+    number = 0
     try:
-        with _opened(path) as lines:
-            return reader.read(lines)
+        with path.open("rb") as file, _unpacked(file) as unpacked:
+            text = ArpaText(path, unpacked, lambda: watch(file.tell()))
+            try:
+                return _Reader(text).read()
+            finally:
+                number = text.number
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path} is a damaged gzip file, readable up to line {reader.number}: {error}.", _AGAIN
+            f"{path} is a damaged gzip file, readable up to line {number}: {error}.", AGAIN
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -72,133 +94,166 @@ def write_arpa(path: Path, model: NgramLm) -> None:
 
 def arpa_text(model: NgramLm) -> str:
     """Format a model as an ARPA file."""
-    by_order: dict[int, list[Words]] = {n: [] for n in range(1, model.order + 1)}
-    for ngram in sorted(model.log_probs):
-        by_order[len(ngram)].append(ngram)
     head = [f"{_HASH}{model.token_table}", ""] if model.token_table else []
-    counts = [f"ngram {order}={len(ngrams)}" for order, ngrams in by_order.items()]
-    lines = [*head, "\\data\\", *counts]
-    for order, ngrams in by_order.items():
-        lines += ["", f"\\{order}-grams:"]
-        for ngram in ngrams:
-            backoff = f"\t{model.backoffs[ngram]:.7f}" if ngram in model.backoffs else ""
-            lines.append(f"{model.log_probs[ngram]:.7f}\t{' '.join(ngram)}{backoff}")
-    return "\n".join([*lines, "", "\\end\\", ""])
+    counts, sections = [], []
+    for order, ngrams in enumerate(model.by_length(), start=1):
+        lines = []
+        for ids, log_prob, weight in zip(*(part.tolist() for part in ngrams), strict=True):
+            words = " ".join(model.names[i] for i in ids)
+            if words == UNKNOWN and not model.has_unknown:
+                continue
+            backoff = "" if math.isnan(weight) else f"\t{weight:.7f}"
+            lines.append((words.split(" "), f"{log_prob:.7f}\t{words}{backoff}"))
+        counts.append(f"ngram {order}={len(lines)}")
+        sections += ["", f"\\{order}-grams:", *(line for _, line in sorted(lines))]
+    return "\n".join([*head, "\\data\\", *counts, *sections, "", "\\end\\", ""])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Iterable[bytes]]:
-    with path.open("rb") as file:
-        is_packed = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        if not is_packed:
-            yield file
-            return
-        with gzip.open(file) as unpacked:
-            yield unpacked
+def _unpacked(file: BufferedIOBase) -> Iterator[BufferedIOBase]:
+    is_packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    if not is_packed:
+        yield file
+        return
+    with gzip.open(file) as unpacked:
+        yield unpacked
 
 
 class _Reader:
     """One pass through a file.
 
     Args:
-        path: of the file.
+        text: of the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.number = 0
-        self._log_probs: dict[Words, float] = {}
-        self._backoffs: dict[Words, float] = {}
+    def __init__(self, text: ArpaText) -> None:
+        self._text = text
         self._counts: dict[int, int] = {}
         self._count_lines: dict[int, int] = {}
-        self._words: frozenset[str] = frozenset()
+        self._names: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._words = word_table({})
+        self._singles: list[Ngrams] = []
+        self._levels = NgramLevels(0)
         self._marks: dict[str, str] = {}
         self._zeros: list[int] = []
-        self._strangers: list[tuple[int, str]] = []
+        self._num_strangers, self._stranger = 0, (0, "")
 
-    def read(self, lines: Iterable[bytes]) -> NgramLm:
-        """Return the model of all lines.
+    def read(self) -> tuple[NgramLm, list[str]]:
+        """Return the model of the file, and what there is to tell.
 
         Raises:
             DataError: a line is wrong, or lines are missing.
         """
-        texts = self._texts(lines)
-        token_table = self._read_head(texts)
-        order = self._read_counts(texts)
+        token_table = self._read_head()
+        order = self._read_counts()
         while order:
-            order = self._read_section(texts, order)
-        self._check_rest(texts)
-        self._tell()
-        return NgramLm(self._log_probs, self._backoffs, max(self._counts), token_table)
+            order = self._read_section(order)
+        for text in self._text.lines():
+            if text.lower() == "\\data\\":
+                raise self._text.fault("a second model begins", "give a file with one model.")
+        return self._levels.model(self._names, token_table), list(self._remarks())
 
-    def _texts(self, lines: Iterable[bytes]) -> Iterator[str]:
-        for raw in lines:
-            self.number += 1
-            if self.number == 1:
-                raw = raw.removeprefix(_BOM)
-            try:
-                text = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                shown = raw[error.start : error.start + 4].hex(" ").upper()
-                raise self._fault(
-                    f"the bytes {shown} are not UTF-8", "convert the file to UTF-8."
-                ) from error
-            if "\0" in text:
-                raise self._fault("there is a NUL byte: it is damaged, or not UTF-8", _AGAIN)
-            yield text.strip(" \t\r\n")
-
-    def _read_head(self, texts: Iterator[str]) -> str | None:
+    def _read_head(self) -> str | None:
         token_table = None
-        for text in texts:
+        for text in self._text.lines():
             if text.lower() == "\\data\\":
                 return token_table
             if text.startswith(_HASH):
                 token_table = text.removeprefix(_HASH)
+        path = self._text.path
         fix = (
             "give the .arpa file that it was made from."
-            if self.path.name.endswith(".fst.txt")
+            if path.name.endswith(".fst.txt")
             else "give an ARPA file."
         )
-        raise DataError(f"{self.path} is no ARPA file: it has no line \\data\\.", fix)
+        raise DataError(f"{path} is no ARPA file: it has no line \\data\\.", fix)
 
-    def _read_counts(self, texts: Iterator[str]) -> int:
+    def _read_counts(self) -> int:
         """Read how many n-grams there are; return the length of the first section."""
-        for text in filter(None, texts):
+        fault = self._text.fault
+        for text in filter(None, self._text.lines()):
             if text.startswith("\\"):
                 break
             found = _COUNT.fullmatch(text)
             if found is None:
-                raise self._fault(f"{_shown(text)} is not of the form ngram N=COUNT")
+                raise fault(f"{_shown(text)} is not of the form ngram N=COUNT")
             length, count = int(found[1]), int(found[2])
             if length != len(self._counts) + 1:
-                raise self._fault(f"the count of {len(self._counts) + 1}-grams is expected here")
-            self._counts[length], self._count_lines[length] = count, self.number
+                raise fault(f"the count of {len(self._counts) + 1}-grams is expected here")
+            self._counts[length], self._count_lines[length] = count, self._text.number
         else:
             raise self._cut()
         if not self._counts:
-            raise self._fault("there are no counts of n-grams before it", _AGAIN)
+            raise fault("there are no counts of n-grams before it", AGAIN)
         return self._next_section(text, 0)
 
-    def _read_section(self, texts: Iterator[str], order: int) -> int:
+    def _read_section(self, order: int) -> int:
         """Read the n-grams of a length; return the next length, 0 at the end."""
-        before = len(self._log_probs) + len(self._strangers)
-        for text in filter(None, texts):
-            if text.startswith("\\"):
-                break
-            self._add(text, order)
-        else:
-            raise self._cut()
-        found = len(self._log_probs) + len(self._strangers) - before
+        try:
+            found, text = self._read_ngrams(order)
+        except DataError:
+            self._close(order)  # an n-gram that is there twice stands before the other fault
+            raise
+        self._close(order)
         if found != self._counts[order]:
             raise DataError(
-                f"{self.path}:{self._count_lines[order]}: {self._counts[order]} {order}-grams are "
-                f"promised, but it has {found} of them (line {self.number} ends them).",
-                _AGAIN,
+                f"{self._text.path}:{self._count_lines[order]}: {self._counts[order]} "
+                f"{order}-grams are promised, but it has {found} of them (line "
+                f"{self._text.number} ends them).",
+                AGAIN,
             )
         if order == 1:
             self._set_words()
         return self._next_section(text, order)
+
+    def _read_ngrams(self, order: int) -> tuple[int, str]:
+        """Read the n-grams of a length; return how many there are, and the line behind them."""
+        found = 0
+        while (lines := self._text.ngrams(order, _ROUNDING, self._words)) is not None:
+            found += len(lines.lines) + lines.num_strangers
+            self._count_strangers(lines.num_strangers, lines.stranger)
+            self._add(order, lines)
+            if not lines.is_stopped:
+                continue
+            text = self._text.line()
+            assert text, "what stops n-grams is a line"
+            if text.startswith("\\"):
+                return found, text
+            found += 1
+            self._read_odd(text, order)
+        raise self._cut()
+
+    def _add(self, order: int, lines: NgramLines) -> None:
+        if order > 1:
+            self._levels.add(lines.ngrams, lines.lines)
+            return
+        for word, line in zip(lines.words, lines.lines.tolist(), strict=True):
+            self._add_word(word, line)
+        self._singles.append(lines.ngrams)
+
+    def _add_word(self, word: str, line: int) -> None:
+        if self._numbers.setdefault(word, len(self._names)) < len(self._names):
+            raise self._repeated([word], line)
+        self._names.append(word)
+
+    def _close(self, order: int) -> None:
+        """End a length.
+
+        Raises:
+            DataError: an n-gram is there twice.
+        """
+        repeat = self._levels.close() if order > 1 else None
+        if repeat is not None:
+            raise self._repeated([self._names[number] for number in repeat.ids], repeat.mark)
+
+    def _repeated(self, words: list[str], line: int) -> DataError:
+        return self._text.fault(
+            f"the {len(words)}-gram {_shown(' '.join(words))} is there twice",
+            "remove one of them.",
+            line,
+        )
 
     def _next_section(self, text: str, order: int) -> int:
         found, is_end = _SECTION.fullmatch(text), text.lower() == "\\end\\"
@@ -206,42 +261,41 @@ class _Reader:
             if found is not None and int(found[1]) == wanted:
                 return wanted
             if self._counts[wanted] > 0:  # a section of nothing may be left out
-                raise self._fault(f"{_shown(text)} stands where \\{wanted}-grams: is expected")
+                raise self._text.fault(f"{_shown(text)} stands where \\{wanted}-grams: is expected")
+            if wanted == 1:
+                self._set_words()
+            else:
+                self._close(wanted)
         if not is_end:
-            raise self._fault(f"{_shown(text)} stands where \\end\\ is expected")
+            raise self._text.fault(f"{_shown(text)} stands where \\end\\ is expected")
         return 0
 
-    def _add(self, text: str, order: int) -> None:
+    def _read_odd(self, text: str, order: int) -> None:
+        """Read a line that is not plain: wrong, or unusual."""
         fields = [part for part in text.replace("\t", " ").split(" ") if part]
         if not order + 1 <= len(fields) <= order + 2:
-            raise self._fault(f"{len(fields)} fields are not a {order}-gram")
-        ngram = self._ngram(fields[1 : order + 1])
-        if order > 1 and not self._words.issuperset(ngram):
-            stranger = next(word for word in ngram if word not in self._words)
-            self._strangers.append((self.number, stranger))
-            return
-        log_prob = self._number(fields[0], "probability")
-        if log_prob > _ROUNDING:
-            raise self._fault(
-                f"a probability is the logarithm {fields[0]}, above 0",
-                "write logarithms to base 10 of probabilities.",
-            )
-        self._log_probs[ngram] = min(0.0, log_prob)
-        if len(fields) == order + 2:
-            backoff = self._number(fields[-1], "back-off weight")
-            if order < len(self._counts):
-                self._backoffs[ngram] = backoff
-
-    def _ngram(self, words: list[str]) -> Words:
-        if self._marks:
-            words = [self._marks.get(word, word) for word in words]
-        ngram = tuple(words)
-        if ngram in self._log_probs:
-            raise self._fault(
-                f"the {len(ngram)}-gram {_shown(' '.join(ngram))} is there twice",
-                "remove one of them.",
-            )
-        return ngram
+            raise self._text.fault(f"{len(fields)} fields are not a {order}-gram")
+        words, line = fields[1 : order + 1], self._text.number
+        if order == 1:
+            self._add_word(words[0], line)
+        ids = np.array([[self._numbers[word] for word in words]], dtype=np.int32)
+        numbers = np.full((2, 1), np.nan, dtype=np.float32)
+        try:
+            log_prob = self._number(fields[0], "probability")
+            if log_prob > _ROUNDING:
+                raise self._text.fault(
+                    f"a probability is the logarithm {fields[0]}, above 0",
+                    "write logarithms to base 10 of probabilities.",
+                )
+            numbers[0] = min(0.0, log_prob)
+            if len(fields) == order + 2:
+                numbers[1] = self._number(fields[-1], "back-off weight")
+        finally:
+            one = NgramLines(Ngrams(ids, *numbers), [], np.array([line]), 0, (0, ""), True)
+            if order == 1:
+                self._singles.append(one.ngrams)
+            else:
+                self._levels.add(one.ngrams, one.lines)
 
     def _number(self, field: str, kind: str) -> float:
         try:
@@ -249,64 +303,60 @@ class _Reader:
         except ValueError:
             value = math.nan
         if not value < -_ZERO:
-            raise self._fault(f"a {kind} is no number: {_shown(field)}")
+            raise self._text.fault(f"a {kind} is no number: {_shown(field)}")
         if value < _ZERO:
-            self._zeros.append(self.number)
+            self._zeros.append(self._text.number)
             return NEVER
         return value
 
     def _set_words(self) -> None:
         """Find the sentence marks among the words, under another spelling if need be."""
-        words = {ngram[0] for ngram in self._log_probs}
         for mark in (START, END, UNKNOWN):
-            others = sorted(word for word in words if word.lower() == mark)
-            if mark not in words and len(others) == 1:
+            others = sorted(word for word in self._names if word.lower() == mark)
+            if mark not in self._numbers and len(others) == 1:
                 self._marks[others[0]] = mark
         for other, mark in self._marks.items():
-            self._log_probs[mark,] = self._log_probs.pop((other,))
-            if (other,) in self._backoffs:
-                self._backoffs[mark,] = self._backoffs.pop((other,))
-        self._words = frozenset(ngram[0] for ngram in self._log_probs)
-        if END not in self._words:
+            self._numbers[mark] = self._numbers[other]
+            self._names[self._numbers[other]] = mark
+        if END not in self._numbers:
             raise DataError(
-                f"{self.path} has no {END} among its 1-grams, so that no sentence can end.",
+                f"{self._text.path} has no {END} among its 1-grams, so that no sentence can end.",
                 f"make it from text with {START} and {END} around each sentence.",
             )
+        self._words = word_table(self._numbers)
+        self._levels = NgramLevels(len(self._names))
+        _, log_probs, weights = (np.concatenate(part) for part in zip(*self._singles, strict=True))
+        ids = np.arange(len(self._names), dtype=np.int32)[:, None]
+        self._levels.add(Ngrams(ids, log_probs, weights), np.zeros(len(ids), dtype=np.int64))
+        self._levels.close()
 
-    def _check_rest(self, texts: Iterator[str]) -> None:
-        for text in texts:
-            if text.lower() == "\\data\\":
-                raise self._fault("a second model begins", "give a file with one model.")
+    def _count_strangers(self, num: int, first: tuple[int, str]) -> None:
+        if not self._num_strangers:
+            self._stranger = first
+        self._num_strangers += num
 
-    def _tell(self) -> None:
-        if self._strangers:
-            number, word = self._strangers[0]
-            logging.warning(
-                "%s:%d: %s is not among the 1-grams; %d n-grams with such words are not used",
-                self.path,
-                number,
-                _shown(word),
-                len(self._strangers),
+    def _remarks(self) -> Iterator[str]:
+        path = self._text.path
+        if self._num_strangers:
+            number, word = self._stranger
+            yield (
+                f"{path}:{number}: {_shown(word)} is not among the 1-grams; {self._num_strangers} "
+                "n-grams with such words are not used"
             )
         if self._marks:
             read = ", ".join(f"{other} as {mark}" for other, mark in self._marks.items())
-            logging.warning("%s: %s", self.path, f"read {read}")
+            yield f"{path}: read {read}"
         if self._zeros:
-            logging.warning(
-                "%s:%d: minus infinity is read as %g, as in %d places",
-                self.path,
-                self._zeros[0],
-                NEVER,
-                len(self._zeros),
+            yield (
+                f"{path}:{self._zeros[0]}: minus infinity is read as {NEVER:g}, as in "
+                f"{len(self._zeros)} places"
             )
 
     def _cut(self) -> DataError:
         return DataError(
-            f"{self.path} is cut: it ends with line {self.number}, before \\end\\.", _AGAIN
+            f"{self._text.path} is cut: it ends with line {self._text.number}, before \\end\\.",
+            AGAIN,
         )
-
-    def _fault(self, what: str, fix: str = "") -> DataError:
-        return DataError(f"{self.path}:{self.number}: {what}.", fix)
 
 
 def _shown(text: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipasr.lm.ngram import END, NEVER, START, NgramLm, Words
+from zipasr.lm.ngram import END, NEVER, START, NgramLm, Ngrams, Words
+from zipasr.lm.ngram_levels import ngram_lm
 from zipasr.lm.sentences import Places, Sentences
 
 Floats = NDArray[np.float64]
@@ -153,19 +155,20 @@ def _discounted(own: _Level, counts: Places, probs: Sequence[Floats]) -> tuple[F
 def _model(
     levels: Sequence[_Level], probs: Sequence[Floats], backoffs: Sequence[Floats], words: Words
 ) -> NgramLm:
-    """Put names to the n-grams."""
-    log_probs: dict[Words, float] = {}
-    weights: dict[Words, float] = {}
-    names: list[Words] = [()]
+    """Keep the n-grams that have a probability."""
+    by_length = []
+    ids = np.zeros((1, 0), dtype=np.int32)
+    is_word = (probs[0] > 0) | levels[0].is_first
+    numbers = is_word.cumsum() - 1
     for level, (own, prob) in enumerate(zip(levels, probs, strict=True)):
-        pairs = zip(own.prefix.tolist(), own.last.tolist(), strict=True)
-        names = [(*names[prefix], words[last]) for prefix, last in pairs]
+        ids = np.concatenate((ids[own.prefix], numbers[own.last, None]), axis=1).astype(np.int32)
         prob = np.where(own.is_first & (prob == 0), 10.0**NEVER, prob)
-        log10 = np.log10(prob, out=np.zeros_like(prob), where=prob > 0)
-        for index in np.flatnonzero(prob > 0).tolist():
-            log_probs[names[index]] = float(log10[index])
+        log10 = np.log10(prob, out=np.full_like(prob, -math.inf), where=prob > 0)
+        weights = np.full(len(prob), np.nan)
         if level < len(backoffs):
-            is_context = np.bincount(levels[level + 1].prefix, minlength=len(names)) > 0
-            for index in np.flatnonzero(is_context).tolist():
-                weights[names[index]] = float(np.log10(backoffs[level][index]))
-    return NgramLm(log_probs, weights, len(levels))
+            is_context = np.bincount(levels[level + 1].prefix, minlength=len(prob)) > 0
+            weights[is_context] = np.log10(backoffs[level][is_context])
+        is_kept = log10 > -math.inf
+        by_length.append(Ngrams(ids[is_kept], log10[is_kept], weights[is_kept]))
+    names = [words[n] for n in np.flatnonzero(is_word)]
+    return ngram_lm(names, by_length)

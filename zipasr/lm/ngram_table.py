@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from zipasr.lm.ngram import END, LN10, UNKNOWN, NgramLm, Words
+from zipasr.lm.ngram import END, LN10, NgramLm
 
 
 class Arcs(NamedTuple):
@@ -45,9 +45,6 @@ class NgramStates(NamedTuple):
 class NgramTable:
     """The numbers of an ``NgramLm``, for the words of somebody's choice.
 
-    A context is a number, 0 for the empty one. An n-gram is found by one number for its context
-    and its last word; the numbers are sorted.
-
     Seen as a graph (G.fst of other toolkits), the contexts are its states, each n-gram is an arc
     with its last word, and each context has an arc without a word, with its back-off weight, to
     the next shorter one. A path may back off where there is an n-gram: the word then has several
@@ -57,16 +54,15 @@ class NgramTable:
     Attributes:
         words: (W,) for each word of the user, the number of it in the model; unknown ones share
             that of ``<unk>``.
-        keys: (K,) int64, sorted: context times ``num_words`` plus the word, for each n-gram.
-        log_probs: (K,) float64, natural logarithms.
+        keys: this and the next four are those of the model.
+        log_probs: (K,).
         contexts: (K,) context after each n-gram.
-        backoffs: (C,) float64, natural logarithms of the weights of the contexts.
-        shorter: (C,) each context without its oldest word.
+        backoffs: (C,).
+        shorter: (C,).
+        splits: where the contexts of each length begin, and where the last end.
         num_words: of the model, ``<unk>`` included.
         start: context of the first word.
         end: number of the end of a sentence.
-        lengths: (C,) how many words each context has.
-        order: length of the longest n-grams.
         exact_backoff: no path backs off where there is an n-gram.
     """
 
@@ -76,12 +72,20 @@ class NgramTable:
     contexts: Tensor
     backoffs: Tensor
     shorter: Tensor
+    splits: Tensor
     num_words: int
     start: int
     end: int
-    lengths: Tensor
-    order: int
     exact_backoff: bool = False
+
+    @property
+    def order(self) -> int:
+        """Length of the longest n-grams."""
+        return len(self.splits) - 1
+
+    def lengths(self, contexts: Tensor) -> Tensor:
+        """How many words each of the contexts has."""
+        return torch.searchsorted(self.splits, contexts, right=True) - 1
 
     def step(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Exact log-probabilities (M,) of the user's ``words`` (M,) after ``contexts``.
@@ -114,7 +118,7 @@ class NgramTable:
         """Return where ``num`` sequences stand before their first words."""
         contexts = torch.zeros(num, self.order, dtype=torch.int64, device=self.keys.device)
         scores = torch.full_like(contexts, -math.inf, dtype=torch.float64)
-        slot = int(self.lengths[self.start])
+        slot = int(self.lengths(torch.tensor(self.start, device=self.keys.device)))
         contexts[:, slot], scores[:, slot] = self.start, 0.0
         return NgramStates(contexts, scores)
 
@@ -122,7 +126,7 @@ class NgramTable:
         """Return where sequences stand after one more of the user's ``words`` (M,) each."""
         there = (standing.scores > -math.inf).nonzero(as_tuple=True)
         rows, log_probs, after = self.arcs(standing.contexts[there], words[there[0]])
-        places = there[0][rows] * self.order + self.lengths[after]
+        places = there[0][rows] * self.order + self.lengths(after)
         contexts = torch.zeros_like(standing.contexts).flatten().scatter(0, places, after)
         scores = torch.full_like(standing.scores, -math.inf).flatten()
         scores = scores.scatter_reduce(0, places, standing.scores[there][rows] + log_probs, "amax")
@@ -147,20 +151,22 @@ class NgramTable:
             place, is_there = self._find(contexts, words)
             # Every word has a probability by itself, so this ends at the empty context.
             if bool(is_there.all()):
-                return total + self.log_probs[place], self.contexts[place]
+                return (total + self.log_probs[place]) * LN10, self.contexts[place].long()
             total = torch.where(is_there, total, total + self.backoffs[contexts])
-            contexts = torch.where(is_there, contexts, self.shorter[contexts])
+            contexts = torch.where(is_there, contexts, self.shorter[contexts].long())
 
     def _all(self, contexts: Tensor, words: Tensor) -> Arcs:
         rows = torch.arange(len(words), device=words.device)
         total, found = torch.zeros_like(rows, dtype=torch.float64), []
         for _ in range(self.order):
             place, is_there = self._find(contexts, words[rows])
-            at = place[is_there]
-            found.append((rows[is_there], total[is_there] + self.log_probs[at], self.contexts[at]))
+            at, log10 = place[is_there], total[is_there]
+            found.append(
+                (rows[is_there], (log10 + self.log_probs[at]) * LN10, self.contexts[at].long())
+            )
             longer = contexts != 0
             total = (total + self.backoffs[contexts])[longer]
-            rows, contexts = rows[longer], self.shorter[contexts][longer]
+            rows, contexts = rows[longer], self.shorter[contexts][longer].long()
         return Arcs(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def _find(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,62 +177,23 @@ class NgramTable:
 
 
 def ngram_table(model: NgramLm, words: Sequence[str], *, exact_backoff: bool = False) -> NgramTable:
-    """Lay out a model as tables.
+    """Give a model to searches; the tables are those of the model, not copies.
 
     Args:
-        model: what is laid out; its scores are those of the tables.
+        model: what is asked.
         words: the user's words, in the order of their numbers.
         exact_backoff: no path of the graph backs off where there is an n-gram.
     """
-    contexts = _contexts_of(model)
-    numbers = {context: number for number, context in enumerate(contexts)}
-    known = sorted(model.words | {UNKNOWN, END})
-    by_word = {word: number for number, word in enumerate(known)}
-    keys, log_probs, after = [], [], []
-    for ngram, value in _scored(model, contexts):
-        before, word = numbers.get(ngram[:-1]), by_word.get(ngram[-1])
-        if before is not None and word is not None:
-            keys.append(before * len(known) + word)
-            log_probs.append(value)
-            after.append(numbers[_ending(ngram[-model.order + 1 :], numbers)])
-    table = torch.tensor(keys, dtype=torch.int64).sort()
     return NgramTable(
-        torch.tensor([by_word.get(word, by_word[UNKNOWN]) for word in words], dtype=torch.int64),
-        table.values,
-        torch.tensor(log_probs, dtype=torch.float64)[table.indices] * LN10,
-        torch.tensor(after, dtype=torch.int64)[table.indices],
-        torch.tensor([model.backoffs.get(c, 0.0) * LN10 for c in contexts], dtype=torch.float64),
-        torch.tensor([numbers[_ending(c[1:], numbers)] for c in contexts], dtype=torch.int64),
-        len(known),
-        numbers[model.start()],
-        by_word[END],
-        torch.tensor([len(context) for context in contexts], dtype=torch.int64),
-        model.order,
+        torch.tensor([model.number(word) for word in words], dtype=torch.int64),
+        torch.from_numpy(model.keys),
+        torch.from_numpy(model.log_probs),
+        torch.from_numpy(model.after),
+        torch.from_numpy(model.backoffs),
+        torch.from_numpy(model.shorter),
+        torch.tensor(model.splits),
+        len(model.names),
+        model.start,
+        model.number(END),
         exact_backoff,
     )
-
-
-def _scored(model: NgramLm, contexts: Sequence[Words]) -> Iterator[tuple[Words, float]]:
-    """All n-grams, with the logarithms of the model."""
-    yield from model.log_probs.items()
-    # What only a longer n-gram says to be there has the probability that backing off gives.
-    implied = {context for context in contexts if context} | {(UNKNOWN,), (END,)}
-    for ngram in implied - model.log_probs.keys():
-        yield ngram, model.score(ngram[:-1], ngram[-1]) / LN10
-
-
-def _contexts_of(model: NgramLm) -> list[Words]:
-    """All that n-grams begin with, the empty context first."""
-    found = {ngram[:-1] for ngram in model.log_probs} | {
-        context for context in model.backoffs if len(context) < model.order
-    }
-    words = model.words | {UNKNOWN}
-    known = [context for context in found if words.issuperset(context)]
-    return [(), *sorted({*known} - {()})]
-
-
-def _ending(words: Words, numbers: dict[Words, int]) -> Words:
-    """The longest end of ``words`` that is a context."""
-    while words not in numbers:
-        words = words[1:]
-    return words

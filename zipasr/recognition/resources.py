@@ -11,10 +11,10 @@ import torch
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.checkpoint.language_model_file import read_lm
-from zipasr.lm.arpa import read_arpa
 from zipasr.lm.config import LM_SIZES, LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.lm.ngram import END, START, NgramLm
+from zipasr.lm.ngram_file import open_ngrams
 from zipasr.lm.rnn import RnnLm
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.search.components import DecodingResources, Vocabulary
@@ -224,7 +224,7 @@ def _read_token_ngram(config: RecognitionConfig, tokenizer: Tokenizer) -> NgramT
             f"make it: ./train_lm.py --lm-type ngram --ngram-order {lm.tokens_ngram}, for the "
             "same --recipe; or give another by --ngram-lm.",
         )
-    model, pieces = read_arpa(lm.ngram_path), tokenizer.pieces()
+    model, pieces = open_ngrams(lm.ngram_path), tokenizer.pieces()
     strangers = sorted(model.words - {START, END, *pieces})
     missing = [piece for piece in pieces[3:] if piece not in model.words]
     other = model.token_table not in (None, tokenizer.table_hash())
@@ -281,7 +281,7 @@ def grammar_path(config: RecognitionConfig, order: int) -> Path:
 
 def _read_graph(lexicon: Lexicon, path: Path, exact_backoff: bool) -> tuple[WordGraph, str]:
     """Read a grammar, and say what it covers."""
-    grammar = read_arpa(path)
+    grammar = open_ngrams(path)
     about = _coverage(grammar, path, {word for word, _ in lexicon})
     return word_graph(lexicon, grammar, exact_backoff=exact_backoff), about
 
