@@ -508,8 +508,9 @@ BPE = Command(
     examples=(
         ("./prepare.sh --recipe espeak --stage 3 --stop-stage 3", "tokenizer of the recipe"),
         ("./prepare.sh --recipe espeak --stage 3 --vocab-size 100", "a smaller vocabulary"),
+        ("./prepare.sh --recipe my --stage 3 --unit char", "characters"),
     ),
-    basic=("recipe", "lang_dir", "vocab_size", "dl_dir"),
+    basic=("recipe", "unit", "lang_dir", "vocab_size", "dl_dir"),
 )
 VALIDATE = Command(
     "validate_data",
@@ -564,7 +565,7 @@ IMPORT = Command(
         ("./prepare.sh --recipe my --from table.tsv", "a table with the columns audio and text"),
         ("./prepare.sh --recipe my --from speech/", "sound files with .txt files beside them"),
     ),
-    basic=("recipe", "from", "encoding", "normalise", "max_bad", "num_jobs"),
+    basic=("recipe", "from", "encoding", "normalise", "unit", "max_bad", "num_jobs"),
     extra=(
         Flag(
             "from",

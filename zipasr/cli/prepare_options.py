@@ -13,6 +13,7 @@ from typing import NoReturn
 from zipasr.base.config import parse_bool
 from zipasr.base.errors import UserError
 from zipasr.cli.recipes import RecipeConfig
+from zipasr.text.scripts import UNITS
 
 USAGE = """\
 usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
@@ -24,6 +25,9 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
   --stop-stage N     last stage (default 4, or what the recipe says)
   --num-jobs N       processes that work side by side (default: the number of cores)
   --vocab-size N     tokens of the vocabulary, kept in a folder lang_bpe_N of its own
+  --unit UNIT        tokens: bpe, char or byte-bpe, kept in a folder lang_bpe_N, lang_char or
+                     lang_bbpe_N (default: by the script of the transcripts: char for Chinese and
+                     Japanese, byte-bpe where they are mixed with other scripts, else bpe)
   --dl-dir DIR       where downloads are, and where they go (default: download)
   --giga-dir DIR     GigaSpeech: where your copy is (default: GigaSpeech in --dl-dir)
   --mirror URL       server to download from, instead of the publisher's
@@ -69,6 +73,7 @@ class Options:
     stop_stage: int | None
     num_jobs: int
     vocab_size: int | None
+    unit: str | None
     dl_dir: str
     giga_dir: str | None
     mirror: str | None
@@ -123,6 +128,7 @@ def read_options(words: Sequence[str]) -> Options:
     for name in ("--recipe", "--giga-dir", "--mirror", "--encoding", "--normalise", "--max-bad"):
         parser.add_argument(name)
     parser.add_argument("--from", dest="source", type=Path)
+    parser.add_argument("--unit", type=_unit)
     parser.add_argument("--dl-dir", default="download")
     for name in ("--stage", "--stop-stage", "--vocab-size"):
         parser.add_argument(name, type=_whole)
@@ -151,6 +157,12 @@ def _whole(word: str) -> int:
     if not (word.isascii() and word.isdigit()):
         raise argparse.ArgumentTypeError(f"expected a whole number, got {word!r}")
     return int(word)
+
+
+def _unit(word: str) -> str:
+    if word not in UNITS:
+        raise argparse.ArgumentTypeError(f"--unit {word!r} is none of {', '.join(UNITS)}")
+    return word
 
 
 def _switch(name: str) -> Callable[[str], bool]:

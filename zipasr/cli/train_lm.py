@@ -24,6 +24,7 @@ from zipasr.lm.ngram import UNKNOWN, NgramLm
 from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
 from zipasr.text.config import TokenizerConfig
+from zipasr.text.scripts import units_of
 from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
 from zipasr.training.config import LmTrainConfig
 from zipasr.training.language_model import train_lm
@@ -137,7 +138,7 @@ def word_ids(path: Path, ids: dict[str, int]) -> Sentences:
         DataError: it is missing, empty, or no text.
     """
     return Sentences.of(
-        [ids.setdefault(word, len(ids)) for word in line.split()]
+        [ids.setdefault(word, len(ids)) for word in units_of(line)]
         for lines in _chunks(path)
         for line in lines
     )

@@ -15,6 +15,7 @@ from zipasr.recognition.long_form import Cutting, WordTimes, piece_of, windows_o
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.timed_search import encoded_pieces
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
+from zipasr.text.scripts import units_of
 from zipasr.text.timed_words import Token, Word, aligned_words
 from zipasr.text.tokenizer import Tokenizer
 
@@ -25,7 +26,7 @@ def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:
     Raises:
         DataError: it has characters that the model does not know, or text cannot be cut at all.
     """
-    words = transcript.split()
+    words = units_of(transcript)
     for word, tokens in zip(words, tokenizer.encode(words), strict=True):
         if tokenizer.unknown_id in tokens:
             raise DataError(
@@ -79,7 +80,8 @@ def align(
             "transcript.",
             "give the transcript of this recording alone.",
         )
-    return aligned_words(_tokens(recogniser, tokens, spans, starts, sound.seconds))
+    timed = _tokens(recogniser, tokens, spans, starts, sound.seconds)
+    return aligned_words(timed, recogniser.tokenizer.written)
 
 
 def _tokens(

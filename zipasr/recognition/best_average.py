@@ -101,7 +101,8 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
                 logging.warning("%s is left out: %s", label(choose), refusal)
                 continue
             scores[choose] = score(chosen, replace(greedy, checkpoint=choose), loader)
-            logging.info("%s: WER %.2f %% on dev", label(choose), scores[choose].rate)
+            errors = scores[choose]
+            logging.info("%s: %s %.2f %% on dev", label(choose), errors.metric, errors.rate)
             record.write(scores)
     best = best_of(_errors(scores))
     if best is None:
@@ -252,7 +253,8 @@ class Record:
 def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) -> str:
     """Format the scores as a table, best first, and say in a last line what was chosen."""
     style = "iter" if best.iter else "epoch"
-    lines = [f"{style:>7}  avg  dev WER %", "-------  ---  ---------"]
+    metric = scores[best].metric
+    lines = [f"{style:>7}  avg  dev {metric} %", "-------  ---  ---------"]
     for one in ranked(_errors(scores)):
         lines.append(f"{one.number:7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
     sets = ",".join(config.sets.splits["valid"])
@@ -260,7 +262,7 @@ def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) ->
     of_them = f" ({count} utterances)" if count else ""
     return "\n".join(lines) + (
         f"\n--auto-avg chose --{style} {best.number} --avg {best.avg}: "
-        f"WER {scores[best].rate:.2f} % on {sets}{of_them}, "
+        f"{metric} {scores[best].rate:.2f} % on {sets}{of_them}, "
         f"{greedy_of(config.decoding).decoding_method}; see "
         f"{config.exp_dir / SCORES_FILE}\n"
     )

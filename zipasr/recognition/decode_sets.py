@@ -34,6 +34,7 @@ from zipasr.scoring.result_files import (
     wer_log_line,
     wer_log_text,
     wer_summary,
+    word_rate,
 )
 from zipasr.scoring.run_report import records_of, write_report, write_text
 from zipasr.scoring.word_errors import WordErrors, count_errors
@@ -188,16 +189,17 @@ def write_results(
     scored = {setting: _errors(those) for setting, those in compared.items()}
     best = min(scored, key=lambda setting: scored[setting].total)
     transcripts, key = compared[best], files.key
-    row = ResultRow(name, config.decoding.decoding_method + best, scored[best], found.rtf)
+    wer = word_rate(transcripts, scored[best])
+    row = ResultRow(name, config.decoding.decoding_method + best, scored[best], found.rtf, wer=wer)
     write_text(files.path("recogs", name, best), recogs_text(found.by_setting[best]))
     if config.decoding.skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
     write_text(files.path("errs", name, best), errs_text(transcripts))
-    write_text(files.path("wer-summary", name), wer_summary(rates))
+    write_text(files.path("wer-summary", name), wer_summary(rates, row.errors.metric))
     logging.info("%s: %s", name, scoring_of(config))
     logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
-    logging.info("%s", wer_log_text(name, rates))
+    logging.info("%s", wer_log_text(name, rates, row.errors.metric))
     if not config.sets.score_normalised and (told := spelling_line(name, transcripts, row.errors)):
         logging.warning("%s", told)
     return row, transcripts

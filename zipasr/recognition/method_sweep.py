@@ -65,13 +65,15 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     found = recognise_with_all(recognisers, loader, "dev", loader.num_batches)
     for (one, _), recognised in zip(candidates, found, strict=True):
         name, now = one.decoding.decoding_method, _best_setting(one, recognised)
-        logging.info("%s: WER %.2f %% on dev", now.row.method, now.row.errors.rate)
+        errors = now.row.errors
+        logging.info("%s: %s %.2f %% on dev", now.row.method, errors.metric, errors.rate)
         tried[name] = min(tried.get(name, now), now, key=_errors)
     suffix = file_suffix(candidates[0][0], acoustics)
     best = min(tried.values(), key=_errors)
     rows = {name: one.row for name, one in tried.items()}
     text = results_table(list(rows.values())) + (
-        f"--methods chose {best.row.method}: WER {best.row.errors.rate:.2f} % on dev\n"
+        f"--methods chose {best.row.method}: {best.row.errors.metric} "
+        f"{best.row.errors.rate:.2f} % on dev\n"
     )
     for line in warnings_about(rows):
         logging.warning("%s", line)

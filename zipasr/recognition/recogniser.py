@@ -33,6 +33,7 @@ from zipasr.search.methods import GREEDY, MethodSpec, Need, method_of
 from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
+from zipasr.text.scripts import units_of
 from zipasr.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def transcript_of(
     pieces, seconds = recogniser.tokenizer.pieces(), recogniser.geometry.seconds_per_frame
     return Transcript(
         cut_id,
-        reference.split(),
+        units_of(reference),
         words,
         [pieces[token] for token in utterance.tokens],
         [round(seconds * frame, 3) for frame in utterance.frames],
@@ -327,10 +328,13 @@ def transcript_of(
 
 
 def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list[str]]:
-    """Return the words of each utterance: those that the search looked for, or of its tokens."""
+    """Return the words of each utterance: those that the search looked for, or of its tokens.
+
+    In text without blanks between words they are its characters.
+    """
     texts = tokenizer.decode([utterance.tokens for utterance in utterances])
     return [
-        text.split() if utterance.words is None else list(utterance.words)
+        units_of(text if utterance.words is None else " ".join(utterance.words))
         for text, utterance in zip(texts, utterances, strict=True)
     ]
 
@@ -346,6 +350,6 @@ def texts_of(recogniser: Recogniser[Acoustics], features: Tensor, lens: Tensor) 
 def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenizer) -> Utterance:
     """Return what has the fewest word errors; of several, what is most probable."""
     errors = [
-        count_errors([(reference.split(), words)]).total for words in words_of(tokenizer, choices)
+        count_errors([(units_of(reference), words)]).total for words in words_of(tokenizer, choices)
     ]
     return choices[errors.index(min(errors))]

@@ -119,7 +119,7 @@ def timed_words(
         for token, (begin, end), log_prob in zip(utterance.tokens, times, known, strict=True)
         if tokenizer.is_text(token)
     ]
-    return words_of_tokens(timed)
+    return words_of_tokens(timed, tokenizer.written)
 
 
 def _times(

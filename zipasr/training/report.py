@@ -20,6 +20,7 @@ from zipasr.data.loaders import valid_loader
 from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.recogniser import greedy_recogniser, texts_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
+from zipasr.text.scripts import units_of
 from zipasr.training.metric_writer import METRICS_FILE, metric_series
 from zipasr.training.progress import write_scalar
 from zipasr.training.session import Session
@@ -175,7 +176,7 @@ def dev_errors(session: Session, cuts: CutSet, recognise: Recognise) -> WordErro
         for batch in loader:
             hypotheses = recognise(session, batch)
             pairs += [
-                (text.split(), found.split())
+                (units_of(text), units_of(found))
                 for text, found in zip(batch.texts, hypotheses, strict=True)
             ]
     session.model.train()
@@ -219,7 +220,8 @@ def report_before_training(
 def format_errors(errors: WordErrors) -> str:
     """Return errors as a clause of a line in the log."""
     return (
-        f"greedy search on dev: WER {errors.rate:.2f} % of {errors.ref_words} words "
+        f"greedy search on dev: {errors.metric} {errors.rate:.2f} % of {errors.ref_words} "
+        f"{errors.unit} "
         f"({errors.ins} ins, {errors.dels} del, {errors.subs} sub)"
     )
 
