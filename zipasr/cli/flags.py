@@ -212,13 +212,34 @@ def settings_of(
         (_preset(command, typed.get("preset")), f"--preset {typed.get('preset')}"),
         *_implied(command, typed),
     ]
-    found = {name: Setting(value, of) for values, of in layers for name, value in values.items()}
+    found = _settings(layers)
+    if implied := _defaults_of_encoder(command, found):
+        known = {one.field for one in flags}
+        values = {name: value for name, value in implied.items() if name in known}
+        typed_so = f"--encoder-type {found['encoder_type'].value}"
+        found = _settings([*layers[:2], (values, typed_so), *layers[2:]])
     found = {name: one for name, one in found.items() if name not in command.stored_names}
     found |= {name: Setting(value, TYPED) for name, value in typed.items()}
     for name, other in ALTERNATIVES:
         if typed.get(name) and other not in typed and other in found:
             found[other] = Setting(False, flag_name(name))
     return found
+
+
+def _settings(layers: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, Setting]:
+    """Return field -> value and source; of two layers that have a field, the later one counts."""
+    return {name: Setting(value, of) for values, of in layers for name, value in values.items()}
+
+
+def _defaults_of_encoder(command: Command, found: Mapping[str, Setting]) -> Mapping[str, Any]:
+    """Return the defaults of other flags that go with the encoder of a command."""
+    encoders = [*command.encoders.values()]
+    chosen = next((cls for cls in command.configs if cls in encoders), None)
+    if chosen is None:
+        return {}
+    flags: Mapping[str, Any] = {name: one.value for name, one in found.items()}
+    defaults: Mapping[str, Any] = chosen.defaults_of_others(flags)
+    return defaults
 
 
 def resolve(command: Command, typed: Typed, recipe: Recipe, commands: Iterable[Command]) -> Run:

@@ -15,13 +15,18 @@ class ModelSettings(TypedDict, total=False):
 
     allow_partial: bool
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
+    aux_loss_scale: float
     avg: int
     backoff_id: int
+    base_dim: int
     beam: float
     beam_size: int
     blank_penalty: float
@@ -32,24 +37,30 @@ class ModelSettings(TypedDict, total=False):
     context_file: str
     context_score: float
     context_size: int
+    conv_params: Sequence[int] | int | str
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     downsampling_factor: Sequence[int] | int | str
     dropout: float | None
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     epoch: int | None
     exact_backoff: bool
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     grammar: Path | str | None
     hlg_scale: float
     iter: int
     joiner_dim: int
+    joiner_multiple: int
     lang_dir: Path | str
     large_grammar: Path | str | None
     left_context_frames: Sequence[int] | int | str
@@ -115,13 +126,18 @@ class TrainFlags(TypedDict, total=False):
     allow_data_change: bool
     am_scale: float
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
     attention_decoder_loss_scale: float
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
+    aux_loss_scale: float
     average_period: int
+    base_dim: int
     base_lr: float
     batches_per_epoch: int | None
     bpe_model: Path | str
@@ -132,12 +148,14 @@ class TrainFlags(TypedDict, total=False):
     cnn_module_kernels: Sequence[int] | int | str
     concatenate_cuts: bool
     context_size: int
+    conv_params: Sequence[int] | int | str
     cr_loss_scale: float
     ctc_loss_scale: float
     ctc_only_batches: int
     curves: bool
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     do_finetune: bool
     downsampling_factor: Sequence[int] | int | str
     drop_last: bool
@@ -145,17 +163,20 @@ class TrainFlags(TypedDict, total=False):
     dry_run: bool
     duration_factor: float
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     enable_musan: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     exp_dir: Path | str
     extra_manifest: Sequence[str] | str | None
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     finetune_ckpt: Path | str | None
     finetune_tokenizer: Literal["keep", "new"]
     freeze: Sequence[str] | str | None
@@ -167,6 +188,7 @@ class TrainFlags(TypedDict, total=False):
     init_modules: Sequence[str] | str | None
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     joiner_dim: int
+    joiner_multiple: int
     keep_last_k: int
     left_context_frames: Sequence[int] | int | str
     lm_scale: float
@@ -199,7 +221,7 @@ class TrainFlags(TypedDict, total=False):
     own_heads: str
     pos_dim: int
     pos_head_dim: Sequence[int] | int | str
-    preset: Literal["small", "medium", "large"]
+    preset: Literal["small", "medium", "large", "base-64", "base-32", "base-16"]
     print_diagnostics: bool
     prune_range: int
     query_head_dim: Sequence[int] | int | str
@@ -251,16 +273,21 @@ class DecodeFlags(TypedDict, total=False):
     allow_commands: bool
     allow_partial: bool
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
     attention_decoder_loss_scale: float
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
     auto_avg: bool
     auto_avg_cuts: int
+    aux_loss_scale: float
     avg: int
     backoff_id: int
+    base_dim: int
     beam: float
     beam_size: int
     blank_penalty: float
@@ -275,19 +302,23 @@ class DecodeFlags(TypedDict, total=False):
     context_file: str
     context_score: float
     context_size: int
+    conv_params: Sequence[int] | int | str
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     decoding_method: str
     downsampling_factor: Sequence[int] | int | str
     drop_last: bool
     dropout: float | None
     duration_factor: float
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     enable_musan: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     epoch: int | None
@@ -296,6 +327,7 @@ class DecodeFlags(TypedDict, total=False):
     extra_manifest: Sequence[str] | str | None
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     full_libri: bool
     gap: float
     giga_prob: float | None
@@ -305,6 +337,7 @@ class DecodeFlags(TypedDict, total=False):
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     iter: int
     joiner_dim: int
+    joiner_multiple: int
     lang_dir: Path | str
     large_grammar: Path | str | None
     left_context_frames: Sequence[int] | int | str
@@ -391,15 +424,20 @@ class ExportFlags(TypedDict, total=False):
     allow_commands: bool
     allow_partial: bool
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
     auto_avg: bool
     auto_avg_cuts: int
+    aux_loss_scale: float
     avg: int
     backoff_id: int
+    base_dim: int
     beam: float
     beam_size: int
     blank_penalty: float
@@ -414,8 +452,10 @@ class ExportFlags(TypedDict, total=False):
     context_file: str
     context_score: float
     context_size: int
+    conv_params: Sequence[int] | int | str
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     decoding_method: str
     downsampling_factor: Sequence[int] | int | str
     drop_last: bool
@@ -423,12 +463,14 @@ class ExportFlags(TypedDict, total=False):
     duration_factor: float
     dynamic_axes: bool
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     enable_int8_quantization: bool
     enable_musan: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     epoch: int | None
@@ -437,6 +479,7 @@ class ExportFlags(TypedDict, total=False):
     extra_manifest: Sequence[str] | str | None
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     format: Sequence[str] | str
     fp16: bool
     full_libri: bool
@@ -449,6 +492,7 @@ class ExportFlags(TypedDict, total=False):
     iter: int
     jit: bool
     joiner_dim: int
+    joiner_multiple: int
     keep_x_lens: int
     lang_dir: Path | str
     large_grammar: Path | str | None

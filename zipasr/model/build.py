@@ -124,7 +124,7 @@ def _build_transducer(
     dims = encoder.output_dim, model.decoder_dim, model.joiner_dim
     return (
         Decoder(vocab_size, model.decoder_dim, BLANK_ID, model.context_size, style),
-        Joiner(*dims, vocab_size, gain=style.joiner_gain),
+        Joiner(*dims, vocab_size, gain=style.joiner_gain, bias_init=style.bias_init),
     )
 
 

@@ -19,6 +19,7 @@ class Joiner(nn.Module):
         joiner_dim: C in which both meet.
         vocab_size: V.
         gain: factor of the logits.
+        bias_init: bound of the initial biases, see ``scaled_linear``.
     """
 
     def __init__(
@@ -28,11 +29,16 @@ class Joiner(nn.Module):
         joiner_dim: int,
         vocab_size: int,
         gain: float = 1.0,
+        bias_init: float = 0.1,
     ) -> None:
         super().__init__()
         self.gain = gain
-        self.encoder_proj = scaled_linear(encoder_dim, joiner_dim, initial_scale=0.25)
-        self.decoder_proj = scaled_linear(decoder_dim, joiner_dim, initial_scale=0.25)
+        self.encoder_proj = scaled_linear(
+            encoder_dim, joiner_dim, initial_scale=0.25, bias_scale=bias_init
+        )
+        self.decoder_proj = scaled_linear(
+            decoder_dim, joiner_dim, initial_scale=0.25, bias_scale=bias_init
+        )
         self.output_linear = nn.Linear(joiner_dim, vocab_size)
 
     def forward(

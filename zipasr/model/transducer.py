@@ -122,9 +122,20 @@ class AsrModel(nn.Module):
 
     def _simple_projections(self, decoder: Decoder) -> tuple[nn.Linear, nn.Linear]:
         decoder_dim = decoder.embedding.embedding_dim
+        style = self._style
         return (
-            scaled_linear(self.encoder_dim, self.vocab_size, initial_scale=self._style.simple_init),
-            scaled_linear(decoder_dim, self.vocab_size, initial_scale=self._style.simple_init),
+            scaled_linear(
+                self.encoder_dim,
+                self.vocab_size,
+                initial_scale=style.simple_init,
+                bias_scale=style.bias_init,
+            ),
+            scaled_linear(
+                decoder_dim,
+                self.vocab_size,
+                initial_scale=style.simple_init,
+                bias_scale=style.bias_init,
+            ),
         )
 
     def _heads(self, corpus: str) -> TransducerHeads | None:
@@ -317,7 +328,9 @@ def _ctc_head(encoder_dim: int, vocab_size: int, style: HeadStyle) -> nn.Sequent
     linear = (
         nn.Linear(encoder_dim, vocab_size)
         if style.ctc_init is None
-        else scaled_linear(encoder_dim, vocab_size, initial_scale=style.ctc_init)
+        else scaled_linear(
+            encoder_dim, vocab_size, initial_scale=style.ctc_init, bias_scale=style.bias_init
+        )
     )
     dropout = [] if style.ctc_dropout is None else [nn.Dropout(style.ctc_dropout)]
     return nn.Sequential(*dropout, linear, nn.LogSoftmax(dim=-1))

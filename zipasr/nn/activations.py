@@ -1,4 +1,4 @@
-"""SwooshL and SwooshR: a shifted softplus with a slight downward tilt, and their gradients.
+"""Swoosh and Swash: a shifted softplus with a slight downward tilt, and their gradients.
 
 On a CPU with numba the loops of ``kernels.numba.swoosh`` are used, elsewhere torch operations.
 """
@@ -31,16 +31,20 @@ FEWEST_ELEMENTS: Final = 2048
 
 
 class Swoosh(NamedTuple):
-    """The constants of ``ln(1 + exp(x - shift)) - 0.08 x - offset``."""
+    """The constants of ``ln(1 + exp(gain x - shift)) / gain - 0.08 x - offset``."""
 
     shift: float
     offset: float
+    gain: float = 1.0
 
 
-SwooshName: TypeAlias = Literal["SwooshL", "SwooshR"]
+SwooshName: TypeAlias = Literal["SwooshL", "SwooshR", "SwashL", "SwashR"]
 SWOOSHES: Final[dict[SwooshName, Swoosh]] = {
     "SwooshL": Swoosh(shift=4.0, offset=0.035),
     "SwooshR": Swoosh(shift=1.0, offset=0.313261687),
+    # Those of the Zapformer are a quarter of the Swoosh of four times the input.
+    "SwashL": Swoosh(shift=4.0, offset=0.035 / 4.0, gain=4.0),
+    "SwashR": Swoosh(shift=1.0, offset=0.313261687 / 4.0, gain=4.0),
 }
 
 
@@ -69,7 +73,7 @@ def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
     """Return the derivative at ``x`` times ``grad``, of the same shape, in the type of ``x``."""
     out = torch.empty_like(x)
     if (kernels := _kernels_for(x, grad, out)) is not None:
-        kernels.gradient(_array(x), _array(grad), _array(out), np.float32(swoosh.shift))
+        kernels.gradient(_array(x), _array(grad), _array(out), *_constants(swoosh)[:2])
         return out
     return _slope(x, swoosh, None).mul_(grad).to(x.dtype)
 
@@ -97,18 +101,22 @@ def swoosh_value_and_gradient(
 
 
 def _value(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
-    y = at_least_float32(x) - swoosh.shift
+    # The gain is the ``beta`` of softplus: ln(1 + exp(beta y)) / beta.
+    y = at_least_float32(x) - swoosh.shift / swoosh.gain
     if is_traced():
-        y = torch.add(softplus(y, 1.0, LINEAR_FROM), x, alpha=-SLOPE) - swoosh.offset
+        y = torch.add(softplus(y, swoosh.gain, LINEAR_FROM), x, alpha=-SLOPE) - swoosh.offset
         return y if mask is None else y * mask
     # In place: for the large maps of the front end, touching new memory costs more than the maths.
-    torch.ops.aten.softplus.out(y, 1, LINEAR_FROM, out=y)
+    torch.ops.aten.softplus.out(y, swoosh.gain, LINEAR_FROM, out=y)
     y.add_(x, alpha=-SLOPE).sub_(swoosh.offset)
     return y if mask is None else y.mul_(mask)
 
 
 def _slope(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
-    slope = (at_least_float32(x) - swoosh.shift).sigmoid_().sub_(SLOPE)
+    slope = at_least_float32(x) - swoosh.shift / swoosh.gain
+    if swoosh.gain != 1.0:
+        slope.mul_(swoosh.gain)
+    slope.sigmoid_().sub_(SLOPE)
     return slope if mask is None else slope.mul_(mask)
 
 
@@ -148,8 +156,8 @@ def _rows(x: Tensor, mask: Tensor | None) -> Any:
     return mask.view(-1).numpy() if repeats else None
 
 
-def _constants(swoosh: Swoosh) -> tuple[Any, Any]:
-    return np.float32(swoosh.shift), np.float32(swoosh.offset)
+def _constants(swoosh: Swoosh) -> tuple[Any, Any, Any]:
+    return np.float32(swoosh.gain), np.float32(swoosh.shift), np.float32(swoosh.offset)
 
 
 def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
@@ -214,3 +222,11 @@ class SwooshR(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of ``x``, of any shape."""
         return swoosh_r(x)
+
+
+class SwashR(nn.Module):
+    """``ln(1 + exp(4 x - 1)) / 4 - 0.08 x - 0.0783``: a sharper SwooshR."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activation of ``x``, of any shape."""
+        return _SwooshFunction.call(x, SWOOSHES["SwashR"])

@@ -122,12 +122,13 @@ class ActivationDropoutAndLinear(nn.Module):
     Args:
         in_channels: size of the last dimension of the input, at least a matrix.
         out_channels: size of the last dimension of the output.
-        activation: ``"SwooshL"`` or ``"SwooshR"``.
+        activation: which swoosh.
         dropout_p: rate of the dropout in training mode.
         dropout_shared_dim: dimension of the input along which all elements share one mask;
             None for independent elements.
         bias: whether there is a bias.
         initial_scale: of weight and bias, as in ``scaled_linear``.
+        bias_scale: of the bias, as in ``scaled_linear``.
     """
 
     def __init__(
@@ -139,9 +140,10 @@ class ActivationDropoutAndLinear(nn.Module):
         dropout_shared_dim: int | None = -1,
         bias: bool = True,
         initial_scale: float = 1.0,
+        bias_scale: float = 0.1,
     ) -> None:
         super().__init__()
-        layer = scaled_linear(in_channels, out_channels, bias=bias, initial_scale=initial_scale)
+        layer = scaled_linear(in_channels, out_channels, bias, initial_scale, bias_scale)
         self.weight = layer.weight
         self.bias: nn.Parameter | None = layer.bias
         self.activation: SwooshName = activation

@@ -68,6 +68,20 @@ class ScheduledFloat(nn.Module):
         return f"{self.schedule}, default={self.default}, batch_count={self.batch_count}"
 
 
+class PenaltyScale(ScheduledFloat):
+    """A scheduled weight of terms that are added to gradients.
+
+    Where the loss is scaled for float16, gradients are too, and so must be what is added to them.
+    """
+
+    def __init__(self, *points: tuple[float, float], default: float = 0.0) -> None:
+        super().__init__(*points, default=default)
+        self.loss_scale = 1.0
+
+    def __float__(self) -> float:
+        return self.loss_scale * super().__float__()
+
+
 FloatLike: TypeAlias = float | ScheduledFloat
 
 
@@ -76,6 +90,13 @@ def set_batch_count(model: nn.Module, count: float) -> None:
     for module in model.modules():
         if isinstance(module, ScheduledFloat):
             module.batch_count = float(count)
+
+
+def set_loss_scale(model: nn.Module, scale: float) -> None:
+    """Write the factor of the loss into every ``PenaltyScale`` of ``model``."""
+    for module in model.modules():
+        if isinstance(module, PenaltyScale):
+            module.loss_scale = float(scale)
 
 
 def dropout_mask(x: Tensor, p: float, shared_dim: int | None) -> Tensor:

@@ -98,8 +98,10 @@ def noise_batch(session: Session, size: Size) -> Noise:
 
 def final_loss_scales(session: Session) -> LossScales:
     """Return the weights after the warm-up, when all losses are computed."""
-    loss = session.configs.loss
-    return loss_scales(loss, session.configs.model, loss.ctc_only_batches + loss.warm_step)
+    configs = session.configs
+    loss = configs.loss
+    last = loss.ctc_only_batches + loss.warm_step
+    return loss_scales(loss, configs.model, last, configs.encoder.losses)
 
 
 def activation_bytes(session: Session, size: Size) -> int:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zipasr.base.config import flag, shown
 from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.chunks import check_chunks
-from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
+from zipasr.encoder.protocol import (
+    Encoder,
+    ExportLayout,
+    Flags,
+    Geometry,
+    HeadStyle,
+    LossStyle,
+)
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -88,6 +95,7 @@ class ZipformerConfig:
     not_inferable: ClassVar[tuple[str, ...]] = free_on_resume
     schedule_clock: ClassVar[Literal["updates", "duration"]] = "duration"
     heads: ClassVar[HeadStyle] = HeadStyle()
+    losses: ClassVar[LossStyle] = LossStyle()
     published_optimizer: ClassVar[str] = "scaled_adam"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = PUBLISHED_BATCHES
     # Where most of the weights of a layer are.
@@ -273,8 +281,8 @@ class ZipformerConfig:
 
     @classmethod
     def matches(cls, shapes: WeightShapes) -> bool:
-        """Whether front end and stacks stand side by side."""
-        return shapes.has("encoder_embed.") and shapes.has("encoder.encoders.0.")
+        """Whether front end and stacks, averaged at the end, stand side by side."""
+        return shapes.has("encoder_embed.") and shapes.has("encoder.downsample_output.")
 
     @classmethod
     def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[ZipformerConfig, list[str]]:
@@ -292,6 +300,11 @@ class ZipformerConfig:
     def with_implied(cls, flags: Flags) -> dict[str, Any]:
         """Published flags say all themselves."""
         return dict(flags)
+
+    @classmethod
+    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
+        """None: the defaults of all flags are for this encoder."""
+        return {}
 
 
 PRESETS: dict[str, ZipformerConfig] = {
