@@ -270,7 +270,7 @@ def test_a_flag_that_agrees_with_the_checkpoint_is_accepted(run_folder: Path, ca
         (["--beam", "0"], 2, "--beam must be above 0"),
         (["--test-sets", "tset"], 2, "--test-sets tset: tones has no such split."),
         (["--test-sets", "tset"], 2, "did you mean 'test'?"),
-        (["--epoch", "9"], 4, "exp/epoch-8.pt does not exist; exp has epoch-1.pt, epoch-2.pt"),
+        (["--epoch", "9"], 4, "exp/epoch-9.pt does not exist; exp has epoch-1.pt, epoch-2.pt"),
         (["--epoch", "1", "--avg", "1"], 4, "--epoch 1 --avg 1 needs a checkpoint before"),
         (["--iter", "2"], 4, "up to --iter 2 are needed, exp has none"),
         (["--exp-dir", "nosuch"], 4, "the folder nosuch does not exist either"),

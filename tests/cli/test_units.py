@@ -56,7 +56,7 @@ def test_stage_3_makes_characters_of_mandarin(tmp_path: Path, call: Call) -> Non
     assert {*Tokenizer.from_file(lang / "bpe.model").pieces()[3:]} == {*"低中高顶点"}
     done = sh(folder, *words, "--unit", "letters")
     assert done.returncode == 2
-    assert "--unit 'letters' is none of bpe, char, byte-bpe" in done.stderr
+    assert "--unit: 'letters' is none of bpe, char, byte-bpe" in done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -208,7 +208,8 @@ def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
             f"--epoch {epoch} --avg {choose.avg} needs a checkpoint before the first epoch.",
             "choose --avg smaller than --epoch, or use --use-averaged-model 0.",
         )
-    return epoch_checkpoint(exp_dir, epoch - choose.avg), epoch_checkpoint(exp_dir, epoch)
+    last = epoch_checkpoint(exp_dir, epoch)  # it was named: if both are missing, it is told of
+    return epoch_checkpoint(exp_dir, epoch - choose.avg), last
 
 
 def mean_files(exp_dir: Path, choose: ChooseCheckpoint) -> list[Path]:

@@ -277,23 +277,6 @@ def epoch_checkpoint(exp_dir: Path, epoch: int) -> Path:
     return path
 
 
-def remove_old(exp_dir: Path, keep: int) -> list[Path]:
-    """Delete all files ``checkpoint-N.pt`` but those with the ``keep`` largest N.
-
-    Returns:
-        The files that were deleted.
-
-    Raises:
-        ValueError: ``keep`` is smaller than 1, so nothing would be left.
-    """
-    if keep < 1:
-        raise ValueError(f"--keep-last-k must be at least 1, not {keep}")
-    old = find_checkpoints(exp_dir)[keep:]
-    for path in old:
-        path.unlink(missing_ok=True)
-    return old
-
-
 def describe(folder: Path) -> str:
     """Say in a few words which checkpoints a folder has."""
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Keep the checkpoints of a run on a disk that may fill up, and remember the last one."""
+"""Keep the checkpoints of a run on a disk that may fill up, remove old ones, remember the last."""
 
 from __future__ import annotations
 
@@ -66,6 +66,23 @@ def oldest_to_spare(exp_dir: Path, wanted: Path) -> Path | None:
     newest |= {*(epochs or iterations)[-1:]}
     spare = (path for path in every if path not in newest and path.stat().st_ino not in best)
     return next(spare, None)
+
+
+def remove_old(exp_dir: Path, keep: int) -> list[Path]:
+    """Delete all files ``checkpoint-N.pt`` but those with the ``keep`` largest N.
+
+    Returns:
+        The files that were deleted.
+
+    Raises:
+        ValueError: ``keep`` is smaller than 1, so nothing would be left.
+    """
+    if keep < 1:
+        raise ValueError(f"--keep-last-k must be at least 1, not {keep}")
+    old = find_checkpoints(exp_dir)[keep:]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
 
 
 def last_saved(exp_dir: Path) -> dict[str, Any]:

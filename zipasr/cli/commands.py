@@ -321,7 +321,7 @@ AVERAGE = _with_search(
         (ExpConfig, ChooseCheckpoint, TokenTableConfig),
         "average:main",
         examples=(
-            ("./average.py --recipe espeak", "the last 9 epochs"),
+            ("./average.py --recipe espeak", "as the recipe says"),
             ("./average.py --recipe espeak --epoch 10 --avg 3", "epochs 8 to 10"),
             ("./average.py --recipe espeak --auto-avg 1", "what is best on the dev set"),
         ),
@@ -646,7 +646,8 @@ def read_typed(command: Command, words: Sequence[str]) -> dict[str, Any]:
         if one.meanings and one.field in typed and typed[one.field] not in one.meanings:
             if typed[one.field] == "help":
                 _print_and_end(meanings_text(one))
-            raise unknown_value(one.name, typed[one.field], one.meanings)
+            more = f"./decode.py {one.name} help"
+            raise unknown_value(one.name, typed[one.field], one.meanings, more)
     return typed
 
 

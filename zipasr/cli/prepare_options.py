@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -115,7 +115,7 @@ class _Parser(argparse.ArgumentParser):
             raise UserError(f"unknown option {found[1]}.", fix)
         if found := re.fullmatch(r"argument (\S+): expected one argument", message):
             raise UserError(f"{found[1]} needs a value.")
-        raise UserError(re.sub(r"^argument \S+: ", "", message) + ".")
+        raise UserError(message.removeprefix("argument ") + ".")
 
 
 def read_options(words: Sequence[str]) -> Options:
@@ -125,8 +125,9 @@ def read_options(words: Sequence[str]) -> Options:
         UserError: an option is unknown, or a value is none that it takes.
     """
     parser = _Parser(prog="prepare.sh", add_help=False, allow_abbrev=False)
-    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding", "--normalise", "--max-bad"):
+    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding", "--normalise"):
         parser.add_argument(name)
+    parser.add_argument("--max-bad", type=_percentage)
     parser.add_argument("--from", dest="source", type=Path)
     parser.add_argument("--unit", type=_unit)
     parser.add_argument("--dl-dir", default="download")
@@ -140,7 +141,7 @@ def read_options(words: Sequence[str]) -> Options:
         "--allow-commands": False,
     }
     for name, usual in switches.items():
-        parser.add_argument(name, type=_switch(name), default=usual)
+        parser.add_argument(name, type=_switch, default=usual)
     for name in ("--force", "--dry-run", "--status"):
         parser.add_argument(name, action="store_true")
     options = Options(**vars(parser.parse_args(words)))
@@ -161,16 +162,21 @@ def _whole(word: str) -> int:
 
 def _unit(word: str) -> str:
     if word not in UNITS:
-        raise argparse.ArgumentTypeError(f"--unit {word!r} is none of {', '.join(UNITS)}")
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(UNITS)}")
     return word
 
 
-def _switch(name: str) -> Callable[[str], bool]:
-    def read(word: str) -> bool:
-        try:
-            return parse_bool(word)
-        except argparse.ArgumentTypeError as problem:
-            said = f"expected 1 or 0 after {name}, got {word!r}"
-            raise argparse.ArgumentTypeError(said) from problem
+def _switch(word: str) -> bool:
+    try:
+        return parse_bool(word)
+    except argparse.ArgumentTypeError as problem:
+        raise argparse.ArgumentTypeError(f"expected 1 or 0, got {word!r}") from problem
 
-    return read
+
+def _percentage(word: str) -> str:
+    """Return a number as it is typed."""
+    try:
+        float(word)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from problem
+    return word

@@ -175,9 +175,12 @@ class _Driver:
             _say(f"stage {number}: would do: {_about(stage, recipe)}")
             return 0
         if number > 1 and not stages[number - 1].is_done:
+            first = number - 1
+            while first > recipe.stages[0] and not stages[first - 1].is_done:
+                first -= 1
             raise UserError(
                 f"stage {number} needs what stage {number - 1} makes.",
-                f"run stage {number - 1} first: {prepare_command(recipe, number - 1)}",
+                f"begin with stage {first}: {prepare_command(recipe, first)}",
             )
         need_packages()
         stage.mark.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:
     for word, tokens in zip(words, tokenizer.encode(words), strict=True):
         if tokenizer.unknown_id in tokens:
             raise DataError(
-                f"--align: the model has no tokens for {word!r}.",
+                f"the model has no tokens for {word!r} of the transcript.",
                 "write the words as the transcripts of its training are written, such as in "
                 "capitals and without punctuation.",
             )

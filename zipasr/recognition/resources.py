@@ -275,7 +275,7 @@ def grammar_path(config: RecognitionConfig, order: int) -> Path:
     raise DataError(
         f"{what}.",
         f"give {flag}, an ARPA file over words, or make one: ./train_lm.py --recipe "
-        f"{config.recipe} --lm-type ngram --ngram-unit word --ngram-order {order}",
+        f"{config.recipe or 'NAME'} --lm-type ngram --ngram-unit word --ngram-order {order}",
     )
 
 

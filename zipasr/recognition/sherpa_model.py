@@ -155,7 +155,7 @@ class SherpaModel(Model):
         if not self._streams:
             raise UserError(
                 f"{self.about[0]}: it is for whole recordings.",
-                "export a causal model with --chunk-size and --left-context-frames.",
+                "export a causal model with chunk_size and left_context_frames.",
             )
         client, phrases = self._with(hot_words)
         return SherpaStream(client, phrases)
@@ -175,7 +175,7 @@ class SherpaModel(Model):
         if not vocabulary.is_file():
             raise DataError(
                 f"hot-words are cut into tokens by {vocabulary}, which does not exist.",
-                "export the model with --bpe-model.",
+                "export the model with bpe_model.",
             )
         client = self._recognizer({"modeling_unit": "bpe", "bpe_vocab": str(vocabulary)})
         return client, "/".join(hot_words)

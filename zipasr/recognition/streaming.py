@@ -116,11 +116,16 @@ def chunk_recogniser(
             utterances.
     """
     if not acoustics.encoder.causal:
-        raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
+        raise UserError(
+            "the model is not causal.", "train one with --causal 1 (in Python: causal=True)."
+        )
     try:
         acoustics.model.chunk_encoder.size()
     except ValueError as refusal:
-        fix = "say how much it sees, such as --chunk-size 16 --left-context-frames 128."
+        fix = (
+            "say how much it sees, such as --chunk-size 16 --left-context-frames 128 (in Python: "
+            "chunk_size=16, left_context_frames=128)."
+        )
         raise UserError(f"{refusal}.", fix) from refusal
     check_streams(method)
     return ChunkRecogniser(acoustics, search)

@@ -23,7 +23,7 @@ from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
 from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_words
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.search.methods import MethodSpec, check_takes_hot_words
+from zipasr.search.methods import MethodSpec
 from zipasr.text.timed_words import Word
 from zipasr.text.tokenizer import Tokenizer
 
@@ -86,7 +86,7 @@ class TorchModel(Model):
         if not isinstance(acoustics, AcousticModel):
             raise UserError(
                 f"{'; '.join(self.about)} is for whole recordings, not for speech as it comes.",
-                "load a file that was exported for streaming, with a --chunk-size.",
+                "load a file that was exported for streaming, with a chunk size.",
             )
         chunks = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
         return TorchStream(self.tokenizer, chunks)
@@ -101,7 +101,11 @@ class TorchModel(Model):
             raise UserError(f"hot_words={hot_words!r} is one string.", "give a list of phrases.")
         if not hot_words:
             return self.recogniser
-        check_takes_hot_words(self.recogniser.method)
+        if not self.recogniser.method.hot_words:
+            raise UserError(
+                f"{self.recogniser.method.name} cannot use the hot-words.",
+                "load the model with decoding_method='modified_beam_search'.",
+            )
         config = replace(self._config, phrases=(*self._config.phrases, *hot_words))
         return recogniser_with(self.recogniser.acoustics, self._resources, config)
 

@@ -330,15 +330,18 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
+#: Command that prints them.
+EXPLAINED_BY = "./decode.py --decoding-method help"
+
+
 def method_of(name: str) -> MethodSpec:
     """Return the row of a ``--decoding-method``.
 
     Raises:
-        UserError: there is none; says which names there are and what they mean.
+        UserError: there is none; says which names there are.
     """
     if name not in METHODS:
-        meanings = {row.name: row.meaning for row in _ROWS}
-        raise unknown_value("--decoding-method", name, meanings)
+        raise unknown_value("--decoding-method", name, METHODS, EXPLAINED_BY)
     return METHODS[name]
 
 

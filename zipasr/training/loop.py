@@ -19,7 +19,7 @@ from zipasr.base.environment import return_free_memory
 from zipasr.base.errors import NumericError
 from zipasr.base.seed import seeded
 from zipasr.checkpoint.average import update_average
-from zipasr.checkpoint.files import remove_old
+from zipasr.checkpoint.retention import remove_old
 from zipasr.data.dataset import Batch
 from zipasr.nn.schedule import set_batch_count, set_loss_scale
 from zipasr.training.metrics import Metrics
