@@ -135,6 +135,7 @@ def _load_torch(
     decoding_method: str,
     values: dict[str, Any],
 ) -> Model:
+    from zipasr.checkpoint.files import reader_of_parts
     from zipasr.checkpoint.selection import with_last_epoch
     from zipasr.cli.commands import LOAD_MODEL, read
     from zipasr.cli.flags import words_of
@@ -161,8 +162,10 @@ def _load_torch(
     if is_script:
         file = ModelFileConfig(nn_model_filename=place)
         return load_model_file(file, config, cutting, long.word_times)
-    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint)
-    model = load_torch_model(replace(config, checkpoint=choose), cutting, long.word_times)
+    read = reader_of_parts()
+    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint, read)
+    config = replace(config, checkpoint=choose)
+    model = load_torch_model(config, cutting, long.word_times, read)
     model.about = (*model.about, *notes)
     return model
 
