@@ -162,10 +162,10 @@ def _load_torch(
     if is_script:
         file = ModelFileConfig(nn_model_filename=place)
         return load_model_file(file, config, cutting, long.word_times)
-    read = reader_of_parts()
-    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint, read)
+    checkpoints = reader_of_parts()
+    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint, checkpoints)
     config = replace(config, checkpoint=choose)
-    model = load_torch_model(config, cutting, long.word_times, read)
+    model = load_torch_model(config, cutting, long.word_times, checkpoints)
     model.about = (*model.about, *notes)
     return model
 

@@ -122,7 +122,9 @@ class AcousticModel:
         """What searches read beside encoder frames, with the weights of now."""
         model = self.model
         ctc = None if model.ctc_output is None else model.ctc_log_probs
-        return ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
+        return ModelParts(
+            model.tabled_decoder(), model.prepared_joiner(), ctc, model.attention_decoder
+        )
 
     @cached_property
     def device(self) -> torch.device:

@@ -62,9 +62,10 @@ def advance_one(
     """
     beams, (first,) = state.beams, state.num_frames
     slots = _slots_of(beams)
-    num_symbols, blank = 0, steps.blank_id
+    blank = steps.blank_id
     log_probs, predictions = beams.log_probs[0], beams.predictions[0]
-    for time, frame in enumerate(frames.split(1), start=first):
+    for place in range(len(frames)):
+        frame, time = frames[place : place + 1], first + place
         candidates = steps.next_scores(frame, predictions).add_(log_probs[:, None])
         num_symbols = candidates.size(1)
         log_probs, chosen = candidates.view(-1).topk(len(slots))

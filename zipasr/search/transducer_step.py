@@ -42,7 +42,8 @@ class JoinerLike(Protocol):
     def decoder_proj(self) -> Callable[[Tensor], Tensor]:
         """Projection of decoder vectors to the joiner's width."""
 
-    __call__: Callable[..., Any]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Score, with ``project_input=False``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class TransducerSteps:
             if len(memory) > _MOST_REMEMBERED:
                 memory.clear()
                 missing = list(dict.fromkeys(contexts))
-            memory.update(zip(missing, self.predict(torch.tensor(missing)).split(1), strict=True))
+            found = self.predict(torch.tensor(missing))
+            memory.update((context, found[n : n + 1]) for n, context in enumerate(missing))
         return torch.cat([memory[context] for context in contexts])
 
     def next_scores(self, frames: Tensor, predictions: Tensor) -> Tensor:

@@ -161,10 +161,10 @@ class _Stack:
 
 
 class _Convolution:
-    """A convolution of pictures, by default with a swoosh behind it but for its constant."""
+    """A convolution of pictures, with a swoosh behind it but for its constant."""
 
-    def __init__(self, layer: Linear, stride: tuple[int, int], padding: tuple[int, int]) -> None:
-        self.layer, self.stride, self.padding = layer, stride, padding
+    def __init__(self, layer: Linear, conv: nn.Conv2d) -> None:
+        self.layer, self.stride, self.padding = layer, conv.stride, conv.padding
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (N, C, T, F) to (N, T', F', C'), contiguous."""
@@ -179,40 +179,46 @@ class _Convolution:
         return y
 
 
+def _kernel(conv: nn.Conv2d, dtype: torch.dtype) -> Linear:
+    assert conv.bias is not None
+    return Linear(conv.weight.detach().to(dtype), conv.bias.detach())
+
+
 class _FrontEnd:
     """``Conv2dSubsampling``; pictures are (N, T, F, C) where nothing else is said."""
 
     def __init__(self, embed: Conv2dSubsampling, dtype: torch.dtype) -> None:
-        first, second, third = (embed.conv[index] for index in (0, 4, 7))
-        kernels = [
+        modules = [embed.conv[index] for index in (0, 4, 7)]
+        convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+        first, second, third = (
             _kernel(conv, kind)
-            for conv, kind in ((first, torch.float32), (second, dtype), (third, dtype))
-        ]
-        # Where the next convolution pads nothing, the constant can be in its bias.
-        kernels[0], kernels[1] = folded(kernels[0], kernels[1], "SwooshR")
-        kernels[1], kernels[2] = folded(kernels[1], kernels[2], "SwooshR")
-        kernels[2], nothing = folded(
-            kernels[2], Linear(torch.ones(1, 1), torch.zeros(1)), "SwooshR"
+            for conv, kind in zip(convolutions, (torch.float32, dtype, dtype), strict=True)
         )
+        # Only the first of them pads: the constants before the others can be in their biases.
+        first, second = folded(first, second, "SwooshR")
+        second, third = folded(second, third, "SwooshR")
+        # What comes next pads, too: the last constant is added by itself.
+        third, identity = folded(third, Linear(torch.ones(1, 1), torch.zeros(1)), "SwooshR")
+        self.constant = float(identity.bias)
         self.convolutions = [
-            _Convolution(kernel, conv.stride, conv.padding)
-            for kernel, conv in zip(kernels, (first, second, third), strict=True)
+            _Convolution(kernel, conv)
+            for kernel, conv in zip((first, second, third), convolutions, strict=True)
         ]
-        self.constant = float(nothing.bias)
         block = embed.convnext
-        depthwise = block.depthwise_conv
-        self.depthwise = Linear(depthwise.weight.detach(), depthwise.bias.detach())
-        self.context = depthwise.kernel_size[0] // 2
-        pointwise = [
-            Linear(conv.weight.detach().flatten(1).to(dtype), conv.bias.detach())
-            for conv in (block.pointwise_conv1, block.pointwise_conv2)
-        ]
-        self.pointwise = folded(*pointwise, "SwooshL")
-        by_channel = embed.out.weight.detach().view(
-            len(embed.out.weight), len(depthwise.weight), -1
+        self.depthwise = _kernel(block.depthwise_conv, torch.float32)
+        self.context = block.depthwise_conv.kernel_size[0] // 2
+        wide, narrow = (
+            kernel._replace(weight=kernel.weight.flatten(1))
+            for kernel in (
+                _kernel(block.pointwise_conv1, dtype),
+                _kernel(block.pointwise_conv2, dtype),
+            )
         )
+        self.pointwise = folded(wide, narrow, "SwooshL")
         out = linear(embed.out, dtype)
-        self.out = out._replace(weight=by_channel.transpose(1, 2).flatten(1).to(dtype))
+        # The weights are stored channel-major.
+        by_channel = out.weight.view(len(out.weight), len(self.depthwise.weight), -1)
+        self.out = out._replace(weight=by_channel.transpose(1, 2).flatten(1))
         self.norm = PreparedNorm(embed.out_norm)
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -226,8 +232,9 @@ class _FrontEnd:
         x = torch.cat([left_pad.permute(0, 2, 3, 1), self._pictures(features)], dim=1)
         branch = self._depthwise(x, 0)
         num = branch.size(1)
-        after = x[:, num : num + self.context].permute(0, 3, 1, 2)
-        x = x[:, self.context : self.context + num].contiguous()
+        # Copies, of one stream too: the branch is added in place.
+        after = x[:, num : num + self.context].permute(0, 3, 1, 2).clone()
+        x = x[:, self.context : self.context + num].clone()
         self._add_branch(x, branch)
         return self._projected(x), after
 
@@ -252,8 +259,3 @@ class _FrontEnd:
 
     def _projected(self, x: Tensor) -> Tensor:
         return self.norm(self.out(x.flatten(2)))
-
-
-def _kernel(conv: nn.Conv2d, dtype: torch.dtype) -> Linear:
-    assert conv.bias is not None
-    return Linear(conv.weight.detach().to(dtype), conv.bias.detach())

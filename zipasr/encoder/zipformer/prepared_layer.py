@@ -29,10 +29,15 @@ from zipasr.nn.activations import SLOPE, SWOOSHES, SwooshName
 from zipasr.nn.cache import Cache
 from zipasr.nn.layers import ChunkCausalDepthwiseConv1d
 from zipasr.nn.norm import BiasNorm
-from zipasr.nn.numerics import row_blocks
 
 #: The exponential of more than this has no room in float32.
 _LARGEST = 80.0
+
+#: Products of a convolution up to which it is faster to write them down than to start oneDNN.
+_FEW_PRODUCTS = 200_000
+
+#: Elements that stay in the cache of a core while one operation after the other visits them.
+_CACHED = 1 << 16
 
 
 class Call(NamedTuple):
@@ -92,11 +97,14 @@ def tilted_softplus(t: Tensor) -> Tensor:
     The exponential is added to 1, which loses what is below 1e-7 of it: torch's ``softplus``, which
     keeps that, takes twice as long.
     """
-    for block in row_blocks(t.size(0), 8 * t.size(1), t.device):
-        part = t[block]
-        softplus = part.clamp(max=_LARGEST).exp_().add_(1.0).log_()
-        torch.maximum(softplus, part, out=softplus)
-        torch.sub(softplus, part, alpha=SLOPE, out=part)
+    if t.numel() > _CACHED:
+        rows = max(1, _CACHED // t.size(1))
+        for start in range(0, t.size(0), rows):
+            tilted_softplus(t[start : start + rows])
+        return t
+    softplus = t.clamp(max=_LARGEST).exp_().add_(1.0).log_()
+    torch.maximum(softplus, t, out=softplus)
+    torch.sub(softplus, t, alpha=SLOPE, out=t)
     return t
 
 
@@ -110,7 +118,8 @@ class PreparedNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise (..., C) float32."""
         length = torch.linalg.vector_norm(x - self.bias, dim=-1, keepdim=True)
-        return x * length.reciprocal_().mul_(self.gain)
+        normalised: Tensor = x * length.reciprocal_().mul_(self.gain)
+        return normalised
 
 
 class _Attention:
@@ -178,6 +187,12 @@ def _kernel(weight: Tensor) -> Tensor:
 
 def _convolved(x: Tensor, kernel: Linear, padding: int) -> Tensor:
     """Convolve (T, N, C) over time, each channel on its own."""
+    size = kernel.weight.size(2)
+    if x.size(1) == 1 and x.numel() * size <= _FEW_PRODUCTS:
+        seen = F.pad(x, (0, 0, 0, 0, padding, padding)) if padding else x.contiguous()
+        num, width = seen.size(0) + 1 - size, x.size(2)
+        windows = seen.as_strided((num, size, 1, width), (width, width, width, 1))
+        return (windows * kernel.weight.flatten(1).t()[:, None]).sum(dim=1).add_(kernel.bias)
     pictures = x.unsqueeze(0).permute(0, 3, 1, 2)
     y = F.conv2d(pictures, kernel.weight, kernel.bias, padding=(padding, 0), groups=x.size(2))
     return y.permute(0, 2, 3, 1).squeeze(0)
@@ -203,7 +218,7 @@ class PreparedLayer:
         hidden, self.feedforward1 = _feedforward(layer.feed_forward1, dtype)
         own = linear(attention.in_proj, dtype)
         self.first = Linear(*(torch.cat(pair) for pair in zip(own, hidden, strict=True)))
-        self.parts = (*attention.parts, len(hidden.bias))
+        self.parts = [*attention.parts, len(hidden.bias)]
         self.positions = attention.linear_pos.weight.detach()
         self._projected = self.positions.new_empty(0)
         self.nonlin = _NonlinAttention(layer.nonlin_attention, dtype)
@@ -220,8 +235,8 @@ class PreparedLayer:
     def __call__(self, original: Tensor, call: Call, past: LayerCache | None) -> Tensor:
         """Run the layer on rows (T' N, C), which stay as they are."""
         key, nonlin, value1, value2, conv1, conv2 = past or (None,) * 6
-        *inputs, hidden = self.first(original).split(self.parts, dim=1)
-        weights = self._weights(*inputs, call, key)
+        query, keys, pos_query, hidden = torch.split(self.first(original), self.parts, dim=1)
+        weights = self._weights(query, _extended(keys, call, key), pos_query, call)
         x = original + self.feedforward1(tilted_softplus(hidden))
         x += self.nonlin(x, weights, call, nonlin)
         x += self.attention1(x, weights, call, value1)
@@ -234,18 +249,21 @@ class PreparedLayer:
         return torch.lerp(original, self.norm(x), self.end)
 
     def _weights(
-        self, query: Tensor, key: Tensor, pos_query: Tensor, call: Call, past: Cache | None
+        self, query: Tensor, keys: Tensor, pos_query: Tensor, call: Call
     ) -> AttentionWeights:
-        keys = _extended(key, call, past)
         pos_key = self._pos_key(call.frames, len(keys) - call.frames)
-        parts = [
-            self._heads_first(part.view(-1, call.streams, part.size(-1))).to(self.dtype)
-            for part in (query, keys, pos_query)
-        ]
-        return attention_weights(Inputs(*parts, pos_key.to(self.dtype), call.mask))
+        inputs = Inputs(
+            self._heads_first(query, call),
+            self._heads_first(keys, call),
+            self._heads_first(pos_query, call),
+            pos_key.to(self.dtype),
+            call.mask,
+        )
+        return attention_weights(inputs)
 
-    def _heads_first(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).permute(1, 2, 0, 3)
+    def _heads_first(self, x: Tensor, call: Call) -> Tensor:
+        by_head = x.view(-1, call.streams, self.heads, x.size(-1) // self.heads)
+        return by_head.permute(1, 2, 0, 3).to(self.dtype)
 
     def _pos_key(self, frames: int, left: int) -> Tensor:
         """Return (H, 2 T' - 1 + L, P), a part of those for the longest input so far."""
