@@ -27,7 +27,7 @@ HEAVY = {
     "torch._dynamo",
     "torch.utils.data",
     "yaml",
-    "zipasr.lm.arpa",
+    "zipasr.lm.ngram_file",
     "zipasr.losses.numba_backend",
     "zipasr.search.lattice",
     "zipasr.search.rescoring",

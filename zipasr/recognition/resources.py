@@ -225,8 +225,8 @@ def neural_lm(config: RecognitionConfig, tokenizer: Tokenizer) -> NeuralLm:
 
 
 def _read_token_ngram(config: RecognitionConfig, tokenizer: Tokenizer) -> NgramTokens:
-    from zipasr.lm.ngram_file import open_ngrams
     from zipasr.lm.ngram import END, START
+    from zipasr.lm.ngram_file import open_ngrams
     from zipasr.search.language_models import NgramTokens
 
     lm = config.lm
