@@ -159,6 +159,7 @@ def _load_torch(
     decoding_method: str,
     values: dict[str, Any],
 ) -> Model:
+    from zipasr.checkpoint.files import reader_of_parts
     from zipasr.checkpoint.selection import with_last_epoch
     from zipasr.cli.commands import LOAD_MODEL, read
     from zipasr.cli.flags import words_of
@@ -185,8 +186,10 @@ def _load_torch(
     if is_script:
         file = ModelFileConfig(nn_model_filename=place)
         return load_model_file(file, config, cutting, long.word_times)
-    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint)
-    model = load_torch_model(replace(config, checkpoint=choose), cutting, long.word_times)
+    checkpoints = reader_of_parts()
+    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint, checkpoints)
+    config = replace(config, checkpoint=choose)
+    model = load_torch_model(config, cutting, long.word_times, checkpoints)
     model.about = (*model.about, *(in_arguments(note, values) for note in notes))
     return model
 

@@ -3,7 +3,7 @@
 ``audio_info`` reads a file from its first to its last sample and describes it, or says what is
 wrong with it (``faults``); ``loading`` gives samples of one channel at the rate of the recipes,
 which ``channels`` says how to make; ``silence_windows`` cuts long recordings at silence;
-``quarantine`` is the table of what was left out, and why.
+``log_mel`` makes their features; ``quarantine`` is the table of what was left out, and why.
 
 ``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``wav_headers``,
 ``pcm_headers`` and ``coded_headers`` compare what a ``header`` promises with what is in the file;

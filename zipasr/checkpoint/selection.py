@@ -11,6 +11,7 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import last_file, mean_files, window_files
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import (
+    ReadCheckpoint,
     describe,
     epoch_checkpoint,
     find_checkpoints,
@@ -144,7 +145,9 @@ class ResolvedCheckpoint(NamedTuple):
     notes: Sequence[str]
 
 
-def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoint:
+def with_last_epoch(
+    exp_dir: Path, choose: ChooseCheckpoint, read: ReadCheckpoint = load_checkpoint
+) -> ResolvedCheckpoint:
     """Choose the last complete epoch where none was chosen, and say so.
 
     A run that is shorter than ``avg`` asks for is then averaged over what it has: over all epochs
@@ -154,6 +157,7 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoi
     Args:
         exp_dir: folder of a training run.
         choose: with ``iter`` or ``checkpoint``, it is returned as it is.
+        read: reads a checkpoint.
 
     Raises:
         CheckpointError: there is no complete epoch, or a checkpoint of the choice is missing.
@@ -165,7 +169,7 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoi
         later = [epoch for epoch in saved_epochs(exp_dir) if epoch > choose.epoch]
         note = f"--epoch {choose.epoch} is used, though {exp_dir} has later epochs"
         return ResolvedCheckpoint(choose, (f"{note}, up to {later[-1]}.",) if later else ())
-    epoch, passed_over = _last_complete(exp_dir)
+    epoch, passed_over = _last_complete(exp_dir, read)
     found = _within(replace(choose, epoch=epoch))
     last_file(exp_dir, found)
     flags = f"--epoch {epoch} --avg {found.avg}"
@@ -177,13 +181,13 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoi
     return ResolvedCheckpoint(found, (*passed_over, note))
 
 
-def _last_complete(exp_dir: Path) -> tuple[int, list[str]]:
+def _last_complete(exp_dir: Path, read: ReadCheckpoint) -> tuple[int, list[str]]:
     """Return the last epoch whose file is whole and finite, and what is wrong with later ones."""
     passed_over: list[str] = []
     for epoch in reversed(saved_epochs(exp_dir)):
         try:
             path = epoch_checkpoint(exp_dir, epoch)
-            check_finite_state(load_checkpoint(path), path)
+            check_finite_state(read(path), path)
         except CheckpointError as problem:
             passed_over.append(f"epoch {epoch} is passed over: {problem.what}")
             continue

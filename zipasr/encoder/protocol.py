@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -252,6 +261,28 @@ class Encoder(Protocol):
 
     def load_rank_state(self, state: Mapping[str, Any]) -> None:
         """Restore what ``rank_state`` returned."""
+
+
+class PreparedEncoder(Protocol):
+    """An encoder on a CPU for recognition alone, with the weights of when it was made."""
+
+    def encode(
+        self, features: Tensor, feature_lens: Tensor, lens: Sequence[int], /
+    ) -> tuple[Tensor, Tensor]:
+        """Encode whole utterances; see ``Encoder.__call__``."""
+
+    def advance(
+        self, features: Tensor, feature_lens: Tensor, state: Any, /
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Encode the next chunk of each stream; see ``ChunkEncoder``."""
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """An ``Encoder`` that can be prepared for recognition; others are used as they are."""
+
+    def prepared(self, dtype: torch.dtype) -> PreparedEncoder:
+        """Return its function with the weights of now, products of matrices in ``dtype``."""
 
 
 class ExportLayout(Protocol):

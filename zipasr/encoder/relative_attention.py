@@ -169,8 +169,11 @@ def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeight
 
 
 def _weights(inputs: Inputs) -> Tensor:
+    blocks = list(_blocks(inputs))
+    if len(blocks) == 1:
+        return _softmax(_masked(_scores(inputs), inputs.mask))
     weights = inputs.query.new_empty(inputs.shape)
-    for block in _blocks(inputs):
+    for block in blocks:
         part = _take(inputs, block)
         weights[block] = _softmax(_masked(_scores(part), part.mask))
     return weights

@@ -215,7 +215,7 @@ def _check_transducer(job: ExportJob, paths: Mapping[str, Path], kind: Kind) -> 
     files = {part: in_kind(path, kind) for part, path in paths.items()}
     steps = onnx_steps(files["decoder"], files["joiner"], decoder.context_size)
     way = ParityMode(_onnx_encode(job, files["encoder"]), GreedySearch(steps))
-    right = TransducerSteps(decoder, _Projected(joiner))  # type: ignore[arg-type]
+    right = TransducerSteps(decoder, _Projected(joiner))
     reference = ParityMode(_reference(job, joiner.encoder_proj), GreedySearch(right))
     return compare(files["encoder"].name, way, reference, job.utterances, must_agree=not kind)
 

@@ -159,9 +159,18 @@ def shapes_of(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> As
         return build_model(encoder, model, vocab_size)
 
 
-def describe(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
-    """Name an architecture in a line, its preset when it has one."""
-    built = shapes_of(encoder, model, vocab_size)
+def describe(
+    encoder: EncoderConfig, model: ModelConfig, vocab_size: int, built: AsrModel | None = None
+) -> str:
+    """Name an architecture in a line, its preset when it has one.
+
+    Args:
+        encoder: settings of the encoder.
+        model: settings of the heads.
+        vocab_size: V.
+        built: a model of these settings, if there is one; else one without values is made.
+    """
+    built = built or shapes_of(encoder, model, vocab_size)
     parts = (
         encoder.describe(),
         "causal" if encoder.causal else "non-causal",

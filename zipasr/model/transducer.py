@@ -26,7 +26,7 @@ from zipasr.model.inputs import (
     check_tokens,
     padded_labels,
 )
-from zipasr.model.joiner import Joiner
+from zipasr.model.joiner import Joiner, PreparedJoiner
 from zipasr.nn.layers import scaled_linear
 from zipasr.nn.numerics import at_least_float32
 
@@ -257,6 +257,10 @@ class AsrModel(nn.Module):
     def tabled_decoder(self) -> CachedDecoder | None:
         """Return the decoder for a search, fast and with the weights of now; ``None`` without."""
         return None if self.decoder is None else CachedDecoder(self.decoder)
+
+    def prepared_joiner(self) -> PreparedJoiner | None:
+        """Return the joiner for a search, with the weights of now; ``None`` without."""
+        return None if self.joiner is None else PreparedJoiner(self.joiner)
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
         """Return log-probabilities of the CTC head, in float32 even under autocast.

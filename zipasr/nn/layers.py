@@ -156,9 +156,10 @@ class ChunkCausalDepthwiseConv1d(nn.Module):
         past = F.pad(x, (0, 0, 0, 0, half, 0)) if memory is None else memory.extend(x)
         causal = self.causal_conv
         y = convolve_time(past.unsqueeze(0), causal.weight, causal.bias, padding=0).squeeze(0)
-        return y + self._inside_chunks(x, chunk_size if memory is None else -1)
+        return y + self.inside_chunks(x, chunk_size if memory is None else -1)
 
-    def _inside_chunks(self, x: Tensor, chunk_size: int) -> Tensor:
+    def inside_chunks(self, x: Tensor, chunk_size: int) -> Tensor:
+        """Return the part of ``forward`` that does not see beyond a chunk."""
         num_frames = x.size(0)
         if chunk_size < 0 or chunk_size >= num_frames:
             return self._inside_one_chunk(x.unsqueeze(0)).squeeze(0)

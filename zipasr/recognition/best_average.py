@@ -8,15 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
-
-from lhotse import CutSet
+from typing import TYPE_CHECKING, Any, TextIO
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
 from zipasr.checkpoint.selection import (
     best_of,
     candidates,
@@ -26,24 +25,34 @@ from zipasr.checkpoint.selection import (
     with_last_epoch,
 )
 from zipasr.data.config import cuts_path
-from zipasr.data.loaders import Loader, load_cuts, test_loader
-from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import recognise, recogniser_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.search.config import DecodingConfig, HotWordsConfig
 from zipasr.search.methods import method_of
 
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+    from zipasr.data.loaders import Loader
+
 SCORES_FILE = "auto-avg.json"
 
 Scores = dict[ChooseCheckpoint, WordErrors]
 
 
-def with_checkpoints(config: RecognitionConfig, reports: TextIO) -> RecognitionConfig:
+def with_checkpoints(
+    config: RecognitionConfig, reports: TextIO, read: ReadCheckpoint = load_checkpoint
+) -> RecognitionConfig:
     """Settle which checkpoints are used, and say what the user did not choose.
 
     They are the best average with ``--auto-avg``, whose table goes to ``reports``; else those of
     ``selection.with_last_epoch``, whose notes go to the error stream.
+
+    Args:
+        config: settings.
+        reports: takes the table.
+        read: reads the last checkpoint, to see that it is whole.
 
     Raises:
         CheckpointError: a checkpoint is missing.
@@ -52,7 +61,7 @@ def with_checkpoints(config: RecognitionConfig, reports: TextIO) -> RecognitionC
     """
     choose = config.checkpoint
     if not choose.auto_avg:
-        choose, notes = with_last_epoch(config.exp_dir, choose)
+        choose, notes = with_last_epoch(config.exp_dir, choose, read)
         sys.stderr.write("".join(f"{note}\n" for note in notes))
         return replace(config, checkpoint=choose)
     if config.evaluation is None:
@@ -82,6 +91,8 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
         DataError: there is no dev set.
         UserError: the dev set is a test set.
     """
+    from zipasr.data.loaders import test_loader
+
     exp_dir = config.exp_dir
     offered = candidates(exp_dir, config.checkpoint)
     loader = test_loader(dev_cuts(config), config.sets.loading)
@@ -117,6 +128,9 @@ def dev_cuts(config: RecognitionConfig) -> CutSet:
         DataError: they are missing, empty or damaged.
         UserError: the recipe uses a split for both development and test.
     """
+    from zipasr.data.loaders import load_cuts
+    from zipasr.data.manifests import evenly_spread
+
     data = config.sets
     splits = data.splits["valid"]
     if both := [name for name in splits if name in data.splits["test"]]:

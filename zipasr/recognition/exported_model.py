@@ -147,7 +147,7 @@ def _read_onnx(encoder: Path, decoder: Path, joiner: Path) -> ModelFile:
         _onnx_encoder(graph, encoder),
         int(metadata["vocab_size"]),
         OnnxDecoder(decoder, int(metadata["context_size"])),  # type: ignore[arg-type]
-        OnnxJoiner(joiner),  # type: ignore[arg-type]
+        OnnxJoiner(joiner),
         geometry=Geometry.from_metadata(graph.metadata),
     )
 

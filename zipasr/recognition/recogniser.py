@@ -16,6 +16,7 @@ from torch import Tensor
 from zipasr.base.errors import NumericError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
 from zipasr.checkpoint.model_file import untrained
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
@@ -120,20 +121,23 @@ def naming_model(about: Sequence[str]) -> Iterator[None]:
         raise NumericError(": ".join([*about[:1], problem.what]), problem.fix) from problem
 
 
-def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogniser[AcousticModel]:
+def load_recogniser(
+    config: RecognitionConfig, any_head: bool = False, read: ReadCheckpoint = load_checkpoint
+) -> Recogniser[AcousticModel]:
     """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
 
     Args:
         config: settings.
         any_head: whether a model without transducer is read by its CTC head where the flags leave
             the method at its default.
+        read: reads a checkpoint.
 
     Raises:
         CheckpointError: no such checkpoints, damaged ones, or flags that contradict them.
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
-    chosen = read_chosen(config.exp_dir, config.checkpoint)
+    chosen = read_chosen(config.exp_dir, config.checkpoint, read)
     for line in untrained(chosen, config.model_flags):
         logging.warning("%s", line)
     can_use_bf16(config.decoding.use_bf16, device_of(config))  # warns, once for all that follow

@@ -13,8 +13,14 @@ import numpy as np
 from zipasr.audio.loading import Samples
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
-from zipasr.recognition.config import PARTS, Kind
-from zipasr.recognition.exported_files import TABLE, files_in, hears_chunks
+from zipasr.recognition.config import PARTS, Kind, ModelFileConfig, RecognitionConfig
+from zipasr.recognition.exported_files import (
+    TABLE,
+    files_in,
+    hears_chunks,
+    is_exported_folder,
+    runs_in_sherpa,
+)
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces
 from zipasr.recognition.speech_model import HotWords, Model
 from zipasr.recognition.speech_stream import Stream
@@ -66,6 +72,43 @@ class SherpaConfig:
                 f"{', '.join(_METHODS)} and ctc-greedy-search.",
                 "load the run folder or the checkpoint for the other methods.",
             )
+
+
+def sherpa_config(
+    place: ModelFileConfig, config: RecognitionConfig, words_only: bool
+) -> SherpaConfig | None:
+    """Return settings with which sherpa-onnx does the same as our own search; ``None`` if none do.
+
+    Args:
+        place: exported files.
+        config: settings of our own search.
+        words_only: whether times and confidence do not count, of which the CTC head has other ones.
+    """
+    decoding, folder = config.decoding, place.model
+    method = decoding.decoding_method.replace("_", "-")
+    is_plain = (
+        (decoding.temperature, decoding.max_sym_per_frame, decoding.pad_look_ahead)
+        == (1.0, 1, False)
+        and not (config.hot_words.path or config.phrases)
+        and not (config.tokens.tokens or config.tokens.is_bpe_model_given)
+    )
+    if folder is None or not is_plain or not is_exported_folder(folder):
+        return None
+    if not importlib.util.find_spec("sherpa_onnx"):
+        return None
+    if method not in ("greedy-search", "modified-beam-search", "ctc-greedy-search"):
+        return None
+    files = files_in(folder, method.startswith("ctc"))
+    reads_ctc = len(files) == 1
+    if reads_ctc and (method == "modified-beam-search" or decoding.blank_penalty or not words_only):
+        return None
+    if not runs_in_sherpa(files, folder / TABLE):
+        return None
+    return SherpaConfig(
+        decoding_method="ctc-greedy-search" if reads_ctc else method.replace("-", "_"),
+        beam_size=decoding.beam_size,
+        blank_penalty=decoding.blank_penalty,
+    )
 
 
 def load_sherpa_model(

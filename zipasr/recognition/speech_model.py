@@ -53,7 +53,12 @@ class Model(ABC):
         about: lines that say what it is made of.
         cutting: how long recordings are cut.
         frame: seconds of an encoder frame.
+
+    Attributes:
+        hears_chunks: whether whole recordings are streamed to it, for want of another way.
     """
+
+    hears_chunks = False
 
     def __init__(self, about: Sequence[str], cutting: Cutting, frame: float) -> None:
         self.about = tuple(about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,6 +18,15 @@ from zipasr.recognition.transcription import Transcription, text_of
 from zipasr.text.timed_words import Word
 
 S = TypeVar("S", bound="Stream")
+
+#: Samples that are read at a time, a tenth of a second.
+PIECE = SAMPLING_RATE // 10
+
+
+def in_pieces(samples: Samples) -> Iterator[Samples]:
+    """Yield a sound as if it came in while it is spoken."""
+    for start in range(0, len(samples), PIECE):
+        yield samples[start : start + PIECE]
 
 
 class Stream(ABC):

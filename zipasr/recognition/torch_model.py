@@ -10,6 +10,7 @@ import torch
 
 from zipasr.audio.loading import Audio, Samples, sound_of
 from zipasr.base.errors import UserError
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import align, tokens_of
@@ -121,6 +122,8 @@ def _check_keeps_several(method: MethodSpec) -> None:
 class ChunkModel(Model):
     """A TorchScript or ONNX model that hears chunks only; whole recordings are streamed to it."""
 
+    hears_chunks = True
+
     def __init__(
         self, recogniser: FileChunkRecogniser, about: Sequence[str], cutting: Cutting
     ) -> None:
@@ -171,20 +174,26 @@ class TorchStream(Stream):
         return timed_words(self._tokenizer, self._geometry, self._live.found)
 
 
-def load_torch_model(config: RecognitionConfig, cutting: Cutting, times: WordTimes) -> TorchModel:
+def load_torch_model(
+    config: RecognitionConfig,
+    cutting: Cutting,
+    times: WordTimes,
+    read: ReadCheckpoint = load_checkpoint,
+) -> TorchModel:
     """Load a model from checkpoints.
 
     Args:
         config: settings, which checkpoints among them.
         cutting: how long recordings are cut.
         times: where words begin.
+        read: reads a checkpoint.
 
     Raises:
         CheckpointError: no such checkpoints, damaged ones, or settings that contradict them.
         DataError: there is no tokenizer.
         UserError: settings do not go with the model.
     """
-    return TorchModel(load_recogniser(config, any_head=True), config, cutting, times)
+    return TorchModel(load_recogniser(config, any_head=True, read=read), config, cutting, times)
 
 
 def load_model_file(

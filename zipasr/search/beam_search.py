@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from zipasr.search.beam_of_one import advance_one
 from zipasr.search.beam_state import (
     BackPointers,
     Beams,
@@ -215,6 +216,9 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
+        if len(lens) == 1 and self.scorer is None and frames.device.type == "cpu":
+            check_lens(lens, frames.size(1))
+            return advance_one(state, self.steps.project(frames[0, : int(lens)]), self.steps)
         batch = longest_first(self.steps.project(frames), lens)
         shape = len(batch.num_alive), len(batch.lens), self.beam_size
         history = BackPointers(*shape, self.steps.blank_id).to(frames.device)

@@ -34,6 +34,17 @@ def extend_fingerprints(fingerprints: Tensor, tokens: Tensor) -> Tensor:
     return mixed ^ (mixed >> 29)
 
 
+def fingerprint_of(fingerprint: int, token: int) -> int:
+    """Return what ``extend_fingerprints`` makes of one number."""
+    mixed = _signed((fingerprint ^ (token + 1)) * _MULTIPLIER)
+    return mixed ^ (mixed >> 29)
+
+
+def _signed(number: int) -> int:
+    """Keep the lowest 64 bits of a number, the highest of them as its sign."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def fingerprints_of(*parts: Tensor) -> Tensor:
     """Fingerprints (M,) of rows: equal where all ``parts`` (M,) int64 are."""
     marks = torch.zeros_like(parts[0])

@@ -71,6 +71,8 @@ class GreedySearch(Search[GreedyState]):
             ValueError: a length is negative or longer than the frames given.
         """
         check_lens(lens, frames.size(1))
+        if len(lens) == 1 and frames.device.type == "cpu":
+            return self._advance_one(state, frames[0, : int(lens)])
         times = torch.arange(frames.size(1), device=frames.device)
         projected = self.steps.project(frames[times < lens.to(frames.device)[:, None]])
         # A copy: the state that was given stays as it is.
@@ -79,15 +81,20 @@ class GreedySearch(Search[GreedyState]):
         ahead = walkers
         while ahead := [walker for walker in ahead if walker.place < walker.end]:
             self._step(ahead, projected, predictions)
-        return GreedyState(
-            predictions,
-            [walker.log_prob for walker in walkers],
-            [
-                partial.plus(walker.tokens, walker.times)
-                for partial, walker in zip(state.partials, walkers, strict=True)
-            ],
-            [walker.end - walker.first for walker in walkers],
-        )
+        return _state_after(state, walkers, predictions)
+
+    def _advance_one(self, state: GreedyState, frames: Tensor) -> GreedyState:
+        """Do the same with the frames (T', C) of one utterance, without gathers."""
+        steps = self.steps
+        projected, predictions = steps.project(frames), state.predictions
+        (walker,) = self._walkers(state, [len(frames)], frames.device)
+        while walker.place < walker.end:
+            ahead = projected[walker.place : walker.place + MAX_WIDTH]
+            log_probs, symbols = steps.next_scores(ahead, predictions).max(dim=-1)
+            read = zip(symbols.tolist(), log_probs.tolist(), strict=True)
+            if walker.take(read, steps.blank_id, self.max_sym_per_frame):
+                predictions = steps.remembered([tuple(walker.context)])
+        return _state_after(state, [walker], predictions)
 
     def results(self, state: GreedyState) -> list[Utterance]:
         """What each stream has recognised; ``log_prob`` counts all symbols, blanks included."""
@@ -139,6 +146,20 @@ class GreedySearch(Search[GreedyState]):
             rows = _ids([walker.row for walker in emitted], frames)
             contexts = _ids([walker.context for walker in emitted], frames)
             predictions.index_copy_(0, rows, self.steps.predict(contexts))
+
+
+def _state_after(
+    state: GreedyState, walkers: list[_GreedyHypothesis], predictions: Tensor
+) -> GreedyState:
+    return GreedyState(
+        predictions,
+        [walker.log_prob for walker in walkers],
+        [
+            partial.plus(walker.tokens, walker.times)
+            for partial, walker in zip(state.partials, walkers, strict=True)
+        ],
+        [walker.end - walker.first for walker in walkers],
+    )
 
 
 @dataclass(slots=True)

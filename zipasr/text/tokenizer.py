@@ -142,7 +142,8 @@ class Tokenizer:
 
     def pieces(self) -> list[str]:
         """Return the V pieces in the order of their ids."""
-        return [str(self._pieces.id_to_piece(i)) for i in range(self.vocab_size)]
+        pieces: list[str] = self._pieces.id_to_piece(list(range(self.vocab_size)))
+        return pieces
 
     def scores(self) -> list[float]:
         """Return the log-probability of each piece, in the order of their ids."""

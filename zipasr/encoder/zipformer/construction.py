@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from zipasr.base.config import flag_name, shown
@@ -16,6 +17,7 @@ from zipasr.encoder.protocol import Flags
 from zipasr.encoder.zipformer.config import HEAD_FLAGS, PRESETS, ZipformerConfig, preset_name
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.model import Zipformer2, dropout_rate
+from zipasr.encoder.zipformer.prepared import PreparedZipformer
 from zipasr.encoder.zipformer.streaming import Zipformer2Chunks
 from zipasr.nn.masks import make_pad_mask
 
@@ -50,6 +52,10 @@ class ZipformerEncoder:
         mask = make_pad_mask(x_lens, x.size(1)) if is_padded else None
         frames, num = self.encoder(x.transpose(0, 1).contiguous(), x_lens, mask)
         return frames.transpose(0, 1).contiguous(), num
+
+    def prepared(self, dtype: torch.dtype) -> PreparedZipformer:
+        """See ``Preparable``."""
+        return PreparedZipformer(self.embed, self.encoder, dtype)
 
     def rank_state(self) -> dict[str, Any]:
         """See ``Encoder``: there is none."""
