@@ -109,10 +109,12 @@ class PositionTable:
             (2 T - 1 + L, 128); row n is the distance n - (T - 1) - L.
         """
         longest = num_frames + left_context
-        if self._table.size(0) < 2 * longest - 1:
-            self._table = position_table(1 - longest, longest - 1)
-        if self._table.device != device:
-            self._table = self._table.to(device)
+        # A table made under inference mode could not be used in training later on.
+        with torch.inference_mode(False):
+            if self._table.size(0) < 2 * longest - 1:
+                self._table = position_table(1 - longest, longest - 1)
+            if self._table.device != device:
+                self._table = self._table.to(device)
         centre = self._table.size(0) // 2
         return self._table[centre + 1 - longest : centre + num_frames]
 
