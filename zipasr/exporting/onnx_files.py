@@ -207,7 +207,7 @@ def _initial_values(names: Sequence[str], states: Sequence[Tensor]) -> dict[str,
     found = {}
     for name, state in zip(names, states, strict=True):
         if state.any():
-            (value,) = state.unique().tolist()
+            (value,) = {*state.flatten().tolist()}
             found[f"{INITIAL_STATE}{name}"] = repr(value)
     return found
 

@@ -171,7 +171,8 @@ class Zapformer(nn.Module):
         x = torch.cat([x, x[-1:].expand(factor - 1, -1, -1)])[:whole]
         if padding is not None:
             hidden = torch.ones_like(padding[:, :1]).expand(-1, factor - 1)
-            padding = torch.cat([padding, hidden], dim=1)[:, :whole]
+            last = padding.size(1) + whole - num_frames
+            padding = torch.cat([padding, hidden], dim=1)[:, :last]
         return x, padding
 
     def _run(

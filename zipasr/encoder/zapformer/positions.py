@@ -22,7 +22,8 @@ _KNEE = 0.001
 def frequencies() -> np.ndarray:
     """Return angular frequencies per frame, 0 to pi, (64,) float32."""
     logs = torch.linspace(math.log(_KNEE), math.log(1.0 + _KNEE), NUM_FREQUENCIES, device="cpu")
-    found: np.ndarray = (math.pi * (logs.exp() - _KNEE)).numpy()
+    # Rounded from float64, for exponentials in float32 differ by machine in the last bit.
+    found: np.ndarray = (math.pi * (logs.double().exp().float() - _KNEE)).numpy()
     found[0] = 0.0
     return found
 
