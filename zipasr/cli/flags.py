@@ -213,7 +213,7 @@ def settings_of(
         *_implied(command, typed),
     ]
     found = _settings(layers)
-    if implied := _defaults_of_encoder(command, found):
+    if implied := _defaults_of_encoder(command, found, typed):
         known = {one.field for one in flags}
         values = {name: value for name, value in implied.items() if name in known}
         typed_so = f"--encoder-type {found['encoder_type'].value}"
@@ -231,14 +231,16 @@ def _settings(layers: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, Sett
     return {name: Setting(value, of) for values, of in layers for name, value in values.items()}
 
 
-def _defaults_of_encoder(command: Command, found: Mapping[str, Setting]) -> Mapping[str, Any]:
+def _defaults_of_encoder(
+    command: Command, found: Mapping[str, Setting], typed: Typed
+) -> Mapping[str, Any]:
     """Return the defaults of other flags that go with the encoder of a command."""
     encoders = [*command.encoders.values()]
     chosen = next((cls for cls in command.configs if cls in encoders), None)
     if chosen is None:
         return {}
-    flags: Mapping[str, Any] = {name: one.value for name, one in found.items()}
-    defaults: Mapping[str, Any] = chosen.defaults_of_others(flags)
+    flags = {name: one.value for name, one in found.items()}
+    defaults: Mapping[str, Any] = chosen.defaults_of_others(flags | dict(typed))
     return defaults
 
 

@@ -74,7 +74,7 @@ class StandaloneEncoder(nn.Module):
 
         Args:
             count: batches so far. The Zipformer counts batches of 600 seconds of speech, so
-                smaller batches count as fractions; the first Zipformer and the Zapformer count updates.
+                smaller batches count as fractions; the other encoders count updates.
         """
         set_batch_count(self, count)
 

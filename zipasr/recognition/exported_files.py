@@ -20,6 +20,9 @@ from zipasr.recognition.onnx_header import read_header
 #: Tokens and their numbers, one on a line.
 TABLE = "tokens.txt"
 
+#: Metadata of a state that does not begin with zeros: its name behind this, and its number.
+INITIAL_STATE = "initial_"
+
 # An entry of the metadata of an encoder that hears chunks.
 _CHUNKS = "decode_chunk_len"
 

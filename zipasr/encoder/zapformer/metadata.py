@@ -31,8 +31,12 @@ class ZapformerLayout:
 
     config: ZapformerConfig
 
-    model_type = "zapformer"
     streams_ctc = False
+
+    @property
+    def model_type(self) -> str:
+        """See ``ExportLayout``: clients know whole utterances by the name of the Zipformer."""
+        return "zapformer" if self.is_streaming else "zipformer2"
 
     @property
     def is_streaming(self) -> bool:

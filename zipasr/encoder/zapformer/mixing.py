@@ -209,7 +209,7 @@ def score_gradient(
     """
     size = scores.abs().to(weights.dtype)
     mean = torch.linalg.vecdot(weights, size).unsqueeze(-1)
-    factor = torch.where(mean > limit, penalty, 0.0)
+    factor = (mean > limit).to(mean.dtype).mul_(penalty)
     gradient: Tensor = (size - mean).add_(scores.sign()).mul_(weights).mul_(factor)
     return gradient
 

@@ -100,12 +100,14 @@ class ZapformerStack(nn.Module):
 
     def _limited_scales(self) -> list[Tensor]:
         """Return the scales, kept in ranges in evaluation mode as well, as the recipe does."""
+        scales = [self.input_scale, *self.residual_scales.unbind()]
+        if not torch.is_grad_enabled():
+            return scales
         count = len(self.layers)
-        ranges = [(-1.0, -0.5), *[(0.0, 1.0)] * (count - 1), (min(0.5, 1.0 / count), 1.0)]
-        scales = [limit_param_value(self.input_scale, 0.5, 2.0, 1.0)]
-        for index, (low, high) in enumerate(ranges):
-            scales.append(limit_param_value(self.residual_scales[index], low, high, 1.0))
-        return scales
+        last = min(0.5, 1.0 / count), 1.0
+        ranges = [(0.5, 2.0), (-1.0, -0.5), *[(0.0, 1.0)] * (count - 1), last]
+        pairs = zip(scales, ranges, strict=True)
+        return [limit_param_value(scale, low, high, 1.0) for scale, (low, high) in pairs]
 
 
 class Zapformer(nn.Module):
@@ -162,14 +164,15 @@ class Zapformer(nn.Module):
         """Repeat the last frame until all stacks have whole frames."""
         factor = max(self.factors)
         num_frames = x.size(0)
-        whole = -(-num_frames // factor) * factor
+        whole = (num_frames + factor - 1) // factor * factor
         if not is_traced() and num_frames == whole:
             return x, padding
         # How many are missing is not known when an exported model is made.
         x = torch.cat([x, x[-1:].expand(factor - 1, -1, -1)])[:whole]
         if padding is not None:
             hidden = torch.ones_like(padding[:, :1]).expand(-1, factor - 1)
-            padding = torch.cat([padding, hidden], dim=1)[:, :whole]
+            last = padding.size(1) + whole - num_frames
+            padding = torch.cat([padding, hidden], dim=1)[:, :last]
         return x, padding
 
     def _run(

@@ -22,7 +22,8 @@ _KNEE = 0.001
 def frequencies() -> np.ndarray:
     """Return angular frequencies per frame, 0 to pi, (64,) float32."""
     logs = torch.linspace(math.log(_KNEE), math.log(1.0 + _KNEE), NUM_FREQUENCIES, device="cpu")
-    found: np.ndarray = (math.pi * (logs.exp() - _KNEE)).numpy()
+    # Rounded from float64, for exponentials in float32 differ by machine in the last bit.
+    found: np.ndarray = (math.pi * (logs.double().exp().float() - _KNEE)).numpy()
     found[0] = 0.0
     return found
 
@@ -109,10 +110,12 @@ class PositionTable:
             (2 T - 1 + L, 128); row n is the distance n - (T - 1) - L.
         """
         longest = num_frames + left_context
-        if self._table.size(0) < 2 * longest - 1:
-            self._table = position_table(1 - longest, longest - 1)
-        if self._table.device != device:
-            self._table = self._table.to(device)
+        # A table made under inference mode could not be used in training later on.
+        with torch.inference_mode(False):
+            if self._table.size(0) < 2 * longest - 1:
+                self._table = position_table(1 - longest, longest - 1)
+            if self._table.device != device:
+                self._table = self._table.to(device)
         centre = self._table.size(0) // 2
         return self._table[centre + 1 - longest : centre + num_frames]
 

@@ -69,8 +69,9 @@ def encode_chunk(
     x, x_lens, left_pad = embed.streaming_forward(features, feature_lens, left_pad)
     # As in whole utterances, the last frame stands for what is missing of one of a slow stack.
     frame = torch.arange(x.size(1), device=x.device)
-    last = torch.minimum(frame, (x_lens - 1).clamp(min=0).unsqueeze(1))
-    x = x.gather(1, last.unsqueeze(-1).expand_as(x))
+    last = (x_lens - 1).clamp(min=0).unsqueeze(1)
+    kept = torch.where(frame < last, frame, last).to(torch.int64)
+    x = x.gather(1, kept.unsqueeze(-1).expand_as(x))
     age = torch.arange(chunks.left_frames - 1, -1, -1, device=processed.device)
     padding = torch.cat([processed[:, None] <= age, make_pad_mask(x_lens, x.size(1))], dim=1)
     frames, lens, after = encoder.streaming_forward(
