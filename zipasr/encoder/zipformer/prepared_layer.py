@@ -83,7 +83,7 @@ def folded(first: Linear, second: Linear, activation: SwooshName) -> tuple[Linea
     With t = x - shift a swoosh is ``ln(1 + exp(t)) - 0.08 t - c``. The shift goes into the first
     bias, and c into the second.
     """
-    shift, offset = SWOOSHES[activation]
+    shift, offset = SWOOSHES[activation].shift, SWOOSHES[activation].offset
     sums = second.weight.float().flatten(1).sum(dim=1)
     return (
         first._replace(bias=first.bias - shift),
