@@ -35,21 +35,91 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
     return rows, size // rows
 
 
-def orthogonalise(x: Tensor) -> Tensor:
-    """Make all singular values of each matrix nearly 1.
+class Workspace:
+    """Memory of intermediate results, used again and again on a CPU.
 
-    Computed in the type of ``x``, every operation rounded once; matrix products of bfloat16 are
-    summed in float32.
+    There, the system clears memory that is new, which takes longer than to work on it.
+    """
+
+    def __init__(self) -> None:
+        self._flat: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return memory of this shape, and of the type and device of ``like``, with any content.
+
+        Args:
+            name: what is taken under the same name is the same memory.
+            shape: of the result.
+            like: not looked into.
+        """
+        if like.device.type != "cpu":
+            return like.new_empty(shape)
+        size, key = math.prod(shape), (name, like.dtype)
+        if key not in self._flat or self._flat[key].numel() < size:
+            self._flat[key] = like.new_empty(size)
+        return self._flat[key][:size].view(*shape)
+
+
+def orthogonalise(x: Tensor, workspace: Workspace | None = None) -> Tensor:
+    """Make all singular values of each matrix nearly 1, in the type of ``x``.
+
+    bfloat16 is rounded as in the published trainings: after every operation, products of matrices
+    after they are summed in float32. In other types, sums are added to products as they are made.
 
     Args:
         x: (n, rows, cols), written over.
+        workspace: holds the result until it is used again; by default it is new.
     """
-    is_tall = x.size(1) > x.size(2)
-    x = x.div_(torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) * SAFETY + SMALLEST_NORM)
+    memory = workspace or Workspace()
+    step = _rounded_step if x.dtype == torch.bfloat16 else _step
+    is_tall, short = x.size(1) > x.size(2), min(x.shape[1:])
+    x.div_(torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).mul_(SAFETY).add_(SMALLEST_NORM))
+    other = memory.take("other", x.shape, x)
+    gram, square = (memory.take(name, (x.size(0), short, short), x) for name in ("gram", "square"))
     for a, b, c in COEFFICIENTS:
-        gram = torch.bmm(x.mT, x) if is_tall else torch.bmm(x, x.mT)
-        square = torch.bmm(gram, gram)
-        polynomial = gram.mul_(b).add_(square.mul_(c))
-        product = torch.bmm(x, polynomial) if is_tall else torch.bmm(polynomial, x)
-        x = x.mul_(a).add_(product)
+        left, right = (x.mT, x) if is_tall else (x, x.mT)
+        torch.bmm(left, right, out=gram)
+        x, other = step(x, (gram, square, other), (a, b, c), is_tall=is_tall)
     return x
+
+
+def _step(
+    x: Tensor,
+    memory: tuple[Tensor, Tensor, Tensor],
+    coefficients: tuple[float, float, float],
+    *,
+    is_tall: bool,
+) -> tuple[Tensor, Tensor]:
+    """Apply the polynomial once.
+
+    Args:
+        x: (n, rows, cols).
+        memory: X X' or, of tall matrices, X'X; and memory for its square and for the result.
+        coefficients: a, b, c.
+        is_tall: whether there are more rows than columns.
+
+    Returns:
+        The result, and memory of its shape to write to.
+    """
+    gram, polynomial, result = memory
+    a, b, c = coefficients
+    torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+    left, right = (x, polynomial) if is_tall else (polynomial, x)
+    return torch.baddbmm(x, left, right, beta=a, out=result), x
+
+
+def _rounded_step(
+    x: Tensor,
+    memory: tuple[Tensor, Tensor, Tensor],
+    coefficients: tuple[float, float, float],
+    *,
+    is_tall: bool,
+) -> tuple[Tensor, Tensor]:
+    """Do as ``_step``, and round after every operation."""
+    gram, square, product = memory
+    a, b, c = coefficients
+    torch.bmm(gram, gram, out=square)
+    polynomial = gram.mul_(b).add_(square.mul_(c))
+    left, right = (x, polynomial) if is_tall else (polynomial, x)
+    torch.bmm(left, right, out=product)
+    return x.mul_(a).add_(product), product

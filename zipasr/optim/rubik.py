@@ -16,7 +16,7 @@ from zipasr.nn.numerics import has_bfloat16
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import Group, StateEntry, StateLayout
 from zipasr.optim.parameter_batches import all_zero, tied_vector
-from zipasr.optim.polar_express import matrix_shape
+from zipasr.optim.polar_express import Workspace
 from zipasr.optim.rubik_rules import (
     MatrixConstants,
     RubikLayout,
@@ -30,9 +30,9 @@ from zipasr.optim.update_kernels import Elements, Gradients, TorchSweeps
 
 logger = logging.getLogger(__name__)
 
-# On a CPU, so many elements of a stack are worked on together: what is computed from them stays
-# near, and a batched product is still large.
-CPU_PIECE_ELEMENTS = 1 << 20
+# On a CPU, so much of a stack is worked on together, in the type of the work: what is computed from
+# it stays near, and a batched product is still large.
+CPU_PIECE_BYTES = 1 << 21
 
 
 @dataclass(slots=True)
@@ -44,11 +44,11 @@ class Stack:
     first: int
     """Index of the first of them among the parameters of the group."""
 
-    def pieces(self) -> Iterator[slice]:
-        """Cut the stack into what is worked on together."""
-        count, size = len(self.params), self.params[0].numel()
+    def pieces(self, dtype: torch.dtype) -> Iterator[slice]:
+        """Cut the stack into what is worked on together, in numbers of this type."""
+        count, size = len(self.params), self.params[0].numel() * dtype.itemsize
         on_cpu = self.params[0].device.type == "cpu"
-        each = max(1, CPU_PIECE_ELEMENTS // size) if on_cpu else count
+        each = max(1, CPU_PIECE_BYTES // size) if on_cpu else count
         for start in range(0, count, each):
             yield slice(start, min(start + each, count))
 
@@ -68,6 +68,7 @@ class Stacks:
     """(M,), u: sum of the gradients of the scale, ever less of the old ones."""
     seen: Tensor
     """(P,) bool, parameters that have had a gradient."""
+    workspace: Workspace
 
     @property
     def params(self) -> list[Tensor]:
@@ -237,7 +238,7 @@ class BatchedRubik(NamedOptimizer):
             for view in entry["momentum_buffer" if "momentum_buffer" in entry else "exp_avg"]
         ]
         sweeps = TorchSweeps(Elements(params, [], []))
-        return Stacks(stacks, sweeps, scale, scale_grad, ~all_zero(momenta))
+        return Stacks(stacks, sweeps, scale, scale_grad, ~all_zero(momenta), Workspace())
 
     def _entry(self, bucket: list[Tensor], group: Group, dtype: torch.dtype) -> StateEntry:
         """Return the state of a bucket, the momentum of matrices in the type of the work."""
@@ -267,51 +268,52 @@ class BatchedRubik(NamedOptimizer):
         stacks.seen |= sums[0] > 0
         if not self._decay_unused:
             growths.masked_fill_(~stacks.seen[: len(growths)], 0.0)
-        scales, changes = stacks.scale.tolist(), growths.tolist()
+        scales, growths_of = stacks.scale.tolist(), growths.add_(1.0).tolist()
+        known: dict[int, MatrixConstants] = {}
         for stack in stacks.stacks:
-            shape = stack.params[0].shape
-            constants = None
-            if is_matrix(shape):
-                dtype = stack.entry["momentum_buffer"].dtype
-                constants = matrix_constants(group, stack.entry["step"], dtype)
-            for piece in stack.pieces():
+            dtype, constants = stack.params[0].dtype, None
+            if is_matrix(stack.params[0].shape):
+                dtype, step = stack.entry["momentum_buffer"].dtype, stack.entry["step"]
+                constants = known.get(step) or matrix_constants(group, step, dtype)
+                known[step] = constants
+            for piece in stack.pieces(dtype):
                 inside = slice(stack.first + piece.start, stack.first + piece.stop)
                 params = stack.params[piece]
-                moves = _moves(group, stack, piece, grads[inside], constants)
-                if is_scalar(shape):
-                    torch._foreach_mul_(moves, group["scalar_scale"])
+                grad = _stacked(params, grads[inside], dtype, stacks.workspace)
+                delta, factor = _delta(group, stack, piece, grad, constants, stacks.workspace)
+                moves = list(delta.view(grad.shape).unbind())
+                if is_scalar(params[0].shape):
+                    torch._foreach_mul_(moves, factor * group["scalar_scale"])
                 else:
-                    torch._foreach_mul_(moves, scales[inside])
-                    torch._foreach_add_(moves, torch._foreach_mul(params, changes[inside]))
+                    torch._foreach_mul_(moves, [factor * scale for scale in scales[inside]])
+                    torch._foreach_mul_(params, growths_of[inside])
                 torch._foreach_add_(params, moves)
             stack.entry["step"] += 1
 
 
-def _moves(
+def _delta(
     group: Group,
     stack: Stack,
     piece: slice,
-    grads: Gradients,
+    grad: Tensor,
     constants: MatrixConstants | None,
-) -> list[Tensor]:
-    """Update the state of some parameters of a stack, and return their steps, not yet scaled."""
-    params = stack.params[piece]
-    dtype = params[0].dtype if constants is None else stack.entry["momentum_buffer"].dtype
-    stacked = _stacked(params, grads, dtype)
+    workspace: Workspace,
+) -> tuple[Tensor, float]:
+    """Update the state of some parameters of a stack; return their step, and a factor of it."""
+    entry = stack.entry
     if constants is None:
-        state = {key: value[piece] for key, value in stack.entry.items() if key != "step"}
-        delta = vector_delta(stacked, {**state, "step": stack.entry["step"]}, group)
-    else:
-        momentum = stack.entry["momentum_buffer"][piece]
-        second = stack.entry["second_momentum_buffer"][piece]
-        rows, cols = matrix_shape(params[0].shape)
-        delta = matrix_delta(stacked.view(-1, rows, cols), momentum, second, constants)
-    return list(delta.view(stacked.shape).to(params[0].dtype).unbind())
+        state = {key: value[piece] for key, value in entry.items() if key != "step"}
+        return vector_delta(grad, {**state, "step": entry["step"]}, group)
+    momentum, second = entry["momentum_buffer"][piece], entry["second_momentum_buffer"][piece]
+    return matrix_delta(grad.view(momentum.shape), momentum, second, constants, workspace)
 
 
-def _stacked(params: Sequence[Tensor], grads: Gradients, dtype: torch.dtype) -> Tensor:
+def _stacked(
+    params: Sequence[Tensor], grads: Gradients, dtype: torch.dtype, workspace: Workspace
+) -> Tensor:
     """Copy gradients of one shape into one tensor; a missing one is zero."""
-    stacked = params[0].new_empty((len(params), *params[0].shape), dtype=dtype)
+    like = params[0].new_empty((), dtype=dtype)
+    stacked = workspace.take("grad", (len(params), *params[0].shape), like)
     given = [(slot, g) for slot, g in zip(stacked.unbind(), grads, strict=True) if g is not None]
     for slot, grad in zip(stacked.unbind(), grads, strict=True):
         if grad is None:

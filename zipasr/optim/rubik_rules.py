@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zipasr.base.errors import CheckpointError
 from zipasr.optim.named_state import Group, StateEntry
-from zipasr.optim.polar_express import matrix_shape, orthogonalise
+from zipasr.optim.polar_express import Workspace, matrix_shape, orthogonalise
 
 # A stack of more bytes, at four for each element, is cut into several.
 MAX_STACK_BYTES = 1 << 30
@@ -132,8 +132,12 @@ def matrix_constants(group: Group, step: int, dtype: torch.dtype) -> MatrixConst
 
 
 def matrix_delta(
-    grad: Tensor, momentum: Tensor, second: Tensor, constants: MatrixConstants
-) -> Tensor:
+    grad: Tensor,
+    momentum: Tensor,
+    second: Tensor,
+    constants: MatrixConstants,
+    workspace: Workspace,
+) -> tuple[Tensor, float]:
     """Update the state of matrices, and return their step before it is scaled.
 
     Args:
@@ -142,21 +146,29 @@ def matrix_delta(
         second: V, (n, rows, 1) where the matrices are tall, else (n, 1, cols): running mean of the
             squares of what the polynomial gives.
         constants: of this step.
+        workspace: holds the result.
+
+    Returns:
+        (n, rows, cols), and a factor that is still to be applied.
     """
     beta1, rest1, rest2, eps, rate = constants
     momentum.lerp_(grad, rest1)
-    x = orthogonalise(grad.lerp_(momentum, beta1).div_(_root(second, eps, grad.dtype)))
-    precise = x if second.dtype == x.dtype else x.to(second.dtype)
+    grad.lerp_(momentum, beta1).div_(_root(second, eps, grad.dtype))
+    x = orthogonalise(grad, workspace)
     axis = 2 if x.size(1) > x.size(2) else 1
-    second.lerp_(precise.square().mean(dim=axis, keepdim=True), rest2)
-    return x.div_(_root(second, eps, x.dtype)).mul_(rate)
+    norms = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=second.dtype)
+    second.lerp_(norms.square_().div_(x.size(axis)), rest2)
+    x.div_(_root(second, eps, x.dtype))
+    if x.dtype == second.dtype:
+        return x, rate
+    return workspace.take("delta", x.shape, second).copy_(x.mul_(rate)), 1.0
 
 
 def _root(second: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     return second.sqrt().add_(eps).to(dtype)
 
 
-def vector_delta(grad: Tensor, entry: StateEntry, group: Group) -> Tensor:
+def vector_delta(grad: Tensor, entry: StateEntry, group: Group) -> tuple[Tensor, float]:
     """Update the state of vectors or scalars, and return their step before it is scaled.
 
     It is Adam with Nesterov's momentum and without correction of the first moment.
@@ -165,6 +177,9 @@ def vector_delta(grad: Tensor, entry: StateEntry, group: Group) -> Tensor:
         grad: (n, ...), written over.
         entry: state, with the number of steps before this one.
         group: options.
+
+    Returns:
+        (n, ...), and a factor that is still to be applied.
     """
     beta1, step = group["adam_beta1"], entry["step"]
     beta2 = min(group["adam_beta2"], step / (step + 1.0))
@@ -172,4 +187,4 @@ def vector_delta(grad: Tensor, entry: StateEntry, group: Group) -> Tensor:
     mean.mul_(beta1).add_(grad, alpha=1.0 - beta1)
     second.mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
     ahead = grad.mul_(1.0 - beta1).add_(mean, alpha=beta1)
-    return ahead.div_(second.sqrt().add_(group["eps"])).mul_(-group["lr"])
+    return ahead.div_(second.sqrt().add_(group["eps"])), -group["lr"]
