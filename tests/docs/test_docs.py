@@ -19,6 +19,7 @@ from docs import layers, plots, refresh, shapes
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.model.config import ModelConfig
+from zipasr.optim.config import EdenConfig, OptimizerConfig
 from zipasr.training.config import TrainConfig
 
 DOCS = refresh.PAGE.parent
@@ -81,7 +82,7 @@ def test_every_name_of_the_library_exists() -> None:
 
 
 def test_every_flag_exists() -> None:
-    configs = (ZipformerConfig, ModelConfig, TrainConfig)
+    configs = (ZipformerConfig, ModelConfig, TrainConfig, OptimizerConfig, EdenConfig)
     known = {f"--{f.name.replace('_', '-')}" for config in configs for f in fields(config)}
     known |= {"--preset", "--frames", "--utterances"}
     assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= known
