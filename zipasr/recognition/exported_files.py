@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.recognition.config import KINDS, PART_FLAGS, PARTS, Kind
+from zipasr.text.timed_words import WORD_START
+from zipasr.text.tokenizer import unit_of
 
 #: Tokens and their numbers, one on a line.
 TABLE = "tokens.txt"
@@ -71,3 +74,16 @@ def files_in(folder: Path, prefers_ctc: bool, kind: Kind = "") -> list[Path]:
 def hears_chunks(encoder: Path) -> bool:
     """Say whether an encoder was exported for speech as it comes."""
     return _CHUNKS in encoder.read_bytes()
+
+
+def modeling_unit(pieces: Sequence[str]) -> str:
+    """Return what sherpa-onnx calls the unit of tokens, by which it cuts hot-words.
+
+    Pieces of bytes are pieces to it, which it knows by their characters.
+
+    Args:
+        pieces: of the table of tokens.
+    """
+    if unit_of(pieces) != "char":
+        return "bpe"
+    return "cjkchar+bpe" if WORD_START in pieces else "cjkchar"
