@@ -367,7 +367,7 @@ def computed_values(device: str) -> tuple[float, float, float]:
     logits = torch.sin(ramp).requires_grad_()
     symbols = torch.tensor([[1, 5, 2, 7]], device=device)
     loss = rnnt_loss(logits, symbols, termination_symbol=0)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     # A tone that sweeps through all frequencies: no bin is at the rounding errors of silence.
     wave = (0.3 * np.sin(0.01 * np.arange(SAMPLING_RATE // 2) ** 2.0)).astype(np.float32)
