@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ TABLES = {
     "pieces",
     "splits",
     "stages",
+    "statistics",
     "subsets",
 }
 PLAIN = {"corpus", "stages"}
@@ -46,6 +48,9 @@ class Recipe:
         subsets: name -> tables ``splits``, ``flags`` and ``corpus-options`` that replace entries.
         stages: first and last stage of its preparation.
         needs: stage -> a sentence about time and disk; subset -> the same for a subset.
+        statistics: what is known of the speech before it is there: "parts", split -> "hours" and
+            "utterances"; "percentiles" of their durations, pairs of percentage and seconds; and
+            "tokens-per-second".
     """
 
     name: str
@@ -60,6 +65,7 @@ class Recipe:
     subsets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     stages: tuple[int, int] = USUAL_STAGES
     needs: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
 
     def needs_of(self, stage: int) -> str | None:
         """Return what the recipe says about the time and the disk of a stage."""
@@ -191,6 +197,7 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
         subsets=table.get("subsets", {}),
         stages=(first, last),
         needs=table.get("needs", {}),
+        statistics=table.get("statistics", {}),
     )
 
 
@@ -202,6 +209,7 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
             raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
     _check_stages(path, table.get("stages", [*USUAL_STAGES]))
     _check_needs(path, table.get("needs", {}))
+    _check_statistics(path, table.get("statistics", {}))
     _check_names(path, table["splits"])
     _check_names(path, table.get("joined", {}))
     for split, count in table.get("pieces", {}).items():
@@ -226,6 +234,22 @@ def _check_needs(path: Path, needs: dict[str, Any]) -> None:
             _check_needs(path, value)
         elif not isinstance(value, str):
             raise UserError(f"{path}: needs.{key} = {value!r} is no sentence.")
+
+
+def _check_statistics(path: Path, statistics: dict[str, Any]) -> None:
+    try:
+        sizes = [[part["hours"], part["utterances"]] for part in statistics["parts"].values()]
+        numbers = [*chain(*sizes, *statistics["percentiles"]), statistics["tokens-per-second"]]
+        is_right = all(type(number) in (int, float) and number >= 0 for number in numbers)
+        is_right = is_right and all(len(pair) == 2 for pair in statistics["percentiles"])
+    except (KeyError, TypeError, AttributeError):
+        is_right = False
+    if statistics and not is_right:
+        raise UserError(
+            f"{path}: [statistics] lacks numbers.",
+            "it has parts.SPLIT = { hours, utterances }, percentiles = [[PERCENT, SECONDS], ...] "
+            "and tokens-per-second.",
+        )
 
 
 def _check_subset(path: Path, name: str, tables: Any) -> None:

@@ -366,6 +366,14 @@ REPORT = Command(
     basic=("recipe", "exp_dir", "compare_with", "embed_audio_mb"),
     recipe="optional",
 )
+DOCTOR = Command(
+    "doctor.py",
+    "Examine this machine: versions, memory, disk, GPU, compilers, decoders, a self-test.",
+    (),
+    "doctor:main",
+    examples=(("./doctor.py", "what is there, what is missing, and what to do about it"),),
+    recipe="optional",
+)
 TRANSCRIBE = Command(
     "transcribe.py",
     "Transcribe recordings of any length.",
@@ -585,6 +593,7 @@ COMMANDS = (
     STREAMING_DECODE,
     AVERAGE,
     REPORT,
+    DOCTOR,
     TRANSCRIBE,
     EXPORT,
     DOWNLOAD,

@@ -23,7 +23,7 @@ from zipasr.encoder.protocol import ExportLayout
 from zipasr.exporting.parity import Check, table
 from zipasr.model.config import ModelConfig
 from zipasr.recognition.config import KINDS, Kind
-from zipasr.recognition.exported_files import kind_of
+from zipasr.recognition.exported_files import kind_of, modeling_unit
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text
 
@@ -32,6 +32,8 @@ SETTINGS = "config.json"
 LICENCE_NOTE = "LICENSE.md"
 #: The export in the making and the one that it replaces, in a folder beside it.
 _NEW, _OLD = "new", "old"
+#: Entry of the settings with the flag --modeling-unit of sherpa-onnx.
+_UNIT = "modeling_unit"
 SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
 
 #: All that an export writes.
@@ -166,7 +168,8 @@ def write_texts(
     """Write tokens, the tokenizer if there is one, settings, error rates, the note on licences."""
     texts = {
         "tokens.txt": tokens_text(pieces),
-        SETTINGS: json.dumps(settings, indent=2, default=str) + "\n",
+        SETTINGS: json.dumps(dict(settings) | {_UNIT: modeling_unit(pieces)}, indent=2, default=str)
+        + "\n",
         LICENCE_NOTE: LICENCE,
         "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",
     }
@@ -224,6 +227,8 @@ def write_readme(
     models = [words for kind in KINDS for words in _model_flags(names, kind, layout)]
     if models and has_client and layout.has_client:
         lines += _commands(models, wave, layout.is_streaming)
+        if models[0][0].startswith("--encoder"):
+            lines += _hot_words(folder)
     if checks:
         lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -251,6 +256,16 @@ def _commands(models: Sequence[list[str]], wave: str, streaming: bool) -> list[s
     for flags in models:
         lines += _command(program, *flags, wave)
     return [*lines, "A server:", "", *_command(server, *models[0])]
+
+
+def _hot_words(folder: Path) -> list[str]:
+    """Return which flags cut hot-words into tokens as the model does, if the client can."""
+    unit = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))[_UNIT]
+    vocabulary = "" if unit == "cjkchar" else " --bpe-vocab=bpe.vocab"
+    if vocabulary and not (folder / "bpe.vocab").is_file():
+        return []
+    flags = f"--hotwords-file=FILE --modeling-unit={unit}{vocabulary}"
+    return [f"Hot-words: `--decoding-method=modified_beam_search {flags}`.", ""]
 
 
 def _command(program: str, *words: str) -> list[str]:

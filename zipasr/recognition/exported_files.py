@@ -16,6 +16,8 @@ from zipasr.recognition.config import (
     RecognitionConfig,
 )
 from zipasr.recognition.onnx_header import read_header
+from zipasr.text.timed_words import WORD_START
+from zipasr.text.tokenizer import unit_of
 
 #: Tokens and their numbers, one on a line.
 TABLE = "tokens.txt"
@@ -130,3 +132,16 @@ def check_settings(files: ModelFileConfig, config: RecognitionConfig) -> None:
         raise UserError(
             f"--use-bf16 1: {place} computes in the precision of its export.", "leave it out."
         )
+
+
+def modeling_unit(pieces: Sequence[str]) -> str:
+    """Return what sherpa-onnx calls the unit of tokens, by which it cuts hot-words.
+
+    Pieces of bytes are pieces to it, which it knows by their characters.
+
+    Args:
+        pieces: of the table of tokens.
+    """
+    if unit_of(pieces) != "char":
+        return "bpe"
+    return "cjkchar+bpe" if WORD_START in pieces else "cjkchar"

@@ -58,7 +58,7 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
         DataError: there is no text, or it has more different characters than the vocabulary.
     """
     lines = [line for line in map(plain_text, texts) if line]
-    unit, reason = choose_unit(lines) if config.unit == "auto" else (config.unit, "as asked for")
+    unit, reason = choose_unit(lines) if config.unit == "auto" else (config.unit, "as set")
     logging.info("--unit %s: %s", unit, reason)
     model = _train(lines, unit, config.vocab_size)
     tokenizer = Tokenizer(model, str(config.lang_dir / "bpe.model"))

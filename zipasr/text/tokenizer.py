@@ -183,7 +183,7 @@ def unit_of(pieces: Iterable[str]) -> Unit:
     texts = [piece for piece in named if not DISAMBIGUATION.fullmatch(piece)]
     if are_byte_pieces(texts):
         return "byte-bpe"
-    return "char" if all(len(piece) == 1 for piece in texts) else "bpe"
+    return "char" if texts and all(len(piece) == 1 for piece in texts) else "bpe"
 
 
 def _text_ids(ids: Iterable[int]) -> list[int]:

@@ -42,6 +42,7 @@ class Estimate:
         state_bytes: of parameters, gradients, optimizer and running average.
         batch_bytes: of what the largest batch needs beside that.
         seconds_per_step: forward and backward, without loading.
+        device: of a process, GPU or CPU.
     """
 
     parameters: int
@@ -52,6 +53,7 @@ class Estimate:
     state_bytes: int
     batch_bytes: int
     seconds_per_step: float
+    device: str
 
     def text(self, configs: TrainConfigs) -> str:
         """Return the lines that ``--dry-run`` prints."""
@@ -65,7 +67,8 @@ class Estimate:
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
-            f"           about {run_hours:.1f} hours for the run on this machine",
+            f"           about {run_hours:.1f} hours for the run on this machine, "
+            f"{run_hours * configs.train.world_size:.1f} {self.device}-hours",
             f"Memory is scaled from one utterance, time from {TRIAL_SECONDS:g} s of noise.",
         ]
         return "\n".join(lines)
@@ -120,6 +123,7 @@ def estimate(session: Session, data: TrainData) -> Estimate:
         state_bytes=parameters * (4 + 8) + trained * 3 * 4,
         batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
         seconds_per_step=_trial(session) * scale,
+        device="GPU" if session.world.device.type == "cuda" else "CPU",
     )
 
 
