@@ -99,7 +99,7 @@ def always_whiten(limit: float) -> Whiten:
 
 def metric(x: Tensor) -> float:
     """Return the whitening metric of ``x`` (n, C): 1 is white, C is a single direction."""
-    return spread(x, num_groups=1).metric
+    return float(spread(x, num_groups=1).metric)
 
 
 def covariance(x: Tensor) -> Tensor:

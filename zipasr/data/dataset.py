@@ -28,6 +28,7 @@ from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan
 from zipasr.data.filters import reason_of_error, text_of
 from zipasr.data.stored_features import with_whole_features
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
+from zipasr.nn.numerics import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,15 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors on ``device``; the lengths move too."""
+        """Return the batch with its features on ``device``.
+
+        The lengths stay on the host: who reads them there does not wait for a device.
+        """
         second = self.second_view
         return replace(
             self,
-            features=self.features.to(device, non_blocking=True),
-            feature_lens=self.feature_lens.to(device, non_blocking=True),
-            second_view=None if second is None else second.to(device, non_blocking=True),
+            features=to_device(self.features, device),
+            second_view=None if second is None else to_device(second, device),
         )
 
 

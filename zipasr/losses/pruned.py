@@ -19,6 +19,7 @@ from zipasr.losses.lattice import (
 )
 from zipasr.losses.pruning import zero_based
 from zipasr.losses.recursion import Arcs, loss_dtype
+from zipasr.nn.numerics import to_device
 
 
 def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
@@ -43,7 +44,7 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
         logits: (N, T, R, V) output of the joiner on the band.
         symbols: (N, S) int64 labels; the values beyond a boundary do not matter.
         ranges: (N, T, R) label positions of the band, consecutive along R and not falling
-            along T, from ``get_rnnt_prune_ranges``.
+            along T, from ``get_rnnt_prune_ranges``; on a GPU that is not checked.
         termination_symbol: the id of blank.
         boundary: (N, 4) rows [0, 0, s_end, t_end]; the whole lattice when omitted.
         rnnt_type: type of the lattice, as in ``rnnt_loss_smoothed``.
@@ -73,7 +74,9 @@ def rnnt_loss_pruned(  # noqa: PLR0913 - the signature is k2's
     boundary = zero_based(full_boundary(boundary, logits, symbols.shape[1]))
     if not regular:
         check_enough_frames(boundary)
-    _check_never_falling(ranges, boundary)
+    boundary = to_device(boundary, logits.device)
+    if not logits.is_cuda:  # the host would have to wait for it
+        _check_never_falling(ranges, boundary)
     if backend == "k2":
         options = {"use_hat_loss": True} if use_hat_loss else {}  # k2 1.23 does not know it
         return k2_losses().rnnt_loss_pruned(  # type: ignore[no-any-return]

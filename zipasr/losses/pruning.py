@@ -10,6 +10,7 @@ from torch import Tensor
 from zipasr.losses.backend import kernels_for
 from zipasr.losses.config import RnntBackend
 from zipasr.losses.lattice import full_boundary
+from zipasr.nn.numerics import to_device
 
 
 def get_rnnt_prune_ranges(
@@ -44,6 +45,7 @@ def get_rnnt_prune_ranges(
     regular = px_grad.shape[2] > num_frames
     boundary = zero_based(full_boundary(boundary, py_grad.transpose(1, 2), num_labels - 1))
     width = _band_width(boundary, s_range, num_labels, regular)
+    boundary = to_device(boundary, py_grad.device)
     best = _best_windows(px_grad[:, :, :num_frames], py_grad, width)
     frames = torch.arange(num_frames, device=best.device)
     last = (boundary[:, 2:3] - width + 1).clamp(min=0)

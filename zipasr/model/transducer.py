@@ -28,7 +28,8 @@ from zipasr.model.inputs import (
 )
 from zipasr.model.joiner import Joiner, PreparedJoiner
 from zipasr.nn.layers import scaled_linear
-from zipasr.nn.numerics import at_least_float32
+from zipasr.nn.narrow import narrow_weights
+from zipasr.nn.numerics import at_least_float32, to_device
 
 #: Scales, lattice and prune range of the published recipe.
 USUAL_LOSSES = TransducerConfig()
@@ -152,17 +153,22 @@ class AsrModel(nn.Module):
 
         Args:
             features: (N, T, mel bins) log-mel energies.
-            feature_lens: (N,) number of valid frames, at least ``geometry.min_frames``, at most T.
+            feature_lens: (N,) number of valid frames, at least ``geometry.min_frames``, at most T;
+                best on the host, as they are read there.
 
         Returns:
-            Frames (N, T', C) and their lengths; frames beyond a length hold no information.
+            Frames (N, T', C) and their lengths, where ``feature_lens`` are; frames beyond a length
+            hold no information.
 
         Raises:
             ValueError: there is no utterance, one is too short or longer than the batch, or the
                 features have another number of mel bins.
         """
         lens = checked_lens(features, feature_lens, self.geometry)
-        return EncoderOutput(*self.speech_encoder(features, feature_lens, lens))
+        frames, num = self.speech_encoder(features, to_device(feature_lens, features.device), lens)
+        if num.device != feature_lens.device:
+            num = torch.tensor([self.geometry.output_lens(length) for length in lens])
+        return EncoderOutput(frames, num)
 
     def init_state(self, batch_size: int = 1) -> Any:
         """Return the state of streams of which nothing has been heard, where the model is.
@@ -236,7 +242,24 @@ class AsrModel(nn.Module):
             check_second_view(features, second_view)
             features, tokens = torch.cat([features, second_view]), [*tokens, *tokens]
             feature_lens = feature_lens.repeat(2)
-        encoded = self.encode(features, feature_lens)
+        with narrow_weights(self, features.device):
+            losses = self._losses(
+                self.encode(features, feature_lens), tokens, config, ctc_only, consistency, corpus
+            )
+        if not consistency:
+            return losses
+        return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
+
+    def _losses(
+        self,
+        encoded: EncoderOutput,
+        tokens: Sequence[Sequence[int]],
+        config: TransducerConfig,
+        ctc_only: bool,
+        consistency: bool,
+        corpus: str,
+    ) -> AsrLosses:
+        """Compute the losses of encoded views; see ``forward``."""
         losses = AsrLosses()
         heads = None if ctc_only else self._heads(corpus)
         if heads is not None:
@@ -250,9 +273,7 @@ class AsrModel(nn.Module):
             losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
             if consistency:
                 losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
-        if not consistency:
-            return losses
-        return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
+        return losses
 
     def tabled_decoder(self) -> CachedDecoder | None:
         """Return the decoder for a search, fast and with the weights of now; ``None`` without."""
@@ -291,7 +312,8 @@ class AsrModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the simple and the pruned loss, summed."""
         blank = heads.decoder.blank_id
-        labels = padded_labels(tokens, encoded.lens, blank, config.rnnt_type)
+        device = encoded.frames.device
+        labels = padded_labels(tokens, encoded.lens, blank, config.rnnt_type, device)
         # The decoder starts from a blank and sees the labels before each position.
         decoded = heads.decoder(F.pad(labels.symbols, (1, 0), value=blank))
         lm = at_least_float32(heads.simple_lm_proj(decoded))

@@ -1,6 +1,7 @@
 """Swoosh and Swash: a shifted softplus with a slight downward tilt, and their gradients.
 
-On a CPU with numba the loops of ``kernels.numba.swoosh`` are used, elsewhere torch operations.
+On a CPU with numba the loops of ``kernels.numba.swoosh`` are used, on a GPU the kernels of
+``kernels.elementwise``, elsewhere torch operations.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from zipasr.kernels import elementwise
+from zipasr.kernels.elementwise import has_kernels
 from zipasr.kernels.registry import compiled_module
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import at_least_float32, in_memory_order, is_traced, row_blocks
@@ -49,9 +52,13 @@ SWOOSHES: Final[dict[SwooshName, Swoosh]] = {
 
 
 def swoosh_value(
-    x: Tensor, swoosh: Swoosh, mask: Tensor | None = None, dtype: torch.dtype | None = None
+    x: Tensor,
+    swoosh: Swoosh,
+    mask: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
-    """Return the activation times a mask, as a new tensor without history.
+    """Return the activation times a mask and a number, as a new tensor without history.
 
     Args:
         x: any shape.
@@ -59,18 +66,24 @@ def swoosh_value(
         mask: factors that broadcast to ``x``.
         dtype: of the result; by default that of ``x``, but float32 at least. The arithmetic
             is in float32 at least in any case.
+        scale: other than 1 on a CUDA device only, with a mask.
     """
     dtype = dtype or at_least_float32(x[:0]).dtype
+    if has_kernels(x):
+        return _on_cuda(x, swoosh, mask, scale).to(dtype)
     y = torch.empty_like(x, dtype=dtype)
     kernels, rows = _kernels_for(x, y), _rows(x, mask)
     if kernels is not None and rows is not None:
         kernels.value(_array(x), rows, _array(y), *_constants(swoosh))
         return y
-    return _value(x, swoosh, mask).to(dtype)
+    return _value(x, swoosh, _scaled(mask, scale)).to(dtype)
 
 
 def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
     """Return the derivative at ``x`` times ``grad``, of the same shape, in the type of ``x``."""
+    if has_kernels(x):
+        (gradient,) = elementwise.SWOOSH_GRADIENT(x, grad, shift=swoosh.shift, slope=SLOPE)
+        return gradient.to(x.dtype)
     out = torch.empty_like(x)
     if (kernels := _kernels_for(x, grad, out)) is not None:
         kernels.gradient(_array(x), _array(grad), _array(out), *_constants(swoosh)[:2])
@@ -79,25 +92,58 @@ def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
 
 
 def swoosh_value_and_gradient(
-    x: Tensor, swoosh: Swoosh, mask: Tensor | None, grad: Tensor, out: Tensor
-) -> Tensor:
-    """Return ``swoosh(x) * mask`` in the type of ``grad``; write its gradient times ``grad``.
+    x: Tensor,
+    swoosh: Swoosh,
+    mask: Tensor | None,
+    grad: Tensor,
+    out: Tensor | None = None,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return ``swoosh(x) * mask`` in the type of ``grad``, and its derivative times ``grad``.
 
     Args:
         x: any shape.
         swoosh: which one.
         mask: factors that broadcast to ``x``.
         grad: of the shape of ``x``.
-        out: takes the gradient for ``x``.
+        out: takes the gradient for ``x``, in the type of ``x``; new if not given.
+        scale: as for ``swoosh_value``.
     """
+    if has_kernels(x):
+        value, gradient = _both_on_cuda(x, swoosh, mask, grad, scale)
+        gradient = gradient.to(x.dtype) if out is None else out.copy_(gradient)
+        return value.to(grad.dtype), gradient
+    out = torch.empty_like(x) if out is None else out
     y = torch.empty_like(x, dtype=grad.dtype)
     kernels, rows = _kernels_for(x, grad, y, out), _rows(x, mask)
     if kernels is not None and rows is not None:
         arrays = (_array(x), rows, _array(grad), _array(y), _array(out))
         kernels.value_and_gradient(*arrays, *_constants(swoosh))
-        return y
+        return y, out
+    mask = _scaled(mask, scale)
     out.copy_(_slope(x, swoosh, mask).mul_(grad))
-    return _value(x, swoosh, mask).to(grad.dtype)
+    return _value(x, swoosh, mask).to(grad.dtype), out
+
+
+def _on_cuda(x: Tensor, swoosh: Swoosh, mask: Tensor | None, scale: float) -> Tensor:
+    numbers = {"shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
+    if mask is None:
+        return elementwise.SWOOSH(x, **numbers)[0]
+    return elementwise.KEPT_SWOOSH(x, mask.to(x.dtype), **numbers, scale=scale)[0]
+
+
+def _both_on_cuda(
+    x: Tensor, swoosh: Swoosh, mask: Tensor | None, grad: Tensor, scale: float
+) -> tuple[Tensor, ...]:
+    numbers = {"shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
+    if mask is None:
+        return elementwise.SWOOSH_BOTH(x, grad, **numbers)
+    mask = mask.to(torch.promote_types(x.dtype, grad.dtype))
+    return elementwise.KEPT_SWOOSH_BOTH(x, grad, mask, **numbers, scale=scale)
+
+
+def _scaled(mask: Tensor | None, scale: float) -> Tensor | None:
+    return mask if mask is None or scale == 1.0 else at_least_float32(mask) * scale
 
 
 def _value(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:

@@ -106,12 +106,27 @@ def dropout_mask(x: Tensor, p: float, shared_dim: int | None) -> Tensor:
         A float32 (float64 for float64) tensor of the shape of ``x``, with size 1 at
         ``shared_dim`` if that is given.
     """
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if x.is_cuda:
+        return kept(x, p, shared_dim, dtype).div_(1.0 - p)
     shape = list(x.shape)
     if shared_dim is not None:
         shape[shared_dim] = 1
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     keep = torch.rand(shape, dtype=dtype, device=x.device) > p
     return keep.to(dtype).div_(1.0 - p)
+
+
+def kept(x: Tensor, p: float, shared_dim: int | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Draw ones and zeros in one launch: 0 with probability ``p``.
+
+    Returns:
+        A tensor of the shape of ``x``, with size 1 at ``shared_dim`` if that is given; in the type
+        of ``x`` unless another is given.
+    """
+    shape = list(x.shape)
+    if shared_dim is not None:
+        shape[shared_dim] = 1
+    return x.new_empty(shape, dtype=dtype).bernoulli_(1.0 - p)
 
 
 class Dropout2(nn.Module):

@@ -106,6 +106,7 @@ class ScaledAdam(NamedOptimizer):
         self._global_norm = global_norm
         self._backend = backend
         self._batches: dict[int, ParameterBatches] = {}
+        self._looks: list[GradientStats] | None = None
         super().__init__(params, defaults)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class ScaledAdam(NamedOptimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over state from ``load_state_dict`` or a copy; it is arranged at the next step."""
         super().__setstate__(state)
-        self._batches = {}
+        self._batches, self._looks = {}, None
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters; ``named_params`` may take the place of ``params``."""
@@ -145,7 +146,8 @@ class ScaledAdam(NamedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        looks = self._look()
+        looks = self._looks or self._look()
+        self._looks = None
         bad = [look.norm for look in looks if not self._is_usable(look)]
         if bad:
             self.num_skipped += 1
@@ -158,6 +160,20 @@ class ScaledAdam(NamedOptimizer):
         for look in looks:
             self._update(look)
         return loss
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Measure the gradients for the step to come, whose only wait for a device this is.
+
+        What was sent to the host before has arrived there afterwards. Gradients must not change
+        until the step, or until they are set to zero.
+        """
+        self._looks = self._look()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, and what was measured of them."""
+        self._looks = None
+        super().zero_grad(set_to_none)
 
     def _look(self) -> list[GradientStats]:
         """Measure the gradients of all groups, with one wait for the device."""

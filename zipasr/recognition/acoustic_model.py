@@ -24,7 +24,7 @@ from zipasr.encoder.protocol import (
     PreparedEncoder,
 )
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.numerics import has_bfloat16
+from zipasr.nn.numerics import has_bfloat16, to_device
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.search.components import ModelParts
@@ -152,7 +152,7 @@ class AcousticModel:
             lens: (N,) frames of each utterance; one too short for the encoder is padded.
 
         Returns:
-            (N, T', C) float32 and their lengths (N,), where the model is.
+            (N, T', C) float32, where the model is, and their lengths (N,) on the host.
         """
         geometry = self.geometry
         beyond = geometry.look_ahead if self.pad_look_ahead else 0
@@ -161,7 +161,7 @@ class AcousticModel:
             known = checked_lens(features, lens, geometry)
             return self.prepared.encode(features, lens, known)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16):
-            encoded = self.model.encode(features.to(self.device), lens.to(self.device))
+            encoded = self.model.encode(to_device(features, self.device), lens)
         return encoded.frames.float(), encoded.lens
 
     @torch.inference_mode()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from zipasr.nn.numerics import to_device
+
 Context: TypeAlias = tuple[int, ...]
 """The last tokens, as many as the decoder looks back; -1 stands for none."""
 
@@ -170,7 +172,9 @@ def longest_first(frames: Tensor, lens: Tensor) -> LongestFirst:
     num_frames = int(lens[0]) if lens.numel() else 0
     times = torch.arange(num_frames, device=lens.device)
     num_alive = (lens[None, :] > times[:, None]).sum(dim=1).tolist()
-    return LongestFirst(frames[order.to(frames.device)], num_alive, lens.tolist(), order.tolist())
+    return LongestFirst(
+        frames[to_device(order, frames.device)], num_alive, lens.tolist(), order.tolist()
+    )
 
 
 def check_lens(lens: Tensor, num_frames: int) -> None:

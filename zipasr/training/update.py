@@ -103,8 +103,8 @@ def compute_loss(
     lens = [geometry.output_lens(n) for n in batch.feature_lens.tolist()]
     _warn_unalignable(batch, tokens, lens, transducer.rnnt_type, losses)
     frames = float((batch.feature_lens // geometry.subsampling).sum())
-    sums = {name: float(value.detach()) for name, value, _ in weighted}
-    return total, Metrics(frames, loss=float(total.detach()), **sums)
+    sums = {"loss": total, **{name: value for name, value, _ in weighted}}
+    return total, Metrics.of_losses(frames, sums)
 
 
 def _warn_unalignable(
@@ -213,10 +213,8 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
                         configs.transducer,
                         configs.encoder.geometry,
                     )
-                part = PartLoss(batch, metrics)
-                if part.is_finite:
-                    session.precision.backward(loss)
-                measured.append(part)
+                session.precision.backward(loss)
+                measured.append(PartLoss(batch, metrics))
             done = True
         except Exception as error:
             if not is_out_of_memory(error):
@@ -226,11 +224,13 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
             parts = halve(parts, len(measured))
             splits += 1
             free_memory(world.device)
+    all_reduce_mean(_gradients(session), world)
+    # The one wait for a device: with the norms of the gradients come the losses.
+    session.precision.measure(session.optimizer)
     bad = sum(not part.is_finite for part in measured)
-    news = torch.tensor([float(splits), float(bad)], device=world.device)
-    splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
-    if bad == 0:
-        all_reduce_mean(_gradients(session), world)
+    if world.size > 1:
+        news = torch.tensor([float(splits), float(bad)], device=world.device)
+        splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
     return Gradients(measured, splits, bad)
 
 
