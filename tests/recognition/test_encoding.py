@@ -12,7 +12,7 @@ import torch
 
 from tests.captured_output import Call
 from zipasr.cli import decode, streaming_decode
-from zipasr.model.transducer import AsrModel
+from zipasr.encoder.zipformer.prepared import PreparedZipformer
 from zipasr.recognition import acoustic_model, resources
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.search.methods import METHODS
@@ -60,7 +60,7 @@ def token_ngram(run_folder: Path) -> tuple[str, ...]:
 def test_methods_are_compared_with_one_model_that_encodes_dev_once(
     run_folder: Path, call: Call, count: Count, counted: Counter[str]
 ) -> None:
-    count(AsrModel, "encode")
+    count(PreparedZipformer, "encode")
     said = call(decode.main, run_folder, *HERE, "--test-sets", "dev")
     assert said.status == 0, said.err
     num_batches = counted["encode"]
