@@ -35,9 +35,10 @@ from zipasr.model.build import build_model  # noqa: E402
 from zipasr.model.config import ModelConfig, TransducerConfig  # noqa: E402
 from zipasr.model.transducer import AsrModel  # noqa: E402
 from zipasr.nn.schedule import set_batch_count  # noqa: E402
+from zipasr.optim.build import build_optimizer  # noqa: E402
 from zipasr.optim.config import OptimizerConfig  # noqa: E402
 from zipasr.optim.param_groups import parameter_groups  # noqa: E402
-from zipasr.optim.scaled_adam import ScaledAdam, build_optimizer  # noqa: E402
+from zipasr.optim.scaled_adam import ScaledAdam  # noqa: E402
 from zipasr.training import language_model  # noqa: E402
 from zipasr.training.config import LmTrainConfig, LossConfig  # noqa: E402
 from zipasr.training.loop import apply_gradients, begin_update  # noqa: E402
@@ -131,7 +132,9 @@ def step(
 
 
 def make_optimizer(model: nn.Module) -> ScaledAdam:
-    return build_optimizer(OptimizerConfig(), parameter_groups(model, 0.045, ()))
+    optimizer = build_optimizer(OptimizerConfig(), parameter_groups(model, 0.045, ()))
+    assert isinstance(optimizer, ScaledAdam)
+    return optimizer
 
 
 CASES = [

@@ -242,38 +242,25 @@ class AsrModel(nn.Module):
             check_second_view(features, second_view)
             features, tokens = torch.cat([features, second_view]), [*tokens, *tokens]
             feature_lens = feature_lens.repeat(2)
+        losses = AsrLosses()
         with narrow_weights(self, features.device):
-            losses = self._losses(
-                self.encode(features, feature_lens), tokens, config, ctc_only, consistency, corpus
-            )
+            encoded = self.encode(features, feature_lens)
+            heads = None if ctc_only else self._heads(corpus)
+            if heads is not None:
+                simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
+                losses = losses._replace(simple=simple, pruned=pruned)
+            if self.attention_decoder is not None and not ctc_only:
+                decoder = self.attention_decoder
+                attention = decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
+                losses = losses._replace(attention_decoder=attention)
+            if self.ctc_output is not None or consistency:
+                log_probs = self.ctc_log_probs(encoded.frames)
+                losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
+                if consistency:
+                    losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
         if not consistency:
             return losses
         return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
-
-    def _losses(
-        self,
-        encoded: EncoderOutput,
-        tokens: Sequence[Sequence[int]],
-        config: TransducerConfig,
-        ctc_only: bool,
-        consistency: bool,
-        corpus: str,
-    ) -> AsrLosses:
-        """Compute the losses of encoded views; see ``forward``."""
-        losses = AsrLosses()
-        heads = None if ctc_only else self._heads(corpus)
-        if heads is not None:
-            simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
-            losses = losses._replace(simple=simple, pruned=pruned)
-        if self.attention_decoder is not None and not ctc_only:
-            attention = self.attention_decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
-            losses = losses._replace(attention_decoder=attention)
-        if self.ctc_output is not None or consistency:
-            log_probs = self.ctc_log_probs(encoded.frames)
-            losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
-            if consistency:
-                losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
-        return losses
 
     def tabled_decoder(self) -> CachedDecoder | None:
         """Return the decoder for a search, fast and with the weights of now; ``None`` without."""
