@@ -56,6 +56,7 @@ MODELS = {
     "pruned_transducer_stateless7_ctc": "--encoder-type zipformer1 --use-ctc 1",
     "pruned_transducer_stateless7_streaming": "--encoder-type zipformer1 --causal 1",
     "pruned_transducer_stateless8": "--encoder-type zipformer1",
+    "zapformer": "--encoder-type zapformer",
 }
 
 
@@ -105,7 +106,7 @@ def same(typed: str, value: Any) -> bool:
 
 
 def test_the_table_is_whole() -> None:
-    assert len(published()) == 137
+    assert len(published()) == 138
     assert {program.split("/")[1] for program, _ in published()} == PROGRAMS.keys()
 
 

@@ -131,6 +131,13 @@ FINETUNE_DEFAULTS = {
 # for a training from the beginning; published models are of the usual one, which is the default.
 LATTICE = "rnnt_type"
 
+# What only the other schedule reads.
+_EDEN_ALONE = dict.fromkeys(
+    ("--lr-batches", "--lr-epochs"), "the learning rate of --optimizer rubik falls over all epochs"
+)
+_COSINE_ALONE = {"--batches-per-epoch": "only the schedule of --optimizer rubik counts with it"}
+_IDLE = {"rubik": _EDEN_ALONE, "scaled_adam": _COSINE_ALONE, "scaled_adam_v1": _COSINE_ALONE}
+
 _TRAIN = Command(
     "train.py",
     "Train a transducer or a CTC model on a prepared corpus. The same command, given again, "
@@ -166,6 +173,7 @@ _TRAIN = Command(
     presets=DEFAULT_ENCODER.presets(),
     encoders=ENCODER_TYPES,
     implied={"optimizer": IMPLIED},
+    idle={"optimizer": _IDLE},
 )
 FINETUNE = replace(
     _TRAIN,
@@ -177,11 +185,6 @@ FINETUNE = replace(
     presets={},
     implied={"optimizer": IMPLIED_FOR_FINETUNING},
 )
-# What only the other schedule reads.
-_EDEN_ALONE = dict.fromkeys(
-    ("--lr-batches", "--lr-epochs"), "the learning rate of --optimizer rubik falls over all epochs"
-)
-_COSINE_ALONE = {"--batches-per-epoch": "only the schedule of --optimizer rubik counts with it"}
 
 
 def _training(typed: Typed, recipe: Recipe) -> Command:
@@ -190,14 +193,11 @@ def _training(typed: Typed, recipe: Recipe) -> Command:
     A recipe is for the former, so its learning rates do not count for the latter; unless it says
     ``do-finetune`` itself.
     """
-    is_rubik = typed.get("optimizer", recipe.flags.get("optimizer")) == "rubik"
-    idle = _RETURN_CUTS | (_EDEN_ALONE if is_rubik else _COSINE_ALONE)
     if typed.get("finetune_ckpt") is None:
-        return replace(TRAIN, without_effect=idle)
-    finetune = replace(FINETUNE, without_effect=idle)
+        return TRAIN
     if parse_bool(str(recipe.flags.get("do-finetune", "0"))):
-        return replace(finetune, own=(LATTICE.replace("_", "-"),))
-    return finetune
+        return replace(FINETUNE, own=(LATTICE.replace("_", "-"),))
+    return FINETUNE
 
 
 TRAIN = replace(_TRAIN, variants=(FINETUNE,), choose=_training)

@@ -52,6 +52,8 @@ class Command:
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
         implied: field -> value -> values of other fields that go with it, where they are not given
             beside it.
+        idle: field -> value -> flags that change nothing beside it, and why; see
+            ``without_effect``.
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen. Where they are
             ``stored``, the one that is typed must be that of the checkpoint.
@@ -74,6 +76,7 @@ class Command:
     without_effect: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
+    idle: Mapping[str, Mapping[Any, Mapping[str, str]]] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, type[EncoderConfig]] = field(default_factory=dict)
@@ -205,9 +208,9 @@ def settings_of(
     layers = [
         ({one.field: one.default for one in flags}, DEFAULT),
         (command.defaults, command.name),
-        *_implied(command, command.defaults),
+        *_implied(command, command.defaults, of_recipe, typed),
         (_preset(command, recipe.flags.get("preset")), f"preset of recipe {recipe.name}"),
-        *_implied(command, of_recipe),
+        *_implied(command, of_recipe, typed),
         (of_recipe, f"recipe {recipe.name}"),
         (_preset(command, typed.get("preset")), f"--preset {typed.get('preset')}"),
         *_implied(command, typed),
@@ -217,7 +220,10 @@ def settings_of(
         known = {one.field for one in flags}
         values = {name: value for name, value in implied.items() if name in known}
         typed_so = f"--encoder-type {found['encoder_type'].value}"
-        found = _settings([*layers[:2], (values, typed_so), *layers[2:]])
+        with_them = [*_implied(command, values, of_recipe, typed)]
+        # A recipe speaks of what goes with its own encoder, not of what goes with another.
+        own, other = (with_them, []) if "encoder-type" in recipe.flags else ([], with_them)
+        found = _settings([*layers[:2], (values, typed_so), *own, *layers[2:], *other])
     found = {name: one for name, one in found.items() if name not in command.stored_names}
     found |= {name: Setting(value, TYPED) for name, value in typed.items()}
     for name, other in ALTERNATIVES:
@@ -258,15 +264,16 @@ def resolve(command: Command, typed: Typed, recipe: Recipe, commands: Iterable[C
         if not _same_value(given, default):
             raise UserError(reason.format(flag=f"{name} {given}", default=default or "nothing"))
     plain = {name: one.value for name, one in settings.items()}
+    idle = dict(command.without_effect)
+    for name, values in command.idle.items():
+        idle |= values.get(plain[name], {})
     return Run(
         recipe,
         {cls: from_values(cls, plain) for cls in command.configs},
         {name: value for name, value in typed.items() if name in command.stored_names},
         tuple(typed.get("operands", ())),
         tuple(
-            f"{name} has no effect: {why}."
-            for name, why in command.without_effect.items()
-            if _field(name) in typed
+            f"{name} has no effect: {why}." for name, why in idle.items() if _field(name) in typed
         ),
         command,
         settings,
@@ -363,11 +370,17 @@ def _preset(command: Command, name: Any) -> Mapping[str, Any]:
 
 
 def _implied(
-    command: Command, chosen: Mapping[str, Any]
+    command: Command, chosen: Mapping[str, Any], *later: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield what goes with values that were chosen, and what it goes with."""
+    """Yield what goes with values that were chosen, and what it goes with.
+
+    Args:
+        command: says what goes with what.
+        chosen: field -> value.
+        later: choices that take the place of these.
+    """
     for name, values in command.implied.items():
-        if chosen.get(name) in values:
+        if chosen.get(name) in values and not any(name in choices for choices in later):
             yield values[chosen[name]], f"{flag_name(name)} {chosen[name]}"
 
 

@@ -297,12 +297,17 @@ class ZapformerConfig:
 
     @classmethod
     def defaults_of_others(cls, flags: Flags) -> dict[str, Any]:
-        """Sizes of the heads, in units of ``base_dim``; a CTC head beside the transducer."""
+        """What the published training has: a CTC head, optimizer and masks; sizes of the heads.
+
+        The sizes are in units of ``base_dim``.
+        """
         known = {field: flags.get(field, default) for field, default in _HEAD_DEFAULTS.items()}
         base = known["base_dim"]
         attention = base * known["attention_decoder_attention_multiple"]
         return {
             "use_ctc": True,
+            "optimizer": cls.published_optimizer,
+            "spec_augment": "alternating",
             "decoder_dim": base * known["decoder_multiple"],
             "joiner_dim": base * known["joiner_multiple"],
             "attention_decoder_dim": base * known["attention_decoder_multiple"],
