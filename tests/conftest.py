@@ -48,6 +48,12 @@ def workdir(prepared: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> None:
+    """Undo what a training in this process, of a fixture too, sets: hypothesis checks for it."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def put_back() -> Iterator[None]:
     """Undo what a training in this process sets for all of it: logging, rounding to zero."""
