@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -45,3 +47,18 @@ def setup_logging(prefix: Path | None = None, rank: int = 0, world_size: int = 1
         name = f"{prefix.name}-{stamp}{suffix}"
         handlers.append(_PatientFile(prefix.with_name(name), encoding="utf-8"))
     logging.basicConfig(format=FORMAT, level=logging.INFO, handlers=handlers, force=True)
+
+
+@contextmanager
+def logging_put_back() -> Iterator[None]:
+    """Put back the handlers and the level of a program that ``setup_logging`` replaces."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []  # those that are there when logging is set up are closed
+    try:
+        yield
+    finally:
+        for ours in root.handlers:
+            ours.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+logger = logging.getLogger(__name__)
+
 L = TypeVar("L", bound="_LastLine")
 
 
@@ -83,7 +85,7 @@ class Progress(_LastLine):
         now = time.monotonic()
         if self._lines and now - self._last_line >= self.seconds_between_lines:
             self._last_line = now
-            logging.info(self.line(now, note))
+            logger.info(self.line(now, note))
 
     def speed(self, now: float | None = None) -> float:
         """Return the steps per second since the beginning, at the monotonic time ``now``."""

@@ -215,12 +215,13 @@ def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
         files = newest_checkpoints(exp_dir, choose.iter, choose.avg + 1)
         return files[-1], files[0]
     epoch = choose.number
+    last = epoch_checkpoint(exp_dir, epoch)  # was named: if others are missing too, it is told of
     if choose.avg >= epoch:
+        fix = f"give --avg {epoch - 1} or less, or --use-averaged-model 0."
         raise CheckpointError(
             f"--epoch {epoch} --avg {choose.avg} needs a checkpoint before the first epoch.",
-            "choose --avg smaller than --epoch, or use --use-averaged-model 0.",
+            fix if epoch > 1 else "give --avg 1 --use-averaged-model 0.",
         )
-    last = epoch_checkpoint(exp_dir, epoch)  # it was named: if both are missing, it is told of
     return epoch_checkpoint(exp_dir, epoch - choose.avg), last
 
 

@@ -22,6 +22,8 @@ from zipasr.checkpoint.files import (
     saved_epochs,
 )
 
+logger = logging.getLogger(__name__)
+
 LAST_FILE = "last.json"
 BEST_FILES = "best-*.pt"
 # Parameters and two moments of the optimizer in float32, the running average in float64.
@@ -44,7 +46,7 @@ def keep_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         spare = oldest_to_spare(path.parent, path)
         if spare is None or not _is_full(problem, path.parent):
             raise
-        logging.warning("%s is removed to make room for %s: %s", spare, path.name, problem.what)
+        logger.warning("%s is removed to make room for %s: %s", spare, path.name, problem.what)
         spare.unlink()
         save_checkpoint(path, content)
     _note_last(path, content)
@@ -128,7 +130,7 @@ def bytes_to_come(each: int, exp_dir: Path, *, iterations: int, epochs: int) -> 
 def warn_of_space(exp_dir: Path, need: int) -> None:
     """Warn when the disk has less room than a run will need."""
     if need > shutil.disk_usage(exp_dir).free:
-        logging.warning(
+        logger.warning(
             "the checkpoints of this run will take about %.0f MB more, but %s has %s: free some, "
             "or lower --keep-last-k, or raise --save-every-n",
             need / 1e6,
@@ -153,4 +155,4 @@ def _note_last(path: Path, content: Mapping[str, Any]) -> None:
         with atomic_path(path.with_name(LAST_FILE)) as temporary:
             temporary.write_text(json.dumps(about) + "\n", encoding="utf-8")
     except OSError as problem:  # a note, for a sentence when the file is damaged later
-        logging.warning("%s cannot be written: %s", path.with_name(LAST_FILE), problem.strerror)
+        logger.warning("%s cannot be written: %s", path.with_name(LAST_FILE), problem.strerror)

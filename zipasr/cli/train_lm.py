@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup_logging()
         return train_ngram(run)
     tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
-    setup_logging(config.folder / "log-train-lm")
     train = token_ids(config.lm_data or lm_dir(run.recipe) / "train.txt", tokenizer)
     valid = token_ids(config.lm_data_valid or lm_dir(run.recipe) / "valid.txt", tokenizer)
+    setup_logging(config.folder / "log-train-lm")
     about = {"vocab_size": tokenizer.vocab_size, "token_table": tokenizer.table_hash()}
     with only_run_in(config.folder):
         value = train_lm(config, run[LM_SIZES[config.lm_type]], train, valid, about)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from zipasr.data.loaders import Loader
 
+logger = logging.getLogger(__name__)
+
 SCORES_FILE = "auto-avg.json"
 
 Scores = dict[ChooseCheckpoint, WordErrors]
@@ -100,7 +102,7 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
     scores = record.known(offered)
     setup_logging()
     if scores:
-        logging.info("%s has %d of the scores", record.path, len(scores))
+        logger.info("%s has %d of the scores", record.path, len(scores))
     greedy = replace(config, decoding=greedy_of(config.decoding), hot_words=HotWordsConfig())
     refusals: dict[ChooseCheckpoint, CheckpointError] = {}
     while todo := next_to_try(offered, _errors(scores) | dict.fromkeys(refusals)):
@@ -109,11 +111,11 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
                 chosen = read_chosen(exp_dir, choose)
             except CheckpointError as refusal:
                 refusals[choose] = refusal
-                logging.warning("%s is left out: %s", label(choose), refusal)
+                logger.warning("%s is left out: %s", label(choose), refusal)
                 continue
             scores[choose] = score(chosen, replace(greedy, checkpoint=choose), loader)
             errors = scores[choose]
-            logging.info("%s: %s %.2f %% on dev", label(choose), errors.metric, errors.rate)
+            logger.info("%s: %s %.2f %% on dev", label(choose), errors.metric, errors.rate)
             record.write(scores)
     best = best_of(_errors(scores))
     if best is None:
@@ -259,7 +261,7 @@ class Record:
         except (ValueError, KeyError, TypeError, AttributeError):
             complete = False
         if not complete:
-            logging.warning("%s is damaged; it is made again", self.path)
+            logger.warning("%s is damaged; it is made again", self.path)
             return []
         return list(searches)
 

@@ -40,6 +40,8 @@ from zipasr.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from zipasr.data.dataset import Batch
 
+logger = logging.getLogger(__name__)
+
 A = TypeVar("A", bound=Acoustics, covariant=True)
 M = TypeVar("M", bound=Acoustics)
 
@@ -139,7 +141,7 @@ def load_recogniser(
     """
     chosen = read_chosen(config.exp_dir, config.checkpoint, read)
     for line in untrained(chosen, config.model_flags):
-        logging.warning("%s", line)
+        logger.warning("%s", line)
     can_use_bf16(config.decoding.use_bf16, device_of(config))  # warns, once for all that follow
     if any_head and "joiner.output_linear.weight" not in chosen.weights:
         config = with_ctc_method(config)

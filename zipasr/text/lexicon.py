@@ -20,6 +20,8 @@ from zipasr.text.tokenizer import (
     tokens_text,
 )
 
+logger = logging.getLogger(__name__)
+
 EPSILON = "<eps>"
 UNKNOWN_WORD = "<UNK>"
 # Words of the published phone lexicon that nobody says.
@@ -116,7 +118,7 @@ def read_lexicon(folder: Path, tokenizer: Tokenizer) -> list[tuple[str, list[int
     rows = list(_spellings(path, tokenizer) if path.is_file() else _spelt(folder, tokenizer))
     known = [(word, ids) for word, ids in rows if UNKNOWN_ID not in ids]
     if len(known) < len(rows):
-        logging.info(
+        logger.info(
             "%s: %d of %d words have characters that the tokenizer does not know; left out",
             folder,
             len(rows) - len(known),
