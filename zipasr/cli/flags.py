@@ -222,8 +222,8 @@ def settings_of(
         typed_so = f"--encoder-type {found['encoder_type'].value}"
         with_them = [*_implied(command, values, of_recipe, typed)]
         # A recipe speaks of what goes with its own encoder, not of what goes with another.
-        own, other = (with_them, []) if "encoder-type" in recipe.flags else ([], with_them)
-        found = _settings([*layers[:2], (values, typed_so), *own, *layers[2:], *other])
+        before, behind = (with_them, []) if "encoder-type" in recipe.flags else ([], with_them)
+        found = _settings([*layers[:2], (values, typed_so), *before, *layers[2:], *behind])
     found = {name: one for name, one in found.items() if name not in command.stored_names}
     found |= {name: Setting(value, TYPED) for name, value in typed.items()}
     for name, other in ALTERNATIVES:

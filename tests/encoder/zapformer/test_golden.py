@@ -159,7 +159,10 @@ def check_gradients(model: AsrModel, recorded: Recorded, prefix: str, slack: flo
         grad = parameters[key].grad
         assert grad is not None
         norm, product = recorded[entry][:2]
-        limit = slack * float((1e-2 if key.endswith(SUMS) else 5e-4) * norm + 1e-5)
+        share = slack * (1e-2 if key.endswith(SUMS) else 5e-4)
+        if slack > 1.0 and grad.numel() == 1:
+            share = max(share, 2e-2)  # one sum over all frames, of which most cancels
+        limit = float(share * norm + slack * 1e-5)
         assert float(grad.norm()) == pytest.approx(norm, abs=limit), key
         found = float((grad * direction(key, grad.shape)).sum())
         assert found == pytest.approx(product, abs=limit), key
