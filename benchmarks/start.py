@@ -3,8 +3,7 @@
 Run from the repository root, when a recipe is trained and exported:
 
     ./export.py --recipe espeak --epoch 11 --avg 2
-    OMP_NUM_THREADS=1 python -m benchmarks.start --exported FOLDER --run exp/espeak \\
-        --sound download/sound.wav
+    OMP_NUM_THREADS=1 python -m benchmarks.start --run exp/espeak --exported FOLDER --sound a.wav
 
 Each program runs in a process of its own, and all take turns. The ratios are to a bare ``import
 torch`` and to the program of sherpa-onnx (``pip install sherpa-onnx-bin``), which reads WAV files;
