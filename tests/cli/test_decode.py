@@ -264,7 +264,7 @@ def test_a_flag_that_agrees_with_the_checkpoint_is_accepted(run_folder: Path, ca
     ("words", "status", "message"),
     [
         (["--decoding-method", "modifed_beam_search"], 2, "did you mean 'modified_beam_search'?"),
-        (["--decoding-method", "zzz"], 2, "greedy_search (transducer: best symbol at each frame)"),
+        (["--decoding-method", "zzz"], 2, "choose one of: greedy_search, beam_search, "),
         (["--decoding-method", "nbest"], 3, "there is no word n-gram: no G_3_gram.arpa in data/lm"),
         (["--context-file", "no.txt"], 2, "greedy_search cannot use the hot-words"),
         (["--beam", "0"], 2, "--beam must be above 0"),

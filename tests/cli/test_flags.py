@@ -23,6 +23,7 @@ from zipasr.cli import (
     average,
     ctc_decode,
     decode,
+    doctor,
     export,
     prepare,
     report,
@@ -38,6 +39,7 @@ from zipasr.cli.commands import (
     CORPUS,
     CTC_DECODE,
     DECODE,
+    DOCTOR,
     DOWNLOAD,
     EXPORT,
     FBANK,
@@ -77,6 +79,7 @@ MAINS = (
     (prepare.write_lm_text, LM_TEXT),
     (report.main, REPORT),
     (transcribe.main, TRANSCRIBE),
+    (doctor.main, DOCTOR),
 )
 BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
 REFUSED = [(command, name) for command in COMMANDS for name in command.refused]
