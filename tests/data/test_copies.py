@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,10 @@ def test_joined_cuts_are_joined_before_they_are_copied(corpus: TinyCorpus) -> No
 def test_a_cut_that_cannot_be_read_is_missing_in_all_copies(
     corpus: TinyCorpus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cuts = CutSet.from_cuts(cut.drop_features() for cut in corpus.cuts.subset(first=3)).to_eager()
+    # A cut without features shares its recording with the corpus that all tests read.
+    cuts = CutSet.from_cuts(
+        deepcopy(cut.drop_features()) for cut in corpus.cuts.subset(first=3)
+    ).to_eager()
     broken = next(iter(cuts))
     broken.recording.sources[0].source = "nowhere.flac"
     data = DataConfig(max_duration=100.0, num_workers=0, on_the_fly_feats=True, drop_last=False)
