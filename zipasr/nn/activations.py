@@ -69,7 +69,7 @@ def swoosh_value(
         scale: other than 1 on a CUDA device only, with a mask.
     """
     dtype = dtype or at_least_float32(x[:0]).dtype
-    if has_kernels(x):
+    if _has_kernels(x, swoosh):
         return _on_cuda(x, swoosh, mask, scale).to(dtype)
     y = torch.empty_like(x, dtype=dtype)
     kernels, rows = _kernels_for(x, y), _rows(x, mask)
@@ -81,7 +81,7 @@ def swoosh_value(
 
 def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
     """Return the derivative at ``x`` times ``grad``, of the same shape, in the type of ``x``."""
-    if has_kernels(x):
+    if _has_kernels(x, swoosh):
         (gradient,) = elementwise.SWOOSH_GRADIENT(x, grad, shift=swoosh.shift, slope=SLOPE)
         return gradient.to(x.dtype)
     out = torch.empty_like(x)
@@ -109,7 +109,7 @@ def swoosh_value_and_gradient(
         out: takes the gradient for ``x``, in the type of ``x``; new if not given.
         scale: as for ``swoosh_value``.
     """
-    if has_kernels(x):
+    if _has_kernels(x, swoosh):
         value, gradient = _both_on_cuda(x, swoosh, mask, grad, scale)
         gradient = gradient.to(x.dtype) if out is None else out.copy_(gradient)
         return value.to(grad.dtype), gradient
@@ -123,6 +123,10 @@ def swoosh_value_and_gradient(
     mask = _scaled(mask, scale)
     out.copy_(_slope(x, swoosh, mask).mul_(grad))
     return _value(x, swoosh, mask).to(grad.dtype), out
+
+
+def _has_kernels(x: Tensor, swoosh: Swoosh) -> bool:
+    return swoosh.gain == 1.0 and has_kernels(x)  # those of CUDA know no other gain
 
 
 def _on_cuda(x: Tensor, swoosh: Swoosh, mask: Tensor | None, scale: float) -> Tensor:
