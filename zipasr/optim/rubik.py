@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,8 +26,7 @@ from zipasr.optim.rubik_rules import (
     vector_delta,
 )
 from zipasr.optim.update_kernels import Elements, Gradients, TorchSweeps
-
-logger = logging.getLogger(__name__)
+from zipasr.optim.update_math import to_host
 
 # On a CPU, so much of a stack is worked on together, in the type of the work: what is computed from
 # it stays near, and a batched product is still large.
@@ -74,6 +72,22 @@ class Stacks:
     def params(self) -> list[Tensor]:
         """The P parameters, in the order of the vectors."""
         return self.sweeps.elements.params
+
+
+class Measured(NamedTuple):
+    """Gradients of a group, and what was measured of them.
+
+    Attributes:
+        group: options.
+        stacks: its parameters with their state.
+        grads: in the order of ``stacks.params``.
+        sums: see ``TorchSweeps.measure``; on the host.
+    """
+
+    group: Group
+    stacks: Stacks
+    grads: Gradients
+    sums: Tensor
 
 
 class BatchedRubik(NamedOptimizer):
@@ -160,51 +174,35 @@ class BatchedRubik(NamedOptimizer):
         super().__setstate__(state)
         self._stacks = {}
 
-    def add_param_group(self, param_group: Group) -> None:
-        """Add parameters; ``named_params`` may take the place of ``params``."""
-        super().add_param_group(param_group)
-        _check_options(self.param_groups[-1])
+    def _check_options(self, group: Group) -> None:
+        for name in ("beta1", "beta2", "adam_beta1", "adam_beta2", "scale_momentum"):
+            if not 0.0 <= group[name] < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), not {group[name]}")
+        for name in ("lr", "scalar_scale"):
+            if not group[name] >= 0.0:
+                raise ValueError(f"{name} must not be negative, not {group[name]}")
+        low, high = group["scale_limits"]
+        if not 0.0 < low <= high:
+            raise ValueError(f"scale_limits must be positive and in order, not {low}, {high}")
+        if not group["eps"] > 0:
+            raise ValueError(f"eps must be positive, not {group['eps']}")
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
+    def _measure(self) -> list[Measured]:
+        stacks = [self._tied(index) for index in range(len(self.param_groups))]
+        grads = [_gradients(each.params) for each in stacks]
+        sums = to_host(
+            [
+                each.sweeps.measure(of_group, with_sizes=False)
+                for each, of_group in zip(stacks, grads, strict=True)
+            ]
+        )
+        self.grad_norm = _norm(self.param_groups, stacks, sums)
+        of_groups = zip(self.param_groups, stacks, grads, sums, strict=True)
+        return [Measured(*values) for values in of_groups]
 
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Make one update of all groups from the gradients that are there.
-
-        Args:
-            closure: evaluates the model again and returns the loss.
-
-        Returns:
-            The loss that ``closure`` returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        tied = [self._tied(index) for index in range(len(self.param_groups))]
-        grads = [_gradients(each.params) for each in tied]
-        sums = [
-            each.sweeps.measure(of_group, with_sizes=False).cpu()
-            for each, of_group in zip(tied, grads, strict=True)
-        ]
-        self.grad_norm = _norm(self.param_groups, tied, sums)
-        if self._skip_not_finite and not math.isfinite(self.grad_norm):
-            self.num_skipped += 1
-            logger.warning(
-                "The gradient norm is %s: this update is skipped (%d so far)",
-                self.grad_norm,
-                self.num_skipped,
-            )
-            return loss
-        for group, stacks, of_group, of_sums in zip(
-            self.param_groups, tied, grads, sums, strict=True
-        ):
-            self._update(group, stacks, of_group, of_sums)
-        return loss
+    def _bad_norm(self, measured: Sequence[Measured]) -> float | None:  # noqa: ARG002 - one for all
+        is_bad = self._skip_not_finite and not math.isfinite(self.grad_norm)
+        return self.grad_norm if is_bad else None
 
     def _tied(self, index: int) -> Stacks:
         """Return the parameters of a group with their state, arranged anew if that changed."""
@@ -262,8 +260,8 @@ class BatchedRubik(NamedOptimizer):
         is_fast = param.device.type == "cuda" and has_bfloat16(param.device)
         return torch.bfloat16 if is_fast and param.dtype == torch.float32 else param.dtype
 
-    def _update(self, group: Group, stacks: Stacks, grads: Gradients, sums: Tensor) -> None:
-        """Change the parameters and the state of a group."""
+    def _update(self, measured: Measured) -> None:
+        group, stacks, grads, sums = measured
         growths = _scale_steps(group, stacks, sums[1, : len(stacks.scale)])
         stacks.seen |= sums[0] > 0
         if not self._decay_unused:
@@ -379,18 +377,3 @@ def _check_uniform(params: Sequence[Tensor]) -> None:
     is_precise = params[0].dtype in (torch.float32, torch.float64)
     if not is_precise or not all(param.numel() for param in params):
         raise UserError("BatchedRubik needs non-empty parameters of float32 or float64.")
-
-
-def _check_options(group: Group) -> None:
-    """Refuse options outside their range."""
-    for name in ("beta1", "beta2", "adam_beta1", "adam_beta2", "scale_momentum"):
-        if not 0.0 <= group[name] < 1.0:
-            raise ValueError(f"{name} must be in [0, 1), not {group[name]}")
-    for name in ("lr", "scalar_scale"):
-        if not group[name] >= 0.0:
-            raise ValueError(f"{name} must not be negative, not {group[name]}")
-    low, high = group["scale_limits"]
-    if not 0.0 < low <= high:
-        raise ValueError(f"scale_limits must be positive and in order, not {low}, {high}")
-    if not group["eps"] > 0:
-        raise ValueError(f"eps must be positive, not {group['eps']}")
