@@ -56,11 +56,10 @@ def subnormal_numbers() -> None:
 
 @pytest.fixture
 def put_back() -> Iterator[None]:
-    """Undo what a training in this process sets for all of it: logging, rounding to zero."""
+    """Undo what a training in this process sets for all of it: logging."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    torch.set_flush_denormal(False)
     for handler in root.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from zipasr.base.config import flag, flag_name, shown
 from zipasr.base.errors import UserError, nearest
-from zipasr.encoder.chunks import check_chunks
+from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks
 from zipasr.encoder.protocol import (
     Encoder,
     ExportLayout,
@@ -61,7 +61,7 @@ class LayerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ZapformerConfig:
+class ZapformerConfig(ChunkedConfig):
     """Shape of the Zapformer; a comma list has one value for each stack, or one for all."""
 
     name: ClassVar[str] = "zapformer"
@@ -132,13 +132,7 @@ class ZapformerConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in _PER_STACK:
-            count = len(getattr(self, name))
-            if count not in (1, self.num_stacks):
-                raise ValueError(
-                    f"{flag_name(name)} has {count} values, but --downsampling-factor has "
-                    f"{self.num_stacks}: give one value for each stack, or one for all"
-                )
+        self.check_counts(_PER_STACK)
         for name in (*_PER_STACK, *_SINGLE, "downsampling_factor"):
             value = getattr(self, name)
             if (min(value) if isinstance(value, tuple) else value) < 1:
@@ -162,11 +156,6 @@ class ZapformerConfig:
             raise ValueError(f"--conv-params must be odd without --causal, got {self.conv_params}")
 
     @property
-    def num_stacks(self) -> int:
-        """Number of stacks."""
-        return len(self.downsampling_factor)
-
-    @property
     def embed_dim(self) -> int:
         """Channels between the stacks, for a frame of 20 ms."""
         return self.embed_multiple * self.base_dim
@@ -175,11 +164,6 @@ class ZapformerConfig:
     def output_dim(self) -> int:
         """C of the encoder output."""
         return OUTPUT_FACTOR * self.embed_dim
-
-    def per_stack(self, name: str) -> tuple[int, ...]:
-        """Return the values of field ``name``, one for each stack."""
-        values: tuple[int, ...] = getattr(self, name)
-        return values * self.num_stacks if len(values) == 1 else values
 
     @property
     def encoder_dims(self) -> tuple[int, ...]:
@@ -205,10 +189,6 @@ class ZapformerConfig:
         """Features in, frames out; the front end looks ahead by what its convolutions lose."""
         return Geometry(look_ahead=7, right_context=0, tail=Geometry().tail if self.causal else 0)
 
-    def choices(self) -> Mapping[str, tuple[int, ...]]:
-        """Chunk sizes and left contexts of a causal model: training draws one of each."""
-        return {n: getattr(self, n) for n in self.free_when_decoding} if self.causal else {}
-
     def describe(self) -> str:
         """Preset, or layers and channels."""
         mine = _sizes_of(self)
@@ -217,11 +197,6 @@ class ZapformerConfig:
                 return f"Zapformer {name}"
         layers, dims = shown(self.per_stack("num_encoder_layers")), shown(self.encoder_dims)
         return f"Zapformer with {layers} layers of {dims} channels"
-
-    def result_tag(self) -> str:
-        """Chunk size and left context, as published results are named."""
-        (chunk,), (left,) = self.chunk_size, self.left_context_frames
-        return f"chunk-{chunk}_left-context-{left}"
 
     def export_layout(self) -> ExportLayout:
         """Layout of icefall's exports, which no client reads yet."""
@@ -254,13 +229,12 @@ class ZapformerConfig:
             known = f"choose one of: {', '.join(PRESETS)}."
             raise UserError(f"unknown preset {preset!r}.", nearest(preset, PRESETS) or known)
         sizes = PRESETS[preset]
-        given = {"chunk_size": chunk_size, "left_context_frames": left_context_frames}
-        chunks = {
-            name: (value,) if isinstance(value, int) else tuple(value)
-            for name, value in given.items()
-            if value is not None
-        }
-        return replace(sizes, causal=causal, **chunks)  # type: ignore[arg-type]
+        return replace(
+            sizes,
+            causal=causal,
+            chunk_size=as_choices(chunk_size, sizes.chunk_size),
+            left_context_frames=as_choices(left_context_frames, sizes.left_context_frames),
+        )
 
     def build(self) -> Encoder:
         """Front end and encoder."""

@@ -11,11 +11,10 @@ from torch.nn import functional as F
 
 from zipasr.encoder.masks import subsampled_lens
 from zipasr.encoder.zapformer.attention import BIAS_SCALE
-from zipasr.encoder.zipformer.front_end import SingleChannelConv2d
+from zipasr.encoder.zipformer.front_end import SingleChannelConv2d, on_channels
 from zipasr.nn.activations import SwashR
 from zipasr.nn.fused import activation_dropout_linear
 from zipasr.nn.layers import scaled_linear
-from zipasr.nn.numerics import is_traced, row_blocks
 
 #: Channels of the three convolutions.
 CHANNELS = (16, 64, 128)
@@ -67,7 +66,7 @@ class ConvNeXt(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Add what the branch sees to (N, C, T1, F)."""
         seen = F.pad(x, (0, 0, KERNEL_SIZE - 1, 0)) if self.causal else x
-        return x + self._pointwise(self.depthwise_conv(seen))
+        return x + on_channels(self._linear_layers, self.depthwise_conv(seen))
 
     def streaming_forward(self, x: Tensor, cached_left_pad: Tensor) -> tuple[Tensor, Tensor]:
         """Add what the branch sees of one chunk and of the frames before it.
@@ -81,20 +80,7 @@ class ConvNeXt(nn.Module):
         """
         seen = torch.cat([cached_left_pad.to(x.dtype), x], dim=2)
         left_pad = seen[:, :, x.size(2) :].to(cached_left_pad.dtype)
-        return x + self._pointwise(self.depthwise_conv(seen)), left_pad
-
-    def _pointwise(self, x: Tensor) -> Tensor:
-        """Apply both pointwise layers to (N, C, T1, F), as linear layers on its channels."""
-        picture = x.permute(0, 2, 3, 1)
-        rows = picture.reshape(-1, picture.size(3))
-        if torch.is_grad_enabled() or is_traced():
-            y = self._linear_layers(rows)
-        else:
-            # Without a backward pass the layer of 3 C channels need not exist as a whole.
-            y = torch.empty_like(rows)
-            for block in row_blocks(rows.size(0), 12 * rows.size(1), rows.device):
-                y[block] = self._linear_layers(rows[block])
-        return y.view(picture.shape).permute(0, 3, 1, 2)
+        return x + on_channels(self._linear_layers, self.depthwise_conv(seen)), left_pad
 
     def _linear_layers(self, rows: Tensor) -> Tensor:
         first, second = self.pointwise_conv1, self.pointwise_conv2

@@ -5,6 +5,8 @@ They are added to the loss with a weight, alpha; how they come to it is in ``lay
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,21 +31,29 @@ PULL = 20.0
 
 def limit_scale(x: Tensor, alpha: float, limit: float = MAX_CHANGE) -> Tensor:
     """Return ``x``, and penalise ``alpha * relu(rms - limit)`` of each of its vectors (..., C)."""
-    return _LimitScale.call(x, alpha, limit) if alpha else x
+    if not alpha:
+        return x
+    return _AddGradient.call(x, None, lambda x, _: scale_gradient(x, alpha, limit))
 
 
-class _LimitScale(TensorFunction):
+class _AddGradient(TensorFunction):
+    """Identity to whose gradient that of a penalty is added."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float, limit: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.alpha, ctx.limit = alpha, limit
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        padding: Tensor | None,
+        gradient: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> Tensor:
+        ctx.save_for_backward(x, padding)
+        ctx.gradient = gradient
         return x.view_as(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        return grad + scale_gradient(x, ctx.alpha, ctx.limit).to(grad.dtype), None, None
+        return grad + ctx.gradient(*ctx.saved_tensors).to(grad.dtype), None, None
 
 
 def scale_gradient(x: Tensor, alpha: float, limit: float) -> Tensor:
@@ -74,22 +84,8 @@ def limit_correlation(
     """
     if alpha == 0.0 or x.size(1) < 4:
         return x
-    return _LimitCorrelation.call(x, padding, alpha, limit)
-
-
-class _LimitCorrelation(TensorFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, padding: Tensor | None, alpha: float, limit: float) -> Tensor:
-        ctx.save_for_backward(x, padding)
-        ctx.alpha, ctx.limit = alpha, limit
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        x, padding = ctx.saved_tensors
-        extra = correlation_gradient(x, padding, ctx.alpha, ctx.limit)
-        return grad + extra.to(grad.dtype), None, None, None
+    gradient = partial(correlation_gradient, alpha=alpha, limit=limit)
+    return _AddGradient.call(x, padding, gradient)
 
 
 def correlation_gradient(x: Tensor, padding: Tensor | None, alpha: float, limit: float) -> Tensor:

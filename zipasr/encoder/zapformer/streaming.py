@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zipasr.encoder.masks import not_yet_heard
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.encoder.zapformer.front_end import FrontEnd
 from zipasr.encoder.zapformer.layer import BATCH_DIMS, NUM_STATES
@@ -72,8 +73,8 @@ def encode_chunk(
     last = (x_lens - 1).clamp(min=0).unsqueeze(1)
     kept = torch.where(frame < last, frame, last).to(torch.int64)
     x = x.gather(1, kept.unsqueeze(-1).expand_as(x))
-    age = torch.arange(chunks.left_frames - 1, -1, -1, device=processed.device)
-    padding = torch.cat([processed[:, None] <= age, make_pad_mask(x_lens, x.size(1))], dim=1)
+    fresh = not_yet_heard(processed, chunks.left_frames)
+    padding = torch.cat([fresh, make_pad_mask(x_lens, x.size(1))], dim=1)
     frames, lens, after = encoder.streaming_forward(
         x.transpose(0, 1).contiguous(), x_lens, layers, padding
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zipasr.base.errors import UserError
+from zipasr.encoder.chunks import ChunkedLayout
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.streaming import chunk_frames
 
@@ -31,40 +31,16 @@ _LAYER_STATES = (
 
 
 @dataclass(frozen=True, slots=True)
-class ZipformerLayout:
+class ZipformerLayout(ChunkedLayout[ZipformerConfig]):
     """An ``ExportLayout``."""
-
-    config: ZipformerConfig
 
     model_type = "zipformer2"
     streams_ctc = True
 
     @property
-    def is_streaming(self) -> bool:
-        """See ``ExportLayout``: a causal model may also hear whole utterances."""
-        return self.config.causal and self.config.chunk_size[0] > 0
-
-    @property
-    def chunks_name(self) -> str:
-        """See ``ExportLayout``."""
-        if not self.is_streaming:
-            return ""
-        config = self.config
-        return f"-chunk-{config.chunk_size[0]}-left-{config.left_context_frames[0]}"
-
-    @property
     def has_client(self) -> bool:
         """See ``ExportLayout``: sherpa-onnx makes the front end's state too small for wide ones."""
         return not self.is_streaming or self.config.embed_channels[2] <= CLIENT_CHANNELS
-
-    def check(self) -> None:
-        """See ``ExportLayout``."""
-        config = self.config
-        if config.causal and (config.chunk_size[0] > 0) != (config.left_context_frames[0] > 0):
-            raise UserError(
-                "--chunk-size and --left-context-frames must both be positive, or both -1 for an "
-                "export that hears whole utterances."
-            )
 
     def client_limits(self, use_ctc: bool) -> list[str]:  # noqa: ARG002
         """See ``ExportLayout``."""
@@ -99,16 +75,8 @@ class ZipformerLayout:
     def streaming_metadata(self) -> dict[str, str]:
         """See ``ExportLayout``; lists have one value for each stack."""
         config = self.config
-        (size,), (left,) = config.chunk_size, config.left_context_frames
-        left = max(1, left // size) * size
         lists = {
-            "num_encoder_layers": config.per_stack("num_encoder_layers"),
             "encoder_dims": config.per_stack("encoder_dim"),
             "cnn_module_kernels": config.per_stack("cnn_module_kernel"),
-            "left_context_len": tuple(left // factor for factor in config.downsampling_factor),
-            "query_head_dims": config.per_stack("query_head_dim"),
-            "value_head_dims": config.per_stack("value_head_dim"),
-            "num_heads": config.per_stack("num_heads"),
         }
-        numbers = {"decode_chunk_len": str(2 * size), "T": str(chunk_frames(size))}
-        return numbers | {name: ",".join(map(str, values)) for name, values in lists.items()}
+        return self.metadata_of(chunk_frames(config.chunk_size[0]), lists)

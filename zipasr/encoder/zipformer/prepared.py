@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.encoder.chunks import WHOLE, choose_chunks
-from zipasr.encoder.masks import Masks, chunk_mask, halved_lens, subsampled_lens
+from zipasr.encoder.masks import Masks, chunk_mask, halved_lens, not_yet_heard, subsampled_lens
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.layer import NUM_STATES, LayerCache, from_cache, to_cache
 from zipasr.encoder.zipformer.model import Zipformer2
@@ -31,7 +31,7 @@ from zipasr.encoder.zipformer.stack import (
     frame_groups,
     widest_output,
 )
-from zipasr.encoder.zipformer.streaming import StreamingState, check_chunk, not_yet_heard
+from zipasr.encoder.zipformer.streaming import StreamingState, check_chunk
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.numerics import row_blocks
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from zipasr.encoder.masks import not_yet_heard
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.layer import BATCH_DIMS, NUM_STATES
@@ -155,12 +156,6 @@ def check_chunk(features: Tensor, feature_lens: Tensor, size: int, streams: int)
             f"{streams} streams need as many lengths, got a tensor of shape "
             f"{tuple(feature_lens.shape)}"
         )
-
-
-def not_yet_heard(processed_lens: Tensor, left_frames: int) -> Tensor:
-    """Return (N, left_frames), True where a remembered frame lies before the stream began."""
-    age = torch.arange(left_frames - 1, -1, -1, device=processed_lens.device)
-    return processed_lens[:, None] <= age
 
 
 @dataclass(frozen=True, slots=True)
