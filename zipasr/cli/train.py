@@ -309,18 +309,16 @@ def dry_run(configs: TrainConfigs, source: DataSource, recipe: Recipe) -> str:
     Raises:
         DataError: names all of tokenizer and manifests that are missing or damaged.
     """
-    is_expected = not configs.data.manifest_dir.exists() and has_statistics(recipe)
-    if not is_expected:
-        check_data(configs, source)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     notes = [*_notes(configs, device)]
     if device.type == "cpu":
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
-    if is_expected:
+    if not configs.data.manifest_dir.exists() and has_statistics(recipe):
         tokenizer, data = stand_in(recipe), expected_data(recipe, configs)
         notes += ["Nothing is prepared yet: hours and steps are by published sizes. It takes"]
         notes += preparation_lines(recipe)
     else:
+        check_data(configs, source)
         tokenizer = source.tokenizer()
         data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
         check_transcripts(data.train, tokenizer, configs.finetune, verbose=False)

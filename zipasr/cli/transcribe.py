@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -60,11 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_operands(run.operands, config)
     make_output_dir(config.output_dir)
     setup_logging()
-    place = run[ModelFileConfig]
-    if place.is_given and not run.is_typed("use_bf16"):
-        # What the recipe says is about its checkpoints.
-        settings = replace(settings, decoding=replace(settings.decoding, use_bf16=False))
-    model = load(place, settings, run[LongFormConfig], config)
+    model = load(run[ModelFileConfig], settings, run[LongFormConfig], config)
     if transcript is not None:
         return each(paths, config, aligner(model, transcript), ALIGNMENT_FORMATS)
     is_live = config.streaming or STDIN in run.operands or model.hears_chunks

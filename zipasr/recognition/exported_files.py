@@ -99,7 +99,7 @@ def runs_in_sherpa(files: Sequence[Path], table: Path) -> bool:
         table: of tokens.
     """
     encoder, *others = (read_header(file) for file in files)
-    if encoder is None or None in others or not table.is_file() or hears_chunks(files[0]):
+    if encoder is None or None in others or not table.is_file() or _CHUNKS in encoder.metadata:
         return False
     frames = next(iter(encoder.inputs.values()), ())
     if len(encoder.inputs) != 2 or len(frames) != 3 or isinstance(frames[1], int):
