@@ -150,9 +150,12 @@ def test_more_corpora_are_named() -> None:
     read_training([*words, "--extra-manifest", "giga=cuts.jsonl.gz:0.5"])
 
 
-def test_a_typed_precision_takes_the_place_of_that_of_the_recipe() -> None:
+def test_a_typed_precision_takes_the_place_of_that_of_the_recipe(tmp_path: Path) -> None:
+    text = 'corpus = "x"\n[splits]\ntrain = ["a"]\nvalid = ["b"]\ntest = ["c"]\n[flags]\n'
+    (tmp_path / "recipe.toml").write_text(f"{text}use-bf16 = 1\n")
+
     def precision(*words: str) -> tuple[bool, bool | None]:
-        train = read(TRAIN, ["--recipe", "espeak", *words])[TrainConfig]
+        train = read(TRAIN, ["--recipe", str(tmp_path), *words])[TrainConfig]
         return train.use_fp16, train.use_bf16
 
     assert precision() == (False, True)

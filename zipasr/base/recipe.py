@@ -18,6 +18,7 @@ USUAL_STAGES = (1, 4)
 TABLES = {
     "corpus",
     "corpus-options",
+    "encoders",
     "flags",
     "joined",
     "needs",
@@ -42,6 +43,7 @@ class Recipe:
         corpus_options: options of the corpus, checked by the corpus itself.
         splits: purpose (train, valid, test) -> names of splits of the corpus.
         flags: defaults of this recipe, flag name without dashes -> value.
+        encoders: value of ``--encoder-type`` -> flags that replace entries when it is typed.
         joined: split -> the splits of the corpus that it consists of, shuffled once.
         pieces: split too large to be made at once -> number of pieces it is made in.
         chosen: the subset that these values are of; None is the whole.
@@ -59,6 +61,7 @@ class Recipe:
     corpus_options: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, list[str]]
     flags: dict[str, Any] = field(default_factory=dict)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     joined: dict[str, list[str]] = field(default_factory=dict)
     pieces: dict[str, int] = field(default_factory=dict)
     chosen: str | None = None
@@ -80,6 +83,10 @@ class Recipe:
         """
         names = (name for purpose in purposes for name in self.splits[purpose])
         return list(dict.fromkeys(part for name in names for part in self.joined.get(name, [name])))
+
+    def with_encoder(self, name: str | None) -> Recipe:
+        """Return the recipe with the flags that go with an encoder, if it has any for it."""
+        return replace(self, flags=self.flags | self.encoders.get(name or "", {}))
 
     def subset(self, name: str | None) -> Recipe:
         """Return the recipe with the splits, flags and corpus options of one of its subsets.
@@ -192,6 +199,7 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
         corpus_options=table.get("corpus-options", {}),
         splits=splits,
         flags=table.get("flags", {}),
+        encoders=table.get("encoders", {}),
         joined=table.get("joined", {}),
         pieces=table.get("pieces", {}),
         subsets=table.get("subsets", {}),
@@ -215,6 +223,9 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
     for split, count in table.get("pieces", {}).items():
         if type(count) is not int or count < 1:
             raise UserError(f"{path}: pieces.{split} = {count!r} is no number of pieces.")
+    for name, flags in table.get("encoders", {}).items():
+        if not isinstance(flags, dict):
+            raise UserError(f"{path}: encoders.{name} = {flags!r} is no table of flags.")
     for name, tables in table.get("subsets", {}).items():
         _check_subset(path, name, tables)
 

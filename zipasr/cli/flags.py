@@ -202,6 +202,7 @@ def settings_of(
     Raises:
         UserError: the recipe has an unknown flag, or a value that its flag does not take.
     """
+    recipe = recipe.with_encoder(_encoder_of(command))
     refused = [Flag(_field(n), str, d, "", "") for n, (d, _) in command.refused.items()]
     flags = [*command.flags, *refused]
     of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
@@ -330,6 +331,12 @@ def _with_encoder(command: Command, typed: Typed, flags: Mapping[str, Any]) -> C
     configs = tuple(chosen if cls is usual else cls for cls in command.configs)
     defaults = {**command.defaults, "encoder_type": name}
     return replace(command, configs=configs, presets=chosen.presets(), defaults=defaults)
+
+
+def _encoder_of(command: Command) -> str | None:
+    """Return the value of ``--encoder-type`` that a settled command works with."""
+    name: str | None = command.defaults.get("encoder_type", next(iter(command.encoders), None))
+    return name
 
 
 def _encoder_of_flags(command: Command, typed: Typed) -> str | None:
