@@ -20,7 +20,7 @@ from zipasr.base import distributed
 from zipasr.cli import train
 from zipasr.text.tokenizer import Tokenizer
 
-BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-wer.pt"}
+BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-dev-wer.pt"}
 LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
 OTHERS = ("epoch", "learning_rate", "grad_norm", "audio_per_second", "loader_share", "memory_gib")
 OTHERS += ("valid_wer",)
