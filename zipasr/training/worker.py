@@ -20,7 +20,7 @@ from zipasr.base.distributed import (
 )
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.base.files import FolderIdentity
-from zipasr.base.log import setup_logging
+from zipasr.base.log import log_untold, setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
@@ -131,6 +131,7 @@ def run(
     finally:
         if session.writer is not None:
             session.writer.close()
+    log_untold()
     if world.is_main:
         spent = clock(session.state.seconds_trained)
         logging.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
