@@ -43,13 +43,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_there_is_no_dev_set_to_choose_an_average_on(
-    folder: Path, recording: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(folder, str(recording), "--auto-avg", "1") == 2
-    assert "--auto-avg 1: this command has no dev set to choose on." in capsys.readouterr().err
-
-
 def test_long_recording_in_all_formats(
     folder: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,13 @@ class _LastLine:
         self._redirect = nullcontext() if bar.disable else logging_redirect_tqdm()
 
     def __enter__(self: L) -> L:
+        # The redirection replaces handlers of the screen by others, which have no filters.
+        root = logging.getLogger()
+        filters = {one for handler in root.handlers for one in handler.filters}
         self._redirect.__enter__()
+        for handler in root.handlers:
+            for one in filters:
+                handler.addFilter(one)  # a no-op where it is there
         return self
 
     def __exit__(

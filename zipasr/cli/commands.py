@@ -14,7 +14,17 @@ from zipasr.base.log import is_first
 from zipasr.base.recipe import NO_RECIPE, Recipe
 from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
 from zipasr.cli.config import AcceptedConfig, CorporaConfig, PretrainedConfig, TranscribeConfig
-from zipasr.cli.flags import Command, Run, Typed, not_yet, read_words, resolve, settings_of, settled
+from zipasr.cli.flags import (
+    CHECKPOINT_CHOICES,
+    Command,
+    Run,
+    Typed,
+    not_yet,
+    read_words,
+    resolve,
+    settings_of,
+    settled,
+)
 from zipasr.cli.help import config_text, long_help, meanings_text, short_help
 from zipasr.cli.mixing_flags import with_heads_of_corpora, with_subset
 from zipasr.cli.recipes import RECIPE_FLAGS, load_chosen, recipe_flags_in
@@ -309,7 +319,8 @@ def _with_search(command: Command) -> Command:
 
     def choose(typed: Typed, recipe: Recipe) -> Command:
         of_recipe = parse_bool(str(recipe.flags.get("auto-avg", "0")))
-        return search if "auto_avg" in typed or of_recipe else command
+        is_chosen = any(typed.get(name) for name in CHECKPOINT_CHOICES)
+        return search if "auto_avg" in typed or (of_recipe and not is_chosen) else command
 
     return replace(command, variants=(search,), choose=choose)
 

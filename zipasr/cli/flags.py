@@ -22,8 +22,14 @@ C = TypeVar("C", bound="DataclassInstance")
 #: Values of the flags that were typed, by field.
 Typed: TypeAlias = Mapping[str, Any]
 
+#: Flags that choose checkpoints, in place of a search on the dev set.
+CHECKPOINT_CHOICES = ("epoch", "iter", "avg", "checkpoint")
 # Two names of one choice: where one is typed, it takes the place of the other in a recipe.
-ALTERNATIVES = (("use_fp16", "use_bf16"), ("use_bf16", "use_fp16"))
+ALTERNATIVES = (
+    ("use_fp16", "use_bf16"),
+    ("use_bf16", "use_fp16"),
+    *((name, "auto_avg") for name in CHECKPOINT_CHOICES),
+)
 
 
 def not_yet(instead: str) -> str:

@@ -189,6 +189,7 @@ class TrainFlags(TypedDict, total=False):
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     joiner_dim: int
     joiner_multiple: int
+    keep_last_epochs: int
     keep_last_k: int
     left_context_frames: Sequence[int] | int | str
     lm_scale: float
@@ -231,6 +232,7 @@ class TrainFlags(TypedDict, total=False):
     return_cuts: bool
     rnnt_backend: Literal["auto", "torch", "numba", "triton", "k2"]
     rnnt_type: Literal["regular", "modified", "constrained"]
+    save_every_epochs: int
     save_every_n: int
     seed: int
     short_chunk_size: int

@@ -15,7 +15,7 @@ from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint, saved_epochs
 from zipasr.checkpoint.selection import (
     best_of,
     candidates,
@@ -48,8 +48,9 @@ def with_checkpoints(
 ) -> RecognitionConfig:
     """Settle which checkpoints are used, and say what the user did not choose.
 
-    They are the best average with ``--auto-avg``, whose table goes to ``reports``; else those of
-    ``selection.with_last_epoch``, whose notes go to the error stream.
+    They are the best average with ``--auto-avg``, whose table goes to ``reports``, or the one that
+    was chosen before, where the command has no dev set. Else, and where there is nothing to choose
+    from, they are those of ``selection.with_last_epoch``, whose notes go to the error stream.
 
     Args:
         config: settings.
@@ -59,21 +60,46 @@ def with_checkpoints(
     Raises:
         CheckpointError: a checkpoint is missing.
         DataError: --auto-avg, and there is no dev set.
-        UserError: --auto-avg, and the dev set is a test set, or the command has no dev set.
+        UserError: --auto-avg, and the dev set is a test set.
     """
-    choose = config.checkpoint
-    if not choose.auto_avg:
-        choose, notes = with_last_epoch(config.exp_dir, choose, read)
-        sys.stderr.write("".join(f"{note}\n" for note in notes))
-        return replace(config, checkpoint=choose)
-    if config.evaluation is None:
-        raise UserError(
-            "--auto-avg 1: this command has no dev set to choose on.",
-            "run average.py --auto-avg 1, and give the file that it writes with --checkpoint.",
-        )
-    config, report = with_best_average(config)
-    reports.write(report)
-    return config
+    choose, notes = config.checkpoint, []
+    if choose.auto_avg and config.evaluation is None:
+        if (known := chosen_before(config)) is not None:
+            sys.stderr.write(f"using {label(known)}, the best on dev in {SCORES_FILE}.\n")
+            return replace(config, checkpoint=known)
+        notes = ["this command has no dev set: ./decode.py --auto-avg 1 chooses the average."]
+        choose = replace(choose, auto_avg=False)
+    if choose.auto_avg and (choose.iter > 0 or len(saved_epochs(config.exp_dir)) > 1):
+        config, report = with_best_average(config)
+        reports.write(report)
+        return config
+    choose, more = with_last_epoch(config.exp_dir, replace(choose, auto_avg=False), read)
+    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *more)))
+    return replace(config, checkpoint=choose)
+
+
+def chosen_before(config: RecognitionConfig) -> ChooseCheckpoint | None:
+    """Return the average that an earlier search found best; None if its files have changed."""
+    choose, exp_dir = config.checkpoint, config.exp_dir
+    if not (exp_dir / SCORES_FILE).is_file():
+        return None
+    try:
+        offered = candidates(exp_dir, choose)
+    except CheckpointError:
+        return None
+    wanted = {
+        "method": greedy_of(config.decoding).decoding_method,
+        "use_averaged_model": choose.use_averaged_model,
+    }
+    for search in reversed(searches_in(exp_dir / SCORES_FILE)):
+        settings, best = search["settings"], search.get("best")
+        if not best or not wanted.items() <= settings.items():
+            continue
+        known = Record(exp_dir, settings).known(offered)
+        found = next((one for one in known if _name(one).items() <= best.items()), None)
+        if found is not None:
+            return found
+    return None
 
 
 def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str]:
@@ -248,22 +274,26 @@ class Record:
         return bool(search["settings"] == self._settings)
 
     def _searches(self) -> list[dict[str, Any]]:
-        """Read the file; one that is damaged costs time to make again, no more."""
-        if not self.path.is_file():
-            return []
-        try:
-            searches = json.loads(self.path.read_text(encoding="utf-8"))["searches"]
-            complete = all(
-                {"settings", "scores"} <= one.keys()
-                and all({*WordErrors._fields} <= row.keys() for row in one["scores"])
-                for one in searches
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            complete = False
-        if not complete:
-            logger.warning("%s is damaged; it is made again", self.path)
-            return []
-        return list(searches)
+        return searches_in(self.path)
+
+
+def searches_in(path: Path) -> list[dict[str, Any]]:
+    """Read the file of scores; one that is damaged costs time to make again, no more."""
+    if not path.is_file():
+        return []
+    try:
+        searches = json.loads(path.read_text(encoding="utf-8"))["searches"]
+        complete = all(
+            {"settings", "scores"} <= one.keys()
+            and all({*WordErrors._fields} <= row.keys() for row in one["scores"])
+            for one in searches
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        complete = False
+    if not complete:
+        logger.warning("%s is damaged; it is made again", path)
+        return []
+    return list(searches)
 
 
 def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) -> str:

@@ -84,6 +84,17 @@ class TrainConfig:
     )
     save_every_n: int = flag(4000, "batches between two checkpoint-N.pt", group="Checkpoints")
     keep_last_k: int = flag(30, "number of checkpoint-N.pt to keep", group="Checkpoints")
+    save_every_epochs: int = flag(
+        1,
+        "epochs between two epoch-N.pt, counted back from the last, which is always saved",
+        group="Checkpoints",
+    )
+    keep_last_epochs: int = flag(
+        0,
+        "number of newest epoch-N.pt to keep, beside those that longer averages of the last epoch "
+        "begin with; 0: all",
+        group="Checkpoints",
+    )
     average_period: int = flag(
         200,
         "batches between two updates of the running average of the weights",
@@ -142,6 +153,7 @@ class TrainConfig:
             "accumulate",
             "save_every_n",
             "keep_last_k",
+            "save_every_epochs",
             "average_period",
         ):
             if getattr(self, name) < 1:
@@ -149,7 +161,7 @@ class TrainConfig:
         for name in ("log_interval", "valid_interval", "ref_duration"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive.")
-        for name in ("start_batch", "valid_wer_cuts", "memory_budget_gb"):
+        for name in ("start_batch", "keep_last_epochs", "valid_wer_cuts", "memory_budget_gb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative.")
         self._check_copies()
@@ -165,6 +177,14 @@ class TrainConfig:
         """The epochs of the run, and how many copies their batches hold."""
         real = self.num_epochs if self.num_real_epochs is None else self.num_real_epochs
         return RealEpochs(copies_per_epoch(self.min_copies, self.max_copies, real))
+
+    def saves_epoch(self, epoch: int) -> bool:
+        """Say whether an epoch gets a file of its own when it ends."""
+        return (len(self.epochs) - epoch) % self.save_every_epochs == 0
+
+    def epoch_files_from(self, epoch: int) -> int:
+        """Return how many files of epochs the run will add, from ``epoch`` on."""
+        return sum(map(self.saves_epoch, range(epoch, len(self.epochs) + 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

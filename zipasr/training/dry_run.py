@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
+from zipasr.checkpoint.retention import BYTES_PER_PARAMETER, most_epoch_files
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.data.real_epochs import RealEpochs
 from zipasr.training.data_setup import TrainData
@@ -99,7 +99,8 @@ class Estimate:
     def _disk_bytes(self, configs: TrainConfigs) -> int:
         train = configs.train
         iterations = min(train.keep_last_k, self.all_steps // train.save_every_n)
-        return self.parameters * BYTES_PER_PARAMETER * (iterations + len(self.epochs))
+        epochs = most_epoch_files(train.epoch_files_from(1), train.keep_last_epochs)
+        return self.parameters * BYTES_PER_PARAMETER * (iterations + epochs)
 
 
 def estimate(session: Session, data: TrainData) -> Estimate:

@@ -125,7 +125,7 @@ def train_one_epoch(
     batches: Iterable[Batch],
     num_batches: int | None,
     stop: StopRequest,
-    validate: Callable[[], None],
+    validate: Callable[[], object],
 ) -> Metrics:
     """Train on ``batches``, the rest of the epoch in progress.
 

@@ -77,7 +77,18 @@ class Totals:
 
     def __str__(self) -> str:
         each = "".join(f"; {tag}: {metrics}" for tag, metrics in sorted(self.of.items()))
-        return f"{self.last}; running: {self.all}{each}"
+        return f"{self._parts()}{each}"
+
+    def _parts(self) -> str:
+        """Return the losses that the loss is made of, each with its mean."""
+        last, means = self.last.per_frame(), self.all.per_frame()
+        whole = last.pop("loss", math.nan)
+        if [*last.values()] == [whole]:
+            return f"{next(iter(last))} alone"
+        return ", ".join(
+            f"{name} {value:.3g} (avg {means.get(name, math.nan):.3g})"
+            for name, value in last.items()
+        )
 
 
 GIB = 2**30
