@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from zipasr.audio.loading import Sound
+from zipasr.audio.pauses import pauses_in
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.acoustic_model import Acoustics
 from zipasr.recognition.long_form import Cutting, WordTimes, piece_of, windows_of
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.timed_search import encoded_pieces
+from zipasr.recognition.word_bounds import bounded
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
 from zipasr.text.scripts import units_of
 from zipasr.text.timed_words import Token, Word, aligned_words
@@ -81,7 +83,9 @@ def align(
             "give the transcript of this recording alone.",
         )
     timed = _tokens(recogniser, tokens, spans, starts, sound.seconds)
-    return aligned_words(timed, recogniser.tokenizer.written)
+    words = aligned_words(timed, recogniser.tokenizer.written)
+    frame = recogniser.geometry.seconds_per_frame
+    return bounded(words, sound.seconds, frame, pauses_in(sound.samples))
 
 
 def _tokens(

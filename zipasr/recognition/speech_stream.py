@@ -13,8 +13,8 @@ import soxr
 from zipasr.audio.loading import Samples, samples_in_range
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
 from zipasr.base.errors import DataError, UserError
-from zipasr.recognition.long_form import within
 from zipasr.recognition.transcription import Transcription, text_of
+from zipasr.recognition.word_bounds import bounded
 from zipasr.text.timed_words import Word
 
 S = TypeVar("S", bound="Stream")
@@ -69,7 +69,7 @@ class Stream(ABC):
         """What is recognised so far."""
         if self._is_silent or self._num_samples < WINDOW:
             return ()
-        return tuple(within(self._words(), self.seconds, self._frame))
+        return tuple(bounded(self._words(), self.seconds, self._frame))
 
     @property
     def text(self) -> str:

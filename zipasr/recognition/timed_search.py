@@ -38,7 +38,7 @@ def recognise_pieces(
     with naming_model(recogniser.about):
         state = search.whole(frames, lens)
         found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
-    aligns = times != "transducer"
+    aligns = times == "ctc" or (times == "auto" and recogniser.method.head == "ctc")
     ctc = recogniser.ctc_log_probs if aligns or recogniser.method.head == "ctc" else None
     log_probs = None if ctc is None else ctc(frames)
     results = []
