@@ -176,7 +176,8 @@ def test_sherpa_onnx_hears_whole_utterances(folder: Path, run: Run) -> None:
     sherpa_onnx: Any = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
     whole = MODEL.replace(CHUNKS, "--chunk-size -1 --left-context-frames -1")
     said = run(export.main, whole)
-    assert "sherpa-onnx" not in said
+    assert "sherpa-onnx does not" not in said
+    assert "# sherpa-onnx" in said
     files = folder / "exp" / "export-epoch-2-avg-1"
     client = sherpa_onnx.OfflineRecognizer.from_transducer(
         *(str(files / f"{part}-epoch-2-avg-1.onnx") for part in ("encoder", "decoder", "joiner")),
