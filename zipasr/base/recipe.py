@@ -223,9 +223,7 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
     for split, count in table.get("pieces", {}).items():
         if type(count) is not int or count < 1:
             raise UserError(f"{path}: pieces.{split} = {count!r} is no number of pieces.")
-    for name, flags in table.get("encoders", {}).items():
-        if not isinstance(flags, dict):
-            raise UserError(f"{path}: encoders.{name} = {flags!r} is no table of flags.")
+    _check_encoders(path, table.get("encoders", {}))
     for name, tables in table.get("subsets", {}).items():
         _check_subset(path, name, tables)
 
@@ -245,6 +243,12 @@ def _check_needs(path: Path, needs: dict[str, Any]) -> None:
             _check_needs(path, value)
         elif not isinstance(value, str):
             raise UserError(f"{path}: needs.{key} = {value!r} is no sentence.")
+
+
+def _check_encoders(path: Path, encoders: dict[str, Any]) -> None:
+    for name, flags in encoders.items():
+        if not isinstance(flags, dict):
+            raise UserError(f"{path}: encoders.{name} = {flags!r} is no table of flags.")
 
 
 def _check_statistics(path: Path, statistics: dict[str, Any]) -> None:
