@@ -25,9 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.model.build import build_model
-from zipasr.optim.polar_express import COEFFICIENTS, matrix_shape
 from zipasr.optim.rubik import BatchedRubik, Stack
-from zipasr.optim.rubik_rules import RubikLayout, is_matrix
+from zipasr.optim.rubik_rules import COEFFICIENTS, RubikLayout, is_matrix, matrix_shape
 from zipasr.optim.scaled_adam import ScaledAdam
 
 VOCAB_SIZE = 500

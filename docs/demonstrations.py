@@ -19,7 +19,7 @@ from zipasr.nn.balancer import Balancer
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.whiten import Whiten, spread
 from zipasr.optim.config import EdenConfig
-from zipasr.optim.eden import eden_factor
+from zipasr.optim.schedules import eden_factor
 
 SEED = 2024
 

@@ -8,8 +8,8 @@ from torch import nn
 from tests.optim.golden import FOLDER
 from zipasr.base.config import from_dict, to_dict
 from zipasr.optim.config import EdenConfig
-from zipasr.optim.eden import Eden, eden_factor
 from zipasr.optim.scaled_adam import ScaledAdam
+from zipasr.optim.schedules import Eden, eden_factor
 
 GOLDEN = json.loads((FOLDER / "eden.json").read_text())
 CASES = [case for case in GOLDEN["cases"] if case["class"] == "Eden"]

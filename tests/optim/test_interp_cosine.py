@@ -9,8 +9,7 @@ from torch import nn
 from tests.optim.rubik_golden import FOLDER
 from zipasr.optim.build import build_schedule
 from zipasr.optim.config import EdenConfig, OptimizerConfig
-from zipasr.optim.eden import Eden
-from zipasr.optim.interp_cosine import InterpCosine, interp_cosine_factor, planned_progress
+from zipasr.optim.schedules import Eden, InterpCosine, interp_cosine_factor, planned_progress
 
 CASES = json.loads((FOLDER / "rubik_schedules.json").read_text())["cases"]
 # Its other curves are ends of this family; the full cosine, which no program uses, is not.

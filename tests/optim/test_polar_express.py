@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.optim import plain_rubik
 from tests.optim.rubik_golden import META
-from zipasr.optim.polar_express import COEFFICIENTS, Workspace, matrix_shape, orthogonalise
+from zipasr.optim.rubik_rules import COEFFICIENTS, Workspace, matrix_shape, orthogonalise
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.text.byte_characters import (
+from zipasr.text.characters import (
     CHARACTERS,
     TEXT_CHARACTERS,
     are_byte_pieces,

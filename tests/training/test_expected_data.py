@@ -13,7 +13,7 @@ from zipasr.base.errors import UserError
 from zipasr.base.recipe import load_recipe
 from zipasr.cli import train
 from zipasr.cli.commands import TRAIN, read
-from zipasr.training.expected_data import expected_data, has_statistics, preparation_lines, stand_in
+from zipasr.training.dry_run import expected_data, has_statistics, preparation_lines, stand_in
 
 STATISTICS = """
 [needs]

@@ -17,8 +17,8 @@ from tests.training.test_update import a_batch, steady
 from zipasr.base.distributed import World, launch
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import load_checkpoint
-from zipasr.optim.interp_cosine import InterpCosine, interp_cosine_factor
 from zipasr.optim.rubik import BatchedRubik
+from zipasr.optim.schedules import InterpCosine, interp_cosine_factor
 from zipasr.training.icefall_state import settings_of_reference
 from zipasr.training.loop import apply_gradients, begin_update
 from zipasr.training.nonfinite_guard import NonFiniteGuard

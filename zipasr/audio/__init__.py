@@ -6,8 +6,8 @@ which ``channels`` says how to make; ``silence_windows`` cuts long recordings at
 finds what is quiet between words; ``log_mel`` makes their features; ``quarantine`` is the table of
 what was left out, and why.
 
-``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``wav_headers``,
-``pcm_headers`` and ``coded_headers`` compare what a ``header`` promises with what is in the file;
-where it is wrong, libsndfile reads a ``spliced`` file with a right one. ``flac`` writes
-conversions, ``piped`` what commands give.
+``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``pcm_headers`` and
+``coded_headers`` compare what a ``header`` promises with what is in the file; where it is wrong,
+libsndfile reads a ``spliced`` file with a right one. ``flac`` writes conversions, ``piped`` what
+commands give.
 """

@@ -21,7 +21,7 @@ from zipasr.corpora.config import ImportConfig
 from zipasr.corpora.custom.checks import ScannedCorpus
 from zipasr.corpora.custom.corpus import OwnCorpus
 from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
-from zipasr.text.character_table import count_characters
+from zipasr.text.characters import count_characters
 from zipasr.text.config import UnitChoice
 from zipasr.text.scripts import choose_unit
 

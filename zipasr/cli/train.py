@@ -40,8 +40,8 @@ from zipasr.text.config import TokenizerConfig
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig, check_heads
 from zipasr.training.data_setup import DataSource, check_transcripts, load_sets
-from zipasr.training.dry_run import estimate
-from zipasr.training.expected_data import (
+from zipasr.training.dry_run import (
+    estimate,
     expected_data,
     has_statistics,
     preparation_lines,

@@ -15,10 +15,10 @@ from zipasr.nn.numerics import has_bfloat16
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import Group, StateEntry, StateLayout
 from zipasr.optim.parameter_batches import all_zero, tied_vector
-from zipasr.optim.polar_express import Workspace
 from zipasr.optim.rubik_rules import (
     MatrixConstants,
     RubikLayout,
+    Workspace,
     is_matrix,
     is_scalar,
     matrix_constants,

@@ -13,7 +13,7 @@ import sentencepiece
 
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
-from zipasr.text.byte_characters import TEXT_CHARACTERS
+from zipasr.text.characters import TEXT_CHARACTERS
 from zipasr.text.config import BpeConfig
 from zipasr.text.lexicon import lang_files
 from zipasr.text.scripts import Unit, choose_unit, units_of

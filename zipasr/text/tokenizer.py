@@ -16,7 +16,7 @@ from pathlib import Path
 import sentencepiece
 
 from zipasr.base.errors import DataError
-from zipasr.text.byte_characters import are_byte_pieces, from_bytes, to_bytes
+from zipasr.text.characters import are_byte_pieces, from_bytes, to_bytes
 from zipasr.text.scripts import Unit, cjk_units, is_cjk, joined
 from zipasr.text.text_io import read_lines
 from zipasr.text.timed_words import WORD_START

@@ -27,8 +27,7 @@ from zipasr.corpora.custom.checks import (
     find_suspects,
     odd_files,
 )
-from zipasr.corpora.custom.import_report import short_report, write_report
-from zipasr.corpora.custom.listening_page import write_page
+from zipasr.corpora.custom.import_report import short_report, write_page, write_report
 from zipasr.corpora.custom.readers import read_source
 from zipasr.corpora.custom.recipe import with_splits
 from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance

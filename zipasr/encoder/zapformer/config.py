@@ -200,7 +200,7 @@ class ZapformerConfig(ChunkedConfig):
 
     def export_layout(self) -> ExportLayout:
         """Layout of icefall's exports, which no client reads yet."""
-        from zipasr.encoder.zapformer.metadata import ZapformerLayout
+        from zipasr.encoder.zapformer.construction import ZapformerLayout
 
         return ZapformerLayout(self)
 

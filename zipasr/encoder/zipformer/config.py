@@ -199,7 +199,7 @@ class ZipformerConfig(ChunkedConfig):
 
     def export_layout(self) -> ExportLayout:
         """Layout that sherpa-onnx calls ``zipformer2``."""
-        from zipasr.encoder.zipformer.metadata import ZipformerLayout
+        from zipasr.encoder.zipformer.construction import ZipformerLayout
 
         return ZipformerLayout(self)
 

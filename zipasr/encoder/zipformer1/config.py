@@ -228,7 +228,7 @@ class Zipformer1Config:
 
     def export_layout(self) -> ExportLayout:
         """Layout that sherpa-onnx calls ``zipformer``."""
-        from zipasr.encoder.zipformer1.metadata import Zipformer1Layout
+        from zipasr.encoder.zipformer1.construction import Zipformer1Layout
 
         return Zipformer1Layout(self)
 
