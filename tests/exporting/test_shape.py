@@ -65,6 +65,38 @@ def test_files_take_what_is_asked_for_and_give_what_the_model_gives(
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
 
 
+CHUNK = 16
+STREAMS = [
+    replace(SECOND, causal=True, chunk_size=(CHUNK,), left_context_frames=(32,)),
+    replace(FIRST, causal=True, num_left_chunks=2),
+]
+
+
+@pytest.mark.parametrize("config", STREAMS, ids=["second", "first"])
+def test_files_of_chunks_take_one_stream_and_give_its_states_back(
+    config: EncoderConfig, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    torch.manual_seed(0)
+    model = build_model(config, HEADS, VOCAB).eval()
+    utterances = [torch.randn(num, 80) * 3 - 9 for num in (9, 97, 150)]
+    shape = Shape(is_fixed=True, uses_int32=True)
+    checks = export_onnx(ExportJob(model, config, tmp_path, "", utterances, shape), [""])
+    assert [check.ok for check in checks] == [True, True]
+    names = ["encoder", "model", "decoder", "joiner"]
+    for path in sorted(tmp_path.glob("*.onnx")):
+        session = onnxruntime.InferenceSession(str(path))
+        values = [*session.get_inputs(), *session.get_outputs()]
+        assert {value.type for value in values} <= {"tensor(float)", "tensor(int32)"}
+        assert all(isinstance(size, int) for value in session.get_inputs() for size in value.shape)
+        states = {f"new_{one.name}": one for one in session.get_inputs()[1:]}
+        for one in session.get_outputs()[1:]:
+            assert (one.type, one.shape) == (states[one.name].type, states[one.name].shape)
+        names.remove(path.name.partition("-")[0].removesuffix(".onnx"))
+    assert names == []
+
+
 def test_utterances_are_cut_and_padded_to_what_files_take() -> None:
     utterances = [torch.zeros(num, 80) for num in (60, 200)]
     lengths = {

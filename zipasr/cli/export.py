@@ -23,9 +23,9 @@ from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.cli.verbs import as_typed
 from zipasr.data.loaders import load_cuts
-from zipasr.encoder.protocol import Geometry
-from zipasr.exporting.clients import ExportedFiles, lines_to_paste
-from zipasr.exporting.config import ExportConfig, Shape
+from zipasr.encoder.protocol import ExportLayout, Geometry
+from zipasr.exporting.clients import KEYWORDS, ExportedFiles, lines_to_paste
+from zipasr.exporting.config import FRAMES_PER_SECOND, ExportConfig, Shape
 from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
 from zipasr.exporting.folder import (
     check_replaceable,
@@ -36,10 +36,12 @@ from zipasr.exporting.folder import (
     write_sample,
     write_texts,
 )
+from zipasr.exporting.keywords import keywords_of
 from zipasr.exporting.parity import Check, made_up_utterances, refuse_differences, table
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.build import describe
+from zipasr.model.config import ModelConfig
 from zipasr.recognition.acoustic_model import check_is_settled
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
@@ -81,26 +83,27 @@ def export_model(run: Run) -> Path:
     if stored.notes:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
     check_can_export(stored, export.shape)
-    if "onnx" in export.formats:
-        limits = client_limits(stored.encoder.export_layout(), stored.model)
-        for line in (*limits, *export.shape.client_limits()):
-            warn(line)
+    layout = stored.encoder.export_layout()
+    for line in limits_of(export, layout, stored.model):
+        warn(line)
     pieces, tokenizer = tokens_of(chosen, config, stored)
     lm = language_model(config, tokenizer)
+    keywords = keywords_of(export, layout, stored.model, tokenizer)
     cuts = some_cuts(config)
     with torch.device("cpu"):
         model = stored.build().eval()
     name = config.checkpoint.name
-    layout = stored.encoder.export_layout()
     whole_name = f"export-{name}{layout.chunks_name}"
     target = output_dir or config.exp_dir / whole_name
+    shape = export.shape if not layout.is_streaming else replace(export.shape, frames=None)
     with whole_folder(target) as folder:
-        shape = export.shape
         utterances = utterances_of(cuts, stored.encoder.geometry)
         job = ExportJob(model, stored.encoder, folder, f"-{name}", utterances, shape)
         checks = write_models(job, entries_of(stored, chosen.checkpoint), export, lm)
         settings = settings_of(stored, name, checks)
         write_texts(folder, pieces, tokenizer, settings, results_of(config))
+        if keywords:
+            (folder / KEYWORDS).write_text(keywords, encoding="utf-8")
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.encoder, stored.model, stored.vocab_size)
@@ -129,18 +132,31 @@ def check_can_export(stored: StoredModel, shape: Shape) -> None:
 
     Raises:
         UserError: the chunks of a streaming model are not settled, or a streaming file is asked to
-            take something else than chunks.
+            take something else than chunks and states.
     """
     check_is_settled(stored)
     layout = stored.encoder.export_layout()
-    if layout.is_streaming and shape != Shape():
+    if layout.is_streaming and (
+        not shape.takes_lengths or not (shape.is_fixed or shape.frames is None)
+    ):
         raise UserError(
-            "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for files that "
-            "take whole utterances, and this model hears chunks.",
+            "--max-len and --keep-x-lens are for files that take whole utterances, and this model "
+            "hears chunks.",
             "leave them out; or let it hear whole utterances (--chunk-size -1 "
             "--left-context-frames -1, not with the first Zipformer).",
         )
     layout.check()
+
+
+def limits_of(export: ExportConfig, layout: ExportLayout, heads: ModelConfig) -> list[str]:
+    """Return what the user may not expect of the ONNX files."""
+    if "onnx" not in export.formats:
+        return []
+    lines = [*client_limits(layout, heads), *export.shape.client_limits()]
+    if layout.is_streaming and export.shape.is_fixed:
+        seconds = int(layout.streaming_metadata()["T"]) / FRAMES_PER_SECOND
+        lines.append(f"the encoder's file takes one chunk of {seconds} s, of one stream.")
+    return lines
 
 
 def check_lm(config: LmConfig, export: ExportConfig) -> None:

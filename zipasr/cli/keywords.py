@@ -496,6 +496,7 @@ class ExportFlags(TypedDict, total=False):
     joiner_dim: int
     joiner_multiple: int
     keep_x_lens: int
+    keywords_file: Path | str | None
     lang_dir: Path | str
     large_grammar: Path | str | None
     left_context_frames: Sequence[int] | int | str
@@ -555,6 +556,7 @@ class ExportFlags(TypedDict, total=False):
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
     spec_augment: Literal["standard", "alternating"]
+    static_shapes: float
     temperature: float
     test_sets: Sequence[str] | str | None
     time_mask_ratio: float

@@ -11,6 +11,7 @@ from pathlib import Path
 from zipasr.encoder.protocol import ExportLayout
 from zipasr.recognition.config import KINDS, PARTS, Kind
 from zipasr.recognition.exported_files import TABLE, kind_of
+from zipasr.search.config import HotWordsConfig
 
 #: File that says, with its key "checks", that a folder was made here.
 SETTINGS = "config.json"
@@ -20,6 +21,8 @@ UNIT, MODELING_UNIT = "unit", "modeling_unit"
 SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
 #: A page of Python that needs onnxruntime alone.
 PAGE = "onnxruntime_client.py"
+#: Phrases for the keyword spotter.
+KEYWORDS = "keywords.txt"
 #: Folder of links with the file names of onnx-asr, which its command makes.
 ONNX_ASR = "onnx-asr"
 
@@ -135,6 +138,10 @@ def _clients(files: ExportedFiles) -> Iterator[ClientCommand]:
     if heads and streams:
         words = ("sherpa-onnx-online-websocket-client", f"--server-port={_PORT}", files.wave)
         yield ClientCommand("sherpa-onnx asking that server", _PROGRAMS, (words,))
+    if (files.folder / KEYWORDS).is_file():
+        words = ("sherpa-onnx-keyword-spotter", f"--tokens={TABLE}", *heads[0])
+        words = (*words, f"--keywords-file={KEYWORDS}", files.wave)
+        yield ClientCommand("sherpa-onnx spotting keywords", _PROGRAMS, (words,))
     # onnx-asr has transducers for whole recordings, and no pieces of bytes.
     if not streams and files.setting(UNIT) != "byte-bpe" and (parts := files.parts("")):
         yield ClientCommand("onnx-asr", "'onnx-asr[cpu]'", _onnx_asr_steps(parts, files.wave))
@@ -196,6 +203,14 @@ def _hot_words(files: ExportedFiles) -> list[str]:
     vocabulary = "" if unit == "cjkchar" else " --bpe-vocab=bpe.vocab"
     if vocabulary and not (files.folder / "bpe.vocab").is_file():
         return []
-    flags = f"--hotwords-file=FILE --modeling-unit={unit}{vocabulary}"
-    method = "--decoding-method=modified_beam_search"
-    return ["## Hot-words in sherpa-onnx", "", f"`{method} {flags}`.", ""]
+    score = HotWordsConfig().context_score
+    method = f"--decoding-method=modified_beam_search --hotwords-score={score:g}"
+    flags = f"{method} --hotwords-file=FILE --modeling-unit={unit}{vocabulary}"
+    return [
+        "## Hot-words in sherpa-onnx",
+        "",
+        "One phrase a line, and behind a colon its own bonus for each token (`NEW YORK :3.5`):",
+        "",
+        f"`{flags}`",
+        "",
+    ]

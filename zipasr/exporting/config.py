@@ -17,7 +17,8 @@ class Shape:
 
     Attributes:
         frames: of the utterance with which files are recorded; ``None``: some.
-        is_fixed: whether files take one utterance of so many frames alone.
+        is_fixed: whether files take one utterance of so many frames alone; of a model for speech as
+            it comes, one chunk of one stream.
         takes_lengths: whether files take the lengths of utterances; else all frames count.
         uses_int32: whether integers have 32 bits, else 64.
     """
@@ -30,7 +31,7 @@ class Shape:
     def client_limits(self) -> list[str]:
         """Return what sherpa-onnx will not do with the files, for the user."""
         flags = {
-            "--dynamic-axes 0": self.is_fixed,
+            "--static-shapes": self.is_fixed,
             "--keep-x-lens 0": not self.takes_lengths,
             "--use-int32-inputs 1": self.uses_int32,
         }
@@ -41,6 +42,7 @@ class Shape:
         ]
 
 
+FRAMES_PER_SECOND = 100  # of features
 EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
 
 
@@ -58,6 +60,12 @@ class ExportConfig:
         True,
         "ONNX: any batch size and length; 0: one utterance of --max-len frames",
     )
+    static_shapes: float = flag(
+        0.0,
+        "ONNX: all sizes are fixed, for NPUs: one utterance of so long, silence behind it; of a "
+        "model that hears chunks, one stream; 0: any batch size and length",
+        unit="seconds",
+    )
     max_len: int = flag(
         -1,
         "ONNX: length of the utterance that the graphs are traced with; -1: any",
@@ -65,6 +73,10 @@ class ExportConfig:
     )
     keep_x_lens: int = flag(-1, "ONNX: 0 removes the input of lengths; all frames count then")
     use_int32_inputs: bool = flag(False, "ONNX: 32-bit integer inputs instead of 64-bit")
+    keywords_file: Path | None = flag(
+        None,
+        "phrases for the keyword spotter of sherpa-onnx, one per line; becomes keywords.txt",
+    )
     output_dir: Path | None = flag(
         None,
         "folder to write to; none: a folder in --exp-dir, named after the checkpoints",
@@ -81,14 +93,20 @@ class ExportConfig:
 
     def _check_shape(self) -> None:
         shortest = Geometry().min_frames
+        if self.static_shapes:
+            if not self.dynamic_axes or self.max_len != -1:
+                raise ValueError("--static-shapes is --dynamic-axes 0 and --max-len in one: choose")
+            if not self.static_shapes * FRAMES_PER_SECOND >= shortest:
+                least = shortest / FRAMES_PER_SECOND
+                raise ValueError(f"--static-shapes must be at least {least} seconds, or 0")
         if self.max_len != -1 and self.max_len < shortest:
             raise ValueError(f"--max-len must be at least {shortest} frames, or -1")
         if not self.dynamic_axes and self.max_len == -1:
             raise ValueError("--dynamic-axes 0 settles the length of utterances: add --max-len")
         if self.shape != Shape() and "onnx" not in self.format:
             raise ValueError(
-                "--dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs are for ONNX "
-                "files: add onnx to --format"
+                "--static-shapes, --dynamic-axes, --max-len, --keep-x-lens and --use-int32-inputs "
+                "are for ONNX files: add onnx to --format"
             )
 
     @property
@@ -105,9 +123,10 @@ class ExportConfig:
     @property
     def shape(self) -> Shape:
         """What the ONNX files take."""
+        frames = round(self.static_shapes * FRAMES_PER_SECOND) or self.max_len
         return Shape(
-            frames=None if self.max_len == -1 else self.max_len,
-            is_fixed=not self.dynamic_axes,
+            frames=None if frames == -1 else frames,
+            is_fixed=not self.dynamic_axes or self.static_shapes > 0,
             takes_lengths=self.keep_x_lens != 0,
             uses_int32=self.use_int32_inputs,
         )

@@ -22,6 +22,7 @@ from zipasr.exporting.parity import (
     Search,
     chunkwise,
     compare,
+    one_by_one,
 )
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.joiner import Joiner
@@ -131,8 +132,8 @@ def export_onnx(job: ExportJob, kinds: Sequence[Kind]) -> list[Check]:
     if job.model.decoder is not None:
         graphs = onnx_files.transducer_graphs(job.model, job.layout)
         paths = {part: job.folder / f"{part}{job.suffix}{job.chunks}.onnx" for part in graphs}
-        for part, whole in graphs.items():
-            graph = onnx_files.shaped(whole, job.shape)
+        for part, usual in graphs.items():
+            graph = onnx_files.shaped(usual, job.shape)
             _write(paths[part], graph, kinds, is_decoder=part == "decoder")
         checks += [_check_transducer(job, paths, kind) for kind in kinds]
     if job.model.ctc_output is not None:
@@ -274,7 +275,8 @@ def _onnx_encode(job: ExportJob, path: Path) -> Encode:
         frames, *after = graph(features, *states)
         return frames, after
 
-    return chunkwise(lambda num: job.layout.to_file(job.start(num)), job.size, step)
+    encode_chunks = chunkwise(lambda num: job.layout.to_file(job.start(num)), job.size, step)
+    return one_by_one(encode_chunks) if job.shape.is_fixed else encode_chunks
 
 
 def _scripted_step(

@@ -21,6 +21,7 @@ from zipasr.base.files import flush_files
 from zipasr.base.lock import only_run_in
 from zipasr.encoder.protocol import ExportLayout
 from zipasr.exporting.clients import (
+    KEYWORDS,
     MODELING_UNIT,
     ONNX_ASR,
     PAGE,
@@ -56,7 +57,9 @@ _WRITTEN = (
     SAMPLE,
     SAMPLE_TEXT,
     PAGE,
+    KEYWORDS,
     f"{ONNX_ASR}/*",
+    "log.txt",  # of the server
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, arange, cat, full_like, int64, nn, ones, ones_like, where
+from torch import Tensor, arange, cat, full_like, int32, int64, nn, ones, ones_like, where
 from torch import full as full_of
 
 from zipasr.encoder.protocol import ExportLayout
@@ -33,7 +33,7 @@ class WholeEncoder(nn.Module):
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, mel bins) features with (N,) int64 lengths: (N, T', D) and lengths.
 
-        Utterances that are too short for the encoder get silence behind them, T may be 1. The names
+        Utterances that are too short for the encoder get silence behind them, T may be 0. The names
         are those that callers of published TorchScript files type.
         """
         frames, lens = self.speech_encoder(
@@ -43,8 +43,8 @@ class WholeEncoder(nn.Module):
 
     def _long_enough(self, features: Tensor) -> Tensor:
         # As one expression for all lengths: a condition would be recorded as it is here.
-        silence = full_like(features[:, :1], LOG_ZERO).expand(-1, self.min_frames - 1, -1)
-        padded = cat([features, silence], dim=1)
+        shape = (features.size(0), self.min_frames, features.size(2))
+        padded = cat([features, full_of(shape, LOG_ZERO)], dim=1)
         length = ones_like(features[0, :, 0], dtype=int64).sum().clamp(min=self.min_frames)
         return padded.index_select(1, arange(length))  # type: ignore[call-overload]
 
@@ -71,17 +71,21 @@ class FromInt32(nn.Module):
 
     Args:
         inner: the module.
+        returns_states: whether integers that it returns are given to it again.
     """
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, returns_states: bool) -> None:
         super().__init__()
         self.inner = inner
+        self.returns_states = returns_states
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return what the module returns."""
         wide = (t if t.is_floating_point() else t.to(int64) for t in inputs)
         found: Tensor | tuple[Tensor, ...] = self.inner(*wide)
-        return found
+        if not self.returns_states or isinstance(found, Tensor):
+            return found
+        return tuple(t if t.is_floating_point() else t.to(int32) for t in found)
 
 
 class ChunkEncoder(nn.Module):

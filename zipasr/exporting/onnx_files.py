@@ -156,15 +156,15 @@ def shaped(graph: Graph, shape: Shape) -> Graph:
     """Return a graph that takes what is asked for; see ``Shape``.
 
     Args:
-        graph: encoder for whole utterances, decoder or joiner.
+        graph: encoder, decoder or joiner.
         shape: what it shall take.
     """
-    is_encoder = graph.inputs[0] == "x"
-    if is_encoder and shape.frames is not None:
+    is_whole = "x_lens" in graph.inputs
+    if is_whole and shape.frames is not None:
         features = graph.example[0].new_zeros(1, shape.frames, graph.example[0].size(2))
         example = features, torch.tensor([shape.frames])
         graph = graph._replace(example=example)
-    if is_encoder and not shape.takes_lengths:
+    if is_whole and not shape.takes_lengths:
         graph = graph._replace(
             module=WithoutLengths(graph.module),
             example=graph.example[:1],
@@ -174,7 +174,8 @@ def shaped(graph: Graph, shape: Shape) -> Graph:
         )
     if shape.uses_int32:
         narrow = tuple(t if t.is_floating_point() else t.to(torch.int32) for t in graph.example)
-        graph = graph._replace(module=FromInt32(graph.module), example=narrow)
+        module = FromInt32(graph.module, returns_states=not is_whole)
+        graph = graph._replace(module=module, example=narrow)
     return graph._replace(axes={}) if shape.is_fixed else graph
 
 

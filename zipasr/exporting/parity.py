@@ -142,6 +142,16 @@ def chunkwise(start: Start, size: ChunkSize, step: Step) -> Encode:
     return encode
 
 
+def one_by_one(encode: Encode) -> Encode:
+    """Return an encoder of batches that gives each utterance alone to one that takes no batch."""
+
+    def encode_each(features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        each = [encode(features[i : i + 1], lens[i : i + 1]) for i in range(len(lens))]
+        return torch.cat([frames for frames, _ in each]), torch.cat([nums for _, nums in each])
+
+    return encode_each
+
+
 def table(checks: Sequence[Check]) -> str:
     """Return the comparisons as lines of a table."""
     width = max([len("file"), *(len(c.name) for c in checks)])
