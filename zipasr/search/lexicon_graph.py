@@ -58,7 +58,8 @@ def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
     for depth in itertools.count(1):
         token = tokens[starts[here] + depth - 1]
         is_last = lens[here] == depth
-        arcs.append(_ends_of(*(part[is_last] for part in (at, token, words[here], here)), width))
+        last = (part[is_last] for part in (at, token, words[here], here))
+        arcs.append(_ends_of(np.stack([*last]), width))
         at, token, here = at[~is_last], token[~is_last], here[~is_last]
         if not len(here):
             break
@@ -70,12 +71,13 @@ def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
     # Within a node in the order of the words: first what goes on, then by token what ends.
     table = table[:, np.lexsort((table[5], table[4], table[3] != NONE, table[0]))]
     first = torch.from_numpy(table[0].searchsorted(np.arange(num_nodes + 1)))
-    token, node, word = (torch.from_numpy(row.copy()) for row in table[1:4])
-    return Trie(first, token, node, word)
+    columns = (torch.from_numpy(row.copy()) for row in table[1:4])
+    return Trie(first, *columns)
 
 
-def _ends_of(at: Places, token: Places, word: Places, order: Places, width: int) -> Places:
+def _ends_of(ends: Places, width: int) -> Places:
     """Arcs (6, A) with the last tokens of words; their order comes last."""
+    at, token, word, order = ends
     pairs = np.stack((at * width + token, word))
     _, once = np.unique(pairs, axis=1, return_index=True)
     _, first, which = np.unique(pairs[0], return_index=True, return_inverse=True)
