@@ -35,21 +35,20 @@ import sherpa_onnx
 import torch
 from lhotse import CutSet
 from numpy.typing import NDArray
-from torch.nn.utils.rnn import pad_sequence
 
+from zipasr.audio.log_mel import log_mel
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.commands import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import DataConfig
-from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import load_cuts, test_loader
-from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel
+from zipasr.recognition.acoustic_model import AcousticModel, padded_batch
 from zipasr.recognition.exported_files import kind_of
 from zipasr.recognition.recogniser import Recogniser, load_recogniser, recognise
 from zipasr.scoring.word_errors import count_errors
 
-RATE = 16000
+RATE, MEL_BINS = 16000, 80
 PARTS = ("encoder", "decoder", "joiner")
 METHODS = ("greedy_search", "modified_beam_search")
 # sherpa-onnx keeps the last words inside its last chunk unless more sound comes: enough for
@@ -196,22 +195,24 @@ def said(
     recogniser: Recogniser[AcousticModel], streaming: bool, sounds: Sequence[Sound]
 ) -> list[str]:
     """Return the texts of our model on the sound that the client gets."""
-    model, parts, extractor = recogniser.acoustics.model, [], fbank_extractor()
+    acoustics, parts = recogniser.acoustics, []
     if streaming:
         sounds = [np.concatenate([samples, TAIL]) for samples in sounds]
-    each = [torch.from_numpy(extractor.extract(samples, RATE)) for samples in sounds]
-    features = pad_sequence(each, batch_first=True, padding_value=LOG_ZERO)
+    features, lens = padded_batch([log_mel(samples, MEL_BINS) for samples in sounds])
     if streaming:
-        (length, step, _), state = model.chunk_encoder.size(), model.init_state(1)
+        (length, step, _), state = (
+            acoustics.model.chunk_encoder.size(),
+            acoustics.model.init_state(1),
+        )
         # The client waits until there is more than one chunk.
         for start in range(0, features.size(1) - length, step):
             chunk = features[:, start : start + length]
-            encoded, state = model.encode_chunk(chunk, torch.tensor([length]), state)
-            parts.append(encoded.frames)
+            frames, _, state = acoustics.advance(chunk, torch.tensor([length]), state)
+            parts.append(frames)
         frames = torch.cat(parts, dim=1)
         lens = torch.tensor([frames.size(1)])
     else:
-        frames, lens = model.encode(features, torch.tensor([len(x) for x in each]))[:2]
+        frames, lens = acoustics.encode(features, lens)
     return recogniser.tokenizer.decode([x.tokens for x in recogniser.search(frames, lens)])
 
 

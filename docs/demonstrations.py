@@ -19,7 +19,7 @@ from zipasr.nn.balancer import Balancer
 from zipasr.nn.norm import BiasNorm
 from zipasr.nn.whiten import Whiten, spread
 from zipasr.optim.config import EdenConfig
-from zipasr.optim.eden import eden_factor
+from zipasr.optim.schedules import eden_factor
 
 SEED = 2024
 
@@ -99,7 +99,7 @@ def always_whiten(limit: float) -> Whiten:
 
 def metric(x: Tensor) -> float:
     """Return the whitening metric of ``x`` (n, C): 1 is white, C is a single direction."""
-    return spread(x, num_groups=1).metric
+    return float(spread(x, num_groups=1).metric)
 
 
 def covariance(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Boxes and arrows: the U of the stacks, and the blocks of a layer in the order of their calls."""
+"""Boxes and arrows: stacks at their frame rates, and the blocks of a layer as they are called."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 
 #: Fill of a box by the kind of its block; the text in the box says the kind as well.
@@ -96,6 +97,42 @@ def _draw_end(
     _arrow(axes, (x, y - 0.31), (x, output + 0.25))
     axes.text(x + 0.05, (y + output) / 2 - 0.02, "÷2", fontsize=11, va="center")
     _box(axes, (x, output), f"output\n{config.output_dim} channels", "#e6e6e6", (0.9, 0.5))
+
+
+def draw_zapformer(config: ZapformerConfig) -> Figure:
+    """Draw the stream of a Zapformer, and its stacks, which read a part of it and replace it."""
+    figure, axes = plt.subplots(figsize=(12, 4.9))
+    end = float(config.num_stacks)
+    front = f"front end\n{config.embed_dim} channels\n50 Hz"
+    _box(axes, (-1.0, 0.0), front, "#e6e6e6", (0.92, 0.74))
+    _arrow(axes, (-0.53, 0.0), (end - 0.02, 0.0), linewidth=2.2)
+    for index, factor in enumerate(config.downsampling_factor):
+        layers = config.per_stack("num_encoder_layers")[index]
+        rate = RATE_OF_FEATURES / 2 / factor
+        text = f"stack {index}, {rate:g} Hz\n{layers} layers\n{config.encoder_dims[index]} channels"
+        _box(axes, (index, -1.75), text, "#cfe5f2", (0.86, 0.74))
+        left, right = index - 0.22, index + 0.22
+        _arrow(axes, (left, 0.0), (left, -1.37))
+        _arrow(axes, (right, -1.37), (right, -0.1))
+        axes.plot(
+            [right], [0.0], "o", color="white", markeredgecolor="black", markersize=12, zorder=3
+        )
+        axes.plot([right], [0.0], "+", color="black", markersize=8, zorder=4)
+        if factor > 1:
+            beside = f"{factor} side\nby side"
+            axes.text(left - 0.05, -0.62, beside, ha="right", va="center", fontsize=9)
+        axes.text(left - 0.05, -1.1, "W", ha="right", va="center", fontsize=11)
+        axes.text(right + 0.05, -1.1, "W'", ha="left", va="center", fontsize=11)
+    output = f"2 side by side\nRmsNorm\n{config.output_dim} channels, 25 Hz"
+    _box(axes, (end + 0.45, 0.0), output, "#e6e6e6", (0.98, 0.74))
+    legend = (
+        "W: nearly orthogonal projection to the width of the stack; W': its transpose\n"
+        "a stack returns the weighted sum of its layers' outputs, minus what it read"
+    )
+    axes.text((end - 1.0) / 2, 0.75, legend, ha="center", va="center", fontsize=10)
+    axes.set(xlim=(-1.6, end + 1.05), ylim=(-2.3, 1.15))
+    axes.axis("off")
+    return figure
 
 
 def draw_layer(order: Sequence[str]) -> Figure:

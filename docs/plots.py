@@ -28,8 +28,9 @@ from PIL import Image
 
 from docs import demonstrations as demo
 from docs.data_flow import draw_data_flow
-from docs.diagrams import draw_layer, draw_stacks
+from docs.diagrams import draw_layer, draw_stacks, draw_zapformer
 from docs.shapes import layer_order
+from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zipformer.attention import compact_positions
 from zipasr.encoder.zipformer.config import PRESETS
 from zipasr.encoder.zipformer.model import Zipformer2
@@ -256,6 +257,11 @@ def layer() -> Figure:
     return draw_layer(layer_order())
 
 
+def zapformer() -> Figure:
+    """The published Zapformer: its stream, and what each stack replaces of it."""
+    return draw_zapformer(ZapformerConfig())
+
+
 def data_flow() -> Figure:
     """What each command reads, computes and writes."""
     return draw_data_flow()
@@ -273,6 +279,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         whiten_scatter,
         schedules,
         eden,
+        zapformer,
         data_flow,
     )
 }

@@ -59,7 +59,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     here = page.file.src_uri
     source = sources.get(here, f"docs/{here}")
     found = {file.src_uri for file in files if file.inclusion is not InclusionLevel.EXCLUDED}
-    return with_links(markdown, source, here, found, str(config.repo_url))
+    return with_links(markdown, source, here, found, str(config.extra["repository"]))
 
 
 def with_links(markdown: str, source: str, page: str, pages: set[str], repository: str) -> str:

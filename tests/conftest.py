@@ -48,13 +48,18 @@ def workdir(prepared: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> None:
+    """Undo what a training in this process, of a fixture too, sets: hypothesis checks for it."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def put_back() -> Iterator[None]:
-    """Undo what a training in this process sets for all of it: logging, rounding to zero."""
+    """Undo what a training in this process sets for all of it: logging."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    torch.set_flush_denormal(False)
     for handler in root.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.close()

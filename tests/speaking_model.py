@@ -107,7 +107,7 @@ def write_talkative(path: Path, target: Path, sound: Path) -> None:
     frames = model.encode(features, torch.tensor([features.size(1)])).frames[0]
     context = model.decoder(torch.tensor([[-1, 0]]), need_pad=False)[0]
     logits = model.joiner(frames, context.expand(len(frames), -1))
-    ctc = model.ctc_output[1]
+    ctc = next(layer for layer in model.ctc_output if isinstance(layer, torch.nn.Linear))
     for layer, scores in ((model.joiner.output_linear, logits), (ctc, ctc(frames))):
         # As far apart as scores of a trained model are.
         gain = 3.0 / float((scores - scores.mean(0)).std())

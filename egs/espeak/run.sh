@@ -15,8 +15,8 @@ world=$((cores < 2 ? 1 : 2)) # two one-thread processes are faster than one with
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then world=1; fi
 
 "$python" train.py --recipe espeak --world-size "$world" "$@"
-"$python" decode.py --recipe espeak --decoding-method greedy_search
-"$python" decode.py --recipe espeak --decoding-method modified_beam_search
+"$python" decode.py --recipe espeak --decoding-method greedy_search --calibrate 1
+"$python" decode.py --recipe espeak --decoding-method modified_beam_search --calibrate 1
 echo
 echo "done in $((SECONDS / 60)) min $((SECONDS % 60)) s, installation apart"
 echo "model and checkpoints   exp/espeak/*.pt"

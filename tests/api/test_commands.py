@@ -43,13 +43,13 @@ def test_a_model_from_training_to_export(folder: Path) -> None:
 
 def test_mistakes_are_raised(folder: Path) -> None:
     del folder
-    with pytest.raises(zipasr.UserError, match="did you mean '--num-epochs'"):
+    with pytest.raises(zipasr.UserError, match="did you mean 'num_epochs'"):
         zipasr.train("./tones", num_epoch=1)  # type: ignore[call-arg]
     with pytest.raises(zipasr.UserError, match="no recipe 'tone'"):
         zipasr.train("tone")
     with pytest.raises(zipasr.CheckpointError, match=r"epoch-\d\.pt does not exist"):
         zipasr.decode("./tones", epoch=7)
-    with pytest.raises(zipasr.UserError, match="unknown --decoding-method 'greedy'"):
+    with pytest.raises(zipasr.UserError, match="unknown decoding_method='greedy'"):
         zipasr.decode("./tones", decoding_method="greedy")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ from zipasr.audio.silence_windows import Window
 from zipasr.recognition.long_form import join_hypotheses
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.text.timed_words import Token, Word
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +273,18 @@ def test_hypotheses_of_windows_are_joined_best_first(
 def hypothesis(text: str, start: float, log_prob: float) -> TimedHypothesis:
     token = Token(f"\u2581{text}", start, start + 0.1, log_prob)
     return TimedHypothesis((Word(text, start, start + 0.1, 1.0, (token,)),), log_prob)
+
+
+def test_a_warning_sets_up_no_logging_in_the_program(whole: Path, sounds: list[Path]) -> None:
+    program = (
+        "import logging, zipasr\n"
+        f"model = zipasr.load_model({str(whole / 'exp' / 'epoch-2.pt')!r}, "
+        "decoding_method='modified_beam_search')\n"
+        f"model.transcribe({str(sounds[0])!r}, hot_words=['äöü', 'LOW'])\n"
+        "print(logging.getLogger().handlers)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "[]\n"
+    assert "the tokenizer cannot write 'äöü'; left out" in done.stderr

@@ -130,5 +130,5 @@ def test_names_that_tools_ask_for_are_answered_without_a_hint() -> None:
     get, known = lazy_names("zipasr.optim", {"eden": ["Eden"]})
     with pytest.raises(AttributeError, match=r"has no attribute '__eden__'$"):
         get("__eden__")
-    assert get("Eden").__module__ == "zipasr.optim.eden"
+    assert get("Eden").__module__ == "zipasr.optim.schedules"
     assert {"Eden", "__doc__"} <= set(known())

@@ -53,6 +53,7 @@ def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
         (f"stages = ['1', '4']\n{JOINED_HEAD}", r"is no pair of stages"),
         (f"{JOINED_HEAD}[needs.small]\n1 = 3\n", "needs.1 = 3 is no sentence"),
         (f"{JOINED_HEAD}[joined]\na = 'b'\n", "a = 'b' is no list of names"),
+        (f"{JOINED_HEAD}[encoders]\na = 3\n", "encoders.a = 3 is no table of flags"),
         (f"{JOINED_HEAD}[subsets]\na = 3\n", "subsets.a is no set of tables"),
         (f"{JOINED_HEAD}[subsets.a.flag]\n", "it may have the tables corpus-options, flags"),
         (f"{JOINED_HEAD}[subsets.a.splits]\ntrain = 3\n", "train = 3 is no list"),
@@ -151,3 +152,10 @@ def test_the_recipes_of_the_project_load() -> None:
     assert len(whole.parts()) == 7
     assert whole.subset("clean-100").parts(["train"]) == ["train-clean-100"]
     assert whole.subset("mini-libri").parts() == ["train-clean-5", "dev-clean-2"]
+
+
+def test_flags_of_an_encoder_replace_those_of_the_recipe(tmp_path: Path) -> None:
+    write(tmp_path, f"{JOINED}[encoders.big]\nbase-lr = 0.2\n")
+    recipe = load_recipe("small", tmp_path)
+    assert recipe.with_encoder("big").flags == {"base-lr": 0.2, "exp-dir": "exp"}
+    assert recipe.with_encoder("other") == recipe.with_encoder(None) == recipe

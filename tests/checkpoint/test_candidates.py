@@ -34,6 +34,13 @@ def test_windows_and_means_need_other_files(tmp_path: Path) -> None:
     assert [path.name for path in files_of(tmp_path, mean[2])] == ["epoch-1.pt", "epoch-2.pt"]
 
 
+def test_where_not_every_epoch_is_saved_the_nearest_windows_are_offered(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"epoch-{epoch}" for epoch in (2, 5, 8, 11)))
+    assert pairs(candidates(tmp_path, ChooseCheckpoint())) == [
+        (11, 3), (11, 6), (11, 9), (8, 3), (8, 6), (5, 3),
+    ]  # fmt: skip
+
+
 def test_iterations_are_counted_by_place_and_end_at_iter(tmp_path: Path) -> None:
     touch(tmp_path, "checkpoint-40", "checkpoint-80", "checkpoint-100", "checkpoint-120", "epoch-1")
     window = candidates(tmp_path, ChooseCheckpoint(iter=110))

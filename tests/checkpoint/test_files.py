@@ -15,9 +15,9 @@ from zipasr.checkpoint.files import (
     epoch_checkpoint,
     find_checkpoints,
     load_checkpoint,
-    remove_old,
     save_checkpoint,
 )
+from zipasr.checkpoint.retention import remove_old
 
 
 def content() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.init_from import copy_weights, is_new_module, shared_rows, transfer_table
+from zipasr.training.finetune import copy_weights, is_new_module, shared_rows, transfer_table
 
 FILE = Path("x.pt")
 

@@ -68,6 +68,18 @@ def test_a_run_shorter_than_avg_is_used_as_far_as_it_goes(
     assert list(notes) == [f"using {flags}: {run} ends with epoch {epochs}, too few for --avg 9."]
 
 
+def test_a_window_begins_at_the_nearest_epoch_that_was_saved(tmp_path: Path) -> None:
+    run = write(tmp_path, *(f"epoch-{epoch}" for epoch in (2, 5, 8, 11)))
+    choose, (note,) = with_last_epoch(run, ChooseCheckpoint(avg=4))
+    assert (choose.epoch, choose.avg) == (11, 3)
+    assert (
+        note == f"using --epoch 11 --avg 3: {run} ends with epoch 11, without epoch 7 of --avg 4."
+    )
+    choose, (note,) = with_last_epoch(run, ChooseCheckpoint(avg=6))
+    assert (choose.epoch, choose.avg) == (11, 6)
+    assert note == f"using --epoch 11 --avg 6: {run} ends with epoch 11."
+
+
 def test_the_only_epoch_is_enough_for_itself(tmp_path: Path) -> None:
     run = write(tmp_path, "epoch-1")
     _, (note,) = with_last_epoch(run, ChooseCheckpoint(avg=1, use_averaged_model=False))
@@ -126,7 +138,6 @@ def test_a_run_with_damaged_epochs_alone_is_explained(tmp_path: Path) -> None:
     [
         ({"epoch": 1, "avg": 1}, "--epoch 1 --avg 1 needs a checkpoint before the first epoch"),
         ({"epoch": 12, "avg": 1}, "epoch-12.pt does not exist"),
-        ({"avg": 1}, "epoch-10.pt does not exist"),
     ],
 )
 def test_what_a_choice_lacks_is_explained_before_anything_is_told(

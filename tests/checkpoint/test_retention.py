@@ -8,25 +8,32 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from tests import disk
 from zipasr.base.errors import ResourceError
 from zipasr.checkpoint import retention as keeping
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.retention import (
     bytes_of_checkpoint,
     bytes_to_come,
+    epochs_to_spare,
     hardlink,
     keep_checkpoint,
     last_saved,
     oldest_to_spare,
+    thin_epochs,
     warn_of_space,
 )
+from zipasr.checkpoint.selection import AVGS, candidates
 
 SIZE = 200_000  # bytes of the weights of one checkpoint
 
@@ -123,6 +130,38 @@ def test_only_want_of_room_costs_an_old_checkpoint(
         if removed
         else ["checkpoint-4.pt", "checkpoint-8.pt"]
     )
+
+
+@given(st.integers(1, 70), st.integers(1, 9), st.integers(1, 6))
+def test_thinned_epochs_leave_every_average_of_the_last(last: int, step: int, keep: int) -> None:
+    every = [epoch for epoch in range(1, last + 1) if (last - epoch) % step == 0]
+    kept: list[int] = []
+    for epoch in every:
+        kept.append(epoch)
+        spared = epochs_to_spare(kept, last, keep)
+        kept = [one for one in kept if one not in spared]
+        assert kept[-keep:] == every[: every.index(epoch) + 1][-keep:]
+        assert len(kept) <= keep + len(AVGS)
+    with TemporaryDirectory() as whole, TemporaryDirectory() as thinned:
+        age(Path(whole), *(f"epoch-{epoch}" for epoch in every))
+        age(Path(thinned), *(f"epoch-{epoch}" for epoch in kept))
+        assert averages_of(Path(thinned), last) == averages_of(Path(whole), last)
+
+
+def averages_of(folder: Path, last: int) -> list[int]:
+    if len(list(folder.iterdir())) < 2:
+        return []
+    return [one.avg for one in candidates(folder, ChooseCheckpoint()) if one.epoch == last]
+
+
+def test_thinning_deletes_files_and_spares_the_best(tmp_path: Path) -> None:
+    age(tmp_path, *(f"epoch-{epoch}" for epoch in range(1, 11)), "epoch-10-avg-4", "checkpoint-7")
+    hardlink(tmp_path / "epoch-5.pt", "best-dev-wer.pt")
+    gone = [path.name for path in thin_epochs(tmp_path, 10, 3)]
+    # 9, 8, 7, 5 and 2 begin averages of 1, 2, 3, 5 and 8 epochs.
+    assert gone == ["epoch-1.pt", "epoch-3.pt", "epoch-4.pt", "epoch-6.pt"]
+    assert (tmp_path / "best-dev-wer.pt").is_file()
+    assert {"epoch-10-avg-4.pt", "checkpoint-7.pt"} <= {*names(tmp_path)}
 
 
 def test_without_hard_links_the_best_is_a_copy(

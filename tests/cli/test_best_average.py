@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from tests import tones
 from tests.cli.conftest import Call
-from zipasr.cli import average, decode, export
+from zipasr.cli import average, decode, export, transcribe
 from zipasr.data.config import cuts_path
 from zipasr.recognition import best_average
 
@@ -85,6 +88,34 @@ def test_the_record_names_the_sets_and_saves_the_work_the_next_time(
     said = call(decode.main, run_folder, *words)
     assert said.status == 0
     assert "auto-avg.json is damaged; it is made again" in said.err
+
+
+def test_a_recipe_may_say_that_the_average_is_chosen(run_folder: Path, call: Call) -> None:
+    recipe = run_folder / "tones" / "recipe.toml"
+    lines = recipe.read_text().replace("epoch = 2\navg = 1\n", "avg = 2\n")
+    recipe.write_text(f"{lines}\nauto-avg = 1\n")
+    samples = tones.audio_of([*tones.TONES], np.random.default_rng(1))
+    soundfile.write(run_folder / "sound.wav", samples, tones.RATE)
+    words = ["sound.wav"]
+    before = call(transcribe.main, run_folder, *words)
+    assert before.status == 0, before.err
+    assert "no dev set: ./decode.py --auto-avg 1 chooses the average." in before.err
+    assert "using --epoch 2 --avg 1" in before.err
+    said = call(decode.main, run_folder, "--num-workers", "0")
+    assert said.status == 0, said.err
+    _, number, avg, _ = CHOICE.search(said.out).groups()
+    after = call(transcribe.main, run_folder, *words)
+    assert f"using epoch {number} avg {avg}, the best on dev in auto-avg.json." in after.err
+    # What is typed counts; of one epoch there is nothing to choose.
+    typed = call(decode.main, run_folder, "--num-workers", "0", "--avg", "1")
+    assert "--auto-avg chose" not in typed.out
+    assert "using --epoch 2 --avg 1" in typed.err
+    (run_folder / "exp" / "epoch-1.pt").unlink()
+    alone = call(decode.main, run_folder, "--num-workers", "0")
+    assert alone.status == 0, alone.err
+    assert "using --epoch 2 --avg" in alone.err
+    changed = call(transcribe.main, run_folder, *words)
+    assert "the best on dev" not in changed.err
 
 
 def test_average_writes_the_best_of_the_iterations(run_folder: Path, call: Call) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import struct
@@ -13,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export
 from zipasr.encoder.protocol import EncoderConfig
+from zipasr.exporting.parity import LOG_ZERO
 from zipasr.model.transducer import AsrModel
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
@@ -67,7 +71,10 @@ def exported(folder: Path, *words: str) -> Path:
             "1",
             *words,
         ]
-        assert export.main([*flags, "--output-dir", str(folder / "out")]) == 0
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert export.main([*flags, "--output-dir", str(folder / "out")]) == 0
+    (folder / "printed.txt").write_text(printed.getvalue(), encoding="utf-8")
     return folder / "out"
 
 
@@ -177,6 +184,22 @@ def our_words_chunk_by_chunk(
         joined = chunk_by_chunk(model, features_of(samples))
         tokens.append(find(joined, torch.tensor([joined.size(1)]))[0].tokens)
     return tokenizer.decode(tokens)
+
+
+@torch.no_grad()
+def page_words(out: Path, sound: np.ndarray) -> str:
+    """What the page of onnxruntime does: 0.3 s of silence behind the speech, all chunks whole."""
+    model, tokenizer = model_in(out)
+    features = features_of(sound)
+    (length, step, _), state, frames = model.chunk_encoder.size(), model.init_state(1), []
+    padded = torch.nn.functional.pad(features, (0, 0, 0, 30 + length), value=LOG_ZERO)
+    for start in range(0, features.size(1) + 30, step):
+        part = padded[:, start : start + length]
+        encoded, state = model.encode_chunk(part, torch.tensor([length]), state)
+        frames.append(encoded.frames)
+    joined = torch.cat(frames, dim=1)
+    found = search(model, "greedy_search")(joined, torch.tensor([joined.size(1)]))[0].tokens
+    return tokenizer.decode([found])[0]
 
 
 def chunk_by_chunk(model: AsrModel, features: torch.Tensor) -> torch.Tensor:
@@ -360,29 +383,44 @@ def commands_in(out: Path) -> list[str]:
     return re.findall(r"```bash\n(.*?)```", (out / "README.md").read_text(), flags=re.DOTALL)
 
 
+def server_command(out: Path) -> str:
+    (command,) = (one for one in commands_in(out) if "-websocket-server" in one)
+    return command
+
+
+def words_of(command: str) -> list[str]:
+    return shlex.split(command.replace("\\\n", " "))
+
+
+def shell(command: str, folder: Path) -> str:
+    """Run a line as a user would paste it; return what it says."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=WITH_PROGRAMS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    tones.check(done)
+    return done.stdout + done.stderr
+
+
 def text_in(said: str) -> str:
     """Return the words in the line of JSON that the programs print."""
     lines = [line[line.index("{") :] for line in said.splitlines() if '"text":' in line]
     return " ".join(json.loads(lines[-1])["text"].split())
 
 
+RECOGNISERS = ("sherpa-onnx", "sherpa-onnx-offline")
+
+
 @needs_programs
 @pytest.mark.parametrize("out", ["whole", "streaming"], indirect=True)
 def test_the_commands_of_the_folder_run(out: Path) -> None:
-    *commands, _ = commands_in(out)
-    heard = {}
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=out,
-            env=WITH_PROGRAMS,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        tones.check(done)
-        heard[command.split()[3]] = text_in(done.stdout + done.stderr)
+    commands = [one for one in commands_in(out) if one.split()[0] in RECOGNISERS]
+    heard = {words_of(command)[2]: text_in(shell(command, out)) for command in commands}
     # Of each head, each precision; the client does not stream the CTC head of the first.
     assert len(heard) == len([*out.glob("encoder*.onnx"), *out.glob("model*.onnx")])
     if (out / "jit_script.pt").is_file():
@@ -392,13 +430,50 @@ def test_the_commands_of_the_folder_run(out: Path) -> None:
         assert [heard["--zipformer-ctc-model=model.onnx"]] == our_words(out, "ctc", [sound])
 
 
-@contextmanager
+def printed_lines(out: Path) -> dict[str, str]:
+    """Return what export.py prints to paste: client -> line."""
+    printed = (out.parent / "printed.txt").read_text().splitlines()
+    return {
+        title[2:].partition(":")[0]: line
+        for title, line in itertools.pairwise(printed)
+        if title.startswith("# ")
+    }
+
+
+@needs_programs
+@pytest.mark.parametrize("out", ["whole", "streaming"], indirect=True)
+def test_the_printed_lines_run(out: Path) -> None:
+    lines = printed_lines(out)
+    streams = any(out.glob("encoder*-chunk-*"))
+    assert lines.pop("the others, in the folder") == f"cd {out}"
+    # The servers are started further down.
+    server = lines.pop("sherpa-onnx as a server")
+    assert words_of(server) == words_of(server_command(out))
+    if streams:
+        assert lines.pop("sherpa-onnx asking that server") in "".join(commands_in(out))
+    elif not shutil.which("onnx-asr", path=WITH_PROGRAMS["PATH"]):
+        assert "onnx-asr kaldi-rnnt" in lines.pop("onnx-asr")
+    assert lines.keys() - {"onnx-asr"} == {"this project", "sherpa-onnx", "onnxruntime alone"}
+    ours, *_ = shell(lines.pop("this project"), tones.ROOT).splitlines()
+    heard = {client: shell(line, out) for client, line in lines.items()}
+    by_sherpa = text_in(heard.pop("sherpa-onnx"))
+    sound = soundfile.read(out / "test_wavs" / "0.wav", dtype="float32")[0]
+    alone = heard.pop("onnxruntime alone").strip().removeprefix("test_wavs/0.wav: ")
+    if streams:
+        assert all((ours, by_sherpa))
+        assert alone == page_words(out, sound)
+    else:
+        (wanted_text,) = our_words(out, "greedy_search", [sound])
+        assert {ours, by_sherpa, alone, *map(str.strip, heard.values())} == {wanted_text}
+
+
+@contextlib.contextmanager
 def server(out: Path) -> Iterator[int]:
     """Start the server of a folder as its README says; give the port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = commands_in(out)[-1].replace("--port=6006", f"--port={port}")
+    command = server_command(out).replace("--port=6006", f"--port={port}")
     running = subprocess.Popen(
         ["bash", "-c", f"exec {command}"],
         cwd=out,

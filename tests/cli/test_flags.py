@@ -23,6 +23,7 @@ from zipasr.cli import (
     average,
     ctc_decode,
     decode,
+    doctor,
     export,
     prepare,
     report,
@@ -38,6 +39,7 @@ from zipasr.cli.commands import (
     CORPUS,
     CTC_DECODE,
     DECODE,
+    DOCTOR,
     DOWNLOAD,
     EXPORT,
     FBANK,
@@ -52,6 +54,7 @@ from zipasr.cli.commands import (
 )
 from zipasr.cli.flags import Command
 from zipasr.cli.recipes import prepare_command
+from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import DataConfig
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
 from zipasr.model.config import TransducerConfig
@@ -76,6 +79,7 @@ MAINS = (
     (prepare.write_lm_text, LM_TEXT),
     (report.main, REPORT),
     (transcribe.main, TRANSCRIBE),
+    (doctor.main, DOCTOR),
 )
 BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
 REFUSED = [(command, name) for command in COMMANDS for name in command.refused]
@@ -240,6 +244,20 @@ def test_a_recipe_may_write_values_in_toml_or_as_words(
     assert run[TrainConfig].use_bf16 is True
     assert run[ZipformerConfig].num_heads == (2, 4, 2, 2, 2, 2)
     assert run[ZipformerConfig].dropout == 0.1
+
+
+def test_the_precision_of_a_recipe_is_not_that_of_exported_files(
+    recipe_with: WithFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe_with("use-bf16 = 1"))
+    words = ["--recipe", "./tones", "a.wav"]
+
+    def is_mixed(*more: str) -> bool:
+        return recognition_config(read(TRANSCRIBE, [*words, *more])).decoding.use_bf16
+
+    assert is_mixed()
+    assert not is_mixed("--model", "exported")
+    assert is_mixed("--model", "exported", "--use-bf16", "1")  # typed: refused when it is loaded
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

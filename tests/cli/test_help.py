@@ -123,6 +123,20 @@ def test_settings_are_printed_and_nothing_is_done(
     assert ["--encoder-dim", "checkpoint"] in rows
 
 
+@pytest.mark.parametrize("name", ["zipformer", "zipformer1", "zapformer"])
+def test_the_embedded_recipe_has_a_small_model_of_each_encoder(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tones.ROOT)
+    with pytest.raises(SystemExit) as end:
+        train.main(["--recipe", "espeak", "--encoder-type", name, "--print-config"])
+    assert end.value.code == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["--num-encoder-layers", "1,2,1", "recipe", "espeak"] in rows
+    sizes = read(TRAIN, ["--recipe", "espeak", "--encoder-type", name])[TRAIN.encoders[name]]
+    assert max(sizes.num_encoder_layers) == 2
+
+
 def test_the_methods_are_listed_with_their_meanings(capsys: pytest.CaptureFixture[str]) -> None:
     assert MEANINGS.keys() == METHODS.keys()
     with pytest.raises(SystemExit) as end:

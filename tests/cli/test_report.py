@@ -48,7 +48,7 @@ def test_comparison(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--exp-dir", "none"], "none holds no decoding to report on"),
+        (["--exp-dir", "none"], "the folder none does not exist"),
         (["--exp-dir", "good", "--embed-audio-mb", "-1"], "must not be negative"),
     ],
 )

@@ -111,7 +111,7 @@ def test_the_rate_after_an_epoch_is_the_one_that_decode_finds(run_folder: Path, 
     (summary,) = (run_folder / "exp" / "greedy_search").glob("wer-summary-dev-*")
     assert f"{rates[-1]:.2f}" == summary.read_text().split()[-1]
     best = rates.index(min(rates))
-    found = load_checkpoint(run_folder / "exp" / "best-wer.pt")
+    found = load_checkpoint(run_folder / "exp" / "best-dev-wer.pt")
 
     assert (found["best_wer"], found["best_wer_epoch"]) == (rates[best], best + 1)
     assert found["cur_epoch"] == best + 1

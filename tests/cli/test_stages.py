@@ -64,6 +64,33 @@ def test_flags_and_marks_of_the_stages() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "mark", "lang", "flags"),
+    [
+        ("--unit char", "3-char", "lang_char", "--vocab-size 500 --unit char"),
+        ("--unit bpe", "3-bpe-500", "lang_bpe_500", "--vocab-size 500 --unit bpe"),
+        (
+            "--unit byte-bpe --vocab-size 900",
+            "3-byte-bpe-900",
+            "lang_bbpe_900",
+            "--vocab-size 900 --unit byte-bpe",
+        ),
+    ],
+)
+def test_another_unit_has_a_folder_and_a_mark_of_its_own(
+    words: str, mark: str, lang: str, flags: str
+) -> None:
+    options = read_options(words.split())
+    found = stages.stages_of(load_recipe("librispeech"), options)
+    assert found[3].mark.name == mark
+    folder = f"data/librispeech/{lang}"
+    assert found[3].words[2:] == (*flags.split(), "--lang-dir", folder)
+    assert found[4].words == ("--bpe-model", f"{folder}/bpe.model")
+    # An import writes the unit into the recipe.
+    options = read_options([*words.split()[:2], "--from", "x"])
+    assert stages.stages_of(load_recipe("librispeech"), options)[3].mark.name == "3"
+
+
+@pytest.mark.parametrize(
     ("program", "first"),
     [("./prepare.sh", "./train.py --recipe my"), ("bin/zipasr", "zipasr train --recipe my")],
 )

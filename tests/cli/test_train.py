@@ -20,7 +20,7 @@ from zipasr.base import distributed
 from zipasr.cli import train
 from zipasr.text.tokenizer import Tokenizer
 
-BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-wer.pt"}
+BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-dev-wer.pt"}
 LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
 OTHERS = ("epoch", "learning_rate", "grad_norm", "audio_per_second", "loader_share", "memory_gib")
 OTHERS += ("valid_wer",)
@@ -29,8 +29,6 @@ PROGRESS = (
     r" epoch 1/1  batch 5/8  loss \d\S* \(avg \d\S*\)  lr \d\.\d\de-0\d  \|g\| \d\S*  "
     r"\d+ s-audio/s  load \d+%  mem \d+\.\d/\d+\.\dG  eta epoch \d+s run \d+s; \d+ utterances: "
 )
-# What may warn in a healthy run: our own gradient clipping, which reports its quartiles so.
-OUR_WARNINGS = ("Clipping_scale=",)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +97,8 @@ def test_a_log_in_a_pipe_is_plain_and_ours_alone(
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stderr)
     lines = done.stderr.splitlines()
     assert all(LOG_LINE.match(line) for line in lines)
-    warnings = [line.split(" WARNING ")[1] for line in lines if " WARNING " in line]
-    assert all(line.startswith(OUR_WARNINGS) for line in warnings)
+    # Gradient clipping is normal: its quartiles are no warning.
+    assert not [line for line in lines if " WARNING " in line]
     (log,) = (folder / "exp" / "log").iterdir()
     assert re.fullmatch(r"log-train-\d{4}(-\d\d){5}", log.name)
     assert log.read_text() == done.stderr

@@ -15,9 +15,6 @@ import soundfile
 from tests import speaking_model, tones
 from zipasr.base.constants import WINDOW
 from zipasr.cli import transcribe
-from zipasr.encoder.protocol import Geometry
-from zipasr.recognition.long_form import within
-from zipasr.text.timed_words import Word
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
 
@@ -41,13 +38,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("long") / "long.ogg"
     soundfile.write(path, np.stack([samples, samples], axis=1), tones.RATE)
     return path
-
-
-def test_there_is_no_dev_set_to_choose_an_average_on(
-    folder: Path, recording: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(folder, str(recording), "--auto-avg", "1") == 2
-    assert "--auto-avg 1: this command has no dev set to choose on." in capsys.readouterr().err
 
 
 def test_long_recording_in_all_formats(
@@ -143,12 +133,6 @@ def test_results_that_cannot_be_written_are_known_at_the_start(
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         assert call(folder, "no.wav", "--output-dir", str(place)) == 5
         assert f"error: --output-dir {place} cannot be used: " in capsys.readouterr().err
-
-
-def test_no_word_ends_after_the_sound() -> None:
-    words = [Word("A", 0.2, 0.4), Word("B", 0.9, 1.1), Word("C", 1.2, 1.3)]
-    kept = [Word("A", 0.2, 0.4), Word("B", 0.9, 1.0), Word("C", 0.96, 1.0)]
-    assert within(words, 1.0, Geometry().seconds_per_frame) == kept
 
 
 def test_a_checkpoint_alone_is_enough_in_any_folder(

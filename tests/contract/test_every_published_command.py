@@ -56,6 +56,7 @@ MODELS = {
     "pruned_transducer_stateless7_ctc": "--encoder-type zipformer1 --use-ctc 1",
     "pruned_transducer_stateless7_streaming": "--encoder-type zipformer1 --causal 1",
     "pruned_transducer_stateless8": "--encoder-type zipformer1",
+    "zapformer": "--encoder-type zapformer",
 }
 
 
@@ -105,7 +106,7 @@ def same(typed: str, value: Any) -> bool:
 
 
 def test_the_table_is_whole() -> None:
-    assert len(published()) == 137
+    assert len(published()) == 138
     assert {program.split("/")[1] for program, _ in published()} == PROGRAMS.keys()
 
 
@@ -149,9 +150,12 @@ def test_more_corpora_are_named() -> None:
     read_training([*words, "--extra-manifest", "giga=cuts.jsonl.gz:0.5"])
 
 
-def test_a_typed_precision_takes_the_place_of_that_of_the_recipe() -> None:
+def test_a_typed_precision_takes_the_place_of_that_of_the_recipe(tmp_path: Path) -> None:
+    text = 'corpus = "x"\n[splits]\ntrain = ["a"]\nvalid = ["b"]\ntest = ["c"]\n[flags]\n'
+    (tmp_path / "recipe.toml").write_text(f"{text}use-bf16 = 1\n")
+
     def precision(*words: str) -> tuple[bool, bool | None]:
-        train = read(TRAIN, ["--recipe", "espeak", *words])[TrainConfig]
+        train = read(TRAIN, ["--recipe", str(tmp_path), *words])[TrainConfig]
         return train.use_fp16, train.use_bf16
 
     assert precision() == (False, True)

@@ -13,7 +13,7 @@ from zipasr.cli.train import train_configs
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
-from zipasr.optim.config import EdenConfig
+from zipasr.optim.config import EdenConfig, OptimizerConfig
 from zipasr.text.config import TokenizerConfig
 from zipasr.training.config import LossConfig, TrainConfig
 from zipasr.training.update import loss_scales
@@ -90,6 +90,33 @@ def test_a_published_command_means_what_it_meant(name: str) -> None:
             model = build_model(encoder_config(run), run[ModelConfig], 500)
         assert sum(p.numel() for p in model.parameters()) == parameters
     assert train_configs(run).train is train
+
+
+ZAPFORMER = """--world-size 4 --min-copies 1 --max-copies 8 --num-real-epochs 40 --base-lr 0.023
+--batches-per-epoch 2400 --start-epoch 1 --use-fp16 1 --exp-dir zapformer/exp --use-ctc 1
+--use-transducer 1 --base-dim 64 --ctc-loss-scale 0.2 --full-libri 1 --max-duration 1200"""
+
+
+def test_the_command_of_the_zapformer_implies_what_its_program_has() -> None:
+    run = read(TRAIN, ZAPFORMER.split())
+    assert run.notes == ()
+    assert encoder_config(run).name == "zapformer"
+    assert run[OptimizerConfig].optimizer == "rubik"
+    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.023, 0)
+    assert run[AugmentConfig].spec_augment == "alternating"
+    assert run[TrainConfig].epochs.copies == (1, 1, 1, 1, 1, 2, 2, 3, 4, 4, 5, 7, 8)
+    with torch.device("meta"):
+        model = build_model(encoder_config(run), run[ModelConfig], 500)
+    assert sum(p.numel() for p in model.parameters()) == 265_072_558
+
+
+def test_what_an_optimizer_implies_gives_way_with_it() -> None:
+    words = ["--recipe", "gigaspeech", "--encoder-type", "zapformer"]
+    assert read(TRAIN, words)[EdenConfig].base_lr == 0.02
+    adam = read(TRAIN, [*words, "--optimizer", "scaled_adam"])
+    assert (adam[EdenConfig].base_lr, adam[EdenConfig].warmup_batches) == (0.045, 500)
+    # The rate of a recipe is that of its own optimizer.
+    assert read(TRAIN, ["--recipe", "espeak", "--optimizer", "rubik"])[EdenConfig].base_lr == 0.02
 
 
 @pytest.mark.parametrize(

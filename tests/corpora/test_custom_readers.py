@@ -342,7 +342,9 @@ def test_what_cannot_be_imported_is_told_with_what_there_is(tmp_path: Path) -> N
         ("t.xls", b"\xd0\xcf\x11\xe0\xa1", "an Excel sheet, not a table of text. Fix: save it as"),
         ("t.parquet", b"PAR1abcd", "a Parquet file"),
         ("x_supervisions.jsonl.gz", gzip.compress(b"{}", mtime=0), "compressed by gzip"),
-        ("a.WAV", b"RIFF", "is one file of a corpus. Fix: --from "),
+        ("a.WAV", b"RIFF", "is one sound file, not a corpus. Fix: give the folder of it"),
+        ("t.tsv", b"", "t.tsv is empty (0 bytes). Fix: give a table"),
+        ("t.json", b"", "t.json is empty (0 bytes). Fix: give a table"),
         ("wav.scp", b"a a.wav", "is one file of a corpus. Fix: --from "),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_voice_that_does_not_exist_is_an_error_not_another_voice(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], wrong: dict[str, str]
 ) -> None:
     corpus = few(tmp_path)
-    good, bad = (corpus._order(utterance) for utterance in corpus.plan()[:2])
+    good, bad = (corpus.order(utterance) for utterance in corpus.plan()[:2])
     bad = dataclasses.replace(bad, **wrong)
     with pytest.raises(DataError, match=rf"1 of 2 utterances .* the first is {bad.id}"):
         synthesise([good, bad], num_jobs=1)

@@ -41,6 +41,7 @@ layouts = st.builds(
     num_buckets=st.integers(1, 30),
     drop_last=st.booleans(),
     shuffle=st.booleans(),
+    copies=st.sampled_from([1, 1, 2, 3, 8]),
 )
 small = settings(max_examples=80)
 
@@ -90,10 +91,25 @@ def test_no_batch_is_beyond_the_budget_padding_included(
     budget = layout.budget
     for batch in batches_of(make_plan(lengths, layout, seed=3, epoch=2)):
         longest, most = lengths.seconds[batch].max(), lengths.tokens[batch].max()
+        rows = len(batch) * layout.copies
         if len(batch) > 1:  # a cut that is too long for any batch goes alone
-            assert len(batch) * longest <= budget.max_duration * WITHIN
+            assert rows * longest <= budget.max_duration * WITHIN
             if budget.cost is not None:
-                assert len(batch) * budget.cost(longest, most) <= budget.max_cost * WITHIN
+                assert rows * budget.cost(longest, most) <= budget.max_cost * WITHIN
+
+
+@small
+@given(lengths=corpora, layout=layouts)
+def test_copies_make_smaller_batches_as_if_the_limit_were_divided(
+    lengths: CutLengths, layout: BatchingConfig
+) -> None:
+    plan = make_plan(lengths, layout, seed=3, epoch=2)
+    budget, copies = layout.budget, layout.copies
+    divided = replace(
+        budget, max_duration=budget.max_duration / copies, max_cost=budget.max_cost / copies
+    )
+    single = make_plan(lengths, replace(layout, budget=divided, copies=1), seed=3, epoch=2)
+    assert plan.digest() == single.digest()
 
 
 @small
@@ -103,13 +119,14 @@ def test_going_to_a_step_gives_the_tail(
 ) -> None:
     rank %= layout.world_size
     plan = make_plan(lengths, layout, seed=3, epoch=2)
-    whole = list(PlannedBatches(plan, lengths, rank))
-    assert list(PlannedBatches(plan, lengths, rank, start=start)) == whole[start:]
+    copies = layout.copies
+    whole = list(PlannedBatches(plan, lengths, rank, copies=copies))
+    assert list(PlannedBatches(plan, lengths, rank, start=start, copies=copies)) == whole[start:]
     assert [batch.index for batch in whole] == list(range(len(plan)))
     for batch in whole:
         of_ranks = [plan.batch(batch.index, other) for other in range(layout.world_size)]
         padded = sum(len(numbers) * lengths.seconds[numbers].max() for numbers in of_ranks)
-        assert batch.step_seconds == pytest.approx(padded)
+        assert batch.step_seconds == pytest.approx(copies * padded)
 
 
 @small
@@ -133,7 +150,11 @@ def test_a_change_of_layout_trains_what_is_left_and_nothing_twice(
 
 @given(layout=layouts)
 def test_a_layout_comes_back_from_a_checkpoint(layout: BatchingConfig) -> None:
-    assert BatchingConfig.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    values = json.loads(json.dumps(layout.to_dict()))
+    assert BatchingConfig.from_dict(values) == layout
+    # Checkpoints of before there were copies have one.
+    del values["copies"]
+    assert BatchingConfig.from_dict(values) == replace(layout, copies=1)
 
 
 def varied(count: int) -> CutLengths:

@@ -62,6 +62,8 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 25
     for page in pages:
+        # The theme's script asks GitHub for the stars of the repository of such an element.
+        assert 'data-md-component="source"' not in page.read_text(encoding="utf-8"), page
         for resource in Resources(page.read_text(encoding="utf-8")).found:
             assert "//" not in resource or resource.startswith("data:"), f"{page}: {resource}"
             is_here = not resource or resource.startswith(("data:", "/"))

@@ -9,8 +9,16 @@ import pytest
 import torch
 
 from tests.encoder.sizes import small_config
+from tests.encoder.zapformer.published import TINY as ZAPFORMER
 from zipasr.base.errors import UserError
-from zipasr.encoder import Zipformer, Zipformer1, Zipformer1Config, ZipformerConfig
+from zipasr.encoder import (
+    Zapformer,
+    ZapformerConfig,
+    Zipformer,
+    Zipformer1,
+    Zipformer1Config,
+    ZipformerConfig,
+)
 from zipasr.encoder.standalone import StandaloneEncoder
 from zipasr.encoder.zipformer.config import PRESETS
 from zipasr.model import build_model
@@ -34,7 +42,7 @@ def small_first() -> Zipformer1:
     )
 
 
-MAKERS = [lambda: Zipformer(small_config()), small_first]
+MAKERS = [lambda: Zipformer(small_config()), small_first, lambda: Zapformer(ZAPFORMER)]
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -90,6 +98,11 @@ def test_presets() -> None:
     assert causal.encoder_dim == PRESETS["small"].encoder_dim
     with pytest.raises(UserError, match=r"unknown preset 'larg'\. Fix: did you mean 'large'"):
         Zipformer.from_preset("larg")  # type: ignore[arg-type]
+    with torch.device("meta"):
+        config = Zapformer.from_preset("base-16", causal=True, chunk_size=32).config
+    assert (config.base_dim, config.causal, config.chunk_size) == (16, True, (32,))
+    with pytest.raises(UserError, match="did you mean 'base-16'"):
+        ZapformerConfig.from_preset("base16")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="Fix: choose one of: small, medium, large"):
         ZipformerConfig.from_preset("xxx")  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ import torch
 from tests.speaking_model import FIRST, HEADS, SECOND
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.encoder.zipformer.metadata import CLIENT_CHANNELS
+from zipasr.encoder.zipformer.construction import CLIENT_CHANNELS
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.exporting.folder import client_limits
 from zipasr.model.build import build_model

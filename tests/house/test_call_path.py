@@ -103,7 +103,7 @@ def test_from_decode_py_to_the_word_errors(
     monkeypatch.chdir(run_folder)
     words = ["--recipe", "./tones", "--num-workers", "0"]
     targets = {
-        ("model/transducer.py", "encode"),
+        ("encoder/zipformer/prepared.py", "encode"),
         ("search/greedy.py", "advance"),
         ("scoring/word_errors.py", "count_errors"),
     }

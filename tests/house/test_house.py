@@ -22,6 +22,7 @@ ENTRIES = (
     "train.py",
     "decode.py",
     "average.py",
+    "doctor.py",
     "report.py",
     "streaming_decode.py",
     "transcribe.py",

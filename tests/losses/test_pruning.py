@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.losses.oracle import Batch, Golden
 from zipasr.losses import do_rnnt_pruning, get_rnnt_prune_ranges
-from zipasr.losses.pruning import _feasible
+from zipasr.losses.pruned import _feasible
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 8))
 

@@ -1,4 +1,4 @@
-"""Chunks of both encoders give what the whole utterance gives, stream by stream."""
+"""Chunks of all encoders give what the whole utterance gives, stream by stream."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.encoder.test_streaming import SILENCE, SMALL
+from tests.encoder.zapformer.test_streaming import SMALL as ZAPFORMER
 from tests.encoder.zipformer1.published import TINY_CAUSAL as FIRST
 from zipasr.encoder.masks import subsampled_lens
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, Geometry
@@ -21,7 +22,11 @@ from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 
-CONFIGS = {"zipformer": SMALL, "zipformer1": replace(FIRST, mask_unfilled_cache=True)}
+CONFIGS = {
+    "zipformer": SMALL,
+    "zipformer1": replace(FIRST, mask_unfilled_cache=True),
+    "zapformer": ZAPFORMER,
+}
 TAIL = 30
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.optim.backend import OptimizerBackend
-from zipasr.optim.eden import Eden
 from zipasr.optim.scaled_adam import ScaledAdam
+from zipasr.optim.schedules import Eden
 
 FOLDER = Path(__file__).parents[1] / "golden" / "optim"
 INPUTS = {

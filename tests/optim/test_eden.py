@@ -8,8 +8,8 @@ from torch import nn
 from tests.optim.golden import FOLDER
 from zipasr.base.config import from_dict, to_dict
 from zipasr.optim.config import EdenConfig
-from zipasr.optim.eden import Eden, eden_factor
 from zipasr.optim.scaled_adam import ScaledAdam
+from zipasr.optim.schedules import Eden, eden_factor
 
 GOLDEN = json.loads((FOLDER / "eden.json").read_text())
 CASES = [case for case in GOLDEN["cases"] if case["class"] == "Eden"]
@@ -49,6 +49,19 @@ def test_counters_advance_by_themselves() -> None:
     second.step_epoch(1)
     assert first.get_last_lr() == second.get_last_lr()
     assert first.state_dict() == {"epoch": 1, "batch": 3}
+
+
+def test_an_epoch_of_several_passes_counts_as_so_many_epochs() -> None:
+    schedule = Eden(optimizer(), 7500.0, 3.5, real_epochs=(1, 2, 4))
+    counted = []
+    for epoch in range(1, 6):
+        schedule.begin_epoch(epoch, None)
+        counted.append(schedule.epoch)
+    # Beyond the plan an epoch is one.
+    assert counted == [0, 1, 3, 7, 8]
+    plain = Eden(optimizer(), 7500.0, 3.5)
+    plain.begin_epoch(4, None)
+    assert plain.epoch == 3
 
 
 def test_each_group_has_its_base_rate() -> None:

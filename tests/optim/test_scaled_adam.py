@@ -335,7 +335,7 @@ def test_scalars_stay_within_their_limit() -> None:
 
 def test_strong_clipping_names_the_parameters(caplog: pytest.LogCaptureFixture) -> None:
     run = Run("clip2")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.DEBUG):
         while run.step < 26:
             run.update()
     text = caplog.text
@@ -344,12 +344,17 @@ def test_strong_clipping_names_the_parameters(caplog: pytest.LogCaptureFixture) 
     assert "Scaling gradients by" in text
     assert "enc.big.weight with proportion" in text
     assert text.count("ratio") >= 10
+    # Clipping is normal: no warnings, and one line each time at the usual level.
+    told = [record for record in caplog.records if record.levelno >= logging.INFO]
+    assert {record.levelname for record in told} == {"INFO"}
+    assert sum("Scaling" in record.getMessage() for record in told) == caplog.text.count("Scaling")
+    assert all("ratio" not in record.getMessage() for record in told)
 
 
 def test_unnamed_parameters_give_numbers_only(caplog: pytest.LogCaptureFixture) -> None:
     params = random_parameters([(3, 4), (5,)])
     optimizer = ScaledAdam(params, clipping_scale=2.0)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         for step in range(13):
             set_random_gradients(params, step)
             if step == 12:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from zipasr.optim.backend import OptimizerBackend
-from zipasr.optim.eden import Eden
 from zipasr.optim.scaled_adam import ScaledAdamV1
+from zipasr.optim.schedules import Eden
 
 FILE = Path(__file__).parents[1] / "golden" / "optim" / "scaled_adam_v1.npz"
 SHAPES: dict[str, tuple[int, ...]] = {"w": (3, 4), "v": (5,), "s": (), "w2": (3, 4)}

@@ -54,7 +54,7 @@ def test_what_has_to_be_done_first_is_told_in_the_same_words(
     assert done.returncode == 2
     assert done.stderr == (
         "zipasr prepare: stage 3 needs what stage 2 makes. "
-        "Fix: run stage 2 first: zipasr prepare --stage 2\n"
+        "Fix: begin with stage 1: zipasr prepare --stage 1\n"
     )
 
 

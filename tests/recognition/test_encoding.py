@@ -12,8 +12,9 @@ import torch
 
 from tests.captured_output import Call
 from zipasr.cli import decode, streaming_decode
-from zipasr.model.transducer import AsrModel
-from zipasr.recognition import acoustic_model, resources
+from zipasr.encoder.zipformer.prepared import PreparedZipformer
+from zipasr.lm import ngram_file
+from zipasr.recognition import acoustic_model
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.search.methods import METHODS
 from zipasr.search.protocol import ScaleSetting, Utterance
@@ -60,7 +61,7 @@ def token_ngram(run_folder: Path) -> tuple[str, ...]:
 def test_methods_are_compared_with_one_model_that_encodes_dev_once(
     run_folder: Path, call: Call, count: Count, counted: Counter[str]
 ) -> None:
-    count(AsrModel, "encode")
+    count(PreparedZipformer, "encode")
     said = call(decode.main, run_folder, *HERE, "--test-sets", "dev")
     assert said.status == 0, said.err
     num_batches = counted["encode"]
@@ -82,13 +83,13 @@ def test_a_language_model_is_read_once_for_all_methods_and_weights(
     counted: Counter[str],
     token_ngram: tuple[str, ...],
 ) -> None:
-    count(resources, "read_arpa")
+    count(ngram_file, "open_ngrams")
     methods = "modified_beam_search_lm_shallow_fusion,modified_beam_search_lm_rescore"
     words = (*token_ngram, "--lm-scales", "0.1,0.2", "--methods", methods)
     said = call(decode.main, run_folder, *HERE, *words)
     assert said.status == 0, said.err
     # Once on dev, and once for the method that was chosen.
-    assert counted == {"read_arpa": 2}
+    assert counted == {"open_ngrams": 2}
 
 
 def test_streams_read_a_language_model_once(
@@ -98,12 +99,12 @@ def test_streams_read_a_language_model_once(
     counted: Counter[str],
     token_ngram: tuple[str, ...],
 ) -> None:
-    count(resources, "read_arpa")
+    count(ngram_file, "open_ngrams")
     words = (*token_ngram, "--decoding-method", "modified_beam_search_lm_shallow_fusion")
     said = call(streaming_decode.main, run_folder, *HERE, *words)
     # The model of the run is not causal: that is found after all files were read.
     assert (said.status, "the model is not causal" in said.error) == (2, True)
-    assert counted == {"read_arpa": 1}
+    assert counted == {"open_ngrams": 1}
 
 
 def test_one_setting_of_a_rescoring_is_used_alone(prepared: Path) -> None:

@@ -141,10 +141,10 @@ def test_case_and_punctuation_are_told_when_they_are_more_than_a_tenth() -> None
         return spelling_line("test", transcripts, count_errors((t.ref, t.hyp) for t in transcripts))
 
     assert line(("Hello, world!", "HELLO WORLD"), ("A B", "A C")) == (
-        "test: 67 % of the word error rate is case and punctuation: 75.00 % as written, "
+        "test: 67 % of the error rate is case and punctuation: 75.00 % as written, "
         "25.00 % in one spelling, which --score-normalised 1 scores"
     )
-    assert line(("a b", "A B")).startswith("test: 100 % of the word error rate")
+    assert line(("a b", "A B")).startswith("test: 100 % of the error rate")
     # Nine words and one in another case: a tenth is not more than a tenth.
     assert line(("A B C D E F G H I j", "X X X X X X X X X J")) == ""
     assert line(("A B C D E F G H i j", "X X X X X X X X I J")) != ""

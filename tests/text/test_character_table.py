@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.text.character_table import characters_text, count_characters, normalisation_effect
+from zipasr.text.characters import characters_text, count_characters, normalisation_effect
 from zipasr.text.normalise import normalise
 
 

@@ -52,7 +52,7 @@ def test_every_word_is_spelt_as_the_tokenizer_spells_it(tokenizer: Tokenizer) ->
     for word, pieces in spellings[:-1]:
         assert "".join(pieces) == f"▁{word}"
         assert set(pieces) <= set(tokenizer.pieces())
-    assert spellings[-1] == ("<UNK>", ("▁", "<unk>"))
+    assert spellings[-1] == ("<UNK>", ["▁", "<unk>"])
 
 
 def test_a_character_that_is_not_known_shows(tokenizer: Tokenizer) -> None:

@@ -29,7 +29,7 @@ def train(exp_dir: Path, flags: str) -> dict[str, Any]:
     parsed = read(TRAIN, f"--recipe ./tones --exp-dir {exp_dir} {SHORT} {flags}".split())
     configs = train_configs(parsed)
     run(ALONE, configs, data_source(parsed))
-    return load_checkpoint(exp_dir / f"epoch-{configs.train.num_epochs}.pt")
+    return load_checkpoint(exp_dir / f"epoch-{len(configs.train.epochs)}.pt")
 
 
 def new_session(flags: str = "", world: World = ALONE) -> Session:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.training.progress import ProgressLine
+from zipasr.training.metrics import Metrics
+from zipasr.training.progress import ProgressLine, Totals
 
 FIGURES = ProgressLine(
     epoch=3,
@@ -59,3 +60,30 @@ def test_more_room_shows_no_less(one: int, other: int) -> None:
     narrow, wide = sorted([one, other])
     assert len(FIGURES.line(narrow)) <= narrow
     assert len(FIGURES.line(narrow)) <= len(FIGURES.line(wide))
+
+
+def totals(*updates: dict[str, float]) -> Totals:
+    found = Totals()
+    for sums in updates:
+        found.add(Metrics(10.0, **sums), [])
+    return found
+
+
+def test_the_log_has_each_part_of_the_loss_once_with_its_mean() -> None:
+    one = totals({"loss": 9.0, "ctc_loss": 4.0, "pruned_loss": 5.0})
+    assert str(one) == "ctc_loss 0.4 (avg 0.4), pruned_loss 0.5 (avg 0.5)"
+    two = totals({"loss": 9.0, "ctc_loss": 4.0, "pruned_loss": 5.0}, {"loss": 3.0, "ctc_loss": 2.0})
+    assert str(two).startswith("ctc_loss 0.2 (avg 0.3)")
+    assert "loss 0.9" not in str(one)
+
+
+def test_a_loss_of_one_part_is_not_said_twice() -> None:
+    assert str(totals({"loss": 4.0, "ctc_loss": 4.0})) == "ctc_loss alone"
+    weighted = totals({"loss": 2.0, "ctc_loss": 4.0})
+    assert str(weighted) == "ctc_loss 0.4 (avg 0.4)"
+
+
+def test_every_corpus_has_its_own_means() -> None:
+    found = totals({"loss": 4.0, "ctc_loss": 4.0})
+    found.of = {"libri": Metrics(10.0, loss=3.0), "giga": Metrics(10.0, loss=5.0)}
+    assert str(found) == "ctc_loss alone; giga: loss 0.5; libri: loss 0.3"

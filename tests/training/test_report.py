@@ -76,10 +76,11 @@ def test_the_line_after_an_epoch(tmp_path: Path) -> None:
     history(tmp_path)
     train = SimpleNamespace(exp_dir=tmp_path)
     session: Any = SimpleNamespace(
-        configs=SimpleNamespace(train=train), state=SimpleNamespace(cur_epoch=3)
+        configs=SimpleNamespace(train=train),
+        state=SimpleNamespace(cur_epoch=3, best_valid_epoch=3, best_wer_epoch=2),
     )
     assert course_line(session) == (
-        "epoch 3 is over: dev loss █▃▁ 0.349 (best), dev wer █▄▁ 22.3 % (best)"
+        "epoch 3 is over: dev loss █▃▁ 0.349 (best), dev wer █▄▁ 22.3 %"
     )
 
 

@@ -18,6 +18,7 @@ from zipasr.base.distributed import World, launch
 from zipasr.base.errors import ResourceError
 from zipasr.checkpoint.files import load_checkpoint
 from zipasr.data.dataset import Batch
+from zipasr.encoder.zipformer1.scaling import ActivationBalancer
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.schedule import set_batch_count
 from zipasr.nn.whiten import Whiten
@@ -54,6 +55,8 @@ def steady(session: Session) -> Session:
         if isinstance(module, Balancer):
             del module.prob  # a schedule is a module, which a number cannot replace
             module.prob = 0.0
+        if isinstance(module, ActivationBalancer):
+            module.min_prob, module.num_calls = 0.0, 10**9
     return session
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zipasr.api.wording import worded_for_programs
+from zipasr.base.log import logging_put_back
 from zipasr.cli.commands import DECODE, EXPORT, read
 from zipasr.cli.flags import words_of
 from zipasr.cli.recognition_flags import recognition_config
@@ -50,7 +52,9 @@ def train(recipe: str = "espeak", **flags: Unpack[TrainFlags]) -> TrainResult:
     from zipasr.cli.train import train as run_training
     from zipasr.training.metric_writer import METRICS_FILE, metric_series
 
-    exp_dir = run_training(words_of({"recipe": recipe, **flags}), "train.py")
+    given = {"recipe": recipe, **flags}
+    with worded_for_programs(given), logging_put_back():
+        exp_dir = run_training(words_of(given), "train.py")
     names = [path.stem.removeprefix("epoch-") for path in exp_dir.glob("epoch-*.pt")]
     epochs = max((int(name) for name in names if name.isdigit()), default=0)
     path = exp_dir / METRICS_FILE
@@ -90,8 +94,10 @@ def decode(recipe: str | None = None, **flags: Unpack[DecodeFlags]) -> DecodeRes
     """
     from zipasr.recognition.decode_sets import decode as decode_sets
 
-    config = recognition_config(read(DECODE, words_of({"recipe": recipe, **flags})))
-    return DecodeResult(config.exp_dir, tuple(decode_sets(config)))
+    given = {"recipe": recipe, **flags}
+    with worded_for_programs(given), logging_put_back():
+        config = recognition_config(read(DECODE, words_of(given)))
+        return DecodeResult(config.exp_dir, tuple(decode_sets(config)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +126,7 @@ def export(recipe: str | None = None, **flags: Unpack[ExportFlags]) -> ExportRes
     """
     from zipasr.cli.export import export_model
 
-    folder = export_model(read(EXPORT, words_of({"recipe": recipe, **flags})))
+    given = {"recipe": recipe, **flags}
+    with worded_for_programs(given), logging_put_back():
+        folder = export_model(read(EXPORT, words_of(given)))
     return ExportResult(folder, tuple(sorted(p for p in folder.rglob("*") if p.is_file())))

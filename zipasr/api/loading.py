@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zipasr.api.wording import in_arguments, worded_for_programs
 from zipasr.base.errors import CheckpointError, UserError, nearest
 from zipasr.recognition.config import Kind, LongFormConfig, ModelFileConfig
 from zipasr.recognition.exported_files import is_exported_folder
@@ -27,7 +28,16 @@ _EXPORTED_KINDS: Mapping[str, Kind] = {"auto": "", "float32": "", "int8": "int8"
 _SHERPA_SETTINGS = {"beam_size", "blank_penalty", "context_score", "num_threads"}
 _CUTTING = {"window", "overlap"}
 # Flags that arguments of ``load_model`` stand for.
-_ARGUMENTS = {"exp_dir", "checkpoint", "tokens", "bpe_model", "decoding_method", "use_bf16"}
+_ARGUMENTS = {
+    "exp_dir": "path",
+    "checkpoint": "path",
+    "model": "path",
+    "nn_model_filename": "path",
+    "tokens": "tokens",
+    "bpe_model": "tokens",
+    "decoding_method": "decoding_method",
+    "use_bf16": "precision",
+}
 
 
 def load_model(
@@ -61,19 +71,33 @@ def load_model(
         ResourceError: the machine lacks the device, or a package is missing.
         UserError: a setting is unknown or does not go with the model.
     """
-    place, values = Path(path), dict(settings)
-    given = None if tokens is None else Path(tokens)
+    own = {"path": path, "tokens": tokens, "decoding_method": decoding_method}
+    table = None if tokens is None else Path(tokens)
+    with worded_for_programs(settings | own, _ARGUMENTS):
+        return _load(Path(path), table, device, precision, decoding_method, dict(settings))
+
+
+def _load(
+    place: Path,
+    tokens: Path | None,
+    device: str,
+    precision: Precision,
+    decoding_method: str,
+    values: dict[str, Any],
+) -> Model:
     if is_exported_folder(place):
-        return _load_exported(place, given, device, precision, decoding_method, values)
+        return _load_exported(place, tokens, device, precision, decoding_method, values)
     if place.suffix == ".onnx":
         raise UserError(f"{place} is one file of an exported model.", "give the folder of it.")
     if precision not in ("auto", "float32", "bfloat16"):
-        raise UserError(f"precision={precision!r} is for exported folders; {place} is none.")
+        if precision in _EXPORTED_KINDS:
+            raise UserError(f"precision={precision!r} is for exported folders; {place} is none.")
+        raise UserError(f"precision={precision!r} is unknown.", "give auto, float32 or bfloat16.")
     if place.is_dir():
         place = _model_in(place)
     elif not place.is_file():
         raise CheckpointError(f"there is no file or folder {place}.", "see that the path is right.")
-    return _load_torch(place, given, device, precision, decoding_method, values)
+    return _load_torch(place, tokens, device, precision, decoding_method, values)
 
 
 def _load_exported(
@@ -135,6 +159,7 @@ def _load_torch(
     decoding_method: str,
     values: dict[str, Any],
 ) -> Model:
+    from zipasr.checkpoint.files import reader_of_parts
     from zipasr.checkpoint.selection import with_last_epoch
     from zipasr.cli.commands import LOAD_MODEL, read
     from zipasr.cli.flags import words_of
@@ -161,9 +186,11 @@ def _load_torch(
     if is_script:
         file = ModelFileConfig(nn_model_filename=place)
         return load_model_file(file, config, cutting, long.word_times)
-    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint)
-    model = load_torch_model(replace(config, checkpoint=choose), cutting, long.word_times)
-    model.about = (*model.about, *notes)
+    checkpoints = reader_of_parts()
+    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint, checkpoints)
+    config = replace(config, checkpoint=choose)
+    model = load_torch_model(config, cutting, long.word_times, checkpoints)
+    model.about = (*model.about, *(in_arguments(note, values) for note in notes))
     return model
 
 

@@ -250,7 +250,9 @@ def _about(facts: AudioInfo) -> str:
     if facts.fault == SILENT:
         return f"{facts.rate} Hz, {SILENT}"
     channels = len(facts.energies)
-    about = f"{facts.rate} Hz, {channels} channel{'s' * (channels > 1)}: {treatment(facts)}"
+    about = f"{facts.rate} Hz, 1 channel"
+    if channels != 1:
+        about = f"{facts.rate} Hz, {channels} channels: {treatment(facts)}"
     quiet = (
         f"very quiet, {facts.level:.0f} dB where it is loudest: amplify it if words are missing"
         if facts.level < QUIET

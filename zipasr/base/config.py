@@ -172,11 +172,19 @@ def flags_of(cls: type[DataclassInstance]) -> list[Flag]:
     ]
 
 
-def unknown_value(flag: str, value: str, meanings: Mapping[str, str]) -> UserError:
-    """Return the error for a value without a meaning: it names the nearest, and all of them."""
-    known = "; ".join(f"{name} ({meaning})" for name, meaning in meanings.items())
-    what = f"unknown {flag} {value!r}, {nearest(value, meanings)}".rstrip(", ")
-    return UserError(what if what.endswith("?") else f"{what}.", f"choose one of: {known}.")
+def unknown_value(name: str, value: str, known: Collection[str], more: str = "") -> UserError:
+    """Return the error for a value that is none of the known: it names the nearest, and all.
+
+    Args:
+        name: of the flag or argument.
+        value: that it was given.
+        known: values.
+        more: command that says what each means; none if empty.
+    """
+    what = f"unknown {name} {value!r}, {nearest(value, known)}".rstrip(", ")
+    fix = f"choose one of: {', '.join(known)}."
+    fix += f" {more} says what each is." if more else ""
+    return UserError(what if what.endswith("?") else f"{what}.", fix)
 
 
 def recipe_values(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from zipasr.base.errors import ResourceError, is_disk_full
 
+logger = logging.getLogger(__name__)
+
 _TEMPORARY = ".tmp-"
 _MAX_NAME_BYTES = 255  # of most file systems
 
@@ -68,7 +70,7 @@ def sweep(folder: Path, *, levels: int = 1) -> list[Path]:
         except OSError:  # it has its name by now, or is not ours to remove
             continue
     if removed:
-        logging.info(
+        logger.info(
             "removed %d temporary files (%.1f MB) that killed processes left in %s",
             len(removed),
             freed / 1e6,

@@ -18,7 +18,7 @@ def lazy_names(
     must not wait for torch. In the package, type checkers see ordinary imports instead::
 
         if TYPE_CHECKING:
-            from zipasr.optim.eden import Eden
+            from zipasr.optim.schedules import Eden
         else:
             __getattr__, __dir__ = lazy_names(__name__, {"eden": ["Eden"]})
 

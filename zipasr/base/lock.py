@@ -15,6 +15,8 @@ from typing import IO, Any, NamedTuple
 from zipasr.base.errors import ResourceError
 from zipasr.base.files import sweep
 
+logger = logging.getLogger(__name__)
+
 LOCK_FILE = "run.lock"
 
 
@@ -65,7 +67,7 @@ def only_run_in(
     path, held = folder / LOCK_FILE, _Held(shown or folder, flag, user)
     with _locked(path, held) as file:
         if before := _holder(file):
-            logging.info("the last %s in %s (%s) was ended from outside", user, folder, before)
+            logger.info("the last %s in %s (%s) was ended from outside", user, folder, before)
         sweep(folder, levels=levels)
         file.seek(0)
         file.truncate()
@@ -110,7 +112,7 @@ def _lock(file: IO[str], held: _Held) -> None:
     except (BlockingIOError, PermissionError) as problem:
         raise held.refusal(_holder(file)) from problem
     except OSError:
-        logging.warning("%s has no locks: take care that no other run uses it", held.folder)
+        logger.warning("%s has no locks: take care that no other run uses it", held.folder)
 
 
 def _holder(file: IO[str]) -> str:

@@ -1,10 +1,14 @@
-"""Logging: one format, a file for each process, the screen for rank 0."""
+"""Logging: one format, a file for each process, the screen for rank 0, repetitions counted."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +21,76 @@ def is_first() -> bool:
     Known before there is a group: a launcher such as ``torchrun`` says it in the environment.
     """
     return os.environ.get("RANK", "0") == "0"
+
+
+#: ``extra`` of a record that is no warning and counted all the same.
+COUNTED = {"is_counted": True}
+# Of equal messages so many are shown, then the 10th, 100th, 1000th and so on.
+SHOWN_AT_FIRST = 5
+_PLACEHOLDER = re.compile(r"%[-#0 +\d.]*[a-z%]")
+
+
+class RepeatFilter(logging.Filter):
+    """Pass some of the records that say the same: the first ones, then fewer and fewer.
+
+    The same is what one place in the code says about different things. Warnings are counted, and
+    what is logged with ``extra=COUNTED``; errors and all else always pass. Handlers that share the
+    filter pass the same records.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: Counter[str] = Counter()
+        self._last: dict[str, tuple[int, str]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a record is shown; its attribute ``times`` counts it and its like."""
+        if record.levelno != logging.WARNING and not hasattr(record, "is_counted"):
+            return True
+        facts = record.__dict__
+        if "times" not in facts:
+            kind = _kind_of(record)
+            self._times[kind] += 1
+            facts["times"] = self._times[kind]
+            if _is_shown(self._times[kind]):
+                self._last[kind] = self._times[kind], record.getMessage()
+        return _is_shown(facts["times"])
+
+    def untold(self) -> dict[str, int]:
+        """Return the last message shown of each kind that came again since -> times in all."""
+        return {
+            text: self._times[kind]
+            for kind, (times, text) in self._last.items()
+            if self._times[kind] > times
+        }
+
+
+def _is_shown(times: int) -> bool:
+    return times <= SHOWN_AT_FIRST or str(times).strip("0") == "1"
+
+
+def _kind_of(record: logging.LogRecord) -> str:
+    """Return what equal messages share: the words around their values."""
+    template = str(record.msg)
+    if re.search(r"[^\W\d_]{3}", _PLACEHOLDER.sub("", template)):
+        return template
+    return re.sub(r"\d+", "#", record.getMessage())
+
+
+class _CountingFormatter(logging.Formatter):
+    """Add to a message how often it came, where that is more than once."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        times = getattr(record, "times", 1)
+        return super().format(record) + (f" ({times} times so far)" if times > 1 else "")
+
+
+def log_untold() -> None:
+    """Log how often the messages came that were not shown every time."""
+    filters = (one for handler in logging.getLogger().handlers for one in handler.filters)
+    repeats = next((one for one in filters if isinstance(one, RepeatFilter)), None)
+    for text, times in (repeats.untold() if repeats else {}).items():
+        logging.info("%d times in all: %s", times, text)
 
 
 class _PatientFile(logging.FileHandler):
@@ -44,4 +118,23 @@ def setup_logging(prefix: Path | None = None, rank: int = 0, world_size: int = 1
         suffix = f"-{rank}" if world_size > 1 else ""
         name = f"{prefix.name}-{stamp}{suffix}"
         handlers.append(_PatientFile(prefix.with_name(name), encoding="utf-8"))
-    logging.basicConfig(format=FORMAT, level=logging.INFO, handlers=handlers, force=True)
+    repeats, formatter = RepeatFilter(), _CountingFormatter(FORMAT)
+    for handler in handlers:
+        handler.addFilter(repeats)
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+@contextmanager
+def logging_put_back() -> Iterator[None]:
+    """Put back the handlers and the level of a program that ``setup_logging`` replaces."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []  # those that are there when logging is set up are closed
+    try:
+        yield
+    finally:
+        for ours in root.handlers:
+            ours.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+logger = logging.getLogger(__name__)
+
 L = TypeVar("L", bound="_LastLine")
 
 
@@ -26,7 +28,13 @@ class _LastLine:
         self._redirect = nullcontext() if bar.disable else logging_redirect_tqdm()
 
     def __enter__(self: L) -> L:
+        # The redirection replaces handlers of the screen by others, which have no filters.
+        root = logging.getLogger()
+        filters = {one for handler in root.handlers for one in handler.filters}
         self._redirect.__enter__()
+        for handler in root.handlers:
+            for one in filters:
+                handler.addFilter(one)  # a no-op where it is there
         return self
 
     def __exit__(
@@ -83,7 +91,7 @@ class Progress(_LastLine):
         now = time.monotonic()
         if self._lines and now - self._last_line >= self.seconds_between_lines:
             self._last_line = now
-            logging.info(self.line(now, note))
+            logger.info(self.line(now, note))
 
     def speed(self, now: float | None = None) -> float:
         """Return the steps per second since the beginning, at the monotonic time ``now``."""

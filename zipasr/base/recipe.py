@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ USUAL_STAGES = (1, 4)
 TABLES = {
     "corpus",
     "corpus-options",
+    "encoders",
     "flags",
     "joined",
     "needs",
     "pieces",
     "splits",
     "stages",
+    "statistics",
     "subsets",
 }
 PLAIN = {"corpus", "stages"}
@@ -40,12 +43,16 @@ class Recipe:
         corpus_options: options of the corpus, checked by the corpus itself.
         splits: purpose (train, valid, test) -> names of splits of the corpus.
         flags: defaults of this recipe, flag name without dashes -> value.
+        encoders: value of ``--encoder-type`` -> flags that replace entries when it is typed.
         joined: split -> the splits of the corpus that it consists of, shuffled once.
         pieces: split too large to be made at once -> number of pieces it is made in.
         chosen: the subset that these values are of; None is the whole.
         subsets: name -> tables ``splits``, ``flags`` and ``corpus-options`` that replace entries.
         stages: first and last stage of its preparation.
         needs: stage -> a sentence about time and disk; subset -> the same for a subset.
+        statistics: what is known of the speech before it is there: "parts", split -> "hours" and
+            "utterances"; "percentiles" of their durations, pairs of percentage and seconds; and
+            "tokens-per-second".
     """
 
     name: str
@@ -54,12 +61,14 @@ class Recipe:
     corpus_options: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, list[str]]
     flags: dict[str, Any] = field(default_factory=dict)
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     joined: dict[str, list[str]] = field(default_factory=dict)
     pieces: dict[str, int] = field(default_factory=dict)
     chosen: str | None = None
     subsets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     stages: tuple[int, int] = USUAL_STAGES
     needs: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
 
     def needs_of(self, stage: int) -> str | None:
         """Return what the recipe says about the time and the disk of a stage."""
@@ -74,6 +83,10 @@ class Recipe:
         """
         names = (name for purpose in purposes for name in self.splits[purpose])
         return list(dict.fromkeys(part for name in names for part in self.joined.get(name, [name])))
+
+    def with_encoder(self, name: str | None) -> Recipe:
+        """Return the recipe with the flags that go with an encoder, if it has any for it."""
+        return replace(self, flags=self.flags | self.encoders.get(name or "", {}))
 
     def subset(self, name: str | None) -> Recipe:
         """Return the recipe with the splits, flags and corpus options of one of its subsets.
@@ -186,11 +199,13 @@ def _recipe_from_table(path: Path, table: dict[str, Any]) -> Recipe:
         corpus_options=table.get("corpus-options", {}),
         splits=splits,
         flags=table.get("flags", {}),
+        encoders=table.get("encoders", {}),
         joined=table.get("joined", {}),
         pieces=table.get("pieces", {}),
         subsets=table.get("subsets", {}),
         stages=(first, last),
         needs=table.get("needs", {}),
+        statistics=table.get("statistics", {}),
     )
 
 
@@ -202,11 +217,13 @@ def _check_types(path: Path, table: dict[str, Any]) -> None:
             raise UserError(f"{path}: {key} = {value!r} is no table.", f"write [{key}] above it.")
     _check_stages(path, table.get("stages", [*USUAL_STAGES]))
     _check_needs(path, table.get("needs", {}))
+    _check_statistics(path, table.get("statistics", {}))
     _check_names(path, table["splits"])
     _check_names(path, table.get("joined", {}))
     for split, count in table.get("pieces", {}).items():
         if type(count) is not int or count < 1:
             raise UserError(f"{path}: pieces.{split} = {count!r} is no number of pieces.")
+    _check_encoders(path, table.get("encoders", {}))
     for name, tables in table.get("subsets", {}).items():
         _check_subset(path, name, tables)
 
@@ -226,6 +243,28 @@ def _check_needs(path: Path, needs: dict[str, Any]) -> None:
             _check_needs(path, value)
         elif not isinstance(value, str):
             raise UserError(f"{path}: needs.{key} = {value!r} is no sentence.")
+
+
+def _check_encoders(path: Path, encoders: dict[str, Any]) -> None:
+    for name, flags in encoders.items():
+        if not isinstance(flags, dict):
+            raise UserError(f"{path}: encoders.{name} = {flags!r} is no table of flags.")
+
+
+def _check_statistics(path: Path, statistics: dict[str, Any]) -> None:
+    try:
+        sizes = [[part["hours"], part["utterances"]] for part in statistics["parts"].values()]
+        numbers = [*chain(*sizes, *statistics["percentiles"]), statistics["tokens-per-second"]]
+        is_right = all(type(number) in (int, float) and number >= 0 for number in numbers)
+        is_right = is_right and all(len(pair) == 2 for pair in statistics["percentiles"])
+    except (KeyError, TypeError, AttributeError):
+        is_right = False
+    if statistics and not is_right:
+        raise UserError(
+            f"{path}: [statistics] lacks numbers.",
+            "it has parts.SPLIT = { hours, utterances }, percentiles = [[PERCENT, SECONDS], ...] "
+            "and tokens-per-second.",
+        )
 
 
 def _check_subset(path: Path, name: str, tables: Any) -> None:

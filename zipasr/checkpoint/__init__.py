@@ -3,7 +3,6 @@
 ``files`` writes a checkpoint so that it is whole or not there and reads it without running code
 from it; ``weights`` loads the weights of a file into a model; ``model_file`` builds the model that
 a file holds, ours or icefall's; ``average`` keeps the running average and combines checkpoints;
-``selection`` chooses which ones to decode with; ``retention`` removes old ones; ``init_from`` moves
-weights into another model; ``language_model_file`` does for language models what ``model_file``
-does. ``config``: settings.
+``selection`` chooses which ones to decode with; ``retention`` removes old ones;
+``language_model_file`` does for language models what ``model_file`` does. ``config``: settings.
 """

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import epoch_checkpoint, find_checkpoints, load_checkpoint
+from zipasr.checkpoint.files import (
+    ReadCheckpoint,
+    epoch_checkpoint,
+    find_checkpoints,
+    load_checkpoint,
+)
 from zipasr.checkpoint.weights import (
     StateDict,
     check_finite_state,
@@ -170,29 +175,36 @@ def mean_of(state_dicts: Iterable[Mapping[str, Tensor]]) -> StateDict:
     }
 
 
-def read_chosen(exp_dir: Path, choose: ChooseCheckpoint) -> LoadedWeights:
+def read_chosen(
+    exp_dir: Path, choose: ChooseCheckpoint, read: ReadCheckpoint = load_checkpoint
+) -> LoadedWeights:
     """Read the chosen checkpoints of a training run, or the one file, and combine them.
 
     With the averaged model, the result is the mean over the training after the checkpoint
     ``avg`` places before the last one; without, the mean of the last ``avg`` checkpoints.
 
+    Args:
+        exp_dir: folder of a training run.
+        choose: which checkpoints.
+        read: reads one.
+
     Raises:
         CheckpointError: a checkpoint is missing, damaged, or does not fit to the others.
     """
     path = last_file(exp_dir, choose)
-    last = load_checkpoint(path)
+    last = read(path)
     if choose.checkpoint is not None or (choose.avg == 1 and not choose.use_averaged_model):
         weights = model_state(last, str(path))
     elif choose.use_averaged_model:
         start, _ = window_files(exp_dir, choose)
-        before = load_checkpoint(start)
+        before = read(start)
         for one, name in ((before, start), (last, path)):
             check_finite_state(one, name)
         weights = average_window(before, last)
     else:
         # One after the other, so that two are in memory and not all.
         weights = mean_of(
-            model_state(load_checkpoint(file), str(file)) for file in mean_files(exp_dir, choose)
+            model_state(read(file), str(file)) for file in mean_files(exp_dir, choose)
         )
     return LoadedWeights(path, last, weights)
 
@@ -203,12 +215,14 @@ def window_files(exp_dir: Path, choose: ChooseCheckpoint) -> tuple[Path, Path]:
         files = newest_checkpoints(exp_dir, choose.iter, choose.avg + 1)
         return files[-1], files[0]
     epoch = choose.number
+    last = epoch_checkpoint(exp_dir, epoch)  # was named: if others are missing too, it is told of
     if choose.avg >= epoch:
+        fix = f"give --avg {epoch - 1} or less, or --use-averaged-model 0."
         raise CheckpointError(
             f"--epoch {epoch} --avg {choose.avg} needs a checkpoint before the first epoch.",
-            "choose --avg smaller than --epoch, or use --use-averaged-model 0.",
+            fix if epoch > 1 else "give --avg 1 --use-averaged-model 0.",
         )
-    return epoch_checkpoint(exp_dir, epoch - choose.avg), epoch_checkpoint(exp_dir, epoch)
+    return epoch_checkpoint(exp_dir, epoch - choose.avg), last
 
 
 def mean_files(exp_dir: Path, choose: ChooseCheckpoint) -> list[Path]:

@@ -11,8 +11,9 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -93,10 +94,27 @@ def check_written(path: Path) -> None:
             raise zipfile.BadZipFile("what was written reads back as something else")
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+ReadCheckpoint: TypeAlias = Callable[[Path], dict[str, Any]]
+"""Reads a checkpoint as ``load_checkpoint`` does."""
+
+
+def reader_of_parts() -> ReadCheckpoint:
+    """Return a ``load_checkpoint`` for who needs a few entries of checkpoints, for a short time.
+
+    Each file is read once, however often it is asked for; values are read from the disk as they
+    are looked at.
+    """
+    return cache(partial(load_checkpoint, mapped=True))
+
+
+def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; no code stored in the file is run.
 
     The checksums in the file are compared, which torch does not do by itself.
+
+    Args:
+        path: of the file.
+        mapped: whether values stay in the file until they are looked at.
 
     Raises:
         CheckpointError: the file is missing, empty, cut off, damaged, a git-lfs pointer, holds
@@ -105,7 +123,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     check_readable(path)
     try:
         with torch.serialization.safe_globals(HARMLESS_TYPES):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=mapped and _is_archive(path)
+            )
     # The reader follows whatever a damaged file says, so it can fail in any way.
     except Exception as error:
         raise unreadable_file_error(path, error) from error
@@ -115,6 +135,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "choose a file written by train.py.",
         )
     return content
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
 
 
 def check_readable(path: Path) -> None:
@@ -275,23 +300,6 @@ def epoch_checkpoint(exp_dir: Path, epoch: int) -> Path:
             "choose another --epoch or --avg, give one file with --checkpoint, or train first.",
         )
     return path
-
-
-def remove_old(exp_dir: Path, keep: int) -> list[Path]:
-    """Delete all files ``checkpoint-N.pt`` but those with the ``keep`` largest N.
-
-    Returns:
-        The files that were deleted.
-
-    Raises:
-        ValueError: ``keep`` is smaller than 1, so nothing would be left.
-    """
-    if keep < 1:
-        raise ValueError(f"--keep-last-k must be at least 1, not {keep}")
-    old = find_checkpoints(exp_dir)[keep:]
-    for path in old:
-        path.unlink(missing_ok=True)
-    return old
 
 
 def describe(folder: Path) -> str:

@@ -75,9 +75,9 @@ class StoredModel(NamedTuple):
     weights: StateDict
     notes: tuple[str, ...] = ()
 
-    def describe(self) -> str:
-        """Name the model in a line."""
-        return f"{self.path}: {describe(self.encoder, self.model, self.vocab_size)}"
+    def describe(self, built: AsrModel | None = None) -> str:
+        """Name the model in a line; ``built`` is what ``build`` returned, where that is known."""
+        return f"{self.path}: {describe(self.encoder, self.model, self.vocab_size, built)}"
 
     def without_own_heads(self) -> StoredModel:
         """Return the same without the heads of another corpus, which have a part in training only.

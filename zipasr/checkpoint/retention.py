@@ -1,4 +1,4 @@
-"""Keep the checkpoints of a run on a disk that may fill up, and remember the last one."""
+"""Keep the checkpoints of a run on a disk that may fill up, remove old ones, remember the last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from zipasr.checkpoint.files import (
     save_checkpoint,
     saved_epochs,
 )
+from zipasr.checkpoint.selection import AVGS, nearest_starts
+
+logger = logging.getLogger(__name__)
 
 LAST_FILE = "last.json"
 BEST_FILES = "best-*.pt"
@@ -44,7 +47,7 @@ def keep_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         spare = oldest_to_spare(path.parent, path)
         if spare is None or not _is_full(problem, path.parent):
             raise
-        logging.warning("%s is removed to make room for %s: %s", spare, path.name, problem.what)
+        logger.warning("%s is removed to make room for %s: %s", spare, path.name, problem.what)
         spare.unlink()
         save_checkpoint(path, content)
     _note_last(path, content)
@@ -66,6 +69,50 @@ def oldest_to_spare(exp_dir: Path, wanted: Path) -> Path | None:
     newest |= {*(epochs or iterations)[-1:]}
     spare = (path for path in every if path not in newest and path.stat().st_ino not in best)
     return next(spare, None)
+
+
+def remove_old(exp_dir: Path, keep: int) -> list[Path]:
+    """Delete all files ``checkpoint-N.pt`` but those with the ``keep`` largest N.
+
+    Returns:
+        The files that were deleted.
+
+    Raises:
+        ValueError: ``keep`` is smaller than 1, so nothing would be left.
+    """
+    if keep < 1:
+        raise ValueError(f"--keep-last-k must be at least 1, not {keep}")
+    old = find_checkpoints(exp_dir)[keep:]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return old
+
+
+def thin_epochs(exp_dir: Path, last: int, keep: int) -> list[Path]:
+    """Delete the files ``epoch-N.pt`` that ``epochs_to_spare`` names.
+
+    Returns:
+        The files that were deleted.
+    """
+    paths = [exp_dir / f"epoch-{n}.pt" for n in epochs_to_spare(saved_epochs(exp_dir), last, keep)]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return paths
+
+
+def epochs_to_spare(saved: Sequence[int], last: int, keep: int) -> list[int]:
+    """Return the epochs that nobody will average with.
+
+    Kept are the newest ones, and, of the older ones, those nearest to where the averages of the
+    last epoch begin: a longer average needs two running averages, not the epochs between them.
+
+    Args:
+        saved: epochs that have a file, in their order.
+        last: epoch that the run will end with.
+        keep: number of newest ones, at least 1.
+    """
+    starts = nearest_starts([epoch for epoch in saved if epoch < last], last)
+    return [epoch for epoch in saved[:-keep] if epoch not in starts]
 
 
 def last_saved(exp_dir: Path) -> dict[str, Any]:
@@ -108,12 +155,22 @@ def bytes_to_come(each: int, exp_dir: Path, *, iterations: int, epochs: int) -> 
     return each * (max(0, iterations - len(find_checkpoints(exp_dir))) + epochs + 1)
 
 
+def most_epoch_files(to_come: int, keep: int) -> int:
+    """Return how many of so many files of epochs stay if older ones are thinned.
+
+    Args:
+        to_come: how many will be written.
+        keep: see ``thin_epochs``; 0 keeps all.
+    """
+    return min(to_come, keep + len(AVGS)) if keep else to_come
+
+
 def warn_of_space(exp_dir: Path, need: int) -> None:
     """Warn when the disk has less room than a run will need."""
     if need > shutil.disk_usage(exp_dir).free:
-        logging.warning(
+        logger.warning(
             "the checkpoints of this run will take about %.0f MB more, but %s has %s: free some, "
-            "or lower --keep-last-k, or raise --save-every-n",
+            "or lower --keep-last-k or --keep-last-epochs, or raise --save-every-n",
             need / 1e6,
             exp_dir,
             free_space(exp_dir),
@@ -136,4 +193,4 @@ def _note_last(path: Path, content: Mapping[str, Any]) -> None:
         with atomic_path(path.with_name(LAST_FILE)) as temporary:
             temporary.write_text(json.dumps(about) + "\n", encoding="utf-8")
     except OSError as problem:  # a note, for a sentence when the file is damaged later
-        logging.warning("%s cannot be written: %s", path.with_name(LAST_FILE), problem.strerror)
+        logger.warning("%s cannot be written: %s", path.with_name(LAST_FILE), problem.strerror)

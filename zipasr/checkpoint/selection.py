@@ -11,6 +11,7 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.average import last_file, mean_files, window_files
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.files import (
+    ReadCheckpoint,
     describe,
     epoch_checkpoint,
     find_checkpoints,
@@ -29,8 +30,9 @@ FEW = 20
 def candidates(exp_dir: Path, choose: ChooseCheckpoint) -> list[ChooseCheckpoint]:
     """List the averages that can be made from the checkpoints of a run, newest first.
 
-    They are those of all saved epochs with each number in ``AVGS``; with ``--iter``, those of the
-    files ``checkpoint-N.pt`` up to it. ``epoch`` and ``avg`` of ``choose`` do not count.
+    They are those of all saved epochs with each number in ``AVGS``, or the nearest one that there
+    are files for where not every epoch was saved; with ``--iter``, those of the files
+    ``checkpoint-N.pt`` up to it. ``epoch`` and ``avg`` of ``choose`` do not count.
 
     Raises:
         CheckpointError: there is nothing to average.
@@ -42,11 +44,11 @@ def candidates(exp_dir: Path, choose: ChooseCheckpoint) -> list[ChooseCheckpoint
         numbers = saved_epochs(exp_dir)
         places = {number: number for number in numbers}
     present = set(places.values())
+    lengths = _windows if choose.use_averaged_model else _means
     found = [
         _at(choose, number, avg)
         for number in reversed(numbers)
-        for avg in AVGS
-        if present.issuperset(_needed(places[number], avg, choose.use_averaged_model))
+        for avg in lengths(present, places[number])
     ]
     if not found:
         raise _nothing_to_average(exp_dir, choose)
@@ -90,7 +92,7 @@ def next_to_try(
         return []
     numbers = sorted({one.number for one in offered})
     near = _around(numbers, row)
-    avgs = _around(AVGS, best.avg)
+    avgs = _around(sorted({one.avg for one in offered}), best.avg)
     return [one for one in offered if one.number in near and one.avg in avgs and one not in errors]
 
 
@@ -113,8 +115,26 @@ def _at(choose: ChooseCheckpoint, number: int, avg: int) -> ChooseCheckpoint:
     return replace(common, iter=number, epoch=1) if choose.iter else replace(common, epoch=number)
 
 
-def _needed(place: int, avg: int, use_averaged_model: bool) -> list[int]:
-    return [place - avg, place] if use_averaged_model else list(range(place - avg + 1, place + 1))
+def nearest_starts(starts: Sequence[int], last: int) -> set[int]:
+    """Return, for each number in ``AVGS``, where a window of about that length can begin.
+
+    Args:
+        starts: epochs with a file, all before ``last``.
+        last: epoch at the end of the windows.
+    """
+    wanted = [last - avg for avg in AVGS if avg < last and starts]
+    return {min(starts, key=lambda start: (abs(start - want), start)) for want in wanted}
+
+
+def _windows(present: set[int], place: int) -> list[int]:
+    """Return the lengths of windows that end at ``place`` and begin at a file."""
+    starts = sorted(other for other in present if other < place)
+    return sorted({place - start for start in nearest_starts(starts, place)})
+
+
+def _means(present: set[int], place: int) -> list[int]:
+    """Return the numbers of files, up to that of ``place``, of which none is missing."""
+    return [avg for avg in AVGS if present.issuperset(range(place - avg + 1, place + 1))]
 
 
 def _around(values: Sequence[int], value: int) -> Sequence[int]:
@@ -144,7 +164,9 @@ class ResolvedCheckpoint(NamedTuple):
     notes: Sequence[str]
 
 
-def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoint:
+def with_last_epoch(
+    exp_dir: Path, choose: ChooseCheckpoint, read: ReadCheckpoint = load_checkpoint
+) -> ResolvedCheckpoint:
     """Choose the last complete epoch where none was chosen, and say so.
 
     A run that is shorter than ``avg`` asks for is then averaged over what it has: over all epochs
@@ -154,6 +176,7 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoi
     Args:
         exp_dir: folder of a training run.
         choose: with ``iter`` or ``checkpoint``, it is returned as it is.
+        read: reads a checkpoint.
 
     Raises:
         CheckpointError: there is no complete epoch, or a checkpoint of the choice is missing.
@@ -165,25 +188,28 @@ def with_last_epoch(exp_dir: Path, choose: ChooseCheckpoint) -> ResolvedCheckpoi
         later = [epoch for epoch in saved_epochs(exp_dir) if epoch > choose.epoch]
         note = f"--epoch {choose.epoch} is used, though {exp_dir} has later epochs"
         return ResolvedCheckpoint(choose, (f"{note}, up to {later[-1]}.",) if later else ())
-    epoch, passed_over = _last_complete(exp_dir)
-    found = _within(replace(choose, epoch=epoch))
+    epoch, passed_over = _last_complete(exp_dir, read)
+    found = _within(saved_epochs(exp_dir), replace(choose, epoch=epoch))
     last_file(exp_dir, found)
     flags = f"--epoch {epoch} --avg {found.avg}"
     if found.use_averaged_model != choose.use_averaged_model:
         flags += " --use-averaged-model 0"
-    is_short = found != replace(choose, epoch=epoch)
-    short = f", too few for --avg {choose.avg}" if is_short else ""
+    short = ""
+    if found != replace(choose, epoch=epoch):
+        is_short = epoch - choose.avg < 1
+        why = "too few for" if is_short else f"without epoch {epoch - choose.avg} of"
+        short = f", {why} --avg {choose.avg}"
     note = f"using {flags}: {exp_dir} ends with epoch {epoch}{short}."
     return ResolvedCheckpoint(found, (*passed_over, note))
 
 
-def _last_complete(exp_dir: Path) -> tuple[int, list[str]]:
+def _last_complete(exp_dir: Path, read: ReadCheckpoint) -> tuple[int, list[str]]:
     """Return the last epoch whose file is whole and finite, and what is wrong with later ones."""
     passed_over: list[str] = []
     for epoch in reversed(saved_epochs(exp_dir)):
         try:
             path = epoch_checkpoint(exp_dir, epoch)
-            check_finite_state(load_checkpoint(path), path)
+            check_finite_state(read(path), path)
         except CheckpointError as problem:
             passed_over.append(f"epoch {epoch} is passed over: {problem.what}")
             continue
@@ -203,10 +229,17 @@ def _last_complete(exp_dir: Path) -> tuple[int, list[str]]:
     )
 
 
-def _within(choose: ChooseCheckpoint) -> ChooseCheckpoint:
-    """Return the choice with no more to average than there is up to its epoch."""
+def _within(saved: Sequence[int], choose: ChooseCheckpoint) -> ChooseCheckpoint:
+    """Return the choice with no more to average than there is up to its epoch.
+
+    A window begins at the epoch that was asked for, or at the nearest that was saved.
+    """
+    number = choose.number
     if not choose.use_averaged_model:
-        return replace(choose, avg=min(choose.avg, choose.number))
-    if choose.number == 1:
+        return replace(choose, avg=min(choose.avg, number))
+    starts = [epoch for epoch in saved if epoch < number]
+    if not starts:
         return replace(choose, avg=1, use_averaged_model=False)
-    return replace(choose, avg=min(choose.avg, choose.number - 1))
+    wanted = number - choose.avg
+    start = min(starts, key=lambda epoch: (abs(epoch - wanted), epoch))
+    return replace(choose, avg=number - start)

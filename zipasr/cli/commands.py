@@ -14,7 +14,17 @@ from zipasr.base.log import is_first
 from zipasr.base.recipe import NO_RECIPE, Recipe
 from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
 from zipasr.cli.config import AcceptedConfig, CorporaConfig, PretrainedConfig, TranscribeConfig
-from zipasr.cli.flags import Command, Run, Typed, not_yet, read_words, resolve, settings_of, settled
+from zipasr.cli.flags import (
+    CHECKPOINT_CHOICES,
+    Command,
+    Run,
+    Typed,
+    not_yet,
+    read_words,
+    resolve,
+    settings_of,
+    settled,
+)
 from zipasr.cli.help import config_text, long_help, meanings_text, short_help
 from zipasr.cli.mixing_flags import with_heads_of_corpora, with_subset
 from zipasr.cli.recipes import RECIPE_FLAGS, load_chosen, recipe_flags_in
@@ -131,6 +141,13 @@ FINETUNE_DEFAULTS = {
 # for a training from the beginning; published models are of the usual one, which is the default.
 LATTICE = "rnnt_type"
 
+# What only the other schedule reads.
+_EDEN_ALONE = dict.fromkeys(
+    ("--lr-batches", "--lr-epochs"), "the learning rate of --optimizer rubik falls over all epochs"
+)
+_COSINE_ALONE = {"--batches-per-epoch": "only the schedule of --optimizer rubik counts with it"}
+_IDLE = {"rubik": _EDEN_ALONE, "scaled_adam": _COSINE_ALONE, "scaled_adam_v1": _COSINE_ALONE}
+
 _TRAIN = Command(
     "train.py",
     "Train a transducer or a CTC model on a prepared corpus. The same command, given again, "
@@ -166,6 +183,7 @@ _TRAIN = Command(
     presets=DEFAULT_ENCODER.presets(),
     encoders=ENCODER_TYPES,
     implied={"optimizer": IMPLIED},
+    idle={"optimizer": _IDLE},
 )
 FINETUNE = replace(
     _TRAIN,
@@ -177,11 +195,6 @@ FINETUNE = replace(
     presets={},
     implied={"optimizer": IMPLIED_FOR_FINETUNING},
 )
-# What only the other schedule reads.
-_EDEN_ALONE = dict.fromkeys(
-    ("--lr-batches", "--lr-epochs"), "the learning rate of --optimizer rubik falls over all epochs"
-)
-_COSINE_ALONE = {"--batches-per-epoch": "only the schedule of --optimizer rubik counts with it"}
 
 
 def _training(typed: Typed, recipe: Recipe) -> Command:
@@ -190,14 +203,11 @@ def _training(typed: Typed, recipe: Recipe) -> Command:
     A recipe is for the former, so its learning rates do not count for the latter; unless it says
     ``do-finetune`` itself.
     """
-    is_rubik = typed.get("optimizer", recipe.flags.get("optimizer")) == "rubik"
-    idle = _RETURN_CUTS | (_EDEN_ALONE if is_rubik else _COSINE_ALONE)
     if typed.get("finetune_ckpt") is None:
-        return replace(TRAIN, without_effect=idle)
-    finetune = replace(FINETUNE, without_effect=idle)
+        return TRAIN
     if parse_bool(str(recipe.flags.get("do-finetune", "0"))):
-        return replace(finetune, own=(LATTICE.replace("_", "-"),))
-    return finetune
+        return replace(FINETUNE, own=(LATTICE.replace("_", "-"),))
+    return FINETUNE
 
 
 TRAIN = replace(_TRAIN, variants=(FINETUNE,), choose=_training)
@@ -309,7 +319,8 @@ def _with_search(command: Command) -> Command:
 
     def choose(typed: Typed, recipe: Recipe) -> Command:
         of_recipe = parse_bool(str(recipe.flags.get("auto-avg", "0")))
-        return search if "auto_avg" in typed or of_recipe else command
+        is_chosen = any(typed.get(name) for name in CHECKPOINT_CHOICES)
+        return search if "auto_avg" in typed or (of_recipe and not is_chosen) else command
 
     return replace(command, variants=(search,), choose=choose)
 
@@ -321,7 +332,7 @@ AVERAGE = _with_search(
         (ExpConfig, ChooseCheckpoint, TokenTableConfig),
         "average:main",
         examples=(
-            ("./average.py --recipe espeak", "the last 9 epochs"),
+            ("./average.py --recipe espeak", "as the recipe says"),
             ("./average.py --recipe espeak --epoch 10 --avg 3", "epochs 8 to 10"),
             ("./average.py --recipe espeak --auto-avg 1", "what is best on the dev set"),
         ),
@@ -364,6 +375,14 @@ REPORT = Command(
         ("./report.py --exp-dir exp/a --embed-audio-mb 0", "without speech in the page"),
     ),
     basic=("recipe", "exp_dir", "compare_with", "embed_audio_mb"),
+    recipe="optional",
+)
+DOCTOR = Command(
+    "doctor.py",
+    "Examine this machine: versions, memory, disk, GPU, compilers, decoders, a self-test.",
+    (),
+    "doctor:main",
+    examples=(("./doctor.py", "what is there, what is missing, and what to do about it"),),
     recipe="optional",
 )
 TRANSCRIBE = Command(
@@ -508,8 +527,9 @@ BPE = Command(
     examples=(
         ("./prepare.sh --recipe espeak --stage 3 --stop-stage 3", "tokenizer of the recipe"),
         ("./prepare.sh --recipe espeak --stage 3 --vocab-size 100", "a smaller vocabulary"),
+        ("./prepare.sh --recipe my --stage 3 --unit char", "characters"),
     ),
-    basic=("recipe", "lang_dir", "vocab_size", "dl_dir"),
+    basic=("recipe", "unit", "lang_dir", "vocab_size", "dl_dir"),
 )
 VALIDATE = Command(
     "validate_data",
@@ -564,7 +584,7 @@ IMPORT = Command(
         ("./prepare.sh --recipe my --from table.tsv", "a table with the columns audio and text"),
         ("./prepare.sh --recipe my --from speech/", "sound files with .txt files beside them"),
     ),
-    basic=("recipe", "from", "encoding", "normalise", "max_bad", "num_jobs"),
+    basic=("recipe", "from", "encoding", "normalise", "unit", "max_bad", "num_jobs"),
     extra=(
         Flag(
             "from",
@@ -584,6 +604,7 @@ COMMANDS = (
     STREAMING_DECODE,
     AVERAGE,
     REPORT,
+    DOCTOR,
     TRANSCRIBE,
     EXPORT,
     DOWNLOAD,
@@ -645,7 +666,8 @@ def read_typed(command: Command, words: Sequence[str]) -> dict[str, Any]:
         if one.meanings and one.field in typed and typed[one.field] not in one.meanings:
             if typed[one.field] == "help":
                 _print_and_end(meanings_text(one))
-            raise unknown_value(one.name, typed[one.field], one.meanings)
+            more = f"./decode.py {one.name} help"
+            raise unknown_value(one.name, typed[one.field], one.meanings, more)
     return typed
 
 

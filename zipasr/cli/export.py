@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from zipasr.cli.commands import EXPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.verbs import as_typed
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import Geometry
+from zipasr.exporting.clients import ExportedFiles, lines_to_paste
 from zipasr.exporting.config import ExportConfig, Shape
 from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
 from zipasr.exporting.folder import (
@@ -102,8 +104,9 @@ def export_model(run: Run) -> Path:
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.encoder, stored.model, stored.vocab_size)
-        has_client = not shape.client_limits()
-        write_readme(folder, f"{name}: {about}", checks, layout, has_client)
+        files = ExportedFiles(folder, layout, not shape.client_limits())
+        write_readme(f"{name}: {about}", checks, files)
+    sys.stdout.write(as_typed(f"\n{lines_to_paste(replace(files, folder=target))}\n"))
     return target
 
 

@@ -22,8 +22,14 @@ C = TypeVar("C", bound="DataclassInstance")
 #: Values of the flags that were typed, by field.
 Typed: TypeAlias = Mapping[str, Any]
 
+#: Flags that choose checkpoints, in place of a search on the dev set.
+CHECKPOINT_CHOICES = ("epoch", "iter", "avg", "checkpoint")
 # Two names of one choice: where one is typed, it takes the place of the other in a recipe.
-ALTERNATIVES = (("use_fp16", "use_bf16"), ("use_bf16", "use_fp16"))
+ALTERNATIVES = (
+    ("use_fp16", "use_bf16"),
+    ("use_bf16", "use_fp16"),
+    *((name, "auto_avg") for name in CHECKPOINT_CHOICES),
+)
 
 
 def not_yet(instead: str) -> str:
@@ -52,6 +58,8 @@ class Command:
         presets: of ``--preset``, if the command has that flag: name -> values of fields.
         implied: field -> value -> values of other fields that go with it, where they are not given
             beside it.
+        idle: field -> value -> flags that change nothing beside it, and why; see
+            ``without_effect``.
         encoders: of ``--encoder-type``, if the command has that flag: name -> dataclass; the
             first is among ``configs`` and gives way to the one that is chosen. Where they are
             ``stored``, the one that is typed must be that of the checkpoint.
@@ -74,6 +82,7 @@ class Command:
     without_effect: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     implied: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
+    idle: Mapping[str, Mapping[Any, Mapping[str, str]]] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, type[EncoderConfig]] = field(default_factory=dict)
@@ -199,26 +208,53 @@ def settings_of(
     Raises:
         UserError: the recipe has an unknown flag, or a value that its flag does not take.
     """
+    recipe = recipe.with_encoder(_encoder_of(command))
     refused = [Flag(_field(n), str, d, "", "") for n, (d, _) in command.refused.items()]
     flags = [*command.flags, *refused]
     of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
     layers = [
         ({one.field: one.default for one in flags}, DEFAULT),
         (command.defaults, command.name),
-        *_implied(command, command.defaults),
+        *_implied(command, command.defaults, of_recipe, typed),
         (_preset(command, recipe.flags.get("preset")), f"preset of recipe {recipe.name}"),
-        *_implied(command, of_recipe),
+        *_implied(command, of_recipe, typed),
         (of_recipe, f"recipe {recipe.name}"),
         (_preset(command, typed.get("preset")), f"--preset {typed.get('preset')}"),
         *_implied(command, typed),
     ]
-    found = {name: Setting(value, of) for values, of in layers for name, value in values.items()}
+    found = _settings(layers)
+    if implied := _defaults_of_encoder(command, found, typed):
+        known = {one.field for one in flags}
+        values = {name: value for name, value in implied.items() if name in known}
+        typed_so = f"--encoder-type {found['encoder_type'].value}"
+        with_them = [*_implied(command, values, of_recipe, typed)]
+        # A recipe speaks of what goes with its own encoder, not of what goes with another.
+        before, behind = (with_them, []) if "encoder-type" in recipe.flags else ([], with_them)
+        found = _settings([*layers[:2], (values, typed_so), *before, *layers[2:], *behind])
     found = {name: one for name, one in found.items() if name not in command.stored_names}
     found |= {name: Setting(value, TYPED) for name, value in typed.items()}
     for name, other in ALTERNATIVES:
         if typed.get(name) and other not in typed and other in found:
             found[other] = Setting(False, flag_name(name))
     return found
+
+
+def _settings(layers: Iterable[tuple[Mapping[str, Any], str]]) -> dict[str, Setting]:
+    """Return field -> value and source; of two layers that have a field, the later one counts."""
+    return {name: Setting(value, of) for values, of in layers for name, value in values.items()}
+
+
+def _defaults_of_encoder(
+    command: Command, found: Mapping[str, Setting], typed: Typed
+) -> Mapping[str, Any]:
+    """Return the defaults of other flags that go with the encoder of a command."""
+    encoders = [*command.encoders.values()]
+    chosen = next((cls for cls in command.configs if cls in encoders), None)
+    if chosen is None:
+        return {}
+    flags = {name: one.value for name, one in found.items()}
+    defaults: Mapping[str, Any] = chosen.defaults_of_others(flags | dict(typed))
+    return defaults
 
 
 def resolve(command: Command, typed: Typed, recipe: Recipe, commands: Iterable[Command]) -> Run:
@@ -235,15 +271,16 @@ def resolve(command: Command, typed: Typed, recipe: Recipe, commands: Iterable[C
         if not _same_value(given, default):
             raise UserError(reason.format(flag=f"{name} {given}", default=default or "nothing"))
     plain = {name: one.value for name, one in settings.items()}
+    idle = dict(command.without_effect)
+    for name, values in command.idle.items():
+        idle |= values.get(plain[name], {})
     return Run(
         recipe,
         {cls: from_values(cls, plain) for cls in command.configs},
         {name: value for name, value in typed.items() if name in command.stored_names},
         tuple(typed.get("operands", ())),
         tuple(
-            f"{name} has no effect: {why}."
-            for name, why in command.without_effect.items()
-            if _field(name) in typed
+            f"{name} has no effect: {why}." for name, why in idle.items() if _field(name) in typed
         ),
         command,
         settings,
@@ -302,6 +339,12 @@ def _with_encoder(command: Command, typed: Typed, flags: Mapping[str, Any]) -> C
     return replace(command, configs=configs, presets=chosen.presets(), defaults=defaults)
 
 
+def _encoder_of(command: Command) -> str | None:
+    """Return the value of ``--encoder-type`` that a settled command works with."""
+    name: str | None = command.defaults.get("encoder_type", next(iter(command.encoders), None))
+    return name
+
+
 def _encoder_of_flags(command: Command, typed: Typed) -> str | None:
     """Return the encoder that alone knows a flag that is typed.
 
@@ -340,11 +383,17 @@ def _preset(command: Command, name: Any) -> Mapping[str, Any]:
 
 
 def _implied(
-    command: Command, chosen: Mapping[str, Any]
+    command: Command, chosen: Mapping[str, Any], *later: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield what goes with values that were chosen, and what it goes with."""
+    """Yield what goes with values that were chosen, and what it goes with.
+
+    Args:
+        command: says what goes with what.
+        chosen: field -> value.
+        later: choices that take the place of these.
+    """
     for name, values in command.implied.items():
-        if chosen.get(name) in values:
+        if chosen.get(name) in values and not any(name in choices for choices in later):
             yield values[chosen[name]], f"{flag_name(name)} {chosen[name]}"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from zipasr.corpora.config import ImportConfig
 from zipasr.corpora.custom.checks import ScannedCorpus
 from zipasr.corpora.custom.corpus import OwnCorpus
 from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
-from zipasr.text.character_table import count_characters
+from zipasr.text.characters import count_characters
+from zipasr.text.config import UnitChoice
+from zipasr.text.scripts import choose_unit
 
 
 @guarded
@@ -35,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(name) if "/" in name else RECIPES / name
     options = {"from": str(source)} | _typed(config)
     if (folder / "recipe.toml").is_file():
-        _check_same(name, options)
+        _check_same(name, options, config.unit)
         return 0
     data = Path("data") / folder.name
     corpus = OwnCorpus.from_settings(data / "audio", options)
     seen = corpus.survey(data / "manifests", config.num_jobs)
-    sizes = sizes_of(seen)
+    sizes = sizes_of(seen, config.unit)
     flags = flags_for(folder.name, sizes)
     about = f"{seen.found.kind}: {clock(sizes.hours * 3600)} of training speech."
     with atomic_path(folder / "recipe.toml") as temporary:
@@ -48,18 +51,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = flags.get("preset", "model of the embedded recipe")
     sys.stdout.write(
         f"wrote {folder / 'recipe.toml'}: {clock(sizes.hours * 3600)} of training speech, {model}, "
-        f"{flags['vocab-size']} tokens, {flags['num-epochs']} epochs\n"
+        f"{_tokens(sizes, flags)}, {flags['num-epochs']} epochs\n"
     )
     return 0
 
 
-def sizes_of(seen: ScannedCorpus) -> Sizes:
-    """Return what the settings of the recipe depend on."""
+def _tokens(sizes: Sizes, flags: Mapping[str, Any]) -> str:
+    if sizes.unit == "char":
+        return f"{sizes.characters} different characters as tokens (--unit char)"
+    return f"{flags['vocab-size']} tokens (--unit {sizes.unit})"
+
+
+def sizes_of(seen: ScannedCorpus, unit: UnitChoice = "auto") -> Sizes:
+    """Return what the settings of the recipe depend on.
+
+    Args:
+        seen: the corpus.
+        unit: of the tokens; auto: by the script of the training transcripts, which is told.
+    """
     training = [u for u in seen.utterances if purpose_of(str(u.split)) == "train"]
     seconds = np.array([seen.seconds(utterance) for utterance in training])
     shortest, longest = np.percentile(seconds, [1, 99])
     characters = len(count_characters(utterance.text for utterance in training))
-    return Sizes(float(seconds.sum()) / 3600, characters, float(shortest), float(longest))
+    if unit == "auto":
+        unit, reason = choose_unit(utterance.text for utterance in training)
+        logging.info("--unit %s: %s", unit, reason)
+    return Sizes(float(seconds.sum()) / 3600, characters, float(shortest), float(longest), unit)
 
 
 def splits_of(seen: ScannedCorpus) -> dict[str, list[str]]:
@@ -79,7 +96,7 @@ def _typed(config: ImportConfig) -> dict[str, Any]:
     return {name.replace("_", "-"): getattr(config, name) for name in typed}
 
 
-def _check_same(name: str, options: dict[str, Any]) -> None:
+def _check_same(name: str, options: dict[str, Any], unit: UnitChoice) -> None:
     """Refuse a recipe of the same name that is about something else.
 
     Raises:
@@ -92,8 +109,9 @@ def _check_same(name: str, options: dict[str, Any]) -> None:
             f"{path} is a recipe for the corpus {recipe.corpus!r}, not for --from.",
             "choose another name: --recipe NAME.",
         )
-    for key, value in options.items():
-        said = recipe.corpus_options.get(key)
+    known = recipe.corpus_options | {"unit": recipe.flags.get("unit")}
+    for key, value in (options if unit == "auto" else options | {"unit": unit}).items():
+        said = known.get(key)
         if said != value:
             raise UserError(
                 f"{path} says {key} = {said!r}, but {value!r} was given.",

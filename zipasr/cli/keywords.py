@@ -15,13 +15,18 @@ class ModelSettings(TypedDict, total=False):
 
     allow_partial: bool
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
+    aux_loss_scale: float
     avg: int
     backoff_id: int
+    base_dim: int
     beam: float
     beam_size: int
     blank_penalty: float
@@ -32,24 +37,30 @@ class ModelSettings(TypedDict, total=False):
     context_file: str
     context_score: float
     context_size: int
+    conv_params: Sequence[int] | int | str
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     downsampling_factor: Sequence[int] | int | str
     dropout: float | None
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     epoch: int | None
     exact_backoff: bool
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     grammar: Path | str | None
     hlg_scale: float
     iter: int
     joiner_dim: int
+    joiner_multiple: int
     lang_dir: Path | str
     large_grammar: Path | str | None
     left_context_frames: Sequence[int] | int | str
@@ -115,14 +126,20 @@ class TrainFlags(TypedDict, total=False):
     allow_data_change: bool
     am_scale: float
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
     attention_decoder_loss_scale: float
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
+    aux_loss_scale: float
     average_period: int
+    base_dim: int
     base_lr: float
+    batches_per_epoch: int | None
     bpe_model: Path | str
     bucketing_sampler: bool
     causal: bool
@@ -131,12 +148,14 @@ class TrainFlags(TypedDict, total=False):
     cnn_module_kernels: Sequence[int] | int | str
     concatenate_cuts: bool
     context_size: int
+    conv_params: Sequence[int] | int | str
     cr_loss_scale: float
     ctc_loss_scale: float
     ctc_only_batches: int
     curves: bool
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     do_finetune: bool
     downsampling_factor: Sequence[int] | int | str
     drop_last: bool
@@ -144,17 +163,20 @@ class TrainFlags(TypedDict, total=False):
     dry_run: bool
     duration_factor: float
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     enable_musan: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     exp_dir: Path | str
     extra_manifest: Sequence[str] | str | None
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     finetune_ckpt: Path | str | None
     finetune_tokenizer: Literal["keep", "new"]
     freeze: Sequence[str] | str | None
@@ -166,6 +188,8 @@ class TrainFlags(TypedDict, total=False):
     init_modules: Sequence[str] | str | None
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     joiner_dim: int
+    joiner_multiple: int
+    keep_last_epochs: int
     keep_last_k: int
     left_context_frames: Sequence[int] | int | str
     lm_scale: float
@@ -178,9 +202,11 @@ class TrainFlags(TypedDict, total=False):
     manifest_dir: Path | str
     mask_unfilled_cache: bool
     master_port: int
+    max_copies: int
     max_cut_duration: float
     max_duration: float
     memory_budget_gb: float
+    min_copies: int
     min_cut_duration: float
     mini_libri: bool
     nhead: Sequence[int] | int | str
@@ -189,13 +215,14 @@ class TrainFlags(TypedDict, total=False):
     num_epochs: int
     num_heads: Sequence[int] | int | str
     num_left_chunks: int
+    num_real_epochs: int | None
     num_workers: int
     on_the_fly_feats: bool
-    optimizer: Literal["scaled_adam", "scaled_adam_v1"]
+    optimizer: Literal["scaled_adam", "scaled_adam_v1", "rubik"]
     own_heads: str
     pos_dim: int
     pos_head_dim: Sequence[int] | int | str
-    preset: Literal["small", "medium", "large"]
+    preset: Literal["small", "medium", "large", "base-64", "base-32", "base-16"]
     print_diagnostics: bool
     prune_range: int
     query_head_dim: Sequence[int] | int | str
@@ -205,6 +232,7 @@ class TrainFlags(TypedDict, total=False):
     return_cuts: bool
     rnnt_backend: Literal["auto", "torch", "numba", "triton", "k2"]
     rnnt_type: Literal["regular", "modified", "constrained"]
+    save_every_epochs: int
     save_every_n: int
     seed: int
     short_chunk_size: int
@@ -217,6 +245,7 @@ class TrainFlags(TypedDict, total=False):
     spec_aug_num_frame_masks: int
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
+    spec_augment: Literal["standard", "alternating"]
     start_batch: int
     start_epoch: int
     subset: str | None
@@ -246,16 +275,21 @@ class DecodeFlags(TypedDict, total=False):
     allow_commands: bool
     allow_partial: bool
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
     attention_decoder_loss_scale: float
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
     auto_avg: bool
     auto_avg_cuts: int
+    aux_loss_scale: float
     avg: int
     backoff_id: int
+    base_dim: int
     beam: float
     beam_size: int
     blank_penalty: float
@@ -270,19 +304,23 @@ class DecodeFlags(TypedDict, total=False):
     context_file: str
     context_score: float
     context_size: int
+    conv_params: Sequence[int] | int | str
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     decoding_method: str
     downsampling_factor: Sequence[int] | int | str
     drop_last: bool
     dropout: float | None
     duration_factor: float
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     enable_musan: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     epoch: int | None
@@ -291,6 +329,7 @@ class DecodeFlags(TypedDict, total=False):
     extra_manifest: Sequence[str] | str | None
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     full_libri: bool
     gap: float
     giga_prob: float | None
@@ -300,6 +339,7 @@ class DecodeFlags(TypedDict, total=False):
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     iter: int
     joiner_dim: int
+    joiner_multiple: int
     lang_dir: Path | str
     large_grammar: Path | str | None
     left_context_frames: Sequence[int] | int | str
@@ -357,6 +397,7 @@ class DecodeFlags(TypedDict, total=False):
     spec_aug_num_frame_masks: int
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
+    spec_augment: Literal["standard", "alternating"]
     temperature: float
     test_sets: Sequence[str] | str | None
     time_mask_ratio: float
@@ -385,15 +426,20 @@ class ExportFlags(TypedDict, total=False):
     allow_commands: bool
     allow_partial: bool
     attention_decoder_attention_dim: int
+    attention_decoder_attention_multiple: int
     attention_decoder_dim: int
     attention_decoder_feedforward_dim: int
+    attention_decoder_feedforward_multiple: int
+    attention_decoder_multiple: int
     attention_decoder_num_heads: int
     attention_decoder_num_layers: int
     attention_dims: Sequence[int] | int | str
     auto_avg: bool
     auto_avg_cuts: int
+    aux_loss_scale: float
     avg: int
     backoff_id: int
+    base_dim: int
     beam: float
     beam_size: int
     blank_penalty: float
@@ -408,8 +454,10 @@ class ExportFlags(TypedDict, total=False):
     context_file: str
     context_score: float
     context_size: int
+    conv_params: Sequence[int] | int | str
     decode_chunk_len: int
     decoder_dim: int
+    decoder_multiple: int
     decoding_method: str
     downsampling_factor: Sequence[int] | int | str
     drop_last: bool
@@ -417,12 +465,14 @@ class ExportFlags(TypedDict, total=False):
     duration_factor: float
     dynamic_axes: bool
     embed_channels: Sequence[int] | int | str
+    embed_multiple: int
     enable_int8_quantization: bool
     enable_musan: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
-    encoder_type: Literal["zipformer", "zipformer1"]
+    encoder_multiple: Sequence[int] | int | str
+    encoder_type: Literal["zipformer", "zipformer1", "zapformer"]
     encoder_unmasked_dim: Sequence[int] | int | str
     encoder_unmasked_dims: Sequence[int] | int | str
     epoch: int | None
@@ -431,6 +481,7 @@ class ExportFlags(TypedDict, total=False):
     extra_manifest: Sequence[str] | str | None
     feedforward_dim: Sequence[int] | int | str
     feedforward_dims: Sequence[int] | int | str
+    feedforward_multiple: Sequence[int] | int | str
     format: Sequence[str] | str
     fp16: bool
     full_libri: bool
@@ -443,6 +494,7 @@ class ExportFlags(TypedDict, total=False):
     iter: int
     jit: bool
     joiner_dim: int
+    joiner_multiple: int
     keep_x_lens: int
     lang_dir: Path | str
     large_grammar: Path | str | None
@@ -502,6 +554,7 @@ class ExportFlags(TypedDict, total=False):
     spec_aug_num_frame_masks: int
     spec_aug_start_epoch: int
     spec_aug_time_warp_factor: int
+    spec_augment: Literal["standard", "alternating"]
     temperature: float
     test_sets: Sequence[str] | str | None
     time_mask_ratio: float

@@ -11,7 +11,7 @@ import numpy as np
 
 from zipasr.audio.loading import Samples
 from zipasr.base.errors import DataError
-from zipasr.recognition.streaming import PIECE
+from zipasr.recognition.speech_stream import PIECE
 
 BYTES_PER_SAMPLE = 2
 

@@ -20,6 +20,7 @@ ABOUT = {
     "average": "write the average of checkpoints as one file",
     "export": "export a model: weights, TorchScript, ONNX for sherpa-onnx",
     "train-lm": "train a language model for the search",
+    "doctor": "examine this machine, and say what to do",
 }
 # Called by prepare, stage by stage; each has flags of its own.
 STAGES = (

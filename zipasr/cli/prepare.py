@@ -32,7 +32,7 @@ from zipasr.data.validate import report_text, validate_split
 from zipasr.encoder.protocol import Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.text.bpe import train_bpe
-from zipasr.text.character_table import count_characters
+from zipasr.text.characters import count_characters
 from zipasr.text.config import BpeConfig, TokenizerConfig
 from zipasr.text.text_io import write_lines
 from zipasr.text.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +13,7 @@ from typing import NoReturn
 from zipasr.base.config import parse_bool
 from zipasr.base.errors import UserError
 from zipasr.cli.recipes import RecipeConfig
+from zipasr.text.scripts import UNITS
 
 USAGE = """\
 usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
@@ -24,6 +25,9 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
   --stop-stage N     last stage (default 4, or what the recipe says)
   --num-jobs N       processes that work side by side (default: the number of cores)
   --vocab-size N     tokens of the vocabulary, kept in a folder lang_bpe_N of its own
+  --unit UNIT        tokens: bpe, char or byte-bpe, kept in a folder lang_bpe_N, lang_char or
+                     lang_bbpe_N (default: by the script of the transcripts: char for Chinese and
+                     Japanese, byte-bpe where they are mixed with other scripts, else bpe)
   --dl-dir DIR       where downloads are, and where they go (default: download)
   --giga-dir DIR     GigaSpeech: where your copy is (default: GigaSpeech in --dl-dir)
   --mirror URL       server to download from, instead of the publisher's
@@ -69,6 +73,7 @@ class Options:
     stop_stage: int | None
     num_jobs: int
     vocab_size: int | None
+    unit: str | None
     dl_dir: str
     giga_dir: str | None
     mirror: str | None
@@ -110,7 +115,7 @@ class _Parser(argparse.ArgumentParser):
             raise UserError(f"unknown option {found[1]}.", fix)
         if found := re.fullmatch(r"argument (\S+): expected one argument", message):
             raise UserError(f"{found[1]} needs a value.")
-        raise UserError(re.sub(r"^argument \S+: ", "", message) + ".")
+        raise UserError(message.removeprefix("argument ") + ".")
 
 
 def read_options(words: Sequence[str]) -> Options:
@@ -120,9 +125,11 @@ def read_options(words: Sequence[str]) -> Options:
         UserError: an option is unknown, or a value is none that it takes.
     """
     parser = _Parser(prog="prepare.sh", add_help=False, allow_abbrev=False)
-    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding", "--normalise", "--max-bad"):
+    for name in ("--recipe", "--giga-dir", "--mirror", "--encoding", "--normalise"):
         parser.add_argument(name)
+    parser.add_argument("--max-bad", type=_percentage)
     parser.add_argument("--from", dest="source", type=Path)
+    parser.add_argument("--unit", type=_unit)
     parser.add_argument("--dl-dir", default="download")
     for name in ("--stage", "--stop-stage", "--vocab-size"):
         parser.add_argument(name, type=_whole)
@@ -134,7 +141,7 @@ def read_options(words: Sequence[str]) -> Options:
         "--allow-commands": False,
     }
     for name, usual in switches.items():
-        parser.add_argument(name, type=_switch(name), default=usual)
+        parser.add_argument(name, type=_switch, default=usual)
     for name in ("--force", "--dry-run", "--status"):
         parser.add_argument(name, action="store_true")
     options = Options(**vars(parser.parse_args(words)))
@@ -153,12 +160,23 @@ def _whole(word: str) -> int:
     return int(word)
 
 
-def _switch(name: str) -> Callable[[str], bool]:
-    def read(word: str) -> bool:
-        try:
-            return parse_bool(word)
-        except argparse.ArgumentTypeError as problem:
-            said = f"expected 1 or 0 after {name}, got {word!r}"
-            raise argparse.ArgumentTypeError(said) from problem
+def _unit(word: str) -> str:
+    if word not in UNITS:
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(UNITS)}")
+    return word
 
-    return read
+
+def _switch(word: str) -> bool:
+    try:
+        return parse_bool(word)
+    except argparse.ArgumentTypeError as problem:
+        raise argparse.ArgumentTypeError(f"expected 1 or 0, got {word!r}") from problem
+
+
+def _percentage(word: str) -> str:
+    """Return a number as it is typed."""
+    try:
+        float(word)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from problem
+    return word

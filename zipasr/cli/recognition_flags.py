@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ from zipasr.data.config import DataConfig
 from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig
 from zipasr.recognition.config import (
     EvaluationData,
+    ModelFileConfig,
     RecognitionConfig,
     StreamingConfig,
     SweepConfig,
@@ -39,7 +41,7 @@ def recognition_config(run: Run, device: str | None = None) -> RecognitionConfig
         checkpoint=_of(run, ChooseCheckpoint),
         model_flags=run.typed,
         tokens=token_source(run),
-        decoding=_of(run, DecodingConfig),
+        decoding=_decoding(run),
         lattice=_of(run, LatticeConfig),
         hot_words=_of(run, HotWordsConfig),
         lm=_of(run, LmConfig),
@@ -52,6 +54,14 @@ def recognition_config(run: Run, device: str | None = None) -> RecognitionConfig
         streaming=_of(run, StreamingConfig),
         device=device,
     )
+
+
+def _decoding(run: Run) -> DecodingConfig:
+    config = _of(run, DecodingConfig)
+    # A recipe says how its checkpoints compute; exported files have their precision inside.
+    if _of(run, ModelFileConfig).is_given and not run.is_typed("use_bf16"):
+        return replace(config, use_bf16=False)
+    return config
 
 
 def token_source(run: Run) -> TokenSource:

@@ -23,6 +23,7 @@ from zipasr.cli.entry import guarded
 from zipasr.cli.prepare_options import USAGE, Options, read_options
 from zipasr.cli.recipes import SUBSET_FLAGS, data_dir, lm_dir, prepare_command
 from zipasr.cli.verbs import as_typed
+from zipasr.text.config import BpeConfig, lang_name
 
 # Folders below data/NAME in which killed stages leave temporary files: audio/SPLIT is the deepest.
 _LEVELS = 3
@@ -156,7 +157,8 @@ class _Driver:
         encoding = ("--encoding", options.encoding) if options.encoding else ()
         normalise = ("--normalise", options.normalise) if options.normalise else ()
         max_bad = ("--max-bad", options.max_bad) if options.max_bad else ()
-        where = ("--recipe", options.name, "--from", str(source), *normalise, *max_bad)
+        unit = ("--unit", options.unit) if options.unit else ()
+        where = ("--recipe", options.name, "--from", str(source), *normalise, *max_bad, *unit)
         return self.start("import_corpus", *where, "--num-jobs", str(options.num_jobs), *encoding)
 
     def do(self, stage: Stage, stages: Sequence[Stage], recipe: Recipe) -> int:
@@ -173,9 +175,12 @@ class _Driver:
             _say(f"stage {number}: would do: {_about(stage, recipe)}")
             return 0
         if number > 1 and not stages[number - 1].is_done:
+            first = number - 1
+            while first > recipe.stages[0] and not stages[first - 1].is_done:
+                first -= 1
             raise UserError(
                 f"stage {number} needs what stage {number - 1} makes.",
-                f"run stage {number - 1} first: {prepare_command(recipe, number - 1)}",
+                f"begin with stage {first}: {prepare_command(recipe, first)}",
             )
         need_packages()
         stage.mark.parent.mkdir(parents=True, exist_ok=True)
@@ -214,19 +219,17 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
     """Return all stages, of a recipe or of its subset that was chosen."""
     data, chosen = data_dir(recipe), f"-{recipe.chosen}" if recipe.chosen else ""
-    vocabulary = f"-{options.vocab_size}" if options.vocab_size is not None else ""
     places = ("--dl-dir", options.dl_dir)
     jobs = ("--num-jobs", str(options.num_jobs))
     giga = ("--giga-dir", options.giga_dir) if options.giga_dir else ()
     mirror = ("--mirror", options.mirror) if options.mirror else ()
     archives = ("--keep-archives", str(int(options.keep_archives)))
     commands = ("--allow-commands", "1") if options.allow_commands else ()
-    sizes: tuple[str, ...] = ()
+    vocabulary, lang, sizes = typed_tokens(recipe, options)
     tokens: tuple[str, ...] = ()
-    if options.vocab_size is not None:
-        lang = data / f"lang_bpe_{options.vocab_size}{chosen}"
-        sizes = ("--vocab-size", str(options.vocab_size), "--lang-dir", str(lang))
-        tokens = ("--bpe-model", str(lang / "bpe.model"))
+    if lang:
+        sizes = (*sizes, "--lang-dir", str(data / f"{lang}{chosen}"))
+        tokens = ("--bpe-model", str(data / f"{lang}{chosen}" / "bpe.model"))
     rows: list[tuple[str, Path, str, tuple[str, ...]]] = [
         (
             "download, check and unpack the corpus",
@@ -254,6 +257,23 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
     # Another vocabulary is other work.
     names = [f"{n}{vocabulary if n in (3, 4) else ''}" for n in range(len(rows))]
     return [Stage(n, *row, marks / names[n]) for n, row in enumerate(rows)]
+
+
+def typed_tokens(recipe: Recipe, options: Options) -> tuple[str, str, tuple[str, ...]]:
+    """Return what ``--unit`` and ``--vocab-size`` ask for; nothing where the recipe decides.
+
+    Returns:
+        The end of the names of marks, the folder of the tokens, and flags of stage 3.
+    """
+    # An import puts the unit into the recipe that it writes.
+    typed = None if options.source else options.unit
+    if options.vocab_size is None and typed is None:
+        return "", "", ()
+    unit = typed or recipe.flags.get("unit", "bpe")
+    size = str(options.vocab_size or recipe.flags.get("vocab-size", BpeConfig().vocab_size))
+    words = ("--vocab-size", size, *(("--unit", unit) if typed else ()))
+    mark = "-".join(["", *filter(None, [typed]), *([] if typed == "char" else [size])])
+    return mark, lang_name(unit, size), words
 
 
 def need_packages() -> None:

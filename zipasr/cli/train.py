@@ -19,6 +19,7 @@ from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch
 from zipasr.base.errors import CheckpointError, DataError, Interrupted, ResourceError, UserError
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.base.log import is_first
+from zipasr.base.recipe import Recipe
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
@@ -39,7 +40,13 @@ from zipasr.text.config import TokenizerConfig
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig, check_heads
 from zipasr.training.data_setup import DataSource, check_transcripts, load_sets
-from zipasr.training.dry_run import estimate
+from zipasr.training.dry_run import (
+    estimate,
+    expected_data,
+    has_statistics,
+    preparation_lines,
+    stand_in,
+)
 from zipasr.training.report import recognise_greedily
 from zipasr.training.session import TrainConfigs
 from zipasr.training.worker import build_session
@@ -66,7 +73,7 @@ def train(argv: Sequence[str] | None = None, script: str | None = None) -> Path:
         configs = train_configs(run)
         source = data_source(run, tokenizer)
         if configs.train.dry_run:
-            sys.stdout.write(dry_run(configs, source) + "\n")
+            sys.stdout.write(dry_run(configs, source, run.recipe) + "\n")
             return configs.train.exp_dir
         facts = check_before_spending(run, words, source.tokenizer)
         make_folder(configs.train.exp_dir)
@@ -291,8 +298,10 @@ def _without(names: Sequence[str], flags: Sequence[str]) -> list[str]:
     return kept
 
 
-def dry_run(configs: TrainConfigs, source: DataSource) -> str:
+def dry_run(configs: TrainConfigs, source: DataSource, recipe: Recipe) -> str:
     """Return the lines that are printed.
+
+    Where nothing is prepared yet, the statistics in the recipe take the place of the data.
 
     A run that is meant for another machine, with more or other devices, is measured on this one;
     a note says so.
@@ -300,14 +309,19 @@ def dry_run(configs: TrainConfigs, source: DataSource) -> str:
     Raises:
         DataError: names all of tokenizer and manifests that are missing or damaged.
     """
-    check_data(configs, source)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     notes = [*_notes(configs, device)]
     if device.type == "cpu":
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
-    tokenizer = source.tokenizer()
-    data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
-    check_transcripts(data.train, tokenizer, configs.finetune, verbose=False)
+    if not configs.data.manifest_dir.exists() and has_statistics(recipe):
+        tokenizer, data = stand_in(recipe), expected_data(recipe, configs)
+        notes += ["Nothing is prepared yet: hours and steps are by published sizes. It takes"]
+        notes += preparation_lines(recipe)
+    else:
+        check_data(configs, source)
+        tokenizer = source.tokenizer()
+        data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
+        check_transcripts(data.train, tokenizer, configs.finetune, verbose=False)
     session = build_session(World(0, 1, device), configs, tokenizer)
     return "\n".join([estimate(session, data).text(configs), *notes])
 

@@ -24,6 +24,7 @@ from zipasr.lm.ngram import UNKNOWN, NgramLm
 from zipasr.lm.ngram_estimation import kneser_ney
 from zipasr.lm.sentences import Sentences
 from zipasr.text.config import TokenizerConfig
+from zipasr.text.scripts import units_of
 from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
 from zipasr.training.config import LmTrainConfig
 from zipasr.training.language_model import train_lm
@@ -38,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup_logging()
         return train_ngram(run)
     tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
-    setup_logging(config.folder / "log-train-lm")
     train = token_ids(config.lm_data or lm_dir(run.recipe) / "train.txt", tokenizer)
     valid = token_ids(config.lm_data_valid or lm_dir(run.recipe) / "valid.txt", tokenizer)
+    setup_logging(config.folder / "log-train-lm")
     about = {"vocab_size": tokenizer.vocab_size, "token_table": tokenizer.table_hash()}
     with only_run_in(config.folder):
         value = train_lm(config, run[LM_SIZES[config.lm_type]], train, valid, about)
@@ -137,7 +138,7 @@ def word_ids(path: Path, ids: dict[str, int]) -> Sentences:
         DataError: it is missing, empty, or no text.
     """
     return Sentences.of(
-        [ids.setdefault(word, len(ids)) for word in line.split()]
+        [ids.setdefault(word, len(ids)) for word in units_of(line)]
         for lines in _chunks(path)
         for line in lines
     )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from zipasr.audio.loading import load_sound
 from zipasr.audio.silence_windows import Window
@@ -22,21 +22,17 @@ from zipasr.cli.config import TranscribeConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
-from zipasr.recognition.alignment import tokens_of
-from zipasr.recognition.best_average import with_checkpoints
-from zipasr.recognition.config import LongFormConfig, ModelFileConfig
+from zipasr.recognition.config import LongFormConfig, ModelFileConfig, RecognitionConfig
+from zipasr.recognition.exported_files import check_settings
 from zipasr.recognition.long_form import Cutting
-from zipasr.recognition.speech_model import Model
-from zipasr.recognition.streaming import in_pieces
-from zipasr.recognition.torch_model import (
-    ChunkModel,
-    TorchModel,
-    load_model_file,
-    load_torch_model,
-)
+from zipasr.recognition.sherpa_model import load_sherpa_model, sherpa_config
+from zipasr.recognition.speech_stream import in_pieces
 from zipasr.search.methods import method_of
 from zipasr.text.timed_words import Word
 from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, Format
+
+if TYPE_CHECKING:
+    from zipasr.recognition.speech_model import Model
 
 Work: TypeAlias = Callable[[Path], Sequence[Word]]
 """Words of the recording in a file."""
@@ -63,22 +59,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_operands(run.operands, config)
     make_output_dir(config.output_dir)
     setup_logging()
-    long = run[LongFormConfig]
-    cutting = Cutting(long.window, long.overlap, config.batch_windows)
-    times = long.word_times
-    if run[ModelFileConfig].is_given:
-        needs_ctc = config.align is not None and times != "transducer"
-        place = run[ModelFileConfig]
-        model: Model = load_model_file(place, settings, cutting, times, needs_ctc)
-    else:
-        model = load_torch_model(with_checkpoints(settings, sys.stderr), cutting, times)
+    model = load(run[ModelFileConfig], settings, run[LongFormConfig], config)
     if transcript is not None:
         return each(paths, config, aligner(model, transcript), ALIGNMENT_FORMATS)
-    is_live = config.streaming or STDIN in run.operands or isinstance(model, ChunkModel)
+    is_live = config.streaming or STDIN in run.operands or model.hears_chunks
     if is_live:
         model.stream()  # refuses a model that cannot
     work = partial(transcribe_live if is_live else transcribe, model)
     return each(paths, config, work, FORMATS)
+
+
+def load(
+    place: ModelFileConfig,
+    settings: RecognitionConfig,
+    long: LongFormConfig,
+    config: TranscribeConfig,
+) -> Model:
+    """Load the model that the flags name: an exported one without torch, if that can be.
+
+    Args:
+        place: exported files, if any.
+        settings: of model and search.
+        long: how recordings are cut, and where words begin.
+        config: what is written where.
+    """
+    cutting, times = Cutting(long.window, long.overlap, config.batch_windows), long.word_times
+    if place.is_given:
+        check_settings(place, settings)
+        is_plain = config.align is None and not config.streaming and times != "ctc"
+        client = sherpa_config(place, settings, {*config.format} == {"txt"}) if is_plain else None
+        if client is not None and place.model is not None:
+            return load_sherpa_model(place.model, client, cutting)
+    # Nothing above needs torch, whose import takes longer than a sentence.
+    from zipasr.checkpoint.files import reader_of_parts
+    from zipasr.recognition.best_average import with_checkpoints
+    from zipasr.recognition.torch_model import load_model_file, load_torch_model
+
+    if place.is_given:
+        needs_ctc = config.align is not None and times != "transducer"
+        return load_model_file(place, settings, cutting, times, needs_ctc)
+    read = reader_of_parts()
+    settings = with_checkpoints(settings, sys.stderr, read)
+    return load_torch_model(settings, cutting, times, read)
 
 
 def transcript_of(text: str) -> str:
@@ -131,6 +153,9 @@ def aligner(model: Model, transcript: str) -> Work:
         DataError: the model has no tokens for the transcript.
         UserError: the model works chunk by chunk.
     """
+    from zipasr.recognition.alignment import tokens_of
+    from zipasr.recognition.torch_model import TorchModel
+
     if not isinstance(model, TorchModel):
         raise UserError(
             "--align needs whole recordings, the model in the file works chunk by chunk.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zipasr.base.config import flag, flag_name
+from zipasr.text.config import UNIT_HELP, UnitChoice
 from zipasr.text.normalise import NORMALISATIONS, read_steps
 
 # What the fields of EspeakConfig may be; rate and pitch are the range of eSpeak NG.
@@ -114,6 +115,7 @@ class ImportConfig:
         NORMALISATIONS[0],
         f"spelling of the transcripts: {', '.join(NORMALISATIONS[:4])}, or two with a comma",
     )
+    unit: UnitChoice = flag("auto", UNIT_HELP)
     max_bad: float = flag(
         1.0, "most utterances that may be left out; ten are tolerated always", unit="%"
     )

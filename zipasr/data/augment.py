@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import torch
 from lhotse import CutSet
 from lhotse.dataset import CutMix, SpecAugment
 from lhotse.dataset.signal_transforms import time_warp
 
+from zipasr.data.alternating_masks import AlternatingMasks, warp_some
 from zipasr.data.config import AugmentConfig
 from zipasr.data.noise_features import noise_path
 from zipasr.data.safe_manifests import read_cuts
@@ -23,6 +26,20 @@ NOISE_SNR = (10.0, 20.0)
 
 SPEC_AUG_PROBABILITY = 0.9
 """Share of the utterances that are warped, and, drawn anew, of those that get masks."""
+
+
+class FeatureTransform(Protocol):
+    """What changes the features of a batch."""
+
+    def __call__(
+        self, features: torch.Tensor, supervision_segments: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return a changed copy, with the first axis as it was or several times as long.
+
+        Args:
+            features: (N, T, 80).
+            supervision_segments: (number of supervisions, 3): utterance, first frame, frames.
+        """
 
 
 class MaskFeatures:
@@ -76,14 +93,21 @@ class TwoViews:
     The views are meant for the consistency loss, which gains from stronger masks in time.
 
     Args:
-        config: warp and masks; ``time_mask_ratio`` strengthens the masks in time.
+        config: warp and masks; ``time_mask_ratio`` strengthens the masks in time, but for those
+            that alternate, which are strong enough.
 
     Source: Yao et al., "CR-CTC: consistency regularization on CTC", 2024.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
         self._warp_factor = config.spec_aug_time_warp_factor
-        self._mask = MaskFeatures(config, ratio=config.time_mask_ratio, warps=False)
+        self._warp: Callable[[torch.Tensor, torch.Tensor, int, float], torch.Tensor]
+        self._mask: FeatureTransform
+        if config.spec_augment == "alternating":
+            self._warp, self._mask = warp_some, AlternatingMasks(time_warp_factor=0)
+        else:
+            self._warp = _warp_some_by_lhotse
+            self._mask = MaskFeatures(config, ratio=config.time_mask_ratio, warps=False)
 
     def __call__(
         self, features: torch.Tensor, supervision_segments: torch.Tensor | None = None
@@ -96,16 +120,10 @@ class TwoViews:
                 Time is warped inside them; masks cover the whole of T.
         """
         if supervision_segments is not None and self._warp_factor >= 1:
-            features = self._warped(features, supervision_segments)
+            features = self._warp(
+                features, supervision_segments, self._warp_factor, SPEC_AUG_PROBABILITY
+            )
         return self._mask(features.repeat(2, 1, 1))
-
-    def _warped(self, features: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-        features = features.clone()
-        for row, start, num_frames in segments.tolist():
-            if random.random() <= SPEC_AUG_PROBABILITY:
-                speech = features[row, start : start + num_frames]
-                features[row, start : start + num_frames] = time_warp(speech, self._warp_factor)
-        return features
 
 
 class MixNoise:
@@ -130,10 +148,13 @@ class MixNoise:
         return mix(cuts)
 
 
-def spec_augment(config: AugmentConfig, epoch: int = 1) -> MaskFeatures | None:
+def spec_augment(config: AugmentConfig, epoch: int = 1) -> FeatureTransform | None:
     """Return the feature transform of ``epoch`` (from 1), or None when it is switched off."""
-    is_on = config.enable_spec_aug and epoch >= config.spec_aug_start_epoch
-    return MaskFeatures(config) if is_on else None
+    if not config.enable_spec_aug or epoch < config.spec_aug_start_epoch:
+        return None
+    if config.spec_augment == "alternating":
+        return AlternatingMasks(time_warp_factor=config.spec_aug_time_warp_factor)
+    return MaskFeatures(config)
 
 
 def two_views(config: AugmentConfig, epoch: int = 1) -> TwoViews | None:
@@ -157,6 +178,17 @@ def mix_noise(
     # Music has supervisions of its own, which would be taken for speech.
     noise = read_cuts(path, allow_commands=allow_commands)
     return MixNoise(noise.drop_supervisions().to_eager())
+
+
+def _warp_some_by_lhotse(
+    features: torch.Tensor, segments: torch.Tensor, factor: int, p: float
+) -> torch.Tensor:
+    features = features.clone()
+    for row, start, num_frames in segments.tolist():
+        if random.random() <= p:
+            speech = features[row, start : start + num_frames]
+            features[row, start : start + num_frames] = time_warp(speech, factor)
+    return features
 
 
 def _spec_augment(

@@ -13,6 +13,8 @@ from zipasr.base.config import flag
 ExecutorName = Literal["local", "dask"]
 GigaSpeechSubset = Literal["XS", "S", "M", "L", "XL"]
 
+SpecAugmentName = Literal["standard", "alternating"]
+
 NUM_MEL_BINS = 80
 MAX_JOBS = 15
 
@@ -66,6 +68,15 @@ class AugmentConfig:
     """Augmentation."""
 
     enable_spec_aug: bool = flag(True, "SpecAugment: time warping, time and frequency masks")
+    spec_augment: SpecAugmentName = flag(
+        "standard",
+        "how the masks are drawn",
+        meanings={
+            "standard": "as lhotse does, with the numbers and sizes below",
+            "alternating": "of the Zapformer recipe, over a third of the frames and of the mel "
+            "bins; their number grows with the length, and no flag changes them",
+        },
+    )
     spec_aug_start_epoch: int = flag(1, "first epoch with SpecAugment")
     spec_aug_time_warp_factor: int = flag(
         80,
@@ -90,7 +101,7 @@ class AugmentConfig:
     )
     time_mask_ratio: float = flag(
         2.5,
-        "with --use-cr-ctc: factor on the number and the share of time masks",
+        "with --use-cr-ctc: factor on the number and the share of standard time masks",
     )
     enable_musan: bool = flag(True, "mix in noise, if --manifest-dir has musan_cuts.jsonl.gz")
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,12 +21,14 @@ from torch import Tensor
 
 from zipasr.base.errors import is_machine_fault
 from zipasr.base.seed import seeded
-from zipasr.data.augment import MaskFeatures, MixNoise, TwoViews
+from zipasr.data.augment import FeatureTransform, MixNoise, TwoViews
+from zipasr.data.copies import CopiedInputs
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of_error, text_of
 from zipasr.data.stored_features import with_whole_features
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
+from zipasr.nn.numerics import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Batch:
         index: position of the batch in its epoch on this rank, from 0; to go on after this batch,
             ask the loader to skip ``index + 1``.
         dropped: names of the utterances that could not be read and are missing here.
-        step_seconds: length of the batches at this position over all ranks, padding included.
+        step_seconds: length of the batches at this position over all ranks, padding and copies
+            included.
         second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
             without consistency training.
         corpus: that the utterances are from, where several are trained on; else empty.
@@ -80,13 +84,15 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors on ``device``; the lengths move too."""
+        """Return the batch with its features on ``device``.
+
+        The lengths stay on the host: who reads them there does not wait for a device.
+        """
         second = self.second_view
         return replace(
             self,
-            features=self.features.to(device, non_blocking=True),
-            feature_lens=self.feature_lens.to(device, non_blocking=True),
-            second_view=None if second is None else second.to(device, non_blocking=True),
+            features=to_device(self.features, device),
+            second_view=None if second is None else to_device(second, device),
         )
 
 
@@ -132,7 +138,8 @@ class SampledBatch:
     Attributes:
         index: position in the epoch, the same number on every rank.
         members: numbers of the cuts.
-        step_seconds: length of the batches of this position over all ranks, padding included.
+        step_seconds: length of the batches of this position over all ranks, padding and copies
+            included.
         corpus: that the cuts are from, where several are trained on; else empty.
     """
 
@@ -151,13 +158,21 @@ class PlannedBatches:
         rank: of this process.
         first: position in the epoch of the first step of ``plan``.
         start: position in the epoch to start from.
+        copies: of each cut in a batch.
     """
 
     def __init__(
-        self, plan: Plan, lengths: CutLengths, rank: int, *, first: int = 0, start: int = 0
+        self,
+        plan: Plan,
+        lengths: CutLengths,
+        rank: int,
+        *,
+        first: int = 0,
+        start: int = 0,
+        copies: int = 1,
     ) -> None:
         self._plan, self._lengths, self._rank = plan, lengths, rank
-        self._first, self._start = first, start
+        self._first, self._start, self._copies = first, start, copies
 
     def __iter__(self) -> Iterator[SampledBatch]:
         """Yield the batches from ``start`` on."""
@@ -166,7 +181,7 @@ class PlannedBatches:
             yield SampledBatch(
                 step + self._first,
                 members,
-                self._plan.step_seconds(step, self._lengths.seconds),
+                self._copies * self._plan.step_seconds(step, self._lengths.seconds),
                 self._lengths.corpus_of(members[0]) if members else "",
             )
 
@@ -219,13 +234,15 @@ class FeatureRecipe:
         noise: mixes noise in; None leaves it out.
         mask: SpecAugment; None leaves it out.
         views: doubles the batch, with masks of its own; None leaves it single.
+        copies: of each cut in the batch, with noise and masks of their own.
     """
 
     read: BatchIO
     join: JoinCuts | None = None
     noise: MixNoise | None = None
-    mask: MaskFeatures | None = None
+    mask: FeatureTransform | None = None
     views: TwoViews | None = None
+    copies: int = 1
 
 
 class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
@@ -273,10 +290,7 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
         transforms = [t for t in (self._recipe.mask, self._recipe.views) if t is not None]
         with seeded(*self._keys, sampled.index), _one_thread():
             dataset = K2SpeechRecognitionDataset(
-                return_cuts=True,
-                cut_transforms=self._cut_transforms(),
-                input_transforms=transforms,
-                input_strategy=self._recipe.read,
+                return_cuts=True, input_transforms=transforms, **self._reading()
             )
             num_views = 2 if self._recipe.views is not None else 1
             batch = batch_from_lhotse(dataset[cuts], num_views)
@@ -301,14 +315,20 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
                 reasons[cut.id] = reason_of_error(error)
         return readable, reasons
 
-    def _cut_transforms(self) -> list[JoinCuts]:
+    def _reading(self) -> dict[str, Any]:
+        """Return how the dataset changes and reads its cuts, with a fresh draw of the noise."""
         # Cuts are joined first, so that noise fills the gaps too.
-        transforms = [self._recipe.join] if self._recipe.join else []
-        noise = self._recipe.noise
-        if noise is not None:
-            rng = Random(random.getrandbits(64))
-            transforms.append(lambda cuts: noise(cuts, rng))
-        return transforms
+        recipe, transforms = self._recipe, [self._recipe.join] if self._recipe.join else []
+        mix: JoinCuts | None = None
+        if recipe.noise is not None:
+            mix = partial(recipe.noise, rng=Random(random.getrandbits(64)))
+        if recipe.copies > 1:
+            # Beyond the dataset's transforms, after which it would sort copies side by side.
+            copied = CopiedInputs(recipe.read, recipe.copies, mix)
+            return {"cut_transforms": transforms, "input_strategy": copied}
+        if mix is not None:
+            transforms.append(mix)
+        return {"cut_transforms": transforms, "input_strategy": recipe.read}
 
 
 @contextmanager

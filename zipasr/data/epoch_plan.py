@@ -143,6 +143,7 @@ class BatchingConfig:
         num_buckets: classes of similar length, of which batches are made; fewer for a small corpus.
         drop_last: leave out what does not fill a batch, or a step.
         shuffle: another order in each epoch.
+        copies: of each cut in its batch; the budget is for all of them together.
     """
 
     budget: BatchLimits
@@ -150,6 +151,7 @@ class BatchingConfig:
     num_buckets: int = 30
     drop_last: bool = False
     shuffle: bool = False
+    copies: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a checkpoint."""
@@ -165,8 +167,12 @@ class BatchingConfig:
 
     def buckets_for(self, seconds: float) -> int:
         """Return the number of buckets that a corpus can fill, at most ``num_buckets``."""
-        batches = seconds / self.budget.max_duration
+        batches = seconds * self.copies / self.budget.max_duration
         return max(1, min(self.num_buckets, int(batches / _BATCHES_PER_BUCKET)))
+
+    def cuts(self, seconds: float, tokens: float) -> int:
+        """Return how many cuts of this padded size fit into a batch; one always does."""
+        return max(1, self.budget.rows(seconds, tokens) // self.copies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +279,7 @@ class _Draws:
 def _plan(lengths: CutLengths, layout: BatchingConfig, draws: _Draws, left: Numbers | None) -> Plan:
     by_length = lengths.by_length if left is None else left
     members = _lined_up(by_length, lengths.seconds, layout, draws)
-    bounds = _bounds(
-        lengths.seconds[members].tolist(), lengths.tokens[members].tolist(), layout.budget
-    )
+    bounds = _bounds(lengths.seconds[members].tolist(), lengths.tokens[members].tolist(), layout)
     begins, ends = bounds[:-1], bounds[1:]
     if layout.drop_last:
         begins, ends = _full_steps(begins, ends, lengths, members, layout, draws)
@@ -306,7 +310,7 @@ def _lined_up(
     return np.concatenate([np.sort(bucket) for bucket in buckets])
 
 
-def _bounds(seconds: list[float], tokens: list[int], budget: BatchLimits) -> Numbers:
+def _bounds(seconds: list[float], tokens: list[int], layout: BatchingConfig) -> Numbers:
     """Return where batches begin, and after them the number of cuts."""
     bounds, size, fitting = [0], 0, 0
     longest, most = 0.0, -1
@@ -314,12 +318,12 @@ def _bounds(seconds: list[float], tokens: list[int], budget: BatchLimits) -> Num
         # Rare within a batch, so that this loop costs little more than counting.
         if length > longest or count > most:
             longest, most = max(longest, length), max(most, count)
-            fitting = budget.rows(longest, most)
+            fitting = layout.cuts(longest, most)
         size += 1
         if size > fitting and size > 1:
             bounds.append(position)
             size, longest, most = 1, length, count
-            fitting = budget.rows(length, count)
+            fitting = layout.cuts(length, count)
     return np.asarray([*bounds, len(seconds)] if seconds else bounds, np.int64)
 
 
@@ -335,7 +339,7 @@ def _full_steps(
     if len(begins):
         last = members[begins[-1] :]
         longest, most = lengths.seconds[last].max(), lengths.tokens[last].max()
-        if len(last) < layout.budget.rows(float(longest), float(most)):
+        if len(last) < layout.cuts(float(longest), float(most)):
             begins, ends = begins[:-1], ends[:-1]
     spare = len(begins) % layout.world_size
     kept = np.sort(draws.order(len(begins))[spare:])

@@ -56,7 +56,7 @@ _EAGER_BYTES = 16_000_000
 
 
 def batching_of(config: DataConfig, world_size: int) -> BatchingConfig:
-    """Return how an epoch is cut into batches for ``world_size`` processes."""
+    """Return how an epoch is cut into batches for ``world_size`` processes, of one copy each."""
     return BatchingConfig(
         budget=BatchLimits(max_duration=float(config.max_duration)),
         world_size=world_size,
@@ -199,10 +199,18 @@ def train_loader(
         noise=mix_noise(augment, data.manifest_dir, allow_commands=data.allow_commands),
         mask=None if doubled else spec_augment(augment, epoch),
         views=two_views(augment, epoch) if doubled else None,
+        copies=place.layout.copies,
     )
     return Loader(
         BatchDataset(cuts.source, recipe, (seed, epoch, rank)),
-        PlannedBatches(plan, cuts.lengths, rank, first=first, start=place.start),
+        PlannedBatches(
+            plan,
+            cuts.lengths,
+            rank,
+            first=first,
+            start=place.start,
+            copies=place.layout.copies,
+        ),
         num_workers=data.num_workers,
         num_batches=first + len(plan),
         plan_digest=plan.digest(),
@@ -320,9 +328,10 @@ def _load(path: Path, fix: str, *, lazy: bool, allow_commands: bool) -> CutSet:
 
 
 def _nothing_to_train(cuts: TrainCuts, layout: BatchingConfig) -> DataError:
+    copies = f" in {layout.copies} copies" if layout.copies > 1 else ""
     return DataError(
         f"{len(cuts)} cuts ({cuts.hours * 3600:.0f} s) do not fill one batch of "
-        f"{layout.budget.max_duration:g} s for each of {layout.world_size} processes.",
+        f"{layout.budget.max_duration:g} s{copies} for each of {layout.world_size} processes.",
         "give a smaller --max-duration, or --drop-last 0",
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lhotse import CutSet, Features
-from lhotse.cut import Cut, MixedCut, MonoCut
+from lhotse.cut import MixedCut, MonoCut
 from lhotse.utils import compute_num_frames
 
 # lhotse makes up for one frame that rounding takes away.
@@ -50,24 +50,29 @@ class WholeFeatures(Features):  # type: ignore[misc]
 
 def with_whole_features(cuts: CutSet) -> CutSet:
     """Return the cuts with ``WholeFeatures``."""
-    return CutSet.from_cuts(_checked(cuts))
+    return CutSet.from_cuts(change_tracks(cut, _checked) for cut in cuts)
 
 
-def _checked(cuts: CutSet) -> Iterator[Cut]:
-    for cut in cuts:
-        if isinstance(cut, MixedCut):
-            tracks = [dataclasses.replace(t, cut=_one_checked(t.cut)) for t in cut.tracks]
-            yield dataclasses.replace(cut, tracks=tracks)
-        else:
-            yield _one_checked(cut)
+def change_tracks(cut: Any, change: Callable[[MonoCut], MonoCut]) -> Any:
+    """Return a cut with ``change`` done to it, or to each cut that it is mixed or joined of.
+
+    Args:
+        cut: of any kind; padding and cuts of several channels stay as they are.
+        change: returns a copy.
+    """
+    if isinstance(cut, MixedCut):
+        tracks = [dataclasses.replace(t, cut=change_tracks(t.cut, change)) for t in cut.tracks]
+        return dataclasses.replace(cut, tracks=tracks)
+    return change(cut) if isinstance(cut, MonoCut) else cut
 
 
-def _one_checked(cut: Any) -> Any:
-    if not isinstance(cut, MonoCut) or cut.features is None:
-        return cut
-    fields = {
-        field.name: getattr(cut.features, field.name) for field in dataclasses.fields(Features)
-    }
+def _checked(cut: MonoCut) -> MonoCut:
     checked = dataclasses.replace(cut)
-    checked.features = WholeFeatures(**fields)
+    if cut.features is not None:
+        checked.features = WholeFeatures(**fields_of(Features, cut.features))
     return checked
+
+
+def fields_of(cls: Any, value: Any) -> dict[str, Any]:
+    """Return the fields of the dataclass ``cls`` that ``value``, of it or below it, has."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}

@@ -16,6 +16,7 @@ from zipasr.data.config import NUM_MEL_BINS
 from zipasr.data.fbank import damaged_archives, features_folders, quarantine_path
 from zipasr.data.filters import DropReport, TrainFilter, reason_of_error, text_of
 from zipasr.data.loaders import load_cuts
+from zipasr.text.scripts import units_of
 
 NOT_ONE_SUPERVISION = "not exactly one supervision"
 SUPERVISION_SHIFTED = "supervision does not start with the cut"
@@ -110,7 +111,7 @@ def validate_cuts(
         for kind, detail in _faults(cut, seen):
             report.add_problem(kind, f"{cut.id}{detail}")
         seen.add(cut.id)
-        words.update(text_of(cut).split())
+        words.update(units_of(text_of(cut)))
         report.drops.add(cut, wanted.reason_to_drop(cut))
         if index % sample == 0 and cut.has_features:
             _check_features(cut, report)

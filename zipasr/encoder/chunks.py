@@ -1,10 +1,21 @@
-"""Chunks of time in a causal encoder: their size, the left context, and which sizes fit."""
+"""Chunks of time in a causal encoder: their size, the left context, and which sizes fit.
+
+``ChunkedConfig`` and ``ChunkedLayout`` are what the settings and the exported files of encoders
+with ``--chunk-size`` and ``--left-context-frames`` have in common.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from zipasr.base.config import flag_name
+from zipasr.base.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Chunks(NamedTuple):
@@ -53,6 +64,30 @@ def choose_chunks(chunk_size: Sequence[int], left_context_frames: Sequence[int])
     return WHOLE if size < 0 else chunks_of(size, random.choice(left_context_frames))
 
 
+def only_chunks(
+    causal: bool, chunk_size: Sequence[int], left_context_frames: Sequence[int]
+) -> Chunks:
+    """Return the one size of chunks with which a model can work on speech as it comes.
+
+    Args:
+        causal: whether the model is.
+        chunk_size: the choices of --chunk-size.
+        left_context_frames: the choices of --left-context-frames.
+
+    Raises:
+        ValueError: the model is not causal, or has no single chunk size and left context.
+    """
+    if not causal:
+        raise ValueError("the model is not causal: train one with --causal 1 to stream")
+    sizes = (*chunk_size, *left_context_frames)
+    if len(sizes) != 2 or min(sizes) < 0:
+        raise ValueError(
+            "streaming needs one positive --chunk-size and one --left-context-frames, got "
+            f"{chunk_size} and {left_context_frames}"
+        )
+    return chunks_of(*sizes)
+
+
 def check_chunks(
     chunk_size: Sequence[int],
     left_context_frames: Sequence[int],
@@ -98,3 +133,122 @@ def _check_left_context(
             f"--left-context-frames {asked_for} is too short for --chunk-size {chunks.size}: "
             f"{chunks.left_frames} frames are left in whole chunks, the convolutions see {needed}"
         )
+
+
+def as_choices(given: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return one value or several as the choices of a setting; ``default`` where none is given."""
+    if given is None:
+        return default
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
+def in_full(value: Any, num_stacks: int) -> Any:
+    """Return a list with one value for all stacks as one value for each; others as they are."""
+    return value * num_stacks if isinstance(value, tuple) and len(value) == 1 else value
+
+
+class ChunkedConfig:
+    """Base of the settings of encoders of stacks, which work on whole utterances or in chunks."""
+
+    __slots__ = ()
+
+    causal: bool
+    chunk_size: tuple[int, ...]
+    left_context_frames: tuple[int, ...]
+    downsampling_factor: tuple[int, ...]
+
+    @property
+    def num_stacks(self) -> int:
+        """Number of stacks."""
+        return len(self.downsampling_factor)
+
+    def per_stack(self, name: str) -> tuple[int, ...]:
+        """Return the values of field ``name``, one for each stack."""
+        values: tuple[int, ...] = in_full(getattr(self, name), self.num_stacks)
+        return values
+
+    def check_counts(self, names: Iterable[str]) -> None:
+        """Refuse lists that have neither one value for each stack nor one for all.
+
+        Raises:
+            ValueError: names the flag.
+        """
+        for name in names:
+            count = len(getattr(self, name))
+            if count not in (1, self.num_stacks):
+                raise ValueError(
+                    f"{flag_name(name)} has {count} values, but --downsampling-factor has "
+                    f"{self.num_stacks}: give one value for each stack, or one for all"
+                )
+
+    def choices(self) -> Mapping[str, tuple[int, ...]]:
+        """Chunk sizes and left contexts of a causal model: training draws one of each."""
+        if not self.causal:
+            return {}
+        return {"chunk_size": self.chunk_size, "left_context_frames": self.left_context_frames}
+
+    def result_tag(self) -> str:
+        """Chunk size and left context, as published results are named."""
+        (chunk,), (left,) = self.chunk_size, self.left_context_frames
+        return f"chunk-{chunk}_left-context-{left}"
+
+
+C = TypeVar("C", bound=ChunkedConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedLayout(Generic[C]):
+    """Base of the ``ExportLayout`` of encoders with ``ChunkedConfig``."""
+
+    config: C
+
+    @property
+    def is_streaming(self) -> bool:
+        """See ``ExportLayout``: a causal model may also hear whole utterances."""
+        return self.config.causal and self.config.chunk_size[0] > 0
+
+    @property
+    def chunks_name(self) -> str:
+        """See ``ExportLayout``."""
+        if not self.is_streaming:
+            return ""
+        config = self.config
+        return f"-chunk-{config.chunk_size[0]}-left-{config.left_context_frames[0]}"
+
+    def check(self) -> None:
+        """See ``ExportLayout``."""
+        config = self.config
+        if config.causal and (config.chunk_size[0] > 0) != (config.left_context_frames[0] > 0):
+            raise UserError(
+                "--chunk-size and --left-context-frames must both be positive, or both -1 for an "
+                "export that hears whole utterances."
+            )
+
+    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """See ``ExportLayout``."""
+        return [t if t.is_floating_point() else t.long() for t in states]
+
+    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """See ``ExportLayout``."""
+        return list(states)
+
+    def metadata_of(self, num_frames: int, lists: Mapping[str, Sequence[int]]) -> dict[str, str]:
+        """Return the metadata of a streaming file; see ``ExportLayout.streaming_metadata``.
+
+        Args:
+            num_frames: feature frames of a chunk.
+            lists: of this encoder alone, with one value for each stack.
+        """
+        config = self.config
+        (size,), (left,) = config.chunk_size, config.left_context_frames
+        left = chunks_of(size, left).left_frames
+        every = {
+            "num_encoder_layers": config.per_stack("num_encoder_layers"),
+            **lists,
+            "left_context_len": tuple(left // factor for factor in config.downsampling_factor),
+            "query_head_dims": config.per_stack("query_head_dim"),
+            "value_head_dims": config.per_stack("value_head_dim"),
+            "num_heads": config.per_stack("num_heads"),
+        }
+        numbers = {"decode_chunk_len": str(2 * size), "T": str(num_frames)}
+        return numbers | {name: ",".join(map(str, values)) for name, values in every.items()}

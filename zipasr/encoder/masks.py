@@ -52,6 +52,12 @@ class Masks(NamedTuple):
 NO_MASKS = Masks()
 
 
+def not_yet_heard(processed_lens: Tensor, left_frames: int) -> Tensor:
+    """Return (N, left_frames), True where a remembered frame lies before the stream began."""
+    age = torch.arange(left_frames - 1, -1, -1, device=processed_lens.device)
+    return processed_lens[:, None] <= age
+
+
 def chunk_mask(num_frames: int, chunks: Chunks, device: torch.device) -> Tensor | None:
     """Say which sources a target must not use.
 

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +115,7 @@ class HeadStyle:
         ctc_dropout: rate before the CTC projection; ``None``: there is no such module, and the
             projection is ``ctc_output.0``.
         ctc_init: initial scale of the CTC projection; ``None``: torch's own initialisation.
+        bias_init: bound of the initial biases of scaled layers, as a share of their scale.
     """
 
     decoder_balancers: bool = True
@@ -115,11 +125,29 @@ class HeadStyle:
     simple_init: float = 0.25
     ctc_dropout: float | None = 0.1
     ctc_init: float | None = None
+    bias_init: float = 0.1
 
     @property
     def ctc_projection(self) -> str:
         """Name of the linear layer of the CTC head."""
         return "ctc_output.0" if self.ctc_dropout is None else "ctc_output.1"
+
+
+@dataclass(frozen=True, slots=True)
+class LossStyle:
+    """Weights of the transducer losses at the first update; the defaults are the Zipformer's.
+
+    Attributes:
+        simple_start: of the simple loss; ``None``: that of the whole training.
+        pruned_start: of the pruned loss, which rises to 1.
+    """
+
+    simple_start: float | None = 1.0
+    pruned_start: float = 0.1
+
+
+#: That of the Zipformer.
+USUAL_LOSSES = LossStyle()
 
 
 class ChunkSize(NamedTuple):
@@ -235,6 +263,28 @@ class Encoder(Protocol):
         """Restore what ``rank_state`` returned."""
 
 
+class PreparedEncoder(Protocol):
+    """An encoder on a CPU for recognition alone, with the weights of when it was made."""
+
+    def encode(
+        self, features: Tensor, feature_lens: Tensor, lens: Sequence[int], /
+    ) -> tuple[Tensor, Tensor]:
+        """Encode whole utterances; see ``Encoder.__call__``."""
+
+    def advance(
+        self, features: Tensor, feature_lens: Tensor, state: Any, /
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Encode the next chunk of each stream; see ``ChunkEncoder``."""
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """An ``Encoder`` that can be prepared for recognition; others are used as they are."""
+
+    def prepared(self, dtype: torch.dtype) -> PreparedEncoder:
+        """Return its function with the weights of now, products of matrices in ``dtype``."""
+
+
 class ExportLayout(Protocol):
     """Names, metadata and states of exported files, as clients such as sherpa-onnx expect them."""
 
@@ -297,6 +347,7 @@ class EncoderConfig(Protocol):
         free_on_resume: fields that may change while the weights keep their meaning.
         schedule_clock: what schedules inside the encoder count: updates, or seconds of speech.
         heads: how the heads are built.
+        losses: how the weights of the losses begin.
         published_optimizer: with which published checkpoints were trained.
         published_batches: (preset, "transducer", "attention" or "consistency") -> GPUs and
             ``--max-duration`` of the published training.
@@ -313,6 +364,7 @@ class EncoderConfig(Protocol):
     free_on_resume: ClassVar[tuple[str, ...]]
     schedule_clock: ClassVar[Literal["updates", "duration"]]
     heads: ClassVar[HeadStyle]
+    losses: ClassVar[LossStyle]
     published_optimizer: ClassVar[str]
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]]
     adapted_layers: ClassVar[tuple[str, ...]]
@@ -376,3 +428,11 @@ class EncoderConfig(Protocol):
     @classmethod
     def with_implied(cls, flags: Flags) -> dict[str, Any]:
         """Flags of a published checkpoint with what they imply for these settings."""
+
+    @classmethod
+    def defaults_of_others(cls, flags: Flags) -> Mapping[str, Any]:
+        """Flags of heads and training that have other defaults with this encoder.
+
+        Args:
+            flags: what is known of the flags of these settings: by default, preset or typed.
+        """

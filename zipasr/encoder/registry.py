@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zipasr.encoder.protocol import EncoderConfig
+from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 
@@ -30,5 +31,6 @@ def schemas_of(config: type[EncoderConfig]) -> tuple[str, ...]:
 
 register(ZipformerConfig)
 register(Zipformer1Config)
+register(ZapformerConfig)
 
 DEFAULT_ENCODER = ZipformerConfig

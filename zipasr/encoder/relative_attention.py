@@ -169,8 +169,11 @@ def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeight
 
 
 def _weights(inputs: Inputs) -> Tensor:
+    blocks = list(_blocks(inputs))
+    if len(blocks) == 1:
+        return _softmax(_masked(_scores(inputs), inputs.mask))
     weights = inputs.query.new_empty(inputs.shape)
-    for block in _blocks(inputs):
+    for block in blocks:
         part = _take(inputs, block)
         weights[block] = _softmax(_masked(_scores(part), part.mask))
     return weights
@@ -199,6 +202,8 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _softmax(scores: Tensor) -> Tensor:
+    if scores.is_cuda:  # float32 inside
+        return scores.softmax(dim=-1)
     wide = torch.promote_types(scores.dtype, torch.float32)
     return scores.softmax(dim=-1, dtype=wide).to(scores.dtype)
 
@@ -217,6 +222,11 @@ def _blocks(inputs: Inputs) -> Iterator[tuple[slice, slice]]:
     for n in range(num_utterances):
         for h in range(0, num_heads, matrices):
             yield slice(n, n + 1), slice(h, h + matrices)
+
+
+def _is_one_block(inputs: Inputs) -> bool:
+    """Say whether all is computed at once, so that nothing needs to be put together."""
+    return inputs.query.is_cuda and len(list(_blocks(inputs))) == 1
 
 
 def _take(inputs: Inputs, block: tuple[slice, slice]) -> Inputs:
@@ -267,6 +277,11 @@ class _Weights(torch.autograd.Function):
     def backward(ctx: Any, _: Tensor, __: Tensor) -> tuple[Tensor | None, ...]:
         *saved, matrix = ctx.saved_tensors
         inputs = Inputs(*saved)
+        if _is_one_block(inputs):
+            with no_autocast(matrix):
+                found = _gradients_at_once(inputs, matrix, ctx.uses, ctx.penalize)
+            ctx.uses.clear()
+            return (*found, None, None, None)
         empty = (None if t is None else torch.zeros_like(t) for t in saved[:4])
         grads = Inputs(*empty, None)  # type: ignore[arg-type, call-arg]
         with no_autocast(matrix):
@@ -280,6 +295,36 @@ class _Weights(torch.autograd.Function):
                 _inputs_gradient(part, scores_grad.to(matrix.dtype), _take(grads, block), room)
         ctx.uses.clear()
         return (*grads, None, None)
+
+
+def _gradients_at_once(
+    inputs: Inputs, matrix: Tensor, uses: list[_Use], penalize: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of queries, keys and positional terms, all heads in one piece.
+
+    The products of all uses with all heads are one product, of their channels side by side; what is
+    left is added in the type of the weights. The softmax is differentiated in one launch.
+    """
+    num_heads = matrix.size(1)
+    every = [use for use in uses if use.num_heads == num_heads]
+    some = [use for use in uses if use.num_heads != num_heads]
+    if every:
+        left = torch.cat([use.grad for use in every], dim=-1)
+        total = left @ torch.cat([use.values for use in every], dim=-1).transpose(2, 3)
+    else:
+        total = torch.zeros_like(matrix)
+    for use in some:
+        total[:, : use.num_heads] += use.grad @ use.values.transpose(2, 3)
+    grad = torch._softmax_backward_data(total, matrix, -1, matrix.dtype)
+    if penalize:
+        grad = grad.add_(abs_penalty_gradient(_scores(inputs), SCORE_LIMIT, SCORE_PENALTY))
+    by_query, by_key = grad @ inputs.key, grad.transpose(2, 3) @ inputs.query
+    if inputs.pos_query is None or inputs.pos_key is None:
+        return by_query, by_key, None, None
+    by_distance = grad.new_zeros(*grad.shape[:3], inputs.pos_key.size(1))
+    shift_positions(by_distance, grad.size(3)).copy_(grad)
+    by_pos_key = torch.einsum("nhtk,nhtp->hkp", by_distance, inputs.pos_query)
+    return by_query, by_key, by_distance @ inputs.pos_key, by_pos_key
 
 
 def _scores_gradient(uses: list[_Use], matrix: Tensor, block: tuple[slice, slice]) -> Tensor:

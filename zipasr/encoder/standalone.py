@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zipasr.encoder.features import checked_lens
 from zipasr.encoder.protocol import ChunkEncoder, EncoderConfig, Geometry
+from zipasr.encoder.zapformer.config import ZapformerConfig, ZapformerPreset
 from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.nn.schedule import set_batch_count
@@ -73,7 +74,7 @@ class StandaloneEncoder(nn.Module):
 
         Args:
             count: batches so far. The Zipformer counts batches of 600 seconds of speech, so
-                smaller batches count as fractions; the first Zipformer counts updates.
+                smaller batches count as fractions; the other encoders count updates.
         """
         set_batch_count(self, count)
 
@@ -130,3 +131,38 @@ class Zipformer1(StandaloneEncoder):
 
     def __init__(self, config: Zipformer1Config | None = None) -> None:
         super().__init__(config or Zipformer1Config())
+
+
+class Zapformer(StandaloneEncoder):
+    """The Zapformer: features (N, T, 80) at 100 Hz to frames (N, T', C) at 25 Hz.
+
+    Args:
+        config: sizes; the published one of 264 million parameters if omitted. ``from_preset`` has
+            the others.
+
+    Source: icefall's pull request 2082, 2026.
+    """
+
+    config: ZapformerConfig
+
+    def __init__(self, config: ZapformerConfig | None = None) -> None:
+        super().__init__(config or ZapformerConfig())
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: ZapformerPreset,
+        *,
+        causal: bool = False,
+        chunk_size: int | Sequence[int] | None = None,
+        left_context_frames: int | Sequence[int] | None = None,
+    ) -> Zapformer:
+        """Build an encoder of a published size; see ``ZapformerConfig.from_preset``.
+
+        Raises:
+            UserError: there is no such size.
+        """
+        config = ZapformerConfig.from_preset(
+            preset, causal=causal, chunk_size=chunk_size, left_context_frames=left_context_frames
+        )
+        return cls(config)

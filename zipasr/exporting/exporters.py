@@ -170,7 +170,8 @@ def export_lm(folder: Path, model: NeuralLm) -> Check:
     wanted = torch.stack([model.nll([sentence]).sum() for sentence in sentences])
     gaps = (found - wanted).abs().nan_to_num(torch.inf) / wanted
     same = int((gaps <= TOLERANCE).sum())
-    return Check(path.name, len(LM_LENGTHS), LM_LENGTHS, float(gaps.max()), same, must_agree=True)
+    check = Check(path.name, len(LM_LENGTHS), LM_LENGTHS, float(gaps.max()), same, must_agree=True)
+    return check.of_files(path)
 
 
 def export_torchscript(job: ExportJob) -> list[Check]:
@@ -199,11 +200,8 @@ def export_torchscript(job: ExportJob) -> list[Check]:
         if (model.decoder is not None)
         else _ctc(model.ctc_log_probs)
     )
-    return [
-        compare(
-            path.name, ParityMode(encode, search), ParityMode(plain, right), job.utterances, True
-        )
-    ]
+    way, reference = ParityMode(encode, search), ParityMode(plain, right)
+    return [compare(path.name, way, reference, job.utterances, True).of_files(path)]
 
 
 def _check_transducer(job: ExportJob, paths: Mapping[str, Path], kind: Kind) -> Check:
@@ -215,9 +213,10 @@ def _check_transducer(job: ExportJob, paths: Mapping[str, Path], kind: Kind) -> 
     files = {part: in_kind(path, kind) for part, path in paths.items()}
     steps = onnx_steps(files["decoder"], files["joiner"], decoder.context_size)
     way = ParityMode(_onnx_encode(job, files["encoder"]), GreedySearch(steps))
-    right = TransducerSteps(decoder, _Projected(joiner))  # type: ignore[arg-type]
+    right = TransducerSteps(decoder, _Projected(joiner))
     reference = ParityMode(_reference(job, joiner.encoder_proj), GreedySearch(right))
-    return compare(files["encoder"].name, way, reference, job.utterances, must_agree=not kind)
+    check = compare(files["encoder"].name, way, reference, job.utterances, must_agree=not kind)
+    return check.of_files(*files.values())
 
 
 def _check_ctc(job: ExportJob, path: Path, kind: Kind) -> Check:
@@ -227,7 +226,7 @@ def _check_ctc(job: ExportJob, path: Path, kind: Kind) -> Check:
         ParityMode(_onnx_encode(job, file), search),
         ParityMode(_reference(job, head), search),
     )
-    return compare(file.name, way, reference, job.utterances, must_agree=not kind)
+    return compare(file.name, way, reference, job.utterances, must_agree=not kind).of_files(file)
 
 
 class _Projected:

@@ -20,21 +20,28 @@ from zipasr.base.errors import ResourceError, UserError, is_disk_full
 from zipasr.base.files import flush_files
 from zipasr.base.lock import only_run_in
 from zipasr.encoder.protocol import ExportLayout
+from zipasr.exporting.clients import (
+    MODELING_UNIT,
+    ONNX_ASR,
+    PAGE,
+    SAMPLE,
+    SAMPLE_TEXT,
+    SETTINGS,
+    UNIT,
+    ExportedFiles,
+    page_of_commands,
+)
 from zipasr.exporting.parity import Check, table
 from zipasr.model.config import ModelConfig
-from zipasr.recognition.config import KINDS, Kind
-from zipasr.recognition.exported_files import kind_of
+from zipasr.recognition.exported_files import modeling_unit
 from zipasr.text.bpe import vocab_text
-from zipasr.text.tokenizer import Tokenizer, tokens_text
+from zipasr.text.tokenizer import Tokenizer, tokens_text, unit_of
 
-#: File that says, with its key "checks", that a folder was made here.
-SETTINGS = "config.json"
 LICENCE_NOTE = "LICENSE.md"
 #: The export in the making and the one that it replaces, in a folder beside it.
 _NEW, _OLD = "new", "old"
-SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
 
-#: All that an export writes.
+#: All that an export writes, and the links that a command of its README makes.
 _WRITTEN = (
     SETTINGS,
     LICENCE_NOTE,
@@ -48,6 +55,8 @@ _WRITTEN = (
     "bpe.vocab",
     SAMPLE,
     SAMPLE_TEXT,
+    PAGE,
+    f"{ONNX_ASR}/*",
 )
 
 
@@ -164,9 +173,10 @@ def write_texts(
     results: str,
 ) -> None:
     """Write tokens, the tokenizer if there is one, settings, error rates, the note on licences."""
+    units = {UNIT: unit_of(pieces), MODELING_UNIT: modeling_unit(pieces)}
     texts = {
         "tokens.txt": tokens_text(pieces),
-        SETTINGS: json.dumps(settings, indent=2, default=str) + "\n",
+        SETTINGS: json.dumps(dict(settings) | units, indent=2, default=str) + "\n",
         LICENCE_NOTE: LICENCE,
         "RESULTS.txt": results or "No test set has been decoded with this model yet.\n",
     }
@@ -202,56 +212,18 @@ def client_limits(layout: ExportLayout, heads: ModelConfig) -> list[str]:
     return [*lines, *layout.client_limits(heads.use_ctc)]
 
 
-def write_readme(
-    folder: Path,
-    about: str,
-    checks: Sequence[Check],
-    layout: ExportLayout,
-    has_client: bool = True,
-) -> None:
+def write_readme(about: str, checks: Sequence[Check], files: ExportedFiles) -> None:
     """Write how the files are used, and how they compare with the model.
 
     Args:
-        folder: of the files.
         about: the model, in a line.
         checks: of the files.
-        layout: of the files.
-        has_client: whether sherpa-onnx takes what the files take.
+        files: the folder; commands are for a shell in it.
     """
-    names = sorted(path.name for path in folder.iterdir())
-    wave = SAMPLE if (folder / SAMPLE).is_file() else "YOUR.wav"
-    lines = [f"# {about}", ""]
-    models = [words for kind in KINDS for words in _model_flags(names, kind, layout)]
-    if models and has_client and layout.has_client:
-        lines += _commands(models, wave, layout.is_streaming)
+    if any(files.folder.glob("*.onnx")):
+        shutil.copyfile(Path(__file__).with_name(PAGE), files.folder / PAGE)
+    lines = [f"# {about}", "", *page_of_commands(files)]
     if checks:
-        lines += ["Compared with the model when they were made:", "", "```", table(checks) + "```"]
-    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _model_flags(names: Sequence[str], kind: Kind, layout: ExportLayout) -> Iterator[list[str]]:
-    """Yield the flags that give the files of one precision to sherpa-onnx, for each head."""
-
-    def file(part: str) -> str:
-        fit = (n for n in names if n.startswith((f"{part}-", f"{part}.")) and n.endswith(".onnx"))
-        return next((n for n in fit if kind_of(n) == kind), "")
-
-    if file("encoder"):
-        yield [f"--{part}={file(part)}" for part in ("encoder", "decoder", "joiner")]
-    streaming, model = layout.is_streaming, file("model")
-    if model and (layout.streams_ctc or not streaming):
-        yield [f"--zipformer{'2' if streaming else ''}-ctc-model={model}"]
-
-
-def _commands(models: Sequence[list[str]], wave: str, streaming: bool) -> list[str]:
-    """Return how the files are run on a recording, and the first of them as a server."""
-    program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
-    server = f"sherpa-onnx-{'online' if streaming else 'offline'}-websocket-server --port=6006"
-    lines = ["`pip install sherpa-onnx-bin` brings the programs.", ""]
-    for flags in models:
-        lines += _command(program, *flags, wave)
-    return [*lines, "A server:", "", *_command(server, *models[0])]
-
-
-def _command(program: str, *words: str) -> list[str]:
-    return ["```bash", " \\\n  ".join([f"{program} --tokens=tokens.txt", *words]), "```", ""]
+        lines += ["## Compared with the model", "", "When the files were made:", ""]
+        lines += ["```", table(checks) + "```"]
+    (files.folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -36,6 +36,7 @@ from zipasr.exporting.graphs import (
 )
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.exported_files import INITIAL_STATE
 
 OPSET = 13
 #: The first that knows attention as one operation.
@@ -195,9 +196,20 @@ def chunk_graph(model: AsrModel, layout: ExportLayout, head: nn.Module, output: 
         {
             **_about(kind, f"streaming {kind}"),
             **layout.streaming_metadata(),
+            **_initial_values(names, states),
             **model.geometry.to_metadata(),
         },
     )
+
+
+def _initial_values(names: Sequence[str], states: Sequence[Tensor]) -> dict[str, str]:
+    """Return what metadata say of states that do not begin with zeros, but with one number."""
+    found = {}
+    for name, state in zip(names, states, strict=True):
+        if state.any():
+            (value,) = {*state.flatten().tolist()}
+            found[f"{INITIAL_STATE}{name}"] = repr(value)
+    return found
 
 
 @torch.no_grad()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.base.errors import NumericError
-from zipasr.encoder.protocol import ChunkSize, Geometry
+from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.recognition.exported_model import Encode
 from zipasr.search.protocol import Utterance
 
@@ -18,6 +20,11 @@ LOG_ZERO = -23.025851  # log(1e-10), silence
 
 #: Largest difference between the outputs of the encoders, in float32.
 TOLERANCE = 1e-3
+
+#: What the columns of ``table`` say.
+LEGEND = """
+MB: all files of the model. RTF: seconds of greedy search for a second of speech on this machine,
+one utterance at a time, features not counted; ONNX files on one thread."""
 
 #: Lengths of utterances beside the shortest, where there is no speech to take: odd and even.
 LENGTHS = (64, 97, 150, 333)
@@ -44,6 +51,8 @@ class Check(NamedTuple):
         difference: largest absolute difference of the encoder output.
         same_tokens: utterances for which greedy search found the same.
         must_agree: whether a difference is a fault.
+        rtf: seconds for a second of speech, one utterance at a time; 0: not of speech.
+        megabytes: of all files of the model.
     """
 
     name: str
@@ -52,6 +61,8 @@ class Check(NamedTuple):
     difference: float
     same_tokens: int
     must_agree: bool
+    rtf: float = 0.0
+    megabytes: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -59,6 +70,10 @@ class Check(NamedTuple):
         if not self.must_agree:
             return self.difference < float("inf")
         return self.difference <= TOLERANCE and self.same_tokens == self.utterances
+
+    def of_files(self, *paths: Path) -> Check:
+        """Return the same with the size of the files."""
+        return self._replace(megabytes=sum(path.stat().st_size for path in paths) / 1e6)
 
 
 def made_up_utterances(geometry: Geometry) -> list[Tensor]:
@@ -76,27 +91,30 @@ def compare(
     utterances: Sequence[Tensor],
     must_agree: bool,
 ) -> Check:
-    """Run both ways on each utterance alone, and on all in one batch."""
-    difference, same = 0.0, [True] * len(utterances)
+    """Run both ways on all utterances in one batch, and on each alone, which is timed."""
+    difference, same, seconds = 0.0, [True] * len(utterances), 0.0
     alone = [([i], u.unsqueeze(0)) for i, u in enumerate(utterances)]
     batch = torch.nn.utils.rnn.pad_sequence(list(utterances), True, LOG_ZERO)
-    for rows, features in [*alone, (list(range(len(utterances))), batch)]:
+    for rows, features in [(list(range(len(utterances))), batch), *alone]:
         lens = torch.tensor([len(utterances[row]) for row in rows])
-        (frames, num), (expected, wanted) = (
-            way.encode(features, lens),
-            reference.encode(features, lens),
-        )
+        begun = time.perf_counter()
+        frames, num = way.encode(features, lens)
+        found = way.search(frames, num.long())
+        # The batch came first: nothing is loaded or allocated for the first time.
+        seconds += time.perf_counter() - begun if len(rows) == 1 else 0.0
+        expected, wanted = reference.encode(features, lens)
         if not torch.equal(num.long(), wanted.long()):
             difference = float("inf")
             continue
         for i, length in enumerate(wanted.tolist()):
             gap = (frames[i, :length] - expected[i, :length]).abs().nan_to_num(torch.inf).max()
             difference = max(difference, float(gap))
-        found, right = way.search(frames, num.long()), reference.search(expected, wanted.long())
+        right = reference.search(expected, wanted.long())
         for row, ours, theirs in zip(rows, found, right, strict=True):
             same[row] &= list(ours.tokens) == list(theirs.tokens)
     lengths = tuple(len(u) for u in utterances)
-    return Check(name, len(utterances), lengths, difference, sum(same), must_agree)
+    rtf = seconds / (sum(lengths) * SECONDS_PER_FEATURE_FRAME)
+    return Check(name, len(utterances), lengths, difference, sum(same), must_agree, rtf)
 
 
 def chunkwise(start: Start, size: ChunkSize, step: Step) -> Encode:
@@ -127,12 +145,13 @@ def chunkwise(start: Start, size: ChunkSize, step: Step) -> Encode:
 def table(checks: Sequence[Check]) -> str:
     """Return the comparisons as lines of a table."""
     width = max([len("file"), *(len(c.name) for c in checks)])
-    head = f"{'file':<{width}}  utterances  max difference  same tokens"
+    head = f"{'file':<{width}}  utterances  max difference  same tokens      MB      RTF"
     lines = [
         f"{c.name:<{width}}  {c.utterances:>10}  {c.difference:>14.2e}  {c.same_tokens:>11}"
+        f"  {c.megabytes:>6.1f}  {f'{c.rtf:.4f}' if c.rtf else '':>7}".rstrip()
         for c in checks
     ]
-    return "\n".join([head, *lines]) + "\n"
+    return "\n".join([head, *lines, LEGEND]) + "\n"
 
 
 def refuse_differences(checks: Sequence[Check]) -> None:

@@ -64,7 +64,7 @@ class ScriptedJoiner(nn.Module):
 
 
 class ScriptedChunkEncoder(nn.Module):
-    """A recorded ``ChunkEncoder`` that knows its zero states.
+    """A recorded ``ChunkEncoder`` that knows the states before the first chunk.
 
     Args:
         recorded: the encoder.
@@ -101,9 +101,8 @@ class ScriptedChunkEncoder(nn.Module):
         """Return the states before the first chunk."""
         states: list[Tensor] = []
         for i, state in enumerate(self.states):
-            shape = list(state.shape)
-            shape[self.batch_dims[i]] = batch_size
-            states.append(torch.zeros(shape, dtype=state.dtype, device=device))
+            row = torch.zeros([batch_size], dtype=torch.int64, device=device)
+            states.append(state.to(device).index_select(self.batch_dims[i], row))
         return states
 
 

@@ -25,6 +25,8 @@ from zipasr.lm.arpa_text import AGAIN, ArpaText, NgramLines, word_table
 from zipasr.lm.ngram import END, NEVER, START, UNKNOWN, NgramLm, Ngrams
 from zipasr.lm.ngram_levels import NgramLevels
 
+logger = logging.getLogger(__name__)
+
 _HASH = "token-table: "
 _COUNT = re.compile(r"ngram[ \t]+([0-9]{1,4})[ \t]*=[ \t]*([0-9]{1,15})", re.IGNORECASE)
 _SECTION = re.compile(r"\\([0-9]{1,4})-grams:", re.IGNORECASE)
@@ -50,7 +52,7 @@ def read_arpa(path: Path) -> NgramLm:
     """
     model, remarks = read_with_remarks(path)
     for remark in remarks:
-        logging.warning("%s", remark)
+        logger.warning("%s", remark)
     return model
 
 

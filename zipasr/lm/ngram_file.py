@@ -23,6 +23,8 @@ from zipasr.base.progress import Progress
 from zipasr.lm.arpa import read_with_remarks
 from zipasr.lm.ngram import NgramLm
 
+logger = logging.getLogger(__name__)
+
 _MAGIC = b"zipasr n-grams 1\n"
 _ALIGNMENT = 64
 _ENDS = 1 << 16  # bytes at the beginning and at the end of a file that are compared
@@ -47,7 +49,7 @@ def open_ngrams(path: Path, large: int = LARGE) -> NgramLm:
         key = _key(path)
         model, remarks = _found(path, key) or _converted(path, key)
     for remark in remarks:
-        logging.warning("%s", remark)
+        logger.warning("%s", remark)
     return model
 
 
@@ -75,7 +77,7 @@ def _found(path: Path, key: dict[str, Any]) -> tuple[NgramLm, list[str]] | None:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logging.warning("%s cannot be used, and is made again: %s", place, error)
+            logger.warning("%s cannot be used, and is made again: %s", place, error)
             continue
         if found is not None:
             return found
@@ -84,7 +86,7 @@ def _found(path: Path, key: dict[str, Any]) -> tuple[NgramLm, list[str]] | None:
 
 def _converted(path: Path, key: dict[str, Any]) -> tuple[NgramLm, list[str]]:
     megabytes = key["size"] // _MB
-    logging.info("%s is read as text this once: %d MB", path, megabytes)
+    logger.info("%s is read as text this once: %d MB", path, megabytes)
     with Progress(f"MB of {path.name}", megabytes) as progress:
         model, remarks = read_with_remarks(
             path, lambda done: progress.step(count=done // _MB - progress.done)
@@ -94,9 +96,9 @@ def _converted(path: Path, key: dict[str, Any]) -> tuple[NgramLm, list[str]]:
             sweep(place.parent)
             _write(place, model, {"key": key, "remarks": remarks})
         except OSError as error:
-            logging.info("no arrays are left at %s: %s", place, error.strerror or error)
+            logger.info("no arrays are left at %s: %s", place, error.strerror or error)
             continue
-        logging.info("%s: arrays that the next run finds", place)
+        logger.info("%s: arrays that the next run finds", place)
         break
     return model, remarks
 

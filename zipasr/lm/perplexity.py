@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.nn.numerics import to_device
+
 #: Target of positions beyond a sentence; it has no loss.
 IGNORE_ID = -1
 
@@ -34,8 +36,8 @@ def sentences_nll(
     inputs = [[ends, *ids, *[ends] * (width - 1 - len(ids))] for ids in sentences]
     targets = [[*ids, ends, *[IGNORE_ID] * (width - 1 - len(ids))] for ids in sentences]
     return F.cross_entropy(
-        logits(torch.tensor(inputs, device=device)).float().transpose(1, 2),
-        torch.tensor(targets, device=device),
+        logits(to_device(torch.tensor(inputs), device)).float().transpose(1, 2),
+        to_device(torch.tensor(targets), device),
         ignore_index=IGNORE_ID,
         reduction="none",
     )

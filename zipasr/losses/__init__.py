@@ -1,11 +1,11 @@
 """Losses: tensors to negative log-probabilities; no modules, no parameters.
 
 A transducer sums over all alignments of S tokens to T' frames. Training takes two steps: ``simple``
-scores the whole grid with an additive joiner, ``pruning`` finds the R labels per frame that matter,
-and ``pruned`` takes the joiner's logits on that band. ``recursion`` defines the sums in plain
-PyTorch, ``lattice`` makes them differentiable; ``backend`` chooses ``numba_backend``,
-``triton_backend`` or plain PyTorch. ``ctc`` has the CTC loss and the consistency loss, ``config``
-the names that flags choose.
+scores the whole grid with an additive joiner, ``pruned`` finds the R labels per frame that matter
+and takes the joiner's logits on that band. ``recursion`` defines the sums in plain PyTorch,
+``lattice`` makes them differentiable; ``backend`` chooses ``numba_backend``, ``triton_backend`` or
+plain PyTorch. ``ctc`` has the CTC loss and the consistency loss, ``config`` the names that flags
+choose.
 
 The names below and their arguments are k2's, so that code moves over unchanged. They are imported
 when they are asked for: the flags need ``config`` alone, and must not wait for torch.
@@ -31,8 +31,13 @@ __all__ = [
 if TYPE_CHECKING:
     from zipasr.losses.ctc import consistency_loss, ctc_loss
     from zipasr.losses.lattice import mutual_information_recursion
-    from zipasr.losses.pruned import rnnt_loss, rnnt_loss_pruned
-    from zipasr.losses.pruning import do_rnnt_pruning, get_rnnt_prune_ranges, tanh_of_pruned_sums
+    from zipasr.losses.pruned import (
+        do_rnnt_pruning,
+        get_rnnt_prune_ranges,
+        rnnt_loss,
+        rnnt_loss_pruned,
+        tanh_of_pruned_sums,
+    )
     from zipasr.losses.simple import rnnt_loss_simple, rnnt_loss_smoothed
 else:
     __getattr__, __dir__ = lazy_names(
@@ -40,8 +45,13 @@ else:
         {
             "ctc": ["consistency_loss", "ctc_loss"],
             "lattice": ["mutual_information_recursion"],
-            "pruned": ["rnnt_loss", "rnnt_loss_pruned"],
-            "pruning": ["do_rnnt_pruning", "get_rnnt_prune_ranges", "tanh_of_pruned_sums"],
+            "pruned": [
+                "do_rnnt_pruning",
+                "get_rnnt_prune_ranges",
+                "rnnt_loss",
+                "rnnt_loss_pruned",
+                "tanh_of_pruned_sums",
+            ],
             "simple": ["rnnt_loss_simple", "rnnt_loss_smoothed"],
         },
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zipasr.losses.recursion import loss_dtype
 from zipasr.nn.masks import make_pad_mask
+from zipasr.nn.numerics import to_device
 
 
 def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tensor:
@@ -25,18 +26,19 @@ def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tenso
 
     Source: Graves et al., "Connectionist temporal classification", ICML 2006.
     """
-    device = log_probs.device
-    joined = torch.tensor([t for tokens in targets for t in tokens], device=device)
+    joined = torch.tensor([t for tokens in targets for t in tokens], dtype=torch.int64)
     losses = torch.nn.functional.ctc_loss(
         log_probs.to(loss_dtype(log_probs)).transpose(0, 1),
-        joined.long(),
-        lens.to(device=device, dtype=torch.int64),
-        torch.tensor([len(tokens) for tokens in targets], device=device),
+        to_device(joined, log_probs.device),
+        # Wherever the labels are, their numbers are read on the host.
+        lens.to("cpu", torch.int64),
+        torch.tensor([len(tokens) for tokens in targets]),
         reduction="none",
         zero_infinity=True,
     )
-    needed = torch.tensor([_least_frames(tokens) for tokens in targets], device=device)
-    return losses.masked_fill(needed > lens.to(device), float("inf")).sum()
+    needed = torch.tensor([_least_frames(tokens) for tokens in targets])
+    too_short = to_device(needed > lens.cpu(), log_probs.device)
+    return losses.masked_fill(too_short, float("inf")).sum()
 
 
 def _least_frames(tokens: list[int]) -> int:
@@ -68,7 +70,7 @@ def consistency_loss(log_probs: Tensor, lens: Tensor) -> Tensor:
         raise ValueError(f"views come in pairs, got {log_probs.size(0)} rows")
     own = log_probs.to(loss_dtype(log_probs))
     other = own.detach().roll(own.size(0) // 2, dims=0)
-    padding = make_pad_mask(lens, own.size(1))
+    padding = make_pad_mask(lens, own.size(1), own.device)
     with torch.autocast(own.device.type, enabled=False):
         by_token = torch.nn.functional.kl_div(own, other, reduction="none", log_target=True)
         return by_token.masked_fill(padding[:, :, None], 0.0).sum()

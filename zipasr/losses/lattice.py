@@ -13,6 +13,7 @@ from zipasr.base.errors import DataError
 from zipasr.losses.backend import kernels_for
 from zipasr.losses.config import RnntBackend, RnntType
 from zipasr.losses.recursion import LatticeSums, loss_dtype
+from zipasr.nn.numerics import to_device
 
 Reduction = Literal["none", "mean", "sum"]
 Occupations = tuple[Tensor, Tensor]
@@ -34,21 +35,21 @@ def full_boundary(boundary: Tensor | None, like: Tensor, num_symbols: int) -> Te
 
     Args:
         boundary: (N, 4) integers, rows [s_begin, t_begin, s_end, t_end]; or none.
-        like: (N, T, ...), gives N, T and the device.
+        like: (N, T, ...), gives N and T.
         num_symbols: S.
 
     Returns:
-        (N, 4) int64.
+        (N, 4) int64 on the host, where it is read; one that is on a device is waited for.
 
     Raises:
         ValueError: wrong shape, or a row that does not fit into S x T or spans no frame.
     """
     batch, num_frames = like.shape[:2]
     if boundary is None:
-        boundary = torch.tensor([0, 0, num_symbols, num_frames], device=like.device)
-        boundary = boundary.expand(batch, 4)
+        boundary = torch.tensor([0, 0, num_symbols, num_frames]).expand(batch, 4)
     if boundary.shape != (batch, 4):
         raise ValueError(f"boundary has shape {tuple(boundary.shape)}; it must be ({batch}, 4)")
+    boundary = boundary.to("cpu", torch.int64)
     for utterance, (s_begin, t_begin, s_end, t_end) in enumerate(boundary.tolist()):
         if not (0 <= s_begin <= s_end <= num_symbols and 0 <= t_begin < t_end <= num_frames):
             raise ValueError(
@@ -56,7 +57,7 @@ def full_boundary(boundary: Tensor | None, like: Tensor, num_symbols: int) -> Te
                 f"it must lie within {num_symbols} symbols and {num_frames} frames, "
                 "and span at least one frame"
             )
-    return boundary.to(device=like.device, dtype=torch.int64)
+    return boundary
 
 
 def check_enough_frames(boundary: Tensor) -> None:
@@ -208,8 +209,9 @@ def mutual_information_recursion(
             "(N, S, T + 1) or (N, S, T), and (N, S + 1, T)"
         )
     boundary = full_boundary(boundary, py.transpose(1, 2), num_symbols)
+    has_offset = bool(boundary[:, :2].any())
+    boundary = to_device(boundary, py.device)
     begin, lens = boundary[:, :2], boundary[:, 2:] - boundary[:, :2]
-    has_offset = bool(begin.any())
     if has_offset:
         px, py = _roll(px, begin), _roll(py, begin)
     px, py = px.to(loss_dtype(px)), py.to(loss_dtype(py))

@@ -22,6 +22,7 @@ from zipasr.losses.lattice import (
     reduce_losses,
 )
 from zipasr.losses.recursion import loss_dtype
+from zipasr.nn.numerics import to_device
 
 
 @overload
@@ -175,16 +176,17 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
     if not regular:
         check_enough_frames(boundary)
     scales = (lm_only_scale, am_only_scale)
+    spans = to_device(boundary, am.device)
     with torch.autocast(am.device.type, enabled=False):
         lm, am = lm.to(loss_dtype(lm)), am.to(loss_dtype(am))
         if backend == "k2":
             return k2_losses().rnnt_loss_smoothed(  # type: ignore[no-any-return]
                 lm=lm, am=am, symbols=symbols, termination_symbol=termination_symbol,
-                lm_only_scale=lm_only_scale, am_only_scale=am_only_scale, boundary=boundary,
+                lm_only_scale=lm_only_scale, am_only_scale=am_only_scale, boundary=spans,
                 rnnt_type=rnnt_type, delay_penalty=delay_penalty,
                 reduction=reduction, return_grad=return_grad,
             )  # fmt: skip
-        labels = label_of_cells(symbols, boundary, termination_symbol)
+        labels = label_of_cells(symbols, spans, termination_symbol)
         # The common case as one autograd node of compiled loops; others as a chain of nodes.
         common = rnnt_type == "regular" and am_only_scale == 0.0 and not bool(boundary[:, :2].any())
         if common and kernels_for(backend, am).name == "numba":
@@ -194,7 +196,7 @@ def rnnt_loss_smoothed(  # noqa: PLR0913 - the signature is k2's
             )
         else:
             px, py = _arc_log_probs(lm, am, labels[:, :-1], termination_symbol, scales)
-            px = _finish_symbol_arcs(px, py, boundary, rnnt_type, delay_penalty)
+            px = _finish_symbol_arcs(px, py, spans, rnnt_type, delay_penalty)
             score, occupations = mutual_information_recursion(
                 px, py, boundary, return_grad=True, backend=backend
             )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from zipasr.model.config import AttentionDecoderConfig
 from zipasr.nn.gradients import penalize_abs_values_gt
 from zipasr.nn.masks import make_pad_mask
-from zipasr.nn.numerics import at_least_float32, no_autocast
+from zipasr.nn.numerics import at_least_float32, no_autocast, to_device
 
 #: Share of the target distribution that is spread evenly over the vocabulary.
 LABEL_SMOOTHING = 0.1
@@ -110,11 +110,11 @@ class AttentionDecoderModel(nn.Module):
         inputs = [[ends, *ids, *[ends] * (width - 1 - len(ids))] for ids in ys]
         targets = [[*ids, ends, *[IGNORE_ID] * (width - 1 - len(ids))] for ids in ys]
         logits = self.decoder(
-            torch.tensor(inputs, device=memory.device),
+            to_device(torch.tensor(inputs), memory.device),
             memory,
-            make_pad_mask(memory_lens, memory.size(1)),
+            make_pad_mask(memory_lens, memory.size(1), memory.device),
         )
-        return at_least_float32(logits), torch.tensor(targets, device=memory.device)
+        return at_least_float32(logits), to_device(torch.tensor(targets), memory.device)
 
 
 class TransformerDecoder(nn.Module):

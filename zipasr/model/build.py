@@ -124,7 +124,7 @@ def _build_transducer(
     dims = encoder.output_dim, model.decoder_dim, model.joiner_dim
     return (
         Decoder(vocab_size, model.decoder_dim, BLANK_ID, model.context_size, style),
-        Joiner(*dims, vocab_size, gain=style.joiner_gain),
+        Joiner(*dims, vocab_size, gain=style.joiner_gain, bias_init=style.bias_init),
     )
 
 
@@ -159,9 +159,18 @@ def shapes_of(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> As
         return build_model(encoder, model, vocab_size)
 
 
-def describe(encoder: EncoderConfig, model: ModelConfig, vocab_size: int) -> str:
-    """Name an architecture in a line, its preset when it has one."""
-    built = shapes_of(encoder, model, vocab_size)
+def describe(
+    encoder: EncoderConfig, model: ModelConfig, vocab_size: int, built: AsrModel | None = None
+) -> str:
+    """Name an architecture in a line, its preset when it has one.
+
+    Args:
+        encoder: settings of the encoder.
+        model: settings of the heads.
+        vocab_size: V.
+        built: a model of these settings, if there is one; else one without values is made.
+    """
+    built = built or shapes_of(encoder, model, vocab_size)
     parts = (
         encoder.describe(),
         "causal" if encoder.causal else "non-causal",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zipasr.losses import ctc_loss
 from zipasr.losses.config import RnntType
+from zipasr.nn.numerics import to_device
 
 
 def check_tokens(tokens: Sequence[Sequence[int]], num_utterances: int, vocab_size: int) -> None:
@@ -44,8 +45,8 @@ def check_second_view(features: Tensor, second_view: Tensor) -> None:
 class Labels(NamedTuple):
     """Transcripts for the transducer losses.
 
-    ``symbols`` (N, S) is padded with blanks, ``boundary`` (N, 4) holds the lattice of each
-    utterance, ``weights`` (N,) is 0 for an utterance that cannot be aligned and 1 otherwise.
+    ``symbols`` (N, S) is padded with blanks, ``boundary`` (N, 4), on the host, holds the lattice of
+    each utterance, ``weights`` (N,) is 0 for an utterance that cannot be aligned and 1 otherwise.
     """
 
     symbols: Tensor
@@ -54,7 +55,11 @@ class Labels(NamedTuple):
 
 
 def padded_labels(
-    tokens: Sequence[Sequence[int]], encoder_lens: Tensor, blank: int, rnnt_type: RnntType
+    tokens: Sequence[Sequence[int]],
+    encoder_lens: Tensor,
+    blank: int,
+    rnnt_type: RnntType,
+    device: torch.device | None = None,
 ) -> Labels:
     """Pad transcripts and say which of them can be aligned.
 
@@ -64,9 +69,10 @@ def padded_labels(
 
     Args:
         tokens: the transcript of each utterance.
-        encoder_lens: (N,) number of encoder frames; the result is on its device.
+        encoder_lens: (N,) number of encoder frames.
         blank: what pads.
         rnnt_type: of the lattice.
+        device: of symbols and weights; that of ``encoder_lens`` if not given.
     """
     lens: list[int] = encoder_lens.tolist()
     counts = [len(ids) for ids in tokens]
@@ -75,11 +81,11 @@ def padded_labels(
     rows = [[*ids, *[blank] * (width - len(ids))] for ids in tokens]
     fits = [rnnt_type == "regular" or s <= t for s, t in zip(counts, lens, strict=True)]
     ends = [[0, 0, s if ok else t, t] for s, t, ok in zip(counts, lens, fits, strict=True)]
-    device = encoder_lens.device
+    device = encoder_lens.device if device is None else device
     return Labels(
-        symbols=torch.tensor(rows, dtype=torch.int64, device=device),
-        boundary=torch.tensor(ends, dtype=torch.int64, device=device),
-        weights=torch.tensor(fits, dtype=torch.float32, device=device),
+        symbols=to_device(torch.tensor(rows, dtype=torch.int64), device),
+        boundary=torch.tensor(ends, dtype=torch.int64),
+        weights=to_device(torch.tensor(fits, dtype=torch.float32), device),
     )
 
 
@@ -123,8 +129,9 @@ def alignable_ctc_loss(log_probs: Tensor, lens: Tensor, tokens: Sequence[Sequenc
             return ctc_loss(log_probs, lens, kept)
         if not kept:
             return log_probs[:, :0].sum()
-        rows = torch.tensor(fits, device=log_probs.device)
-        return ctc_loss(log_probs[rows], lens[rows], kept)
+        rows = torch.tensor([n for n, fit in enumerate(fits) if fit])
+        some = log_probs.index_select(0, to_device(rows, log_probs.device))
+        return ctc_loss(some, lens[to_device(rows, lens.device)], kept)
 
 
 def _ctc_frames(targets: Sequence[int]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zipasr.losses import tanh_of_pruned_sums
 from zipasr.losses.config import RnntBackend
@@ -19,6 +20,7 @@ class Joiner(nn.Module):
         joiner_dim: C in which both meet.
         vocab_size: V.
         gain: factor of the logits.
+        bias_init: bound of the initial biases, see ``scaled_linear``.
     """
 
     def __init__(
@@ -28,11 +30,16 @@ class Joiner(nn.Module):
         joiner_dim: int,
         vocab_size: int,
         gain: float = 1.0,
+        bias_init: float = 0.1,
     ) -> None:
         super().__init__()
         self.gain = gain
-        self.encoder_proj = scaled_linear(encoder_dim, joiner_dim, initial_scale=0.25)
-        self.decoder_proj = scaled_linear(decoder_dim, joiner_dim, initial_scale=0.25)
+        self.encoder_proj = scaled_linear(
+            encoder_dim, joiner_dim, initial_scale=0.25, bias_scale=bias_init
+        )
+        self.decoder_proj = scaled_linear(
+            decoder_dim, joiner_dim, initial_scale=0.25, bias_scale=bias_init
+        )
         self.output_linear = nn.Linear(joiner_dim, vocab_size)
 
     def forward(
@@ -75,3 +82,29 @@ class Joiner(nn.Module):
             hidden = tanh_of_pruned_sums(encoder_out, decoder_out, ranges, backend)
         logits: Tensor = self.output_linear(hidden)
         return logits if self.gain == 1.0 else self.gain * logits
+
+
+class PreparedJoiner:
+    """Joiner for searches, which call it for a few rows at a time: no more than its formula.
+
+    A gain is multiplied into the weights as they are now: a model that goes on learning needs a
+    new one.
+
+    Args:
+        joiner: its weights stay where they are.
+    """
+
+    @torch.no_grad()
+    def __init__(self, joiner: Joiner) -> None:
+        self.encoder_proj, self.decoder_proj = joiner.encoder_proj, joiner.decoder_proj
+        output = joiner.output_linear
+        self._weight, self._bias = output.weight.detach(), output.bias.detach()
+        if joiner.gain != 1.0:
+            self._weight, self._bias = joiner.gain * self._weight, joiner.gain * self._bias
+
+    def __call__(
+        self, encoder_out: Tensor, decoder_out: Tensor, project_input: bool = False
+    ) -> Tensor:
+        """Score the next token; see ``Joiner.forward``."""
+        assert not project_input, "a search projects frames once"
+        return F.linear(torch.tanh(encoder_out + decoder_out), self._weight, self._bias)

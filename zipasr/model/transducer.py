@@ -26,9 +26,10 @@ from zipasr.model.inputs import (
     check_tokens,
     padded_labels,
 )
-from zipasr.model.joiner import Joiner
+from zipasr.model.joiner import Joiner, PreparedJoiner
 from zipasr.nn.layers import scaled_linear
-from zipasr.nn.numerics import at_least_float32
+from zipasr.nn.narrow import narrow_weights
+from zipasr.nn.numerics import at_least_float32, to_device
 
 #: Scales, lattice and prune range of the published recipe.
 USUAL_LOSSES = TransducerConfig()
@@ -122,9 +123,20 @@ class AsrModel(nn.Module):
 
     def _simple_projections(self, decoder: Decoder) -> tuple[nn.Linear, nn.Linear]:
         decoder_dim = decoder.embedding.embedding_dim
+        style = self._style
         return (
-            scaled_linear(self.encoder_dim, self.vocab_size, initial_scale=self._style.simple_init),
-            scaled_linear(decoder_dim, self.vocab_size, initial_scale=self._style.simple_init),
+            scaled_linear(
+                self.encoder_dim,
+                self.vocab_size,
+                initial_scale=style.simple_init,
+                bias_scale=style.bias_init,
+            ),
+            scaled_linear(
+                decoder_dim,
+                self.vocab_size,
+                initial_scale=style.simple_init,
+                bias_scale=style.bias_init,
+            ),
         )
 
     def _heads(self, corpus: str) -> TransducerHeads | None:
@@ -141,17 +153,22 @@ class AsrModel(nn.Module):
 
         Args:
             features: (N, T, mel bins) log-mel energies.
-            feature_lens: (N,) number of valid frames, at least ``geometry.min_frames``, at most T.
+            feature_lens: (N,) number of valid frames, at least ``geometry.min_frames``, at most T;
+                best on the host, as they are read there.
 
         Returns:
-            Frames (N, T', C) and their lengths; frames beyond a length hold no information.
+            Frames (N, T', C) and their lengths, where ``feature_lens`` are; frames beyond a length
+            hold no information.
 
         Raises:
             ValueError: there is no utterance, one is too short or longer than the batch, or the
                 features have another number of mel bins.
         """
         lens = checked_lens(features, feature_lens, self.geometry)
-        return EncoderOutput(*self.speech_encoder(features, feature_lens, lens))
+        frames, num = self.speech_encoder(features, to_device(feature_lens, features.device), lens)
+        if num.device != feature_lens.device:
+            num = torch.tensor([self.geometry.output_lens(length) for length in lens])
+        return EncoderOutput(frames, num)
 
     def init_state(self, batch_size: int = 1) -> Any:
         """Return the state of streams of which nothing has been heard, where the model is.
@@ -225,20 +242,22 @@ class AsrModel(nn.Module):
             check_second_view(features, second_view)
             features, tokens = torch.cat([features, second_view]), [*tokens, *tokens]
             feature_lens = feature_lens.repeat(2)
-        encoded = self.encode(features, feature_lens)
         losses = AsrLosses()
-        heads = None if ctc_only else self._heads(corpus)
-        if heads is not None:
-            simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
-            losses = losses._replace(simple=simple, pruned=pruned)
-        if self.attention_decoder is not None and not ctc_only:
-            attention = self.attention_decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
-            losses = losses._replace(attention_decoder=attention)
-        if self.ctc_output is not None or consistency:
-            log_probs = self.ctc_log_probs(encoded.frames)
-            losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
-            if consistency:
-                losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
+        with narrow_weights(self, features.device):
+            encoded = self.encode(features, feature_lens)
+            heads = None if ctc_only else self._heads(corpus)
+            if heads is not None:
+                simple, pruned = self._transducer_losses(encoded, tokens, config, heads)
+                losses = losses._replace(simple=simple, pruned=pruned)
+            if self.attention_decoder is not None and not ctc_only:
+                decoder = self.attention_decoder
+                attention = decoder.calc_att_loss(encoded.frames, encoded.lens, tokens)
+                losses = losses._replace(attention_decoder=attention)
+            if self.ctc_output is not None or consistency:
+                log_probs = self.ctc_log_probs(encoded.frames)
+                losses = losses._replace(ctc=alignable_ctc_loss(log_probs, encoded.lens, tokens))
+                if consistency:
+                    losses = losses._replace(cr=consistency_loss(log_probs, encoded.lens))
         if not consistency:
             return losses
         return AsrLosses(*(None if loss is None else 0.5 * loss for loss in losses))
@@ -246,6 +265,10 @@ class AsrModel(nn.Module):
     def tabled_decoder(self) -> CachedDecoder | None:
         """Return the decoder for a search, fast and with the weights of now; ``None`` without."""
         return None if self.decoder is None else CachedDecoder(self.decoder)
+
+    def prepared_joiner(self) -> PreparedJoiner | None:
+        """Return the joiner for a search, with the weights of now; ``None`` without."""
+        return None if self.joiner is None else PreparedJoiner(self.joiner)
 
     def ctc_log_probs(self, frames: Tensor) -> Tensor:
         """Return log-probabilities of the CTC head, in float32 even under autocast.
@@ -276,7 +299,8 @@ class AsrModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the simple and the pruned loss, summed."""
         blank = heads.decoder.blank_id
-        labels = padded_labels(tokens, encoded.lens, blank, config.rnnt_type)
+        device = encoded.frames.device
+        labels = padded_labels(tokens, encoded.lens, blank, config.rnnt_type, device)
         # The decoder starts from a blank and sees the labels before each position.
         decoded = heads.decoder(F.pad(labels.symbols, (1, 0), value=blank))
         lm = at_least_float32(heads.simple_lm_proj(decoded))
@@ -317,7 +341,9 @@ def _ctc_head(encoder_dim: int, vocab_size: int, style: HeadStyle) -> nn.Sequent
     linear = (
         nn.Linear(encoder_dim, vocab_size)
         if style.ctc_init is None
-        else scaled_linear(encoder_dim, vocab_size, initial_scale=style.ctc_init)
+        else scaled_linear(
+            encoder_dim, vocab_size, initial_scale=style.ctc_init, bias_scale=style.bias_init
+        )
     )
     dropout = [] if style.ctc_dropout is None else [nn.Dropout(style.ctc_dropout)]
     return nn.Sequential(*dropout, linear, nn.LogSoftmax(dim=-1))

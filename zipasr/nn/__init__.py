@@ -2,9 +2,9 @@
 
 Forward computation: ``activations``, ``fused`` (activation, dropout and projection in one),
 ``layers`` (linear and convolution), ``norm`` (BiasNorm), ``lora``, ``masks``, ``cache`` (frames
-kept between chunks). Identity in the forward pass, acting on gradients: ``balancer``, ``whiten``,
-``gradients``. ``schedule``: values that change while training, and dropout. ``numerics``: block
-sizes and number formats of hand-written backward passes, which save inputs rather than intermediate
-results and compute in float32 at least. Random choices come from Python's ``random``, masks from
-torch's default generator.
+kept between chunks), ``narrow`` (weights in the type of autocast). Identity in the forward pass,
+acting on gradients: ``balancer``, ``whiten``, ``gradients``. ``schedule``: values that change while
+training, and dropout. ``numerics``: block sizes and number formats of hand-written backward passes,
+which save inputs rather than intermediate results and compute in float32 at least, and copies
+between devices. Random choices come from Python's ``random``, masks from torch's default generator.
 """

@@ -1,6 +1,7 @@
-"""SwooshL and SwooshR: a shifted softplus with a slight downward tilt, and their gradients.
+"""Swoosh and Swash: a shifted softplus with a slight downward tilt, and their gradients.
 
-On a CPU with numba the loops of ``kernels.numba.swoosh`` are used, elsewhere torch operations.
+On a CPU with numba the loops of ``kernels.numba.swoosh`` are used, on a GPU the kernels of
+``kernels.elementwise``, elsewhere torch operations.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from zipasr.kernels import elementwise
+from zipasr.kernels.elementwise import has_kernels
 from zipasr.kernels.registry import compiled_module
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import at_least_float32, in_memory_order, is_traced, row_blocks
@@ -31,23 +34,31 @@ FEWEST_ELEMENTS: Final = 2048
 
 
 class Swoosh(NamedTuple):
-    """The constants of ``ln(1 + exp(x - shift)) - 0.08 x - offset``."""
+    """The constants of ``ln(1 + exp(gain x - shift)) / gain - 0.08 x - offset``."""
 
     shift: float
     offset: float
+    gain: float = 1.0
 
 
-SwooshName: TypeAlias = Literal["SwooshL", "SwooshR"]
+SwooshName: TypeAlias = Literal["SwooshL", "SwooshR", "SwashL", "SwashR"]
 SWOOSHES: Final[dict[SwooshName, Swoosh]] = {
     "SwooshL": Swoosh(shift=4.0, offset=0.035),
     "SwooshR": Swoosh(shift=1.0, offset=0.313261687),
+    # Those of the Zapformer are a quarter of the Swoosh of four times the input.
+    "SwashL": Swoosh(shift=4.0, offset=0.035 / 4.0, gain=4.0),
+    "SwashR": Swoosh(shift=1.0, offset=0.313261687 / 4.0, gain=4.0),
 }
 
 
 def swoosh_value(
-    x: Tensor, swoosh: Swoosh, mask: Tensor | None = None, dtype: torch.dtype | None = None
+    x: Tensor,
+    swoosh: Swoosh,
+    mask: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
-    """Return the activation times a mask, as a new tensor without history.
+    """Return the activation times a mask and a number, as a new tensor without history.
 
     Args:
         x: any shape.
@@ -55,60 +66,107 @@ def swoosh_value(
         mask: factors that broadcast to ``x``.
         dtype: of the result; by default that of ``x``, but float32 at least. The arithmetic
             is in float32 at least in any case.
+        scale: other than 1 on a CUDA device only, with a mask.
     """
     dtype = dtype or at_least_float32(x[:0]).dtype
+    if _has_kernels(x, swoosh):
+        return _on_cuda(x, swoosh, mask, scale).to(dtype)
     y = torch.empty_like(x, dtype=dtype)
     kernels, rows = _kernels_for(x, y), _rows(x, mask)
     if kernels is not None and rows is not None:
         kernels.value(_array(x), rows, _array(y), *_constants(swoosh))
         return y
-    return _value(x, swoosh, mask).to(dtype)
+    return _value(x, swoosh, _scaled(mask, scale)).to(dtype)
 
 
 def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
     """Return the derivative at ``x`` times ``grad``, of the same shape, in the type of ``x``."""
+    if _has_kernels(x, swoosh):
+        (gradient,) = elementwise.SWOOSH_GRADIENT(x, grad, shift=swoosh.shift, slope=SLOPE)
+        return gradient.to(x.dtype)
     out = torch.empty_like(x)
     if (kernels := _kernels_for(x, grad, out)) is not None:
-        kernels.gradient(_array(x), _array(grad), _array(out), np.float32(swoosh.shift))
+        kernels.gradient(_array(x), _array(grad), _array(out), *_constants(swoosh)[:2])
         return out
     return _slope(x, swoosh, None).mul_(grad).to(x.dtype)
 
 
 def swoosh_value_and_gradient(
-    x: Tensor, swoosh: Swoosh, mask: Tensor | None, grad: Tensor, out: Tensor
-) -> Tensor:
-    """Return ``swoosh(x) * mask`` in the type of ``grad``; write its gradient times ``grad``.
+    x: Tensor,
+    swoosh: Swoosh,
+    mask: Tensor | None,
+    grad: Tensor,
+    out: Tensor | None = None,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return ``swoosh(x) * mask`` in the type of ``grad``, and its derivative times ``grad``.
 
     Args:
         x: any shape.
         swoosh: which one.
         mask: factors that broadcast to ``x``.
         grad: of the shape of ``x``.
-        out: takes the gradient for ``x``.
+        out: takes the gradient for ``x``, in the type of ``x``; new if not given.
+        scale: as for ``swoosh_value``.
     """
+    if _has_kernels(x, swoosh):
+        value, gradient = _both_on_cuda(x, swoosh, mask, grad, scale)
+        gradient = gradient.to(x.dtype) if out is None else out.copy_(gradient)
+        return value.to(grad.dtype), gradient
+    out = torch.empty_like(x) if out is None else out
     y = torch.empty_like(x, dtype=grad.dtype)
     kernels, rows = _kernels_for(x, grad, y, out), _rows(x, mask)
     if kernels is not None and rows is not None:
         arrays = (_array(x), rows, _array(grad), _array(y), _array(out))
         kernels.value_and_gradient(*arrays, *_constants(swoosh))
-        return y
+        return y, out
+    mask = _scaled(mask, scale)
     out.copy_(_slope(x, swoosh, mask).mul_(grad))
-    return _value(x, swoosh, mask).to(grad.dtype)
+    return _value(x, swoosh, mask).to(grad.dtype), out
+
+
+def _has_kernels(x: Tensor, swoosh: Swoosh) -> bool:
+    return swoosh.gain == 1.0 and has_kernels(x)  # those of CUDA know no other gain
+
+
+def _on_cuda(x: Tensor, swoosh: Swoosh, mask: Tensor | None, scale: float) -> Tensor:
+    numbers = {"shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
+    if mask is None:
+        return elementwise.SWOOSH(x, **numbers)[0]
+    return elementwise.KEPT_SWOOSH(x, mask.to(x.dtype), **numbers, scale=scale)[0]
+
+
+def _both_on_cuda(
+    x: Tensor, swoosh: Swoosh, mask: Tensor | None, grad: Tensor, scale: float
+) -> tuple[Tensor, ...]:
+    numbers = {"shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
+    if mask is None:
+        return elementwise.SWOOSH_BOTH(x, grad, **numbers)
+    mask = mask.to(torch.promote_types(x.dtype, grad.dtype))
+    return elementwise.KEPT_SWOOSH_BOTH(x, grad, mask, **numbers, scale=scale)
+
+
+def _scaled(mask: Tensor | None, scale: float) -> Tensor | None:
+    return mask if mask is None or scale == 1.0 else at_least_float32(mask) * scale
 
 
 def _value(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
-    y = at_least_float32(x) - swoosh.shift
+    # The gain is the ``beta`` of softplus: ln(1 + exp(beta y)) / beta.
+    y = at_least_float32(x) - swoosh.shift / swoosh.gain
     if is_traced():
-        y = torch.add(softplus(y, 1.0, LINEAR_FROM), x, alpha=-SLOPE) - swoosh.offset
+        y = torch.add(softplus(y, swoosh.gain, LINEAR_FROM), x, alpha=-SLOPE) - swoosh.offset
         return y if mask is None else y * mask
     # In place: for the large maps of the front end, touching new memory costs more than the maths.
-    torch.ops.aten.softplus.out(y, 1, LINEAR_FROM, out=y)
+    torch.ops.aten.softplus.out(y, swoosh.gain, LINEAR_FROM, out=y)
     y.add_(x, alpha=-SLOPE).sub_(swoosh.offset)
     return y if mask is None else y.mul_(mask)
 
 
 def _slope(x: Tensor, swoosh: Swoosh, mask: Tensor | None) -> Tensor:
-    slope = (at_least_float32(x) - swoosh.shift).sigmoid_().sub_(SLOPE)
+    slope = at_least_float32(x) - swoosh.shift / swoosh.gain
+    if swoosh.gain != 1.0:
+        slope.mul_(swoosh.gain)
+    slope.sigmoid_().sub_(SLOPE)
     return slope if mask is None else slope.mul_(mask)
 
 
@@ -148,8 +206,8 @@ def _rows(x: Tensor, mask: Tensor | None) -> Any:
     return mask.view(-1).numpy() if repeats else None
 
 
-def _constants(swoosh: Swoosh) -> tuple[Any, Any]:
-    return np.float32(swoosh.shift), np.float32(swoosh.offset)
+def _constants(swoosh: Swoosh) -> tuple[Any, Any, Any]:
+    return np.float32(swoosh.gain), np.float32(swoosh.shift), np.float32(swoosh.offset)
 
 
 def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
@@ -214,3 +272,11 @@ class SwooshR(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation of ``x``, of any shape."""
         return swoosh_r(x)
+
+
+class SwashR(nn.Module):
+    """``ln(1 + exp(4 x - 1)) / 4 - 0.08 x - 0.0783``: a sharper SwooshR."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activation of ``x``, of any shape."""
+        return _SwooshFunction.call(x, SWOOSHES["SwashR"])

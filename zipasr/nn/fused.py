@@ -19,7 +19,7 @@ from zipasr.nn.activations import (
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.layers import scaled_linear
 from zipasr.nn.numerics import matmul_dtype, no_autocast, row_blocks
-from zipasr.nn.schedule import FloatLike, dropout_mask
+from zipasr.nn.schedule import FloatLike, dropout_mask, kept
 
 
 def _part(mask: Tensor | None, block: slice) -> Tensor | None:
@@ -42,36 +42,43 @@ class _FusedFunction(TensorFunction):
         bias: Tensor | None,
         mask: Tensor | None,
         swoosh: Swoosh,
+        scale: float = 1.0,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mask)
-        ctx.swoosh = swoosh
+        ctx.swoosh, ctx.scale = swoosh, scale
         ctx.dtype = dtype = matmul_dtype(weight)
         weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         blocks = list(_blocks(x))
         if len(blocks) == 1:
-            return F.linear(swoosh_value(x, swoosh, mask, dtype), weight, bias)
+            return F.linear(swoosh_value(x, swoosh, mask, dtype, scale), weight, bias)
         y = weight.new_empty(*x.shape[:-1], len(weight))
         for block in blocks:
-            a = swoosh_value(x[block], swoosh, _part(mask, block), dtype)
+            a = swoosh_value(x[block], swoosh, _part(mask, block), dtype, scale)
             linear_into(y[block], a, weight, bias)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mask = ctx.saved_tensors
-        x_grad, weight_grad = torch.empty_like(x), torch.zeros_like(weight)
         with no_autocast(x):
             grad, narrow = grad.to(ctx.dtype), weight.to(ctx.dtype)
-            for block in _blocks(x):
-                a = swoosh_value_and_gradient(
-                    x[block], ctx.swoosh, _part(mask, block), grad[block] @ narrow, x_grad[block]
+            blocks = list(_blocks(x))
+            if len(blocks) == 1:
+                a, x_grad = swoosh_value_and_gradient(
+                    x, ctx.swoosh, mask, grad @ narrow, scale=ctx.scale
                 )
-                _add_product(weight_grad, grad[block].flatten(0, -2), a.flatten(0, -2))
+                product = grad.flatten(0, -2).t() @ a.flatten(0, -2)
+                weight_grad = product.to(weight.dtype)
+            else:
+                x_grad, weight_grad = torch.empty_like(x), torch.zeros_like(weight)
+                for block in blocks:
+                    part = (x[block], ctx.swoosh, _part(mask, block), grad[block] @ narrow)
+                    a, _ = swoosh_value_and_gradient(*part, x_grad[block], ctx.scale)
+                    _add_product(weight_grad, grad[block].flatten(0, -2), a.flatten(0, -2))
             bias_grad = grad.flatten(0, -2).sum(0, dtype=weight.dtype)
-        return x_grad, weight_grad, bias_grad if ctx.needs_input_grad[2] else None, None, None
+        wanted = bias_grad if ctx.needs_input_grad[2] else None
+        return x_grad, weight_grad, wanted, None, None, None
 
 
 def linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -96,9 +103,14 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def activation_dropout_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, activation: SwooshName
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    activation: SwooshName,
+    scale: float = 1.0,
 ) -> Tensor:
-    """Return ``linear(swoosh(x) * mask)``.
+    """Return ``linear(swoosh(x) * mask * scale)``.
 
     Args:
         x: (..., C), at least a matrix.
@@ -106,11 +118,12 @@ def activation_dropout_linear(
         bias: (C',) or ``None``.
         mask: factors that broadcast to ``x``, with as many dimensions; or ``None``.
         activation: which swoosh.
+        scale: other than 1 on a CUDA device only, with a mask.
 
     Returns:
         (..., C'), in the type of autocast if that is on.
     """
-    return _FusedFunction.call(x, weight, bias, mask, SWOOSHES[activation])
+    return _FusedFunction.call(x, weight, bias, mask, SWOOSHES[activation], scale)
 
 
 class ActivationDropoutAndLinear(nn.Module):
@@ -122,12 +135,13 @@ class ActivationDropoutAndLinear(nn.Module):
     Args:
         in_channels: size of the last dimension of the input, at least a matrix.
         out_channels: size of the last dimension of the output.
-        activation: ``"SwooshL"`` or ``"SwooshR"``.
+        activation: which swoosh.
         dropout_p: rate of the dropout in training mode.
         dropout_shared_dim: dimension of the input along which all elements share one mask;
             None for independent elements.
         bias: whether there is a bias.
         initial_scale: of weight and bias, as in ``scaled_linear``.
+        bias_scale: of the bias, as in ``scaled_linear``.
     """
 
     def __init__(
@@ -139,9 +153,10 @@ class ActivationDropoutAndLinear(nn.Module):
         dropout_shared_dim: int | None = -1,
         bias: bool = True,
         initial_scale: float = 1.0,
+        bias_scale: float = 0.1,
     ) -> None:
         super().__init__()
-        layer = scaled_linear(in_channels, out_channels, bias=bias, initial_scale=initial_scale)
+        layer = scaled_linear(in_channels, out_channels, bias, initial_scale, bias_scale)
         self.weight = layer.weight
         self.bias: nn.Parameter | None = layer.bias
         self.activation: SwooshName = activation
@@ -151,5 +166,9 @@ class ActivationDropoutAndLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_channels) to (..., out_channels)."""
         p = float(self.dropout_p) if self.training else 0.0
+        if p > 0.0 and x.is_cuda:
+            keep, scale = kept(x, p, self.dropout_shared_dim), 1.0 / (1.0 - p)
+            layer = (self.weight, self.bias, keep, self.activation, scale)
+            return activation_dropout_linear(x, *layer)
         mask = dropout_mask(x, p, self.dropout_shared_dim) if p > 0.0 else None
         return activation_dropout_linear(x, self.weight, self.bias, mask, self.activation)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from zipasr.kernels import elementwise
+from zipasr.kernels.elementwise import has_kernels
 from zipasr.nn.schedule import FloatLike
 
 
@@ -72,6 +74,9 @@ class _LimitParamValue(TensorFunction):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
+        if has_kernels(x):
+            (held,) = elementwise.HELD(x, grad, lowest=ctx.lowest, highest=ctx.highest)
+            return held, None, None
         # A step goes against the gradient: below the range it has to be negative.
         size = grad.abs()
         grad = torch.where(x < ctx.lowest, -size, grad)

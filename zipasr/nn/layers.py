@@ -14,24 +14,29 @@ from zipasr.nn.numerics import is_traced
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-def _scale_initial(layer: _Layer, scale: float) -> _Layer:
-    """Multiply the weight by ``scale`` and draw the bias anew from U(-0.1 scale, 0.1 scale)."""
+def _scale_initial(layer: _Layer, scale: float, bias_scale: float = 0.1) -> _Layer:
+    """Multiply the weight by ``scale`` and draw the bias anew, within ``bias_scale * scale``."""
     with torch.no_grad():
         layer.weight.mul_(scale)
         if layer.bias is not None:
-            layer.bias.uniform_(-0.1 * scale, 0.1 * scale)
+            layer.bias.uniform_(-bias_scale * scale, bias_scale * scale)
     return layer
 
 
 def scaled_linear(
-    in_channels: int, out_channels: int, bias: bool = True, initial_scale: float = 1.0
+    in_channels: int,
+    out_channels: int,
+    bias: bool = True,
+    initial_scale: float = 1.0,
+    bias_scale: float = 0.1,
 ) -> nn.Linear:
     """Return a linear layer with weights of torch's default times ``initial_scale``.
 
     A small scale makes a branch nearly silent at first. The bias is uniform in plus or
-    minus 0.1 times ``initial_scale``.
+    minus ``bias_scale`` times ``initial_scale``.
     """
-    return _scale_initial(nn.Linear(in_channels, out_channels, bias=bias), initial_scale)
+    layer = nn.Linear(in_channels, out_channels, bias=bias)
+    return _scale_initial(layer, initial_scale, bias_scale)
 
 
 def scaled_conv1d(
@@ -151,9 +156,10 @@ class ChunkCausalDepthwiseConv1d(nn.Module):
         past = F.pad(x, (0, 0, 0, 0, half, 0)) if memory is None else memory.extend(x)
         causal = self.causal_conv
         y = convolve_time(past.unsqueeze(0), causal.weight, causal.bias, padding=0).squeeze(0)
-        return y + self._inside_chunks(x, chunk_size if memory is None else -1)
+        return y + self.inside_chunks(x, chunk_size if memory is None else -1)
 
-    def _inside_chunks(self, x: Tensor, chunk_size: int) -> Tensor:
+    def inside_chunks(self, x: Tensor, chunk_size: int) -> Tensor:
+        """Return the part of ``forward`` that does not see beyond a chunk."""
         num_frames = x.size(0)
         if chunk_size < 0 or chunk_size >= num_frames:
             return self._inside_one_chunk(x.unsqueeze(0)).squeeze(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,43 @@ from torch import Tensor
 def at_least_float32(x: Tensor) -> Tensor:
     """Return ``x`` in float32, or as it is when it is more precise than that."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+#: So many bytes the driver copies aside by itself; with more, it keeps the host waiting.
+STAGED_BYTES = 1 << 16
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """Return ``x`` on a device; the host goes on before it has arrived there.
+
+    ``x`` may be changed afterwards: what is sent to a GPU is copied aside first.
+    """
+    target = torch.device(device)
+    if target.type == "cuda" and x.device.type == "cpu" and x.nbytes > STAGED_BYTES:
+        x = x.pin_memory()
+    return x.to(target, non_blocking=True)
+
+
+class OnItsWay:
+    """Numbers that are copied from a device to the host while both go on.
+
+    Args:
+        values: any shape, on any device.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values.detach().to("cpu", non_blocking=True)
+        # On a CPU they are there.
+        self._copied: Any = None
+        if values.is_cuda:
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record(torch.cuda.current_stream(values.device))
+
+    def arrived(self) -> Tensor:
+        """Return the values, on the host; wait for them if they are not there yet."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._values
 
 
 def matmul_dtype(weight: Tensor) -> torch.dtype:
@@ -53,7 +91,7 @@ def has_bfloat16(device: torch.device) -> bool:
 CPU_BLOCK_BYTES = 1 << 20
 
 #: Elsewhere blocks only bound the memory of what lies in between.
-OTHER_BLOCK_BYTES = 1 << 28
+OTHER_BLOCK_BYTES = 1 << 30
 
 
 def row_blocks(num_rows: int, row_bytes: int, device: torch.device) -> Iterator[slice]:

@@ -68,6 +68,20 @@ class ScheduledFloat(nn.Module):
         return f"{self.schedule}, default={self.default}, batch_count={self.batch_count}"
 
 
+class PenaltyScale(ScheduledFloat):
+    """A scheduled weight of terms that are added to gradients.
+
+    Where the loss is scaled for float16, gradients are too, and so must be what is added to them.
+    """
+
+    def __init__(self, *points: tuple[float, float], default: float = 0.0) -> None:
+        super().__init__(*points, default=default)
+        self.loss_scale = 1.0
+
+    def __float__(self) -> float:
+        return self.loss_scale * super().__float__()
+
+
 FloatLike: TypeAlias = float | ScheduledFloat
 
 
@@ -78,6 +92,13 @@ def set_batch_count(model: nn.Module, count: float) -> None:
             module.batch_count = float(count)
 
 
+def set_loss_scale(model: nn.Module, scale: float) -> None:
+    """Write the factor of the loss into every ``PenaltyScale`` of ``model``."""
+    for module in model.modules():
+        if isinstance(module, PenaltyScale):
+            module.loss_scale = float(scale)
+
+
 def dropout_mask(x: Tensor, p: float, shared_dim: int | None) -> Tensor:
     """Draw the factors of one dropout: 0 with probability ``p``, else 1 / (1 - p).
 
@@ -85,12 +106,27 @@ def dropout_mask(x: Tensor, p: float, shared_dim: int | None) -> Tensor:
         A float32 (float64 for float64) tensor of the shape of ``x``, with size 1 at
         ``shared_dim`` if that is given.
     """
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if x.is_cuda:
+        return kept(x, p, shared_dim, dtype).div_(1.0 - p)
     shape = list(x.shape)
     if shared_dim is not None:
         shape[shared_dim] = 1
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     keep = torch.rand(shape, dtype=dtype, device=x.device) > p
     return keep.to(dtype).div_(1.0 - p)
+
+
+def kept(x: Tensor, p: float, shared_dim: int | None, dtype: torch.dtype | None = None) -> Tensor:
+    """Draw ones and zeros in one launch: 0 with probability ``p``.
+
+    Returns:
+        A tensor of the shape of ``x``, with size 1 at ``shared_dim`` if that is given; in the type
+        of ``x`` unless another is given.
+    """
+    shape = list(x.shape)
+    if shared_dim is not None:
+        shape[shared_dim] = 1
+    return x.new_empty(shape, dtype=dtype).bernoulli_(1.0 - p)
 
 
 class Dropout2(nn.Module):

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import CheckpointError
 from zipasr.nn.gradients import TensorFunction
-from zipasr.nn.numerics import at_least_float32, no_autocast
+from zipasr.nn.numerics import OnItsWay, at_least_float32, no_autocast
 from zipasr.nn.schedule import FloatLike
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ class Spread(NamedTuple):
 
     centred: Tensor  # (G, n, K), channel means removed
     scatter: Tensor  # (G, K, K)
-    diagonal: float  # mean of all diagonal entries
-    square: float  # sum of all squared entries, per channel
+    diagonal: float | Tensor  # mean of all diagonal entries
+    square: float | Tensor  # sum of all squared entries, per channel
 
     @property
-    def metric(self) -> float:
+    def metric(self) -> float | Tensor:
         """At least 1, and 1 if the covariance is white."""
         return self.square / (self.diagonal**2 + EPS)
 
@@ -45,23 +45,36 @@ class Spread(NamedTuple):
 
 
 def spread(x: Tensor, num_groups: int) -> Spread:
-    """Measure ``x`` (..., C); the channels of a group are neighbours."""
+    """Measure ``x`` (..., C); the channels of a group are neighbours.
+
+    Numbers of a GPU stay there, as scalars: the host goes on.
+    """
     x = at_least_float32(x).flatten(0, -2)
     num_channels = x.shape[-1]
     centred = (x - x.mean(0)).view(len(x), num_groups, -1).transpose(0, 1)
     scatter = centred.transpose(1, 2) @ centred
     diagonal = scatter.diagonal(dim1=1, dim2=2).mean()
     square = scatter.square().sum() / num_channels
-    # One transfer from the device for both.
-    return Spread(centred, scatter, *torch.stack((diagonal, square)).tolist())
+    if x.is_cuda:
+        return Spread(centred, scatter, diagonal, square)
+    return Spread(centred, scatter, float(diagonal), float(square))
 
 
-def whitened_gradient(x: Tensor, grad: Tensor, now: Spread, grad_scale: float) -> Tensor:
-    """Return ``grad`` plus ``grad_scale`` times its norm in the direction of a worse metric."""
+def whitened_gradient(
+    x: Tensor, grad: Tensor, now: Spread, grad_scale: float, is_white: bool | Tensor
+) -> Tensor:
+    """Return ``grad`` plus ``grad_scale`` times its norm in the direction of a worse metric.
+
+    Where ``is_white``, it stays as it is.
+    """
+    if not isinstance(is_white, Tensor) and is_white:
+        return grad
     worse = now.metric_gradient().transpose(0, 1).reshape(x.shape)
     wide = at_least_float32(grad)
     norm = torch.linalg.vector_norm
     factor = norm(wide) * grad_scale / (norm(worse) + EPS)
+    if isinstance(is_white, Tensor):
+        factor = factor.masked_fill(is_white, 0.0)
     return torch.addcmul(wide, worse, factor).to(grad.dtype)
 
 
@@ -114,8 +127,36 @@ class Whiten(nn.Module):
         self.num_groups = num_groups
         self.whitening_limit = whitening_limit
         self.min_prob, self.max_prob = prob if isinstance(prob, tuple) else (prob, prob)
-        self.prob = self.max_prob
+        self._prob = self.max_prob
+        self._measured: OnItsWay | None = None
         self.grad_scale = grad_scale
+
+    @property
+    def prob(self) -> float:
+        """Probability that the next call acts, by what the last one measured."""
+        if self._measured is not None:
+            self.act_less(bool(self._measured.arrived()))
+        return self._prob
+
+    @prob.setter
+    def prob(self, value: float) -> None:
+        self._prob, self._measured = value, None
+
+    def act_less(self, is_white: bool | Tensor) -> None:
+        """Set ``prob`` to the lowest where ``is_white``, else to the highest.
+
+        Args:
+            is_white: on a GPU a scalar, which is read when ``prob`` is needed.
+        """
+        if isinstance(is_white, Tensor):
+            self._measured = OnItsWay(is_white)
+        else:
+            self.prob = self.min_prob if is_white else self.max_prob
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs; numbers on their way are waited for."""
+        self.prob = self.prob
+        return self.__dict__
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` (..., C)."""
@@ -131,11 +172,9 @@ class Whiten(nn.Module):
             grad: (..., C), the incoming gradient.
         """
         now = spread(x, self.num_groups)
-        if now.metric < float(self.whitening_limit):
-            self.prob = self.min_prob
-            return grad
-        self.prob = self.max_prob
-        return whitened_gradient(x, grad, now, float(self.grad_scale))
+        is_white = now.metric < float(self.whitening_limit)
+        self.act_less(is_white)
+        return whitened_gradient(x, grad, now, float(self.grad_scale), is_white)
 
 
 def _named_whiteners(model: nn.Module) -> Iterator[tuple[str, Whiten]]:

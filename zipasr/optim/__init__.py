@@ -5,10 +5,10 @@ and the schedule that the flags in ``config`` ask for.
 
 ``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape, ``clipping``
 watches the gradient norm, ``update_math`` and ``update_kernels`` compute a step, ``backend``
-chooses ``numba_update`` or ``triton_update`` for it. ``eden`` schedules its learning rate.
+chooses ``numba_update`` or ``triton_update`` for it. ``schedules`` has its learning rate, Eden.
 
-``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars,
-``polar_express`` makes matrices orthogonal. ``interp_cosine`` schedules its learning rate.
+``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars. Its
+learning rate is in ``schedules`` too, InterpCosine.
 
 ``named_optimizer`` and ``named_state`` are common to both: state is found by name.
 
@@ -32,19 +32,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from zipasr.optim.eden import Eden, eden_factor
-    from zipasr.optim.interp_cosine import InterpCosine, interp_cosine_factor
     from zipasr.optim.param_groups import parameter_groups
     from zipasr.optim.rubik import BatchedRubik
     from zipasr.optim.scaled_adam import ScaledAdam, ScaledAdamV1
+    from zipasr.optim.schedules import Eden, InterpCosine, eden_factor, interp_cosine_factor
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "eden": ["Eden", "eden_factor"],
-            "interp_cosine": ["InterpCosine", "interp_cosine_factor"],
             "param_groups": ["parameter_groups"],
             "rubik": ["BatchedRubik"],
             "scaled_adam": ["ScaledAdam", "ScaledAdamV1"],
+            "schedules": ["Eden", "InterpCosine", "eden_factor", "interp_cosine_factor"],
         },
     )

@@ -9,11 +9,10 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from zipasr.optim.config import EdenConfig, OptimizerConfig
-from zipasr.optim.eden import Eden
-from zipasr.optim.interp_cosine import InterpCosine
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.rubik import BatchedRubik
 from zipasr.optim.scaled_adam import ScaledAdam, ScaledAdamV1
+from zipasr.optim.schedules import Eden, InterpCosine
 
 # ScaledAdam clips gradients at this multiple of their running median.
 CLIPPING_SCALE = 2.0
@@ -88,7 +87,12 @@ def build_schedule(
     """
     if config.optimizer != "rubik":
         return Eden(
-            optimizer, rates.lr_batches, rates.lr_epochs, rates.warmup_batches, rates.warmup_start
+            optimizer,
+            rates.lr_batches,
+            rates.lr_epochs,
+            rates.warmup_batches,
+            rates.warmup_start,
+            real_epochs,
         )
     each = rates.batches_per_epoch
     return InterpCosine(

@@ -1,4 +1,4 @@
-"""Gradient clipping by the running median of the norm, with reports."""
+"""Gradient clipping by the running median of the norm; how much was clipped, and why."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import NumericError
+from zipasr.base.log import COUNTED
 
 logger = logging.getLogger(__name__)
 
 # The threshold is first set after so few updates; it is twice as generous then.
 EARLY_STEPS = (10, 20, 40)
-# A factor below this is worth a message that names parameters.
+# A factor below this is worth a message that names a parameter.
 SEVERE_FACTOR = 0.5
 NUM_LISTED = 10
 
@@ -96,7 +97,7 @@ def set_threshold(
     """Derive the threshold from recent norms, report it, and count clipped updates anew."""
     threshold = clipping_scale * statistics.median * (2 if is_early else 1)
     percent = 100.0 * state.get("num_clipped", 0) / statistics.num_norms
-    logger.warning(
+    logger.info(
         "Clipping_scale=%s, grad-norm quartiles %s, threshold=%.3e, percent-clipped=%.1f",
         clipping_scale,
         " ".join(f"{value:.3e}" for value in statistics.order),
@@ -121,32 +122,36 @@ class GradientSizes(NamedTuple):
 
 
 def report_clipping(factor: float, threshold: float, sizes: GradientSizes | None) -> None:
-    """Warn that gradients are scaled down much, and name the parameters behind it.
+    """Log that gradients are scaled down much, and the parameter behind it.
+
+    The most unusual parameters are logged at the level of debugging. None of it is a warning: in
+    the first hundreds of updates such gradients are many.
 
     Args:
         factor: what the gradients are multiplied by.
         threshold: largest norm that is left alone.
         sizes: None when the parameters have no names; then only the numbers are said.
     """
-    logger.warning("Scaling gradients by %.3e, model_norm_threshold=%.3e", factor, threshold)
-    if sizes is not None:
-        logger.warning("%s", dominant_parameter(sizes))
-        logger.warning("%s", unusual_parameters(sizes))
+    because = "" if sizes is None else f", {dominant_parameter(sizes)}"
+    logger.info(
+        "Scaling gradients by %.3e, model_norm_threshold=%.3e%s",
+        factor,
+        threshold,
+        because,
+        extra=COUNTED,
+    )
+    if sizes is not None and logger.isEnabledFor(logging.DEBUG):
+        logger.debug("%s", unusual_parameters(sizes))
 
 
 def dominant_parameter(sizes: GradientSizes) -> str:
-    """Describe the parameter with the largest share of the squared norm of the group."""
+    """Name the parameter with the largest share of the squared norm of the group."""
     squares = [(w * n) ** 2 for w, n in zip(sizes.weights, sizes.norms, strict=True)]
     total = sum(squares)
     # An infinite norm has no shares; its parameter still comes first.
     worst = max(range(len(squares)), key=lambda i: -1.0 if math.isnan(squares[i]) else squares[i])
     share = squares[worst] / total if 0 < total < math.inf else math.nan
-    return (
-        f"Parameter dominating the gradient norm: {sizes.names[worst]} with proportion "
-        f"{share:.2f}, where dominant_sumsq=(grad_sumsq*orig_rms_sq)={squares[worst]:.3e}, "
-        f"grad_sumsq={sizes.norms[worst] ** 2:.3e}, "
-        f"orig_rms_sq={sizes.weights[worst] ** 2:.3e}"
-    )
+    return f"dominated by {sizes.names[worst]} with proportion {share:.2f}"
 
 
 def unusual_parameters(sizes: GradientSizes) -> str:

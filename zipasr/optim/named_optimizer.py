@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, overload
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from zipasr.optim.named_state import Group, NamedShapes, StateLayout, check_kind, fit_state
 
+logger = logging.getLogger(__name__)
+
 ParametersInput = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Group]
 
 
-class NamedOptimizer(Optimizer):
+class NamedOptimizer(Optimizer, ABC):
     """Optimizer over groups of parameters that may have names.
+
+    A step first measures the gradients, which is its only wait for a device, then moves.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or groups with ``params`` or ``named_params``.
@@ -38,12 +45,85 @@ class NamedOptimizer(Optimizer):
         self.num_skipped = 0
         self.grad_norm = math.nan
         self._names: dict[Tensor, str] = {}
+        self._measured: list[Any] | None = None
         super().__init__(self._as_groups(params), defaults)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all that a copy needs."""
         own = ("num_skipped", "grad_norm", "_names")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over state from ``load_state_dict`` or a copy."""
+        super().__setstate__(state)
+        self._measured = None
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Make one update of all groups from the gradients that are there.
+
+        Args:
+            closure: evaluates the model again and returns the loss.
+
+        Returns:
+            The loss that ``closure`` returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        measured = self._measured or self._measure()
+        self._measured = None
+        bad = self._bad_norm(measured)
+        if bad is None:
+            for of_group in measured:
+                self._update(of_group)
+        else:
+            self.num_skipped += 1
+            logger.warning(
+                "The gradient norm is %s: this update is skipped (%d so far)", bad, self.num_skipped
+            )
+        return loss
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Measure the gradients for the step to come, whose only wait for a device this is.
+
+        What was sent to the host before has arrived there afterwards. Gradients must not change
+        until the step, or until they are set to zero.
+        """
+        self._measured = self._measure()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, and what was measured of them."""
+        self._measured = None
+        super().zero_grad(set_to_none)
+
+    @abstractmethod
+    def _measure(self) -> list[Any]:
+        """Measure the gradients of each group, with one wait for the device in all."""
+
+    @abstractmethod
+    def _bad_norm(self, measured: list[Any]) -> float | None:
+        """Return a norm for which the update is left out; ``None``: it can be made."""
+
+    @abstractmethod
+    def _update(self, measured: Any) -> None:
+        """Change the parameters and the state of a group."""
+
+    @abstractmethod
+    def _check_options(self, group: Group) -> None:
+        """Refuse options outside their range.
+
+        Raises:
+            ValueError: names the option.
+        """
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters; ``named_params`` may take the place of ``params``."""
@@ -53,6 +133,7 @@ class NamedOptimizer(Optimizer):
             self._names.update((param, name) for name, param in named)
             group["params"] = [param for _, param in named]
         super().add_param_group(group)
+        self._check_options(self.param_groups[-1])
 
     def named_shapes(self) -> NamedShapes | None:
         """Return name and shape of the parameters of each group, in the order of ``state_dict``.

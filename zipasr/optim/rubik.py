@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,10 +15,10 @@ from zipasr.nn.numerics import has_bfloat16
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import Group, StateEntry, StateLayout
 from zipasr.optim.parameter_batches import all_zero, tied_vector
-from zipasr.optim.polar_express import matrix_shape
 from zipasr.optim.rubik_rules import (
     MatrixConstants,
     RubikLayout,
+    Workspace,
     is_matrix,
     is_scalar,
     matrix_constants,
@@ -27,12 +26,11 @@ from zipasr.optim.rubik_rules import (
     vector_delta,
 )
 from zipasr.optim.update_kernels import Elements, Gradients, TorchSweeps
+from zipasr.optim.update_math import to_host
 
-logger = logging.getLogger(__name__)
-
-# On a CPU, so many elements of a stack are worked on together: what is computed from them stays
-# near, and a batched product is still large.
-CPU_PIECE_ELEMENTS = 1 << 20
+# On a CPU, so much of a stack is worked on together, in the type of the work: what is computed from
+# it stays near, and a batched product is still large.
+CPU_PIECE_BYTES = 1 << 21
 
 
 @dataclass(slots=True)
@@ -44,11 +42,11 @@ class Stack:
     first: int
     """Index of the first of them among the parameters of the group."""
 
-    def pieces(self) -> Iterator[slice]:
-        """Cut the stack into what is worked on together."""
-        count, size = len(self.params), self.params[0].numel()
+    def pieces(self, dtype: torch.dtype) -> Iterator[slice]:
+        """Cut the stack into what is worked on together, in numbers of this type."""
+        count, size = len(self.params), self.params[0].numel() * dtype.itemsize
         on_cpu = self.params[0].device.type == "cpu"
-        each = max(1, CPU_PIECE_ELEMENTS // size) if on_cpu else count
+        each = max(1, CPU_PIECE_BYTES // size) if on_cpu else count
         for start in range(0, count, each):
             yield slice(start, min(start + each, count))
 
@@ -68,11 +66,28 @@ class Stacks:
     """(M,), u: sum of the gradients of the scale, ever less of the old ones."""
     seen: Tensor
     """(P,) bool, parameters that have had a gradient."""
+    workspace: Workspace
 
     @property
     def params(self) -> list[Tensor]:
         """The P parameters, in the order of the vectors."""
         return self.sweeps.elements.params
+
+
+class Measured(NamedTuple):
+    """Gradients of a group, and what was measured of them.
+
+    Attributes:
+        group: options.
+        stacks: its parameters with their state.
+        grads: in the order of ``stacks.params``.
+        sums: see ``TorchSweeps.measure``; on the host.
+    """
+
+    group: Group
+    stacks: Stacks
+    grads: Gradients
+    sums: Tensor
 
 
 class BatchedRubik(NamedOptimizer):
@@ -159,51 +174,35 @@ class BatchedRubik(NamedOptimizer):
         super().__setstate__(state)
         self._stacks = {}
 
-    def add_param_group(self, param_group: Group) -> None:
-        """Add parameters; ``named_params`` may take the place of ``params``."""
-        super().add_param_group(param_group)
-        _check_options(self.param_groups[-1])
+    def _check_options(self, group: Group) -> None:
+        for name in ("beta1", "beta2", "adam_beta1", "adam_beta2", "scale_momentum"):
+            if not 0.0 <= group[name] < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), not {group[name]}")
+        for name in ("lr", "scalar_scale"):
+            if not group[name] >= 0.0:
+                raise ValueError(f"{name} must not be negative, not {group[name]}")
+        low, high = group["scale_limits"]
+        if not 0.0 < low <= high:
+            raise ValueError(f"scale_limits must be positive and in order, not {low}, {high}")
+        if not group["eps"] > 0:
+            raise ValueError(f"eps must be positive, not {group['eps']}")
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
+    def _measure(self) -> list[Measured]:
+        stacks = [self._tied(index) for index in range(len(self.param_groups))]
+        grads = [_gradients(each.params) for each in stacks]
+        sums = to_host(
+            [
+                each.sweeps.measure(of_group, with_sizes=False)
+                for each, of_group in zip(stacks, grads, strict=True)
+            ]
+        )
+        self.grad_norm = _norm(self.param_groups, stacks, sums)
+        of_groups = zip(self.param_groups, stacks, grads, sums, strict=True)
+        return [Measured(*values) for values in of_groups]
 
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Make one update of all groups from the gradients that are there.
-
-        Args:
-            closure: evaluates the model again and returns the loss.
-
-        Returns:
-            The loss that ``closure`` returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        tied = [self._tied(index) for index in range(len(self.param_groups))]
-        grads = [_gradients(each.params) for each in tied]
-        sums = [
-            each.sweeps.measure(of_group, with_sizes=False).cpu()
-            for each, of_group in zip(tied, grads, strict=True)
-        ]
-        self.grad_norm = _norm(self.param_groups, tied, sums)
-        if self._skip_not_finite and not math.isfinite(self.grad_norm):
-            self.num_skipped += 1
-            logger.warning(
-                "The gradient norm is %s: this update is skipped (%d so far)",
-                self.grad_norm,
-                self.num_skipped,
-            )
-            return loss
-        for group, stacks, of_group, of_sums in zip(
-            self.param_groups, tied, grads, sums, strict=True
-        ):
-            self._update(group, stacks, of_group, of_sums)
-        return loss
+    def _bad_norm(self, measured: Sequence[Measured]) -> float | None:  # noqa: ARG002 - one for all
+        is_bad = self._skip_not_finite and not math.isfinite(self.grad_norm)
+        return self.grad_norm if is_bad else None
 
     def _tied(self, index: int) -> Stacks:
         """Return the parameters of a group with their state, arranged anew if that changed."""
@@ -237,7 +236,7 @@ class BatchedRubik(NamedOptimizer):
             for view in entry["momentum_buffer" if "momentum_buffer" in entry else "exp_avg"]
         ]
         sweeps = TorchSweeps(Elements(params, [], []))
-        return Stacks(stacks, sweeps, scale, scale_grad, ~all_zero(momenta))
+        return Stacks(stacks, sweeps, scale, scale_grad, ~all_zero(momenta), Workspace())
 
     def _entry(self, bucket: list[Tensor], group: Group, dtype: torch.dtype) -> StateEntry:
         """Return the state of a bucket, the momentum of matrices in the type of the work."""
@@ -261,57 +260,58 @@ class BatchedRubik(NamedOptimizer):
         is_fast = param.device.type == "cuda" and has_bfloat16(param.device)
         return torch.bfloat16 if is_fast and param.dtype == torch.float32 else param.dtype
 
-    def _update(self, group: Group, stacks: Stacks, grads: Gradients, sums: Tensor) -> None:
-        """Change the parameters and the state of a group."""
+    def _update(self, measured: Measured) -> None:
+        group, stacks, grads, sums = measured
         growths = _scale_steps(group, stacks, sums[1, : len(stacks.scale)])
         stacks.seen |= sums[0] > 0
         if not self._decay_unused:
             growths.masked_fill_(~stacks.seen[: len(growths)], 0.0)
-        scales, changes = stacks.scale.tolist(), growths.tolist()
+        scales, growths_of = stacks.scale.tolist(), growths.add_(1.0).tolist()
+        known: dict[int, MatrixConstants] = {}
         for stack in stacks.stacks:
-            shape = stack.params[0].shape
-            constants = None
-            if is_matrix(shape):
-                dtype = stack.entry["momentum_buffer"].dtype
-                constants = matrix_constants(group, stack.entry["step"], dtype)
-            for piece in stack.pieces():
+            dtype, constants = stack.params[0].dtype, None
+            if is_matrix(stack.params[0].shape):
+                dtype, step = stack.entry["momentum_buffer"].dtype, stack.entry["step"]
+                constants = known.get(step) or matrix_constants(group, step, dtype)
+                known[step] = constants
+            for piece in stack.pieces(dtype):
                 inside = slice(stack.first + piece.start, stack.first + piece.stop)
                 params = stack.params[piece]
-                moves = _moves(group, stack, piece, grads[inside], constants)
-                if is_scalar(shape):
-                    torch._foreach_mul_(moves, group["scalar_scale"])
+                grad = _stacked(params, grads[inside], dtype, stacks.workspace)
+                delta, factor = _delta(group, stack, piece, grad, constants, stacks.workspace)
+                moves = list(delta.view(grad.shape).unbind())
+                if is_scalar(params[0].shape):
+                    torch._foreach_mul_(moves, factor * group["scalar_scale"])
                 else:
-                    torch._foreach_mul_(moves, scales[inside])
-                    torch._foreach_add_(moves, torch._foreach_mul(params, changes[inside]))
+                    torch._foreach_mul_(moves, [factor * scale for scale in scales[inside]])
+                    torch._foreach_mul_(params, growths_of[inside])
                 torch._foreach_add_(params, moves)
             stack.entry["step"] += 1
 
 
-def _moves(
+def _delta(
     group: Group,
     stack: Stack,
     piece: slice,
-    grads: Gradients,
+    grad: Tensor,
     constants: MatrixConstants | None,
-) -> list[Tensor]:
-    """Update the state of some parameters of a stack, and return their steps, not yet scaled."""
-    params = stack.params[piece]
-    dtype = params[0].dtype if constants is None else stack.entry["momentum_buffer"].dtype
-    stacked = _stacked(params, grads, dtype)
+    workspace: Workspace,
+) -> tuple[Tensor, float]:
+    """Update the state of some parameters of a stack; return their step, and a factor of it."""
+    entry = stack.entry
     if constants is None:
-        state = {key: value[piece] for key, value in stack.entry.items() if key != "step"}
-        delta = vector_delta(stacked, {**state, "step": stack.entry["step"]}, group)
-    else:
-        momentum = stack.entry["momentum_buffer"][piece]
-        second = stack.entry["second_momentum_buffer"][piece]
-        rows, cols = matrix_shape(params[0].shape)
-        delta = matrix_delta(stacked.view(-1, rows, cols), momentum, second, constants)
-    return list(delta.view(stacked.shape).to(params[0].dtype).unbind())
+        state = {key: value[piece] for key, value in entry.items() if key != "step"}
+        return vector_delta(grad, {**state, "step": entry["step"]}, group)
+    momentum, second = entry["momentum_buffer"][piece], entry["second_momentum_buffer"][piece]
+    return matrix_delta(grad.view(momentum.shape), momentum, second, constants, workspace)
 
 
-def _stacked(params: Sequence[Tensor], grads: Gradients, dtype: torch.dtype) -> Tensor:
+def _stacked(
+    params: Sequence[Tensor], grads: Gradients, dtype: torch.dtype, workspace: Workspace
+) -> Tensor:
     """Copy gradients of one shape into one tensor; a missing one is zero."""
-    stacked = params[0].new_empty((len(params), *params[0].shape), dtype=dtype)
+    like = params[0].new_empty((), dtype=dtype)
+    stacked = workspace.take("grad", (len(params), *params[0].shape), like)
     given = [(slot, g) for slot, g in zip(stacked.unbind(), grads, strict=True) if g is not None]
     for slot, grad in zip(stacked.unbind(), grads, strict=True):
         if grad is None:
@@ -377,18 +377,3 @@ def _check_uniform(params: Sequence[Tensor]) -> None:
     is_precise = params[0].dtype in (torch.float32, torch.float64)
     if not is_precise or not all(param.numel() for param in params):
         raise UserError("BatchedRubik needs non-empty parameters of float32 or float64.")
-
-
-def _check_options(group: Group) -> None:
-    """Refuse options outside their range."""
-    for name in ("beta1", "beta2", "adam_beta1", "adam_beta2", "scale_momentum"):
-        if not 0.0 <= group[name] < 1.0:
-            raise ValueError(f"{name} must be in [0, 1), not {group[name]}")
-    for name in ("lr", "scalar_scale"):
-        if not group[name] >= 0.0:
-            raise ValueError(f"{name} must not be negative, not {group[name]}")
-    low, high = group["scale_limits"]
-    if not 0.0 < low <= high:
-        raise ValueError(f"scale_limits must be positive and in order, not {low}, {high}")
-    if not group["eps"] > 0:
-        raise ValueError(f"eps must be positive, not {group['eps']}")

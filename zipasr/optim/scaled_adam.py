@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, overload
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,8 +25,6 @@ from zipasr.optim.update_math import (
     updates_scales,
 )
 
-logger = logging.getLogger(__name__)
-
 # Largest relative change of the size of a tensor in one scale step.
 MAX_SCALE_STEP = 0.1
 
@@ -44,6 +41,8 @@ class ScaledAdam(NamedOptimizer):
     An update whose gradient norm is NaN, or infinite while no clipping threshold is known, is
     left out for all groups and counted in ``num_skipped``. An infinite norm with a known
     threshold scales the gradients to zero: momentum and decay go on.
+
+    A missing gradient counts as zero: the moments decay and the momentum moves on.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or groups with ``params`` or
@@ -118,49 +117,19 @@ class ScaledAdam(NamedOptimizer):
         super().__setstate__(state)
         self._batches = {}
 
-    def add_param_group(self, param_group: Group) -> None:
-        """Add parameters; ``named_params`` may take the place of ``params``."""
-        super().add_param_group(param_group)
-        _check_options(self.param_groups[-1])
+    def _check_options(self, group: Group) -> None:
+        if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
+            raise ValueError(f"betas must be in [0, 1), not {group['betas']}")
+        for name in ("lr", "scalar_lr_scale"):
+            if not group[name] >= 0.0:
+                raise ValueError(f"{name} must not be negative, not {group[name]}")
+        for name in ("eps", "param_max_rms", "scalar_max", "size_update_period"):
+            if not group[name] > 0:
+                raise ValueError(f"{name} must be positive, not {group[name]}")
+        if group["clipping_update_period"] < 1:
+            raise ValueError("clipping_update_period must be positive")
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Make one update of all groups from the gradients that are there.
-
-        A missing gradient counts as zero: the moments decay and the momentum moves on.
-
-        Args:
-            closure: evaluates the model again and returns the loss.
-
-        Returns:
-            The loss that ``closure`` returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        looks = self._look()
-        bad = [look.norm for look in looks if not self._is_usable(look)]
-        if bad:
-            self.num_skipped += 1
-            logger.warning(
-                "The gradient norm is %s: this update is skipped (%d so far)",
-                bad[0],
-                self.num_skipped,
-            )
-            return loss
-        for look in looks:
-            self._update(look)
-        return loss
-
-    def _look(self) -> list[GradientStats]:
-        """Measure the gradients of all groups, with one wait for the device."""
+    def _measure(self) -> list[GradientStats]:
         batches = [self._tied(index) for index in range(len(self.param_groups))]
         grads = [each.gradients() for each in batches]
         sums = to_host(
@@ -193,7 +162,6 @@ class ScaledAdam(NamedOptimizer):
         return batches
 
     def _update(self, look: GradientStats) -> None:
-        """Change the parameters and the state of a group."""
         batches = look.batches
         factor = clip(look, self.early_steps)
         if factor < SEVERE_FACTOR:
@@ -202,6 +170,9 @@ class ScaledAdam(NamedOptimizer):
         growths = size_steps(look, factor, self._limited)
         self._move(look, factor, growths)
         batches.advance()
+
+    def _bad_norm(self, measured: Sequence[GradientStats]) -> float | None:
+        return next((look.norm for look in measured if not self._is_usable(look)), None)
 
     def _is_usable(self, look: GradientStats) -> bool:
         """Say whether an update can be made: never with NaN, with infinity if it can be clipped."""
@@ -242,20 +213,6 @@ class ScaledAdam(NamedOptimizer):
         )
 
 
-def _check_options(group: Group) -> None:
-    """Refuse options outside their range."""
-    if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
-        raise ValueError(f"betas must be in [0, 1), not {group['betas']}")
-    for name in ("lr", "scalar_lr_scale"):
-        if not group[name] >= 0.0:
-            raise ValueError(f"{name} must not be negative, not {group[name]}")
-    for name in ("eps", "param_max_rms", "scalar_max", "size_update_period"):
-        if not group[name] > 0:
-            raise ValueError(f"{name} must be positive, not {group[name]}")
-    if group["clipping_update_period"] < 1:
-        raise ValueError("clipping_update_period must be positive")
-
-
 def keep_scalars_within(group: Group, batches: ParameterBatches) -> None:
     """Bring parameters of one element back between plus and minus ``scalar_max``."""
     scalars = batches.params[batches.num_tensors :]
@@ -282,6 +239,9 @@ class ScaledAdamV1(ScaledAdam):
     """
 
     early_steps: ClassVar[tuple[int, ...]] = ()
+
+    def _bad_norm(self, measured: Sequence[GradientStats]) -> float | None:
+        return next((look.norm for look in measured if not self._is_usable(look)), None)
 
     def _is_usable(self, look: GradientStats) -> bool:
         """Say whether an update can be made: clipping does not keep an infinite gradient out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,9 +15,16 @@ from zipasr.base.distributed import device_for
 from zipasr.base.errors import ResourceError, UserError
 from zipasr.checkpoint.average import LoadedWeights
 from zipasr.checkpoint.model_file import StoredModel, stored_model
-from zipasr.encoder.protocol import ChunkSize, EncoderConfig, Geometry
+from zipasr.encoder.features import check_features, checked_lens
+from zipasr.encoder.protocol import (
+    ChunkSize,
+    EncoderConfig,
+    Geometry,
+    Preparable,
+    PreparedEncoder,
+)
 from zipasr.model.transducer import AsrModel
-from zipasr.nn.numerics import has_bfloat16
+from zipasr.nn.numerics import has_bfloat16, to_device
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.search.components import ModelParts
@@ -93,6 +100,7 @@ class AcousticModel:
         is_inferred: whether its settings were read off the weights.
         use_bf16: whether the encoder computes in bfloat16.
         pad_look_ahead: whether the front end sees silence behind each utterance; see ``encode``.
+        is_final: whether the weights change no more, so that what is made of them can be kept.
     """
 
     model: AsrModel
@@ -102,6 +110,7 @@ class AcousticModel:
     is_inferred: bool = False
     use_bf16: bool = False
     pad_look_ahead: bool = False
+    is_final: bool = False
 
     @property
     def geometry(self) -> Geometry:
@@ -113,7 +122,22 @@ class AcousticModel:
         """What searches read beside encoder frames, with the weights of now."""
         model = self.model
         ctc = None if model.ctc_output is None else model.ctc_log_probs
-        return ModelParts(model.tabled_decoder(), model.joiner, ctc, model.attention_decoder)
+        return ModelParts(
+            model.tabled_decoder(), model.prepared_joiner(), ctc, model.attention_decoder
+        )
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @cached_property
+    def prepared(self) -> PreparedEncoder | None:
+        """The encoder for recognition alone; ``None`` where its modules are used."""
+        encoder = self.model.speech_encoder
+        if self.is_final and self.device.type == "cpu" and isinstance(encoder, Preparable):
+            return encoder.prepared(torch.bfloat16 if self.use_bf16 else torch.float32)
+        return None
 
     def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode utterances with the silence behind them that the model needs.
@@ -128,15 +152,29 @@ class AcousticModel:
             lens: (N,) frames of each utterance; one too short for the encoder is padded.
 
         Returns:
-            (N, T', C) float32 and their lengths (N,), where the model is.
+            (N, T', C) float32, where the model is, and their lengths (N,) on the host.
         """
-        device = next(self.model.parameters()).device
         geometry = self.geometry
         beyond = geometry.look_ahead if self.pad_look_ahead else 0
         features, lens = with_silence(features, lens, geometry.min_frames, geometry.tail, beyond)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.use_bf16):
-            encoded = self.model.encode(features.to(device), lens.to(device))
+        if self.prepared is not None:
+            known = checked_lens(features, lens, geometry)
+            return self.prepared.encode(features, lens, known)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16):
+            encoded = self.model.encode(to_device(features, self.device), lens)
         return encoded.frames.float(), encoded.lens
+
+    @torch.inference_mode()
+    def advance(self, features: Tensor, lens: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Encode the next chunk of each stream of a causal model; see ``ChunkEncoder.advance``."""
+        if self.prepared is not None:
+            check_features(features, self.geometry.mel_bins)
+            return self.prepared.advance(features, lens, state)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16):
+            encoded, after = self.model.encode_chunk(
+                features.to(self.device), lens.to(self.device), state
+            )
+        return encoded.frames.float(), encoded.lens, after
 
 
 def device_of(config: RecognitionConfig) -> torch.device:
@@ -177,14 +215,16 @@ def acoustic_model_of(
     check_is_settled(stored)
     tokenizer = tokenizer_of(chosen, config.tokens)
     check_vocab_size(stored.path, stored.vocab_size, tokenizer, config.tokens)
+    model = stored.build().to(device).eval()
     acoustics = AcousticModel(
-        stored.build().to(device).eval(),
+        model,
         stored.encoder,
         stored.model.context_size,
-        about=(stored.describe(), *stored.notes),
+        about=(stored.describe(model), *stored.notes),
         is_inferred=bool(stored.notes),
         use_bf16=config.decoding.use_bf16 and has_bfloat16(device),
         pad_look_ahead=config.decoding.pad_look_ahead,
+        is_final=True,
     )
     return acoustics, tokenizer
 

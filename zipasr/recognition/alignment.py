@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from zipasr.audio.loading import Sound
+from zipasr.audio.pauses import pauses_in
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.acoustic_model import Acoustics
 from zipasr.recognition.long_form import Cutting, WordTimes, piece_of, windows_of
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.timed_search import encoded_pieces
+from zipasr.recognition.word_bounds import bounded
 from zipasr.search.alignment import AlignedSpan, ctc_alignment, transducer_alignment
+from zipasr.text.scripts import units_of
 from zipasr.text.timed_words import Token, Word, aligned_words
 from zipasr.text.tokenizer import Tokenizer
 
@@ -25,11 +28,11 @@ def tokens_of(transcript: str, tokenizer: Tokenizer) -> list[int]:
     Raises:
         DataError: it has characters that the model does not know, or text cannot be cut at all.
     """
-    words = transcript.split()
+    words = units_of(transcript)
     for word, tokens in zip(words, tokenizer.encode(words), strict=True):
         if tokenizer.unknown_id in tokens:
             raise DataError(
-                f"--align: the model has no tokens for {word!r}.",
+                f"the model has no tokens for {word!r} of the transcript.",
                 "write the words as the transcripts of its training are written, such as in "
                 "capitals and without punctuation.",
             )
@@ -79,7 +82,10 @@ def align(
             "transcript.",
             "give the transcript of this recording alone.",
         )
-    return aligned_words(_tokens(recogniser, tokens, spans, starts, sound.seconds))
+    timed = _tokens(recogniser, tokens, spans, starts, sound.seconds)
+    words = aligned_words(timed, recogniser.tokenizer.written)
+    frame = recogniser.geometry.seconds_per_frame
+    return bounded(words, sound.seconds, frame, pauses_in(sound.samples))
 
 
 def _tokens(

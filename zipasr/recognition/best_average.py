@@ -8,15 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
-
-from lhotse import CutSet
+from typing import TYPE_CHECKING, Any, TextIO
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint, saved_epochs
 from zipasr.checkpoint.selection import (
     best_of,
     candidates,
@@ -26,43 +25,81 @@ from zipasr.checkpoint.selection import (
     with_last_epoch,
 )
 from zipasr.data.config import cuts_path
-from zipasr.data.loaders import Loader, load_cuts, test_loader
-from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import recognise, recogniser_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.search.config import DecodingConfig, HotWordsConfig
 from zipasr.search.methods import method_of
 
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+    from zipasr.data.loaders import Loader
+
+logger = logging.getLogger(__name__)
+
 SCORES_FILE = "auto-avg.json"
 
 Scores = dict[ChooseCheckpoint, WordErrors]
 
 
-def with_checkpoints(config: RecognitionConfig, reports: TextIO) -> RecognitionConfig:
+def with_checkpoints(
+    config: RecognitionConfig, reports: TextIO, read: ReadCheckpoint = load_checkpoint
+) -> RecognitionConfig:
     """Settle which checkpoints are used, and say what the user did not choose.
 
-    They are the best average with ``--auto-avg``, whose table goes to ``reports``; else those of
-    ``selection.with_last_epoch``, whose notes go to the error stream.
+    They are the best average with ``--auto-avg``, whose table goes to ``reports``, or the one that
+    was chosen before, where the command has no dev set. Else, and where there is nothing to choose
+    from, they are those of ``selection.with_last_epoch``, whose notes go to the error stream.
+
+    Args:
+        config: settings.
+        reports: takes the table.
+        read: reads the last checkpoint, to see that it is whole.
 
     Raises:
         CheckpointError: a checkpoint is missing.
         DataError: --auto-avg, and there is no dev set.
-        UserError: --auto-avg, and the dev set is a test set, or the command has no dev set.
+        UserError: --auto-avg, and the dev set is a test set.
     """
-    choose = config.checkpoint
-    if not choose.auto_avg:
-        choose, notes = with_last_epoch(config.exp_dir, choose)
-        sys.stderr.write("".join(f"{note}\n" for note in notes))
-        return replace(config, checkpoint=choose)
-    if config.evaluation is None:
-        raise UserError(
-            "--auto-avg 1: this command has no dev set to choose on.",
-            "run average.py --auto-avg 1, and give the file that it writes with --checkpoint.",
-        )
-    config, report = with_best_average(config)
-    reports.write(report)
-    return config
+    choose, notes = config.checkpoint, []
+    if choose.auto_avg and config.evaluation is None:
+        if (known := chosen_before(config)) is not None:
+            sys.stderr.write(f"using {label(known)}, the best on dev in {SCORES_FILE}.\n")
+            return replace(config, checkpoint=known)
+        notes = ["this command has no dev set: ./decode.py --auto-avg 1 chooses the average."]
+        choose = replace(choose, auto_avg=False)
+    if choose.auto_avg and (choose.iter > 0 or len(saved_epochs(config.exp_dir)) > 1):
+        config, report = with_best_average(config)
+        reports.write(report)
+        return config
+    choose, more = with_last_epoch(config.exp_dir, replace(choose, auto_avg=False), read)
+    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *more)))
+    return replace(config, checkpoint=choose)
+
+
+def chosen_before(config: RecognitionConfig) -> ChooseCheckpoint | None:
+    """Return the average that an earlier search found best; None if its files have changed."""
+    choose, exp_dir = config.checkpoint, config.exp_dir
+    if not (exp_dir / SCORES_FILE).is_file():
+        return None
+    try:
+        offered = candidates(exp_dir, choose)
+    except CheckpointError:
+        return None
+    wanted = {
+        "method": greedy_of(config.decoding).decoding_method,
+        "use_averaged_model": choose.use_averaged_model,
+    }
+    for search in reversed(searches_in(exp_dir / SCORES_FILE)):
+        settings, best = search["settings"], search.get("best")
+        if not best or not wanted.items() <= settings.items():
+            continue
+        known = Record(exp_dir, settings).known(offered)
+        found = next((one for one in known if _name(one).items() <= best.items()), None)
+        if found is not None:
+            return found
+    return None
 
 
 def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str]:
@@ -82,6 +119,8 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
         DataError: there is no dev set.
         UserError: the dev set is a test set.
     """
+    from zipasr.data.loaders import test_loader
+
     exp_dir = config.exp_dir
     offered = candidates(exp_dir, config.checkpoint)
     loader = test_loader(dev_cuts(config), config.sets.loading)
@@ -89,7 +128,7 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
     scores = record.known(offered)
     setup_logging()
     if scores:
-        logging.info("%s has %d of the scores", record.path, len(scores))
+        logger.info("%s has %d of the scores", record.path, len(scores))
     greedy = replace(config, decoding=greedy_of(config.decoding), hot_words=HotWordsConfig())
     refusals: dict[ChooseCheckpoint, CheckpointError] = {}
     while todo := next_to_try(offered, _errors(scores) | dict.fromkeys(refusals)):
@@ -98,10 +137,11 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
                 chosen = read_chosen(exp_dir, choose)
             except CheckpointError as refusal:
                 refusals[choose] = refusal
-                logging.warning("%s is left out: %s", label(choose), refusal)
+                logger.warning("%s is left out: %s", label(choose), refusal)
                 continue
             scores[choose] = score(chosen, replace(greedy, checkpoint=choose), loader)
-            logging.info("%s: WER %.2f %% on dev", label(choose), scores[choose].rate)
+            errors = scores[choose]
+            logger.info("%s: %s %.2f %% on dev", label(choose), errors.metric, errors.rate)
             record.write(scores)
     best = best_of(_errors(scores))
     if best is None:
@@ -116,6 +156,9 @@ def dev_cuts(config: RecognitionConfig) -> CutSet:
         DataError: they are missing, empty or damaged.
         UserError: the recipe uses a split for both development and test.
     """
+    from zipasr.data.loaders import load_cuts
+    from zipasr.data.manifests import evenly_spread
+
     data = config.sets
     splits = data.splits["valid"]
     if both := [name for name in splits if name in data.splits["test"]]:
@@ -231,28 +274,33 @@ class Record:
         return bool(search["settings"] == self._settings)
 
     def _searches(self) -> list[dict[str, Any]]:
-        """Read the file; one that is damaged costs time to make again, no more."""
-        if not self.path.is_file():
-            return []
-        try:
-            searches = json.loads(self.path.read_text(encoding="utf-8"))["searches"]
-            complete = all(
-                {"settings", "scores"} <= one.keys()
-                and all({*WordErrors._fields} <= row.keys() for row in one["scores"])
-                for one in searches
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            complete = False
-        if not complete:
-            logging.warning("%s is damaged; it is made again", self.path)
-            return []
-        return list(searches)
+        return searches_in(self.path)
+
+
+def searches_in(path: Path) -> list[dict[str, Any]]:
+    """Read the file of scores; one that is damaged costs time to make again, no more."""
+    if not path.is_file():
+        return []
+    try:
+        searches = json.loads(path.read_text(encoding="utf-8"))["searches"]
+        complete = all(
+            {"settings", "scores"} <= one.keys()
+            and all({*WordErrors._fields} <= row.keys() for row in one["scores"])
+            for one in searches
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        complete = False
+    if not complete:
+        logger.warning("%s is damaged; it is made again", path)
+        return []
+    return list(searches)
 
 
 def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) -> str:
     """Format the scores as a table, best first, and say in a last line what was chosen."""
     style = "iter" if best.iter else "epoch"
-    lines = [f"{style:>7}  avg  dev WER %", "-------  ---  ---------"]
+    metric = scores[best].metric
+    lines = [f"{style:>7}  avg  dev {metric} %", "-------  ---  ---------"]
     for one in ranked(_errors(scores)):
         lines.append(f"{one.number:7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
     sets = ",".join(config.sets.splits["valid"])
@@ -260,7 +308,7 @@ def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) ->
     of_them = f" ({count} utterances)" if count else ""
     return "\n".join(lines) + (
         f"\n--auto-avg chose --{style} {best.number} --avg {best.avg}: "
-        f"WER {scores[best].rate:.2f} % on {sets}{of_them}, "
+        f"{metric} {scores[best].rate:.2f} % on {sets}{of_them}, "
         f"{greedy_of(config.decoding).decoding_method}; see "
         f"{config.exp_dir / SCORES_FILE}\n"
     )

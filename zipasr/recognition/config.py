@@ -112,7 +112,7 @@ class LongFormConfig:
     word_times: Literal["auto", "ctc", "transducer"] = flag(
         "auto",
         "source of word times: alignment with the CTC head, or emission by the transducer; "
-        "auto: ctc if the model has that head",
+        "auto: the head that the method reads, with --align the CTC head if there is one",
     )
 
     def __post_init__(self) -> None:

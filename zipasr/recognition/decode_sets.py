@@ -34,9 +34,12 @@ from zipasr.scoring.result_files import (
     wer_log_line,
     wer_log_text,
     wer_summary,
+    word_rate,
 )
 from zipasr.scoring.run_report import records_of, write_report, write_text
 from zipasr.scoring.word_errors import WordErrors, count_errors
+
+logger = logging.getLogger(__name__)
 
 
 def decode(config: RecognitionConfig) -> list[ResultRow]:
@@ -143,7 +146,7 @@ def load_test_sets(config: RecognitionConfig) -> dict[str, CutSet]:
 def introduce(recogniser: Recogniser[AcousticModel]) -> None:
     """Log which model decodes; print it too when nothing but its weights said so."""
     for line in recogniser.about:
-        logging.info("%s", line)
+        logger.info("%s", line)
         if recogniser.acoustics.is_inferred:
             sys.stdout.write(f"{line}\n")
 
@@ -168,9 +171,9 @@ def tell_report(exp_dir: Path) -> None:
     try:
         page, _ = write_report(exp_dir)
     except UserError as problem:
-        logging.warning("no report: %s", problem)
+        logger.warning("no report: %s", problem)
         return
-    logging.info("report: %s", page)
+    logger.info("report: %s", page)
 
 
 def write_results(
@@ -183,23 +186,24 @@ def write_results(
     Returns:
         The row of the table, and the transcripts that were scored.
     """
-    logging.info("%s: %s", name, found.speed())
+    logger.info("%s: %s", name, found.speed())
     compared = {setting: _compared(config, those) for setting, those in found.by_setting.items()}
     scored = {setting: _errors(those) for setting, those in compared.items()}
     best = min(scored, key=lambda setting: scored[setting].total)
     transcripts, key = compared[best], files.key
-    row = ResultRow(name, config.decoding.decoding_method + best, scored[best], found.rtf)
+    wer = word_rate(transcripts, scored[best])
+    row = ResultRow(name, config.decoding.decoding_method + best, scored[best], found.rtf, wer=wer)
     write_text(files.path("recogs", name, best), recogs_text(found.by_setting[best]))
     if config.decoding.skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
     write_text(files.path("errs", name, best), errs_text(transcripts))
-    write_text(files.path("wer-summary", name), wer_summary(rates))
-    logging.info("%s: %s", name, scoring_of(config))
-    logging.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
-    logging.info("%s", wer_log_text(name, rates))
+    write_text(files.path("wer-summary", name), wer_summary(rates, row.errors.metric))
+    logger.info("%s: %s", name, scoring_of(config))
+    logger.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
+    logger.info("%s", wer_log_text(name, rates, row.errors.metric))
     if not config.sets.score_normalised and (told := spelling_line(name, transcripts, row.errors)):
-        logging.warning("%s", told)
+        logger.warning("%s", told)
     return row, transcripts
 
 

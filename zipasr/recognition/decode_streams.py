@@ -40,6 +40,8 @@ from zipasr.scoring.decodings import Decoding, write_decoding
 from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.run_report import records_of
 
+logger = logging.getLogger(__name__)
+
 
 def decode_streams(config: RecognitionConfig) -> None:
     """Decode every test set as streams and write the result files; print a table.
@@ -111,7 +113,7 @@ def _decode_set(
         write_decoding(files.folder, Decoding(setting, records_of(scored, cuts)))
     for line in latency_lines(done):
         sys.stdout.write(f"{name}: {line}\n")
-        logging.info("%s: %s", name, line)
+        logger.info("%s: %s", name, line)
     return row
 
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from zipasr.base.config import flag_name
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.recognition.config import KINDS, PART_FLAGS, PARTS, Kind
+from zipasr.recognition.config import (
+    KINDS,
+    PART_FLAGS,
+    PARTS,
+    Kind,
+    ModelFileConfig,
+    RecognitionConfig,
+)
+from zipasr.recognition.onnx_header import read_header
+from zipasr.text.timed_words import WORD_START
+from zipasr.text.tokenizer import unit_of
 
 #: Tokens and their numbers, one on a line.
 TABLE = "tokens.txt"
 
+#: Metadata of a state that does not begin with zeros: its name behind this, and its number.
+INITIAL_STATE = "initial_"
+
 # An entry of the metadata of an encoder that hears chunks.
-_CHUNKS = b"decode_chunk_len"
+_CHUNKS = "decode_chunk_len"
 
 
 def in_kind(path: Path, kind: Kind) -> Path:
@@ -70,4 +85,63 @@ def files_in(folder: Path, prefers_ctc: bool, kind: Kind = "") -> list[Path]:
 
 def hears_chunks(encoder: Path) -> bool:
     """Say whether an encoder was exported for speech as it comes."""
-    return _CHUNKS in encoder.read_bytes()
+    header = read_header(encoder)
+    return header is not None and _CHUNKS in header.metadata
+
+
+def runs_in_sherpa(files: Sequence[Path], table: Path) -> bool:
+    """Say whether sherpa-onnx can recognise whole recordings of any length with a model.
+
+    It ends the process where a file lacks what it needs, or has another vocabulary than the table.
+
+    Args:
+        files: of the three parts of a transducer, or of a CTC model.
+        table: of tokens.
+    """
+    encoder, *others = (read_header(file) for file in files)
+    if encoder is None or None in others or not table.is_file() or _CHUNKS in encoder.metadata:
+        return False
+    frames = next(iter(encoder.inputs.values()), ())
+    if len(encoder.inputs) != 2 or len(frames) != 3 or isinstance(frames[1], int):
+        return False
+    named = others[0].metadata.get("vocab_size") if others and others[0] is not None else None
+    last = [shape[-1:] for shape in encoder.outputs.values()][:1]
+    sizes = {named} if others else {str(size) for shape in last for size in shape}
+    lines = table.read_bytes().splitlines()
+    return "model_type" in encoder.metadata and sizes == {str(len(lines))}
+
+
+def check_settings(files: ModelFileConfig, config: RecognitionConfig) -> None:
+    """Refuse settings that say something else about the model than its files.
+
+    Raises:
+        UserError: names them.
+    """
+    place, checkpoint = files.place, config.checkpoint.checkpoint
+    if checkpoint is not None:
+        raise UserError(
+            f"there are two models: --checkpoint {checkpoint} and {place}.", "give one of them."
+        )
+    if config.model_flags:
+        names = " and ".join(flag_name(name) for name in config.model_flags)
+        raise UserError(
+            f"{names} cannot change the model in {place}.",
+            "leave it out: an exported file has its sizes and its chunks inside.",
+        )
+    if config.decoding.use_bf16:
+        raise UserError(
+            f"--use-bf16 1: {place} computes in the precision of its export.", "leave it out."
+        )
+
+
+def modeling_unit(pieces: Sequence[str]) -> str:
+    """Return what sherpa-onnx calls the unit of tokens, by which it cuts hot-words.
+
+    Pieces of bytes are pieces to it, which it knows by their characters.
+
+    Args:
+        pieces: of the table of tokens.
+    """
+    if unit_of(pieces) != "char":
+        return "bpe"
+    return "cjkchar+bpe" if WORD_START in pieces else "cjkchar"

@@ -147,7 +147,7 @@ def _read_onnx(encoder: Path, decoder: Path, joiner: Path) -> ModelFile:
         _onnx_encoder(graph, encoder),
         int(metadata["vocab_size"]),
         OnnxDecoder(decoder, int(metadata["context_size"])),  # type: ignore[arg-type]
-        OnnxJoiner(joiner),  # type: ignore[arg-type]
+        OnnxJoiner(joiner),
         geometry=Geometry.from_metadata(graph.metadata),
     )
 
@@ -189,7 +189,7 @@ def _onnx_encoder(graph: OnnxGraph, path: Path) -> Encode | Chunks:
     if "decode_chunk_len" in graph.metadata:
         frames, step = int(graph.metadata["T"]), int(graph.metadata["decode_chunk_len"])
         size = ChunkSize(frames, step, Geometry.from_metadata(graph.metadata, frames - step))
-        return Chunks(size, graph.zero_states, lambda *inputs: _onnx_step(graph, size, *inputs))
+        return Chunks(size, graph.initial_states, lambda *inputs: _onnx_step(graph, size, *inputs))
     length = graph.input_shape[1]
     if graph.num_inputs != 2 or isinstance(length, int):
         what = "no lengths" if graph.num_inputs != 2 else f"utterances of {length} frames only"

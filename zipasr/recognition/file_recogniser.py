@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zipasr.base.config import flag_name
-from zipasr.base.errors import DataError, UserError
+from zipasr.base.errors import DataError
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.acoustic_model import with_silence
 from zipasr.recognition.config import ModelFileConfig, RecognitionConfig, TokenSource
-from zipasr.recognition.exported_files import TABLE
+from zipasr.recognition.exported_files import TABLE, check_settings
 from zipasr.recognition.exported_model import Chunks, Encode, ModelFile, read_model_file
 from zipasr.recognition.recogniser import Recogniser, recogniser_with, with_ctc_method
 from zipasr.recognition.resources import ResourceReader, check_resources
@@ -128,29 +127,6 @@ def load_file_recogniser(
 
 def _parts(file: ModelFile) -> ModelParts:
     return ModelParts(file.decoder, file.joiner, file.ctc_log_probs)
-
-
-def check_settings(files: ModelFileConfig, config: RecognitionConfig) -> None:
-    """Refuse settings that say something else about the model than its files.
-
-    Raises:
-        UserError: names them.
-    """
-    place, checkpoint = files.place, config.checkpoint.checkpoint
-    if checkpoint is not None:
-        raise UserError(
-            f"there are two models: --checkpoint {checkpoint} and {place}.", "give one of them."
-        )
-    if config.model_flags:
-        names = " and ".join(flag_name(name) for name in config.model_flags)
-        raise UserError(
-            f"{names} cannot change the model in {place}.",
-            "leave it out: an exported file has its sizes and its chunks inside.",
-        )
-    if config.decoding.use_bf16:
-        raise UserError(
-            f"--use-bf16 1: {place} computes in the precision of its export.", "leave it out."
-        )
 
 
 def tokenizer_of_file(path: Path, source: TokenSource) -> Tokenizer:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 from zipasr.audio.loading import Audio, Samples, Sound, has_sound, name_of, sound_of
+from zipasr.audio.pauses import Pause, pauses_in
 from zipasr.audio.silence_windows import Window, cut_into_windows
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.transcription import TimedHypothesis, Transcription, text_of
+from zipasr.recognition.word_bounds import bounded
 from zipasr.text.timed_words import Word, join_windows
 
 WordTimes = Literal["auto", "ctc", "transducer"]
@@ -75,7 +77,7 @@ def words_in(
         tell(window, text_of(hypotheses[0].words))
         found.append(hypotheses)
     (best,) = join_hypotheses(windows, found, 1)
-    return within(best.words, sound.seconds, frame)
+    return bounded(best.words, sound.seconds, frame, pauses_in(sound.samples))
 
 
 def _in_groups(
@@ -126,29 +128,6 @@ def _joined(before: TimedHypothesis, after: TimedHypothesis, border: float) -> T
     return TimedHypothesis(tuple(words), before.log_prob + after.log_prob)
 
 
-def within(words: Sequence[Word], seconds: float, frame: float) -> list[Word]:
-    """Let no word end after the sound: what is behind it helps to recognise the last one.
-
-    Args:
-        words: of a recording.
-        seconds: length of the recording.
-        frame: seconds of an encoder frame.
-    """
-    last = max(0.0, seconds - frame)
-    return [
-        replace(
-            word,
-            start=min(word.start, last),
-            end=min(word.end, seconds),
-            tokens=tuple(
-                replace(one, start=min(one.start, last), end=min(one.end, seconds))
-                for one in word.tokens
-            ),
-        )
-        for word in words
-    ]
-
-
 @dataclass(slots=True)
 class Recording:
     """A recording on its way: its windows, and what was found in each."""
@@ -158,6 +137,7 @@ class Recording:
     seconds: float = 0.0
     windows: list[Window] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
+    pauses: Sequence[Pause] = ()
     found: dict[int, Sequence[TimedHypothesis]] = field(default_factory=dict)
     error: UserError | None = None
 
@@ -167,7 +147,7 @@ class Recording:
             return Transcription((), (), self.seconds, self.name, self.about, self.error)
         found = [self.found[place] for place in range(len(self.pieces))]
         joined = join_hypotheses(self.windows, found, nbest)
-        words = within(joined[0].words, self.seconds, frame)
+        words = bounded(joined[0].words, self.seconds, frame, self.pauses)
         plain = tuple(one.plain for one in joined)
         return Transcription(tuple(words), plain, self.seconds, self.name, self.about)
 
@@ -189,7 +169,8 @@ def read_recording(audio: Audio, cutting: Cutting, keeps_errors: bool) -> Record
         return Recording(name, sound.about, sound.seconds)
     windows = windows_of(sound, cutting)
     pieces = [piece_of(sound, one) for one in windows]
-    return Recording(name, sound.about, sound.seconds, windows, pieces)
+    pauses = pauses_in(sound.samples)
+    return Recording(name, sound.about, sound.seconds, windows, pieces, pauses)
 
 
 def grouped(recordings: Iterable[Recording], seconds: float) -> Iterator[list[Recording]]:

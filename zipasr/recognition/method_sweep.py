@@ -26,6 +26,8 @@ from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.word_errors import count_errors
 from zipasr.search.methods import GREEDY, METHODS, Need, method_of
 
+logger = logging.getLogger(__name__)
+
 EVERY = "all"
 # A beam that makes so many times the errors of greedy search is worth a warning.
 _SUSPICIOUS = 1.02
@@ -65,16 +67,18 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     found = recognise_with_all(recognisers, loader, "dev", loader.num_batches)
     for (one, _), recognised in zip(candidates, found, strict=True):
         name, now = one.decoding.decoding_method, _best_setting(one, recognised)
-        logging.info("%s: WER %.2f %% on dev", now.row.method, now.row.errors.rate)
+        errors = now.row.errors
+        logger.info("%s: %s %.2f %% on dev", now.row.method, errors.metric, errors.rate)
         tried[name] = min(tried.get(name, now), now, key=_errors)
     suffix = file_suffix(candidates[0][0], acoustics)
     best = min(tried.values(), key=_errors)
     rows = {name: one.row for name, one in tried.items()}
     text = results_table(list(rows.values())) + (
-        f"--methods chose {best.row.method}: WER {best.row.errors.rate:.2f} % on dev\n"
+        f"--methods chose {best.row.method}: {best.row.errors.metric} "
+        f"{best.row.errors.rate:.2f} % on dev\n"
     )
     for line in warnings_about(rows):
-        logging.warning("%s", line)
+        logger.warning("%s", line)
     with atomic_path(config.exp_dir / f"methods-dev-{suffix}.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
     return best.config, best.setting, text
@@ -97,7 +101,7 @@ def usable(
             found.append((one, recogniser_with(acoustics, reader, one)))
         except (UserError, DataError) as problem:
             if str(problem) != str(refusal):  # once for all weights
-                logging.info("%s is left out: %s", one.decoding.decoding_method, problem.what)
+                logger.info("%s is left out: %s", one.decoding.decoding_method, problem.what)
             refusal = problem
     if not found:
         raise refusal

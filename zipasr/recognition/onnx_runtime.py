@@ -8,6 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from zipasr.recognition.exported_files import INITIAL_STATE
 from zipasr.search.transducer_step import TransducerSteps
 
 
@@ -63,11 +64,16 @@ class OnnxGraph:
         """Sizes of the first output; those that are free have names."""
         return list(self._session.get_outputs()[0].shape)
 
-    def zero_states(self, num: int) -> list[Tensor]:
-        """Return the states of ``num`` streams before the first chunk: all inputs but features."""
+    def initial_states(self, num: int) -> list[Tensor]:
+        """Return the states of ``num`` streams before the first chunk: all inputs but features.
+
+        They are zeros where the metadata does not say another number.
+        """
+        about = self.metadata
         return [
-            torch.zeros(
+            torch.full(
                 [size if isinstance(size, int) else num for size in value.shape],
+                float(about.get(f"{INITIAL_STATE}{value.name}", 0.0)),
                 dtype=torch.float32 if value.type == "tensor(float)" else torch.int64,
             )
             for value in self._session.get_inputs()[1:]

@@ -16,6 +16,7 @@ from torch import Tensor
 from zipasr.base.errors import NumericError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
 from zipasr.checkpoint.model_file import untrained
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
@@ -33,10 +34,13 @@ from zipasr.search.methods import GREEDY, MethodSpec, Need, method_of
 from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
+from zipasr.text.scripts import units_of
 from zipasr.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from zipasr.data.dataset import Batch
+
+logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Acoustics, covariant=True)
 M = TypeVar("M", bound=Acoustics)
@@ -119,22 +123,25 @@ def naming_model(about: Sequence[str]) -> Iterator[None]:
         raise NumericError(": ".join([*about[:1], problem.what]), problem.fix) from problem
 
 
-def load_recogniser(config: RecognitionConfig, any_head: bool = False) -> Recogniser[AcousticModel]:
+def load_recogniser(
+    config: RecognitionConfig, any_head: bool = False, read: ReadCheckpoint = load_checkpoint
+) -> Recogniser[AcousticModel]:
     """Build the model that the chosen checkpoints hold, with their own settings and tokenizer.
 
     Args:
         config: settings.
         any_head: whether a model without transducer is read by its CTC head where the flags leave
             the method at its default.
+        read: reads a checkpoint.
 
     Raises:
         CheckpointError: no such checkpoints, damaged ones, or flags that contradict them.
         DataError: there is no tokenizer.
         UserError: a streaming model without one chunk size and one left context.
     """
-    chosen = read_chosen(config.exp_dir, config.checkpoint)
+    chosen = read_chosen(config.exp_dir, config.checkpoint, read)
     for line in untrained(chosen, config.model_flags):
-        logging.warning("%s", line)
+        logger.warning("%s", line)
     can_use_bf16(config.decoding.use_bf16, device_of(config))  # warns, once for all that follow
     if any_head and "joiner.output_linear.weight" not in chosen.weights:
         config = with_ctc_method(config)
@@ -317,7 +324,7 @@ def transcript_of(
     pieces, seconds = recogniser.tokenizer.pieces(), recogniser.geometry.seconds_per_frame
     return Transcript(
         cut_id,
-        reference.split(),
+        units_of(reference),
         words,
         [pieces[token] for token in utterance.tokens],
         [round(seconds * frame, 3) for frame in utterance.frames],
@@ -327,10 +334,13 @@ def transcript_of(
 
 
 def words_of(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[list[str]]:
-    """Return the words of each utterance: those that the search looked for, or of its tokens."""
+    """Return the words of each utterance: those that the search looked for, or of its tokens.
+
+    In text without blanks between words they are its characters.
+    """
     texts = tokenizer.decode([utterance.tokens for utterance in utterances])
     return [
-        text.split() if utterance.words is None else list(utterance.words)
+        units_of(text if utterance.words is None else " ".join(utterance.words))
         for text, utterance in zip(texts, utterances, strict=True)
     ]
 
@@ -346,6 +356,6 @@ def texts_of(recogniser: Recogniser[Acoustics], features: Tensor, lens: Tensor) 
 def nearest_to(reference: str, choices: Sequence[Utterance], tokenizer: Tokenizer) -> Utterance:
     """Return what has the fewest word errors; of several, what is most probable."""
     errors = [
-        count_errors([(reference.split(), words)]).total for words in words_of(tokenizer, choices)
+        count_errors([(units_of(reference), words)]).total for words in words_of(tokenizer, choices)
     ]
     return choices[errors.index(min(errors))]

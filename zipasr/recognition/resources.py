@@ -1,31 +1,32 @@
-"""Resources of a search beside the model: language models, hot-words, lexicon."""
+"""Resources of a search beside the model: language models, hot-words, lexicon.
+
+What reads and holds them is imported when a method needs them: most recognitions need none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
-from zipasr.checkpoint.language_model_file import read_lm
 from zipasr.lm.config import LM_SIZES, LmConfig
-from zipasr.lm.neural import NeuralLm
-from zipasr.lm.ngram import END, START, NgramLm
-from zipasr.lm.ngram_file import open_ngrams
-from zipasr.lm.rnn import RnnLm
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.search.components import DecodingResources, Vocabulary
-from zipasr.search.language_models import LanguageModel, NgramTokens, RnnTokens, TransformerTokens
-from zipasr.search.lexicon_graph import WordGraph, word_graph
 from zipasr.search.methods import MethodSpec, Need, check_takes_hot_words, method_of
 from zipasr.search.scorers import ContextGraph
-from zipasr.text.lexicon import read_lexicon
 from zipasr.text.phrases import phrases_of, read_phrases
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from zipasr.lm.neural import NeuralLm
+    from zipasr.lm.ngram import NgramLm
+    from zipasr.search.language_models import LanguageModel, NgramTokens
+    from zipasr.search.lexicon_graph import WordGraph
 
 R = TypeVar("R")
 
@@ -170,6 +171,8 @@ class ResourceReader:
         Raises:
             DataError: one is missing, damaged, or of other words or tokens.
         """
+        from zipasr.text.lexicon import read_lexicon
+
         folder = config.lm.lang_dir
         lexicon = self._once(("lexicon", folder), lambda: read_lexicon(folder, self.tokenizer))
         exact = config.grammar.exact_backoff
@@ -181,6 +184,9 @@ class ResourceReader:
         return Vocabulary(graphs[0], graphs[1] if len(graphs) > 1 else None, about)
 
     def _neural_lm(self, config: RecognitionConfig) -> LanguageModel:
+        from zipasr.lm.rnn import RnnLm
+        from zipasr.search.language_models import RnnTokens, TransformerTokens
+
         model = neural_lm(config, self.tokenizer).to(self._device)
         return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
 
@@ -197,6 +203,8 @@ def neural_lm(config: RecognitionConfig, tokenizer: Tokenizer) -> NeuralLm:
     Raises:
         CheckpointError: it is missing, damaged, or of other tokens.
     """
+    from zipasr.checkpoint.language_model_file import read_lm
+
     lm = config.lm
     assert lm.exp_dir is not None, "check_resources comes first"
     stored = read_lm(lm.exp_dir, lm.lm_type, lm.lm_epoch, lm.lm_avg)
@@ -217,6 +225,10 @@ def neural_lm(config: RecognitionConfig, tokenizer: Tokenizer) -> NeuralLm:
 
 
 def _read_token_ngram(config: RecognitionConfig, tokenizer: Tokenizer) -> NgramTokens:
+    from zipasr.lm.ngram import END, START
+    from zipasr.lm.ngram_file import open_ngrams
+    from zipasr.search.language_models import NgramTokens
+
     lm = config.lm
     if lm.ngram_lm is None and not lm.ngram_path.is_file():
         raise DataError(
@@ -275,12 +287,15 @@ def grammar_path(config: RecognitionConfig, order: int) -> Path:
     raise DataError(
         f"{what}.",
         f"give {flag}, an ARPA file over words, or make one: ./train_lm.py --recipe "
-        f"{config.recipe} --lm-type ngram --ngram-unit word --ngram-order {order}",
+        f"{config.recipe or 'NAME'} --lm-type ngram --ngram-unit word --ngram-order {order}",
     )
 
 
 def _read_graph(lexicon: Lexicon, path: Path, exact_backoff: bool) -> tuple[WordGraph, str]:
     """Read a grammar, and say what it covers."""
+    from zipasr.lm.ngram_file import open_ngrams
+    from zipasr.search.lexicon_graph import word_graph
+
     grammar = open_ngrams(path)
     about = _coverage(grammar, path, {word for word, _ in lexicon})
     return word_graph(lexicon, grammar, exact_backoff=exact_backoff), about

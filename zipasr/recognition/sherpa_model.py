@@ -13,13 +13,21 @@ import numpy as np
 from zipasr.audio.loading import Samples
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
-from zipasr.recognition.config import PARTS, Kind
-from zipasr.recognition.exported_files import TABLE, files_in, hears_chunks
+from zipasr.recognition.config import PARTS, Kind, ModelFileConfig, RecognitionConfig
+from zipasr.recognition.exported_files import (
+    TABLE,
+    files_in,
+    hears_chunks,
+    is_exported_folder,
+    modeling_unit,
+    runs_in_sherpa,
+)
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces
 from zipasr.recognition.speech_model import HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.text.timed_words import WORD_START, Token, Word, words_of_tokens
+from zipasr.text.timed_words import WORD_START, Token, Word, Written, words_of_tokens
+from zipasr.text.tokenizer import BLANK, PieceTokenizer, read_tokens
 
 #: Seconds of an encoder frame of all Zipformers.
 FRAME = 0.04
@@ -66,6 +74,43 @@ class SherpaConfig:
                 f"{', '.join(_METHODS)} and ctc-greedy-search.",
                 "load the run folder or the checkpoint for the other methods.",
             )
+
+
+def sherpa_config(
+    place: ModelFileConfig, config: RecognitionConfig, words_only: bool
+) -> SherpaConfig | None:
+    """Return settings with which sherpa-onnx does the same as our own search; ``None`` if none do.
+
+    Args:
+        place: exported files.
+        config: settings of our own search.
+        words_only: whether times and confidence do not count, of which the CTC head has other ones.
+    """
+    decoding, folder = config.decoding, place.model
+    method = decoding.decoding_method.replace("_", "-")
+    is_plain = (
+        (decoding.temperature, decoding.max_sym_per_frame, decoding.pad_look_ahead)
+        == (1.0, 1, False)
+        and not (config.hot_words.path or config.phrases)
+        and not (config.tokens.tokens or config.tokens.is_bpe_model_given)
+    )
+    if folder is None or not is_plain or not is_exported_folder(folder):
+        return None
+    if not importlib.util.find_spec("sherpa_onnx"):
+        return None
+    if method not in ("greedy-search", "modified-beam-search", "ctc-greedy-search"):
+        return None
+    files = files_in(folder, method.startswith("ctc"))
+    reads_ctc = len(files) == 1
+    if reads_ctc and (method == "modified-beam-search" or decoding.blank_penalty or not words_only):
+        return None
+    if not runs_in_sherpa(files, folder / TABLE):
+        return None
+    return SherpaConfig(
+        decoding_method="ctc-greedy-search" if reads_ctc else method.replace("-", "_"),
+        beam_size=decoding.beam_size,
+        blank_penalty=decoding.blank_penalty,
+    )
 
 
 def load_sherpa_model(
@@ -116,6 +161,7 @@ class SherpaModel(Model):
         names = ("model",) if self._is_ctc else PARTS
         self._files = {name: str(file) for name, file in zip(names, files, strict=True)}
         self._files["tokens"] = str(table)
+        self._table = _table_of(table)
         try:
             self._client = self._recognizer({})
         except (RuntimeError, ValueError) as problem:
@@ -144,7 +190,7 @@ class SherpaModel(Model):
                 streams.append(stream)
             client.decode_streams(streams)
             return [
-                [_hypothesis(_tokens(one.result, piece.start))]
+                [_hypothesis(_tokens(one.result, piece.start), self._table.written)]
                 for one, piece in zip(streams, pieces, strict=True)
             ]
 
@@ -155,10 +201,10 @@ class SherpaModel(Model):
         if not self._streams:
             raise UserError(
                 f"{self.about[0]}: it is for whole recordings.",
-                "export a causal model with --chunk-size and --left-context-frames.",
+                "export a causal model with chunk_size and left_context_frames.",
             )
         client, phrases = self._with(hot_words)
-        return SherpaStream(client, phrases)
+        return SherpaStream(client, phrases, self._table.written)
 
     def _with(self, hot_words: HotWords) -> tuple[Any, str | None]:
         """Return the client, and hot-words as it reads them."""
@@ -171,13 +217,16 @@ class SherpaModel(Model):
                 f"{self._config.decoding_method} cannot use hot-words.",
                 "load the model with decoding_method='modified_beam_search'.",
             )
+        unit = modeling_unit(self._table.pieces())
+        if unit == "cjkchar":
+            return self._recognizer({"modeling_unit": unit}), "/".join(hot_words)
         vocabulary = Path(self._files["tokens"]).with_name("bpe.vocab")
         if not vocabulary.is_file():
             raise DataError(
                 f"hot-words are cut into tokens by {vocabulary}, which does not exist.",
-                "export the model with --bpe-model.",
+                "export the model with bpe_model.",
             )
-        client = self._recognizer({"modeling_unit": "bpe", "bpe_vocab": str(vocabulary)})
+        client = self._recognizer({"modeling_unit": unit, "bpe_vocab": str(vocabulary)})
         return client, "/".join(hot_words)
 
     def _recognizer(self, more: Mapping[str, str]) -> Any:
@@ -201,17 +250,17 @@ class SherpaModel(Model):
         )
 
     def _streamed(self, client: Any, phrases: str | None, piece: Piece) -> TimedHypothesis:
-        with SherpaStream(client, phrases) as stream:
+        with SherpaStream(client, phrases, self._table.written) as stream:
             stream.accept(piece.samples)
-        return _hypothesis(stream.tokens(piece.start))
+        return _hypothesis(stream.tokens(piece.start), self._table.written)
 
 
 class SherpaStream(Stream):
     """Speech as it comes, for an exported model."""
 
-    def __init__(self, client: Any, phrases: str | None) -> None:
+    def __init__(self, client: Any, phrases: str | None, written: Written) -> None:
         super().__init__(FRAME)
-        self._client = client
+        self._client, self._written = client, written
         self._stream = client.create_stream(hotwords=phrases)
 
     def tokens(self, start: float = 0.0) -> list[Token]:
@@ -232,7 +281,15 @@ class SherpaStream(Stream):
             self._client.decode_stream(self._stream)
 
     def _words(self) -> list[Word]:
-        return words_of_tokens(self.tokens())
+        return words_of_tokens(self.tokens(), self._written)
+
+
+def _table_of(path: Path) -> PieceTokenizer:
+    """Return the table of tokens; of one that the client alone can read, nothing."""
+    try:
+        return PieceTokenizer(read_tokens(path))
+    except DataError:
+        return PieceTokenizer([BLANK])
 
 
 def _tokens(result: Any, start: float) -> list[Token]:
@@ -245,5 +302,6 @@ def _tokens(result: Any, start: float) -> list[Token]:
     ]
 
 
-def _hypothesis(tokens: Sequence[Token]) -> TimedHypothesis:
-    return TimedHypothesis(tuple(words_of_tokens(tokens)), sum(one.log_prob for one in tokens))
+def _hypothesis(tokens: Sequence[Token], written: Written) -> TimedHypothesis:
+    words = words_of_tokens(tokens, written)
+    return TimedHypothesis(tuple(words), sum(one.log_prob for one in tokens))

@@ -53,7 +53,12 @@ class Model(ABC):
         about: lines that say what it is made of.
         cutting: how long recordings are cut.
         frame: seconds of an encoder frame.
+
+    Attributes:
+        hears_chunks: whether whole recordings are streamed to it, for want of another way.
     """
+
+    hears_chunks = False
 
     def __init__(self, about: Sequence[str], cutting: Cutting, frame: float) -> None:
         self.about = tuple(about)
@@ -191,7 +196,10 @@ class Model(ABC):
             UserError: the decoding method takes no hot-words, or keeps one hypothesis only.
         """
         if nbest < 1 or not batch_seconds > 0:
-            raise UserError(f"nbest={nbest}, batch_seconds={batch_seconds}: both are above 0.")
+            raise UserError(
+                f"nbest={nbest}, batch_seconds={batch_seconds}: both must be above 0.",
+                "leave out the one that is not.",
+            )
         if on_error not in ("raise", "keep"):
             raise UserError(f"on_error={on_error!r} is neither 'raise' nor 'keep'.")
         recognise = self.recognise_pieces(hot_words, nbest)

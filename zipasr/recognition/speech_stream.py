@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -12,11 +13,20 @@ import soxr
 from zipasr.audio.loading import Samples, samples_in_range
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
 from zipasr.base.errors import DataError, UserError
-from zipasr.recognition.long_form import within
 from zipasr.recognition.transcription import Transcription, text_of
+from zipasr.recognition.word_bounds import bounded
 from zipasr.text.timed_words import Word
 
 S = TypeVar("S", bound="Stream")
+
+#: Samples that are read at a time, a tenth of a second.
+PIECE = SAMPLING_RATE // 10
+
+
+def in_pieces(samples: Samples) -> Iterator[Samples]:
+    """Yield a sound as if it came in while it is spoken."""
+    for start in range(0, len(samples), PIECE):
+        yield samples[start : start + PIECE]
 
 
 class Stream(ABC):
@@ -59,7 +69,7 @@ class Stream(ABC):
         """What is recognised so far."""
         if self._is_silent or self._num_samples < WINDOW:
             return ()
-        return tuple(within(self._words(), self.seconds, self._frame))
+        return tuple(bounded(self._words(), self.seconds, self._frame))
 
     @property
     def text(self) -> str:

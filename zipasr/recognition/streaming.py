@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from zipasr.audio.loading import Samples
-from zipasr.base.constants import SAMPLING_RATE
+from zipasr.audio.log_mel import AHEAD_SECONDS, LiveFbank
 from zipasr.base.errors import UserError
-from zipasr.data.features import AHEAD_SECONDS, LiveFbank
 from zipasr.encoder import stream_states
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
@@ -22,9 +21,6 @@ from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel, filled_ch
 from zipasr.search import batched_state as streams
 from zipasr.search.methods import MethodSpec, check_streams
 from zipasr.search.protocol import Search, Utterance
-
-#: Samples that are read at a time, a tenth of a second.
-PIECE = SAMPLING_RATE // 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +74,8 @@ class ChunkRecogniser:
     @torch.inference_mode()
     def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
-        device = next(self.model.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.acoustics.use_bf16):
-            encoded, encoder = self.model.encode_chunk(
-                features.to(device), lens.to(device), state.encoder
-            )
-        found = self.search.advance(state.search, encoded.frames.float(), encoded.lens)
-        return StreamState(encoder, found)
+        frames, num, encoder = self.acoustics.advance(features, lens, state.encoder)
+        return StreamState(encoder, self.search.advance(state.search, frames, num))
 
     def warm_up(self) -> None:
         """Hear a chunk of silence: what a first call prepares counts to no utterance."""
@@ -116,11 +107,16 @@ def chunk_recogniser(
             utterances.
     """
     if not acoustics.encoder.causal:
-        raise UserError("the model is not causal.", "train one with --causal 1 to stream.")
+        raise UserError(
+            "the model is not causal.", "train one with --causal 1 (in Python: causal=True)."
+        )
     try:
         acoustics.model.chunk_encoder.size()
     except ValueError as refusal:
-        fix = "say how much it sees, such as --chunk-size 16 --left-context-frames 128."
+        fix = (
+            "say how much it sees, such as --chunk-size 16 --left-context-frames 128 (in Python: "
+            "chunk_size=16, left_context_frames=128)."
+        )
         raise UserError(f"{refusal}.", fix) from refusal
     check_streams(method)
     return ChunkRecogniser(acoustics, search)
@@ -271,9 +267,3 @@ class LiveStream:
         self._state = self._recogniser.advance(self._state, chunk.unsqueeze(0), lens)
         self._waiting = self._waiting[self._size.step :]
         self._index += 1
-
-
-def in_pieces(samples: Samples) -> Iterator[Samples]:
-    """Yield a sound as if it came in while it is spoken."""
-    for start in range(0, len(samples), PIECE):
-        yield samples[start : start + PIECE]

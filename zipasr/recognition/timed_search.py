@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from zipasr.audio.loading import Samples
-from zipasr.base.constants import SAMPLING_RATE, WINDOW
-from zipasr.data.features import fbank_extractor
+from zipasr.audio.log_mel import log_mel
+from zipasr.base.constants import WINDOW
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
 from zipasr.recognition.long_form import Piece, WordTimes
@@ -38,7 +38,7 @@ def recognise_pieces(
     with naming_model(recogniser.about):
         state = search.whole(frames, lens)
         found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
-    aligns = times != "transducer"
+    aligns = times == "ctc" or (times == "auto" and recogniser.method.head == "ctc")
     ctc = recogniser.ctc_log_probs if aligns or recogniser.method.head == "ctc" else None
     log_probs = None if ctc is None else ctc(frames)
     results = []
@@ -119,7 +119,7 @@ def timed_words(
         for token, (begin, end), log_prob in zip(utterance.tokens, times, known, strict=True)
         if tokenizer.is_text(token)
     ]
-    return words_of_tokens(timed)
+    return words_of_tokens(timed, tokenizer.written)
 
 
 def _times(
@@ -135,10 +135,9 @@ def _times(
 
 def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Tensor]:
     """Return (N, T, mel bins) and the lengths; padding is silence."""
-    extractor = fbank_extractor(geometry.mel_bins)
     # A window too short for a single frame is silence.
     long_enough = [
-        torch.from_numpy(extractor.extract(part, SAMPLING_RATE))
+        log_mel(part, geometry.mel_bins)
         if len(part) >= WINDOW
         else torch.full((geometry.min_frames, geometry.mel_bins), LOG_ZERO)
         for part in parts

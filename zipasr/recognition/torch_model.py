@@ -10,6 +10,7 @@ import torch
 
 from zipasr.audio.loading import Audio, Samples, sound_of
 from zipasr.base.errors import UserError
+from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import align, tokens_of
@@ -23,7 +24,7 @@ from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
 from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_words
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.search.methods import MethodSpec, check_takes_hot_words
+from zipasr.search.methods import MethodSpec
 from zipasr.text.timed_words import Word
 from zipasr.text.tokenizer import Tokenizer
 
@@ -86,7 +87,7 @@ class TorchModel(Model):
         if not isinstance(acoustics, AcousticModel):
             raise UserError(
                 f"{'; '.join(self.about)} is for whole recordings, not for speech as it comes.",
-                "load a file that was exported for streaming, with a --chunk-size.",
+                "load a file that was exported for streaming, with a chunk size.",
             )
         chunks = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
         return TorchStream(self.tokenizer, chunks)
@@ -101,7 +102,11 @@ class TorchModel(Model):
             raise UserError(f"hot_words={hot_words!r} is one string.", "give a list of phrases.")
         if not hot_words:
             return self.recogniser
-        check_takes_hot_words(self.recogniser.method)
+        if not self.recogniser.method.hot_words:
+            raise UserError(
+                f"{self.recogniser.method.name} cannot use the hot-words.",
+                "load the model with decoding_method='modified_beam_search'.",
+            )
         config = replace(self._config, phrases=(*self._config.phrases, *hot_words))
         return recogniser_with(self.recogniser.acoustics, self._resources, config)
 
@@ -116,6 +121,8 @@ def _check_keeps_several(method: MethodSpec) -> None:
 
 class ChunkModel(Model):
     """A TorchScript or ONNX model that hears chunks only; whole recordings are streamed to it."""
+
+    hears_chunks = True
 
     def __init__(
         self, recogniser: FileChunkRecogniser, about: Sequence[str], cutting: Cutting
@@ -167,20 +174,26 @@ class TorchStream(Stream):
         return timed_words(self._tokenizer, self._geometry, self._live.found)
 
 
-def load_torch_model(config: RecognitionConfig, cutting: Cutting, times: WordTimes) -> TorchModel:
+def load_torch_model(
+    config: RecognitionConfig,
+    cutting: Cutting,
+    times: WordTimes,
+    read: ReadCheckpoint = load_checkpoint,
+) -> TorchModel:
     """Load a model from checkpoints.
 
     Args:
         config: settings, which checkpoints among them.
         cutting: how long recordings are cut.
         times: where words begin.
+        read: reads a checkpoint.
 
     Raises:
         CheckpointError: no such checkpoints, damaged ones, or settings that contradict them.
         DataError: there is no tokenizer.
         UserError: settings do not go with the model.
     """
-    return TorchModel(load_recogniser(config, any_head=True), config, cutting, times)
+    return TorchModel(load_recogniser(config, any_head=True, read=read), config, cutting, times)
 
 
 def load_model_file(

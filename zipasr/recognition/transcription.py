@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zipasr.base.errors import UserError
+from zipasr.text.scripts import joined
 from zipasr.text.timed_words import Token, Word
 
 
@@ -72,4 +73,4 @@ class TimedHypothesis:
 
 def text_of(words: Sequence[Word]) -> str:
     """Return words on one line."""
-    return " ".join(word.text for word in words)
+    return joined([word.text for word in words])

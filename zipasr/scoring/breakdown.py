@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.statistics import RESAMPLES, Interval, rate_interval
 from zipasr.scoring.word_errors import GAP, WordErrors, count_errors
+from zipasr.text.scripts import joined
 
 # There are many parts, and their intervals are only drawn.
 PART_RESAMPLES = 1_000
@@ -67,9 +68,9 @@ class Overview(NamedTuple):
 
 def overview(records: Sequence[UtteranceRecord]) -> Overview:
     """Sum up a test set."""
-    characters = count_errors((list(" ".join(r.ref)), list(" ".join(r.hyp))) for r in records)
+    characters = count_errors((list(joined(r.ref)), list(joined(r.hyp))) for r in records)
     wrong = sum(record.errors.total > 0 for record in records)
-    errors = _sum(records)
+    errors = total_errors(records)
     return Overview(
         errors=errors,
         interval=_interval(records, RESAMPLES),
@@ -130,10 +131,11 @@ def worst(records: Sequence[UtteranceRecord], most: int) -> list[UtteranceRecord
 
 
 def _part(name: str, records: Sequence[UtteranceRecord]) -> ErrorGroup:
-    return ErrorGroup(name, len(records), _sum(records), _interval(records, PART_RESAMPLES))
+    return ErrorGroup(name, len(records), total_errors(records), _interval(records, PART_RESAMPLES))
 
 
-def _sum(records: Sequence[UtteranceRecord]) -> WordErrors:
+def total_errors(records: Sequence[UtteranceRecord]) -> WordErrors:
+    """Sum the errors over utterances."""
     sums = (sum(column) for column in zip(*(r.errors for r in records), strict=True))
     return WordErrors(*sums) if records else WordErrors(0, 0, 0, 0)
 

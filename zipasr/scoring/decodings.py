@@ -159,10 +159,12 @@ def read_decodings(exp_dir: Path) -> list[Decoding]:
     An oracle, which has seen the reference, is no result and comes after them.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or no such folder.
         DataError: a file is damaged or missing.
     """
     decodings = [_read(exp_dir, path) for path in sorted(exp_dir.glob("**/setting-*.json"))]
+    if not exp_dir.is_dir():
+        raise UserError(f"the folder {exp_dir} does not exist.", "choose another --exp-dir.")
     if not decodings:
         raise UserError(f"{exp_dir} holds no decoding to report on.", "run decode.py first.")
     return sorted(decodings, key=_by_set_and_rate)

@@ -221,7 +221,8 @@ def comparison_of(first: Decoding, second: Decoding) -> Comparison:
 
 def size_and_scoring(total: Overview, setting: Setting) -> str:
     """Say how large a test set is, and how its words were compared."""
-    size = f"{total.utterances} utterances, {total.errors.ref_words} words, {total.hours:.2f} hours"
+    counted = f"{total.errors.ref_words} {total.errors.unit}"
+    size = f"{total.utterances} utterances, {counted}, {total.hours:.2f} hours"
     return f"{size}; {setting.scoring}" if setting.scoring else size
 
 
@@ -240,6 +241,7 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
         "name": name,
         "size": size_and_scoring(rows[0][1], main.setting),
         "rows": rows,
+        "errors": rows[0][1].errors,
         "label": names[0],
         "by_duration": by_duration(main.records),
         "by_words": by_words(main.records),

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from zipasr.scoring.breakdown import Counted, confusions, overview, worst
+from zipasr.scoring.breakdown import Counted, confusions, overview, total_errors, worst
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, labels
 from zipasr.scoring.html_report import (
     Report,
@@ -37,8 +37,9 @@ def short_comparison(first: Report, second: Report) -> str:
     for name, a, b in matching(first.decodings, second.decodings):
         found = comparison_of(a, b)
         low, high = found.interval
+        metric = total_errors(a.records).metric
         lines.append(
-            f"{name}: {found.difference:+.2f} % WER ({low:+.2f} to {high:+.2f}), "
+            f"{name}: {found.difference:+.2f} % {metric} ({low:+.2f} to {high:+.2f}), "
             f"p = {found.p_value:.4f}: {verdict(found)} "
             f"({found.better} utterances better, {found.worse} worse, {found.equal} equal)"
         )
@@ -47,12 +48,13 @@ def short_comparison(first: Report, second: Report) -> str:
 
 def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
     overviews = [overview(decoding.records) for decoding in decodings]
+    metric = overviews[0].errors.metric
     lines = [
         f"## {_plain(name)}",
         "",
         _plain(size_and_scoring(overviews[0], decodings[0].setting)),
         "",
-        "| method | WER % | 95 % interval | ins | del | sub | CER % | RTF |",
+        f"| method | {metric} % | 95 % interval | ins | del | sub | CER % | RTF |",
         "|---|---|---|---|---|---|---|---|",
     ]
     names = labels(decodings)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from zipasr.scoring.word_errors import GAP, AlignedPair, WordErrors, align, count_errors, errors_of
 from zipasr.text.normalise import normalise
+from zipasr.text.scripts import joined, units_of
 
 SHOWN_GAP = "*"
 
@@ -42,6 +43,7 @@ class ResultRow(NamedTuple):
         errors: that were made.
         rtf: decoding time over audio time, if measured.
         lost: names of utterances that could not be read, so that the errors are of the others.
+        wer: rate of the words between blanks in percent, where characters are counted.
     """
 
     test_set: str
@@ -49,6 +51,7 @@ class ResultRow(NamedTuple):
     errors: WordErrors
     rtf: float | None = None
     lost: tuple[str, ...] = ()
+    wer: float | None = None
 
 
 class WordCount(NamedTuple):
@@ -92,32 +95,39 @@ def errs_text(transcripts: Sequence[Transcript]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def wer_summary(rates: Mapping[str, float]) -> str:
+def wer_summary(rates: Mapping[str, float], metric: str = "WER") -> str:
     """One line for each setting, best first; ``rates`` are in percent."""
     lines = [f"{key}\t{rate:.2f}" for key, rate in _best_first(rates)]
-    return "\n".join(["settings\tWER", *lines]) + "\n"
+    return "\n".join([f"settings\t{metric}", *lines]) + "\n"
 
 
-def wer_log_text(test_set: str, rates: Mapping[str, float]) -> str:
+def wer_log_text(test_set: str, rates: Mapping[str, float], metric: str = "WER") -> str:
     """List the settings for the log, best first; ``rates`` are in percent."""
     lines = [f"{key}\t{rate:.2f}" for key, rate in _best_first(rates)]
     if lines:
         lines[0] += f"\tbest for {test_set}"
-    return "\n".join([f"For {test_set}, WER of different settings are:", *lines])
+    return "\n".join([f"For {test_set}, {metric} of different settings are:", *lines])
 
 
 def wer_log_line(test_set: str, key: str, errors: WordErrors) -> str:
     """Sum up one test set under one setting in one line."""
     return (
-        f"[{test_set}-{key}] %WER {errors.rate:.2f}% [{errors.total} / {errors.ref_words}, "
+        f"[{test_set}-{key}] %{errors.metric} {errors.rate:.2f}% "
+        f"[{errors.total} / {errors.ref_words}, "
         f"{errors.ins} ins, {errors.dels} del, {errors.subs} sub ]"
     )
 
 
 def results_table(rows: Sequence[ResultRow]) -> str:
     """Align the results in columns for the terminal; the names left, the numbers right."""
-    head = ["set", "method", "WER %", "ins", "del", "sub", "ref words", "RTF"]
+    metrics = {row.errors.metric: row.errors.unit for row in rows} or {"WER": "words"}
+    rate, counted = " or ".join(metrics), " or ".join(metrics.values())
+    head = ["set", "method", f"{rate} %", "ins", "del", "sub", f"ref {counted}", "RTF"]
     table = [head, *(_cells(row) for row in rows)]
+    if any(row.wer is not None for row in rows):
+        others = ["-" if row.wer is None else f"{row.wer:.2f}" for row in rows]
+        table = [[*line, cell] for line, cell in zip(table, ["WER %", *others], strict=True)]
+        head = table[0]
     widths = [max(len(line[column]) for line in table) for column in range(len(head))]
     lines = []
     for line in table:
@@ -142,9 +152,9 @@ def _best_first(rates: Mapping[str, float]) -> list[tuple[str, float]]:
 def _errs_head(errors: WordErrors) -> str:
     correct = errors.ref_words - errors.dels - errors.subs
     return (
-        f"%WER = {errors.rate:.2f}\n"
+        f"%{errors.metric} = {errors.rate:.2f}\n"
         f"Errors: {errors.ins} insertions, {errors.dels} deletions, {errors.subs} substitutions, "
-        f"over {errors.ref_words} reference words ({correct} correct)\n"
+        f"over {errors.ref_words} reference {errors.unit} ({correct} correct)\n"
         "Search below for sections starting with "
         "PER-UTT DETAILS:, SUBSTITUTIONS:, DELETIONS:, INSERTIONS:, PER-WORD STATS:"
     )
@@ -196,13 +206,26 @@ def _word_counts(pairs: Sequence[AlignedPair]) -> list[WordCount]:
     ]
 
 
+def word_rate(transcripts: Sequence[Transcript], errors: WordErrors) -> float | None:
+    """Return the rate of the words between blanks in percent; None where nothing else is counted.
+
+    Args:
+        transcripts: of a test set.
+        errors: of them.
+    """
+    if errors.metric == "WER":
+        return None
+    words = ((joined(t.ref).split(), joined(t.hyp).split()) for t in transcripts)
+    return count_errors(words).rate
+
+
 AS_WRITTEN = "words are compared as they are written"
 NORMALISED = "words are compared in upper case and without punctuation"
 
 
 def normalised(transcript: Transcript) -> Transcript:
     """Return the same with reference and recognised words in one spelling."""
-    ref, hyp = (normalise(" ".join(words)).split() for words in (transcript.ref, transcript.hyp))
+    ref, hyp = (units_of(normalise(joined(words))) for words in (transcript.ref, transcript.hyp))
     return transcript._replace(ref=ref, hyp=hyp)
 
 
@@ -225,7 +248,7 @@ def spelling_line(test_set: str, transcripts: Sequence[Transcript], errors: Word
     if share <= _SPELLING_SHARE:
         return ""
     return (
-        f"{test_set}: {100 * share:.0f} % of the word error rate is case and punctuation: "
+        f"{test_set}: {100 * share:.0f} % of the error rate is case and punctuation: "
         f"{errors.rate:.2f} % as written, {plain.rate:.2f} % in one spelling, which "
         "--score-normalised 1 scores"
     )

@@ -1,4 +1,7 @@
-"""Edit alignment of words, and the counts it gives."""
+"""Edit alignment of words, and the counts it gives.
+
+A word is one of ``units_of``: where a script has no blanks between words, it is a character.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import kaldialign
+
+from zipasr.text.scripts import is_character, metric_of
 
 GAP = ""
 """Stands where a word has no partner; a word made by splitting text is never empty."""
@@ -31,12 +36,24 @@ class WordErrors(NamedTuple):
         dels: words said that were not recognised.
         subs: words recognised as another word.
         ref_words: words that were said.
+        characters: how many of ``ref_words`` are characters of scripts without blanks.
     """
 
     ins: int
     dels: int
     subs: int
     ref_words: int
+    characters: int = 0
+
+    @property
+    def metric(self) -> str:
+        """Name of the rate: WER; CER where all text is characters; MER where some of it is."""
+        return metric_of(self.characters, self.ref_words)
+
+    @property
+    def unit(self) -> str:
+        """What is counted, for people."""
+        return {"WER": "words", "CER": "characters"}.get(self.metric, "words and characters")
 
     @property
     def total(self) -> int:
@@ -45,7 +62,7 @@ class WordErrors(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Word error rate in percent of ``ref_words``; of one word where nothing was said."""
+        """Error rate in percent of ``ref_words``; of one word where nothing was said."""
         return 100.0 * self.total / max(self.ref_words, 1)
 
 
@@ -61,14 +78,15 @@ def count_errors(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> WordEr
 
 def errors_of(alignments: Iterable[Sequence[AlignedPair]]) -> WordErrors:
     """Sum the errors over alignments that are already there."""
-    ins = dels = subs = ref_words = 0
+    ins = dels = subs = ref_words = characters = 0
     for alignment in alignments:
         for pair in alignment:
             ref_words += pair.ref != GAP
+            characters += is_character(pair.ref)
             if pair.ref == GAP:
                 ins += 1
             elif pair.hyp == GAP:
                 dels += 1
             else:
                 subs += not pair.is_correct
-    return WordErrors(ins, dels, subs, ref_words)
+    return WordErrors(ins, dels, subs, ref_words, characters)

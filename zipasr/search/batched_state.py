@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zipasr.nn.numerics import to_device
+
 #: What a row is filled with that is shorter than others.
 PADDING = -1
 
@@ -43,7 +45,7 @@ def pad_last_dim(parts: Sequence[Tensor]) -> list[Tensor]:
 
 def _select(part: Any, rows: list[int]) -> Any:
     if isinstance(part, Tensor):
-        return part[torch.tensor(rows, dtype=torch.int64, device=part.device)]
+        return part[to_device(torch.tensor(rows, dtype=torch.int64), part.device)]
     if isinstance(part, list):
         return [part[row] for row in rows]
     if isinstance(part, tuple):

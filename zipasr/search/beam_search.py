@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from zipasr.search.beam_of_one import advance_one
 from zipasr.search.beam_state import (
     BackPointers,
     Beams,
@@ -215,9 +216,12 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
+        if len(lens) == 1 and self.scorer is None and frames.device.type == "cpu":
+            check_lens(lens, frames.size(1))
+            return advance_one(state, self.steps.project(frames[0, : int(lens)]), self.steps)
         batch = longest_first(self.steps.project(frames), lens)
         shape = len(batch.num_alive), len(batch.lens), self.beam_size
-        history = BackPointers(*shape, self.steps.blank_id).to(frames.device)
+        history = BackPointers(*shape, self.steps.blank_id, frames.device)
         return search_frames(
             state, batch, history, partial(advance, steps=self.steps, scorer=self.scorer)
         )
@@ -305,6 +309,14 @@ def advance(
     log_probs = merge_equal(log_probs, fingerprints)
     contexts, predictions = beams.contexts[rows, parents], beams.predictions[rows, parents]
     # The decoder is stateless: only the hypotheses with a new token need a new prediction.
+    if scorer is None and parents.is_cuda:
+        # All are predicted: to know which need it, the host would have to wait.
+        grown = torch.cat((contexts[:, :, 1:], tokens[:, :, None]), dim=2)
+        contexts = torch.where(is_token[:, :, None], grown, contexts)
+        every = steps.predict(contexts.flatten(0, 1)).view_as(predictions)
+        predictions = torch.where(is_token[:, :, None], every, predictions)
+        num_tokens = beams.num_tokens.gather(1, parents) + is_token
+        return Beams(log_probs, fingerprints, num_tokens, contexts, predictions), parents, tokens
     changed = (is_token & (log_probs > -math.inf)).nonzero(as_tuple=True)
     if changed[0].numel():
         grown = torch.cat((contexts[changed][:, 1:], tokens[changed][:, None]), dim=1)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from zipasr.nn.numerics import OnItsWay
 from zipasr.search.batched_state import rows_of, stack
 from zipasr.search.protocol import Utterance, not_finite
 from zipasr.search.scorers import ScorerState
@@ -32,6 +33,17 @@ def extend_fingerprints(fingerprints: Tensor, tokens: Tensor) -> Tensor:
     """
     mixed = (fingerprints ^ (tokens + 1)) * _MULTIPLIER
     return mixed ^ (mixed >> 29)
+
+
+def fingerprint_of(fingerprint: int, token: int) -> int:
+    """Return what ``extend_fingerprints`` makes of one number."""
+    mixed = _signed((fingerprint ^ (token + 1)) * _MULTIPLIER)
+    return mixed ^ (mixed >> 29)
+
+
+def _signed(number: int) -> int:
+    """Keep the lowest 64 bits of a number, the highest of them as its sign."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def fingerprints_of(*parts: Tensor) -> Tensor:
@@ -97,17 +109,19 @@ class BackPointers:
     Tokens are not copied along while the search runs; they are read backwards at the end.
     """
 
-    def __init__(self, num_frames: int, num_rows: int, num_slots: int, blank_id: int) -> None:
+    def __init__(
+        self,
+        num_frames: int,
+        num_rows: int,
+        num_slots: int,
+        blank_id: int,
+        device: torch.device | None = None,
+    ) -> None:
         """Make room for the frames of a batch; at first, nothing happens in any of them."""
         shape = (num_frames, num_rows, num_slots)
-        self._parents = torch.arange(num_slots).expand(shape).contiguous()
-        self._symbols = torch.full(shape, blank_id, dtype=torch.int64)
+        self._parents = torch.arange(num_slots, device=device).expand(shape).contiguous()
+        self._symbols = torch.full(shape, blank_id, dtype=torch.int64, device=device)
         self._blank_id = blank_id
-
-    def to(self, device: torch.device) -> BackPointers:
-        """Keep the records where they are made."""
-        self._parents, self._symbols = self._parents.to(device), self._symbols.to(device)
-        return self
 
     def record(self, frame: int, parents: Tensor, symbols: Tensor) -> None:
         """Note what the first M utterances did at ``frame``.
@@ -130,11 +144,14 @@ class BackPointers:
             first_frames: for each utterance, the index of the first frame.
         """
         num_frames, num_rows, num_slots = self._parents.shape
-        slots = torch.arange(num_slots, device=self._parents.device).expand(num_rows, num_slots)
-        taken = torch.empty_like(self._symbols)
+        # Small steps, for which launches would take longer; one wait for a device brings both.
+        on_way = OnItsWay(self._parents), OnItsWay(self._symbols)
+        all_parents, all_symbols = (records.arrived() for records in on_way)
+        slots = torch.arange(num_slots).expand(num_rows, num_slots)
+        taken = torch.empty_like(all_symbols)
         for frame in reversed(range(num_frames)):
-            taken[frame] = self._symbols[frame].gather(1, slots)
-            slots = self._parents[frame].gather(1, slots)
+            taken[frame] = all_symbols[frame].gather(1, slots)
+            slots = all_parents[frame].gather(1, slots)
         by_slot = taken.permute(1, 2, 0)
         where = (by_slot != self._blank_id).nonzero()
         symbols = by_slot[tuple(where.T)].tolist()
@@ -167,6 +184,8 @@ def ranked(
     Raises:
         NumericError: a log-probability is no number.
     """
+    on_way = OnItsWay(log_probs), OnItsWay(norms)
+    log_probs, norms = (values.arrived() for values in on_way)
     if bool(log_probs.isnan().any()):
         raise not_finite()
     # A NaN would compare as anything: an empty slot has no norm.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import Tensor, nn
 
 from zipasr.base.errors import UserError
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc import CtcHead, CtcOutput
-from zipasr.search.language_models import LanguageModel
-from zipasr.search.lexicon_graph import WordGraph
 from zipasr.search.methods import Need
-from zipasr.search.rescoring import AttentionDecoderLike
 from zipasr.search.scorers import ContextGraph, HotWords, TokenScorer, sum_scorers
-from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
+from zipasr.search.transducer_step import Context, DecoderLike, JoinerLike, TransducerSteps
+
+if TYPE_CHECKING:
+    from zipasr.search.language_models import LanguageModel
+    from zipasr.search.lexicon_graph import WordGraph
+    from zipasr.search.rescoring import AttentionDecoderLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,10 @@ def transducer(config: DecodingConfig, parts: ModelParts) -> TransducerSteps:
             f"--decoding-method {config.decoding_method} needs a transducer, this model has none.",
             "use ctc-greedy-search, or train with --use-transducer 1.",
         )
-    return TransducerSteps(parts.decoder, parts.joiner, config.blank_penalty, config.temperature)
+    # A module may go on learning; tables and files do not.
+    memory: dict[Context, Tensor] | None = None if isinstance(parts.decoder, nn.Module) else {}
+    settings = config.blank_penalty, config.temperature
+    return TransducerSteps(parts.decoder, parts.joiner, *settings, memory)
 
 
 def attention_decoder(

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from zipasr.nn.numerics import OnItsWay
 from zipasr.search.beam_state import PartialHypothesis
 from zipasr.search.protocol import Search, Utterance
 from zipasr.search.transducer_step import adjusted_log_probs, check_lens
@@ -71,12 +72,10 @@ class CtcGreedySearch(Search[CtcGreedyState]):
 
     head: CtcHead
 
-    def start(self, num: int, device: torch.device) -> CtcGreedyState:
-        """State of ``num`` streams of which nothing was heard."""
-        last = torch.full((num,), -1, dtype=torch.int64, device=device)
-        return CtcGreedyState(
-            last, torch.zeros(num, device=device), [PartialHypothesis()] * num, [0] * num
-        )
+    def start(self, num: int, device: torch.device) -> CtcGreedyState:  # noqa: ARG002
+        """State of ``num`` streams of which nothing was heard; it is kept on the host."""
+        last = torch.full((num,), -1, dtype=torch.int64)
+        return CtcGreedyState(last, torch.zeros(num), [PartialHypothesis()] * num, [0] * num)
 
     @torch.no_grad()
     def advance(self, state: CtcGreedyState, frames: Tensor, lens: Tensor) -> CtcGreedyState:
@@ -87,16 +86,18 @@ class CtcGreedySearch(Search[CtcGreedyState]):
         """
         check_lens(lens, frames.size(1))
         best = self.head.log_probs(frames).max(dim=-1)
-        path = torch.cat((state.last[:, None], best.indices), dim=1)
+        on_way = OnItsWay(best.values), OnItsWay(best.indices)
+        values, symbols = (numbers.arrived() for numbers in on_way)
+        path = torch.cat((state.last[:, None], symbols), dim=1)
         is_token = (path[:, 1:] != path[:, :-1]) & (path[:, 1:] != self.head.blank_id)
         partials, log_probs = [], state.log_probs.clone()
         for row, num in enumerate(lens.tolist()):
             before, times = state.partials[row], is_token[row, :num].nonzero().squeeze(1)
-            tokens = best.indices[row, times].tolist()
+            tokens = symbols[row, times].tolist()
             shifted = (times + state.num_frames[row]).tolist()
             partials.append(before.plus(tokens, shifted))
-            log_probs[row] += best.values[row, :num].sum()
-        last = path.gather(1, lens.to(path.device)[:, None]).squeeze(1)
+            log_probs[row] += values[row, :num].sum()
+        last = path.gather(1, lens.cpu()[:, None]).squeeze(1)
         seen = [before + num for before, num in zip(state.num_frames, lens.tolist(), strict=True)]
         return CtcGreedyState(last, log_probs, partials, seen)
 

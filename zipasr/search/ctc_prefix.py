@@ -97,7 +97,7 @@ class CtcPrefixBeamSearch(Search[BeamSearchState[Prefixes]]):
         """
         batch = longest_first(self.head.log_probs(frames), lens)
         shape = len(batch.num_alive), len(batch.lens), self.beam_size
-        history = BackPointers(*shape, self.head.blank_id).to(frames.device)
+        history = BackPointers(*shape, self.head.blank_id, frames.device)
         take = partial(take_frame, blank_id=self.head.blank_id, scorer=self.scorer)
         return search_frames(state, batch, history, take)
 
@@ -199,10 +199,11 @@ def take_frame(
         either(taken, prefixes.last),
         state,
     )
-    where = (choice.is_new & (result.label > -math.inf)).nonzero(as_tuple=True)
-    if scorer is not None and where[0].numel():
-        news = scorer.extend(tuple(part[where] for part in state), taken[where])
-        result = replace(result, scorer=scatter_state(state, where, news))
+    if scorer is not None:
+        where = (choice.is_new & (result.label > -math.inf)).nonzero(as_tuple=True)
+        if where[0].numel():
+            news = scorer.extend(tuple(part[where] for part in state), taken[where])
+            result = replace(result, scorer=scatter_state(state, where, news))
     return result, parents, torch.where(choice.took, taken, blank_id)
 
 

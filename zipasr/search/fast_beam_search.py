@@ -113,9 +113,8 @@ class FastBeamSearch(Search[FastState]):
         batch = longest_first(self.steps.project(frames), lens)
         state = rows_of(state, batch.order)
         slots = state.scores.size(1)
-        history = BackPointers(
-            len(batch.num_alive), len(batch.lens), slots + 1, self.steps.blank_id
-        ).to(frames.device)
+        shape = len(batch.num_alive), len(batch.lens), slots + 1
+        history = BackPointers(*shape, self.steps.blank_id, frames.device)
         scores, contexts = state.scores.clone(), state.contexts.clone()
         predictions, final = state.predictions.clone(), state.final.clone()
         for frame, num in enumerate(batch.num_alive):
@@ -162,8 +161,9 @@ class FastBeamSearch(Search[FastState]):
         )
         floor = scores.amax(dim=1, keepdim=True) - self.beam
         blank = scores + log_probs[:, :, blank_id]
-        # One symbol tells of all: they come from a softmax.
-        if bool(blank.masked_fill(scores == -math.inf, 0.0).isnan().any()):
+        # One symbol tells of all: they come from a softmax. On a GPU the final scores tell it, as
+        # the host would have to wait for each frame.
+        if not blank.is_cuda and bool(blank.masked_fill(scores == -math.inf, 0.0).isnan().any()):
             raise not_finite()
         grown = scores[:, :, None] + log_probs
         grown = grown.masked_fill(grown < floor[:, :, None], -math.inf)
@@ -182,6 +182,9 @@ class FastBeamSearch(Search[FastState]):
         same = (contexts[:, :, None] == arcs.contexts[:, None]).all(-1) & is_there[:, :, None]
         rows = torch.arange(same.size(0), device=same.device)[:, None]
         after = predictions[rows, same.int().argmax(dim=1)]
+        if after.is_cuda:  # to know which are new, the host would have to wait
+            every = self.steps.predict(arcs.contexts.flatten(0, 1)).view_as(after)
+            return torch.where(same.any(dim=1)[:, :, None], after, every)
         new = (~same.any(dim=1) & arcs.is_there).nonzero(as_tuple=True)
         if new[0].numel():
             after[new] = self.steps.predict(arcs.contexts[new])

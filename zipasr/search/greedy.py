@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zipasr.nn.masks import make_pad_mask
+from zipasr.nn.numerics import OnItsWay, to_device
 from zipasr.search.beam_state import PartialHypothesis
 from zipasr.search.protocol import Search, Utterance
 from zipasr.search.transducer_step import TransducerSteps, check_lens
@@ -16,6 +18,9 @@ from zipasr.search.transducer_step import TransducerSteps, check_lens
 #: How many frames of all utterances together the joiner reads at once, and at most of each one.
 #: More frames make the product faster for each; those behind a token are read once more.
 BLOCK_FRAMES, MAX_WIDTH = 64, 8
+
+#: In the place of a symbol, where a stream has no frame or has left it.
+_NOT_READ = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,10 @@ class GreedySearch(Search[GreedyState]):
             ValueError: a length is negative or longer than the frames given.
         """
         check_lens(lens, frames.size(1))
+        if len(lens) == 1 and frames.device.type == "cpu":
+            return self._advance_one(state, frames[0, : int(lens)])
+        if frames.is_cuda:
+            return self._advance_on_device(state, frames, lens)
         times = torch.arange(frames.size(1), device=frames.device)
         projected = self.steps.project(frames[times < lens.to(frames.device)[:, None]])
         # A copy: the state that was given stays as it is.
@@ -79,15 +88,67 @@ class GreedySearch(Search[GreedyState]):
         ahead = walkers
         while ahead := [walker for walker in ahead if walker.place < walker.end]:
             self._step(ahead, projected, predictions)
-        return GreedyState(
-            predictions,
-            [walker.log_prob for walker in walkers],
-            [
-                partial.plus(walker.tokens, walker.times)
-                for partial, walker in zip(state.partials, walkers, strict=True)
-            ],
-            [walker.end - walker.first for walker in walkers],
-        )
+        return _state_after(state, walkers, predictions)
+
+    def _advance_one(self, state: GreedyState, frames: Tensor) -> GreedyState:
+        """Do the same with the frames (T', C) of one utterance, without gathers."""
+        steps = self.steps
+        projected, predictions = steps.project(frames), state.predictions
+        (walker,) = self._walkers(state, [len(frames)], frames.device)
+        while walker.place < walker.end:
+            ahead = projected[walker.place : walker.place + MAX_WIDTH]
+            log_probs, symbols = steps.next_scores(ahead, predictions).max(dim=-1)
+            read = zip(symbols.tolist(), log_probs.tolist(), strict=True)
+            if walker.take(read, steps.blank_id, self.max_sym_per_frame):
+                predictions = steps.remembered([tuple(walker.context)])
+        return _state_after(state, [walker], predictions)
+
+    def _advance_on_device(self, state: GreedyState, frames: Tensor, lens: Tensor) -> GreedyState:
+        """Do as ``advance``, frame by frame, with one wait for the device, at the end."""
+        device, predictions = frames.device, state.predictions
+        projected, padding = self.steps.project(frames), make_pad_mask(lens, frames.size(1), device)
+        (start,) = self.steps.start_contexts(1, torch.device("cpu")).tolist()
+        rows = [[*start, *partial.tokens][-len(start) :] for partial in state.partials]
+        contexts, read, scores = to_device(torch.tensor(rows), device), [], []
+        for time in range(int(lens.max()) if len(lens) else 0):
+            is_here = ~padding[:, time]
+            for _ in range(self.max_sym_per_frame):
+                best = self.steps.next_scores(projected[:, time], predictions).max(dim=-1)
+                read.append(best.indices.masked_fill(~is_here, _NOT_READ))
+                scores.append(best.values)
+                is_here = is_here & (best.indices != self.steps.blank_id)
+                grown = torch.cat((contexts[:, 1:], best.indices[:, None]), dim=1)
+                contexts = torch.where(is_here[:, None], grown, contexts)
+                news = self.steps.predict(contexts)
+                predictions = torch.where(is_here[:, None], news, predictions)
+        if not read:
+            return state
+        on_way = OnItsWay(torch.stack(read, dim=1)), OnItsWay(torch.stack(scores, dim=1))
+        symbols, values = (numbers.arrived().tolist() for numbers in on_way)
+        return self._grown(state, predictions, symbols, values, lens.tolist())
+
+    def _grown(
+        self,
+        state: GreedyState,
+        predictions: Tensor,
+        symbols: list[list[int]],
+        values: list[list[float]],
+        lens: list[int],
+    ) -> GreedyState:
+        """Return the state after the symbols that each stream read, ``max_sym_per_frame`` each."""
+        partials, log_probs = [], list(state.log_probs)
+        for row, (those, their_values) in enumerate(zip(symbols, values, strict=True)):
+            tokens, times = [], []
+            for place, (symbol, value) in enumerate(zip(those, their_values, strict=True)):
+                if symbol == _NOT_READ:
+                    continue
+                log_probs[row] += value
+                if symbol != self.steps.blank_id:
+                    tokens.append(symbol)
+                    times.append(state.num_frames[row] + place // self.max_sym_per_frame)
+            partials.append(state.partials[row].plus(tokens, times))
+        seen = [before + num for before, num in zip(state.num_frames, lens, strict=True)]
+        return GreedyState(predictions, log_probs, partials, seen)
 
     def results(self, state: GreedyState) -> list[Utterance]:
         """What each stream has recognised; ``log_prob`` counts all symbols, blanks included."""
@@ -139,6 +200,20 @@ class GreedySearch(Search[GreedyState]):
             rows = _ids([walker.row for walker in emitted], frames)
             contexts = _ids([walker.context for walker in emitted], frames)
             predictions.index_copy_(0, rows, self.steps.predict(contexts))
+
+
+def _state_after(
+    state: GreedyState, walkers: list[_GreedyHypothesis], predictions: Tensor
+) -> GreedyState:
+    return GreedyState(
+        predictions,
+        [walker.log_prob for walker in walkers],
+        [
+            partial.plus(walker.tokens, walker.times)
+            for partial, walker in zip(state.partials, walkers, strict=True)
+        ],
+        [walker.end - walker.first for walker in walkers],
+    )
 
 
 @dataclass(slots=True)

@@ -89,7 +89,7 @@ _ROWS = (
         name="beam_search",
         meaning="--beam-size hypotheses, any number of tokens per frame; slow",
         head="transducer",
-        factory="zipasr.search.registry:beam",
+        factory="zipasr.search.lattice_methods:beam",
         nbest=False,
         streams=False,
         in_all=False,
@@ -142,7 +142,7 @@ _ROWS = (
         name="modified_beam_search_lm_rescore",
         meaning="modified_beam_search, hypotheses rescored with a language model",
         head="transducer",
-        factory="zipasr.search.registry:modified_beam_rescored",
+        factory="zipasr.search.lattice_methods:modified_beam_rescored",
         needs=frozenset({Need.LM}),
         streams=False,
         hot_words=True,
@@ -154,7 +154,7 @@ _ROWS = (
         name="modified_beam_search_lm_rescore_LODR",
         meaning="the same, scores of a token n-gram subtracted",
         head="transducer",
-        factory="zipasr.search.registry:modified_beam_rescored",
+        factory="zipasr.search.lattice_methods:modified_beam_rescored",
         needs=frozenset({Need.LM, Need.TOKEN_NGRAM}),
         streams=False,
         hot_words=True,
@@ -166,7 +166,7 @@ _ROWS = (
         name="fast_beam_search",
         meaning="best alignment within --beam, --max-states, --max-contexts",
         head="transducer",
-        factory="zipasr.search.registry:fast_beam",
+        factory="zipasr.search.lattice_methods:fast_beam",
         nbest=False,
         file_fields=_FAST,
         key_fields=_FAST,
@@ -220,7 +220,7 @@ _ROWS = (
         name="attention-decoder-rescoring-no-ngram",
         meaning="ctc-prefix-beam-search, hypotheses rescored with the attention decoder",
         head="ctc",
-        factory="zipasr.search.registry:ctc_prefix_attention",
+        factory="zipasr.search.lattice_methods:ctc_prefix_attention",
         needs=frozenset({Need.ATTENTION}),
         streams=False,
         hot_words=True,
@@ -231,7 +231,7 @@ _ROWS = (
         meaning="token sequence with the largest sum over --num-paths sampled paths of "
         "fast_beam_search",
         head="transducer",
-        factory="zipasr.search.registry:fast_beam_nbest",
+        factory="zipasr.search.lattice_methods:fast_beam_nbest",
         streams=False,
         file_fields=(*_FAST, *_PATHS),
         key_fields=(*_FAST, *_PATHS[::-1]),
@@ -240,7 +240,7 @@ _ROWS = (
         name="fast_beam_search_nbest_oracle",
         meaning="the sampled path of fast_beam_search nearest to the reference",
         head="transducer",
-        factory="zipasr.search.registry:fast_beam_nbest",
+        factory="zipasr.search.lattice_methods:fast_beam_nbest",
         needs=frozenset({Need.REFERENCE}),
         streams=False,
         file_fields=(*_FAST, *_PATHS),
@@ -250,7 +250,7 @@ _ROWS = (
         name="fast_beam_search_nbest_LG",
         meaning="fast_beam_search_nbest over the words of a lexicon and a word n-gram",
         head="transducer",
-        factory="zipasr.search.registry:fast_beam_words",
+        factory="zipasr.search.lattice_methods:fast_beam_words",
         needs=frozenset({Need.LEXICON}),
         streams=False,
         file_fields=(*_FAST, *_PATHS, "ngram_lm_scale"),
@@ -260,7 +260,7 @@ _ROWS = (
         name="1best",
         meaning="best path through a lexicon and a word n-gram",
         head="ctc",
-        factory="zipasr.search.registry:ctc_words_best",
+        factory="zipasr.search.lattice_methods:ctc_words_best",
         nbest=False,
         needs=frozenset({Need.LEXICON}),
         streams=False,
@@ -271,7 +271,7 @@ _ROWS = (
         name="nbest",
         meaning="word sequence with the largest sum over --num-paths sampled paths of 1best",
         head="ctc",
-        factory="zipasr.search.registry:ctc_words_nbest",
+        factory="zipasr.search.lattice_methods:ctc_words_nbest",
         needs=frozenset({Need.LEXICON}),
         streams=False,
         file_fields=(*_HLG, *_PATHS),
@@ -281,7 +281,7 @@ _ROWS = (
         name="nbest-oracle",
         meaning="the sampled path of nbest nearest to the reference",
         head="ctc",
-        factory="zipasr.search.registry:ctc_words_nbest",
+        factory="zipasr.search.lattice_methods:ctc_words_nbest",
         needs=frozenset({Need.LEXICON, Need.REFERENCE}),
         streams=False,
         file_fields=(*_HLG, *_PATHS),
@@ -291,7 +291,7 @@ _ROWS = (
         name="nbest-rescoring",
         meaning="nbest, rescored with a larger word n-gram",
         head="ctc",
-        factory="zipasr.search.registry:ctc_words_rescored",
+        factory="zipasr.search.lattice_methods:ctc_words_rescored",
         needs=frozenset({Need.LEXICON, Need.LARGE_GRAMMAR}),
         streams=False,
         file_fields=(*_HLG, *_PATHS),
@@ -301,7 +301,7 @@ _ROWS = (
         name="whole-lattice-rescoring",
         meaning="1best, the lattice rescored with a larger word n-gram",
         head="ctc",
-        factory="zipasr.search.registry:ctc_words_whole_lattice",
+        factory="zipasr.search.lattice_methods:ctc_words_whole_lattice",
         needs=frozenset({Need.LEXICON, Need.LARGE_GRAMMAR}),
         streams=False,
         file_fields=_HLG,
@@ -311,7 +311,7 @@ _ROWS = (
         name="attention-decoder-rescoring-with-ngram",
         meaning="nbest, rescored with a larger word n-gram and the attention decoder",
         head="ctc",
-        factory="zipasr.search.registry:ctc_words_attention",
+        factory="zipasr.search.lattice_methods:ctc_words_attention",
         needs=frozenset({Need.LEXICON, Need.LARGE_GRAMMAR, Need.ATTENTION}),
         streams=False,
         file_fields=(*_HLG, *_PATHS),
@@ -330,15 +330,18 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
+#: Command that prints them.
+EXPLAINED_BY = "./decode.py --decoding-method help"
+
+
 def method_of(name: str) -> MethodSpec:
     """Return the row of a ``--decoding-method``.
 
     Raises:
-        UserError: there is none; says which names there are and what they mean.
+        UserError: there is none; says which names there are.
     """
     if name not in METHODS:
-        meanings = {row.name: row.meaning for row in _ROWS}
-        raise unknown_value("--decoding-method", name, meanings)
+        raise unknown_value("--decoding-method", name, METHODS, EXPLAINED_BY)
     return METHODS[name]
 
 

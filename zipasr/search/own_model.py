@@ -8,7 +8,6 @@ from zipasr.base.config import unknown_value
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
-from zipasr.search.methods import METHODS
 from zipasr.search.protocol import Search
 from zipasr.search.registry import build_search
 from zipasr.search.scorers import ContextGraph
@@ -104,4 +103,4 @@ def ctc_search(
 
 def _check(method: str, known: tuple[str, ...]) -> None:
     if method not in known:
-        raise unknown_value("method", method, {name: METHODS[name].meaning for name in known})
+        raise unknown_value("method", method, known)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import NumericError
+from zipasr.nn.masks import make_pad_mask
+from zipasr.nn.numerics import OnItsWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,14 @@ class Search(Protocol[S]):
             NumericError: a frame has values that are not finite; what a search finds in those is
                 nothing, or anything.
         """
+        if frames.is_cuda:
+            # Looked at afterwards, when the search has waited for the device.
+            padding = make_pad_mask(lens, frames.size(1), frames.device)
+            is_finite = OnItsWay((frames.isfinite() | padding[..., None]).all())
+            state = self.advance(self.start(len(lens), frames.device), frames, lens)
+            if not bool(is_finite.arrived()):
+                raise not_finite()
+            return state
         if not bool(frames.isfinite().all()):
             beyond = torch.arange(frames.size(1))[None, :] >= lens.cpu()[:, None]
             if not bool(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+
+from zipasr.nn.numerics import to_device
+
+Context: TypeAlias = tuple[int, ...]
+"""The last tokens, as many as the decoder looks back; -1 stands for none."""
+
+#: Contexts that are remembered; then all are forgotten.
+_MOST_REMEMBERED = 4096
 
 
 class DecoderLike(Protocol):
@@ -36,7 +44,8 @@ class JoinerLike(Protocol):
     def decoder_proj(self) -> Callable[[Tensor], Tensor]:
         """Projection of decoder vectors to the joiner's width."""
 
-    __call__: Callable[..., Any]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Score, with ``project_input=False``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +57,14 @@ class TransducerSteps:
         joiner: combines a frame with a prediction.
         blank_penalty: subtracted from the logit of blank, before the temperature.
         temperature: divides the logits.
+        memory: predictions that were computed; ``None`` where weights may change.
     """
 
     decoder: DecoderLike
     joiner: JoinerLike
     blank_penalty: float = 0.0
     temperature: float = 1.0
+    memory: dict[Context, Tensor] | None = None
 
     @property
     def blank_id(self) -> int:
@@ -82,6 +93,18 @@ class TransducerSteps:
         """Predictions (M, J) that follow the token contexts (M, C)."""
         vectors: Tensor = self.decoder(contexts, need_pad=False)
         return self.joiner.decoder_proj(vectors).squeeze(1)
+
+    def remembered(self, contexts: Sequence[Context]) -> Tensor:
+        """Return the predictions (M, J) of contexts; each is computed once."""
+        memory = {} if self.memory is None else self.memory
+        missing = [context for context in dict.fromkeys(contexts) if context not in memory]
+        if missing:
+            if len(memory) > _MOST_REMEMBERED:
+                memory.clear()
+                missing = list(dict.fromkeys(contexts))
+            found = self.predict(torch.tensor(missing))
+            memory.update((context, found[n : n + 1]) for n, context in enumerate(missing))
+        return torch.cat([memory[context] for context in contexts])
 
     def next_scores(self, frames: Tensor, predictions: Tensor) -> Tensor:
         """Score every symbol as the next one.
@@ -149,7 +172,9 @@ def longest_first(frames: Tensor, lens: Tensor) -> LongestFirst:
     num_frames = int(lens[0]) if lens.numel() else 0
     times = torch.arange(num_frames, device=lens.device)
     num_alive = (lens[None, :] > times[:, None]).sum(dim=1).tolist()
-    return LongestFirst(frames[order.to(frames.device)], num_alive, lens.tolist(), order.tolist())
+    return LongestFirst(
+        frames[to_device(order, frames.device)], num_alive, lens.tolist(), order.tolist()
+    )
 
 
 def check_lens(lens: Tensor, num_frames: int) -> None:

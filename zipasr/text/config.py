@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zipasr.base.config import flag
+
+UnitChoice = Literal["auto", "bpe", "char", "byte-bpe"]
+UNIT_HELP = (
+    "tokens: bpe, pieces of words; char, characters; byte-bpe, pieces of bytes; auto: char for "
+    "Chinese and Japanese, byte-bpe where they are mixed with other scripts, else bpe"
+)
+
+
+def lang_name(unit: str, size: object) -> str:
+    """Return the usual name of a language folder, as icefall's recipes have it.
+
+    Args:
+        unit: of the tokens.
+        size: how many there are.
+    """
+    if unit == "char":
+        return "lang_char"
+    return f"lang_{'bbpe' if unit == 'byte-bpe' else 'bpe'}_{size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +53,12 @@ class BpeConfig:
         Path("data/lang_bpe_500"),
         "folder of bpe.model, tokens.txt and the lexicon",
     )
-    vocab_size: int = flag(500, "number of tokens, blank included; fewer if there is little text")
+    unit: UnitChoice = flag("auto", UNIT_HELP)
+    vocab_size: int = flag(
+        500,
+        "number of tokens, blank included; fewer if there is little text; of characters there are "
+        "always all",
+    )
 
     def __post_init__(self) -> None:
         if self.vocab_size < 4:

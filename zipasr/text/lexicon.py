@@ -10,6 +10,7 @@ from pathlib import Path
 
 from zipasr.base.errors import DataError
 from zipasr.text.text_io import fields_of, read_lines
+from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import (
     BLANK_ID,
     DISAMBIGUATION,
@@ -19,13 +20,15 @@ from zipasr.text.tokenizer import (
     tokens_text,
 )
 
+logger = logging.getLogger(__name__)
+
 EPSILON = "<eps>"
 UNKNOWN_WORD = "<UNK>"
 # Words of the published phone lexicon that nobody says.
 _NOT_SPOKEN = ("!SIL", "<SPOKEN_NOISE>", UNKNOWN_WORD)
 _AFTER_THE_WORDS = ("#0", "<s>", "</s>")
 _NOT_SAID = {EPSILON, *_NOT_SPOKEN, *_AFTER_THE_WORDS}
-_UNKNOWN_PIECES = ("▁", "<unk>")
+_UNKNOWN_PIECES = (WORD_START, "<unk>")
 _ID = re.compile("[0-9]{1,9}")
 _MAKE = "make it with ./prepare.sh --stage 3, or give --lang-dir."
 
@@ -40,7 +43,7 @@ def words_text(words: Iterable[str]) -> str:
 
 
 def spell(words: Iterable[str], tokenizer: Tokenizer) -> list[Spelling]:
-    """Return each word with its pieces, in order; last ``<UNK>``, as ``▁ <unk>``.
+    """Return each word with its pieces, in order; last ``<UNK>``, as ``▁ <unk>``, or ``<unk>``.
 
     A character that the tokenizer does not know shows as ``<unk>``.
     """
@@ -50,7 +53,7 @@ def spell(words: Iterable[str], tokenizer: Tokenizer) -> list[Spelling]:
     rows: list[Spelling] = [
         (word, [names[i] for i in ids]) for word, ids in zip(ordered, spelt, strict=True)
     ]
-    return [*rows, (UNKNOWN_WORD, _UNKNOWN_PIECES)]
+    return [*rows, (UNKNOWN_WORD, [piece for piece in _UNKNOWN_PIECES if piece in names])]
 
 
 def lexicon_text(spellings: Sequence[Spelling]) -> str:
@@ -115,7 +118,7 @@ def read_lexicon(folder: Path, tokenizer: Tokenizer) -> list[tuple[str, list[int
     rows = list(_spellings(path, tokenizer) if path.is_file() else _spelt(folder, tokenizer))
     known = [(word, ids) for word, ids in rows if UNKNOWN_ID not in ids]
     if len(known) < len(rows):
-        logging.info(
+        logger.info(
             "%s: %d of %d words have characters that the tokenizer does not know; left out",
             folder,
             len(rows) - len(known),

@@ -14,6 +14,8 @@ from zipasr.base.errors import DataError
 from zipasr.text.text_io import read_lines
 from zipasr.text.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 
 class Phrases(NamedTuple):
     """Token ids of phrases, and the score of each; 0 for one without its own."""
@@ -54,7 +56,7 @@ def phrases_of(lines: Iterable[str], source: str, tokenizer: Tokenizer) -> Phras
             continue
         tokens = _tokens(text, tokenizer)
         if tokens is None:
-            logging.warning("%s:%d: the tokenizer cannot write %r; left out", source, number, text)
+            logger.warning("%s:%d: the tokenizer cannot write %r; left out", source, number, text)
             continue
         found.tokens.append(tokens)
         found.scores.append(score)

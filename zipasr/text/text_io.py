@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import charset_normalizer
-
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
@@ -145,6 +143,8 @@ def likely_encoding(raw: bytes) -> str:
     """Guess the encoding of bytes that are not UTF-8."""
     sample = raw[:_BYTES_FOR_GUESS]
     for candidates in (_USUAL, None):
+        import charset_normalizer  # takes as long as the recognition of a sentence
+
         best = charset_normalizer.from_bytes(sample, cp_isolation=candidates).best()
         if best is not None:
             return str(best.encoding).replace("_", "-")

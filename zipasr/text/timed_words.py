@@ -1,11 +1,16 @@
-"""Words with times from tokens with times; words of overlapping windows joined."""
+"""Words with times from tokens with times; words of overlapping windows joined.
+
+A character of Chinese or Japanese counts as a word.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+
+from zipasr.text.scripts import is_border
 
 # Sentencepiece marks the beginning of a word so.
 WORD_START = "\u2581"
@@ -56,22 +61,29 @@ class Word:
     tokens: tuple[Token, ...] = ()
 
 
-def words_of_tokens(tokens: Sequence[Token]) -> list[Word]:
+Written = Callable[[str], str]
+"""Returns the text that joined pieces stand for, such as ``Tokenizer.written``."""
+
+
+def words_of_tokens(tokens: Sequence[Token], written: Written = str) -> list[Word]:
     """Join the tokens of a recognised text to words.
 
     A word begins with a token that has the mark, and lasts from the start of its first token to
     the end of its last one. A mark by itself belongs to the token that follows, if that has none.
+    Pieces that begin with a character of Chinese or Japanese, or follow one, begin a word too.
     """
-    return [_word(group, fmean(one.confidence for one in group)) for group in _grouped(tokens)]
+    return [
+        _word(group, fmean(one.confidence for one in group), written) for group in _grouped(tokens)
+    ]
 
 
-def aligned_words(tokens: Sequence[Token]) -> list[Word]:
+def aligned_words(tokens: Sequence[Token], written: Written = str) -> list[Word]:
     """Join aligned tokens to words; each counts in the confidence as long as it lasts."""
-    return [_word(group, _mean_over_time(group)) for group in _grouped(tokens)]
+    return [_word(group, _mean_over_time(group), written) for group in _grouped(tokens)]
 
 
-def _word(tokens: Sequence[Token], confidence: float) -> Word:
-    text = "".join(one.text for one in tokens).replace(WORD_START, "")
+def _word(tokens: Sequence[Token], confidence: float, written: Written) -> Word:
+    text = written("".join(one.text for one in tokens).replace(WORD_START, ""))
     return Word(text, tokens[0].start, tokens[-1].end, confidence, tuple(tokens))
 
 
@@ -88,7 +100,7 @@ def _grouped(tokens: Sequence[Token]) -> list[list[Token]]:
     for one in tokens:
         is_new = is_new or one.text.startswith(WORD_START)
         if one.text.replace(WORD_START, ""):
-            if is_new:
+            if is_new or is_border(words[-1][-1].text, one.text):
                 words.append([])
             words[-1].append(one)
             is_new = False

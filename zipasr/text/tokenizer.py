@@ -1,15 +1,23 @@
-"""Tokenizers: a sentencepiece model, or a table of tokens as tokens.txt holds it."""
+"""Tokenizers: a sentencepiece model, or a table of tokens as tokens.txt holds it.
+
+Tokens are pieces of words, characters, or pieces of bytes; the table tells which. For all three a
+word begins with the mark of sentencepiece. A character of Chinese or Japanese has no mark where
+tokens are characters, and a mark of its own where they are bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import sentencepiece
 
 from zipasr.base.errors import DataError
+from zipasr.text.characters import are_byte_pieces, from_bytes, to_bytes
+from zipasr.text.scripts import Unit, cjk_units, is_cjk, joined
 from zipasr.text.text_io import read_lines
 from zipasr.text.timed_words import WORD_START
 
@@ -22,6 +30,8 @@ UNKNOWN_ID = 2
 _NOT_TEXT = (BLANK_ID, SENTENCE_ENDS_ID)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Names of what is no text, such as <unk>.
+_NAME = re.compile("<[^<> ]+>")
 
 
 class Tokenizer:
@@ -67,6 +77,14 @@ class Tokenizer:
         """V, the number of ids, blank included; read from the model, never assumed."""
         return int(self._pieces.vocab_size())
 
+    @cached_property
+    def unit(self) -> Unit:
+        """What tokens are: pieces of words, characters, or pieces of bytes."""
+        unit = unit_of(self.pieces())
+        # A short table of word pieces may have characters alone, but a mark where text begins.
+        has_mark = len(self._pieces.encode(_REPLACEMENT)) > 1
+        return "bpe" if unit == "char" and has_mark else unit
+
     @property
     def blank_id(self) -> int:
         """The id that the losses and searches use for "nothing new"."""
@@ -81,20 +99,36 @@ class Tokenizer:
         """Return the token ids of each text; never 0 or 1, whatever the text contains."""
         if not texts:
             return []
-        plain = [plain_text(text) for text in texts]
-        encoded: list[list[int]] = self._pieces.encode(plain, out_type=int)
+        prepared = [prepared_text(text, self.unit) for text in texts]
+        encoded: list[list[int]] = self._pieces.encode(prepared, out_type=int)
         # A transcript may contain the characters "<blk>" by mistake; as a label, blank would
         # break the lattice of the losses.
         return [_text_ids(ids) for ids in encoded]
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
-        """Return the text of each sequence of ids; 0 and 1 are skipped, unknown shows as ⁇."""
-        texts = [str(self._pieces.decode(_text_ids(sequence))) for sequence in ids]
-        return [" ".join(text.split()) for text in texts]
+        """Return the text of each sequence of ids; 0 and 1 are skipped, unknown shows as ⁇.
+
+        Of characters and bytes it has blanks around words, and none between the characters of
+        Chinese and Japanese.
+        """
+        return [self._text(_text_ids(sequence)) for sequence in ids]
+
+    def _text(self, ids: list[int]) -> str:
+        return self._spaced(str(self._pieces.decode(ids)))
+
+    def _spaced(self, text: str) -> str:
+        text = self.written(text)
+        return " ".join(text.split()) if self.unit == "bpe" else joined(cjk_units(text))
+
+    def written(self, pieces: str) -> str:
+        """Return the text that joined pieces stand for, marks of words apart."""
+        return from_bytes(pieces) if self.unit == "byte-bpe" else pieces
 
     def unwritable(self, text: str) -> str:
         """Return the characters of a text that become the unknown token, in order."""
         text = plain_text(text)
+        if self.unit != "bpe":
+            return "".join(char for char in text if UNKNOWN_ID in self.encode([char])[0])
         (ids,) = self._pieces.encode([text], out_type=int)
         if UNKNOWN_ID not in ids:
             return ""
@@ -108,7 +142,8 @@ class Tokenizer:
 
     def pieces(self) -> list[str]:
         """Return the V pieces in the order of their ids."""
-        return [str(self._pieces.id_to_piece(i)) for i in range(self.vocab_size)]
+        pieces: list[str] = self._pieces.id_to_piece(list(range(self.vocab_size)))
+        return pieces
 
     def scores(self) -> list[float]:
         """Return the log-probability of each piece, in the order of their ids."""
@@ -125,6 +160,30 @@ def plain_text(text: str) -> str:
     A surrogate, which is half a character, becomes the replacement character: no file can hold it.
     """
     return " ".join(_SURROGATE.sub(_REPLACEMENT, text).split())
+
+
+def prepared_text(text: str, unit: Unit) -> str:
+    """Return a text as sentencepiece shall cut it into units."""
+    text = plain_text(text)
+    if unit == "bpe":
+        return text
+    units = cjk_units(text)
+    if unit == "byte-bpe":
+        return to_bytes(" ".join(units))
+    return "".join(one if is_cjk(one) else f" {one}" for one in units)
+
+
+def unit_of(pieces: Iterable[str]) -> Unit:
+    """Tell what tokens are by their table.
+
+    Args:
+        pieces: tokens; those that are no text are passed over.
+    """
+    named = (piece for piece in pieces if not _NAME.fullmatch(piece))
+    texts = [piece for piece in named if not DISAMBIGUATION.fullmatch(piece)]
+    if are_byte_pieces(texts):
+        return "byte-bpe"
+    return "char" if texts and all(len(piece) == 1 for piece in texts) else "bpe"
 
 
 def _text_ids(ids: Iterable[int]) -> list[int]:
@@ -221,6 +280,11 @@ class PieceTokenizer(Tokenizer):
     def __init__(self, pieces: Sequence[str]) -> None:
         self._table = list(pieces)
 
+    @cached_property
+    def unit(self) -> Unit:
+        """What tokens are: pieces of words, characters, or pieces of bytes."""
+        return unit_of(self._table)
+
     @property
     def vocab_size(self) -> int:
         """V, the number of ids, blank included."""
@@ -231,13 +295,13 @@ class PieceTokenizer(Tokenizer):
         return list(self._table)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Refuse to cut text into tokens: a table does not say how.
+        """Return the characters of each text as ids; other tables do not say how text is cut.
 
         Raises:
-            DataError: always, but for no texts.
+            DataError: tokens are no characters, and there are texts.
         """
-        if not texts:
-            return []
+        if not texts or self.unit == "char":
+            return [self._characters(text) for text in texts]
         raise DataError(
             "a tokens.txt alone does not say how text is cut into tokens.",
             "give --bpe-model as well, the sentencepiece model of the same tokens.",
@@ -245,13 +309,20 @@ class PieceTokenizer(Tokenizer):
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
         """Return the text of each sequence of ids, as sentencepiece writes it."""
-        return [" ".join(self._text(sequence).split()) for sequence in ids]
+        return [self._text(_text_ids(sequence)) for sequence in ids]
 
-    def _text(self, ids: Iterable[int]) -> str:
+    def _characters(self, text: str) -> list[int]:
+        ids = {piece: i for i, piece in enumerate(self._table) if self.is_text(i)}
+        prepared = prepared_text(text, "char").replace(" ", WORD_START)
+        if WORD_START not in ids:  # a table for text without blanks
+            prepared = prepared.replace(WORD_START, "")
+        return [ids.get(char, UNKNOWN_ID) for char in prepared]
+
+    def _text(self, ids: list[int]) -> str:
         # Neighbouring bytes make up a character.
-        encoded = b"".join(self._bytes(int(i)) for i in ids if self.is_text(int(i)))
+        encoded = b"".join(self._bytes(token) for token in ids)
         text = encoded.decode("utf-8", "surrogateescape").replace(WORD_START, " ")
-        return _NO_CHARACTER.sub(_REPLACEMENT, text)
+        return self._spaced(_NO_CHARACTER.sub(_REPLACEMENT, text))
 
     def _bytes(self, token: int) -> bytes:
         piece = self._table[token]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from zipasr.text.scripts import joined
 from zipasr.text.timed_words import Word
 
 # A subtitle has at most this many characters and seconds; a pause that long ends it too.
@@ -18,7 +19,7 @@ Format = Callable[[str, Sequence[Word]], str]
 
 def plain_text(_: str, words: Sequence[Word]) -> str:
     """Return the words on one line."""
-    return " ".join(word.text for word in words) + "\n"
+    return joined([word.text for word in words]) + "\n"
 
 
 def json_text(name: str, words: Sequence[Word]) -> str:
@@ -48,7 +49,7 @@ def srt_text(_: str, words: Sequence[Word]) -> str:
     """Return SubRip subtitles."""
     blocks = []
     for number, line in enumerate(subtitle_lines(words), start=1):
-        text = " ".join(word.text for word in line)
+        text = joined([word.text for word in line])
         blocks.append(f"{number}\n{_clock(line[0].start)} --> {_clock(line[-1].end)}\n{text}\n")
     return "\n".join(blocks)
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from zipasr.text.normalise import NORMALISATIONS, normalised_transcript
+from zipasr.text.scripts import units_of
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, Tokenizer, plain_text
 
@@ -105,7 +106,7 @@ class Writability:
 
 
 def check_writable(texts: Iterable[str], tokenizer: Tokenizer) -> Writability:
-    """Encode and decode every transcript, and compare; white space counts as single blanks.
+    """Encode and decode every transcript, and compare; blanks count where they part words.
 
     Args:
         texts: one transcript each.
@@ -118,7 +119,7 @@ def check_writable(texts: Iterable[str], tokenizer: Tokenizer) -> Writability:
         for text, ids, after in zip(batch, encoded, tokenizer.decode(encoded), strict=True):
             found.transcripts += 1
             found.characters += len(text) - text.count(" ")
-            if after != text:
+            if after != text and units_of(after) != units_of(text):
                 _note(found, Change(text, after), tokenizer, knows=tokenizer.unknown_id not in ids)
     return found
 

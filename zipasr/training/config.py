@@ -10,6 +10,7 @@ from typing import Literal
 from zipasr.base.config import flag, flag_name
 from zipasr.base.errors import UserError
 from zipasr.data.config import AugmentConfig
+from zipasr.data.real_epochs import RealEpochs, copies_per_epoch
 from zipasr.model.config import ModelConfig
 
 
@@ -31,6 +32,21 @@ class TrainConfig:
         group="Logging and validation",
     )
     num_epochs: int = flag(30, "number of the last epoch")
+    min_copies: int = flag(
+        1,
+        "copies of each utterance in a batch, at the beginning",
+        group="Several copies per batch",
+    )
+    max_copies: int = flag(
+        1,
+        "copies of each utterance in a batch, at the end; --max-duration is for all of them",
+        group="Several copies per batch",
+    )
+    num_real_epochs: int | None = flag(
+        None,
+        "epochs where one of N copies counts as N, in place of --num-epochs; none: --num-epochs",
+        group="Several copies per batch",
+    )
     start_epoch: int = flag(
         1,
         "number of the first epoch; above 1: continue from epoch-{N-1}.pt",
@@ -68,6 +84,17 @@ class TrainConfig:
     )
     save_every_n: int = flag(4000, "batches between two checkpoint-N.pt", group="Checkpoints")
     keep_last_k: int = flag(30, "number of checkpoint-N.pt to keep", group="Checkpoints")
+    save_every_epochs: int = flag(
+        1,
+        "epochs between two epoch-N.pt, counted back from the last, which is always saved",
+        group="Checkpoints",
+    )
+    keep_last_epochs: int = flag(
+        0,
+        "number of newest epoch-N.pt to keep, beside those that longer averages of the last epoch "
+        "begin with; 0: all",
+        group="Checkpoints",
+    )
     average_period: int = flag(
         200,
         "batches between two updates of the running average of the weights",
@@ -126,6 +153,7 @@ class TrainConfig:
             "accumulate",
             "save_every_n",
             "keep_last_k",
+            "save_every_epochs",
             "average_period",
         ):
             if getattr(self, name) < 1:
@@ -133,9 +161,30 @@ class TrainConfig:
         for name in ("log_interval", "valid_interval", "ref_duration"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive.")
-        for name in ("start_batch", "valid_wer_cuts", "memory_budget_gb"):
+        for name in ("start_batch", "keep_last_epochs", "valid_wer_cuts", "memory_budget_gb"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative.")
+        self._check_copies()
+
+    def _check_copies(self) -> None:
+        if not 1 <= self.min_copies <= self.max_copies:
+            raise ValueError("--min-copies must be from 1 to --max-copies.")
+        if self.num_real_epochs is not None and self.num_real_epochs < 1:
+            raise ValueError("--num-real-epochs must be at least 1.")
+
+    @property
+    def epochs(self) -> RealEpochs:
+        """The epochs of the run, and how many copies their batches hold."""
+        real = self.num_epochs if self.num_real_epochs is None else self.num_real_epochs
+        return RealEpochs(copies_per_epoch(self.min_copies, self.max_copies, real))
+
+    def saves_epoch(self, epoch: int) -> bool:
+        """Say whether an epoch gets a file of its own when it ends."""
+        return (len(self.epochs) - epoch) % self.save_every_epochs == 0
+
+    def epoch_files_from(self, epoch: int) -> int:
+        """Return how many files of epochs the run will add, from ``epoch`` on."""
+        return sum(map(self.saves_epoch, range(epoch, len(self.epochs) + 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

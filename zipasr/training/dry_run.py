@@ -1,15 +1,26 @@
-"""Estimate of a run: hours of speech, steps, memory and time."""
+"""Time, memory and disk of a run, also from the statistics of a corpus that is not there yet."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from lhotse import CutSet
+from numpy.typing import NDArray
 
-from zipasr.checkpoint.retention import BYTES_PER_PARAMETER
+from zipasr.base.recipe import Recipe
+from zipasr.checkpoint.retention import BYTES_PER_PARAMETER, most_epoch_files
+from zipasr.data.cuts import TrainCuts
+from zipasr.data.epoch_plan import CutLengths
 from zipasr.data.loaders import EpochPosition, train_loader
+from zipasr.data.real_epochs import RealEpochs
+from zipasr.text.config import BpeConfig
+from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, PieceTokenizer, Tokenizer
 from zipasr.training.data_setup import TrainData
 from zipasr.training.memory import (
     Size,
@@ -21,6 +32,54 @@ from zipasr.training.memory import (
 )
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.update import weighted_loss
+
+#: Copies of an utterance that is also heard slower and faster.
+SPEEDS = (0.9, 1.0, 1.1)
+
+
+def has_statistics(recipe: Recipe) -> bool:
+    """Say whether a recipe tells how much training speech there will be."""
+    parts = recipe.statistics.get("parts", {})
+    return bool(parts) and {*recipe.parts(["train"])} <= {*parts}
+
+
+def expected_data(recipe: Recipe, configs: TrainConfigs) -> TrainData:
+    """Return a training set of the lengths that the recipe tells, without cuts.
+
+    Args:
+        recipe: with statistics; flags of its preparation say whether speeds are varied.
+        configs: of the run, with the longest and the shortest utterance that it takes.
+    """
+    seconds = np.concatenate([_seconds(recipe.statistics, p) for p in recipe.parts(["train"])])
+    if recipe.flags.get("perturb-speed"):
+        seconds = np.concatenate([seconds / speed for speed in SPEEDS])
+    data = configs.data
+    kept = seconds[(seconds >= data.min_cut_duration) & (seconds <= data.max_cut_duration)]
+    tokens = np.rint(kept * recipe.statistics["tokens-per-second"]).astype(np.int64)
+    nothing: Sequence[Any] = ()
+    return TrainData(TrainCuts(nothing, CutLengths(kept, tokens), names=""), CutSet.from_cuts([]))
+
+
+def _seconds(statistics: Mapping[str, Any], part: str) -> NDArray[np.float64]:
+    """Return a duration for each utterance of a part, by its hours and the percentiles."""
+    utterances, hours = (statistics["parts"][part][name] for name in ("utterances", "hours"))
+    places = (np.arange(utterances) + 0.5) / utterances
+    shares, values = zip(*statistics["percentiles"], strict=True)
+    seconds = np.interp(100 * places, shares, values)
+    return np.asarray(seconds * (3600 * hours / seconds.sum()), np.float64)
+
+
+def stand_in(recipe: Recipe) -> Tokenizer:
+    """Return a table of as many tokens as the recipe's tokenizer will have."""
+    size = recipe.flags.get("vocab-size", BpeConfig().vocab_size)
+    return PieceTokenizer([BLANK, SENTENCE_ENDS, "<unk>", *(f"token{n}" for n in range(3, size))])
+
+
+def preparation_lines(recipe: Recipe) -> list[str]:
+    """Say what the stages of the preparation take, as the recipe tells."""
+    needs = [(stage, recipe.needs_of(stage)) for stage in range(recipe.stages[1] + 1)]
+    return [f"stage {stage}    {said}" for stage, said in needs if said]
+
 
 TRIAL_SECONDS = 40.0  # of noise that the trial batch holds
 UTTERANCE_SECONDS = 10.0
@@ -35,45 +94,70 @@ class Estimate:
         parameters: number of the model's.
         trained: how many of them are not frozen.
         hours: of training speech that is left after filtering.
-        steps: updates per epoch.
+        epochs: of the run.
+        steps: number of copies -> updates of an epoch whose batches have so many.
         state_bytes: of parameters, gradients, optimizer and running average.
         batch_bytes: of what the largest batch needs beside that.
         seconds_per_step: forward and backward, without loading.
+        device: of a process, GPU or CPU.
     """
 
     parameters: int
     trained: int
     hours: float
-    steps: int
+    epochs: RealEpochs
+    steps: Mapping[int, int]
     state_bytes: int
     batch_bytes: int
     seconds_per_step: float
+    device: str
 
     def text(self, configs: TrainConfigs) -> str:
         """Return the lines that ``--dry-run`` prints."""
-        epochs = configs.train.num_epochs
-        run_hours = self.steps * self.seconds_per_step * epochs / 3600
+        run_hours = self.all_steps * self.seconds_per_step / 3600
         lines = [
             f"model      {self.parameters:,} parameters{self._trained_text()}",
             f"data       {self.hours:.2f} hours of speech an epoch",
-            f"steps      {self.steps} an epoch, {self.steps * epochs} in {epochs} epochs",
+            *self._step_lines(),
             *_update_lines(configs),
             f"memory     {_gib(self.state_bytes)} GiB for the model and its optimizer, about "
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
-            f"           about {run_hours:.1f} hours for the run on this machine",
+            f"           about {run_hours:.1f} hours for the run on this machine, "
+            f"{run_hours * configs.train.world_size:.1f} {self.device}-hours",
             f"Memory is scaled from one utterance, time from {TRIAL_SECONDS:g} s of noise.",
         ]
         return "\n".join(lines)
+
+    @property
+    def all_steps(self) -> int:
+        """Updates of the run."""
+        return sum(self.steps[copies] for copies in self.epochs.copies)
+
+    def _step_lines(self) -> list[str]:
+        each = [f"{count} an epoch" for count in self.steps.values()]
+        if self.epochs.total == len(self.epochs):
+            return [f"steps      {each[0]}, {self.all_steps} in {len(self.epochs)} epochs"]
+        each = [
+            f"{text} of {copies} {'copy' if copies == 1 else 'copies'}"
+            for copies, text in zip(self.steps, each, strict=True)
+        ]
+        return [
+            f"epochs     {len(self.epochs)}, which count as {self.epochs.total} real ones; copies "
+            f"of each utterance in a batch: {' '.join(map(str, self.epochs.copies))}",
+            f"steps      {'; '.join([each[0], *each[1:][-1:]])}",
+            f"           {self.all_steps} in all",
+        ]
 
     def _trained_text(self) -> str:
         return "" if self.trained == self.parameters else f", {self.trained:,} of them are trained"
 
     def _disk_bytes(self, configs: TrainConfigs) -> int:
         train = configs.train
-        iterations = min(train.keep_last_k, self.steps * train.num_epochs // train.save_every_n)
-        return self.parameters * BYTES_PER_PARAMETER * (iterations + train.num_epochs)
+        iterations = min(train.keep_last_k, self.all_steps // train.save_every_n)
+        epochs = most_epoch_files(train.epoch_files_from(1), train.keep_last_epochs)
+        return self.parameters * BYTES_PER_PARAMETER * (iterations + epochs)
 
 
 def estimate(session: Session, data: TrainData) -> Estimate:
@@ -88,24 +172,29 @@ def estimate(session: Session, data: TrainData) -> Estimate:
         parameters=parameters,
         trained=trained,
         hours=data.train.hours,
-        steps=math.ceil(_batches(session, data) / configs.train.accumulate),
+        epochs=configs.train.epochs,
+        steps={
+            copies: math.ceil(_batches(session, data, epoch) / configs.train.accumulate)
+            for copies, epoch in configs.train.epochs.first_of_each().items()
+        },
         # Parameters in float32, the average in float64; gradients and two moments in float32.
         state_bytes=parameters * (4 + 8) + trained * 3 * 4,
         batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
         seconds_per_step=_trial(session) * scale,
+        device="GPU" if session.world.device.type == "cuda" else "CPU",
     )
 
 
-def _batches(session: Session, data: TrainData) -> int:
+def _batches(session: Session, data: TrainData, epoch: int) -> int:
     configs = session.configs
     return train_loader(
         data.train,
         replace(configs.data, num_workers=0),
         configs.augment,
         EpochPosition(
-            layout=replace(session.layout, world_size=configs.train.world_size),
+            layout=replace(session.layout_of(epoch), world_size=configs.train.world_size),
             seed=configs.train.seed,
-            epoch=1,
+            epoch=epoch,
         ),
         doubled=configs.model.use_cr_ctc,
     ).num_batches

@@ -19,11 +19,11 @@ from zipasr.base.seed import fix_seeds, generator_for
 from zipasr.checkpoint.files import (
     find_checkpoints,
     load_checkpoint,
-    remove_old,
     save_checkpoint,
     saved_epochs,
 )
 from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
+from zipasr.checkpoint.retention import remove_old
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
 from zipasr.lm.config import LmSizes
 from zipasr.lm.neural import NeuralLm, build_lm

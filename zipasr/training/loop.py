@@ -19,9 +19,9 @@ from zipasr.base.environment import return_free_memory
 from zipasr.base.errors import NumericError
 from zipasr.base.seed import seeded
 from zipasr.checkpoint.average import update_average
-from zipasr.checkpoint.files import remove_old
+from zipasr.checkpoint.retention import remove_old
 from zipasr.data.dataset import Batch
-from zipasr.nn.schedule import set_batch_count
+from zipasr.nn.schedule import set_batch_count, set_loss_scale
 from zipasr.training.metrics import Metrics
 from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, save_bad_model
 from zipasr.training.progress import EpochProgress
@@ -125,7 +125,7 @@ def train_one_epoch(
     batches: Iterable[Batch],
     num_batches: int | None,
     stop: StopRequest,
-    validate: Callable[[], None],
+    validate: Callable[[], object],
 ) -> Metrics:
     """Train on ``batches``, the rest of the epoch in progress.
 
@@ -193,6 +193,8 @@ def begin_update(session: Session, batches: Sequence[Batch]) -> None:
     if updates_in_epoch(session) % SCHEDULE_INTERVAL == 0:
         state.shown_schedule_count = schedule_count(session)
         set_batch_count(session.model, state.shown_schedule_count)
+    if session.precision.scaler.is_enabled():
+        set_loss_scale(session.model, session.precision.scaler.get_scale())
     state.batch_idx_train += 1
     state.schedule_count += counted_seconds(session, batches) / configs.train.ref_duration
 
@@ -282,7 +284,9 @@ def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
     value here.
     """
     configs, total = session.configs, Metrics()
-    scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
+    scales = loss_scales(
+        configs.loss, configs.model, session.state.batch_idx_train, configs.encoder.losses
+    )
     session.model.eval()
     # A causal model draws chunks here as well: the same ones in every validation.
     with torch.no_grad(), seeded(configs.train.seed, session.world.rank):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,8 +98,10 @@ def noise_batch(session: Session, size: Size) -> Noise:
 
 def final_loss_scales(session: Session) -> LossScales:
     """Return the weights after the warm-up, when all losses are computed."""
-    loss = session.configs.loss
-    return loss_scales(loss, session.configs.model, loss.ctc_only_batches + loss.warm_step)
+    configs = session.configs
+    loss = configs.loss
+    last = loss.ctc_only_batches + loss.warm_step
+    return loss_scales(loss, configs.model, last, configs.encoder.losses)
 
 
 def activation_bytes(session: Session, size: Size) -> int:
@@ -172,14 +174,23 @@ MARGIN = 1.1
 
 
 def batch_sizes(session: Session, lengths: CutLengths) -> list[Size]:
-    """Return the size of every batch of the epoch in progress, over all processes."""
-    layout, state = session.layout, session.state
-    plan = make_plan(lengths, layout, seed=session.configs.train.seed, epoch=state.cur_epoch)
-    places = itertools.product(range(len(plan)), range(layout.world_size))
-    batches = (plan.batch(step, rank) for step, rank in places)
-    return [
-        Size(len(b), float(lengths.seconds[b].max()), int(lengths.tokens[b].max())) for b in batches
-    ]
+    """Return the size of every batch of an epoch, over all processes.
+
+    Where epochs to come have other numbers of copies than the one in progress, the batches of one
+    epoch of each number are among them.
+    """
+    start = session.state.cur_epoch
+    epochs = session.configs.train.epochs.first_of_each(start) or {0: start}
+    return [size for epoch in epochs.values() for size in _sizes_of(session, lengths, epoch)]
+
+
+def _sizes_of(session: Session, lengths: CutLengths, epoch: int) -> Iterator[Size]:
+    layout = session.layout_of(epoch)
+    plan = make_plan(lengths, layout, seed=session.configs.train.seed, epoch=epoch)
+    for step, rank in itertools.product(range(len(plan)), range(layout.world_size)):
+        batch = plan.batch(step, rank)
+        longest, most = lengths.seconds[batch].max(), lengths.tokens[batch].max()
+        yield Size(len(batch) * layout.copies, float(longest), int(most))
 
 
 def largest(sizes: Iterable[Size], cost: RowCost, num_classes: int = NUM_CLASSES) -> list[Size]:

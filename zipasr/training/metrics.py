@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from zipasr.nn.numerics import OnItsWay
 
 
 class Metrics:
@@ -16,7 +19,27 @@ class Metrics:
 
     def __init__(self, frames: float = 0.0, **sums: float) -> None:
         self.frames = frames
-        self.sums = dict(sums)
+        self._sums = dict(sums)
+        self._coming: OnItsWay | None = None
+
+    @classmethod
+    def of_losses(cls, frames: float, losses: Mapping[str, Tensor]) -> Metrics:
+        """Return metrics of scalars that may be on a device: who looks at the sums waits for it."""
+        metrics = cls(frames, **dict.fromkeys(losses, math.nan))
+        metrics._coming = OnItsWay(torch.stack([loss.detach() for loss in losses.values()]))
+        return metrics
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """Value of each sum by name."""
+        if self._coming is not None:
+            values = self._coming.arrived().tolist()
+            self._sums, self._coming = dict(zip(self._sums, values, strict=True)), None
+        return self._sums
+
+    @sums.setter
+    def sums(self, values: dict[str, float]) -> None:
+        self._sums, self._coming = values, None
 
     def add(self, other: Metrics, decay: float = 1.0) -> None:
         """Multiply by ``decay``, then add ``other``; its sums that are not finite are left out."""

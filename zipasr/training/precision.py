@@ -49,6 +49,15 @@ class Precision:
         """Add the gradients of ``loss``, scaled."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
+    def measure(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let an optimizer that can measure the gradients before its step; it waits for a device.
+
+        In float16 it cannot: they are still scaled.
+        """
+        measure = getattr(optimizer, "measure", None)
+        if measure is not None and not self.scaler.is_enabled():
+            measure()
+
     def step(self, optimizer: torch.optim.Optimizer, batch_in_epoch: int) -> None:
         """Update the parameters unless a scaled gradient overflowed; keep the scale in order.
 

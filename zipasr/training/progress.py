@@ -77,7 +77,18 @@ class Totals:
 
     def __str__(self) -> str:
         each = "".join(f"; {tag}: {metrics}" for tag, metrics in sorted(self.of.items()))
-        return f"{self.last}; running: {self.all}{each}"
+        return f"{self._parts()}{each}"
+
+    def _parts(self) -> str:
+        """Return the losses that the loss is made of, each with its mean."""
+        last, means = self.last.per_frame(), self.all.per_frame()
+        whole = last.pop("loss", math.nan)
+        if [*last.values()] == [whole]:
+            return f"{next(iter(last))} alone"
+        return ", ".join(
+            f"{name} {value:.3g} (avg {means.get(name, math.nan):.3g})"
+            for name, value in last.items()
+        )
 
 
 GIB = 2**30
@@ -246,12 +257,14 @@ class EpochProgress:
         epoch = run = None
         if self._num_updates is not None:
             left = self._num_updates - self._done
-            epochs_left = session.configs.train.num_epochs - state.cur_epoch
+            epochs = session.configs.train.epochs
+            # An epoch of twice as many copies has about twice as many updates.
+            later = epochs.ahead(state.cur_epoch) / epochs.copies_of(state.cur_epoch)
             epoch = left * per_update
-            run = epoch + epochs_left * self._num_updates * per_update
+            run = epoch + later * self._num_updates * per_update
         return ProgressLine(
             epoch=state.cur_epoch,
-            num_epochs=session.configs.train.num_epochs,
+            num_epochs=len(session.configs.train.epochs),
             batch=self._done,
             num_batches=self._num_updates,
             loss=self.totals.last.per_frame().get("loss", math.nan),

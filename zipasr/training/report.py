@@ -20,6 +20,8 @@ from zipasr.data.loaders import valid_loader
 from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.recogniser import greedy_recogniser, texts_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
+from zipasr.text.scripts import units_of
+from zipasr.training.best_epochs import note_best
 from zipasr.training.metric_writer import METRICS_FILE, metric_series
 from zipasr.training.progress import write_scalar
 from zipasr.training.session import Session
@@ -175,7 +177,7 @@ def dev_errors(session: Session, cuts: CutSet, recognise: Recognise) -> WordErro
         for batch in loader:
             hypotheses = recognise(session, batch)
             pairs += [
-                (text.split(), found.split())
+                (units_of(text), units_of(found))
                 for text, found in zip(batch.texts, hypotheses, strict=True)
             ]
     session.model.train()
@@ -219,7 +221,8 @@ def report_before_training(
 def format_errors(errors: WordErrors) -> str:
     """Return errors as a clause of a line in the log."""
     return (
-        f"greedy search on dev: WER {errors.rate:.2f} % of {errors.ref_words} words "
+        f"greedy search on dev: {errors.metric} {errors.rate:.2f} % of {errors.ref_words} "
+        f"{errors.unit} "
         f"({errors.ins} ins, {errors.dels} del, {errors.subs} sub)"
     )
 
@@ -244,19 +247,21 @@ def report_epoch(session: Session, cuts: CutSet, recognise: Recognise | None) ->
 def course_line(session: Session) -> str:
     """Return a line with the losses and rates at the ends of the epochs, as bars and the last."""
     path = session.configs.train.exp_dir / METRICS_FILE
-    parts = []
-    for name, unit in (("loss", ""), ("wer", " %")):
+    state, parts = session.state, []
+    for name, unit, best_epoch in (
+        ("loss", "", state.best_valid_epoch),
+        ("wer", " %", state.best_wer_epoch),
+    ):
         values = metric_series(path, name, "valid")[1]
         if values:
-            best = " (best)" if values[-1] < min(values[:-1], default=-1.0) else ""
+            best = " (best)" if len(values) > 1 and best_epoch == state.cur_epoch else ""
             parts.append(f"dev {name} {sparkline(values)} {values[-1]:.3g}{unit}{best}")
-    return f"epoch {session.state.cur_epoch} is over: {', '.join(parts)}"
+    return f"epoch {state.cur_epoch} is over: {', '.join(parts)}"
 
 
 def _record_errors(session: Session, errors: WordErrors) -> None:
     state = session.state
-    if errors.rate < state.best_wer:
-        state.best_wer, state.best_wer_epoch = errors.rate, state.cur_epoch
+    note_best(session, "wer", errors.rate)
     write_scalar(session, "valid_wer", errors.rate)
     if session.world.is_main:
         start = "" if state.start_wer is None else f", {state.start_wer:.2f} % before fine-tuning"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from zipasr.base.config import flag_name, is_same_value, shown
+from zipasr.base.config import flag_name, is_same_value, schema_of, shown
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.checkpoint.model_file import MODEL_CONFIGS, current_schemas, stored_tokenizer
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.config import TrainConfig
 
 
 def check_same_start(path: Path | None, world: World) -> None:
@@ -120,6 +122,40 @@ def check_continues(
     _check_tokenizer(checkpoint, tokenizer, path)
     if found:
         logging.info("changed since %s: %s", path, ", ".join(map(str, found)))
+
+
+def check_same_copies(
+    checkpoint: Mapping[str, Any], now: TrainConfig, epoch: int, path: Path
+) -> None:
+    """Refuse other copies than the epochs up to the one in progress had.
+
+    Epochs of several copies are numbered by a list that the flags make; with another list the
+    number of an epoch would stand for another amount of training.
+
+    Args:
+        checkpoint: content of ``path``.
+        now: settings of this run.
+        epoch: in progress, or ended last, counted from 1.
+        path: named in messages.
+
+    Raises:
+        CheckpointError: says which flags the run had.
+    """
+    stored = checkpoint.get("configs", {}).get(schema_of(TrainConfig), {})
+    names = ("min_copies", "max_copies", "num_real_epochs", "num_epochs")
+    values = {name: stored[name] for name in names if name in stored}
+    then = replace(now, **({"min_copies": 1, "max_copies": 1, "num_real_epochs": None} | values))
+    before, after = (config.epochs.copies[:epoch] for config in (then, now))
+    if before == after or max(then.max_copies, now.max_copies) == 1:
+        return
+    flags = " ".join(
+        f"{flag_name(name)} {value}" for name in names if (value := getattr(then, name)) is not None
+    )
+    raise CheckpointError(
+        f"{path} is of epoch {epoch}, whose epochs had {_shown(before)} copies of each utterance; "
+        f"the flags of now say {_shown(after)}.",
+        f"give those of then ({flags}), or choose another --exp-dir for a new run.",
+    )
 
 
 def _check_tokenizer(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> None:

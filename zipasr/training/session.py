@@ -36,7 +36,11 @@ from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.icefall_state import with_own_entries
 from zipasr.training.metric_writer import MetricWriter
 from zipasr.training.precision import Precision
-from zipasr.training.resume_checks import check_continues, warn_different_parameters
+from zipasr.training.resume_checks import (
+    check_continues,
+    check_same_copies,
+    warn_different_parameters,
+)
 from zipasr.training.state import SamplerState, TrainState
 
 # What a checkpoint needs beside the parameters, so that training can go on from it.
@@ -120,16 +124,21 @@ class Session:
         """Seconds of a batch: --max-duration, or less after batches that did not fit."""
         return float(self.configs.data.max_duration) * self.state.budget_factor
 
-    @property
-    def layout(self) -> BatchingConfig:
-        """How the flags, and batches that did not fit, want an epoch to be cut into batches."""
+    def layout_of(self, epoch: int) -> BatchingConfig:
+        """Return how the flags, and batches that did not fit, want ``epoch`` to be cut."""
         data = replace(self.configs.data, max_duration=self.max_duration)
-        layout = batching_of(data, self.world.size)
+        copies = self.configs.train.epochs.copies_of(epoch)
+        layout = replace(batching_of(data, self.world.size), copies=copies)
         if self.row_cost is None:
             return layout
         limit = self.configs.train.memory_budget_gb * 2**30 * self.state.budget_factor
         budget = replace(layout.budget, max_cost=limit, cost=self.row_cost)
         return replace(layout, budget=budget)
+
+    @property
+    def layout(self) -> BatchingConfig:
+        """How the epoch in progress is to be cut into batches."""
+        return self.layout_of(self.state.cur_epoch)
 
     def own_state(self) -> PerRankState:
         """Return what the model of this process has besides weights."""
@@ -264,6 +273,7 @@ class Session:
             self.average = start_average(checkpoint["model_avg"])
         self.load_own_state(self._own_of(checkpoint))
         self.state = TrainState.from_checkpoint(dict(checkpoint))
+        check_same_copies(checkpoint, self.configs.train, self.state.cur_epoch, path)
         self.last_saved = self.last_good = path
         if path.name.startswith("epoch-"):
             self.start_epoch(self.state.cur_epoch + 1)

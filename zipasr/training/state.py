@@ -45,12 +45,13 @@ class TrainState:
         rollbacks: times that the run went back to what was saved.
         lr_factor: what going back has left of the learning rate.
         best_train_loss: per frame, of the best epoch.
-        best_valid_loss: per frame, of the best validation.
+        best_valid_loss: per frame, of the best epoch.
         best_train_epoch: epoch of ``best_train_loss``, -1 before the first.
         best_valid_epoch: epoch of ``best_valid_loss``, -1 before the first.
         start_wer: word error rate on dev of the model that a fine-tuning began with, in percent.
         best_wer: lowest word error rate on dev at the end of an epoch, in percent.
         best_wer_epoch: epoch of ``best_wer``, -1 before the first.
+        best_measures: train, valid or wer -> how the best was measured; see ``best_epochs``.
     """
 
     cur_epoch: int = 1
@@ -77,6 +78,7 @@ class TrainState:
     start_wer: float | None = None
     best_wer: float = math.inf
     best_wer_epoch: int = -1
+    best_measures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the plain values for a checkpoint."""

@@ -15,7 +15,7 @@ from zipasr.base.distributed import all_reduce_mean, all_reduce_sum
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import fix_seeds
 from zipasr.data.dataset import Batch
-from zipasr.encoder.protocol import Geometry
+from zipasr.encoder.protocol import USUAL_LOSSES, Geometry, LossStyle
 from zipasr.losses.config import RnntType
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.model.inputs import unalignable
@@ -38,12 +38,15 @@ class LossScales(NamedTuple):
     cr: float = 0.0
 
 
-def loss_scales(config: LossConfig, model: ModelConfig, batch: int) -> LossScales:
+def loss_scales(
+    config: LossConfig, model: ModelConfig, batch: int, style: LossStyle = USUAL_LOSSES
+) -> LossScales:
     """Weights at ``batch`` (from 1).
 
-    Simple falls from 1, pruned rises from 0.1 to 1, consistency rises from 0, the others are
-    constant. Early on the pruning bounds come from a model that knows nothing, so the unpruned
-    loss has to lead (Kuang et al., arXiv:2206.13236). Batches that train CTC alone do not count.
+    Simple falls from 1 and pruned rises from 0.1 to 1, or as the ``style`` of the encoder has it;
+    consistency rises from 0, the others are constant. Early on the pruning bounds come from a
+    model that knows nothing, so the unpruned loss has to lead (Kuang et al., arXiv:2206.13236).
+    Batches that train CTC alone do not count.
     """
     has_other_heads = model.use_transducer or model.use_attention_decoder
     ctc = config.ctc_loss_scale if has_other_heads else 1.0
@@ -51,9 +54,10 @@ def loss_scales(config: LossConfig, model: ModelConfig, batch: int) -> LossScale
     if done <= 0:
         return LossScales(ctc=ctc)
     progress = min(done / config.warm_step, 1.0)
+    start = config.simple_loss_scale if style.simple_start is None else style.simple_start
     return LossScales(
-        simple=1.0 - progress * (1.0 - config.simple_loss_scale),
-        pruned=0.1 + 0.9 * progress,
+        simple=start + progress * (config.simple_loss_scale - start),
+        pruned=style.pruned_start + (1.0 - style.pruned_start) * progress,
         ctc=ctc,
         attention_decoder=config.attention_decoder_loss_scale,
         cr=progress * config.cr_loss_scale,
@@ -99,8 +103,8 @@ def compute_loss(
     lens = [geometry.output_lens(n) for n in batch.feature_lens.tolist()]
     _warn_unalignable(batch, tokens, lens, transducer.rnnt_type, losses)
     frames = float((batch.feature_lens // geometry.subsampling).sum())
-    sums = {name: float(value.detach()) for name, value, _ in weighted}
-    return total, Metrics(frames, loss=float(total.detach()), **sums)
+    sums = {"loss": total, **{name: value for name, value, _ in weighted}}
+    return total, Metrics.of_losses(frames, sums)
 
 
 def _warn_unalignable(
@@ -188,7 +192,7 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
         ResourceError: one utterance alone does not fit.
     """
     state, world, configs = session.state, session.world, session.configs
-    scales = loss_scales(configs.loss, configs.model, state.batch_idx_train)
+    scales = loss_scales(configs.loss, configs.model, state.batch_idx_train, configs.encoder.losses)
     place = (configs.train.seed, state.cur_epoch, world.rank)
     parts = [BatchPart(batch, (*place, state.batches_done + i)) for i, batch in enumerate(batches)]
     splits, done = 0, False
@@ -209,10 +213,8 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
                         configs.transducer,
                         configs.encoder.geometry,
                     )
-                part = PartLoss(batch, metrics)
-                if part.is_finite:
-                    session.precision.backward(loss)
-                measured.append(part)
+                session.precision.backward(loss)
+                measured.append(PartLoss(batch, metrics))
             done = True
         except Exception as error:
             if not is_out_of_memory(error):
@@ -222,11 +224,13 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
             parts = halve(parts, len(measured))
             splits += 1
             free_memory(world.device)
+    all_reduce_mean(_gradients(session), world)
+    # The one wait for a device: with the norms of the gradients come the losses.
+    session.precision.measure(session.optimizer)
     bad = sum(not part.is_finite for part in measured)
-    news = torch.tensor([float(splits), float(bad)], device=world.device)
-    splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
-    if bad == 0:
-        all_reduce_mean(_gradients(session), world)
+    if world.size > 1:
+        news = torch.tensor([float(splits), float(bad)], device=world.device)
+        splits, bad = (int(value) for value in all_reduce_sum(news, world).tolist())
     return Gradients(measured, splits, bad)
 
 
@@ -254,7 +258,9 @@ def weighted_loss(
     if tokens is None:
         tokens = session.tokenizer.encode(batch.texts)
     if scales is None:
-        scales = loss_scales(configs.loss, configs.model, session.state.batch_idx_train)
+        scales = loss_scales(
+            configs.loss, configs.model, session.state.batch_idx_train, configs.encoder.losses
+        )
     with session.precision.autocast():
         moved = batch.to(session.world.device)
         geometry = configs.encoder.geometry

@@ -20,12 +20,18 @@ from zipasr.base.distributed import (
 )
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.base.files import FolderIdentity
-from zipasr.base.log import setup_logging
+from zipasr.base.log import log_untold, setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.average import start_average
 from zipasr.checkpoint.files import first_line, load_checkpoint
-from zipasr.checkpoint.retention import bytes_of_checkpoint, bytes_to_come, hardlink, warn_of_space
+from zipasr.checkpoint.retention import (
+    bytes_of_checkpoint,
+    bytes_to_come,
+    most_epoch_files,
+    thin_epochs,
+    warn_of_space,
+)
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, Loader, batching_of, train_loader, valid_loader
@@ -35,6 +41,7 @@ from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.build import build_optimizer, build_schedule
 from zipasr.optim.param_groups import parameter_groups
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.best_epochs import link_best, note_best
 from zipasr.training.data_setup import DataSource, TrainData, check_transcripts, load_sets
 from zipasr.training.diagnostics import diagnose
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
@@ -111,7 +118,7 @@ def run(
         report_before_training(session, data.valid, recognise, note)
     try:
         with StopRequest() as stop:
-            while epoch <= train.num_epochs:
+            while epoch <= len(train.epochs):
                 try:
                     session.start_epoch(epoch)
                     run_epoch(session, data, stop, recognise)
@@ -124,9 +131,10 @@ def run(
     finally:
         if session.writer is not None:
             session.writer.close()
+    log_untold()
     if world.is_main:
         spent = clock(session.state.seconds_trained)
-        logging.info("trained %d epochs in %s, see %s", train.num_epochs, spent, train.exp_dir)
+        logging.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
 
 
 def prepare_training(
@@ -155,7 +163,7 @@ def prepare_training(
 def get_ready(session: Session, data: TrainData, epoch: int) -> None:
     """Try the largest batches, and open the files that are written to during the training."""
     train = session.configs.train
-    if train.rehearse and epoch <= train.num_epochs:
+    if train.rehearse and epoch <= len(train.epochs):
         rehearse(session, batch_sizes(session, data.train.lengths))
     session.writer = open_writer(session)
     if session.world.is_main:
@@ -188,8 +196,8 @@ def build_session(
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
     precision = Precision(configs.train, world.device)
     optimizer = build_optimizer(configs.optimizer, groups, precision.dtype)
-    real_epochs = [1] * configs.train.num_epochs
-    scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, real_epochs)
+    copies = configs.train.epochs.copies
+    scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, copies)
     every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logging.info("%d parameters%s", every, "" if trained == every else f", {trained} are trained")
@@ -209,7 +217,7 @@ def build_session(
     if configs.train.memory_budget_gb:
         # Of the new model, so that a resumed run counts the same.
         session.row_cost = row_cost(session, configs.data.max_cut_duration)
-        session.sampler.layout = session.layout
+    session.sampler.layout = session.layout
     return session
 
 
@@ -305,6 +313,9 @@ def run_epoch(
 ) -> None:
     """Train the epoch in progress to its end, validate, report, save."""
     configs, state, world = session.configs, session.state, session.world
+    epochs = configs.train.epochs
+    if world.is_main and epochs.total > len(epochs):
+        logging.info("%s", epochs.text(state.cur_epoch))
     # A resumed model needs the schedule values that it had when it was saved.
     set_batch_count(session.model, state.shown_schedule_count)
     session.model.train()
@@ -328,14 +339,24 @@ def run_epoch(
                 "give the same command: it goes on from there.",
             ) from waited
         save_and_stop(session)
-    note_best(session, "train", total)
-    validate(session, data.valid)
+    note_best(session, "train", total.per_frame().get("loss"))
+    note_best(session, "valid", validate(session, data.valid).per_frame().get("loss"))
     report_epoch(session, data.valid, recognise)
-    path = configs.train.exp_dir / f"epoch-{state.cur_epoch}.pt"
-    session.save_or_raise(path)
-    if world.is_main:
-        link_best(session, path)
+    save_epoch(session)
     barrier(world)
+
+
+def save_epoch(session: Session) -> None:
+    """Save the epoch that ends, unless ``--save-every-epochs`` passes over it; thin older ones."""
+    train, epoch = session.configs.train, session.state.cur_epoch
+    if not train.saves_epoch(epoch):
+        return
+    session.save_or_raise(train.exp_dir / f"epoch-{epoch}.pt")
+    if session.world.is_main:
+        link_best(session)
+        # What a run that loses its way goes back to is older than this one.
+        if train.keep_last_epochs and session.state.skipped_in_a_row == 0:
+            thin_epochs(train.exp_dir, len(train.epochs), train.keep_last_epochs)
 
 
 def batches_of_epoch(session: Session, data: TrainData) -> Loader:
@@ -362,18 +383,20 @@ def check_space(session: Session, batches_per_epoch: int | None) -> None:
     train, state = session.configs.train, session.state
     if not session.world.is_main:
         return
-    epochs = train.num_epochs - state.cur_epoch + 1
+    to_come = train.epoch_files_from(state.cur_epoch)
+    epochs = most_epoch_files(to_come, train.keep_last_epochs)
     iterations = train.keep_last_k
     if batches_per_epoch is not None:
-        total = state.batch_idx_train - state.batches_done + epochs * batches_per_epoch
+        real = train.epochs.ahead(state.cur_epoch - 1) / train.epochs.copies_of(state.cur_epoch)
+        total = state.batch_idx_train - state.batches_done + int(real * batches_per_epoch)
         iterations = min(iterations, total // train.save_every_n)
     each = bytes_of_checkpoint(session.model)
     need = bytes_to_come(each, train.exp_dir, iterations=iterations, epochs=epochs)
     warn_of_space(train.exp_dir, need)
 
 
-def validate(session: Session, cuts: CutSet) -> None:
-    """Compute, log and remember the validation loss."""
+def validate(session: Session, cuts: CutSet) -> Metrics:
+    """Compute and log the validation loss."""
     world = session.world
     loader = valid_loader(cuts, session.configs.data, rank=world.rank, world_size=world.size)
     metrics = validation_loss(session, loader)
@@ -385,21 +408,4 @@ def validate(session: Session, cuts: CutSet) -> None:
             metrics,
         )
         write_scalars(session, "valid", metrics)
-    note_best(session, "valid", metrics)
-
-
-def note_best(session: Session, kind: str, metrics: Metrics) -> None:
-    """Remember the best loss per frame and its epoch; ``kind`` is train or valid."""
-    state = session.state
-    loss = metrics.per_frame().get("loss")
-    if loss is not None and loss < getattr(state, f"best_{kind}_loss"):
-        setattr(state, f"best_{kind}_loss", loss)
-        setattr(state, f"best_{kind}_epoch", state.cur_epoch)
-
-
-def link_best(session: Session, path: Path) -> None:
-    """Let best-train-loss.pt, best-valid-loss.pt and best-wer.pt name ``path`` when it is best."""
-    state = session.state
-    for kind, name in (("train", "train-loss"), ("valid", "valid-loss"), ("wer", "wer")):
-        if getattr(state, f"best_{kind}_epoch") == state.cur_epoch:
-            hardlink(path, f"best-{name}.pt")
+    return metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from zipasr.base.config import flag
-from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
+from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle, LossStyle
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -33,7 +33,9 @@ class ToyConfig:
         simple_init=0.1,
         ctc_dropout=None,
         ctc_init=0.1,
+        bias_init=0.01,
     )
+    losses: ClassVar[LossStyle] = LossStyle(simple_start=None, pruned_start=0.05)
     published_optimizer: ClassVar[str] = "scaled_adam"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = {}
     adapted_layers: ClassVar[tuple[str, ...]] = ("joiner.*_proj",)
@@ -108,3 +110,7 @@ class ToyConfig:
     @classmethod
     def with_implied(cls, flags: Flags) -> dict[str, Any]:
         return dict(flags)
+
+    @classmethod
+    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
+        return {"use_ctc": True}

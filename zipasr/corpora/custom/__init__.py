@@ -3,7 +3,7 @@
 ``readers`` chooses the reader of a source: ``table`` (TSV, CSV, LJSpeech), ``json_lines`` (NeMo),
 ``folder`` (sound with text; Common Voice), ``kaldi``, ``lhotse_manifests``. They share
 ``source_text`` (lines of text files), ``delimited`` (fields of lines), ``columns`` (known names,
-times, channels), ``audio_files`` (files by name) and yield ``utterances``. ``checks`` compares
-them with their sound, ``corpus`` converts it and writes the manifests, ``import_report`` and
-``listening_page`` tell about it; ``recipe`` chooses splits and writes the recipe file.
+times, channels), ``audio_files`` (files by name) and yield ``utterances``. ``checks`` compares them
+with their sound, ``corpus`` converts it and writes the manifests, ``import_report`` tells about it;
+``recipe`` chooses splits and writes the recipe file.
 """

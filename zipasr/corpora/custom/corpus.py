@@ -27,8 +27,7 @@ from zipasr.corpora.custom.checks import (
     find_suspects,
     odd_files,
 )
-from zipasr.corpora.custom.import_report import short_report, write_report
-from zipasr.corpora.custom.listening_page import write_page
+from zipasr.corpora.custom.import_report import short_report, write_page, write_report
 from zipasr.corpora.custom.readers import read_source
 from zipasr.corpora.custom.recipe import with_splits
 from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance
@@ -228,7 +227,7 @@ class OwnCorpus:
         report = write_report(listed.parent.parent, seen)
         raise DataError(
             f"{lost} of {usable + lost} utterances cannot be used; {listed} lists them, {report} "
-            f"tells about them; the first: {bad[0].audio or bad[0].utterance}: {bad[0].why}.",
+            f"tells about them; the first: {_named(bad[0])}.",
             self._what_to_do(bad, lost, usable),
         )
 
@@ -239,8 +238,8 @@ class OwnCorpus:
             return "mend the corpus."
         percentage = -(-100 * lost // (usable + lost))
         return (
-            "mend the corpus, or go on without them: python3 -m local.import_corpus --recipe NAME "
-            f"--from {self.source} --max-bad {percentage}"
+            "mend the corpus, or go on without them: ./prepare.sh --recipe NAME --from "
+            f"{self.source} --max-bad {percentage}"
         )
 
 
@@ -283,3 +282,11 @@ def _free_name(path: Path, taken: set[str]) -> str:
     stem = path.name.split(".")[0]
     names = (stem, *(f"{stem}-{count}" for count in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)
+
+
+def _named(dropped: Dropped) -> str:
+    """Return what is left out and why, its place once."""
+    name = dropped.audio or dropped.utterance
+    if not name or (dropped.where and dropped.where in name):
+        return dropped.why
+    return f"{name}: {dropped.why}"

@@ -87,8 +87,15 @@ def read_source(source: Path, encoding: str, piped: Path) -> ImportedCorpus:
 
 
 def _read_file(path: Path, encoding: str) -> ImportedCorpus:
-    if is_sound(path) or path.name == "wav.scp":
+    if is_sound(path):
+        raise DataError(
+            f"{path} is one sound file, not a corpus.",
+            f"give the folder of it and of its .txt file (--from {path.parent}), or a table.",
+        )
+    if path.name == "wav.scp":
         raise DataError(f"{path} is one file of a corpus.", f"--from {path.parent}")
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty (0 bytes).", _FORMS)
     if is_ljspeech(path):
         return read_ljspeech(path, encoding)
     if cut_files(path):
@@ -158,7 +165,7 @@ def _the_table(folder: Path) -> Path:
 
 
 def _beside(source: Path) -> str:
-    parent = next((p for p in source.absolute().parents if p.is_dir()), Path("/"))
+    parent = next((p for p in source.parents if p.is_dir()), Path("/"))
     return _inside(parent)
 
 

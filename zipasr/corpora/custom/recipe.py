@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.utterances import Utterance
+from zipasr.text.config import lang_name
+from zipasr.text.scripts import Unit
 
 # Model and schedule of the embedded recipe, which was tuned on 2.4 hours. Beyond: published sizes.
 _SMALL_CORPUS: Mapping[str, Any] = {
@@ -53,10 +55,19 @@ _VOCABULARIES = ((1.0, 60), (20.0, 200), (2000.0, 500), (float("inf"), 1000))
 # Speech that a small corpus is repeated to, in hours: what the embedded recipe is trained on.
 _REPEATED_HOURS = 15.0
 _EPOCHS = (6, 60)
+# What the bytes of text take of a vocabulary, beside what is learned.
+_BYTES = 240
 # Above so many different characters the script has one for each syllable or word.
 _MANY_CHARACTERS = 300
 # Speed is perturbed where data are scarce.
 _SCARCE_HOURS = 500.0
+
+
+# The average to decode with is the best on dev, of few utterances where there are many.
+_CHOSEN_ON_DEV: Mapping[str, Any] = {"auto-avg": 1, "auto-avg-cuts": 500}
+# Files of epochs, so that a minute of training does not leave fifty megabytes behind each time.
+_FILES = 20
+_NEWEST_FILES = 5
 
 
 class Sizes(NamedTuple):
@@ -67,22 +78,25 @@ class Sizes(NamedTuple):
         characters: number of different characters of the training transcripts.
         shortest: seconds; about one utterance in a hundred is shorter.
         longest: seconds; about one utterance in a hundred is longer.
+        unit: of the tokens.
     """
 
     hours: float
     characters: int
     shortest: float
     longest: float
+    unit: Unit = "bpe"
 
 
 def flags_for(name: str, sizes: Sizes) -> dict[str, Any]:
     """Return the settings of a recipe called ``name``, flag name without dashes -> value."""
     vocabulary = vocabulary_for(sizes)
-    lang_dir = f"data/{name}/lang_bpe_{vocabulary}"
+    lang_dir = f"data/{name}/{lang_name(sizes.unit, vocabulary)}"
     flags: dict[str, Any] = {
         "manifest-dir": f"data/{name}/fbank",
         "lang-dir": lang_dir,
-        "vocab-size": vocabulary,
+        "unit": sizes.unit,
+        **({} if sizes.unit == "char" else {"vocab-size": vocabulary}),
         "bpe-model": f"{lang_dir}/bpe.model",
         "exp-dir": f"exp/{name}",
         "enable-musan": 0,
@@ -92,12 +106,14 @@ def flags_for(name: str, sizes: Sizes) -> dict[str, Any]:
         flags["min-cut-duration"] = max(0.1, round(sizes.shortest * 0.7, 1))
     if sizes.longest > 20.0:
         flags["max-cut-duration"] = 30.0
-    return flags | _model_and_schedule(sizes)
+    return {**flags, **_model_and_schedule(sizes), **_CHOSEN_ON_DEV}
 
 
 def vocabulary_for(sizes: Sizes) -> int:
-    """Return the number of tokens: more for more text, and room for every character."""
+    """Return the number of tokens: more for more text, and room for every character or byte."""
     by_hours = next(tokens for hours, tokens in _VOCABULARIES if sizes.hours <= hours)
+    if sizes.unit == "byte-bpe":
+        return by_hours + _BYTES
     room = sizes.characters + (200 if sizes.characters > _MANY_CHARACTERS else 20)
     return max(by_hours, -(-room // 10) * 10)
 
@@ -119,6 +135,8 @@ def _model_and_schedule(sizes: Sizes) -> dict[str, Any]:
         "warmup-batches": min(80, max(5, steps // 20)),
         "spec-aug-start-epoch": epochs // 2 + 1,
         "avg": max(1, epochs // 3),
+        "save-every-epochs": -(-epochs // _FILES),
+        "keep-last-epochs": _NEWEST_FILES,
     }
 
 

@@ -90,14 +90,15 @@ class EspeakCorpus:
             temporary.write_text(plan_table(plan), encoding="utf-8")
         if missing:
             require_espeak()
-            synthesise([self._order(utterance) for utterance in missing], num_jobs)
+            synthesise([self.order(utterance) for utterance in missing], num_jobs)
         return {split: self._write_manifests(manifest_dir, split, plan) for split in SPLITS}
 
     def audio_path(self, utterance: PlannedUtterance) -> Path:
         """Return the file of ``utterance``, relative to the working directory if the folder is."""
         return self.audio_dir / utterance.split / f"{utterance.id}.flac"
 
-    def _order(self, utterance: PlannedUtterance) -> espeak_voice.Order:
+    def order(self, utterance: PlannedUtterance) -> espeak_voice.Order:
+        """Return what the synthesiser is asked for to make the file of ``utterance``."""
         return espeak_voice.Order(
             id=utterance.id,
             path=str(self.audio_path(utterance).absolute()),

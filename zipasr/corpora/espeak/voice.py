@@ -190,18 +190,21 @@ class Speaker:
 
     One object per process: library state and callback are global.
 
+    Args:
+        options: of ``espeak_Initialize``, such as which events it tells beside those of words.
+
     Raises:
         RuntimeError: the library does not start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: int = 0) -> None:
         # Imported here: its licence is GPL-3, and nothing but this process may need it.
         import espeakng_loader
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         self._data = Path(espeakng_loader.get_data_path())
         path = os.fsencode(self._data)
-        self.rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, path, 0))
+        self.rate = int(self._library.espeak_Initialize(_SYNCHRONOUS, 0, path, options))
         if self.rate <= 0:
             raise RuntimeError("espeak_Initialize failed: its voice data may be damaged")
         self._sound: list[bytes] = []

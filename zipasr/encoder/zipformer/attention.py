@@ -12,7 +12,7 @@ from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attentio
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.cache import Cache
 from zipasr.nn.layers import scaled_linear
-from zipasr.nn.numerics import is_traced
+from zipasr.nn.numerics import is_traced, to_device
 from zipasr.nn.schedule import Dropout2, FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -189,7 +189,7 @@ class CompactRelPositionalEncoding(nn.Module):
         if table is None or table.device != device or table.size(0) < 2 * num_frames - 1:
             # A table made under inference mode could not be used in training later on.
             with torch.inference_mode(False):
-                table = compact_positions(num_frames, self.num_channels).to(device)
+                table = to_device(compact_positions(num_frames, self.num_channels), device)
             self._table = table
         return table
 

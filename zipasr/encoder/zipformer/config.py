@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from zipasr.base.config import flag, shown
+from zipasr.base.config import flag, flag_name, shown
 from zipasr.base.errors import UserError, nearest
-from zipasr.encoder.chunks import check_chunks
-from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
+from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks, in_full
+from zipasr.encoder.protocol import (
+    Encoder,
+    ExportLayout,
+    Flags,
+    Geometry,
+    HeadStyle,
+    LossStyle,
+)
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -51,11 +58,6 @@ PUBLISHED_BATCHES = {
 }
 
 
-def in_full(value: Any, num_stacks: int) -> Any:
-    """Return a list with one value for all stacks as one value for each; others as they are."""
-    return value * num_stacks if isinstance(value, tuple) and len(value) == 1 else value
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerConfig:
     """Sizes of a layer; the names are those of ``ZipformerConfig``, for one stack."""
@@ -72,7 +74,7 @@ class LayerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ZipformerConfig:
+class ZipformerConfig(ChunkedConfig):
     """Shape of the encoder; a comma list has one value for each stack, or one for all."""
 
     name: ClassVar[str] = "zipformer"
@@ -88,6 +90,7 @@ class ZipformerConfig:
     not_inferable: ClassVar[tuple[str, ...]] = free_on_resume
     schedule_clock: ClassVar[Literal["updates", "duration"]] = "duration"
     heads: ClassVar[HeadStyle] = HeadStyle()
+    losses: ClassVar[LossStyle] = LossStyle()
     published_optimizer: ClassVar[str] = "scaled_adam"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = PUBLISHED_BATCHES
     # Where most of the weights of a layer are.
@@ -143,20 +146,14 @@ class ZipformerConfig:
             )
 
     def _check_counts(self) -> None:
-        for name in _PER_STACK:
-            count = len(getattr(self, name))
-            if count not in (1, self.num_stacks):
-                raise ValueError(
-                    f"{_flag_name(name)} has {count} values, but --downsampling-factor has "
-                    f"{self.num_stacks}: give one value for each stack, or one for all"
-                )
+        self.check_counts(_PER_STACK)
         if len(self.embed_channels) != 3:
             raise ValueError(f"--embed-channels needs 3 values, got {len(self.embed_channels)}")
 
     def _check_values(self) -> None:
         for name in (*_PER_STACK, "downsampling_factor", "embed_channels"):
             if min(getattr(self, name)) < 1:
-                raise ValueError(f"{_flag_name(name)} must be positive, got {getattr(self, name)}")
+                raise ValueError(f"{flag_name(name)} must be positive, got {getattr(self, name)}")
         if any(kernel % 2 == 0 for kernel in self.cnn_module_kernel):
             raise ValueError(f"--cnn-module-kernel must be odd, got {self.cnn_module_kernel}")
         if self.pos_dim < 2 or self.pos_dim % 2:
@@ -170,19 +167,9 @@ class ZipformerConfig:
             )
 
     @property
-    def num_stacks(self) -> int:
-        """Number of stacks."""
-        return len(self.downsampling_factor)
-
-    @property
     def output_dim(self) -> int:
         """C of the encoder output."""
         return max(self.encoder_dim)
-
-    def per_stack(self, name: str) -> tuple[int, ...]:
-        """Return the values of field ``name``, one for each stack."""
-        values: tuple[int, ...] = in_full(getattr(self, name), self.num_stacks)
-        return values
 
     def layer_config(self, stack: int) -> LayerConfig:
         """Return the sizes of the layers of one stack."""
@@ -203,10 +190,6 @@ class ZipformerConfig:
         """Features in, frames out."""
         return Geometry(tail=Geometry().tail if self.causal else 0)
 
-    def choices(self) -> Mapping[str, tuple[int, ...]]:
-        """Chunk sizes and left contexts of a causal model: training draws one of each."""
-        return {n: getattr(self, n) for n in self.free_when_decoding} if self.causal else {}
-
     def describe(self) -> str:
         """Preset, or layers and channels."""
         if name := preset_name(self):
@@ -214,14 +197,9 @@ class ZipformerConfig:
         layers, dims = (shown(self.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))
         return f"Zipformer with {layers} layers of {dims} channels"
 
-    def result_tag(self) -> str:
-        """Chunk size and left context, as published results are named."""
-        (chunk,), (left,) = self.chunk_size, self.left_context_frames
-        return f"chunk-{chunk}_left-context-{left}"
-
     def export_layout(self) -> ExportLayout:
         """Layout that sherpa-onnx calls ``zipformer2``."""
-        from zipasr.encoder.zipformer.metadata import ZipformerLayout
+        from zipasr.encoder.zipformer.construction import ZipformerLayout
 
         return ZipformerLayout(self)
 
@@ -255,8 +233,8 @@ class ZipformerConfig:
         return replace(
             sizes,
             causal=causal,
-            chunk_size=_choices(chunk_size, sizes.chunk_size),
-            left_context_frames=_choices(left_context_frames, sizes.left_context_frames),
+            chunk_size=as_choices(chunk_size, sizes.chunk_size),
+            left_context_frames=as_choices(left_context_frames, sizes.left_context_frames),
             dropout=dropout,
         )
 
@@ -273,8 +251,8 @@ class ZipformerConfig:
 
     @classmethod
     def matches(cls, shapes: WeightShapes) -> bool:
-        """Whether front end and stacks stand side by side."""
-        return shapes.has("encoder_embed.") and shapes.has("encoder.encoders.0.")
+        """Whether front end and stacks, averaged at the end, stand side by side."""
+        return shapes.has("encoder_embed.") and shapes.has("encoder.downsample_output.")
 
     @classmethod
     def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[ZipformerConfig, list[str]]:
@@ -292,6 +270,11 @@ class ZipformerConfig:
     def with_implied(cls, flags: Flags) -> dict[str, Any]:
         """Published flags say all themselves."""
         return dict(flags)
+
+    @classmethod
+    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
+        """None: the defaults of all flags are for this encoder."""
+        return {}
 
 
 PRESETS: dict[str, ZipformerConfig] = {
@@ -334,13 +317,3 @@ def differing(left: ZipformerConfig, right: ZipformerConfig) -> list[str]:
         if in_full(getattr(left, field.name), left.num_stacks)
         != in_full(getattr(right, field.name), right.num_stacks)
     ]
-
-
-def _choices(given: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
-    if given is None:
-        return default
-    return (given,) if isinstance(given, int) else tuple(given)
-
-
-def _flag_name(field: str) -> str:
-    return "--" + field.replace("_", "-")

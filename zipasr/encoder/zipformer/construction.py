@@ -1,4 +1,8 @@
-"""The encoder built from its settings, and settings inferred from weights."""
+"""The Zipformer built from its settings; names, metadata and states of its exported files.
+
+Names, order and keys are those of published exports: sherpa-onnx makes the first states of a
+stream from the sizes, and finds inputs and outputs by their order.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zipasr.base.config import flag_name, shown
+from zipasr.encoder.chunks import ChunkedLayout
 from zipasr.encoder.inference import WeightShapes
 from zipasr.encoder.masks import subsampled_lens
 from zipasr.encoder.protocol import Flags
 from zipasr.encoder.zipformer.config import HEAD_FLAGS, PRESETS, ZipformerConfig, preset_name
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.model import Zipformer2, dropout_rate
-from zipasr.encoder.zipformer.streaming import Zipformer2Chunks
+from zipasr.encoder.zipformer.prepared import PreparedZipformer
+from zipasr.encoder.zipformer.streaming import Zipformer2Chunks, chunk_frames
 from zipasr.nn.masks import make_pad_mask
 
 
@@ -50,6 +58,10 @@ class ZipformerEncoder:
         mask = make_pad_mask(x_lens, x.size(1)) if is_padded else None
         frames, num = self.encoder(x.transpose(0, 1).contiguous(), x_lens, mask)
         return frames.transpose(0, 1).contiguous(), num
+
+    def prepared(self, dtype: torch.dtype) -> PreparedZipformer:
+        """See ``Preparable``."""
+        return PreparedZipformer(self.embed, self.encoder, dtype)
 
     def rank_state(self) -> dict[str, Any]:
         """See ``Encoder``: there is none."""
@@ -237,3 +249,68 @@ def once(values: Iterable[int]) -> tuple[int, ...]:
     """Write a value for each stack once when it is always the same."""
     every = tuple(values)
     return every[:1] if len({*every}) == 1 else every
+
+
+#: Channels of the front end's state as sherpa-onnx makes it, whatever the model has.
+CLIENT_CHANNELS = 128
+
+_LAYER_STATES = (
+    "cached_key",
+    "cached_nonlin_attn",
+    "cached_val1",
+    "cached_val2",
+    "cached_conv1",
+    "cached_conv2",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ZipformerLayout(ChunkedLayout[ZipformerConfig]):
+    """An ``ExportLayout``."""
+
+    model_type = "zipformer2"
+    streams_ctc = True
+
+    @property
+    def has_client(self) -> bool:
+        """See ``ExportLayout``: sherpa-onnx makes the front end's state too small for wide ones."""
+        return not self.is_streaming or self.config.embed_channels[2] <= CLIENT_CHANNELS
+
+    def client_limits(self, use_ctc: bool) -> list[str]:  # noqa: ARG002
+        """See ``ExportLayout``."""
+        if self.has_client:
+            return []
+        return [
+            f"sherpa-onnx streams front ends of at most {CLIENT_CHANNELS} channels, this one has "
+            f"{self.config.embed_channels[2]}: the files are for onnxruntime. For sherpa-onnx, "
+            f"train with --embed-channels 8,32,{CLIENT_CHANNELS}."
+        ]
+
+    def state_names(self) -> list[str]:
+        """See ``ExportLayout``."""
+        num_layers = sum(self.config.per_stack("num_encoder_layers"))
+        layers = [f"{name}_{i}" for i in range(num_layers) for name in _LAYER_STATES]
+        return [*layers, "embed_states", "processed_lens"]
+
+    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """See ``ExportLayout``.
+
+        The front end's state is filled with zeros up to the channels that sherpa-onnx gives it.
+        """
+        *layers, embed, processed = states
+        missing = max(0, CLIENT_CHANNELS - embed.size(1))
+        return [*layers, F.pad(embed, (0, 0, 0, 0, 0, missing)), processed.to(torch.int64)]
+
+    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """See ``ExportLayout``."""
+        *layers, embed, processed = states
+        return [*layers, embed[:, : self.config.embed_channels[2]], processed]
+
+    def streaming_metadata(self) -> dict[str, str]:
+        """See ``ExportLayout``; lists have one value for each stack."""
+        config = self.config
+        lists = {
+            "encoder_dims": config.per_stack("encoder_dim"),
+            "cnn_module_kernels": config.per_stack("cnn_module_kernel"),
+        }
+        return self.metadata_of(chunk_frames(config.chunk_size[0]), lists)

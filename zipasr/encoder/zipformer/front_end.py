@@ -6,6 +6,8 @@ fastest, and everything that is computed for each channel reads memory in order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,6 +56,25 @@ class SingleChannelConv2d(nn.Conv2d):
             return y + self.bias[:, None, None]
 
 
+def on_channels(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply linear layers to the channels of (N, C, T1, F).
+
+    Args:
+        layers: of rows (R, C), each for itself; in between they are three times as wide.
+        x: (N, C, T1, F).
+    """
+    picture = x.permute(0, 2, 3, 1)
+    rows = picture.reshape(-1, picture.size(3))
+    if torch.is_grad_enabled() or is_traced():
+        y = layers(rows)
+    else:
+        # Without a backward pass the layer of 3 C channels need not exist as a whole.
+        y = torch.empty_like(rows)
+        for block in row_blocks(rows.size(0), 12 * rows.size(1), rows.device):
+            y[block] = layers(rows[block])
+    return y.view(picture.shape).permute(0, 3, 1, 2)
+
+
 class ConvNeXt(nn.Module):
     """Depthwise 7x7 convolution and two pointwise ones, as a residual branch.
 
@@ -96,7 +117,7 @@ class ConvNeXt(nn.Module):
         Returns:
             (N, C, T1, F).
         """
-        y = self._pointwise(self.depthwise_conv(x))
+        y = on_channels(self._linear_layers, self.depthwise_conv(x))
         keep = keep_mask(x.size(0), float(self.layerdrop_rate), like=y) if self.training else None
         x = x + y if keep is None else torch.addcmul(x, y, keep[:, :, None, None])
         result: Tensor = self.out_whiten(self.out_balancer(x).permute(0, 2, 3, 1))
@@ -115,22 +136,9 @@ class ConvNeXt(nn.Module):
         context = cached_left_pad.size(2)
         seen = torch.cat([cached_left_pad.to(x.dtype), x], dim=2)
         num_frames = x.size(2) - context
-        y = self._pointwise(self.depthwise_conv(seen, padding=(0, context)))
+        y = on_channels(self._linear_layers, self.depthwise_conv(seen, padding=(0, context)))
         left_pad = seen[:, :, num_frames : num_frames + context].to(cached_left_pad.dtype)
         return x[:, :, :num_frames] + y, left_pad
-
-    def _pointwise(self, x: Tensor) -> Tensor:
-        """Apply both pointwise layers to (N, C, T1, F), as linear layers on its channels."""
-        picture = x.permute(0, 2, 3, 1)
-        rows = picture.reshape(-1, picture.size(3))
-        if torch.is_grad_enabled() or is_traced():
-            y = self._linear_layers(rows)
-        else:
-            # Without a backward pass the layer of 3 C channels need not exist as a whole.
-            y = torch.empty_like(rows)
-            for block in row_blocks(rows.size(0), 12 * rows.size(1), rows.device):
-                y[block] = self._linear_layers(rows[block])
-        return y.view(picture.shape).permute(0, 3, 1, 2)
 
     def _linear_layers(self, rows: Tensor) -> Tensor:
         first, second = self.pointwise_conv1, self.pointwise_conv2

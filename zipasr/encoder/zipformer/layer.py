@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.encoder.zipformer.attention import (
@@ -33,8 +34,9 @@ from zipasr.encoder.zipformer.config import LayerConfig
 from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardModule
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.cache import Cache
-from zipasr.nn.gradients import limit_param_value
+from zipasr.nn.gradients import TensorFunction, limit_param_value
 from zipasr.nn.norm import BiasNorm
+from zipasr.nn.numerics import no_autocast
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 
@@ -54,10 +56,29 @@ def keep_mask(num_utterances: int, rate: float, like: Tensor) -> Tensor | None:
     """
     if rate == 0.0:
         return None
+    if like.is_cuda:
+        return like.new_empty(num_utterances, 1).bernoulli_(1.0 - rate)
     keep = torch.rand(num_utterances, 1, device=like.device) > rate
     if keep.device.type == "cpu" and bool(keep.all()):
         return None
     return keep.to(like.dtype)
+
+
+class _AddBranch(TensorFunction):
+    """``x + branch * keep``, whose terms autocast leaves in their types."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, branch: Tensor, keep: Tensor) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.dtype = branch.dtype
+        with no_autocast(x):
+            return torch.addcmul(x, branch, keep)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (keep,) = ctx.saved_tensors
+        return grad, torch.mul(grad, keep, out=torch.empty_like(grad, dtype=ctx.dtype)), None
 
 
 def add_branch(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
@@ -71,7 +92,26 @@ def add_branch(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
     Returns:
         (T', N, C).
     """
-    return x + branch if keep is None else torch.addcmul(x, branch, keep)
+    return x + branch if keep is None else _AddBranch.call(x, branch, keep)
+
+
+class _BypassFunction(TensorFunction):
+    """``original + (new - original) * scale``, saving no difference."""
+
+    @staticmethod
+    def forward(ctx: Any, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(original, new, scale)
+        if original.is_cuda and original.dtype == new.dtype == scale.dtype:
+            return torch.lerp(original, new, scale)
+        return torch.addcmul(original, new - original, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        original, new, scale = ctx.saved_tensors
+        to_new = grad * scale
+        to_scale = (new - original).mul_(grad).sum_to_size(scale.shape)
+        return grad - to_new, to_new, to_scale
 
 
 class BypassModule(nn.Module):
@@ -102,7 +142,7 @@ class BypassModule(nn.Module):
         Returns:
             (T', N, C).
         """
-        return torch.addcmul(original, new - original, self._scale(original.size(1)))
+        return _BypassFunction.call(original, new, self._scale(original.size(1)))
 
     def _scale(self, num_utterances: int) -> Tensor:
         if not self.training:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.chunks import WHOLE, Chunks, choose_chunks, chunks_of
+from zipasr.encoder.chunks import WHOLE, Chunks, choose_chunks, only_chunks
 from zipasr.encoder.masks import Masks, chunk_mask, halved_lens
 from zipasr.encoder.zipformer.config import OUTPUT_FACTOR, ZipformerConfig
 from zipasr.encoder.zipformer.layer import (
@@ -98,15 +98,7 @@ class Zipformer2(nn.Module):
         Raises:
             ValueError: the model is not causal, or has no single chunk size and left context.
         """
-        if not self.causal:
-            raise ValueError("the model is not causal: train one with --causal 1 to stream")
-        sizes = (*self.chunk_size, *self.left_context_frames)
-        if len(sizes) != 2 or min(sizes) < 0:
-            raise ValueError(
-                "streaming needs one positive --chunk-size and one --left-context-frames, got "
-                f"{self.chunk_size} and {self.left_context_frames}"
-            )
-        return chunks_of(*sizes)
+        return only_chunks(self.causal, self.chunk_size, self.left_context_frames)
 
     def get_init_states(
         self, batch_size: int = 1, device: torch.device | str = "cpu"

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from zipasr.encoder.masks import not_yet_heard
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.layer import BATCH_DIMS, NUM_STATES
@@ -122,19 +123,9 @@ def encode_chunk(
             state belongs to another left context, or the model is in training mode.
     """
     chunks = encoder.streaming_chunks()
-    expected = (state.batch_size, chunk_frames(chunks.size))
-    if tuple(features.shape[:2]) != expected:
-        raise ValueError(
-            f"a chunk of {chunks.size} frames for {expected[0]} streams is made of features "
-            f"{expected}, got {tuple(features.shape[:2])}"
-        )
-    if feature_lens.shape != features.shape[:1]:
-        raise ValueError(
-            f"{expected[0]} streams need as many lengths, got a tensor of shape "
-            f"{tuple(feature_lens.shape)}"
-        )
+    check_chunk(features, feature_lens, chunks.size, state.batch_size)
     x, x_lens, left_pad = embed.streaming_forward(features, feature_lens, state.embed_left_pad)
-    fresh = _not_yet_heard(state.processed_lens, chunks.left_frames)
+    fresh = not_yet_heard(state.processed_lens, chunks.left_frames)
     mask = torch.cat([fresh, make_pad_mask(x_lens, chunks.size)], dim=1)
     frames, lens, layers = encoder.streaming_forward(
         x.transpose(0, 1).contiguous(), x_lens, state.layers, mask
@@ -148,10 +139,23 @@ def encode_chunk(
     return frames.transpose(0, 1).contiguous(), lens, after
 
 
-def _not_yet_heard(processed_lens: Tensor, left_frames: int) -> Tensor:
-    """Return (N, left_frames), True where a remembered frame lies before the stream began."""
-    age = torch.arange(left_frames - 1, -1, -1, device=processed_lens.device)
-    return processed_lens[:, None] <= age
+def check_chunk(features: Tensor, feature_lens: Tensor, size: int, streams: int) -> None:
+    """Refuse features that are no chunk of ``size`` frames of so many streams.
+
+    Raises:
+        ValueError: the shape of the features or of their lengths is another one.
+    """
+    expected = (streams, chunk_frames(size))
+    if tuple(features.shape[:2]) != expected:
+        raise ValueError(
+            f"a chunk of {size} frames for {streams} streams is made of features "
+            f"{expected}, got {tuple(features.shape[:2])}"
+        )
+    if feature_lens.shape != features.shape[:1]:
+        raise ValueError(
+            f"{streams} streams need as many lengths, got a tensor of shape "
+            f"{tuple(feature_lens.shape)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

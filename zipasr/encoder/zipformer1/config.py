@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from zipasr.base.config import flag, flag_name, shown
 from zipasr.encoder.chunks import Chunks
-from zipasr.encoder.protocol import Encoder, ExportLayout, Flags, Geometry, HeadStyle
+from zipasr.encoder.protocol import (
+    Encoder,
+    ExportLayout,
+    Flags,
+    Geometry,
+    HeadStyle,
+    LossStyle,
+)
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -66,6 +73,7 @@ class Zipformer1Config:
     not_inferable: ClassVar[tuple[str, ...]] = ("causal", *free_on_resume)
     schedule_clock: ClassVar[Literal["updates", "duration"]] = "updates"
     heads: ClassVar[HeadStyle] = HeadStyle(decoder_balancers=False)
+    losses: ClassVar[LossStyle] = LossStyle()
     published_optimizer: ClassVar[str] = "scaled_adam_v1"
     published_batches: ClassVar[Mapping[tuple[str, str], tuple[int, int]]] = {}
     # Where most of the weights of a layer are.
@@ -220,7 +228,7 @@ class Zipformer1Config:
 
     def export_layout(self) -> ExportLayout:
         """Layout that sherpa-onnx calls ``zipformer``."""
-        from zipasr.encoder.zipformer1.metadata import Zipformer1Layout
+        from zipasr.encoder.zipformer1.construction import Zipformer1Layout
 
         return Zipformer1Layout(self)
 
@@ -256,3 +264,8 @@ class Zipformer1Config:
     def with_implied(cls, flags: Flags) -> dict[str, Any]:
         """Only the streaming recipe has the flags of streaming."""
         return {**flags, "causal": bool(flags.keys() & {*cls.free_when_decoding})}
+
+    @classmethod
+    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
+        """None: its recipes differ in nothing else."""
+        return {}

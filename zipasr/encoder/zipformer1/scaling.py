@@ -233,13 +233,11 @@ class EarlyWhiten(Whiten):
         if acts and self.min_prob < self.max_prob and random.random() < LOOK_PROB:
             with no_autocast(x):
                 metric = spread(x.detach(), self.num_groups).metric
-            is_white = metric <= float(self.whitening_limit)
-            self.prob = self.min_prob if is_white else self.max_prob
+            self.act_less(metric <= float(self.whitening_limit))
         return y
 
     def whiten_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Return the gradient that takes the place of ``grad``; both are (..., C)."""
         now = spread(x, self.num_groups)
-        if now.metric <= float(self.whitening_limit):
-            return grad
-        return whitened_gradient(x, grad, now, float(self.grad_scale))
+        is_white = now.metric <= float(self.whitening_limit)
+        return whitened_gradient(x, grad, now, float(self.grad_scale), is_white)

@@ -14,9 +14,9 @@ SLOPE = F32(0.08)
 
 
 @inlined
-def _value(x: Any, t: Any, z: Any, offset: Any) -> Any:
+def _value(x: Any, t: Any, z: Any, share: Any, offset: Any) -> Any:
     # softplus(t) = max(t, 0) + ln(1 + e^-|t|); a NaN goes through x.
-    return (t if t > F32(0.0) else F32(0.0)) + log1p(z) - SLOPE * x - offset
+    return share * ((t if t > F32(0.0) else F32(0.0)) + log1p(z)) - SLOPE * x - offset
 
 
 @inlined
@@ -26,56 +26,60 @@ def _slope(t: Any, z: Any) -> Any:
 
 
 @compiled
-def _masked_value(x: Any, mask: Any, y: Any, shift: Any, offset: Any) -> None:
+def _masked_value(x: Any, mask: Any, y: Any, gain: Any, shift: Any, offset: Any) -> None:
+    share = F32(1.0) / gain
     for i in range(mask.size):
-        t = load(x, i) - shift
-        store(y, i, _value(load(x, i), t, exp(-abs(t)), offset) * mask[i])
+        t = gain * load(x, i) - shift
+        store(y, i, _value(load(x, i), t, exp(-abs(t)), share, offset) * mask[i])
 
 
 @compiled
 def _masked_both(
-    x: Any, mask: Any, grad: Any, y: Any, x_grad: Any, shift: Any, offset: Any
+    x: Any, mask: Any, grad: Any, y: Any, x_grad: Any, gain: Any, shift: Any, offset: Any
 ) -> None:
+    share = F32(1.0) / gain
     for i in range(mask.size):
-        t = load(x, i) - shift
+        t = gain * load(x, i) - shift
         z = exp(-abs(t))
-        store(y, i, _value(load(x, i), t, z, offset) * mask[i])
+        store(y, i, _value(load(x, i), t, z, share, offset) * mask[i])
         store(x_grad, i, _slope(t, z) * load(grad, i) * mask[i])
 
 
 @compiled
-def value(x: Any, mask: Any, y: Any, shift: Any, offset: Any) -> None:
+def value(x: Any, mask: Any, y: Any, gain: Any, shift: Any, offset: Any) -> None:
     """Write ``swoosh(x) * mask``; ``mask`` (m,) repeats over ``x`` (rows * m,), or is empty."""
+    share = F32(1.0) / gain
     if not mask.size:
         for i in range(x.size):
-            t = load(x, i) - shift
-            store(y, i, _value(load(x, i), t, exp(-abs(t)), offset))
+            t = gain * load(x, i) - shift
+            store(y, i, _value(load(x, i), t, exp(-abs(t)), share, offset))
         return
     for start in range(0, x.size, mask.size):
         rows = slice(start, start + mask.size)
-        _masked_value(x[rows], mask, y[rows], shift, offset)
+        _masked_value(x[rows], mask, y[rows], gain, shift, offset)
 
 
 @compiled
 def value_and_gradient(
-    x: Any, mask: Any, grad: Any, y: Any, x_grad: Any, shift: Any, offset: Any
+    x: Any, mask: Any, grad: Any, y: Any, x_grad: Any, gain: Any, shift: Any, offset: Any
 ) -> None:
     """Write ``swoosh(x) * mask`` and its gradient times ``grad``; sizes as for ``value``."""
+    share = F32(1.0) / gain
     if not mask.size:
         for i in range(x.size):
-            t = load(x, i) - shift
+            t = gain * load(x, i) - shift
             z = exp(-abs(t))
-            store(y, i, _value(load(x, i), t, z, offset))
+            store(y, i, _value(load(x, i), t, z, share, offset))
             store(x_grad, i, _slope(t, z) * load(grad, i))
         return
     for start in range(0, x.size, mask.size):
         rows = slice(start, start + mask.size)
-        _masked_both(x[rows], mask, grad[rows], y[rows], x_grad[rows], shift, offset)
+        _masked_both(x[rows], mask, grad[rows], y[rows], x_grad[rows], gain, shift, offset)
 
 
 @compiled
-def gradient(x: Any, grad: Any, x_grad: Any, shift: Any) -> None:
+def gradient(x: Any, grad: Any, x_grad: Any, gain: Any, shift: Any) -> None:
     """Write the gradient of ``swoosh(x)`` times ``grad``; all (n,)."""
     for i in range(x.size):
-        t = load(x, i) - shift
+        t = gain * load(x, i) - shift
         store(x_grad, i, _slope(t, exp(-abs(t))) * load(grad, i))

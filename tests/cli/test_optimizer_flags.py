@@ -1,0 +1,39 @@
+"""What --optimizer says about other flags."""
+
+from __future__ import annotations
+
+import pytest
+
+from zipasr.cli.commands import TRAIN, read
+from zipasr.optim.config import EdenConfig, OptimizerConfig
+
+
+def rates(words: str) -> EdenConfig:
+    config: EdenConfig = read(TRAIN, words.split())[EdenConfig]
+    return config
+
+
+@pytest.mark.parametrize("recipe", ["librispeech", "espeak"])
+def test_rubik_has_its_learning_rate_and_no_warm_up_where_none_are_typed(recipe: str) -> None:
+    run = read(TRAIN, ["--recipe", recipe, "--optimizer", "rubik"])
+    assert run[OptimizerConfig].optimizer == "rubik"
+    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.02, 0.0)
+    assert run.settings["base_lr"].source == "--optimizer rubik"
+    typed = rates(f"--recipe {recipe} --optimizer rubik --base-lr 0.023 --warmup-batches 9")
+    assert (typed.base_lr, typed.warmup_batches) == (0.023, 9.0)
+    assert rates(f"--recipe {recipe}").base_lr == 0.045
+
+
+def test_a_fine_tuning_takes_a_tenth() -> None:
+    words = "--recipe librispeech --do-finetune 1 --finetune-ckpt x.pt --optimizer rubik"
+    assert rates(words).base_lr == 0.002
+
+
+def test_flags_of_the_other_schedule_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--recipe librispeech --optimizer rubik --batches-per-epoch 2400 --lr-batches 17500"
+    assert rates(words).batches_per_epoch == 2400
+    said = capsys.readouterr().err
+    assert "--lr-batches has no effect: the learning rate of --optimizer rubik falls" in said
+    assert "--batches-per-epoch" not in said
+    rates("--recipe librispeech --batches-per-epoch 2400")
+    assert "--batches-per-epoch has no effect: only the schedule" in capsys.readouterr().err

@@ -1,0 +1,246 @@
+"""Training on a pretended CUDA device; run by test_pretended_cuda.py in a process of its own."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.pretended_cuda import device as pretended
+from tests.pretended_cuda.kernels import use_kernels
+from tests.pretended_cuda.record import Record, recorded
+
+pretended.install()
+use_kernels()
+
+from tests.lm import test_transformer  # noqa: E402
+from tests.speaking_model import FIRST, SECOND  # noqa: E402
+from tests.training.short import new_batch, new_session  # noqa: E402
+from zipasr.base.distributed import World  # noqa: E402
+from zipasr.base.seed import fix_seeds  # noqa: E402
+from zipasr.checkpoint import files  # noqa: E402
+from zipasr.cli.commands import TRAIN, read  # noqa: E402
+from zipasr.cli.train import data_source, train_configs  # noqa: E402
+from zipasr.data.dataset import Batch  # noqa: E402
+from zipasr.encoder.protocol import EncoderConfig  # noqa: E402
+from zipasr.lm.config import RnnLmConfig  # noqa: E402
+from zipasr.lm.sentences import Sentences  # noqa: E402
+from zipasr.model.build import build_model  # noqa: E402
+from zipasr.model.config import ModelConfig, TransducerConfig  # noqa: E402
+from zipasr.model.transducer import AsrModel  # noqa: E402
+from zipasr.nn.schedule import set_batch_count  # noqa: E402
+from zipasr.optim.build import build_optimizer  # noqa: E402
+from zipasr.optim.config import OptimizerConfig  # noqa: E402
+from zipasr.optim.param_groups import parameter_groups  # noqa: E402
+from zipasr.optim.scaled_adam import ScaledAdam  # noqa: E402
+from zipasr.training import language_model  # noqa: E402
+from zipasr.training.config import LmTrainConfig, LossConfig  # noqa: E402
+from zipasr.training.loop import apply_gradients, begin_update  # noqa: E402
+from zipasr.training.metrics import Metrics  # noqa: E402
+from zipasr.training.update import compute_gradients, compute_loss, loss_scales  # noqa: E402
+from zipasr.training.worker import run  # noqa: E402
+
+GPU = World(0, 1, pretended.DEVICE)
+VOCAB_SIZE = 20
+#: torch's own CTC copies lengths to the device and waits: four in forward, three in backward.
+CTC_WAITS = 7
+#: Of a training step in bfloat16: three feed-forward, two convolution, three attention blocks.
+LAUNCHES_OF_LAYER = 272
+
+SHORT = """
+--max-duration 60 --num-workers 0 --log-interval 1 --ctc-only-batches 0 --warm-step 4
+--rehearse 0 --enable-spec-aug 0
+"""
+
+ENCODERS: dict[str, EncoderConfig] = {
+    "zipformer": SECOND,
+    "zipformer, causal": replace(SECOND, causal=True, chunk_size=(8,), left_context_frames=(16,)),
+    "zipformer1": FIRST,
+}
+SMALL = {"decoder_dim": 16, "joiner_dim": 16}
+ATTENTION = {
+    "attention_decoder_dim": 16,
+    "attention_decoder_num_layers": 1,
+    "attention_decoder_attention_dim": 16,
+    "attention_decoder_num_heads": 2,
+    "attention_decoder_feedforward_dim": 16,
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "transducer": SMALL,
+    "CTC": {"use_transducer": False, "use_ctc": True},
+    "all": {
+        **SMALL,
+        **ATTENTION,
+        "use_ctc": True,
+        "use_cr_ctc": True,
+        "use_attention_decoder": True,
+    },
+}
+
+
+@pytest.fixture
+def here(prepared: Path, monkeypatch: pytest.MonkeyPatch, put_back: None) -> None:
+    monkeypatch.chdir(prepared)
+
+
+@pytest.fixture(autouse=True)
+def savable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints compare types, and those of the device have one of their own."""
+    monkeypatch.setattr(files, "PLAIN_TYPES", (*files.PLAIN_TYPES, pretended.Pretended))
+
+
+def make_model(encoder: EncoderConfig, heads: dict[str, Any]) -> AsrModel:
+    fix_seeds(1)
+    model = build_model(encoder, ModelConfig(**heads), VOCAB_SIZE)
+    set_batch_count(model, 0.0)
+    return model
+
+
+def make_batch(two_views: bool) -> Batch:
+    batch = new_batch(1.6, 1.2, 0.9)
+    return replace(batch, second_view=batch.features.flip(2) if two_views else None)
+
+
+def losses_of(
+    model: AsrModel, encoder: EncoderConfig, heads: dict[str, Any]
+) -> tuple[Tensor, Metrics]:
+    config = ModelConfig(**heads)
+    scales = loss_scales(LossConfig(cr_loss_scale=0.1), config, 5000)
+    batch = make_batch(config.use_cr_ctc).to(next(model.parameters()).device)
+    tokens = [[3, 5, 5], [7], [9, 2]]
+    fix_seeds(3)
+    return compute_loss(model, batch, tokens, scales, TransducerConfig(), encoder.geometry)
+
+
+def step(
+    model: AsrModel, encoder: EncoderConfig, heads: dict[str, Any], optimizer: ScaledAdam
+) -> None:
+    """Make a step in bfloat16, as ``training.update`` does."""
+    with torch.autocast("cuda", torch.bfloat16):
+        loss, metrics = losses_of(model, encoder, heads)
+    loss.backward()
+    optimizer.measure()
+    assert all(math.isfinite(value) for value in metrics.sums.values())
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def make_optimizer(model: nn.Module) -> ScaledAdam:
+    optimizer = build_optimizer(OptimizerConfig(), parameter_groups(model, 0.045, ()))
+    assert isinstance(optimizer, ScaledAdam)
+    return optimizer
+
+
+CASES = [
+    *((name, "transducer") for name in ENCODERS),
+    *(("zipformer", name) for name in HEADS if name != "transducer"),
+]
+
+
+@pytest.mark.parametrize(("name", "head"), CASES)
+def test_a_step_gives_what_it_gives_on_a_cpu_and_waits_once(name: str, head: str) -> None:
+    """Values without what is drawn by the device, whose generator is another one."""
+    encoder, heads = ENCODERS[name], HEADS[head]
+    losses, gradients = [], []
+    for place in ("cpu", "cuda"):
+        model = make_model(encoder, heads).eval().to(place)
+        loss, metrics = losses_of(model, encoder, heads)
+        loss.backward()
+        losses.append(metrics.sums)
+        named = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+        gradients.append(named)
+    assert losses[1] == pytest.approx(losses[0], rel=2e-4)
+    largest = max(float(grad.abs().max()) for grad in gradients[0].values())
+    for key, grad in gradients[1].items():
+        torch.testing.assert_close(grad, gradients[0][key], rtol=2e-3, atol=1e-5 * largest, msg=key)
+
+    optimizer = make_optimizer(model)
+    optimizer.step()
+    model.train()
+    with recorded() as record:
+        step(model, encoder, heads, optimizer)
+    has_ctc = ModelConfig(**heads).use_ctc
+    assert record.num_waits == 1 + has_ctc * CTC_WAITS, record.told()
+    assert record.num_copies <= 16, record.told()
+
+
+def test_launches_of_a_layer_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models differ by a layer; without Balancers and Whitens, which act now and then."""
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+    counts = []
+    for layers in (1, 2):
+        encoder = replace(SECOND, num_encoder_layers=(layers, 1))
+        model = make_model(encoder, SMALL).to("cuda")
+        with recorded() as record, torch.autocast("cuda", torch.bfloat16):
+            losses_of(model, encoder, SMALL)[0].backward()
+        counts.append(record.total.launches)
+    assert counts[1] - counts[0] <= LAUNCHES_OF_LAYER, record.told(40)
+
+
+@pytest.mark.usefixtures("here")
+def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Epochs, validation, averages, checkpoints: on the device and back."""
+
+    def train(epochs: int) -> dict[str, Any]:
+        words = f"--exp-dir {tmp_path} {SHORT} --num-epochs {epochs}"
+        parsed = read(TRAIN, f"--recipe ./tones {words}".split())
+        run(GPU, train_configs(parsed), data_source(parsed))
+        return files.load_checkpoint(tmp_path / f"epoch-{epochs}.pt")
+
+    first, second = train(1), train(2)
+    assert second["batch_idx_train"] == 2 * first["batch_idx_train"] > 0
+    assert second["skipped_steps"] == 0
+    assert not torch.equal(
+        first["model"]["joiner.output_linear.bias"], second["model"]["joiner.output_linear.bias"]
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_an_update_waits_once_and_halves_what_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = new_session("--use-ctc 0 --use-bf16 1 --rnnt-type regular --enable-spec-aug 0", GPU)
+    batches = [new_batch(1.2, 0.8)]
+
+    def update() -> tuple[int, Record]:
+        begin_update(session, batches)
+        with recorded() as record:
+            gradients = compute_gradients(session, batches)
+            apply_gradients(session, gradients, batches)
+        return gradients.splits, record
+
+    update()
+    before = pretended.MEMORY.now
+    pretended.MEMORY.peak = before
+    splits, record = update()
+    assert (splits, record.num_waits) == (0, 1), record.told()
+    needed = pretended.MEMORY.peak - before
+    monkeypatch.setattr(pretended.MEMORY, "total", before + int(0.8 * needed))
+    splits, record = update()
+    assert (splits, record.num_waits) == (1, 1), record.told()
+
+
+@pytest.mark.parametrize("kind", ["rnn", "transformer"])
+def test_a_language_model_waits_once_in_an_update(kind: Any, tmp_path: Path) -> None:
+    sizes = {
+        "rnn": RnnLmConfig(rnn_lm_embedding_dim=8, rnn_lm_hidden_dim=8, rnn_lm_num_layers=1),
+        "transformer": test_transformer.SIZES,
+    }
+    config = LmTrainConfig(lm_type=kind, exp_dir=tmp_path, num_epochs=1, batch_size=4)
+    text = Sentences.of([[2, 3, 4], [2, 3], [], [5, 3, 4]] * 2)
+    about = {"vocab_size": 6, "token_table": "abc"}
+    language_model.train_lm(config, sizes[kind], text, text, about)
+    training = language_model._Training(
+        replace(config, num_epochs=2), sizes[kind], text, text, about
+    )
+    assert training.restored() == (2, 0)
+    with recorded() as record:
+        loss, count = training._update([[2, 3], [4]], 5)
+    assert loss / count < 3.0
+    assert record.num_waits == 1, record.told()

@@ -1,0 +1,103 @@
+"""Several copies of each cut in a batch, each with noise of its own, read from disk once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from lhotse import CutSet, Features, Recording
+from lhotse.cut import Cut, MonoCut
+from lhotse.dataset.input_strategies import BatchIO
+from torch import Tensor
+
+from zipasr.data.stored_features import WholeFeatures, change_tracks, fields_of
+
+
+class CopiedInputs(BatchIO):  # type: ignore[misc]
+    """Input strategy that puts a batch together several times over.
+
+    The copies of cuts c1, c2, ... are in the order c1, c2, ..., c1, c2, ... and are called
+    ``c1_repeat0``, ``c2_repeat0``, ..., ``c1_repeat1``, ...
+
+    Args:
+        read: the input strategy of a single copy.
+        num_copies: of each cut.
+        noise: changes the cuts of all copies, before they are read; None leaves them alone.
+
+    Source: icefall, pull request 2082, where each copy is read anew.
+    """
+
+    def __init__(
+        self, read: BatchIO, num_copies: int, noise: Callable[[CutSet], CutSet] | None = None
+    ) -> None:
+        super().__init__()
+        self._read, self._num_copies, self._noise = read, num_copies, noise
+
+    def __call__(self, cuts: CutSet) -> tuple[Tensor, Tensor, CutSet]:
+        """Return features (num_copies N, T, 80), their lengths, and the cuts that they are of."""
+        copies = CutSet.from_cuts(_copies(list(cuts), self._num_copies))
+        if self._noise is not None:
+            copies = self._noise(copies)
+        features, lens = self._read(copies)
+        return features, lens, copies
+
+    def supervision_intervals(self, cuts: CutSet) -> dict[str, Tensor]:
+        """Return utterance, first frame and number of frames of each supervision of ``cuts``."""
+        found: dict[str, Tensor] = self._read.supervision_intervals(cuts)
+        return found
+
+
+def _copies(cuts: list[Cut], num_copies: int) -> Iterator[Cut]:
+    held = [change_tracks(cut, _read_once) for cut in cuts]
+    for number in range(num_copies):
+        for cut in held:
+            yield dataclasses.replace(cut, id=f"{cut.id}_repeat{number}")
+
+
+def _read_once(cut: MonoCut) -> MonoCut:
+    """Return a cut whose features and sound are read when they are first asked for."""
+    held = dataclasses.replace(cut)
+    if cut.features is not None:
+        held.features = _HeldFeatures(**fields_of(Features, cut.features))
+    if cut.recording is not None:
+        held.recording = _HeldRecording(**fields_of(Recording, cut.recording))
+    return held
+
+
+class _HeldFeatures(WholeFeatures):
+    """Features that remember what was read."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._held: dict[Any, np.ndarray] = {}
+
+    def load(
+        self,
+        start: float | None = None,
+        duration: float | None = None,
+        channel_id: int | list[int] = 0,
+    ) -> np.ndarray:
+        """Return (num_frames, num_features), to be changed at will."""
+        key = (start, duration, str(channel_id))
+        if key not in self._held:
+            self._held[key] = super().load(start, duration, channel_id)
+        return self._held[key].copy()
+
+
+class _HeldRecording(Recording):  # type: ignore[misc]
+    """Sound that remembers what was read."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._held: dict[Any, np.ndarray] = {}
+
+    def load_audio(
+        self, channels: Any = None, offset: float = 0.0, duration: float | None = None
+    ) -> np.ndarray:
+        """Return (channels, samples), to be changed at will."""
+        key = (str(channels), offset, duration)
+        if key not in self._held:
+            self._held[key] = super().load_audio(channels, offset, duration)
+        return self._held[key].copy()

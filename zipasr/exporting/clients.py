@@ -1,0 +1,201 @@
+"""Commands that run the files of an export, for each program that reads them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zipasr.encoder.protocol import ExportLayout
+from zipasr.recognition.config import KINDS, PARTS, Kind
+from zipasr.recognition.exported_files import TABLE, kind_of
+
+#: File that says, with its key "checks", that a folder was made here.
+SETTINGS = "config.json"
+#: Entries of the settings: what tokens are, and the flag --modeling-unit of sherpa-onnx.
+UNIT, MODELING_UNIT = "unit", "modeling_unit"
+#: Recording of the test set, and what is said in it.
+SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
+#: A page of Python that needs onnxruntime alone.
+PAGE = "onnxruntime_client.py"
+#: Folder of links with the file names of onnx-asr, which its command makes.
+ONNX_ASR = "onnx-asr"
+
+_PROGRAMS = "sherpa-onnx-bin"
+_PORT = 6006
+_LONGEST = 90  # characters of a command that stands on one line
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCommand:
+    """What is typed in an exported folder to run it in a client.
+
+    Attributes:
+        client: the program, and what it does.
+        packages: what pip installs for it.
+        steps: words of each command, one after the other.
+    """
+
+    client: str
+    packages: str
+    steps: tuple[tuple[str, ...], ...]
+
+    @property
+    def line(self) -> str:
+        """All of it in one line, to paste."""
+        return " && ".join(map(shlex.join, self.steps))
+
+    @property
+    def block(self) -> str:
+        """All of it for a page; long commands have a line for each flag."""
+        return "\n".join(map(_in_lines, self.steps))
+
+
+def _in_lines(words: Sequence[str]) -> str:
+    line = shlex.join(words)
+    if len(line) <= _LONGEST:
+        return line
+    return " \\\n  ".join([shlex.join(words[:2]), *map(shlex.quote, words[2:])])
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFiles:
+    """The files of a folder, as commands name them.
+
+    Attributes:
+        folder: the files.
+        layout: of the encoder's file.
+        is_plain: whether the files take sound of any length, as those of published exports.
+    """
+
+    folder: Path
+    layout: ExportLayout
+    is_plain: bool
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether there are ONNX files."""
+        return any(self.folder.glob("*.onnx"))
+
+    @property
+    def for_sherpa(self) -> bool:
+        """Whether sherpa-onnx runs the files."""
+        return self.is_plain and self.layout.has_client
+
+    @property
+    def wave(self) -> str:
+        """The sample; where there is none, a name to replace."""
+        return SAMPLE if (self.folder / SAMPLE).is_file() else "YOUR.wav"
+
+    def setting(self, key: str) -> object:
+        """Return an entry of the settings."""
+        return json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))[key]
+
+    def parts(self, kind: Kind) -> list[str]:
+        """Return encoder, decoder and joiner in a precision; empty without."""
+        found = [self._file(part, kind) for part in PARTS]
+        return found if all(found) else []
+
+    def heads(self, kind: Kind) -> Iterator[list[str]]:
+        """Yield the flags that give the files of a precision to sherpa-onnx, for each head."""
+        if parts := self.parts(kind):
+            yield [f"--{part}={file}" for part, file in zip(PARTS, parts, strict=True)]
+        streams, model = self.layout.is_streaming, self._file("model", kind)
+        if model and (self.layout.streams_ctc or not streams):
+            yield [f"--zipformer{'2' if streams else ''}-ctc-model={model}"]
+
+    def _file(self, part: str, kind: Kind) -> str:
+        names = sorted(path.name for path in self.folder.glob("*.onnx"))
+        fit = (name for name in names if name.startswith((f"{part}-", f"{part}.")))
+        return next((name for name in fit if kind_of(name) == kind), "")
+
+
+def client_commands(files: ExportedFiles) -> list[ClientCommand]:
+    """Return the commands of each client that runs the files, the first of each in float32."""
+    if not files.has_graphs:
+        return []
+    packages = "onnxruntime kaldi-native-fbank soundfile"
+    alone = ClientCommand("onnxruntime alone", packages, (("python", PAGE, files.wave),))
+    return [*(_clients(files) if files.for_sherpa else ()), alone]
+
+
+def _clients(files: ExportedFiles) -> Iterator[ClientCommand]:
+    streams = files.layout.is_streaming
+    heads = [flags for kind in KINDS for flags in files.heads(kind)]
+    program = "sherpa-onnx" if streams else "sherpa-onnx-offline"
+    for flags in heads:
+        words = (program, f"--tokens={TABLE}", *flags, files.wave)
+        yield ClientCommand("sherpa-onnx", _PROGRAMS, (words,))
+    server = f"sherpa-onnx-{'online' if streams else 'offline'}-websocket-server"
+    for flags in heads[:1]:
+        words = (server, f"--port={_PORT}", f"--tokens={TABLE}", *flags)
+        yield ClientCommand("sherpa-onnx as a server", _PROGRAMS, (words,))
+    if heads and streams:
+        words = ("sherpa-onnx-online-websocket-client", f"--server-port={_PORT}", files.wave)
+        yield ClientCommand("sherpa-onnx asking that server", _PROGRAMS, (words,))
+    # onnx-asr has transducers for whole recordings, and no pieces of bytes.
+    if not streams and files.setting(UNIT) != "byte-bpe" and (parts := files.parts("")):
+        yield ClientCommand("onnx-asr", "'onnx-asr[cpu]'", _onnx_asr_steps(parts, files.wave))
+
+
+def _onnx_asr_steps(parts: Sequence[str], wave: str) -> tuple[tuple[str, ...], ...]:
+    """Return the commands that give the files the names that onnx-asr knows, and that run it."""
+    named = zip(PARTS, parts, strict=True)
+    links = [("ln", "-f", file, f"{ONNX_ASR}/{part}.onnx") for part, file in named]
+    links += [("ln", "-f", TABLE, f"{ONNX_ASR}/{TABLE}")]
+    return (("mkdir", "-p", ONNX_ASR), *links, ("onnx-asr", "kaldi-rnnt", "-p", ".", wave))
+
+
+def own_command(files: ExportedFiles) -> str:
+    """Return the command of this project that runs the folder."""
+    place, tokens = files.folder, ("--tokens", str(files.folder / TABLE))
+    words: tuple[str, ...] = ("--checkpoint", str(place / "pretrained.pt"), *tokens)
+    for script in place.glob("jit_script*.pt"):
+        words = ("--nn-model-filename", str(script), *tokens)
+    if files.has_graphs and files.is_plain:
+        words = ("--model", str(place))
+    has_sample = files.wave == SAMPLE
+    return shlex.join(
+        ["./transcribe.py", *words, str(place / SAMPLE) if has_sample else files.wave]
+    )
+
+
+def lines_to_paste(files: ExportedFiles) -> str:
+    """Return a line for each client, under its name as a comment of the shell."""
+    lines = ["# this project", own_command(files)]
+    commands = {one.client: one for one in reversed(client_commands(files))}
+    if commands:
+        lines += ["# the others, in the folder", shlex.join(["cd", str(files.folder)])]
+    for client, one in reversed(commands.items()):
+        lines += [f"# {client}: pip install {one.packages}", one.line]
+    return "\n".join(lines) + "\n"
+
+
+def page_of_commands(files: ExportedFiles) -> list[str]:
+    """Return the lines of a page that tells how the files are run."""
+    lines, before = [], None
+    for one in client_commands(files):
+        if before is None:
+            lines += ["Run these commands in this folder, the one that holds this page.", ""]
+        if before is None or before.client != one.client:
+            lines += [f"## In {one.client}", ""]
+        if before is None or before.packages != one.packages:
+            lines += [f"`pip install {one.packages}` brings what it takes.", ""]
+        lines += ["```bash", one.block, "```", ""]
+        before = one
+    if files.for_sherpa and files.parts(""):
+        lines += _hot_words(files)
+    return lines
+
+
+def _hot_words(files: ExportedFiles) -> list[str]:
+    """Return which flags cut hot-words into tokens as the model does, if the client can."""
+    unit = files.setting(MODELING_UNIT)
+    vocabulary = "" if unit == "cjkchar" else " --bpe-vocab=bpe.vocab"
+    if vocabulary and not (files.folder / "bpe.vocab").is_file():
+        return []
+    flags = f"--hotwords-file=FILE --modeling-unit={unit}{vocabulary}"
+    method = "--decoding-method=modified_beam_search"
+    return ["## Hot-words in sherpa-onnx", "", f"`{method} {flags}`.", ""]
