@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 from torch import Tensor
 
@@ -105,11 +104,10 @@ def fast_beam_words(
     steps, limits = transducer(config, parts), resources.lattice
     graph = needed(resources.vocabulary).graph.scaled(resources.low_order_scale)
     kept = GraphLimits(limits.beam, limits.max_states, limits.max_contexts)
-    graph_on = cache(graph.to)
 
     def lattice(frames: Tensor, lens: Tensor) -> Lattice:
         acoustics = TransducerAcousticScorer(steps, frames, lens)
-        return graph_search(acoustics, graph_on(frames.device), kept)
+        return graph_search(acoustics, graph, kept)
 
     nbest = Nbest(lattice, limits.num_paths, limits.nbest_scale, graph.words)
     return WholeUtteranceSearch(nbest.search)
@@ -180,11 +178,10 @@ def _ctc_words(
     head, limits = ctc_head(config, parts), resources.lattice
     graph = needed(resources.vocabulary).graph.scaled(limits.hlg_scale)
     kept = GraphLimits(limits.search_beam, limits.max_active_states)
-    graph_on = cache(graph.to)
 
     def lattice(frames: Tensor, lens: Tensor) -> Lattice:
-        acoustics = CtcAcousticScorer(head.log_probs(frames), lens.to(frames.device), head.blank_id)
-        return graph_search(acoustics, graph_on(frames.device), kept).within(limits.output_beam)
+        acoustics = CtcAcousticScorer(head.log_probs(frames), lens, head.blank_id)
+        return graph_search(acoustics, graph, kept).within(limits.output_beam)
 
     return lattice, graph
 

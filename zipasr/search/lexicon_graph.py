@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from zipasr.lm.ngram import NgramLm
+from zipasr.lm.ngram import NgramLm, Places
 from zipasr.lm.ngram_table import NgramTable, ngram_table
 
 NONE = -1
@@ -31,24 +34,12 @@ class Trie:
         tokens: (E,) token of each arc.
         nodes: (E,) node it leads to.
         words: (E,) number of the word that ends with it, or ``NONE``.
-        num_root_arcs: how many arcs leave the root; they are the first.
     """
 
     first: Tensor
     tokens: Tensor
     nodes: Tensor
     words: Tensor
-    num_root_arcs: int
-
-    def arcs(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """All arcs from ``nodes`` (M,): for each, the place in ``nodes``, and its number."""
-        return spread(self.first[nodes], self.first[nodes + 1])
-
-    def to(self, device: torch.device) -> Trie:
-        """Return the same on a device."""
-        parts = (self.first, self.tokens, self.nodes, self.words)
-        first, tokens, nodes, words = (part.to(device) for part in parts)
-        return Trie(first, tokens, nodes, words, self.num_root_arcs)
 
 
 def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
@@ -57,43 +48,52 @@ def trie_of(spellings: Iterable[tuple[int, Sequence[int]]]) -> Trie:
     Raises:
         ValueError: a word has no tokens.
     """
-    children: list[dict[int, int]] = [{}]
-    ends: list[dict[int, list[int]]] = [{}]
-    for word, tokens in spellings:
-        if not tokens:
-            raise ValueError(f"word {word} has no tokens")
-        node = _ROOT
-        for token in tokens[:-1]:
-            if token not in children[node]:
-                children[node][token] = len(children)
-                children.append({})
-                ends.append({})
-            node = children[node][token]
-        here = ends[node].setdefault(tokens[-1], [])
-        if word not in here:
-            here.append(word)
-    first, arcs = [0], []
-    for inside, whole in zip(children, ends, strict=True):
-        arcs += [(token, child, NONE) for token, child in inside.items()]
-        arcs += [(token, _ROOT, word) for token, words in whole.items() for word in words]
-        first.append(len(arcs))
-    table = torch.tensor(arcs, dtype=torch.int64).view(-1, 3)
-    tokens, nodes, words = table.T.contiguous()
-    return Trie(torch.tensor(first), tokens, nodes, words, first[1])
+    words, tokens, lens = _columns(spellings)
+    if not lens.all():
+        raise ValueError(f"word {words[lens == 0][0]} has no tokens")
+    width = int(tokens.max(initial=0)) + 1
+    starts = lens.cumsum() - lens
+    at, here = np.zeros_like(words), np.arange(len(words))
+    arcs, num_nodes = [], 1
+    for depth in itertools.count(1):
+        token = tokens[starts[here] + depth - 1]
+        is_last = lens[here] == depth
+        last = (part[is_last] for part in (at, token, words[here], here))
+        arcs.append(_ends_of(np.stack([*last]), width))
+        at, token, here = at[~is_last], token[~is_last], here[~is_last]
+        if not len(here):
+            break
+        found, once, which = np.unique(at * width + token, return_index=True, return_inverse=True)
+        nodes, none = num_nodes + np.arange(len(found)), np.full_like(found, NONE)
+        arcs.append(np.stack((*np.divmod(found, width), nodes, none, here[once], none)))
+        at, num_nodes = nodes[which], num_nodes + len(found)
+    table = np.concatenate(arcs, axis=1)
+    # Within a node in the order of the words: first what goes on, then by token what ends.
+    table = table[:, np.lexsort((table[5], table[4], table[3] != NONE, table[0]))]
+    first = torch.from_numpy(table[0].searchsorted(np.arange(num_nodes + 1)))
+    columns = (torch.from_numpy(row.copy()) for row in table[1:4])
+    return Trie(first, *columns)
 
 
-class WordSteps(NamedTuple):
-    """Ways to read the words (M,) that were asked for, A of them.
+def _ends_of(ends: Places, width: int) -> Places:
+    """Arcs (6, A) with the last tokens of words; their order comes last."""
+    at, token, word, order = ends
+    pairs = np.stack((at * width + token, word))
+    _, once = np.unique(pairs, axis=1, return_index=True)
+    _, first, which = np.unique(pairs[0], return_index=True, return_inverse=True)
+    root = np.full_like(at, _ROOT)
+    return np.stack((at, token, root, word, order[first][which.ravel()], order))[:, once]
 
-    Attributes:
-        rows: (A,) place in what was asked.
-        scores: (A,) float64, scaled log-probabilities.
-        contexts: (A,) contexts after the words.
-    """
 
-    rows: Tensor
-    scores: Tensor
-    contexts: Tensor
+def _columns(spellings: Iterable[tuple[int, Sequence[int]]]) -> tuple[Places, Places, Places]:
+    """Words, the tokens of all one after the other, and how many each has."""
+    words, tokens, lens = array("q"), array("q"), array("q")
+    for word, ids in spellings:
+        words.append(word)
+        tokens.extend(ids)
+        lens.append(len(ids))
+    columns = (np.array(column, dtype=np.int64) for column in (words, tokens, lens))
+    return next(columns), next(columns), next(columns)
 
 
 @dataclass(frozen=True)
@@ -115,27 +115,38 @@ class WordGraph:
     grammar: NgramTable | None = None
     scale: float = 1.0
 
+    @property
+    def start(self) -> int:
+        """Context of the first word."""
+        return self.grammar.start if self.grammar else 0
+
     def starts(self, num: int, device: torch.device) -> Tensor:
         """Context (num,) of the first word of each utterance."""
-        start = self.grammar.start if self.grammar else 0
-        return torch.full((num,), start, dtype=torch.int64, device=device)
+        return torch.full((num,), self.start, dtype=torch.int64, device=device)
 
-    def step(self, contexts: Tensor, words: Tensor) -> WordSteps:
+    def step(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read words (M,) after contexts (M,): one way each, or with back-off arcs several.
 
-        Where there is no word (``NONE``), nothing is added, and the context stays.
+        Returns:
+            For each way the place (A,) in what was asked, its score (A,) float64, and the context
+            (A,) after the word.
         """
-        rows = torch.arange(len(words), device=words.device)
-        scores = torch.zeros_like(rows, dtype=torch.float64)
         if self.grammar is None:
-            return WordSteps(rows, scores, contexts)
-        silent, says = rows[words == NONE], rows[words != NONE]
-        arcs = self.grammar.arcs(contexts[says], words[says])
-        return WordSteps(
-            torch.cat((silent, says[arcs.rows])),
-            torch.cat((scores[silent], self.scale * arcs.log_probs)),
-            torch.cat((contexts[silent], arcs.contexts)),
-        )
+            rows = torch.arange(len(words), device=words.device)
+            return rows, torch.zeros_like(rows, dtype=torch.float64), contexts
+        rows, log_probs, after = self.grammar.arcs(contexts, words)
+        return rows, self.scale * log_probs, after
+
+    def grammar_arrays(self) -> tuple[Any, ...]:
+        """The grammar as ``zipasr.kernels.numba.word_search`` takes it."""
+        if self.grammar is None:
+            ids, values = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+            links = ids.astype(np.int32)
+            return ids, values, links, values, links, ids, 0, False, 1.0
+        one = self.grammar
+        tables = (one.keys, one.log_probs, one.contexts, one.backoffs, one.shorter, one.words)
+        arrays = (table.numpy() for table in tables)
+        return *arrays, one.num_words, one.exact_backoff, float(self.scale)
 
     def ends(self, nodes: Tensor, contexts: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) float64 of the best end there; -inf inside a word."""
@@ -151,11 +162,6 @@ class WordGraph:
     def scaled(self, scale: float) -> WordGraph:
         """Return the same with another weight of the grammar; all else is shared."""
         return replace(self, scale=scale)
-
-    def to(self, device: torch.device) -> WordGraph:
-        """Return the same on a device."""
-        grammar = self.grammar.to(device) if self.grammar else None
-        return WordGraph(self.words, self.trie.to(device), grammar, self.scale)
 
 
 def word_graph(

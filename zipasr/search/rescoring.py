@@ -317,8 +317,8 @@ class WholeLattice:
         judging these again, by the sum of it and the weighted grammar, gives the best path of the
         whole lattice under each of the weights.
         """
-        lattice = product(self.lattice(frames, lens), self.graph.to(frames.device)).lattice
-        scales = torch.tensor(self.scales, dtype=torch.float64, device=frames.device)
+        lattice = product(self.lattice(frames, lens), self.graph).lattice
+        scales = torch.tensor(self.scales, dtype=torch.float64)
         scores = lattice.sound[:, None] + scales * lattice.grammar[:, None]
         paths = best_paths_by(lattice, scores, scales * lattice.ends[:, None])
         found: list[dict[tuple[int, ...], Utterance]] = [{} for _ in lens]

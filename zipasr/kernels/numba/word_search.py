@@ -1,0 +1,387 @@
+"""One frame of a search through a lexicon and a grammar, for all paths of all utterances.
+
+Paths stand at states: utterance, node of the trie, context of the grammar, and memory, the last
+tokens of the path as one number. See ``zipasr.search.graph_search`` for what is searched. What is
+given to the loops:
+
+    trie      first, tokens, nodes and words, as in ``Trie``
+    grammar   keys, log_probs, after, backoffs and shorter, as in ``NgramLm``, the numbers of the
+              words, how many the model has, whether no path backs off beside an n-gram, and the
+              weight; with no keys all words are alike
+    rules     bits of a token in a memory, mask of a memory, whether a token may go on for more
+              frames, blank
+    limits    beam, states and memories of an utterance
+    out       arcs (A, 5): source, target, token, word, how often the
+              grammar backed off for it, or -1; values (A, 2): sound and grammar;
+              states (M, 4) and their scores (M,); a hash table of the states, -1 everywhere, of
+              which the length is a power of two above M; the slot (M,) of each state in it
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from zipasr.kernels.registry import loop
+
+NONE = -1
+LN10 = math.log(10.0)
+
+
+@loop
+def search_frame(
+    states: Any,
+    scores: Any,
+    table: Any,
+    rows: Any,
+    trie: Any,
+    grammar: Any,
+    rules: Any,
+    limits: Any,
+    out: Any,
+) -> Any:
+    """Follow all paths through a frame.
+
+    Args:
+        states: (S, 4), those of an utterance together.
+        scores: (S,).
+        table: (R, V) log-probabilities.
+        rows: (S,) row of each state.
+        trie: see above, and so on.
+        grammar: all words, and how they follow each other.
+        rules: which symbols may follow each other.
+        limits: what is kept.
+        out: what is found.
+
+    Returns:
+        How many arcs and states are in ``out``; -1 and -1 where it is too small.
+    """
+    counts = np.zeros(2, np.int64)
+    first = 0
+    while first < len(states):
+        last = first
+        while last < len(states) and states[last, 0] == states[first, 0]:
+            last += 1
+        arcs_before, states_before = counts[0], counts[1]
+        # The best score, what is worse than all that is kept, and how that is known.
+        top = np.array([-np.inf, -np.inf, states_before, limits[1]])
+        is_done = _follow(
+            states,
+            scores,
+            table,
+            rows,
+            trie,
+            grammar,
+            rules,
+            limits[0],
+            out,
+            counts,
+            top,
+            first,
+            last,
+        )
+        for state in range(states_before, counts[1]):
+            out[4][out[5][state]] = NONE
+        if not is_done:
+            counts[:] = -1
+            return counts
+        _prune(out, counts, arcs_before, states_before, scores, top[0], limits)
+        first = last
+    return counts
+
+
+@loop
+def _wait(
+    states: Any,
+    scores: Any,
+    table: Any,
+    rows: Any,
+    rules: Any,
+    beam: Any,
+    out: Any,
+    counts: Any,
+    top: Any,
+    first: Any,
+    last: Any,
+) -> Any:
+    """Take the steps of an utterance's paths without a new token; False for no room."""
+    _, _, repeats, blank = rules
+    place = np.empty(4, np.int64)
+    for source in range(first, last):
+        place[:] = states[source]
+        row, memory = rows[source], place[3]
+        if repeats:
+            place[3] = blank
+        sound = np.float64(table[row, blank])
+        if not _reach(source, place, NONE, NONE, NONE, sound, 0.0, scores, beam, out, counts, top):
+            return False
+        if repeats and memory != blank:
+            place[3] = memory
+            sound = np.float64(table[row, memory])
+            if not _reach(
+                source, place, NONE, NONE, NONE, sound, 0.0, scores, beam, out, counts, top
+            ):
+                return False
+    return True
+
+
+@loop
+def _follow(
+    states: Any,
+    scores: Any,
+    table: Any,
+    rows: Any,
+    trie: Any,
+    grammar: Any,
+    rules: Any,
+    beam: Any,
+    out: Any,
+    counts: Any,
+    top: Any,
+    first: Any,
+    last: Any,
+) -> Any:
+    """Take all steps of an utterance's paths; False where ``out`` is too small."""
+    if not _wait(states, scores, table, rows, rules, beam, out, counts, top, first, last):
+        return False
+    roots, num_roots, root_row = np.empty(trie[0][1], np.int64), 0, -1
+    best, place = scores[first:last].max(), np.empty(4, np.int64)
+    for source in range(first, last):
+        row, node = rows[source], states[source, 1]
+        if node == 0 and row != root_row:
+            num_roots, root_row = _hopeful(table[row], trie, _floor(top, beam) - best, roots), row
+        num = num_roots if node == 0 else trie[0][node + 1] - trie[0][node]
+        for k in range(num):
+            arc = roots[k] if node == 0 else trie[0][node] + k
+            sound = np.float64(table[row, trie[1][arc]])
+            # The grammar takes away: what is out of the beam without it need not be asked for.
+            if scores[source] + sound >= _floor(top, beam) and not _grow(
+                source,
+                arc,
+                sound,
+                place,
+                states,
+                scores,
+                trie,
+                grammar,
+                rules,
+                beam,
+                out,
+                counts,
+                top,
+            ):
+                return False
+    return True
+
+
+@loop
+def _hopeful(table: Any, trie: Any, floor: Any, roots: Any) -> Any:
+    """List the arcs from the root that may stay within the beam; return how many there are.
+
+    Most arcs leave the root, and most of these are hopeless for every state.
+    """
+    num = 0
+    for arc in range(trie[0][1]):
+        if table[trie[1][arc]] >= floor:
+            roots[num] = arc
+            num += 1
+    return num
+
+
+@loop
+def _grow(
+    source: Any,
+    arc: Any,
+    sound: Any,
+    place: Any,
+    states: Any,
+    scores: Any,
+    trie: Any,
+    grammar: Any,
+    rules: Any,
+    beam: Any,
+    out: Any,
+    counts: Any,
+    top: Any,
+) -> Any:
+    """Take an arc of the trie, and where a word ends, those of the grammar."""
+    bits, mask, repeats, _ = rules
+    token, word, memory = trie[1][arc], trie[3][arc], states[source, 3]
+    if repeats and token == memory:
+        return True
+    place[0], place[2] = states[source, 0], states[source, 2]
+    place[1], place[3] = trie[2][arc], ((memory << bits) | token) & mask
+    keys, log_probs, after, backoffs, shorter, numbers, num_words, is_exact, scale = grammar
+    if word == NONE or len(keys) == 0:
+        return _reach(source, place, token, word, NONE, sound, 0.0, scores, beam, out, counts, top)
+    context, total, level = place[2], 0.0, 0
+    while True:
+        at = _find(keys, context * num_words + numbers[word])
+        if at >= 0:
+            place[2] = after[at]
+            given = scale * (total + log_probs[at]) * LN10
+            if not _reach(
+                source, place, token, word, level, sound, given, scores, beam, out, counts, top
+            ):
+                return False
+        if context == 0 or (is_exact and at >= 0):
+            return True
+        total += backoffs[context]
+        context = shorter[context]
+        level += 1
+
+
+@loop
+def _find(keys: Any, key: Any) -> Any:
+    """Place of a key, -1 where it is not."""
+    low, high = 0, len(keys)
+    while low < high:
+        middle = (low + high) >> 1
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < len(keys) and keys[low] == key else -1
+
+
+@loop
+def _reach(
+    source: Any,
+    place: Any,
+    token: Any,
+    word: Any,
+    level: Any,
+    sound: Any,
+    given: Any,
+    scores: Any,
+    beam: Any,
+    out: Any,
+    counts: Any,
+    top: Any,
+) -> Any:
+    """Write an arc, and the state that it leads to; False where there is no room."""
+    arcs, values, states, best, slots, slot_of = out
+    value = scores[source] + sound + given
+    if not value >= _floor(top, beam):
+        return True
+    slot = _slot(place, states, slots)
+    target = slots[slot]
+    if counts[0] == len(arcs) or (target < 0 and counts[1] == len(states)):
+        return False
+    if target < 0:
+        target = counts[1]
+        counts[1] += 1
+        states[target] = place
+        best[target] = value
+        slots[slot], slot_of[target] = target, slot
+        _raise_floor(best, counts[1], top)
+    best[target] = max(best[target], value)
+    top[0] = max(top[0], value)
+    arc = counts[0]
+    arcs[arc, 0], arcs[arc, 1], arcs[arc, 2] = source, target, token
+    arcs[arc, 3], arcs[arc, 4] = word, level
+    values[arc, 0], values[arc, 1] = sound, given
+    counts[0] += 1
+    return True
+
+
+@loop
+def _floor(top: Any, beam: Any) -> Any:
+    """The score that a step needs."""
+    return max(top[0] - beam, top[1])
+
+
+@loop
+def _raise_floor(best: Any, num_states: Any, top: Any) -> None:
+    """Say what is worse than as many states as may be kept, now and then."""
+    first, most = int(top[2]), int(top[3])
+    num = num_states - first
+    if num >= 2 * most and num % most == 0:
+        top[1] = np.partition(best[first:num_states], num - most)[num - most]
+
+
+@loop
+def _slot(place: Any, states: Any, slots: Any) -> Any:
+    """Slot of a state, or the empty one where it belongs."""
+    mark = place[1] * 40503 + place[2] * 9973 + (place[3] & 0xFFFFFFFF) * 31337
+    slot = (((mark ^ (mark >> 15)) & 0x7FFFFFFF) * 2654435761 >> 12) & (len(slots) - 1)
+    while slots[slot] >= 0:
+        there = states[slots[slot]]
+        if there[1] == place[1] and there[2] == place[2] and there[3] == place[3]:
+            break
+        slot = (slot + 1) & (len(slots) - 1)
+    return slot
+
+
+@loop
+def _prune(
+    out: Any,
+    counts: Any,
+    arcs_before: Any,
+    states_before: Any,
+    scores: Any,
+    top: Any,
+    limits: Any,
+) -> None:
+    """Drop states of an utterance, and the arcs that lead to them or are out of the beam."""
+    arcs, values, states, best, _, _ = out
+    beam, max_states, max_memories = limits
+    num = counts[1] - states_before
+    target = np.full(num, NONE, np.int64)
+    order = np.arange(num)
+    if num > max_states or max_memories >= 0:
+        order = np.argsort(-best[states_before : counts[1]], kind="mergesort")
+    kept, memories = np.empty(num, np.int64), np.empty(num, np.int64)
+    num_kept = num_memories = 0
+    for rank in range(num):
+        state = states_before + order[rank]
+        if best[state] < top - beam or num_kept == max_states:
+            continue
+        if max_memories >= 0:
+            is_new = not (memories[:num_memories] == states[state, 3]).any()
+            if is_new and num_memories == max_memories:
+                continue
+            memories[num_memories] = states[state, 3]
+            num_memories += is_new
+        kept[num_kept] = order[rank]
+        num_kept += 1
+    kept = kept[:num_kept]
+    # Best first, where they were ordered: the floor of the next frame then rises soon.
+    states[states_before : states_before + num_kept] = states[states_before + kept]
+    best[states_before : states_before + num_kept] = best[states_before + kept]
+    for new in range(num_kept):
+        target[kept[new]] = states_before + new
+    counts[1] = states_before + num_kept
+    _keep_arcs(arcs, values, counts, arcs_before, states_before, target, scores, top - beam)
+
+
+@loop
+def _keep_arcs(
+    arcs: Any,
+    values: Any,
+    counts: Any,
+    arcs_before: Any,
+    states_before: Any,
+    target: Any,
+    scores: Any,
+    floor: Any,
+) -> None:
+    num = arcs_before
+    for arc in range(arcs_before, counts[0]):
+        to = target[arcs[arc, 1] - states_before]
+        value = scores[arcs[arc, 0]] + values[arc, 0] + values[arc, 1]
+        if to == NONE or value < floor:
+            continue
+        # Of a state first come arcs without a word, then words by how often the grammar backed off.
+        row, given, at = arcs[arc].copy(), values[arc].copy(), num
+        while at > arcs_before and arcs[at - 1, 0] == row[0] and arcs[at - 1, 4] > row[4]:
+            arcs[at] = arcs[at - 1]
+            values[at] = values[at - 1]
+            at -= 1
+        arcs[at] = row
+        arcs[at, 1] = to
+        values[at] = given
+        num += 1
+    counts[0] = num
