@@ -87,6 +87,26 @@ def test_without_a_name_the_recipe_is_my_and_paths_count_from_here(project: Path
     assert Path(options["from"]).samefile(project / "speech")
 
 
+def test_the_import_says_why_and_what_to_expect(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table_of(project / "speech", 12)
+    monkeypatch.chdir(project)
+    (project / "exp" / "other").mkdir(parents=True)
+    (project / "exp" / "other" / "best-dev-wer.pt").touch()
+    assert import_corpus.main(["--recipe", "my", "--from", "speech"]) == 0
+    said = capsys.readouterr().out
+    for words in ("model: 2.7 M", "CTC first: ", "expect: ", "test: ", "is known to about +-"):
+        assert f"\n  {words}" in said or words in said
+    assert "--recipe my --do-finetune 1 --finetune-ckpt exp/other/best-dev-wer.pt" in said
+    text = (project / "egs/my/recipe.toml").read_text()
+    assert "\n# model: 2.7 M parameters" in text
+    flags = load_recipe("my").flags
+    assert flags["auto-avg"] == 1
+    assert flags["save-every-epochs"] == 3
+    assert flags["num-epochs"] == 60
+
+
 def test_text_that_is_not_utf_8_is_one_line_with_the_place(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

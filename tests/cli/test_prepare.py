@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from lhotse import SupervisionSet
 
 from tests import tones
@@ -339,6 +341,34 @@ def test_another_vocabulary_has_a_folder_of_its_own(project: Path) -> None:
     assert len(read_tokens(project / "data/tones/lang_bpe/tokens.txt")) > 15
     assert (project / DONE / "3").exists()
     assert (project / DONE / "3-15").exists()
+
+
+def test_noise_of_any_folder_rooms_and_telephones_are_trained_with(
+    project: Path, call: Call
+) -> None:
+    noise = project / "street"
+    noise.mkdir()
+    draws = np.random.default_rng(1)
+    soundfile.write(noise / "hiss.wav", draws.uniform(-0.1, 0.1, 2 * tones.RATE), tones.RATE)
+    words = ("--recipe", str(project / "tones"), "--stage", "2", "--stop-stage", "2")
+    done = sh(project, *words, "--noise-dir", str(noise))
+    assert done.returncode == 0, done.stderr
+    assert "noise: 1 files of" in done.stderr
+    assert (project / "data/tones/fbank/musan_cuts.jsonl.gz").is_file()
+    missing = sh(project, *words, "--noise-dir", str(project / "nowhere"), "--force")
+    assert missing.returncode == 3
+    assert "nowhere is no folder." in missing.stderr.splitlines()[-1]
+
+    flags = ["--exp-dir", "noisy", "--num-epochs", "1", "--enable-musan", "1", "--num-workers", "0"]
+    effects = ["--enable-rir", "1", "--enable-codec", "1"]
+    said = call(train.main, project, *flags, *effects)
+    assert said.status == 2
+    assert "--enable-rir 1 changes sound, and stored features have none. Fix: add --on-the" in (
+        said.error
+    )
+    said = call(train.main, project, *flags, *effects, "--on-the-fly-feats", "1")
+    assert said.status == 0, said.err
+    assert (project / "noisy" / "epoch-1.pt").is_file()
 
 
 def test_a_stage_that_a_recipe_does_not_have_is_said_to_be_none(fresh: Path) -> None:

@@ -14,7 +14,7 @@ SPLITS = {"train": ["train"], "valid": ["dev"], "test": ["test-a", "test-b"]}
 def write(folder: Path, sizes: Sizes, options: dict[str, object]) -> Path:
     folder.mkdir(exist_ok=True)
     flags = flags_for("mine", sizes)
-    (folder / "recipe.toml").write_text(recipe_text(options, SPLITS, flags, "about"), "utf-8")
+    (folder / "recipe.toml").write_text(recipe_text(options, SPLITS, flags, ["about"]), "utf-8")
     return folder
 
 

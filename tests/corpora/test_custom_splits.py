@@ -57,7 +57,9 @@ def test_the_choice_depends_on_the_seed_and_the_names_alone() -> None:
     random.Random(0).shuffle(mixed)
     assert shared(mixed) == first
     assert shared(utterances, seed=2) != first
-    assert len(first["dev"]) == len(first["test"]) == 5
+    # Of words there are too few: a fifth of what is there.
+    assert len(first["dev"]) == 20
+    assert len(first["test"]) == 16
 
 
 def test_splits_that_are_given_stay(tmp_path: Path) -> None:
@@ -86,3 +88,28 @@ def test_names_tell_the_purpose() -> None:
 def test_what_cannot_be_shared_out_is_refused(utterances: list[Utterance], message: str) -> None:
     with pytest.raises(DataError, match=message):
         with_splits(utterances, lambda _: 1.0, 1)
+
+
+@settings(max_examples=30)
+@given(st.integers(30, 600), st.integers(1, 20))
+def test_small_corpora_give_a_tenth_or_three_hundred_words(count: int, words: int) -> None:
+    """Each of dev and test: a tenth, more for want of words, a fifth at most."""
+    utterances = [replace(u, text=" ".join(["x"] * words)) for u in corpus(count)]
+    pool = count
+    for name in ("dev", "test"):
+        size = len(shared(utterances)[name])
+        assert size <= 0.2 * pool + 1e-6
+        if 0.2 * pool * words >= 300 + words:
+            assert size * words >= 300
+            assert size >= 0.1 * pool - 1
+        else:
+            assert size >= 0.2 * pool - 1
+        pool -= size
+
+
+def test_large_corpora_give_a_twentieth() -> None:
+    utterances = corpus(1000)
+    shared_out, told = with_splits(utterances, lambda _: 60.0, 1)
+    counts = [sum(u.split == name for u in shared_out) for name in ("dev", "test")]
+    assert counts == [50, 48]
+    assert told[0].startswith("split dev: made of 50 utterances")

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from lhotse import CutSet
 
 from tests.corpora import libri
+from zipasr.base.errors import DataError
+from zipasr.corpora.noise_folder import write_folder_manifest
 from zipasr.corpora.openslr import write_noise_manifests
 from zipasr.data.augment import mix_noise
 from zipasr.data.config import AugmentConfig, FbankConfig
@@ -65,3 +68,35 @@ def test_the_training_finds_it(made: tuple[Path, FbankReport | None]) -> None:
 def test_without_noise_there_is_nothing_to_do(tmp_path: Path) -> None:
     assert compute_and_store_noise(tmp_path, tmp_path / "fbank", CONFIG) is None
     assert not (tmp_path / "fbank").exists()
+
+
+def sound(path: Path, seconds: float, channels: int = 1, rate: int = 16000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(1).uniform(-0.1, 0.1, (int(seconds * rate), channels))
+    soundfile.write(path, samples, rate)
+
+
+def test_any_folder_of_sound_is_noise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "street"
+    sound(folder / "door.wav", 1.5)
+    sound(folder / "a" / "cars.flac", 13.0, channels=2, rate=44100)
+    sound(folder / "b" / "cars.flac", 26.0)
+    sound(folder / "click.wav", 0.2)
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    (folder / "notes.txt").write_text("no sound")
+    assert write_folder_manifest(folder, tmp_path / "manifests") == 4
+    assert "broken.wav cannot be read" in caplog.text
+    compute_and_store_noise(tmp_path / "manifests", tmp_path / "fbank", CONFIG)
+    cuts = list(CutSet.from_file(noise_path(tmp_path / "fbank")))
+    # The ends of long files that are shorter than 5 s are left out, as MUSAN's are.
+    assert sorted(round(cut.duration, 2) for cut in cuts) == [1.5, 6.0, 10.0, 10.0, 10.0]
+    for cut in cuts:
+        assert cut.load_features().shape[1] == 80
+        assert cut.load_audio().shape == (1, cut.num_samples)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_without_sound_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"--noise-dir .*(no folder|no sound that can be read)"):
+        write_folder_manifest(tmp_path / name, tmp_path)

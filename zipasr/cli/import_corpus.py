@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,18 @@ from zipasr.base.recipe import RECIPES, load_recipe
 from zipasr.cli.commands import IMPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.corpora.config import ImportConfig
+from zipasr.corpora.custom.advice import (
+    expectation,
+    models_to_begin_with,
+    precision,
+    reasons,
+)
 from zipasr.corpora.custom.checks import ScannedCorpus
 from zipasr.corpora.custom.corpus import OwnCorpus
 from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
 from zipasr.text.characters import count_characters
 from zipasr.text.config import UnitChoice
-from zipasr.text.scripts import choose_unit
+from zipasr.text.scripts import choose_unit, units_of
 
 
 @guarded
@@ -45,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seen = corpus.survey(data / "manifests", config.num_jobs)
     sizes = sizes_of(seen, config.unit)
     flags = flags_for(folder.name, sizes)
-    about = f"{seen.found.kind}: {clock(sizes.hours * 3600)} of training speech."
+    why = [*reasons(sizes, flags)]
+    about = [f"{seen.found.kind}: {clock(sizes.hours * 3600)} of training speech.", *why]
     with atomic_path(folder / "recipe.toml") as temporary:
         temporary.write_text(recipe_text(options, splits_of(seen), flags, about), encoding="utf-8")
     model = flags.get("preset", "model of the embedded recipe")
@@ -53,7 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"wrote {folder / 'recipe.toml'}: {clock(sizes.hours * 3600)} of training speech, {model}, "
         f"{_tokens(sizes, flags)}, {flags['num-epochs']} epochs\n"
     )
+    models = models_to_begin_with(Path("exp"), folder.name)
+    lines = (*why, *precisions(seen), *expectation(sizes, name, models))
+    sys.stdout.write("".join(f"  {line}\n" for line in lines))
     return 0
+
+
+def precisions(seen: ScannedCorpus) -> list[str]:
+    """Return a line for each split that error rates are measured on."""
+    words: Counter[str] = Counter()
+    for utterance in seen.utterances:
+        if purpose_of(str(utterance.split)) != "train":
+            words[str(utterance.split)] += len(units_of(utterance.text))
+    return [precision(split, count) for split, count in sorted(words.items())]
 
 
 def _tokens(sizes: Sizes, flags: Mapping[str, Any]) -> str:

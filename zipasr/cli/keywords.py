@@ -164,7 +164,9 @@ class TrainFlags(TypedDict, total=False):
     duration_factor: float
     embed_channels: Sequence[int] | int | str
     embed_multiple: int
+    enable_codec: bool
     enable_musan: bool
+    enable_rir: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
@@ -209,6 +211,7 @@ class TrainFlags(TypedDict, total=False):
     min_copies: int
     min_cut_duration: float
     mini_libri: bool
+    musan_snr: Sequence[float] | float | str
     nhead: Sequence[int] | int | str
     num_buckets: int
     num_encoder_layers: Sequence[int] | int | str
@@ -315,7 +318,9 @@ class DecodeFlags(TypedDict, total=False):
     duration_factor: float
     embed_channels: Sequence[int] | int | str
     embed_multiple: int
+    enable_codec: bool
     enable_musan: bool
+    enable_rir: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
@@ -363,6 +368,7 @@ class DecodeFlags(TypedDict, total=False):
     methods: Sequence[str] | str | None
     min_cut_duration: float
     mini_libri: bool
+    musan_snr: Sequence[float] | float | str
     nbest_scale: float
     ngram_lm: Path | str | None
     ngram_lm_scale: float
@@ -466,8 +472,10 @@ class ExportFlags(TypedDict, total=False):
     dynamic_axes: bool
     embed_channels: Sequence[int] | int | str
     embed_multiple: int
+    enable_codec: bool
     enable_int8_quantization: bool
     enable_musan: bool
+    enable_rir: bool
     enable_spec_aug: bool
     encoder_dim: Sequence[int] | int | str
     encoder_dims: Sequence[int] | int | str
@@ -520,6 +528,7 @@ class ExportFlags(TypedDict, total=False):
     methods: Sequence[str] | str | None
     min_cut_duration: float
     mini_libri: bool
+    musan_snr: Sequence[float] | float | str
     nbest_scale: float
     ngram_lm: Path | str | None
     ngram_lm_scale: float

@@ -21,6 +21,7 @@ from zipasr.cli.entry import guarded
 from zipasr.cli.recipes import data_dir, lm_dir
 from zipasr.corpora.config import CorpusConfig, DownloadConfig, PlaceConfig
 from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus
+from zipasr.corpora.noise_folder import write_folder_manifest
 from zipasr.corpora.published import PublishedCorpus, WithText, fetch_corpus
 from zipasr.data.config import DataConfig, FbankConfig
 from zipasr.data.corpus_check import CorpusReport, check_corpus
@@ -87,6 +88,8 @@ def compute_features(argv: Sequence[str] | None = None) -> int:
         for name, parts in recipe.joined.items():
             if name in recipe.splits["train"]:
                 join_splits(recipe.corpus, name, parts, features, force=run[FbankConfig].force)
+        if (noise := run[FbankConfig].noise_dir) is not None:
+            write_folder_manifest(noise, manifests)
         compute_and_store_noise(manifests, features, run[FbankConfig])
     return 0
 

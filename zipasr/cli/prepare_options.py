@@ -43,6 +43,7 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
                      no-punctuation, or two of them with a comma
   --max-bad N        most utterances of PATH that may be left out, in percent (default: 1); ten are
                      tolerated always
+  --noise-dir DIR    sound of any kind (stage 2), to mix into the training with --enable-musan 1
   --force            do the stages again, even where they are marked as done, features included
   --allow-commands 1  run the shell commands that manifests name; for those that you trust alone
   --dry-run          say what would be done and what it needs, and end
@@ -84,6 +85,7 @@ class Options:
     encoding: str | None
     normalise: str | None
     max_bad: str | None
+    noise_dir: Path | None
     allow_commands: bool
     force: bool
     dry_run: bool
@@ -129,6 +131,7 @@ def read_options(words: Sequence[str]) -> Options:
         parser.add_argument(name)
     parser.add_argument("--max-bad", type=_percentage)
     parser.add_argument("--from", dest="source", type=Path)
+    parser.add_argument("--noise-dir", type=Path)
     parser.add_argument("--unit", type=_unit)
     parser.add_argument("--dl-dir", default="download")
     for name in ("--stage", "--stop-stage", "--vocab-size"):

@@ -225,6 +225,7 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
     mirror = ("--mirror", options.mirror) if options.mirror else ()
     archives = ("--keep-archives", str(int(options.keep_archives)))
     commands = ("--allow-commands", "1") if options.allow_commands else ()
+    noise = ("--noise-dir", str(options.noise_dir)) if options.noise_dir else ()
     vocabulary, lang, sizes = typed_tokens(recipe, options)
     tokens: tuple[str, ...] = ()
     if lang:
@@ -242,7 +243,7 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
             "manifests -> fbank features (about 5 s an hour of speech and core)",
             data / "fbank",
             "compute_fbank",
-            (*jobs, *commands, *(("--force", "1") if options.force else ())),
+            (*jobs, *commands, *noise, *(("--force", "1") if options.force else ())),
         ),
         ("training transcripts -> tokenizer (seconds)", data, "train_bpe", (*places, *sizes)),
         (
@@ -254,8 +255,9 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
         ("text for a language model", lm_dir(recipe), "prepare_lm_text", places),
     ]
     marks = data / f".done{chosen}"
-    # Another vocabulary is other work.
-    names = [f"{n}{vocabulary if n in (3, 4) else ''}" for n in range(len(rows))]
+    # Another vocabulary is other work, and so is noise.
+    more = {2: "-noise" if noise else "", 3: vocabulary, 4: vocabulary}
+    names = [f"{n}{more.get(n, '')}" for n in range(len(rows))]
     return [Stage(n, *row, marks / names[n]) for n, row in enumerate(rows)]
 
 

@@ -3,5 +3,5 @@
 ``corpus`` is the interface and the list of corpora; ``manifests`` checks, writes and counts
 manifests. Published corpora: ``librispeech`` and ``gigaspeech``, with ``openslr`` (names, sizes and
 checksums of files), ``published`` and ``download``. ``custom`` imports a corpus of one's own;
-``espeak`` makes the embedded one. ``config``: settings.
+``espeak`` makes the embedded one; ``noise_folder`` lists noise. ``config``: settings.
 """

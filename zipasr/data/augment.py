@@ -21,8 +21,6 @@ from zipasr.data.noise_features import noise_path
 from zipasr.data.safe_manifests import read_cuts
 
 NOISE_PROBABILITY = 0.5
-NOISE_SNR = (10.0, 20.0)
-"""Decibels by which the speech is louder than the noise, drawn uniformly."""
 
 SPEC_AUG_PROBABILITY = 0.9
 """Share of the utterances that are warped, and, drawn anew, of those that get masks."""
@@ -127,14 +125,15 @@ class TwoViews:
 
 
 class MixNoise:
-    """Mix noise into half of the cuts, 10 to 20 dB below the speech.
+    """Mix noise into half of the cuts.
 
     Args:
         noise: cuts in memory, of the same kind (features or audio) as those to be mixed.
+        snr: least and most decibels by which the speech is louder, drawn uniformly.
     """
 
-    def __init__(self, noise: CutSet) -> None:
-        self._noise = noise
+    def __init__(self, noise: CutSet, snr: tuple[float, ...] = (10.0, 20.0)) -> None:
+        self._noise, self._snr = noise, snr
 
     def __call__(self, cuts: CutSet, rng: Random) -> CutSet:
         """Return the cuts with noise; shorter cuts get noise up to the length of the longest.
@@ -143,7 +142,7 @@ class MixNoise:
         process and repeats its draws in every worker and every epoch.
         """
         mix = CutMix(
-            cuts=self._noise, snr=NOISE_SNR, p=NOISE_PROBABILITY, preserve_id=True, seed=rng
+            cuts=self._noise, snr=self._snr, p=NOISE_PROBABILITY, preserve_id=True, seed=rng
         )
         return mix(cuts)
 
@@ -177,7 +176,7 @@ def mix_noise(
         return None
     # Music has supervisions of its own, which would be taken for speech.
     noise = read_cuts(path, allow_commands=allow_commands)
-    return MixNoise(noise.drop_supervisions().to_eager())
+    return MixNoise(noise.drop_supervisions().to_eager(), config.musan_snr)
 
 
 def _warp_some_by_lhotse(

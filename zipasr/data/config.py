@@ -35,6 +35,10 @@ class FbankConfig:
         False,
         "run the shell commands that manifests name; for manifests that you trust alone",
     )
+    noise_dir: Path | None = flag(
+        None,
+        "folder of sound of any kind to mix into the training, for --enable-musan",
+    )
     storage: Literal["lilcom_chunky", "numpy_files", "shar", "none"] = flag(
         "lilcom_chunky",
         "lilcom_chunky: 4 times smaller; numpy_files: exact; shar: sequential reads, for large "
@@ -104,12 +108,27 @@ class AugmentConfig:
         "with --use-cr-ctc: factor on the number and the share of standard time masks",
     )
     enable_musan: bool = flag(True, "mix in noise, if --manifest-dir has musan_cuts.jsonl.gz")
+    musan_snr: tuple[float, ...] = flag(
+        (10.0, 20.0),
+        "least and most by which the speech is louder than the noise, with a comma",
+        unit="dB",
+    )
+    enable_rir: bool = flag(
+        False,
+        "let half of the utterances sound as in a room; needs --on-the-fly-feats 1",
+    )
+    enable_codec: bool = flag(
+        False,
+        "let three utterances in ten sound as over a telephone; needs --on-the-fly-feats 1",
+    )
 
     def __post_init__(self) -> None:
         if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
             raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
         if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:
             raise ValueError("--spec-aug-frames-mask-size and --spec-aug-features-mask-size: >= 1")
+        if len(self.musan_snr) != 2 or self.musan_snr[0] > self.musan_snr[1]:
+            raise ValueError("--musan-snr is two numbers, the smaller first, such as 10,20")
         if not 0.0 <= self.spec_aug_max_frames_mask_fraction <= 1.0:
             raise ValueError("--spec-aug-max-frames-mask-fraction must be between 0 and 1")
         if not 0.0 <= self.time_mask_ratio < math.inf:

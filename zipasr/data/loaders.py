@@ -42,6 +42,7 @@ from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.manifests import manifests_at, manifests_of_split
 from zipasr.data.safe_manifests import read_cuts
+from zipasr.data.sound_effects import WaveEffect, wave_effects
 from zipasr.data.worker_processes import (
     TICK_SECONDS,
     ToldFaults,
@@ -194,7 +195,7 @@ def train_loader(
         raise _nothing_to_train(cuts, place.layout)
     seed, epoch, rank = place.seed, place.epoch, place.rank
     recipe = FeatureRecipe(
-        read=_input_strategy(cuts.source, data),
+        read=_input_strategy(cuts.source, data, wave_effects(augment)),
         join=_join_cuts(data),
         noise=mix_noise(augment, data.manifest_dir, allow_commands=data.allow_commands),
         mask=None if doubled else spec_augment(augment, epoch),
@@ -336,10 +337,12 @@ def _nothing_to_train(cuts: TrainCuts, layout: BatchingConfig) -> DataError:
     )
 
 
-def _input_strategy(cuts: CutSource, data: DataConfig) -> BatchIO:
+def _input_strategy(
+    cuts: CutSource, data: DataConfig, effects: Sequence[WaveEffect] = ()
+) -> BatchIO:
     if data.from_audio:
         # One by one: a batch would be padded first, which changes the last frames of short cuts.
-        return OnTheFlyFeatures(fbank_extractor(), use_batch_extract=False)
+        return OnTheFlyFeatures(fbank_extractor(), [*effects], use_batch_extract=False)
     if len(cuts) and not cuts[0].has_features:
         raise DataError(
             f"cut {cuts[0].id} has no stored features.",

@@ -1,11 +1,11 @@
-"""Features of noise: the recordings of MUSAN, cut into windows."""
+"""Features of noise: the recordings of MUSAN, or of any folder, cut into windows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import lhotse
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut
 
 from zipasr.data.config import FbankConfig
@@ -17,6 +17,10 @@ NOISE = "musan"
 WINDOW_SECONDS = 10.0
 # A window that the end of its recording cuts short is kept when it is longer than this.
 _MIN_WINDOW_SECONDS = 5.0
+# Files of a folder may be short as a whole: a cough, a door.
+_MIN_SOUND_SECONDS = 0.5
+#: Manifest of the recordings of a folder of one's own.
+FOLDER_MANIFEST = f"{NOISE}_recordings_folder.jsonl.gz"
 
 
 def noise_path(folder: Path) -> Path:
@@ -30,7 +34,8 @@ def compute_and_store_noise(
     """Compute the features of all noise for which there are manifests; None when there is none.
 
     Reads ``musan_recordings_*.jsonl.gz`` and writes ``musan_feats/`` and, last of all,
-    ``musan_cuts.jsonl.gz``: windows of 10 s, without those of 5 s or less.
+    ``musan_cuts.jsonl.gz``: windows of 10 s, without those of 5 s or less. Of a folder of
+    one's own, files that are shorter as a whole count as well.
 
     Args:
         manifest_dir: where the manifests of recordings are.
@@ -57,8 +62,25 @@ def _windows(sources: list[Path], allow_commands: bool) -> list[Cut]:
     return [
         at_sampling_rate(window)
         for path in sources
-        for window in CutSet.from_manifests(recordings=lhotse.load_manifest(path))
-        .cut_into_windows(WINDOW_SECONDS)
-        .to_eager()
+        for window in _windows_of(path)
         if window.duration > _MIN_WINDOW_SECONDS
+        or (path.name == FOLDER_MANIFEST and _is_short_file(window))
     ]
+
+
+def _windows_of(path: Path) -> CutSet:
+    recordings = lhotse.load_manifest(path)
+    cuts = CutSet.from_cuts(
+        MonoCut(
+            recording.id, 0, recording.duration, min(recording.channel_ids), recording=recording
+        )
+        for recording in recordings
+    )
+    return cuts.cut_into_windows(WINDOW_SECONDS).to_eager()
+
+
+def _is_short_file(window: Cut) -> bool:
+    """Say whether a window is all of its file, and long enough to be heard."""
+    return bool(
+        window.duration >= _MIN_SOUND_SECONDS and window.recording.duration <= WINDOW_SECONDS
+    )

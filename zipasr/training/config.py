@@ -9,7 +9,7 @@ from typing import Literal
 
 from zipasr.base.config import flag, flag_name
 from zipasr.base.errors import UserError
-from zipasr.data.config import AugmentConfig
+from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.real_epochs import RealEpochs, copies_per_epoch
 from zipasr.model.config import ModelConfig
 
@@ -297,6 +297,20 @@ class LmTrainConfig:
     def folder(self) -> Path:
         """Where the checkpoints are."""
         return self.exp_dir or Path(f"{self.lm_type}_lm_exp")
+
+
+def check_sound(augment: AugmentConfig, data: DataConfig) -> None:
+    """Refuse augmentation of sound where the training reads stored features.
+
+    Raises:
+        UserError: so it is.
+    """
+    for name in ("enable_rir", "enable_codec"):
+        if getattr(augment, name) and not data.from_audio:
+            raise UserError(
+                f"{flag_name(name)} 1 changes sound, and stored features have none.",
+                "add --on-the-fly-feats 1: features are then computed from the changed sound.",
+            )
 
 
 def check_heads(model: ModelConfig, loss: LossConfig, augment: AugmentConfig) -> None:

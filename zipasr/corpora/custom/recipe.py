@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.utterances import Utterance
 from zipasr.text.config import lang_name
-from zipasr.text.scripts import Unit
+from zipasr.text.scripts import Unit, units_of
 
 # Model and schedule of the embedded recipe, which was tuned on 2.4 hours. Beyond: published sizes.
 _SMALL_CORPUS: Mapping[str, Any] = {
@@ -47,7 +47,9 @@ _SMALL_CORPUS: Mapping[str, Any] = {
     "keep-last-k": 1,
     "average-period": 20,
 }
-_SMALL_CORPUS_HOURS = 20.0
+_SMALL_CORPUS_HOURS = 10.0
+# Up to so many hours CTC helps to find where the tokens are.
+_CTC_HOURS = 100.0
 # Up to so many hours: published size, epochs.
 _PRESETS = ((200.0, "small", 50), (2000.0, "medium", 40), (float("inf"), "large", 30))
 # Up to so many hours: tokens.
@@ -121,7 +123,8 @@ def vocabulary_for(sizes: Sizes) -> int:
 def _model_and_schedule(sizes: Sizes) -> dict[str, Any]:
     if sizes.hours > _SMALL_CORPUS_HOURS:
         _, preset, epochs = next(row for row in _PRESETS if sizes.hours <= row[0])
-        return {"preset": preset, "num-epochs": epochs, "max-duration": 300}
+        with_ctc = {"use-ctc": 1} if sizes.hours <= _CTC_HOURS else {}
+        return {"preset": preset, "num-epochs": epochs, "max-duration": 300, **with_ctc}
     seconds = sizes.hours * 3600 * (3 if sizes.hours < _SCARCE_HOURS else 1)
     epochs = round(_REPEATED_HOURS * 3600 / max(seconds, 1.0))
     epochs = min(max(epochs, _EPOCHS[0]), _EPOCHS[1])
@@ -144,7 +147,7 @@ def recipe_text(
     options: Mapping[str, Any],
     splits: Mapping[str, Sequence[str]],
     flags: Mapping[str, Any],
-    about: str,
+    about: Sequence[str],
 ) -> str:
     """Format ``recipe.toml``.
 
@@ -152,11 +155,11 @@ def recipe_text(
         options: of the corpus ``own``.
         splits: purpose -> names.
         flags: settings.
-        about: one line on what was found.
+        about: lines on what was found and why the settings are as they are.
     """
     return (
-        f"# {about}\n"
-        "# Written by ./prepare.sh --from; it is yours to change.\n"
+        "".join(f"# {line}\n" for line in about)
+        + "# Written by ./prepare.sh --from; it is yours to change.\n"
         'corpus = "own"\n\n[corpus-options]\n'
         + _lines(options)
         + "\n[splits]\n"
@@ -179,9 +182,14 @@ PURPOSES: Mapping[str, tuple[str, ...]] = {
 # Name of a split that is made here.
 MADE = {"valid": "dev", "test": "test"}
 
-# A twentieth of the corpus, but no more than tells models apart.
+# A twentieth of the corpus, but no more than tells models apart; of a small one a tenth, and more
+# where a tenth has too few words to tell models apart, up to a fifth.
 _SHARE = 0.05
 _MOST_SECONDS = 2 * 3600.0
+_SMALL_SECONDS = 10 * 3600.0
+_SMALL_SHARE = 0.1
+_MOST_SHARE = 0.2
+_FEWEST_WORDS = 300
 # Speakers have to be left to train on.
 _FEWEST_SPEAKERS = 5
 
@@ -253,19 +261,30 @@ def _chosen(
             "add data, or name the split of every utterance.",
         )
     lengths = {name: sum(map(seconds, group)) for name, group in groups.items()}
-    taken = _filled(lengths, key)
+    words = {name: sum(len(units_of(u.text)) for u in group) for name, group in groups.items()}
+    taken = _filled(lengths, words, key)
     how = f"{len(taken)} of {len(groups)} {'speakers' if by_speaker else 'files'}"
     return {u.id for name in taken for u in groups[name]}, how
 
 
-def _filled(lengths: Mapping[str, float], key: str) -> list[str]:
-    """Take groups in an order that the key decides until the wanted length is reached."""
-    wanted = min(_SHARE * sum(lengths.values()), _MOST_SECONDS)
+def _filled(lengths: Mapping[str, float], words: Mapping[str, int], key: str) -> list[str]:
+    """Take groups in an order that the key decides until there are enough.
+
+    Args:
+        lengths: seconds of each group.
+        words: number of words of each group.
+        key: decides the order.
+    """
+    whole = sum(lengths.values())
+    is_small = whole <= _SMALL_SECONDS
+    wanted = min((_SMALL_SHARE if is_small else _SHARE) * whole, _MOST_SECONDS)
+    most = _MOST_SHARE * whole if is_small else 1.5 * wanted
     order = sorted(lengths, key=lambda name: hashlib.blake2b(f"{key} {name}".encode()).digest())
     taken: list[str] = []
-    total = 0.0
+    total, said = 0.0, 0
     for name in order:
-        if total < wanted and total + lengths[name] <= 1.5 * wanted:
+        is_enough = total >= wanted and (said >= _FEWEST_WORDS or not is_small)
+        if not is_enough and total + lengths[name] <= most:
             taken.append(name)
-            total += lengths[name]
+            total, said = total + lengths[name], said + words[name]
     return taken or [min(order, key=lambda name: lengths[name])]
