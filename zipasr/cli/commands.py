@@ -53,6 +53,7 @@ from zipasr.training.config import (
     LossConfig,
     TrainConfig,
     check_heads,
+    check_pauses,
 )
 
 # What helps a search beside the model.
@@ -643,6 +644,7 @@ def read(command: Command, argv: Sequence[str] | None, *, tells: bool = True) ->
     if TrainConfig in run.values and ModelConfig in run.values:
         run = with_heads_of_corpora(run)
         check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
+        check_pauses(run[TrainConfig], run[AugmentConfig])
     if "print_config" in typed:
         _print_and_end(config_text(run))
     if command.operands and not run.operands:

@@ -104,8 +104,24 @@ class AugmentConfig:
         "with --use-cr-ctc: factor on the number and the share of standard time masks",
     )
     enable_musan: bool = flag(True, "mix in noise, if --manifest-dir has musan_cuts.jsonl.gz")
+    join_prob: float = flag(
+        0.0,
+        "share of the batches whose utterances are joined, two to four in a row, with pauses",
+    )
+    silence_prob: float = flag(
+        0.0,
+        "share of the beginnings and ends of utterances that get silence or noise",
+    )
+    longest_pause: float = flag(
+        1.5, "longest pause of --join-prob and --silence-prob; they are of any length", unit="s"
+    )
+    pause_start_epoch: int = flag(1, "first epoch with --join-prob and --silence-prob")
 
     def __post_init__(self) -> None:
+        if not (0.0 <= self.join_prob <= 1.0 and 0.0 <= self.silence_prob <= 1.0):
+            raise ValueError("--join-prob and --silence-prob must be between 0 and 1")
+        if not 0.0 <= self.longest_pause < math.inf:
+            raise ValueError("--longest-pause must not be negative")
         if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
             raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
         if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:
