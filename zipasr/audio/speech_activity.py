@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from zipasr.audio.pauses import FRAME, frame_levels
 from zipasr.base.constants import SAMPLING_RATE
 
 Samples = NDArray[np.float32]
 
-#: Samples of a frame of the level, and its seconds.
-_LEVEL_FRAME = SAMPLING_RATE // 50
-LEVEL_SECONDS = _LEVEL_FRAME / SAMPLING_RATE
+#: Seconds of a frame of the level.
+LEVEL_SECONDS = 0.02
 #: Level is averaged over this many frames.
 _SMOOTH = 3
 #: Floor and peak of the level are looked for as far as this before and after (seconds).
@@ -36,7 +36,7 @@ _BEGINS, _LASTS = 0.5, 0.35
 _SHORTEST = 3
 
 #: Samples of a frame of the model, and those before it that it is given too.
-_FRAME, _CONTEXT = 512, 64
+_SIZE, _CONTEXT = 512, 64
 _BLOCK = 512
 _MODEL = Path("data") / "silero_vad_16k_sequence.onnx"
 
@@ -85,12 +85,11 @@ def activity_by_level(samples: Samples) -> Activity:
 
 
 def levels(samples: Samples) -> NDArray[np.float64]:
-    """Return the smoothed level in decibels of the difference of samples, every 20 ms."""
-    count = len(samples) // _LEVEL_FRAME
-    # The difference keeps what speech is told by, and hum at 50 Hz loses 34 dB.
-    change = np.diff(samples[: count * _LEVEL_FRAME], prepend=samples[:1])
-    power = np.square(change, dtype=np.float64).reshape(count, _LEVEL_FRAME).mean(axis=1)
-    if count > _SMOOTH:
+    """Return the smoothed level in decibels of emphasised sound, every 20 ms."""
+    num = round(LEVEL_SECONDS / FRAME)
+    power = 10.0 ** (0.1 * frame_levels(samples, SAMPLING_RATE))
+    power = power[: len(power) // num * num].reshape(-1, num).mean(axis=1)
+    if len(power) > _SMOOTH:
         padded = np.pad(power, _SMOOTH // 2, mode="edge")
         power = np.convolve(padded, np.full(_SMOOTH, 1.0 / _SMOOTH), mode="valid")
     level: NDArray[np.float64] = 10.0 * np.log10(power + 1e-12)
@@ -132,16 +131,16 @@ def activity_by_model(samples: Samples, session: Any) -> Activity:
 
     Source: Silero VAD, its model for sequences of frames.
     """
-    count = -(-len(samples) // _FRAME)
-    padded = np.pad(samples, (_CONTEXT, count * _FRAME - len(samples))).astype(np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _FRAME + _CONTEXT)[::_FRAME]
+    count = -(-len(samples) // _SIZE)
+    padded = np.pad(samples, (_CONTEXT, count * _SIZE - len(samples))).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _SIZE + _CONTEXT)[::_SIZE]
     hidden = cell = np.zeros((1, 1, 128), np.float32)
     found = [np.zeros(0)]
     for first in range(0, count, _BLOCK):
         inputs = {"input": windows[first : first + _BLOCK], "h": hidden, "c": cell}
         values, hidden, cell = session.run(["speech_probs", "hn", "cn"], inputs)
         found.append(values.astype(np.float64))
-    return Activity(np.concatenate(found), _FRAME / SAMPLING_RATE)
+    return Activity(np.concatenate(found), _SIZE / SAMPLING_RATE)
 
 
 @cache

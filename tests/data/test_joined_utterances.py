@@ -15,7 +15,7 @@ from torch import Tensor
 from zipasr.data.augment import spec_augment
 from zipasr.data.config import AugmentConfig
 from zipasr.data.dataset import Batch, BatchDataset, FeatureRecipe, SampledBatch
-from zipasr.data.pauses import InputsWithPauses, Pauses, pauses_of
+from zipasr.data.joined_utterances import InputsWithPauses, Pauses, pauses_of
 
 BINS = 80
 SILENCE = -15.0
