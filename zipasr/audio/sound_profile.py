@@ -23,7 +23,11 @@ PROFILE = "training_sound.json"
 _BELOW_PEAK = 55.0
 _BAND = 250.0
 _TRANSFORM = 512
-#: Of a bandwidth that is this many times another one, a warning is given.
+#: Windows are no shorter, and pauses within a word are: seconds.
+_SHORTEST, _SHORTEST_PAUSE = 1.0, 0.15
+#: Of a level that is so far (decibels) from those of the training a warning is given...
+_FAR = 10.0
+#: ...and of a bandwidth that is so many times that of the training.
 _NARROW, _WIDE = 0.7, 1.5
 
 
@@ -77,16 +81,17 @@ class SoundProfile:
             measures: of the recording.
         """
         found = []
-        if gain := self.gain(measures.level):
-            what = "quieter" if gain > 0 else "louder"
-            found.append(f"speech at {measures.level:.0f} dB is {what}")
+        gain = self.gain(measures.level)
+        if not self.quietest - _FAR < measures.level < self.loudest + _FAR:
+            level = measures.level + gain
+            found.append(f"speech at {measures.level:.0f} dB (brought to {level:.0f} dB)")
         if self.bandwidth and measures.bandwidth < _NARROW * self.bandwidth:
-            found.append(f"nothing is above {measures.bandwidth / 1000:.1f} kHz")
+            found.append(f"nothing above {measures.bandwidth / 1000:.1f} kHz")
         elif self.bandwidth and measures.bandwidth > _WIDE * self.bandwidth:
-            found.append(f"there is sound up to {measures.bandwidth / 1000:.1f} kHz")
+            found.append(f"sound up to {measures.bandwidth / 1000:.1f} kHz")
         if not found:
             return ""
-        return f"{' and '.join(found)}, unlike in the training data: expect more errors"
+        return f"unlike the training data: {', '.join(found)}; expect more errors"
 
 
 def measure(samples: Samples) -> Measures | None:
@@ -128,8 +133,8 @@ def profile_of(measures: Sequence[Measures]) -> SoundProfile:
     of = {name: np.array([getattr(one, name) for one in measures]) for name in Measures._fields}
     low, high = np.percentile(of["level"], (2, 98))
     return SoundProfile(
-        usual=round(float(np.percentile(of["seconds"], 95)), 2),
-        pause=round(float(np.percentile(of["pause"], 90)), 2),
+        usual=max(_SHORTEST, round(float(np.percentile(of["seconds"], 95)), 2)),
+        pause=max(_SHORTEST_PAUSE, round(float(np.percentile(of["pause"], 90)), 2)),
         margin=round(float(np.median(of["margin"])), 2),
         quietest=round(float(low) - 3.0, 1),
         loudest=round(float(high) + 3.0, 1),
