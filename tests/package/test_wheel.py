@@ -16,6 +16,7 @@ from tests.tones import ROOT
 EXTRAS = {
     "export": ["export-requirements.txt"],
     "lm": [],
+    "vad": ["vad-requirements.txt"],
     "dask": ["dask-requirements.txt"],
     "espeak": ["egs/espeak/requirements.txt"],
     "gigaspeech": ["egs/gigaspeech/requirements.txt"],

@@ -23,6 +23,7 @@ SOURCES = (
     "requirements.txt",
     "export-requirements.txt",
     "dask-requirements.txt",
+    "vad-requirements.txt",
     "tests/requirements.txt",
     "zipasr",
     "egs",

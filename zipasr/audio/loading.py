@@ -253,11 +253,7 @@ def _about(facts: AudioInfo) -> str:
     about = f"{facts.rate} Hz, 1 channel"
     if channels != 1:
         about = f"{facts.rate} Hz, {channels} channels: {treatment(facts)}"
-    quiet = (
-        f"very quiet, {facts.level:.0f} dB where it is loudest: amplify it if words are missing"
-        if facts.level < QUIET
-        else ""
-    )
+    quiet = f"very quiet, {facts.level:.0f} dB where it is loudest" if facts.level < QUIET else ""
     return "; ".join(filter(None, (about, facts.told, quiet)))
 
 

@@ -1,20 +1,34 @@
-"""Segmentation of long recordings at silence, into windows that a model can process."""
+"""Segmentation of recordings at silence, into windows as long as a model is used to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Loudness is measured in frames of that many seconds.
-FRAME = 0.02
+from zipasr.audio.speech_activity import (
+    LEVEL_SECONDS,
+    Samples,
+    activity_by_level,
+    speech_activity,
+    stretches,
+)
+from zipasr.base.constants import SAMPLING_RATE
 
-# A pause is at least this long (seconds)...
-PAUSE = 0.3
+Values = NDArray[np.float64]
 
-# ...and this far (decibels) below what is loud in the recording.
-BELOW_LOUD = 25.0
+#: A cut looks at the activity as far as this before and after (seconds)...
+_LOOK = 0.1
+#: ...and is in speech above this mean of it.
+_IN_SPEECH = 0.3
+#: Cost of any cut, in units of the cost of one amid speech.
+_CUT = 0.1
+#: Places to cut at are at most this far apart (seconds).
+_SPACING = 0.5
 
 
 class Window(NamedTuple):
@@ -24,71 +38,146 @@ class Window(NamedTuple):
     end: float
 
 
-def cut_into_windows(
-    samples: NDArray[np.float32], rate: int, longest: float, overlap: float
-) -> list[Window]:
-    """Cut a recording into windows of at most ``longest`` seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutRules:
+    """How recordings are cut.
 
-    Each cut is made in the last pause of the second half of a window; where there is none, at the
-    quietest moment of that half, and both neighbours get half of ``overlap`` beyond it.
+    Attributes:
+        longest: seconds of a window, more than twice ``overlap``.
+        overlap: seconds that two windows share where speech is cut.
+        usual: seconds; longer windows are avoided, shorter recordings left whole.
+        pause: seconds; windows have no pauses that are longer.
+        margin: seconds of silence that a window keeps before and after its speech.
+    """
+
+    longest: float = 25.0
+    overlap: float = 2.0
+    usual: float = 15.0
+    pause: float = 0.5
+    margin: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.longest <= 2.0 * self.overlap or self.overlap < 0:
+            raise ValueError(
+                f"windows of {self.longest:g} s are too short for an overlap of {self.overlap:g} s"
+            )
+
+
+def cut_into_windows(samples: Samples, rules: CutRules) -> list[Window]:
+    """Cut a recording at its pauses; what is silent for long is in no window.
+
+    Longer pauses than ``rules.pause`` part windows. Between them, cuts are made where they cost
+    least: a cut costs by how much speech is around it, a window by what it is longer than
+    ``rules.usual``. Where speech is cut, both neighbours get half of ``rules.overlap`` beyond.
 
     Args:
-        samples: (num_samples,), one channel.
-        rate: samples a second.
-        longest: seconds, more than twice ``overlap``.
-        overlap: seconds.
+        samples: (num_samples,) at 16 kHz.
+        rules: how to cut.
 
     Returns:
-        Windows in order, which cover the recording.
-
-    Raises:
-        ValueError: ``longest`` is too short for ``overlap``.
+        Windows in order, in which all speech is; none where there is no speech.
     """
-    if longest <= 2.0 * overlap or overlap < 0:
-        raise ValueError(f"windows of {longest:g} s are too short for an overlap of {overlap:g} s")
-    seconds = len(samples) / rate
-    loudness = smoothed_loudness(samples, rate)
-    quiet = np.percentile(loudness, 95) - BELOW_LOUD if len(loudness) else 0.0
+    seconds = len(samples) / SAMPLING_RATE
+    whole = [Window(0.0, seconds)]
+    if seconds <= min(rules.usual, rules.longest):
+        return whole
+    by_level = activity_by_level(samples).values
+    heard = _on_grid(samples, len(by_level))
     windows: list[Window] = []
-    start = reach = 0.0
-    # The start of a window reaches back; its length counts from there.
-    while seconds - reach > longest:
-        low, high = reach + 0.5 * longest, reach + longest - 0.5 * overlap
-        moment, is_pause = _best_cut(loudness, low, high, quiet)
-        beyond = 0.0 if is_pause else 0.5 * overlap
-        windows.append(Window(reach, moment + beyond))
-        start, reach = moment, moment - beyond
-    if seconds > start or not windows:
-        windows.append(Window(reach, seconds))
-    return windows
+    # A model hears noise for what it is; the level shows where exactly speech ends, and breaks that
+    # are too short for the model.
+    for start, end in _groups(stretches(0.5 * (by_level + heard)), rules.pause):
+        windows += _windows_of_group(by_level * heard, start, end, rules)
+    windows = _with_margins(windows, seconds, rules.margin)
+    # Of an utterance by itself nothing is taken.
+    is_utterance = len(windows) == 1 and windows[0].end - windows[0].start + rules.pause > seconds
+    return whole if is_utterance and seconds <= rules.longest else windows
 
 
-def smoothed_loudness(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
-    """Return the level in decibels around each frame, averaged over the length of a pause."""
-    size = max(1, round(FRAME * rate))
-    count = len(samples) // size
-    power = np.square(samples[: count * size], dtype=np.float64).reshape(count, size).mean(axis=1)
-    width = max(1, round(PAUSE / FRAME))
-    if count >= width:
-        power = np.convolve(power, np.full(width, 1.0 / width), mode="same")
-    level: NDArray[np.float64] = 10.0 * np.log10(power + 1e-12)
-    return level
+def _on_grid(samples: Samples, count: int) -> Values:
+    """Return the activity of speech at the times of the level."""
+    activity = speech_activity(samples)
+    if activity.frame == LEVEL_SECONDS:
+        return activity.values
+    middles = (np.arange(count) + 0.5) * LEVEL_SECONDS
+    places = (np.arange(len(activity.values)) + 0.5) * activity.frame
+    found: Values = np.interp(middles, places, activity.values)
+    return found
 
 
-def _best_cut(
-    loudness: NDArray[np.float64], low: float, high: float, quiet: float
-) -> tuple[float, bool]:
-    """Return the moment to cut at between two moments, and whether it is in a pause."""
-    first, last = round(low / FRAME), max(round(low / FRAME) + 1, round(high / FRAME))
-    part = loudness[first:last]
-    if not len(part):
-        return low, False
-    pauses = np.flatnonzero(part <= quiet)
-    if not len(pauses):
-        return (first + int(part.argmin()) + 0.5) * FRAME, False
-    # The middle of the last pause.
-    end = int(pauses[-1])
-    begin = end
-    while begin > 0 and part[begin - 1] <= quiet:
-        begin -= 1
-    return (first + 0.5 * (begin + end) + 0.5) * FRAME, True
+def _groups(runs: Sequence[tuple[int, int]], pause: float) -> list[tuple[int, int]]:
+    """Return stretches of speech joined over pauses that are not longer than ``pause`` seconds."""
+    groups: list[tuple[int, int]] = []
+    for start, end in runs:
+        if groups and (start - groups[-1][1]) * LEVEL_SECONDS <= pause:
+            groups[-1] = (groups[-1][0], end)
+        else:
+            groups.append((start, end))
+    return groups
+
+
+def _windows_of_group(activity: Values, start: int, end: int, rules: CutRules) -> list[Window]:
+    """Return windows, without margins, of the frames from ``start`` to ``end``."""
+    around = _mean_around(activity[start:end], round(_LOOK / LEVEL_SECONDS))
+    places = _best_places(around, rules)
+    windows: list[Window] = []
+    reach = start * LEVEL_SECONDS
+    for place in places:
+        moment = (start + place) * LEVEL_SECONDS
+        beyond = 0.5 * rules.overlap if around[place] > _IN_SPEECH else 0.0
+        windows.append(Window(reach, min(moment + beyond, end * LEVEL_SECONDS)))
+        reach = max(moment - beyond, start * LEVEL_SECONDS)
+    return [*windows, Window(reach, end * LEVEL_SECONDS)]
+
+
+def _mean_around(values: Values, reach: int) -> Values:
+    width = 2 * reach + 1
+    padded = np.pad(values, reach, mode="edge")
+    return np.convolve(padded, np.full(width, 1.0 / width), mode="valid")
+
+
+def _best_places(around: Values, rules: CutRules) -> list[int]:
+    """Return the frames to cut at: of all ways to cut, the one that costs least."""
+    longest = rules.longest - rules.overlap - 2.0 * rules.margin
+    usual = min(rules.usual, longest)
+    if len(around) * LEVEL_SECONDS <= usual:
+        return []
+    places = np.concatenate([[0], _quiet_places(around), [len(around)]])
+    cost = np.concatenate([[0.0], _CUT + around[places[1:-1]], [0.0]])
+    best, before = np.full(len(places), np.inf), np.zeros(len(places), int)
+    best[0] = 0.0
+    first = 0
+    for n in range(1, len(places)):
+        while (places[n] - places[first]) * LEVEL_SECONDS > longest and first < n - 1:
+            first += 1
+        length = (places[n] - places[first:n]) * LEVEL_SECONDS
+        total = best[first:n] + np.maximum(0.0, length / usual - 1.0)
+        before[n] = first + int(total.argmin())
+        best[n] = total.min() + cost[n]
+    chosen = []
+    n = int(before[-1])
+    while n > 0:
+        chosen.append(int(places[n]))
+        n = int(before[n])
+    return chosen[::-1]
+
+
+def _quiet_places(around: Values) -> NDArray[np.int64]:
+    """Return the quietest frame of every ``_SPACING`` seconds, in order."""
+    size = round(_SPACING / LEVEL_SECONDS)
+    starts = range(0, len(around), size)
+    quietest = [begin + int(around[begin : begin + size].argmin()) for begin in starts]
+    return np.array([place for place in quietest if place > 0], np.int64)
+
+
+def _with_margins(windows: Sequence[Window], seconds: float, margin: float) -> list[Window]:
+    """Let windows keep some of the silence around them; neighbours share what is between."""
+    starts = [max(0.0, window.start - margin) for window in windows]
+    ends = [min(seconds, window.end + margin) for window in windows]
+    for n, (left, right) in enumerate(pairwise(windows)):
+        middle = 0.5 * (left.end + right.start)
+        if left.end > right.start:  # they overlap in speech
+            ends[n], starts[n + 1] = left.end, right.start
+        else:
+            ends[n], starts[n + 1] = min(ends[n], middle), max(starts[n + 1], middle)
+    return [Window(*edges) for edges in zip(starts, ends, strict=True)]

@@ -53,6 +53,7 @@ from zipasr.training.config import (
     LossConfig,
     TrainConfig,
     check_heads,
+    check_pauses,
     check_sound,
 )
 
@@ -645,6 +646,8 @@ def read(command: Command, argv: Sequence[str] | None, *, tells: bool = True) ->
         run = with_heads_of_corpora(run)
         check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
         check_sound(run[AugmentConfig], run[DataConfig])
+
+        check_pauses(run[TrainConfig], run[AugmentConfig])
     if "print_config" in typed:
         _print_and_end(config_text(run))
     if command.operands and not run.operands:

@@ -13,6 +13,7 @@ import torch
 from lhotse.cut import Cut
 from torch import Tensor
 
+from zipasr.audio.sound_profile import copy_profile
 from zipasr.base.errors import DataError, UserError
 from zipasr.checkpoint.average import LoadedWeights, read_chosen
 from zipasr.checkpoint.files import save_checkpoint
@@ -104,6 +105,7 @@ def export_model(run: Run) -> Path:
         write_texts(folder, pieces, tokenizer, settings, results_of(config))
         if keywords:
             (folder / KEYWORDS).write_text(keywords, encoding="utf-8")
+        copy_profile(chosen.path.parent, folder)
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.encoder, stored.model, stored.vocab_size)

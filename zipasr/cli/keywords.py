@@ -189,6 +189,7 @@ class TrainFlags(TypedDict, total=False):
     inf_check: bool
     init_modules: Sequence[str] | str | None
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
+    join_prob: float
     joiner_dim: int
     joiner_multiple: int
     keep_last_epochs: int
@@ -196,6 +197,7 @@ class TrainFlags(TypedDict, total=False):
     left_context_frames: Sequence[int] | int | str
     lm_scale: float
     log_interval: int
+    longest_pause: float
     lora_alpha: float | None
     lora_modules: Sequence[str] | str | None
     lora_rank: int
@@ -223,6 +225,7 @@ class TrainFlags(TypedDict, total=False):
     on_the_fly_feats: bool
     optimizer: Literal["scaled_adam", "scaled_adam_v1", "rubik"]
     own_heads: str
+    pause_start_epoch: int
     pos_dim: int
     pos_head_dim: Sequence[int] | int | str
     preset: Literal["small", "medium", "large", "base-64", "base-32", "base-16"]
@@ -240,6 +243,7 @@ class TrainFlags(TypedDict, total=False):
     seed: int
     short_chunk_size: int
     shuffle: bool
+    silence_prob: float
     simple_loss_scale: float
     spec_aug_features_mask_size: int
     spec_aug_frames_mask_size: int
@@ -343,6 +347,7 @@ class DecodeFlags(TypedDict, total=False):
     hlg_scale: float
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     iter: int
+    join_prob: float
     joiner_dim: int
     joiner_multiple: int
     lang_dir: Path | str
@@ -356,6 +361,7 @@ class DecodeFlags(TypedDict, total=False):
     lm_scales: Sequence[float] | float | str
     lm_type: Literal["rnn", "transformer", "ngram"]
     lm_vocab_size: int
+    longest_pause: float
     manifest_dir: Path | str
     mask_unfilled_cache: bool
     max_active_states: int
@@ -383,6 +389,7 @@ class DecodeFlags(TypedDict, total=False):
     output_beam: float
     own_heads: str
     pad_look_ahead: bool
+    pause_start_epoch: int
     pos_dim: int
     pos_head_dim: Sequence[int] | int | str
     query_head_dim: Sequence[int] | int | str
@@ -395,6 +402,7 @@ class DecodeFlags(TypedDict, total=False):
     search_beam: float
     short_chunk_size: int
     shuffle: bool
+    silence_prob: float
     skip_scoring: bool
     spec_aug_features_mask_size: int
     spec_aug_frames_mask_size: int
@@ -501,6 +509,7 @@ class ExportFlags(TypedDict, total=False):
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"]
     iter: int
     jit: bool
+    join_prob: float
     joiner_dim: int
     joiner_multiple: int
     keep_x_lens: int
@@ -516,6 +525,7 @@ class ExportFlags(TypedDict, total=False):
     lm_scales: Sequence[float] | float | str
     lm_type: Literal["rnn", "transformer", "ngram"]
     lm_vocab_size: int
+    longest_pause: float
     manifest_dir: Path | str
     mask_unfilled_cache: bool
     max_active_states: int
@@ -544,6 +554,7 @@ class ExportFlags(TypedDict, total=False):
     output_dir: Path | str | None
     own_heads: str
     pad_look_ahead: bool
+    pause_start_epoch: int
     pos_dim: int
     pos_head_dim: Sequence[int] | int | str
     query_head_dim: Sequence[int] | int | str
@@ -556,6 +567,7 @@ class ExportFlags(TypedDict, total=False):
     search_beam: float
     short_chunk_size: int
     shuffle: bool
+    silence_prob: float
     skip_scoring: bool
     spec_aug_features_mask_size: int
     spec_aug_frames_mask_size: int

@@ -122,7 +122,24 @@ class AugmentConfig:
         "let three utterances in ten sound as over a telephone; needs --on-the-fly-feats 1",
     )
 
+    join_prob: float = flag(
+        0.0,
+        "share of the batches whose utterances are joined, two to four in a row, with pauses",
+    )
+    silence_prob: float = flag(
+        0.0,
+        "share of the beginnings and ends of utterances that get silence or noise",
+    )
+    longest_pause: float = flag(
+        1.5, "longest pause of --join-prob and --silence-prob; they are of any length", unit="s"
+    )
+    pause_start_epoch: int = flag(1, "first epoch with --join-prob and --silence-prob")
+
     def __post_init__(self) -> None:
+        if not (0.0 <= self.join_prob <= 1.0 and 0.0 <= self.silence_prob <= 1.0):
+            raise ValueError("--join-prob and --silence-prob must be between 0 and 1")
+        if not 0.0 <= self.longest_pause < math.inf:
+            raise ValueError("--longest-pause must not be negative")
         if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
             raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
         if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:

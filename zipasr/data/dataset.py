@@ -26,6 +26,7 @@ from zipasr.data.copies import CopiedInputs
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of_error, text_of
+from zipasr.data.joined_utterances import InputsWithPauses, Pauses
 from zipasr.data.stored_features import with_whole_features
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 from zipasr.nn.numerics import to_device
@@ -235,6 +236,7 @@ class FeatureRecipe:
         mask: SpecAugment; None leaves it out.
         views: doubles the batch, with masks of its own; None leaves it single.
         copies: of each cut in the batch, with noise and masks of their own.
+        pauses: joins utterances, and puts pauses around them; None leaves them alone.
     """
 
     read: BatchIO
@@ -243,6 +245,7 @@ class FeatureRecipe:
     mask: FeatureTransform | None = None
     views: TwoViews | None = None
     copies: int = 1
+    pauses: Pauses | None = None
 
 
 class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
@@ -328,7 +331,11 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
             return {"cut_transforms": transforms, "input_strategy": copied}
         if mix is not None:
             transforms.append(mix)
-        return {"cut_transforms": transforms, "input_strategy": recipe.read}
+        read = recipe.read
+        if recipe.pauses is not None:
+            draws = np.random.default_rng(random.getrandbits(64))
+            read = InputsWithPauses(read, recipe.pauses, draws)
+        return {"cut_transforms": transforms, "input_strategy": read}
 
 
 @contextmanager

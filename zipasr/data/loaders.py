@@ -40,6 +40,7 @@ from zipasr.data.fbank import is_left_out
 from zipasr.data.feature_store import process_context
 from zipasr.data.features import fbank_extractor
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
+from zipasr.data.joined_utterances import pauses_of
 from zipasr.data.manifests import manifests_at, manifests_of_split
 from zipasr.data.safe_manifests import read_cuts
 from zipasr.data.sound_effects import WaveEffect, wave_effects
@@ -201,6 +202,7 @@ def train_loader(
         mask=None if doubled else spec_augment(augment, epoch),
         views=two_views(augment, epoch) if doubled else None,
         copies=place.layout.copies,
+        pauses=pauses_of(augment, epoch, data.max_cut_duration),
     )
     return Loader(
         BatchDataset(cuts.source, recipe, (seed, epoch, rank)),

@@ -15,6 +15,7 @@ import soundfile
 from lhotse.cut import Cut
 
 from zipasr.audio.loading import resampled
+from zipasr.audio.sound_profile import PROFILE
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError, UserError, is_disk_full
 from zipasr.base.files import flush_files
@@ -48,6 +49,7 @@ _WRITTEN = (
     LICENCE_NOTE,
     "README.md",
     "RESULTS.txt",
+    PROFILE,
     "pretrained.pt",
     "jit_script*.pt",
     "*.onnx",

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from zipasr.audio.loading import Sound
 from zipasr.audio.pauses import pauses_in
+from zipasr.audio.silence_windows import Window
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.acoustic_model import Acoustics
-from zipasr.recognition.long_form import Cutting, WordTimes, piece_of, windows_of
+from zipasr.recognition.long_form import Cutting, WordTimes, piece_of, prepared
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.timed_search import encoded_pieces
 from zipasr.recognition.word_bounds import bounded
@@ -118,7 +119,8 @@ def _frames(
 
     Where windows overlap, each counts up to the middle.
     """
-    windows = windows_of(sound, cutting)
+    sound, windows, _ = prepared(sound, cutting)
+    windows = windows or [Window(0.0, sound.seconds)]
     borders = [0.5 * (left.end + right.start) for left, right in pairwise(windows)]
     limits = zip([-1.0, *borders], [*borders, float("inf")], strict=True)
     for window, (low, high) in zip(windows, limits, strict=True):

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
 from zipasr.audio.loading import Audio, Samples, Sound, has_sound, name_of, sound_of
 from zipasr.audio.pauses import Pause, pauses_in
-from zipasr.audio.silence_windows import Window, cut_into_windows
+from zipasr.audio.silence_windows import CutRules, Window, cut_into_windows
+from zipasr.audio.sound_profile import SoundProfile, measure
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.transcription import TimedHypothesis, Transcription, text_of
 from zipasr.recognition.word_bounds import bounded
 from zipasr.text.timed_words import Word, join_windows
 
+logger = logging.getLogger(__name__)
+
 WordTimes = Literal["auto", "ctc", "transducer"]
 Tell = Callable[[Window, str], None]
 
 
 class Cutting(NamedTuple):
-    """How recordings are cut: seconds, seconds, windows side by side."""
+    """How recordings are cut: seconds, seconds, windows side by side; for what model."""
 
     window: float = 25.0
     overlap: float = 2.0
     batch_windows: int = 4
+    profile: SoundProfile = SoundProfile()
 
 
 class Piece(NamedTuple):
@@ -45,9 +52,42 @@ RecognisePieces: TypeAlias = Callable[[Sequence[Piece]], Sequence[Sequence[Timed
 """Pieces, recognised as one batch, to the hypotheses of each, best first, at least one."""
 
 
-def windows_of(sound: Sound, cutting: Cutting) -> list[Window]:
-    """Return the windows of a recording, at least one."""
-    return cut_into_windows(sound.samples, SAMPLING_RATE, cutting.window, cutting.overlap)
+class Prepared(NamedTuple):
+    """A recording made ready.
+
+    Attributes:
+        sound: as loud as the model is used to.
+        windows: of it, in order; none where nobody speaks.
+        warning: what makes it unlike the training data; nothing if it is alike.
+    """
+
+    sound: Sound
+    windows: list[Window]
+    warning: str = ""
+
+
+def prepared(sound: Sound, cutting: Cutting) -> Prepared:
+    """Return a recording at the level of the training data, and its windows.
+
+    Args:
+        sound: at 16 kHz.
+        cutting: of long recordings.
+    """
+    profile = cutting.profile
+    measures, warning = measure(sound.samples), ""
+    if measures is not None:
+        warning = profile.warning(measures)
+        if gain := profile.gain(measures.level):
+            factor = np.float32(10.0 ** (gain / 20.0))
+            sound = sound._replace(samples=sound.samples * factor)
+    rules = CutRules(
+        longest=cutting.window,
+        overlap=cutting.overlap,
+        usual=profile.usual,
+        pause=profile.pause,
+        margin=profile.margin,
+    )
+    return Prepared(sound, cut_into_windows(sound.samples, rules), warning)
 
 
 def piece_of(sound: Sound, window: Window) -> Piece:
@@ -71,11 +111,15 @@ def words_in(
     Returns:
         Words in order, with times in seconds from the beginning of the recording.
     """
-    windows = windows_of(sound, cutting)
+    sound, windows, warning = prepared(sound, cutting)
+    if warning:
+        logger.warning("%s", warning)
     found: list[Sequence[TimedHypothesis]] = []
     for window, hypotheses in _in_groups(recognise, sound, windows, cutting.batch_windows):
         tell(window, text_of(hypotheses[0].words))
         found.append(hypotheses)
+    if not found:
+        return []
     (best,) = join_hypotheses(windows, found, 1)
     return bounded(best.words, sound.seconds, frame, pauses_in(sound.samples))
 
@@ -167,10 +211,11 @@ def read_recording(audio: Audio, cutting: Cutting, keeps_errors: bool) -> Record
         return Recording(name, error=error)
     if not has_sound(sound.samples):
         return Recording(name, sound.about, sound.seconds)
-    windows = windows_of(sound, cutting)
+    sound, windows, warning = prepared(sound, cutting)
     pieces = [piece_of(sound, one) for one in windows]
+    about = "; ".join(filter(None, (sound.about, warning)))
     pauses = pauses_in(sound.samples)
-    return Recording(name, sound.about, sound.seconds, windows, pieces, pauses)
+    return Recording(name, about, sound.seconds, windows, pieces, pauses)
 
 
 def grouped(recordings: Iterable[Recording], seconds: float) -> Iterator[list[Recording]]:

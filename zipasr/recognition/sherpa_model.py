@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zipasr.audio.loading import Samples
+from zipasr.audio.sound_profile import read_profile
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
 from zipasr.recognition.config import PARTS, Kind, ModelFileConfig, RecognitionConfig
@@ -138,7 +139,7 @@ def load_sherpa_model(
     table = tokens or folder / TABLE
     if not table.is_file():
         raise DataError(f"there is no {table}.", f"give tokens=PATH, its {TABLE}.")
-    return SherpaModel(files, table, config, cutting)
+    return SherpaModel(files, table, config, cutting._replace(profile=read_profile(folder)))
 
 
 class SherpaModel(Model):

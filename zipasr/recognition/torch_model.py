@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 
 from zipasr.audio.loading import Audio, Samples, sound_of
+from zipasr.audio.sound_profile import read_profile
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
 from zipasr.encoder.protocol import Geometry
@@ -193,6 +194,9 @@ def load_torch_model(
         DataError: there is no tokenizer.
         UserError: settings do not go with the model.
     """
+    file = config.checkpoint.checkpoint
+    folder = config.exp_dir if file is None else file.parent
+    cutting = cutting._replace(profile=read_profile(folder))
     return TorchModel(load_recogniser(config, any_head=True, read=read), config, cutting, times)
 
 
@@ -219,6 +223,9 @@ def load_model_file(
         UserError: settings do not go with such files.
     """
     recogniser = load_file_recogniser(place, config, needs_ctc)
+    assert place.place is not None
+    folder = place.place if place.place.is_dir() else place.place.parent
+    cutting = cutting._replace(profile=read_profile(folder))
     if not isinstance(recogniser, FileChunkRecogniser):
         return TorchModel(recogniser, config, cutting, times)
     if times == "ctc":

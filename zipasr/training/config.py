@@ -313,6 +313,19 @@ def check_sound(augment: AugmentConfig, data: DataConfig) -> None:
             )
 
 
+def check_pauses(train: TrainConfig, augment: AugmentConfig) -> None:
+    """Refuse pauses in batches of several copies, which must stay alike in length.
+
+    Raises:
+        UserError: both are asked for.
+    """
+    if train.max_copies > 1 and (augment.join_prob or augment.silence_prob):
+        raise UserError(
+            f"--max-copies {train.max_copies} does not go with --join-prob and --silence-prob.",
+            "--max-copies 1, or --join-prob 0 --silence-prob 0.",
+        )
+
+
 def check_heads(model: ModelConfig, loss: LossConfig, augment: AugmentConfig) -> None:
     """Compare the heads with the weights of their losses and with the augmentation.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lhotse import CutSet
 
+from zipasr.audio.sound_profile import write_profile
 from zipasr.base.distributed import (
     INTERRUPTED,
     World,
@@ -35,6 +36,7 @@ from zipasr.checkpoint.retention import (
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, Loader, batching_of, train_loader, valid_loader
+from zipasr.data.training_sound import training_sound
 from zipasr.data.worker_processes import LoadingStoppedError
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
@@ -168,6 +170,11 @@ def get_ready(session: Session, data: TrainData, epoch: int) -> None:
     session.writer = open_writer(session)
     if session.world.is_main:
         session.folder = FolderIdentity(train.exp_dir)
+        sound = training_sound(
+            data.train.source.__getitem__, len(data.train), session.configs.augment
+        )
+        if sound is not None:
+            write_profile(sound, train.exp_dir)
 
 
 def print_diagnostics(session: Session, data: TrainData, epoch: int) -> None:

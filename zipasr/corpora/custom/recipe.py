@@ -103,6 +103,9 @@ def flags_for(name: str, sizes: Sizes) -> dict[str, Any]:
         "exp-dir": f"exp/{name}",
         "enable-musan": 0,
         "perturb-speed": int(sizes.hours < _SCARCE_HOURS),
+        # Recordings have pauses, and the utterances of a corpus hardly any.
+        "join-prob": 0.3,
+        "silence-prob": 0.5,
     }
     if sizes.shortest < 1.0:
         flags["min-cut-duration"] = max(0.1, round(sizes.shortest * 0.7, 1))
@@ -137,6 +140,7 @@ def _model_and_schedule(sizes: Sizes) -> dict[str, Any]:
         "warm-step": min(200, max(10, steps // 8)),
         "warmup-batches": min(80, max(5, steps // 20)),
         "spec-aug-start-epoch": epochs // 2 + 1,
+        "pause-start-epoch": epochs // 2 + 1,
         "avg": max(1, epochs // 3),
         "save-every-epochs": -(-epochs // _FILES),
         "keep-last-epochs": _NEWEST_FILES,
