@@ -4,8 +4,10 @@
 
 reads the manifests of the corpus in ``fbank`` and writes, beside them, the cuts of four splits
 without features: ``test-noise`` (babble, brown noise, hum, 0 to 15 dB below the speech),
-``test-room``, ``test-telephone`` and ``test-all`` (noise, then room, then telephone). Decode them
-with ``--on-the-fly-feats 1 --test-sets test-noise,test-room,test-telephone,test-all``.
+``test-room``, ``test-telephone`` and ``test-all`` (noise, then room, then telephone). The recipe
+``data/espeak/noisy`` has them as test sets:
+
+    ./decode.py --recipe ./data/espeak/noisy --exp-dir exp/espeak --on-the-fly-feats 1
 
 It also writes the folder ``noise``, for ``./prepare.sh --noise-dir``. Its babble is of training
 voices, that of the test sets is of dev voices; its other noise has another spectrum.
@@ -13,6 +15,7 @@ voices, that of the test sets is of dev voices; its other noise has another spec
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +26,7 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from numpy.random import Generator
 
 from zipasr.base.constants import SAMPLING_RATE as RATE
+from zipasr.base.recipe import load_recipe
 from zipasr.data.config import cuts_path
 from zipasr.data.sound_effects import in_room, over_telephone
 
@@ -145,11 +149,20 @@ def write_test_sets(data: Path) -> None:
         CutSet.from_cuts(made).to_file(cuts_path(data / "fbank", CORPUS, f"test-{name}"))
 
 
+def write_recipe(data: Path) -> None:
+    """Write the embedded recipe with all test sets."""
+    text = (load_recipe(CORPUS).folder / "recipe.toml").read_text(encoding="utf-8")
+    names = ["test", *(f"test-{name}" for name in ("noise", "room", "telephone", "all"))]
+    text = text.replace('test = ["test"]', f"test = {json.dumps(names)}")
+    (data / "noisy" / "recipe.toml").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Write noise and test sets below the folder of the corpus."""
+    """Write noise, test sets and their recipe below the folder of the corpus."""
     data = Path(sys.argv[1])
     write_noise(data)
     write_test_sets(data)
+    write_recipe(data)
 
 
 if __name__ == "__main__":
