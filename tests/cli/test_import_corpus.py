@@ -96,8 +96,8 @@ def test_the_import_says_why_and_what_to_expect(
     (project / "exp" / "other" / "best-dev-wer.pt").touch()
     assert import_corpus.main(["--recipe", "my", "--from", "speech"]) == 0
     said = capsys.readouterr().out
-    for words in ("model: 2.7 M", "CTC first: ", "expect: ", "test: ", "is known to about +-"):
-        assert f"\n  {words}" in said or words in said
+    for words in ("model: 2.7 M", "CTC first: ", "expect: ", "test: "):
+        assert f"\n  {words}" in said
     assert "--recipe my --do-finetune 1 --finetune-ckpt exp/other/best-dev-wer.pt" in said
     text = (project / "egs/my/recipe.toml").read_text()
     assert "\n# model: 2.7 M parameters" in text

@@ -84,4 +84,6 @@ def test_what_three_hundred_words_tell() -> None:
     assert precision("test", 300) == (
         "test: 300 words; a rate of 20 % is known to about +-4.5 points"
     )
-    assert half_width(0) < 1.0
+    assert precision("dev", 12) == (
+        "dev: 12 words, too few to tell one model from another: add speech"
+    )

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zipasr.base.progress import clock
 from zipasr.corpora.custom.recipe import Sizes
 
 # The rate at which the precision of a test set is told, and 1.96 standard errors: 95 %.
 EXAMPLE_RATE = 0.2
 _NORMAL_95 = 1.96
+# Below, the interval is wider than what models differ by.
+FEWEST_WORDS = 100
 
 
 class Band(NamedTuple):
@@ -77,7 +80,7 @@ def reasons(sizes: Sizes, flags: Mapping[str, Any]) -> Iterator[str]:
     yield f"tokens: {count} {unit}: {reason}"
     speeds = " at three speeds" if flags["perturb-speed"] else ""
     heard = sizes.hours * (3 if flags["perturb-speed"] else 1) * flags["num-epochs"]
-    yield f"epochs: {flags['num-epochs']}{speeds}, so that {heard:.0f} hours are heard"
+    yield f"epochs: {flags['num-epochs']}{speeds}, so that {clock(3600 * heard)} are heard"
     if first := flags.get("ctc-only-batches"):
         yield (
             f"CTC first: {first} batches of CTC alone find where the tokens are; a transducer "
@@ -136,6 +139,8 @@ def models_to_begin_with(folder: Path, name: str) -> list[Path]:
 
 def precision(split: str, words: int) -> str:
     """Return a line that says how exactly a set of so many words tells an error rate."""
+    if words < FEWEST_WORDS:
+        return f"{split}: {words} words, too few to tell one model from another: add speech"
     width = 100 * half_width(words)
     return (
         f"{split}: {words} words; a rate of {100 * EXAMPLE_RATE:.0f} % is known to about "
