@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -160,6 +164,24 @@ def test_defaults_are_those_of_the_client() -> None:
         assert arguments[name].default == (value or False)
     theirs = inspect.signature(sherpa_onnx.OnlineRecognizer.from_transducer).parameters
     assert set(asdict(own)) - {"enable_endpoint"} <= set(theirs)
+
+
+def test_an_export_says_by_which_flags_utterances_end(pausing: Path) -> None:
+    folder = pausing / "out"
+    (flags,) = re.findall(r"`(--enable-endpoint=true [^`]*)`", (folder / "README.md").read_text())
+    given = dict(word[2:].split("=") for word in flags.split())
+    stored = json.loads((folder / "config.json").read_text())["endpoint"]
+    assert stored == asdict(EndpointConfig(enable_endpoint=True))
+    assert {name.replace("-", "_"): value for name, value in given.items()} == {
+        name: str(value).lower() for name, value in stored.items()
+    }
+    program = Path(sys.executable).with_name("sherpa-onnx")
+    if not program.is_file():
+        pytest.skip("sherpa-onnx-bin is not installed")
+    known = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    for name, value in given.items():
+        (default,) = re.findall(rf"--{name} .*default = (\S+)\)", known.stdout + known.stderr)
+        assert default in (value, value.removesuffix(".0"))
 
 
 def test_a_rule_needs_a_time(pausing: Path) -> None:

@@ -131,7 +131,8 @@ def test_the_best_average_or_else_the_last_epoch_is_decoded(
         assert line in capsys.readouterr().err
         best = ["--auto-avg", "1", "--use-averaged-model", "0", "--label", "best"]
         assert streaming_decode.main([*flags, *best]) == 0
-        assert "--auto-avg chose --epoch 1 --avg 1: WER" in capsys.readouterr().out
+        # There is one epoch: nothing to choose from.
+        assert line in capsys.readouterr().err
     finally:
         recipe.write_text(lines)
     folder = causal / "exp" / "streaming" / "greedy_search"

@@ -126,14 +126,16 @@ class Stream(ABC):
             tokens: that were recognised.
             end_point: seconds of sound that were searched.
         """
-        self._segments.append(Segment(self._words_of(tokens), min(end_point, self.seconds)))
+        end_point = min(end_point, self.seconds)
+        self._segments.append(Segment(self._words_of(tokens, end_point), end_point))
         self._ended += tokens
 
-    def _words_of(self, tokens: Sequence[Token]) -> tuple[Word, ...]:
+    def _words_of(self, tokens: Sequence[Token], end: float | None = None) -> tuple[Word, ...]:
+        """Return the words of tokens; all of them end before the second ``end``, if given."""
         if self._is_silent or self._num_samples < WINDOW:
             return ()
         words = words_of_tokens(tokens, self._written)
-        return tuple(bounded(words, self.seconds, self._frame))
+        return tuple(bounded(words, self.seconds if end is None else end, self._frame))
 
     def __enter__(self: S) -> S:
         return self

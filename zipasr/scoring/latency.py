@@ -52,7 +52,7 @@ class Latency(NamedTuple):
     @property
     def since(self) -> str:
         """From when the seconds count, for people."""
-        return "the end of its sound" if self.is_aligned else "the frame of its last token"
+        return "the end of the sound" if self.is_aligned else "the frame of the last token"
 
 
 def latency(records: Sequence[UtteranceRecord]) -> Latency | None:

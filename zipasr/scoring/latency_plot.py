@@ -14,6 +14,9 @@ LEFT, RIGHT, TOP, BOTTOM = 60.0, 20.0, 20.0, 45.0
 #: Lines on each axis, about.
 _TICKS = 6
 
+#: First words stand so far above their error rate, last words below.
+_APART = 4.0
+
 
 class Tick(NamedTuple):
     """A line of an axis: where it stands, and its number."""
@@ -75,13 +78,13 @@ def latency_plot(rows: Sequence[LatencyRow]) -> LatencyPlot | None:
             word,
             x_of(delay.median),
             x_of(delay.late),
-            y_of(row.rate),
+            y_of(row.rate) + side * _APART,
             f"{row.chunk:.2f} s",
             f"{row.label}, chunks of {row.chunk:.2f} s: {row.rate:.2f} %; {word} word "
             f"{delay.median:.2f} s, in 95 % {delay.late:.2f} s",
         )
         for row in rows
-        for word, delay in (("first", row.found.first), ("last", row.found.last))
+        for word, delay, side in (("first", row.found.first, -1), ("last", row.found.last, 1))
     ]
     return LatencyPlot(
         marks,
