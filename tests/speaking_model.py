@@ -92,6 +92,36 @@ def make_talkative(folder: Path, epoch: int = 2) -> None:
 
 
 @torch.no_grad()
+def make_pausing(folder: Path, epoch: int = 2) -> None:
+    """Let the model of a run of the corpus ``tones`` find something in sound, and never in silence.
+
+    What its decoder says counts little, so that silence is told from sound after any tokens.
+    """
+    path, sound = folder / "exp" / f"epoch-{epoch}.pt", next((folder / "source").rglob("*.flac"))
+    checkpoint = load_checkpoint(path)
+    checkpoint["model"]["joiner.decoder_proj.weight"] *= 0.1
+    save_checkpoint(path, checkpoint)
+    write_talkative(path, path, sound)
+    checkpoint = load_checkpoint(path)
+    model = stored_model(LoadedWeights(path, checkpoint, checkpoint["model"]), {}).build().eval()
+    assert model.decoder is not None
+    assert model.joiner is not None
+    assert model.ctc_output is not None
+    samples = soundfile.read(sound, dtype="float32")[0]
+    features = features_of(np.pad(samples, (0, 4 * tones.RATE)))
+    # Half a second behind the speech the encoder has forgotten it.
+    first = len(samples) * 25 // tones.RATE + 12
+    silence = model.encode(features, torch.tensor([features.size(1)])).frames[0, first:-2]
+    tokens = torch.arange(model.joiner.output_linear.out_features)
+    contexts = model.decoder(torch.cartesian_prod(tokens, tokens), need_pad=False).squeeze(1)
+    ctc = next(layer for layer in model.ctc_output if isinstance(layer, torch.nn.Linear))
+    logits = model.joiner(silence[:, None], contexts[None])
+    for layer, scores in ((model.joiner.output_linear, logits), (ctc, ctc(silence))):
+        layer.bias[0] += float((scores[..., 1:].amax(dim=-1) - scores[..., 0]).max()) + 0.2
+    save_checkpoint(path, checkpoint | {"model": model.state_dict()})
+
+
+@torch.no_grad()
 def write_talkative(path: Path, target: Path, sound: Path) -> None:
     """Write the model of a checkpoint with heads that find something in every sound.
 

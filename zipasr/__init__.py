@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from zipasr.recognition.speech_model import Encoding, Model
     from zipasr.recognition.speech_stream import Stream
-    from zipasr.recognition.transcription import Hypothesis, Transcription
+    from zipasr.recognition.transcription import Hypothesis, Segment, Transcription
     from zipasr.text.timed_words import Token, Word
 else:
     __getattr__, __dir__ = lazy_names(
@@ -69,7 +69,7 @@ else:
             "recognition.speech_stream": [
                 "Stream",
             ],
-            "recognition.transcription": ["Hypothesis", "Transcription"],
+            "recognition.transcription": ["Hypothesis", "Segment", "Transcription"],
             "text.timed_words": ["Token", "Word"],
         },
     )
@@ -88,6 +88,7 @@ __all__ = [
     "Model",
     "NumericError",
     "ResourceError",
+    "Segment",
     "Stream",
     "Token",
     "TrainResult",

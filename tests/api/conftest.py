@@ -39,11 +39,9 @@ def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(folder)
 
 
-@pytest.fixture(scope="session")
-def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of a causal model with random weights."""
+def untrained(prepared: Path, folder: Path) -> Path:
+    """Write a run of a causal model with random weights into a new folder."""
     pytest.importorskip("onnx", reason="onnx is not installed")
-    folder = tmp_path_factory.mktemp("api-causal") / "run"
     shutil.copytree(prepared, folder)
     bpe = folder / "data" / "tones" / "lang_bpe" / "bpe.model"
     encoder = replace(
@@ -55,7 +53,22 @@ def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = folder / "exp" / "epoch-2.pt"
     speaking_model.write_untrained(path, encoder, bpe, speaking_model.HEADS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def causal(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a causal model with random weights."""
+    folder = untrained(prepared, tmp_path_factory.mktemp("api-causal") / "run")
     speaking_model.make_talkative(folder)
+    return exported(folder)
+
+
+@pytest.fixture(scope="session")
+def pausing(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal model that says nothing in silence, and its exports."""
+    folder = untrained(prepared, tmp_path_factory.mktemp("api-pausing") / "run")
+    speaking_model.make_pausing(folder)
     return exported(folder)
 
 

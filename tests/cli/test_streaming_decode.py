@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
 import shutil
 import signal
 import sys
@@ -17,15 +19,19 @@ import torch
 
 from tests import speaking_model, tones
 from zipasr.base.errors import DataError, UserError
-from zipasr.cli import decode, streaming_decode, transcribe
+from zipasr.cli import decode, live, streaming_decode, transcribe
 from zipasr.cli.commands import DECODE, STREAMING_DECODE, read
-from zipasr.cli.live import pcm_pieces
+from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.config import StreamingConfig
 from zipasr.recognition.recogniser import load_recogniser
+from zipasr.recognition.speech_stream import Stream as SpeechStream
 from zipasr.recognition.streaming import Stream
+from zipasr.recognition.transcription import Segment
+from zipasr.scoring.decodings import read_decodings
 from zipasr.search.config import DecodingConfig
+from zipasr.text.timed_words import Word
 
 MODEL = ("--epoch", "1", "--avg", "1", "--use-averaged-model", "0")
 
@@ -71,8 +77,31 @@ def test_chunks_give_the_words_of_the_masked_decode(
     flags += ["--score-normalised", "1"]
     assert streaming_decode.main([*flags, "--num-decode-streams", streams]) == 0
     told = capsys.readouterr().out
-    assert "test: first token " in told
-    assert "test: last token " in told
+    assert "test: first word shown for good " in told
+    assert "test: last word shown for good " in told
+    changed = re.search(r"test: (\d+) words changed after they were first shown, of (\d+)", told)
+    (decoding,) = (
+        one
+        for one in read_decodings(causal / "exp")
+        if one.is_streamed and f"chunk-{chunk}_" in one.setting.suffix
+    )
+    assert decoding.setting.chunk_seconds == pytest.approx(0.02 * int(chunk))
+    assert decoding.setting.chunk_computing > 0
+    for record in decoding.records:
+        assert len(record.shown) == len(record.hyp)
+        assert list(record.shown) == sorted(record.shown)
+        # A word is shown after its last token, and in the chunk that brings that or later.
+        assert all(
+            late > min(early, record.duration - 0.01)
+            for late, early in zip(record.shown, record.emitted, strict=True)
+        )
+    counts = [
+        sum(one.changed for one in decoding.records),
+        sum(len(one.hyp) for one in decoding.records),
+    ]
+    assert counts == [int(number) for number in changed.groups()]
+    # Greedy search never takes anything back.
+    assert method != "greedy_search" or counts[0] == 0
     log = words(causal / "exp" / "streaming" / method, f"log-decode-*chunk-{chunk}_*")
     assert "test: RTF " in log
     assert "upper case" in log
@@ -102,7 +131,8 @@ def test_the_best_average_or_else_the_last_epoch_is_decoded(
         assert line in capsys.readouterr().err
         best = ["--auto-avg", "1", "--use-averaged-model", "0", "--label", "best"]
         assert streaming_decode.main([*flags, *best]) == 0
-        assert "--auto-avg chose --epoch 1 --avg 1: WER" in capsys.readouterr().out
+        # There is one epoch: nothing to choose from.
+        assert "using --epoch 1 --avg 1: exp ends with epoch 1." in capsys.readouterr().err
     finally:
         recipe.write_text(lines)
     folder = causal / "exp" / "streaming" / "greedy_search"
@@ -214,9 +244,66 @@ def test_live_text_is_that_of_the_streams(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(pieces)))
     assert transcribe.main([*flags, "-"]) == 0
     told = capsys.readouterr()
-    assert told.out.splitlines() == expected[:1]
-    # Nothing is written over where there is no terminal.
+    # One utterance that no rule has ended: a line with the times of its first and last word.
+    (line,) = told.out.splitlines()
+    start, end, text = re.fullmatch(r" *([\d.]+) to +([\d.]+) s  (.*)", line).groups()
+    assert text == expected[0]
+    assert 0 <= float(start) < float(end) <= len(samples) / tones.RATE + 0.01
+    # Nothing is written over where there is no terminal; what grows is another stream's.
     assert "\r" not in told.err
+    partial = told.err.splitlines()[:-1]
+    assert partial
+    assert all(expected[0].startswith(one) for one in partial)
+    for more in (["--enable-endpoint", "0"], ["--format", "ctm"]):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(pieces)))
+        assert transcribe.main([*flags, *more, "-"]) == 0
+        told = capsys.readouterr()
+        assert (line in told.err) == ("--format" in more)
+        if "--format" in more:
+            assert [row.split()[4] for row in told.out.splitlines()] == expected[0].split()
+        else:
+            assert told.out.splitlines() == expected[:1]
+    # Cut after each half second: every word once, in the same order.
+    cut = ["--enable-endpoint", "1", "--rule3-min-utterance-length", "0.5"]
+    assert transcribe.main([*flags, *cut, "--streaming", "1", str(audio[0])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert "".join(one.partition(" s  ")[2] for one in lines).replace(" ", "") == expected[
+        0
+    ].replace(" ", "")
+    assert transcribe.main([*flags, "--rule1-min-trailing-silence", "0", "-"]) == 2
+    assert "--rule1-min-trailing-silence must be above 0" in capsys.readouterr().err
+
+
+class Screen(io.StringIO):
+    """A terminal of 24 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_what_fits_and_keeps_what_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(live, "terminal_width", lambda: 24)
+    word = Word("ON", 0.5, 1.25)
+    stream = SimpleNamespace(text="TURN ON", segments=())
+    text = LiveText(screen.write)
+    text.update(cast("SpeechStream", stream))
+    text.update(cast("SpeechStream", stream))
+    assert screen.getvalue() == "\r\x1b[KTURN ON"
+    stream.text = "A SENTENCE LONGER THAN THE SCREEN"
+    text.update(cast("SpeechStream", stream))
+    assert screen.getvalue().rpartition("\x1b[K")[2] == "...ONGER THAN THE SCREEN"
+    screen.truncate(0)
+    screen.seek(0)
+    # Utterances that have ended take the place of what was shown; those without words do not.
+    stream.text, stream.segments = "", (Segment((word,), 2.0), Segment((), 5.0))
+    text.update(cast("SpeechStream", stream))
+    text.end(cast("SpeechStream", stream))
+    assert screen.getvalue() == "\r\x1b[K      0.50 to     1.25 s  ON\n"
 
 
 def test_ctrl_c_ends_the_sound_while_it_is_recognised_too() -> None:

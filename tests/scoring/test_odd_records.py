@@ -136,7 +136,7 @@ def test_sound_that_is_none_is_left_out(tmp_path: Path) -> None:
 
 def test_line_separators_in_a_name_break_no_line(tmp_path: Path) -> None:
     record = UtteranceRecord(id="a\u2028b\x85c", ref=["A"], hyp=["B"], audio="caf\udce9.wav")
-    record = replace(record, tokens=[], times=[])
+    record = replace(record, tokens=[], times=[], shown=[], ref_ends=[])
     write_decoding(tmp_path, Decoding(FEW.setting, [record]))
     (found,) = read_decodings(tmp_path)
     assert found.records == [record]

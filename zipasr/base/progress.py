@@ -139,12 +139,12 @@ class LiveLine(_LastLine):
         if self.is_live and now - self._shown >= SECONDS_BETWEEN_REFRESHES:
             self._shown = now
             try:
-                self._bar.set_description_str(text(_width()), refresh=True)
+                self._bar.set_description_str(text(terminal_width()), refresh=True)
             except OSError:  # the terminal was closed; what is shown must not end what is done
                 self.is_live = False
 
 
-def _width() -> int:
+def terminal_width() -> int:
     """Return how many characters fit into a line without a break."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns

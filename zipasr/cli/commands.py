@@ -38,6 +38,7 @@ from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig, NgramConfig
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import IMPLIED, IMPLIED_FOR_FINETUNING, EdenConfig, OptimizerConfig
 from zipasr.recognition.config import (
+    EndpointConfig,
     LongFormConfig,
     ModelFileConfig,
     StreamingConfig,
@@ -399,6 +400,7 @@ TRANSCRIBE = Command(
         TokenizerConfig,
         TokenTableConfig,
         TranscribeConfig,
+        EndpointConfig,
         LongFormConfig,
         PretrainedConfig,
     ),
@@ -450,7 +452,7 @@ LOAD_MODEL = replace(
     configs=tuple(
         cls
         for cls in TRANSCRIBE.configs
-        if cls not in (ModelFileConfig, TranscribeConfig, PretrainedConfig)
+        if cls not in (ModelFileConfig, TranscribeConfig, EndpointConfig, PretrainedConfig)
     ),
     operands=(),
     spellings={},

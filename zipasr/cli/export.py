@@ -25,7 +25,7 @@ from zipasr.cli.recognition_flags import recognition_config
 from zipasr.cli.verbs import as_typed
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import ExportLayout, Geometry
-from zipasr.exporting.clients import KEYWORDS, ExportedFiles, lines_to_paste
+from zipasr.exporting.clients import KEYWORDS, ExportedFiles, endpoint_settings, lines_to_paste
 from zipasr.exporting.config import FRAMES_PER_SECOND, ExportConfig, Shape
 from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
 from zipasr.exporting.folder import (
@@ -283,9 +283,11 @@ def write_models(
 
 def settings_of(stored: StoredModel, name: str, checks: Sequence[Check]) -> dict[str, object]:
     """Return what the folder says of its model."""
-    return {
+    layout = stored.encoder.export_layout()
+    ends = {"endpoint": endpoint_settings()} if layout.is_streaming else {}
+    return ends | {
         "features": features_of(stored.encoder.geometry.mel_bins),
-        "model_type": stored.encoder.export_layout().model_type,
+        "model_type": layout.model_type,
         "encoder_schema": stored.encoder.schema,
         "encoder": asdict(stored.encoder),
         "model_schema": stored.model.schema,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 
 from zipasr.audio.loading import Samples
 from zipasr.base.errors import DataError
-from zipasr.recognition.speech_stream import PIECE
+from zipasr.base.progress import terminal_width
+from zipasr.recognition.speech_stream import PIECE, Stream
+from zipasr.recognition.transcription import Segment
 
 BYTES_PER_SAMPLE = 2
 
@@ -73,17 +75,44 @@ class _EndOfSound:
 
 
 class LiveText:
-    """Text that grows: one line that is written over on a terminal, else a line when it changed."""
+    """Text that grows: one line that is written over on a terminal, else a line when it changed.
 
-    def __init__(self) -> None:
+    Args:
+        tell: writes the line of an utterance that has ended; ``None`` where none is wanted.
+    """
+
+    def __init__(self, tell: Callable[[str], object] | None = None) -> None:
+        self._tell, self._num_told = tell, 0
         self._shown = ""
 
+    def update(self, stream: Stream) -> None:
+        """Write the utterances that have ended since the last call, and show what came behind."""
+        self._tell_ended(stream)
+        self.show(stream.text)
+
+    def end(self, stream: Stream) -> None:
+        """Write what is left of a stream that is over."""
+        self._tell_ended(stream)
+        self.close()
+
+    def _tell_ended(self, stream: Stream) -> None:
+        ended = stream.segments[self._num_told :]
+        self._num_told += len(ended)
+        if self._tell is None:
+            return
+        for segment in ended:
+            self.close()
+            if segment.words:
+                self._tell(segment_line(segment))
+
     def show(self, text: str) -> None:
-        """Show what was said so far."""
+        """Show what was said so far, on a terminal as much of its end as fits into the line."""
         if text == self._shown:
             return
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{text}")
+            width = terminal_width()
+            fits = text if len(text) <= width else f"...{text[3 - width :]}"
+            sys.stderr.write(f"\r\x1b[K{fits}")
             sys.stderr.flush()
         else:
             sys.stderr.write(f"{text}\n")
@@ -93,3 +122,10 @@ class LiveText:
         """Leave the line."""
         if self._shown and sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._shown = ""
+
+
+def segment_line(segment: Segment) -> str:
+    """Write an utterance that has ended, with the seconds of its first and last word."""
+    return f"{segment.start:10.2f} to {segment.end:8.2f} s  {segment.text}\n"

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,7 +23,12 @@ from zipasr.cli.config import TranscribeConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_flags import recognition_config
-from zipasr.recognition.config import LongFormConfig, ModelFileConfig, RecognitionConfig
+from zipasr.recognition.config import (
+    EndpointConfig,
+    LongFormConfig,
+    ModelFileConfig,
+    RecognitionConfig,
+)
 from zipasr.recognition.exported_files import check_settings
 from zipasr.recognition.long_form import Cutting
 from zipasr.recognition.sherpa_model import load_sherpa_model, sherpa_config
@@ -34,8 +40,8 @@ from zipasr.text.transcript_formats import ALIGNMENT_FORMATS, FORMATS, Format
 if TYPE_CHECKING:
     from zipasr.recognition.speech_model import Model
 
-Work: TypeAlias = Callable[[Path], Sequence[Word]]
-"""Words of the recording in a file."""
+Work: TypeAlias = Callable[[Path], Sequence[Word] | None]
+"""Words of the recording in a file; none where they have been written already."""
 
 STDIN = "-"
 
@@ -65,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_live = config.streaming or STDIN in run.operands or model.hears_chunks
     if is_live:
         model.stream()  # refuses a model that cannot
-    work = partial(transcribe_live if is_live else transcribe, model)
+    work: Work = partial(transcribe, model)
+    if is_live:
+        is_told = config.format == ("txt",) and config.output_dir is None
+        work = partial(transcribe_live, model, run[EndpointConfig], is_told=is_told)
     return each(paths, config, work, FORMATS)
 
 
@@ -198,6 +207,8 @@ def each(
             failed.append(str(path))
             sys.stderr.write(f"{problem}\n")
             continue
+        if words is None:
+            continue
         texts = {name: formats[name](path.name, words) for name in config.format}
         write(path, texts, config.output_dir)
     if failed:
@@ -258,26 +269,41 @@ def transcribe(model: Model, path: Path) -> list[Word]:
     return words
 
 
-def transcribe_live(model: Model, path: Path) -> Sequence[Word]:
+def transcribe_live(
+    model: Model, rules: EndpointConfig, path: Path, is_told: bool
+) -> Sequence[Word] | None:
     """Recognise a file, or the standard input, as it comes; show the text as it grows.
+
+    An utterance that has ended is written at once, as a line with its times.
+
+    Args:
+        model: causal.
+        rules: which say when an utterance has ended.
+        path: of the file.
+        is_told: whether these lines are the result, to the standard output; else they are shown
+            as what is said so far.
+
+    Returns:
+        The words, where the result is still to be written.
 
     Raises:
         DataError: the file cannot be read, or nothing came.
     """
-    if str(path) == STDIN:
-        pieces = pcm_pieces(sys.stdin.buffer)
-    else:
-        pieces = in_pieces(load_sound(path).samples)
-    text, stream = LiveText(), model.stream()
+    is_stdin = str(path) == STDIN
+    pieces = pcm_pieces(sys.stdin.buffer) if is_stdin else in_pieces(load_sound(path).samples)
+    has_ends = is_stdin if rules.enable_endpoint is None else rules.enable_endpoint
+    tell = print_text if is_told else sys.stderr.write
+    text = LiveText(tell if has_ends else None)
+    stream = model.stream(**asdict(replace(rules, enable_endpoint=has_ends)))
     for samples in pieces:
         stream.accept(samples)
-        text.show(stream.text)
+        text.update(stream)
     if not stream.seconds:
         raise DataError(f"{path}: no sound came.", "see that the program before the pipe records.")
     words = stream.finish().words
-    text.close()
+    text.end(stream)
     sys.stderr.write(f"{path}: {stream.seconds:.1f} s of sound\n")
-    return words
+    return None if has_ends and is_told else words
 
 
 def write(path: Path, texts: Mapping[str, str], folder: Path | None) -> None:

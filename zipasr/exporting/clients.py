@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zipasr.encoder.protocol import ExportLayout
-from zipasr.recognition.config import KINDS, PARTS, Kind
+from zipasr.recognition.config import KINDS, PARTS, EndpointConfig, Kind
 from zipasr.recognition.exported_files import TABLE, kind_of
 from zipasr.search.config import HotWordsConfig
 
@@ -194,7 +194,28 @@ def page_of_commands(files: ExportedFiles) -> list[str]:
         before = one
     if files.for_sherpa and files.parts(""):
         lines += _hot_words(files)
+    if files.for_sherpa and files.layout.is_streaming:
+        lines += _ends_of_utterances()
     return lines
+
+
+def endpoint_settings() -> dict[str, object]:
+    """Return what says to a client when an utterance has ended, by its own names of flags."""
+    return asdict(EndpointConfig(enable_endpoint=True))
+
+
+def _ends_of_utterances() -> list[str]:
+    """Return which flags say when an utterance has ended."""
+    rules = endpoint_settings() | {"enable_endpoint": "true"}
+    flags = " ".join(f"--{name.replace('_', '-')}={value}" for name, value in rules.items())
+    return [
+        "## Ends of utterances in sherpa-onnx",
+        "",
+        f"`{flags}`: silence after nothing and after words, and longest utterance, in seconds.",
+        "These are the defaults of the programs. In Python an `OnlineRecognizer` takes the same",
+        "names, and `enable_endpoint_detection=True` switches them on.",
+        "",
+    ]
 
 
 def _hot_words(files: ExportedFiles) -> list[str]:

@@ -100,6 +100,38 @@ class StreamingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConfig:
+    """End of utterance."""
+
+    enable_endpoint: bool | None = flag(
+        None,
+        "begin a new utterance where one of the three rules says that one has ended; "
+        "none: for sound from the standard input",
+    )
+    rule1_min_trailing_silence: float = flag(
+        2.4, "silence that ends an utterance, whether or not anything was recognised", unit="s"
+    )
+    rule2_min_trailing_silence: float = flag(
+        1.2, "silence that ends an utterance after something was recognised", unit="s"
+    )
+    rule3_min_utterance_length: float = flag(
+        20.0, "length at which an utterance ends without any silence", unit="s"
+    )
+
+    def __post_init__(self) -> None:
+        for name in RULES:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be above 0")
+
+
+RULES = (
+    "rule1_min_trailing_silence",
+    "rule2_min_trailing_silence",
+    "rule3_min_utterance_length",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LongFormConfig:
     """Transcription."""
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from statistics import mean, median
 
 from lhotse import CutSet
 
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
 from zipasr.data.loaders import Loader, test_loader
-from zipasr.encoder.protocol import Geometry
+from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, Geometry
 from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
@@ -36,9 +35,11 @@ from zipasr.recognition.recogniser import (
 from zipasr.recognition.resources import check_resources
 from zipasr.recognition.result_files import ResultFiles, file_suffix, streaming_key_of
 from zipasr.recognition.streaming import ChunkRecogniser, Stream, chunk_recogniser, through_streams
-from zipasr.scoring.decodings import Decoding, write_decoding
+from zipasr.scoring.decodings import Decoding, UtteranceRecord, write_decoding
+from zipasr.scoring.latency import latency_lines
 from zipasr.scoring.result_files import ResultRow, results_table
-from zipasr.scoring.run_report import records_of
+from zipasr.scoring.run_report import records_of, word_ends
+from zipasr.search.protocol import Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ logger = logging.getLogger(__name__)
 def decode_streams(config: RecognitionConfig) -> None:
     """Decode every test set as streams and write the result files; print a table.
 
-    Beside the error rate it tells how long the first and the last token of an utterance take
-    to be there for good; ``Stream.delays`` says what is counted.
+    Beside the error rate it tells how long the first and the last word of an utterance take to be
+    shown for good, and how many words change after they were shown.
 
     Raises:
         UserError: the model is not causal, or the method needs whole utterances.
@@ -68,9 +69,9 @@ def decode_streams(config: RecognitionConfig) -> None:
     files = ResultFiles(folder, suffix, streaming_key_of(config), is_streaming=True)
     setup_logging(folder / f"log-decode-{suffix}")
     introduce(recogniser)
-    chunkwise.warm_up()
+    computing = chunkwise.warm_up()
     rows = [
-        _decode_set(config, recogniser, chunkwise, (name, cuts), files)
+        _decode_set(config, recogniser, chunkwise, (name, cuts), files, computing)
         for name, cuts in test_sets.items()
     ]
     if not config.decoding.skip_scoring:
@@ -85,33 +86,43 @@ def _decode_set(
     chunkwise: ChunkRecogniser,
     named_cuts: tuple[str, CutSet],
     files: ResultFiles,
+    computing: float,
 ) -> ResultRow:
-    """Decode one test set and write its files."""
+    """Decode one test set and write its files; ``computing``: seconds of a chunk of one stream."""
     name, cuts = named_cuts
+
+    def words_of_one(found: Utterance) -> list[str]:
+        (words,) = words_of(recogniser.tokenizer, [found])
+        return words
+
     texts = {cut.id: " ".join(s.text or "" for s in cut.supervisions) for cut in cuts}
     done: list[Stream] = []
     spent = 0.0
     most = config.streaming.num_decode_streams
     with Progress(f"streaming {name}", len(texts)) as progress:
         waiting = _streams(test_loader(cuts, config.sets.loading), recogniser.geometry)
-        for over, seconds in through_streams(chunkwise, waiting, most):
+        for over, seconds in through_streams(chunkwise, waiting, most, words_of_one):
             spent += seconds
             for stream in over:
                 done.append(stream)
                 progress.step(f"{len(done)} utterances")
-    words = words_of(recogniser.tokenizer, [stream.found for stream in done])
     transcripts = [
-        transcript_of(recogniser, stream.name, texts[stream.name], stream.found, those)
-        for stream, those in zip(done, words, strict=True)
+        transcript_of(recogniser, one.name, texts[one.name], one.found, one.shown.words)
+        for one in done
     ]
     found = Recognised({"": transcripts}, spent, sum(stream.seconds for stream in done))
     row, scored = write_results(files, name, found, config)
     lost = lost_of(cuts, transcripts)
     row = row._replace(method=f"streaming {row.method}", lost=lost)
+    records = with_latency(records_of(scored, cuts), done, cuts)
     if not config.decoding.skip_scoring:
-        setting = setting_of(config, recogniser, row, files.suffix)
-        write_decoding(files.folder, Decoding(setting, records_of(scored, cuts)))
-    for line in latency_lines(done):
+        setting = replace(
+            setting_of(config, recogniser, row, files.suffix),
+            chunk_seconds=chunkwise.size.step * SECONDS_PER_FEATURE_FRAME,
+            chunk_computing=round(computing, 5),
+        )
+        write_decoding(files.folder, Decoding(setting, records))
+    for line in latency_lines(records, computing):
         sys.stdout.write(f"{name}: {line}\n")
         logger.info("%s: %s", name, line)
     return row
@@ -125,16 +136,18 @@ def _streams(loader: Loader, geometry: Geometry) -> Iterator[Stream]:
             yield Stream(name, features[:length].clone(), geometry)
 
 
-def latency_lines(done: Sequence[Stream]) -> list[str]:
-    """Say how long the first and last tokens took, over the utterances that have any."""
-    delays = [stream.delays() for stream in done if stream.shown]
-    if not delays:
-        return []
+def with_latency(
+    records: Iterable[UtteranceRecord], done: Iterable[Stream], cuts: CutSet
+) -> list[UtteranceRecord]:
+    """Return records with what is known of when their words were said and shown."""
+    shown = {stream.name: stream.shown for stream in done}
+    ends = {cut.id: word_ends(cut) for cut in cuts}
     return [
-        f"{which} token {mean(values):.3f} s after its audio on average, "
-        f"median {median(values):.3f} s (rest of the chunk and computing)"
-        for which, values in (
-            ("first", [each[0] for each in delays]),
-            ("last", [each[-1] for each in delays]),
+        replace(
+            record,
+            shown=[round(moment, 3) for moment in shown[record.id].since],
+            changed=shown[record.id].changed,
+            ref_ends=ends[record.id],
         )
+        for record in records
     ]

@@ -69,11 +69,13 @@ class FileChunkRecogniser:
         chunks: its encoder.
         search: that goes on from chunk to chunk.
         tokenizer: from tokens to text.
+        reads_ctc: whether the search reads the CTC head.
     """
 
     chunks: Chunks
     search: Search[Any]
     tokenizer: Tokenizer
+    reads_ctc: bool = False
 
     @property
     def size(self) -> ChunkSize:
@@ -89,6 +91,12 @@ class FileChunkRecogniser:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
         frames, num, states = self.chunks.step(features, lens, state.encoder)
         return StreamState(states, self.search.advance(state.search, frames, num.long()))
+
+    def restart(self, state: StreamState) -> StreamState:
+        """Streams after the end of an utterance."""
+        if self.reads_ctc:
+            return self.start(len(self.search.results(state.search)))
+        return StreamState(state.encoder, self.search.restart(state.search, _CPU))
 
 
 def load_file_recogniser(
@@ -121,8 +129,9 @@ def load_file_recogniser(
     if not isinstance(file.encoder, Chunks):
         return recogniser_with(FileModel(file, file.encoder), reader, config)
     search = build_search(config.decoding, _parts(file), reader.read(config))
-    check_streams(method_of(config.decoding.decoding_method))
-    return FileChunkRecogniser(file.encoder, search, tokenizer)
+    method = method_of(config.decoding.decoding_method)
+    check_streams(method)
+    return FileChunkRecogniser(file.encoder, search, tokenizer, method.head == "ctc")
 
 
 def _parts(file: ModelFile) -> ModelParts:

@@ -14,7 +14,14 @@ from zipasr.audio.loading import Samples
 from zipasr.audio.sound_profile import read_profile
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import CheckpointError, DataError, ResourceError, UserError
-from zipasr.recognition.config import PARTS, Kind, ModelFileConfig, RecognitionConfig
+from zipasr.recognition.config import (
+    PARTS,
+    RULES,
+    EndpointConfig,
+    Kind,
+    ModelFileConfig,
+    RecognitionConfig,
+)
 from zipasr.recognition.exported_files import (
     TABLE,
     files_in,
@@ -27,7 +34,7 @@ from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces
 from zipasr.recognition.speech_model import HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.text.timed_words import WORD_START, Token, Word, Written, words_of_tokens
+from zipasr.text.timed_words import WORD_START, Token, Written, words_of_tokens
 from zipasr.text.tokenizer import BLANK, PieceTokenizer, read_tokens
 
 #: Seconds of an encoder frame of all Zipformers.
@@ -163,8 +170,9 @@ class SherpaModel(Model):
         self._files = {name: str(file) for name, file in zip(names, files, strict=True)}
         self._files["tokens"] = str(table)
         self._table = _table_of(table)
+        self._clients: dict[frozenset[tuple[str, Any]], Any] = {}
         try:
-            self._client = self._recognizer({})
+            self._recognizer({})
         except (RuntimeError, ValueError) as problem:
             raise CheckpointError(
                 f"sherpa-onnx cannot read {files[0]}: {str(problem).splitlines()[0]}.",
@@ -178,7 +186,8 @@ class SherpaModel(Model):
                 "nbest: sherpa-onnx tells one hypothesis.",
                 "load the run folder or the checkpoint that the model was exported from.",
             )
-        client, phrases = self._with(hot_words)
+        more, phrases = self._with(hot_words)
+        client = self._recognizer(more)
         if self._streams:
             return lambda pieces: [[self._streamed(client, phrases, one)] for one in pieces]
 
@@ -197,22 +206,24 @@ class SherpaModel(Model):
 
         return recognise
 
-    def stream(self, *, hot_words: HotWords = ()) -> Stream:
-        """Return a recognition of speech as it comes."""
+    def _stream(self, hot_words: HotWords, rules: EndpointConfig) -> Stream:
         if not self._streams:
             raise UserError(
                 f"{self.about[0]}: it is for whole recordings.",
                 "export a causal model with chunk_size and left_context_frames.",
             )
-        client, phrases = self._with(hot_words)
-        return SherpaStream(client, phrases, self._table.written)
+        more, phrases = self._with(hot_words)
+        if rules.enable_endpoint:
+            more |= {name: getattr(rules, name) for name in RULES}
+            more["enable_endpoint_detection"] = True
+        return SherpaStream(self._recognizer(more), phrases, self._table.written)
 
-    def _with(self, hot_words: HotWords) -> tuple[Any, str | None]:
-        """Return the client, and hot-words as it reads them."""
+    def _with(self, hot_words: HotWords) -> tuple[dict[str, Any], str | None]:
+        """Return settings of the client, and hot-words as it reads them."""
         if isinstance(hot_words, str):
             raise UserError(f"hot_words={hot_words!r} is one string.", "give a list of phrases.")
         if not hot_words:
-            return self._client, None
+            return {}, None
         if self._config.decoding_method != "modified_beam_search" or self._is_ctc:
             raise UserError(
                 f"{self._config.decoding_method} cannot use hot-words.",
@@ -220,17 +231,23 @@ class SherpaModel(Model):
             )
         unit = modeling_unit(self._table.pieces())
         if unit == "cjkchar":
-            return self._recognizer({"modeling_unit": unit}), "/".join(hot_words)
+            return {"modeling_unit": unit}, "/".join(hot_words)
         vocabulary = Path(self._files["tokens"]).with_name("bpe.vocab")
         if not vocabulary.is_file():
             raise DataError(
                 f"hot-words are cut into tokens by {vocabulary}, which does not exist.",
                 "export the model with bpe_model.",
             )
-        client = self._recognizer({"modeling_unit": unit, "bpe_vocab": str(vocabulary)})
-        return client, "/".join(hot_words)
+        return {"modeling_unit": unit, "bpe_vocab": str(vocabulary)}, "/".join(hot_words)
 
-    def _recognizer(self, more: Mapping[str, str]) -> Any:
+    def _recognizer(self, more: Mapping[str, Any]) -> Any:
+        """Return the client with more settings; each is made once."""
+        key = frozenset(more.items())
+        if key not in self._clients:
+            self._clients[key] = self._new_recognizer(more)
+        return self._clients[key]
+
+    def _new_recognizer(self, more: Mapping[str, Any]) -> Any:
         import sherpa_onnx
 
         config, kind = self._config, "Online" if self._streams else "Offline"
@@ -239,7 +256,7 @@ class SherpaModel(Model):
             make = (
                 recognizer.from_zipformer2_ctc if self._streams else recognizer.from_zipformer_ctc
             )
-            return make(**self._files, num_threads=config.num_threads)
+            return make(**self._files, num_threads=config.num_threads, **more)
         return recognizer.from_transducer(
             **self._files,
             num_threads=config.num_threads,
@@ -260,13 +277,14 @@ class SherpaStream(Stream):
     """Speech as it comes, for an exported model."""
 
     def __init__(self, client: Any, phrases: str | None, written: Written) -> None:
-        super().__init__(FRAME)
-        self._client, self._written = client, written
+        super().__init__(FRAME, written)
+        self._client = client
         self._stream = client.create_stream(hotwords=phrases)
 
     def tokens(self, start: float = 0.0) -> list[Token]:
-        """Return the tokens so far; ``start`` is the second at which the stream begins."""
-        return _tokens(self._client.recognizer.get_result(self._stream), start)
+        """Return the tokens since the last end point; the stream begins at ``start`` seconds."""
+        result = self._client.recognizer.get_result(self._stream)
+        return _tokens(result, start + result.start_time)
 
     def _push(self, samples: Samples) -> None:
         self._stream.accept_waveform(SAMPLING_RATE, samples)
@@ -280,9 +298,15 @@ class SherpaStream(Stream):
     def _decode(self) -> None:
         while self._client.is_ready(self._stream):
             self._client.decode_stream(self._stream)
+            if self._client.is_endpoint(self._stream):
+                tokens = self._tokens()
+                self._client.reset(self._stream)
+                # The client says where an utterance begins: where the one before has ended.
+                end_point = self._client.recognizer.get_result(self._stream).start_time
+                self._end_utterance(tokens, end_point)
 
-    def _words(self) -> list[Word]:
-        return words_of_tokens(self.tokens(), self._written)
+    def _tokens(self) -> list[Token]:
+        return self.tokens()
 
 
 def _table_of(path: Path) -> PieceTokenizer:

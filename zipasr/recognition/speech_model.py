@@ -10,6 +10,7 @@ from zipasr.audio.loading import Audio, Sound, has_sound, name_of
 from zipasr.audio.silence_windows import Window
 from zipasr.base.errors import UserError
 from zipasr.base.progress import Progress
+from zipasr.recognition.config import RULES, EndpointConfig
 from zipasr.recognition.long_form import (
     Cutting,
     RecognisePieces,
@@ -107,13 +108,39 @@ class Model(ABC):
             f"{name_of(audio)}: an exported model cannot align {text!r:.40}.", _TORCH_MODELS
         )
 
-    @abstractmethod
-    def stream(self, *, hot_words: HotWords = ()) -> Stream:
+    def stream(
+        self,
+        *,
+        hot_words: HotWords = (),
+        enable_endpoint: bool = False,
+        rule1_min_trailing_silence: float = 2.4,
+        rule2_min_trailing_silence: float = 1.2,
+        rule3_min_utterance_length: float = 20.0,
+    ) -> Stream:
         """Return a recognition of speech as it comes; needs a causal model.
 
+        Args:
+            hot_words: phrases that the search prefers.
+            enable_endpoint: begin a new utterance where one of the rules says that one has ended.
+            rule1_min_trailing_silence: seconds of silence that end an utterance, whether or not
+                anything was recognised.
+            rule2_min_trailing_silence: the same after something was recognised.
+            rule3_min_utterance_length: seconds after which an utterance ends without any silence.
+
         Raises:
-            UserError: the model is not causal, or its method needs whole utterances.
+            UserError: the model is not causal, its method needs whole utterances, or a rule has a
+                time that is not above 0.
         """
+        times = (rule1_min_trailing_silence, rule2_min_trailing_silence, rule3_min_utterance_length)
+        rules = dict(zip(RULES, times, strict=True))
+        for name, seconds in rules.items():
+            if not seconds > 0:
+                raise UserError(f"{name}={seconds!r} is no time above 0.", "give seconds.")
+        return self._stream(hot_words, EndpointConfig(enable_endpoint=enable_endpoint, **rules))
+
+    @abstractmethod
+    def _stream(self, hot_words: HotWords, rules: EndpointConfig) -> Stream:
+        """Return a stream whose utterances end by the rules."""
 
     @overload
     def transcribe(

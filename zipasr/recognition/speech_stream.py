@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -13,9 +13,9 @@ import soxr
 from zipasr.audio.loading import Samples, samples_in_range
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
 from zipasr.base.errors import DataError, UserError
-from zipasr.recognition.transcription import Transcription, text_of
+from zipasr.recognition.transcription import Segment, Transcription, text_of
 from zipasr.recognition.word_bounds import bounded
-from zipasr.text.timed_words import Word
+from zipasr.text.timed_words import Token, Word, Written, words_of_tokens
 
 S = TypeVar("S", bound="Stream")
 
@@ -33,14 +33,18 @@ class Stream(ABC):
     """Recognition of speech as it comes; also a context manager, which ends it.
 
     What it knows so far stands in ``text`` and ``words``; a word may still change until it is
-    over, and with a beam search a little longer.
+    over, and with a beam search a little longer. Where ends of utterances are looked for, these
+    two begin anew after each, and ``segments`` has what was said before.
 
     Args:
         frame: seconds of an encoder frame.
+        written: from joined pieces to text.
     """
 
-    def __init__(self, frame: float) -> None:
-        self._frame = frame
+    def __init__(self, frame: float, written: Written) -> None:
+        self._frame, self._written = frame, written
+        self._segments: list[Segment] = []
+        self._ended: list[Token] = []
         self._num_samples = 0
         self._is_silent = True
         self._is_over = False
@@ -56,8 +60,8 @@ class Stream(ABC):
         """Say that nothing more will come."""
 
     @abstractmethod
-    def _words(self) -> list[Word]:
-        """Words so far, with times."""
+    def _tokens(self) -> list[Token]:
+        """Tokens since the last end point, with times from the beginning of the stream."""
 
     @property
     def seconds(self) -> float:
@@ -66,15 +70,18 @@ class Stream(ABC):
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """What is recognised so far."""
-        if self._is_silent or self._num_samples < WINDOW:
-            return ()
-        return tuple(bounded(self._words(), self.seconds, self._frame))
+        """What is recognised so far, since the last end of an utterance."""
+        return self._words_of(self._tokens())
 
     @property
     def text(self) -> str:
-        """The words so far, on one line."""
+        """The words so far, since the last end of an utterance, on one line."""
         return text_of(self.words)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The utterances that have ended; after ``finish`` the last one, too."""
+        return tuple(self._segments)
 
     def accept(self, samples: Any, rate: int = SAMPLING_RATE) -> None:
         """Take the next samples.
@@ -98,13 +105,37 @@ class Stream(ABC):
         self._take(self._at_16_khz(in_range, rate))
 
     def finish(self) -> Transcription:
-        """Say that nothing more will come; return what was said. More calls return it again."""
+        """Say that nothing more will come; return what was said. More calls return it again.
+
+        A word that an end of an utterance has cut, after 20 s without a pause, is whole there.
+        """
         if not self._is_over:
             if self._resampler is not None:
                 self._take(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
             self._is_over = True
             self._finish()
-        return Transcription(self.words, seconds=self.seconds)
+            if self.words:
+                self._segments.append(Segment(self.words, self.seconds))
+        words = self._words_of([*self._ended, *self._tokens()])
+        return Transcription(words, seconds=self.seconds)
+
+    def _end_utterance(self, tokens: Sequence[Token], end_point: float) -> None:
+        """Keep what was said since the last end point; the search begins anew.
+
+        Args:
+            tokens: that were recognised.
+            end_point: seconds of sound that were searched.
+        """
+        end_point = min(end_point, self.seconds)
+        self._segments.append(Segment(self._words_of(tokens, end_point), end_point))
+        self._ended += tokens
+
+    def _words_of(self, tokens: Sequence[Token], end: float | None = None) -> tuple[Word, ...]:
+        """Return the words of tokens; all of them end before the second ``end``, if given."""
+        if self._is_silent or self._num_samples < WINDOW:
+            return ()
+        words = words_of_tokens(tokens, self._written)
+        return tuple(bounded(words, self.seconds if end is None else end, self._frame))
 
     def __enter__(self: S) -> S:
         return self

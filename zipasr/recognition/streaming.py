@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from statistics import median
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,9 +19,15 @@ from zipasr.encoder import stream_states
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel, filled_chunk, streamed_length
+from zipasr.recognition.config import EndpointConfig
+from zipasr.recognition.end_points import is_end_point
+from zipasr.recognition.partial_results import ShownWords, steady
 from zipasr.search import batched_state as streams
 from zipasr.search.methods import MethodSpec, check_streams
 from zipasr.search.protocol import Search, Utterance
+
+WordsOf: TypeAlias = Callable[[Utterance], list[str]]
+"""Returns the words of a hypothesis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +55,27 @@ class ChunkwiseRecogniser(Protocol):
     def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
 
+    def restart(self, state: StreamState) -> StreamState:
+        """Streams after the end of an utterance.
+
+        As in sherpa-onnx the encoder goes on where the search reads a transducer, and begins anew
+        where it reads the CTC head.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecogniser:
-    """A causal model and a search that goes on from chunk to chunk."""
+    """A causal model and a search that goes on from chunk to chunk.
+
+    Attributes:
+        acoustics: the model.
+        search: the search.
+        reads_ctc: whether it reads the CTC head.
+    """
 
     acoustics: AcousticModel
     search: Search[Any]
+    reads_ctc: bool = False
 
     @property
     def model(self) -> AsrModel:
@@ -77,11 +98,26 @@ class ChunkRecogniser:
         frames, num, encoder = self.acoustics.advance(features, lens, state.encoder)
         return StreamState(encoder, self.search.advance(state.search, frames, num))
 
-    def warm_up(self) -> None:
-        """Hear a chunk of silence: what a first call prepares counts to no utterance."""
-        size = self.size
+    def restart(self, state: StreamState) -> StreamState:
+        """Streams after the end of an utterance."""
+        if self.reads_ctc:
+            return self.start(len(self.search.results(state.search)))
+        return StreamState(state.encoder, self.search.restart(state.search, self.acoustics.device))
+
+    def warm_up(self, num_chunks: int = 6) -> float:
+        """Hear silence: what a first call prepares counts to no utterance.
+
+        Returns:
+            Seconds that a chunk of one stream takes to compute, in the median.
+        """
+        size, state, spent = self.size, self.start(1), []
         silence = torch.full((1, size.frames, size.geometry.mel_bins), LOG_ZERO)
-        self.advance(self.start(1), silence, torch.tensor([size.frames]))
+        for _ in range(num_chunks):
+            begun = time.monotonic()
+            state = self.advance(state, silence, torch.tensor([size.frames]))
+            self.search.results(state.search)
+            spent.append(time.monotonic() - begun)
+        return median(spent)
 
     def join(self, state: StreamState | None, num: int) -> StreamState:
         """Put ``num`` new streams behind those that there are."""
@@ -119,7 +155,7 @@ def chunk_recogniser(
         )
         raise UserError(f"{refusal}.", fix) from refusal
     check_streams(method)
-    return ChunkRecogniser(acoustics, search)
+    return ChunkRecogniser(acoustics, search, method.head == "ctc")
 
 
 @dataclass(slots=True)
@@ -131,8 +167,9 @@ class Stream:
         features: (T, mel bins).
         geometry: of the encoder of a causal model.
         index: of the next chunk.
-        found: what is recognised so far.
-        shown: for each token, when it was there for good: seconds from the beginning.
+        found: what is shown so far, see ``partial_results.steady``.
+        shown: its words, and since when: seconds from the beginning. What a chunk brings is there
+            when the chunk was heard, and what the front end looks ahead; behind the speech at once.
     """
 
     name: str
@@ -140,7 +177,7 @@ class Stream:
     geometry: Geometry = Geometry()
     index: int = 0
     found: Utterance = field(default_factory=lambda: Utterance([], [], 0.0))
-    shown: list[float] = field(default_factory=list)
+    shown: ShownWords = field(default_factory=ShownWords)
 
     @property
     def num_frames(self) -> int:
@@ -161,33 +198,26 @@ class Stream:
         """Say whether there is no next chunk."""
         return self.index >= size.num_chunks(self.num_frames)
 
-    def note(self, found: Utterance, size: ChunkSize, spent: float) -> None:
-        """Take the result of a chunk that took ``spent`` seconds to compute."""
+    def note(self, hypotheses: Sequence[Utterance], size: ChunkSize, words_of: WordsOf) -> None:
+        """Take the hypotheses after a chunk, best first."""
         end = (self.index * size.step + size.frames) * SECONDS_PER_FEATURE_FRAME + AHEAD_SECONDS
-        now = min(end, self.seconds) + spent
-        pairs = zip(self.found.tokens, found.tokens, strict=False)
-        same = next((n for n, (old, new) in enumerate(pairs) if old != new), None)
-        kept = min(len(self.shown), len(found.tokens)) if same is None else same
-        self.shown = self.shown[:kept] + [now] * (len(found.tokens) - kept)
-        self.found = found
         self.index += 1
-
-    def delays(self) -> list[float]:
-        """For each token, seconds from the end of its encoder frame until it was there for good.
-
-        It waits for the rest of its chunk and for what the front end looks ahead, and then for
-        the computation of the chunk, of all streams together. Of frames in the silence behind the
-        speech, the end of the speech counts.
-        """
-        frame = self.geometry.seconds_per_frame
-        ends = [frame * (index + 1) for index in self.found.frames]
-        return [shown - min(end, self.seconds) for shown, end in zip(self.shown, ends, strict=True)]
+        before = self.found.tokens
+        self.found = hypotheses[0] if self.is_over(size) else steady(self.found, hypotheses)
+        if self.found.tokens != before:
+            self.shown.show(words_of(self.found), min(end, self.seconds))
 
 
 def through_streams(
-    recogniser: ChunkRecogniser, waiting: Iterable[Stream], most: int
+    recogniser: ChunkRecogniser, waiting: Iterable[Stream], most: int, words_of: WordsOf
 ) -> Iterator[tuple[list[Stream], float]]:
     """Work on at most ``most`` streams at once; one that is over makes room for the next.
+
+    Args:
+        recogniser: a causal model with its search.
+        waiting: streams to come.
+        most: at least 1.
+        words_of: from a hypothesis to its words.
 
     Yields:
         After each step, the streams that are over, and the seconds that the step took.
@@ -206,10 +236,10 @@ def through_streams(
         assert state is not None
         chunks, lens = zip(*(stream.chunk(size) for stream in active), strict=True)
         state = recogniser.advance(state, torch.stack(chunks), torch.tensor(lens))
-        results = recogniser.search.results(state.search)
+        found = recogniser.search.hypotheses(state.search)
         spent = time.monotonic() - begun
-        for stream, found in zip(active, results, strict=True):
-            stream.note(found, size, spent)
+        for stream, hypotheses in zip(active, found, strict=True):
+            stream.note(hypotheses, size, words_of)
         rows = [row for row, stream in enumerate(active) if not stream.is_over(size)]
         over = [stream for stream in active if stream.is_over(size)]
         active = [active[row] for row in rows]
@@ -221,24 +251,35 @@ def through_streams(
 class LiveStream:
     """A stream that is given its sound bit by bit.
 
-    The result at the end is that of ``streaming_decode.py`` on the whole sound.
+    Without end points, the result at the end is that of ``streaming_decode.py`` on the whole sound.
 
     Args:
         recogniser: a causal model with a search that goes on from chunk to chunk.
+        rules: which say when an utterance has ended.
+        on_end: called then with the seconds that were searched, before the search begins anew.
     """
 
-    def __init__(self, recogniser: ChunkwiseRecogniser) -> None:
-        self._recogniser = recogniser
+    def __init__(
+        self,
+        recogniser: ChunkwiseRecogniser,
+        rules: EndpointConfig = EndpointConfig(),  # noqa: B008
+        on_end: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._recogniser, self._rules, self._on_end = recogniser, rules, on_end
         self._size = recogniser.size
         self._fbank = LiveFbank(self._size.geometry.mel_bins)
         self._state = recogniser.start(1)
+        #: What is shown since the last end point; after ``finish`` what was said.
+        self.found = Utterance([], [], 0.0)
         # Features from the next chunk on.
         self._waiting = torch.zeros(0, self._size.geometry.mel_bins)
         self._num_features = 0
         self._index = 0
+        # Chunks before the utterance.
+        self._first = 0
 
     def push(self, samples: Samples) -> Utterance:
-        """Take samples in, 16 kHz in [-1, 1]; return what is recognised so far."""
+        """Take samples in, 16 kHz in [-1, 1]; return what is shown since the last end point."""
         self._take(self._fbank.push(samples))
         while len(self._waiting) >= self._size.frames:
             self._advance(self._waiting[: self._size.frames], self._size.frames)
@@ -251,12 +292,13 @@ class LiveStream:
         while self._index < self._size.num_chunks(num_frames):
             filled = filled_chunk(self._waiting, self._size)
             self._advance(filled, self._size.valid(self._index, num_frames))
+        (self.found,) = self._recogniser.search.results(self._state.search)
         return self.found
 
     @property
-    def found(self) -> Utterance:
-        """What is recognised so far."""
-        return self._recogniser.search.results(self._state.search)[0]
+    def begin(self) -> float:
+        """Seconds before the last end point; its frames count from there."""
+        return self._first * self._size.step * SECONDS_PER_FEATURE_FRAME
 
     def _take(self, features: Tensor) -> None:
         self._waiting = torch.cat([self._waiting, features])
@@ -267,3 +309,17 @@ class LiveStream:
         self._state = self._recogniser.advance(self._state, chunk.unsqueeze(0), lens)
         self._waiting = self._waiting[self._size.step :]
         self._index += 1
+        (hypotheses,) = self._recogniser.search.hypotheses(self._state.search)
+        if self._is_end_point(hypotheses[0]):
+            self.found = hypotheses[0]
+            self._on_end(self._index * self._size.step * SECONDS_PER_FEATURE_FRAME)
+            self._state, self._first = self._recogniser.restart(self._state), self._index
+            self.found = Utterance([], [], 0.0)
+        else:
+            self.found = steady(self.found, hypotheses)
+
+    def _is_end_point(self, found: Utterance) -> bool:
+        frames = (self._index - self._first) * self._size.step
+        last = max(found.frames, default=-1) if found.last_frame is None else found.last_frame
+        silence = frames - (last + 1) * self._size.geometry.subsampling
+        return is_end_point(self._rules, frames, silence)

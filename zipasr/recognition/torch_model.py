@@ -12,10 +12,9 @@ from zipasr.audio.loading import Audio, Samples, sound_of
 from zipasr.audio.sound_profile import read_profile
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
-from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import align, tokens_of
-from zipasr.recognition.config import ModelFileConfig, RecognitionConfig
+from zipasr.recognition.config import EndpointConfig, ModelFileConfig, RecognitionConfig
 from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
 from zipasr.recognition.recogniser import Recogniser, load_recogniser, recogniser_with
@@ -23,10 +22,10 @@ from zipasr.recognition.resources import ResourceReader
 from zipasr.recognition.speech_model import Encoding, HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
-from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_words
+from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.search.methods import MethodSpec
-from zipasr.text.timed_words import Word
+from zipasr.text.timed_words import Token, Word
 from zipasr.text.tokenizer import Tokenizer
 
 
@@ -81,8 +80,7 @@ class TorchModel(Model):
         words = align(self.recogniser, sound_of(audio), tokens, self.cutting, self._times)
         return tuple(words)
 
-    def stream(self, *, hot_words: HotWords = ()) -> Stream:
-        """Return a recognition of speech as it comes; needs a causal model."""
+    def _stream(self, hot_words: HotWords, rules: EndpointConfig) -> Stream:
         recogniser = self._with(hot_words)
         acoustics = recogniser.acoustics
         if not isinstance(acoustics, AcousticModel):
@@ -91,7 +89,7 @@ class TorchModel(Model):
                 "load a file that was exported for streaming, with a chunk size.",
             )
         chunks = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
-        return TorchStream(self.tokenizer, chunks)
+        return TorchStream(self.tokenizer, chunks, rules)
 
     @cached_property
     def _resources(self) -> ResourceReader:
@@ -138,14 +136,13 @@ class ChunkModel(Model):
         self.stream(hot_words=hot_words)  # refuses hot-words before anything is read
         return lambda pieces: [[self._streamed(piece)] for piece in pieces]
 
-    def stream(self, *, hot_words: HotWords = ()) -> Stream:
-        """Return a recognition of speech as it comes."""
+    def _stream(self, hot_words: HotWords, rules: EndpointConfig) -> Stream:
         if hot_words:
             raise UserError(
                 "hot_words: an exported model that streams takes them when it is loaded.",
                 "load it with decoding_method='modified_beam_search' and context_file=PATH.",
             )
-        return TorchStream(self.recogniser.tokenizer, self.recogniser)
+        return TorchStream(self.recogniser.tokenizer, self.recogniser, rules)
 
     def _streamed(self, piece: Piece) -> TimedHypothesis:
         with self.stream() as stream:
@@ -160,10 +157,12 @@ class ChunkModel(Model):
 class TorchStream(Stream):
     """Speech as it comes, for a model that goes on from chunk to chunk."""
 
-    def __init__(self, tokenizer: Tokenizer, recogniser: ChunkwiseRecogniser) -> None:
-        self._geometry: Geometry = recogniser.size.geometry
-        super().__init__(self._geometry.seconds_per_frame)
-        self._tokenizer, self._live = tokenizer, LiveStream(recogniser)
+    def __init__(
+        self, tokenizer: Tokenizer, recogniser: ChunkwiseRecogniser, rules: EndpointConfig
+    ) -> None:
+        super().__init__(recogniser.size.geometry.seconds_per_frame, tokenizer.written)
+        self._tokenizer = tokenizer
+        self._live = LiveStream(recogniser, rules, self._end)
 
     def _push(self, samples: Samples) -> None:
         self._live.push(samples)
@@ -171,8 +170,17 @@ class TorchStream(Stream):
     def _finish(self) -> None:
         self._live.finish()
 
-    def _words(self) -> list[Word]:
-        return timed_words(self._tokenizer, self._geometry, self._live.found)
+    def _end(self, end_point: float) -> None:
+        self._end_utterance(self._tokens(), end_point)
+
+    def _tokens(self) -> list[Token]:
+        pieces, found = self._tokenizer.pieces(), self._live.found
+        starts = [self._live.begin + self._frame * frame for frame in found.frames]
+        return [
+            Token(pieces[token], start, start + self._frame)
+            for token, start in zip(found.tokens, starts, strict=True)
+            if self._tokenizer.is_text(token)
+        ]
 
 
 def load_torch_model(

@@ -58,6 +58,34 @@ class Transcription:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """An utterance of a stream, from one end point to the next.
+
+    Attributes:
+        words: of it; none where nothing but silence came for long.
+        end_point: second of the sound at which it was known to be over.
+    """
+
+    words: tuple[Word, ...]
+    end_point: float
+
+    @property
+    def text(self) -> str:
+        """The words on one line."""
+        return text_of(self.words)
+
+    @property
+    def start(self) -> float:
+        """Second at which the first word begins; without words the end point."""
+        return self.words[0].start if self.words else self.end_point
+
+    @property
+    def end(self) -> float:
+        """Second at which the last word ends; without words the end point."""
+        return self.words[-1].end if self.words else self.end_point
+
+
+@dataclass(frozen=True, slots=True)
 class TimedHypothesis:
     """What may have been said in a window or a recording, with times."""
 

@@ -2,6 +2,7 @@
 
 ``word_errors`` aligns and counts; ``result_files`` formats icefall's result files and tables;
 ``decodings`` stores decoded test sets for reports and ``record_checks`` checks what is read of
-them; ``breakdown`` and ``statistics`` analyse them, ``markdown_report`` and ``html_report`` show
-them, ``run_report`` writes the report of a training run. ``config``: settings.
+them; ``breakdown``, ``latency`` (with ``latency_plot``) and ``statistics`` analyse them,
+``markdown_report`` and ``html_report`` show them, ``run_report`` writes the report of a training
+run. ``config``: settings.
 """

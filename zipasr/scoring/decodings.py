@@ -13,7 +13,7 @@ from zipasr.base.files import atomic_path
 from zipasr.scoring.record_checks import RECORD_CHECKS, SETTING_CHECKS, checked
 from zipasr.scoring.result_files import AS_WRITTEN
 from zipasr.scoring.word_errors import AlignedPair, WordErrors, align, errors_of
-from zipasr.text.timed_words import Token, words_of_tokens
+from zipasr.text.timed_words import Token, Word, words_of_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,10 @@ class UtteranceRecord:
         tokens: pieces recognised.
         times: for each piece, seconds from the beginning of the utterance.
         log_prob: of ``tokens``, in nats.
+        shown: of a stream, for each recognised word the second at which it was shown for good.
+        changed: of a stream, how many words were replaced or taken back after they were shown.
+        ref_ends: for each word that was said, the second at which its sound ends; empty if that
+            is not known.
     """
 
     id: str
@@ -43,6 +47,9 @@ class UtteranceRecord:
     tokens: Sequence[str] = ()
     times: Sequence[float] = ()
     log_prob: float | None = None
+    shown: Sequence[float] = ()
+    changed: int = 0
+    ref_ends: Sequence[float] = ()
 
     @cached_property
     def alignment(self) -> list[AlignedPair]:
@@ -57,9 +64,18 @@ class UtteranceRecord:
     @property
     def word_times(self) -> list[float]:
         """For each recognised word, the second of its first token; empty if they do not fit."""
+        return [word.start for word in self._timed_words]
+
+    @property
+    def emitted(self) -> list[float]:
+        """For each recognised word, the second of its last token; empty if they do not fit."""
+        return [word.end for word in self._timed_words]
+
+    @property
+    def _timed_words(self) -> list[Word]:
         tokens = [Token(p, t, t) for p, t in zip(self.tokens, self.times, strict=False)]
-        starts = [word.start for word in words_of_tokens(tokens)]
-        return starts if len(starts) == len(self.hyp) else []
+        words = words_of_tokens(tokens)
+        return words if len(words) == len(self.hyp) else []
 
 
 def records_name(test_set: str, suffix: str) -> str:
@@ -114,6 +130,8 @@ class Setting:
         rtf: seconds of computing per second of speech.
         decoded_at: date and time, for people.
         scoring: how words were compared.
+        chunk_seconds: of new sound in a chunk, if it was streamed.
+        chunk_computing: seconds that a chunk of one stream took to compute, if it was streamed.
     """
 
     test_set: str
@@ -123,6 +141,8 @@ class Setting:
     rtf: float | None = None
     decoded_at: str = ""
     scoring: str = ""
+    chunk_seconds: float | None = None
+    chunk_computing: float | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from zipasr.scoring.breakdown import (
     worst,
 )
 from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord, by_test_set, labels
+from zipasr.scoring.latency import latency_rows
+from zipasr.scoring.latency_plot import latency_plot
 from zipasr.scoring.statistics import CONFIDENCE, Comparison, compare
 from zipasr.scoring.word_errors import GAP, AlignedPair
 from zipasr.text.timed_words import WORD_START
@@ -229,6 +231,7 @@ def size_and_scoring(total: Overview, setting: Setting) -> str:
 def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]) -> dict[str, Any]:
     """Return what the template shows of one test set; the best decoding comes first."""
     main, names = decodings[0], labels(decodings)
+    latencies = latency_rows(list(zip(names, decodings, strict=True)))
     rows = [
         (label, overview(d.records), d.setting.rtf)
         for label, d in zip(names, decodings, strict=True)
@@ -242,6 +245,8 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
         "size": size_and_scoring(rows[0][1], main.setting),
         "rows": rows,
         "errors": rows[0][1].errors,
+        "latency": latencies,
+        "plot": latency_plot(latencies),
         "label": names[0],
         "by_duration": by_duration(main.records),
         "by_words": by_words(main.records),

@@ -16,6 +16,7 @@ from zipasr.scoring.html_report import (
     size_and_scoring,
     verdict,
 )
+from zipasr.scoring.latency import latency_rows
 from zipasr.scoring.word_errors import GAP
 
 SHOWN = 10
@@ -66,6 +67,7 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
             f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
             f"{'-' if rtf is None else f'{rtf:.4f}'} |"
         )
+    lines += _latency(list(zip(names, decodings, strict=True)), metric)
     main = decodings[0]
     found = confusions(main.records, SHOWN)
     common = [*found.substitutions, *found.deletions, *found.insertions]
@@ -76,6 +78,29 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         lines += ["", "Worst utterances:", ""]
         lines += [_utterance(record) for record in worst(main.records, SHOWN)]
     return [*lines, ""]
+
+
+def _latency(named: Sequence[tuple[str, Decoding]], metric: str) -> list[str]:
+    """Return a table of the decodings that were streamed, if there are any."""
+    rows = latency_rows(named)
+    if not rows:
+        return []
+    return [
+        "",
+        f"Latency of words, in seconds from {rows[0].found.since}:",
+        "",
+        f"| streamed | chunk | {metric} % | first word | in 95 % | last word | in 95 % | changed "
+        "| computing |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {_plain(row.label)} | {row.chunk:.2f} s | {row.rate:.2f} | "
+            f"{row.found.first.median:.2f} | {row.found.first.late:.2f} | "
+            f"{row.found.last.median:.2f} | {row.found.last.late:.2f} | "
+            f"{row.found.changed} of {row.found.words} | "
+            f"{'-' if row.computing is None else f'{row.computing:.3f}'} |"
+            for row in rows
+        ),
+    ]
 
 
 def _utterance(record: UtteranceRecord) -> str:

@@ -79,6 +79,17 @@ def _optional(value: Any) -> float | None:
     return None if value is None else _number(value)
 
 
+def _optional_seconds(value: Any) -> float | None:
+    return None if value is None else _seconds(value)
+
+
+def _count(value: Any) -> int:
+    count = _number(value)
+    if count < 0 or count != int(count):
+        raise ValueError(f"{count:g} is no count")
+    return int(count)
+
+
 RECORD_CHECKS: Checks = {
     "id": _text,
     "ref": _words,
@@ -90,6 +101,9 @@ RECORD_CHECKS: Checks = {
     "tokens": _texts,
     "times": _moments,
     "log_prob": _optional,
+    "shown": _moments,
+    "changed": _count,
+    "ref_ends": _moments,
 }
 SETTING_CHECKS: Checks = {
     "test_set": _name,
@@ -99,6 +113,8 @@ SETTING_CHECKS: Checks = {
     "rtf": _optional,
     "decoded_at": _text,
     "scoring": _text,
+    "chunk_seconds": _optional_seconds,
+    "chunk_computing": _optional_seconds,
 }
 
 

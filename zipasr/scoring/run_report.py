@@ -37,6 +37,16 @@ def records_of(transcripts: Iterable[Transcript], cuts: CutSet) -> list[Utteranc
     ]
 
 
+def word_ends(cut: Cut) -> list[float]:
+    """Return the second of a cut at which each of its words ends, if its manifest says it."""
+    return [
+        round(item.end, 3)
+        for supervision in cut.supervisions
+        for item in (supervision.alignment or {}).get("word", [])
+        if item.symbol.strip()
+    ]
+
+
 def _facts(cut: Cut) -> dict[str, Any]:
     """Return duration, speaker and place in a recording."""
     speakers = [s.speaker for s in cut.supervisions if s.speaker]

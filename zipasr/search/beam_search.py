@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,6 +15,7 @@ from zipasr.search.beam_state import (
     Beams,
     BeamSearchState,
     extend_fingerprints,
+    fingerprints_of,
     merge_equal,
     ranked,
     search_frames,
@@ -206,6 +207,33 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
         """State of ``num`` streams of which nothing was heard."""
         beams = start_beams(num, self.beam_size, self.steps, device, self.scorer)
         return BeamSearchState.at_start(beams, num, self.beam_size)
+
+    @torch.no_grad()
+    def restart(
+        self, state: BeamSearchState[Beams], device: torch.device
+    ) -> BeamSearchState[Beams]:
+        """State after the end of an utterance; the decoder goes on from the last tokens.
+
+        Every hypothesis leaves its last tokens and its probability beside that of the best one;
+        scorers begin anew.
+        """
+        beams = state.beams
+        fresh = self.start(len(beams.log_probs), device)
+        # Hypotheses with the same last tokens cannot be told apart any more.
+        marks = fingerprints_of(*beams.contexts.flatten(0, 1).unbind(dim=-1))
+        marks = marks.view_as(beams.fingerprints)
+        log_probs = beams.log_probs
+        if self.scorer is not None:
+            log_probs = scored(self.scorer, beams.scorer, log_probs)
+        log_probs = merge_equal(log_probs - log_probs.amax(dim=-1, keepdim=True), marks)
+        going = replace(
+            fresh.beams,
+            log_probs=log_probs,
+            fingerprints=marks,
+            contexts=beams.contexts,
+            predictions=beams.predictions,
+        )
+        return replace(fresh, beams=going)
 
     @torch.no_grad()
     def advance(

@@ -49,12 +49,14 @@ class CtcGreedyState:
         log_probs: (N,), of the path.
         partials: for each stream, what it has recognised.
         num_frames: for each stream, how many frames it has seen.
+        last_frames: for each stream, the last of them that is not blank; -1 if all are.
     """
 
     last: Tensor
     log_probs: Tensor
     partials: list[PartialHypothesis]
     num_frames: list[int]
+    last_frames: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class CtcGreedySearch(Search[CtcGreedyState]):
     def start(self, num: int, device: torch.device) -> CtcGreedyState:  # noqa: ARG002
         """State of ``num`` streams of which nothing was heard; it is kept on the host."""
         last = torch.full((num,), -1, dtype=torch.int64)
-        return CtcGreedyState(last, torch.zeros(num), [PartialHypothesis()] * num, [0] * num)
+        partials = [PartialHypothesis()] * num
+        return CtcGreedyState(last, torch.zeros(num), partials, [0] * num, [-1] * num)
 
     @torch.no_grad()
     def advance(self, state: CtcGreedyState, frames: Tensor, lens: Tensor) -> CtcGreedyState:
@@ -91,19 +94,25 @@ class CtcGreedySearch(Search[CtcGreedyState]):
         path = torch.cat((state.last[:, None], symbols), dim=1)
         is_token = (path[:, 1:] != path[:, :-1]) & (path[:, 1:] != self.head.blank_id)
         partials, log_probs = [], state.log_probs.clone()
+        last_frames = list(state.last_frames)
         for row, num in enumerate(lens.tolist()):
             before, times = state.partials[row], is_token[row, :num].nonzero().squeeze(1)
             tokens = symbols[row, times].tolist()
             shifted = (times + state.num_frames[row]).tolist()
             partials.append(before.plus(tokens, shifted))
             log_probs[row] += values[row, :num].sum()
+            spoken = (symbols[row, :num] != self.head.blank_id).nonzero()
+            if len(spoken):
+                last_frames[row] = state.num_frames[row] + int(spoken[-1])
         last = path.gather(1, lens.cpu()[:, None]).squeeze(1)
         seen = [before + num for before, num in zip(state.num_frames, lens.tolist(), strict=True)]
-        return CtcGreedyState(last, log_probs, partials, seen)
+        return CtcGreedyState(last, log_probs, partials, seen, last_frames)
 
     def results(self, state: CtcGreedyState) -> list[Utterance]:
         """What each stream has recognised; a token's frame is the first of its run."""
         return [
-            Utterance(list(partial.tokens), list(partial.frames), log_prob)
-            for partial, log_prob in zip(state.partials, state.log_probs.tolist(), strict=True)
+            Utterance(list(partial.tokens), list(partial.frames), log_prob, last_frame=last)
+            for partial, log_prob, last in zip(
+                state.partials, state.log_probs.tolist(), state.last_frames, strict=True
+            )
         ]

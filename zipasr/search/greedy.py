@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.numerics import OnItsWay, to_device
 from zipasr.search.beam_state import PartialHypothesis
 from zipasr.search.protocol import Search, Utterance
-from zipasr.search.transducer_step import TransducerSteps, check_lens
+from zipasr.search.transducer_step import Context, TransducerSteps, check_lens
 
 #: How many frames of all utterances together the joiner reads at once, and at most of each one.
 #: More frames make the product faster for each; those behind a token are read once more.
@@ -32,12 +32,19 @@ class GreedyState:
         log_probs: for each stream, of the symbols taken.
         partials: for each stream, what it has recognised.
         num_frames: for each stream, how many frames it has seen.
+        contexts: for each stream, what the decoder saw before its first token.
     """
 
     predictions: Tensor
     log_probs: list[float]
     partials: list[PartialHypothesis]
     num_frames: list[int]
+    contexts: list[Context]
+
+    def last_tokens(self, row: int) -> list[int]:
+        """What the decoder sees of a stream now."""
+        before = self.contexts[row]
+        return [*before, *self.partials[row].tokens][-len(before) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,17 @@ class GreedySearch(Search[GreedyState]):
     @torch.no_grad()
     def start(self, num: int, device: torch.device) -> GreedyState:
         """State of ``num`` streams of which nothing was heard."""
-        predictions = self.steps.predict(self.steps.start_contexts(num, device))
-        return GreedyState(predictions, [0.0] * num, [PartialHypothesis()] * num, [0] * num)
+        contexts = self.steps.start_contexts(num, device)
+        before = [tuple(context) for context in contexts.tolist()]
+        predictions = self.steps.predict(contexts)
+        return GreedyState(predictions, [0.0] * num, [PartialHypothesis()] * num, [0] * num, before)
+
+    def restart(self, state: GreedyState, device: torch.device) -> GreedyState:  # noqa: ARG002
+        """State after the end of an utterance; the decoder goes on from the last tokens."""
+        num = len(state.partials)
+        contexts = [tuple(state.last_tokens(row)) for row in range(num)]
+        partials = [PartialHypothesis()] * num
+        return GreedyState(state.predictions, [0.0] * num, partials, [0] * num, contexts)
 
     @torch.no_grad()
     def advance(self, state: GreedyState, frames: Tensor, lens: Tensor) -> GreedyState:
@@ -84,7 +100,7 @@ class GreedySearch(Search[GreedyState]):
         projected = self.steps.project(frames[times < lens.to(frames.device)[:, None]])
         # A copy: the state that was given stays as it is.
         predictions = state.predictions.clone()
-        walkers = self._walkers(state, lens.tolist(), frames.device)
+        walkers = self._walkers(state, lens.tolist())
         ahead = walkers
         while ahead := [walker for walker in ahead if walker.place < walker.end]:
             self._step(ahead, projected, predictions)
@@ -94,7 +110,7 @@ class GreedySearch(Search[GreedyState]):
         """Do the same with the frames (T', C) of one utterance, without gathers."""
         steps = self.steps
         projected, predictions = steps.project(frames), state.predictions
-        (walker,) = self._walkers(state, [len(frames)], frames.device)
+        (walker,) = self._walkers(state, [len(frames)])
         while walker.place < walker.end:
             ahead = projected[walker.place : walker.place + MAX_WIDTH]
             log_probs, symbols = steps.next_scores(ahead, predictions).max(dim=-1)
@@ -107,8 +123,7 @@ class GreedySearch(Search[GreedyState]):
         """Do as ``advance``, frame by frame, with one wait for the device, at the end."""
         device, predictions = frames.device, state.predictions
         projected, padding = self.steps.project(frames), make_pad_mask(lens, frames.size(1), device)
-        (start,) = self.steps.start_contexts(1, torch.device("cpu")).tolist()
-        rows = [[*start, *partial.tokens][-len(start) :] for partial in state.partials]
+        rows = [state.last_tokens(row) for row in range(len(lens))]
         contexts, read, scores = to_device(torch.tensor(rows), device), [], []
         for time in range(int(lens.max()) if len(lens) else 0):
             is_here = ~padding[:, time]
@@ -148,7 +163,9 @@ class GreedySearch(Search[GreedyState]):
                     times.append(state.num_frames[row] + place // self.max_sym_per_frame)
             partials.append(state.partials[row].plus(tokens, times))
         seen = [before + num for before, num in zip(state.num_frames, lens, strict=True)]
-        return GreedyState(predictions, log_probs, partials, seen)
+        return replace(
+            state, predictions=predictions, log_probs=log_probs, partials=partials, num_frames=seen
+        )
 
     def results(self, state: GreedyState) -> list[Utterance]:
         """What each stream has recognised; ``log_prob`` counts all symbols, blanks included."""
@@ -157,13 +174,10 @@ class GreedySearch(Search[GreedyState]):
             for partial, log_prob in zip(state.partials, state.log_probs, strict=True)
         ]
 
-    def _walkers(
-        self, state: GreedyState, lens: list[int], device: torch.device
-    ) -> list[_GreedyHypothesis]:
-        (start,) = self.steps.start_contexts(1, device).tolist()
+    def _walkers(self, state: GreedyState, lens: list[int]) -> list[_GreedyHypothesis]:
         walkers, place = [], 0
         for row, num in enumerate(lens):
-            context = [*start, *state.partials[row].tokens][-len(start) :]
+            context = state.last_tokens(row)
             first = place - state.num_frames[row]
             log_prob = state.log_probs[row]
             walkers.append(_GreedyHypothesis(row, first, place, place + num, context, log_prob))
@@ -205,14 +219,15 @@ class GreedySearch(Search[GreedyState]):
 def _state_after(
     state: GreedyState, walkers: list[_GreedyHypothesis], predictions: Tensor
 ) -> GreedyState:
-    return GreedyState(
-        predictions,
-        [walker.log_prob for walker in walkers],
-        [
+    return replace(
+        state,
+        predictions=predictions,
+        log_probs=[walker.log_prob for walker in walkers],
+        partials=[
             partial.plus(walker.tokens, walker.times)
             for partial, walker in zip(state.partials, walkers, strict=True)
         ],
-        [walker.end - walker.first for walker in walkers],
+        num_frames=[walker.end - walker.first for walker in walkers],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -25,12 +25,14 @@ class Utterance:
         log_prob: natural logarithm of the probability that the search gives to ``tokens``: of
             the one path it followed (greedy) or of all paths it kept and merged (beam).
         words: what the tokens spell, where the search looked for words; else ``None``.
+        last_frame: frame at which the last token ends, where the search sees tokens end.
     """
 
     tokens: list[int]
     frames: list[int]
     log_prob: float
     words: tuple[str, ...] | None = None
+    last_frame: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a log-probability that is no number: nothing was found then, whatever it says.
@@ -104,6 +106,13 @@ class Search(Protocol[S]):
     def start(self, num: int, device: torch.device) -> S:
         """State of ``num`` streams of which nothing was heard."""
         raise NotImplementedError
+
+    def restart(self, state: S, device: torch.device) -> S:
+        """State of the same streams after the end of an utterance: nothing is recognised.
+
+        The decoder of a transducer may go on from the last tokens.
+        """
+        return self.start(len(self.results(state)), device)
 
     def advance(self, state: S, frames: Tensor, lens: Tensor) -> S:
         """Go on with the next frames (N, T', C) of each stream, ``lens`` (N,) of them valid.
