@@ -23,10 +23,10 @@ from zipasr.recognition.resources import ResourceReader
 from zipasr.recognition.speech_model import Encoding, HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
-from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_words
+from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_tokens
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.search.methods import MethodSpec
-from zipasr.text.timed_words import Word
+from zipasr.text.timed_words import Word, words_of_tokens
 from zipasr.text.tokenizer import Tokenizer
 
 
@@ -109,7 +109,8 @@ class TorchModel(Model):
                 "load the model with decoding_method='modified_beam_search'.",
             )
         config = replace(self._config, phrases=(*self._config.phrases, *hot_words))
-        return recogniser_with(self.recogniser.acoustics, self._resources, config)
+        made = recogniser_with(self.recogniser.acoustics, self._resources, config)
+        return replace(made, calibration=self.recogniser.calibration)
 
 
 def _check_keeps_several(method: MethodSpec) -> None:
@@ -172,7 +173,8 @@ class TorchStream(Stream):
         self._live.finish()
 
     def _words(self) -> list[Word]:
-        return timed_words(self._tokenizer, self._geometry, self._live.found)
+        tokens = timed_tokens(self._tokenizer, self._geometry, self._live.found)
+        return words_of_tokens(tokens, self._tokenizer.written)
 
 
 def load_torch_model(

@@ -31,6 +31,7 @@ class UtteranceRecord:
         tokens: pieces recognised.
         times: for each piece, seconds from the beginning of the utterance.
         log_prob: of ``tokens``, in nats.
+        confidences: of ``hyp``, 0 to 1; empty if they are unknown.
     """
 
     id: str
@@ -43,6 +44,7 @@ class UtteranceRecord:
     tokens: Sequence[str] = ()
     times: Sequence[float] = ()
     log_prob: float | None = None
+    confidences: Sequence[float] = ()
 
     @cached_property
     def alignment(self) -> list[AlignedPair]:
@@ -114,6 +116,7 @@ class Setting:
         rtf: seconds of computing per second of speech.
         decoded_at: date and time, for people.
         scoring: how words were compared.
+        calibration: what the confidence of words was calibrated on; empty if it was not.
     """
 
     test_set: str
@@ -123,6 +126,7 @@ class Setting:
     rtf: float | None = None
     decoded_at: str = ""
     scoring: str = ""
+    calibration: str = ""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,13 @@ def _moments(value: Any) -> list[float]:
     return [_finite(item) for item in value]
 
 
+def _shares(value: Any) -> list[float]:
+    shares = _moments(value)
+    if not all(0 <= one <= 1 for one in shares):
+        raise ValueError("a share is not from 0 to 1")
+    return shares
+
+
 def _optional(value: Any) -> float | None:
     return None if value is None else _number(value)
 
@@ -90,6 +97,7 @@ RECORD_CHECKS: Checks = {
     "tokens": _texts,
     "times": _moments,
     "log_prob": _optional,
+    "confidences": _shares,
 }
 SETTING_CHECKS: Checks = {
     "test_set": _name,
@@ -99,6 +107,7 @@ SETTING_CHECKS: Checks = {
     "rtf": _optional,
     "decoded_at": _text,
     "scoring": _text,
+    "calibration": _text,
 }
 
 

@@ -49,8 +49,9 @@ class Word:
         text: without marks.
         start: second.
         end: second.
-        confidence: 0 to 1: of a recognised word the mean of the probabilities of its tokens, of an
-            aligned one their geometric mean, each token weighted by its length.
+        confidence: 0 to 1: of a recognised word the mean of the probabilities of its tokens, or
+            what a calibration makes of it; of an aligned one their geometric mean, each token
+            weighted by its length.
         tokens: that it consists of, where they are known.
     """
 
