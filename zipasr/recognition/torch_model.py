@@ -151,10 +151,7 @@ class ChunkModel(Model):
     def _streamed(self, piece: Piece) -> TimedHypothesis:
         with self.stream() as stream:
             stream.accept(piece.samples)
-        words = tuple(
-            replace(word, start=word.start + piece.start, end=word.end + piece.start)
-            for word in stream.words
-        )
+        words = tuple(word.later(piece.start) for word in stream.words)
         return TimedHypothesis(words, 0.0)
 
 
