@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +17,7 @@ from tests.scoring.decoded import decoding
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
 from zipasr.scoring.html_report import Report, alignment, comparison_page, html_page, matching
 from zipasr.scoring.markdown_report import short_report
+from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.word_errors import align
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -68,6 +71,33 @@ def test_page_is_whole_and_fetches_nothing(text: str) -> None:
     assert "@import" not in text
     assert "url(" not in text
     assert "<run>" not in text
+
+
+def test_the_confidence_of_words_is_plotted_where_it_is_known() -> None:
+    draws = random.Random(3)
+    records = [
+        replace(one, confidences=[draws.uniform(0.8, 1) for _ in one.hyp]) for one in GOOD.records
+    ]
+    certain = reliability(*word_outcomes(records))
+    setting = replace(GOOD.setting, calibration="confidence is calibrated on dev: 9 words, 1 wrong")
+    text = html_page(replace(REPORT, decodings=[Decoding(setting, records), PLAIN]))
+    parsed(text)
+    told = (
+        f"Expected calibration error {certain.error:.2f} % over {certain.words} words; confidence"
+    )
+    assert told in text
+    dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r=', text)
+    assert len(dots) == len(certain.bins) > 1
+    # The axes begin at a tenth below all dots, and end at 100 %.
+    first = math.floor(10 * min(min(one.confidence, one.right) for one in certain.bins)) / 10
+    for (x, y), one in zip(dots, certain.bins, strict=True):
+        assert float(x) == pytest.approx(200 * (one.confidence - first) / (1 - first), abs=0.06)
+        assert float(y) == pytest.approx(200 - 200 * (one.right - first) / (1 - first), abs=0.06)
+    assert f"{certain.error:.2f} % ({certain.words} words)" in short_report(
+        replace(REPORT, decodings=[Decoding(setting, records)])
+    )
+    assert "<circle" not in html_page(REPORT)
+    assert "calibration" not in short_report(REPORT)
 
 
 def test_errors_are_marked_by_more_than_colour() -> None:

@@ -45,6 +45,7 @@ BAD = {
     "tokens": ["A", [1], None],
     "times": [["0.1"], [float("nan")], [None], 3, [True]],
     "log_prob": ["-1", [1]],
+    "confidences": [0.5, ["0.5"], [1.5], [-0.1], [float("nan")], [True]],
 }
 
 
@@ -136,7 +137,7 @@ def test_sound_that_is_none_is_left_out(tmp_path: Path) -> None:
 
 def test_line_separators_in_a_name_break_no_line(tmp_path: Path) -> None:
     record = UtteranceRecord(id="a\u2028b\x85c", ref=["A"], hyp=["B"], audio="caf\udce9.wav")
-    record = replace(record, tokens=[], times=[], shown=[], ref_ends=[])
+    record = replace(record, tokens=[], times=[], shown=[], ref_ends=[], confidences=[])
     write_decoding(tmp_path, Decoding(FEW.setting, [record]))
     (found,) = read_decodings(tmp_path)
     assert found.records == [record]

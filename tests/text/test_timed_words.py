@@ -28,6 +28,13 @@ def test_words_of_tokens() -> None:
     assert times(words_of_tokens([Token("LLO", 1, 2)])) == [("LLO", 1, 2)]
 
 
+def test_a_word_on_another_clock_has_its_tokens_there_too() -> None:
+    word = Word("AB", 0.1, 0.5, 0.7, (Token("\u2581A", 0.1, 0.2, -1.0), Token("B", 0.2, 0.5)))
+    assert word.later(10.0) == Word(
+        "AB", 10.1, 10.5, 0.7, (Token("\u2581A", 10.1, 10.2, -1.0), Token("B", 10.2, 10.5))
+    )
+
+
 def times(words: list[Word]) -> list[tuple[str, float, float]]:
     return [(word.text, word.start, word.end) for word in words]
 

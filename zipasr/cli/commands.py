@@ -38,6 +38,7 @@ from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig, NgramConfig
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import IMPLIED, IMPLIED_FOR_FINETUNING, EdenConfig, OptimizerConfig
 from zipasr.recognition.config import (
+    ConfidenceConfig,
     EndpointConfig,
     LongFormConfig,
     ModelFileConfig,
@@ -241,6 +242,7 @@ DECODE = Command(
         *AIDS,
         SweepConfig,
         TestSetsConfig,
+        ConfidenceConfig,
         TokenizerConfig,
         DataConfig,
         AugmentConfig,
@@ -293,7 +295,7 @@ STREAMING_DECODE = replace(
     about="Transcribe the test sets chunk by chunk with a causal model; report error rates and "
     "latency.",
     configs=(
-        *(config for config in DECODE.configs if config is not SweepConfig),
+        *(c for c in DECODE.configs if c not in (SweepConfig, ConfidenceConfig)),
         StreamingConfig,
     ),
     main="streaming_decode:main",
@@ -310,7 +312,7 @@ STREAMING_DECODE = replace(
 
 def _with_search(command: Command) -> Command:
     """Return a command that does not decode itself, with the flags of a search for --auto-avg."""
-    searching = (config for config in DECODE.configs if config is not AcceptedConfig)
+    searching = (c for c in DECODE.configs if c not in (AcceptedConfig, ConfidenceConfig))
     search = replace(
         command,
         configs=tuple(dict.fromkeys((*command.configs, *searching))),

@@ -302,6 +302,7 @@ class DecodeFlags(TypedDict, total=False):
     blank_penalty: float
     bpe_model: Path | str
     bucketing_sampler: bool
+    calibrate: bool
     causal: bool
     checkpoint: Path | str | None
     chunk_size: Sequence[int] | int | str

@@ -12,6 +12,7 @@ from zipasr.cli.recipes import data_dir, lm_dir
 from zipasr.data.config import DataConfig
 from zipasr.lm.config import LM_SIZES, GrammarConfig, LmConfig
 from zipasr.recognition.config import (
+    ConfidenceConfig,
     EvaluationData,
     ModelFileConfig,
     RecognitionConfig,
@@ -52,6 +53,7 @@ def recognition_config(run: Run, device: str | None = None) -> RecognitionConfig
         evaluation=evaluation_data(run),
         sweep=_of(run, SweepConfig),
         streaming=_of(run, StreamingConfig),
+        confidence=_of(run, ConfidenceConfig),
         device=device,
     )
 

@@ -109,7 +109,12 @@ def load(
         return load_model_file(place, settings, cutting, times, needs_ctc)
     read = reader_of_parts()
     settings = with_checkpoints(settings, sys.stderr, read)
-    return load_torch_model(settings, cutting, times, read)
+    model = load_torch_model(settings, cutting, times, read)
+    calibration = model.recogniser.calibration
+    is_shown = "json" in config.format and config.align is None and not config.streaming
+    if calibration is not None and is_shown:
+        sys.stderr.write(f"{calibration.about}\n")
+    return model
 
 
 def transcript_of(text: str) -> str:

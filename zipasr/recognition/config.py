@@ -86,6 +86,17 @@ class TestSetsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidenceConfig:
+    """Test sets."""
+
+    calibrate: bool = flag(
+        False,
+        "first decode the dev set, and fit the confidence of words to how often they are right; "
+        "kept in the folder of the run",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamingConfig:
     """Streaming."""
 
@@ -243,6 +254,7 @@ class RecognitionConfig:
     evaluation: EvaluationData | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     streaming: StreamingConfig = field(default_factory=StreamingConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     device: str | None = None
 
     @property

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lhotse import CutSet
@@ -14,13 +15,16 @@ from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.log import setup_logging
 from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.acoustic_model import AcousticModel
-from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.best_average import dev_cuts, with_checkpoints
+from zipasr.recognition.confidence import store_calibration
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.method_sweep import with_best_method
+from zipasr.recognition.method_sweep import check_can_be_chosen, with_best_method
 from zipasr.recognition.recogniser import Recognised, Recogniser, load_recogniser, recognise
 from zipasr.recognition.resources import check_resources
 from zipasr.recognition.result_files import ResultFiles, file_suffix, key_of, label_of
+from zipasr.scoring.calibration import fitted
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
+from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.result_files import (
     AS_WRITTEN,
     NORMALISED,
@@ -81,6 +85,8 @@ def decode_sets(
     recogniser = load_recogniser(config)
     if chosen is not None:
         recogniser = recogniser.with_setting(chosen)
+    if config.confidence.calibrate:
+        recogniser = calibrated(recogniser, config)
     folder = config.exp_dir / config.decoding.decoding_method
     suffix = file_suffix(config, recogniser.acoustics)
     files = ResultFiles(folder, suffix, key_of(config))
@@ -89,13 +95,45 @@ def decode_sets(
     rows = []
     for name, cuts in test_sets.items():
         loader = test_loader(cuts, config.sets.loading)
-        found = recognise(recogniser, loader, name, loader.num_batches)
+        scores = not config.decoding.skip_scoring
+        found = recognise(recogniser, loader, name, loader.num_batches, with_confidence=scores)
         row, transcripts = write_results(files, name, found, config)
         if not config.decoding.skip_scoring:
             setting = setting_of(config, recogniser, row, suffix)
             write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
         rows.append(row._replace(lost=lost_of(cuts, transcripts)))
     return rows
+
+
+def calibrated(
+    recogniser: Recogniser[AcousticModel], config: RecognitionConfig
+) -> Recogniser[AcousticModel]:
+    """Fit the confidence of words on the dev set; keep the fit in the run folder, and tell of it.
+
+    Raises:
+        UserError: the weights are no checkpoints of the run, the method sees the transcripts, the
+            recipe uses a split for both development and test, or nothing was recognised.
+        DataError: the dev set or the file of calibrations is missing or damaged.
+    """
+    if config.checkpoint.checkpoint is not None:
+        raise UserError("--calibrate is of a run, --checkpoint names a file.", "give --exp-dir.")
+    check_can_be_chosen(config.decoding.decoding_method)
+    plain = replace(recogniser, calibration=None)
+    loader = test_loader(dev_cuts(config), config.sets.loading)
+    found = recognise(plain, loader, "dev", loader.num_batches, with_confidence=True)
+    # Of a rescoring without a chosen weight, the words of the first one.
+    confidences, outcomes = word_outcomes(next(iter(found.by_setting.values())))
+    if not confidences:
+        raise UserError("--calibrate: no word of the dev set was recognised.", "train longer.")
+    calibration = fitted(confidences, outcomes, "dev")
+    path = store_calibration(config, plain.acoustics, calibration)
+    before = reliability(confidences, outcomes).error
+    after = reliability([calibration.of(one) for one in confidences], outcomes).error
+    sys.stdout.write(
+        f"{calibration.about}; expected calibration error {before:.2f} % before, {after:.2f} % "
+        f"after; see {path}\n"
+    )
+    return recogniser.calibrated_by(calibration)
 
 
 def lost_of(cuts: CutSet, transcripts: Iterable[Transcript]) -> tuple[str, ...]:
@@ -163,6 +201,7 @@ def setting_of(
         rtf=row.rtf,
         scoring=scoring_of(config),
         decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
+        calibration=recogniser.calibration.about if recogniser.calibration else "",
     )
 
 

@@ -23,10 +23,13 @@ from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.numerics import can_use_bf16
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, acoustic_model_of, device_of
+from zipasr.recognition.confidence import stored_calibration
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import ResourceReader, check_resources
+from zipasr.scoring.calibration import Calibration
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.word_errors import count_errors
+from zipasr.search.alignment import ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
@@ -35,6 +38,7 @@ from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.scripts import units_of
+from zipasr.text.timed_words import Token, Word, words_of_tokens
 from zipasr.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ class Recogniser(Generic[A]):
         about: lines that say what it is made of.
         setting: the only weights that hypotheses are compared with; ``None`` for all those of the
             search.
+        calibration: of the confidence of words; ``None`` where it is the model's own.
     """
 
     acoustics: A
@@ -66,6 +71,7 @@ class Recogniser(Generic[A]):
     search: Search[Any]
     about: tuple[str, ...] = ()
     setting: ScaleSetting | None = None
+    calibration: Calibration | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -87,6 +93,43 @@ class Recogniser(Generic[A]):
         """Return the same with one setting of the search."""
         (setting,) = (one for one in self.search.settings if one.name == name)
         return replace(self, setting=setting)
+
+    def calibrated_by(self, calibration: Calibration) -> Recogniser[A]:
+        """Return the same with another confidence of words."""
+        old = self.calibration.about if self.calibration else None
+        about = (*(line for line in self.about if line != old), calibration.about)
+        return replace(self, about=about, calibration=calibration)
+
+    def token_log_probs(self, utterance: Utterance, frames: Tensor) -> list[float]:
+        """Return what the head that the method reads gives to each token at its frame.
+
+        Args:
+            utterance: what was recognised.
+            frames: (T', C), encoder output of it.
+        """
+        tokens, positions, steps = utterance.tokens, utterance.frames, self.transducer
+        if self.method.head == "transducer" and steps is not None:
+            return transducer_token_log_probs(frames, tokens, positions, steps)
+        assert self.ctc_log_probs is not None, "a search reads a head that there is"
+        return ctc_token_log_probs(self.ctc_log_probs(frames[None])[0], tokens, positions)
+
+    def words_of_tokens(self, tokens: Sequence[Token]) -> list[Word]:
+        """Join tokens of recognised text to words, with their confidence."""
+        words = words_of_tokens(tokens, self.tokenizer.written)
+        if self.calibration is None:
+            return words
+        return [replace(one, confidence=self.calibration.of(one.confidence)) for one in words]
+
+    def confidences(self, utterance: Utterance, frames: Tensor) -> list[float]:
+        """Return the confidence of each recognised word; see ``token_log_probs``."""
+        pieces = self.tokenizer.pieces()
+        log_probs = self.token_log_probs(utterance, frames)
+        tokens = [
+            Token(pieces[token], 0.0, 0.0, log_prob)
+            for token, log_prob in zip(utterance.tokens, log_probs, strict=True)
+            if self.tokenizer.is_text(token)
+        ]
+        return [one.confidence for one in self.words_of_tokens(tokens)]
 
     def best_by_setting(
         self, frames: Tensor, lens: Tensor, references: Sequence[str]
@@ -145,7 +188,9 @@ def load_recogniser(
     can_use_bf16(config.decoding.use_bf16, device_of(config))  # warns, once for all that follow
     if any_head and "joiner.output_linear.weight" not in chosen.weights:
         config = with_ctc_method(config)
-    return recogniser_of(chosen, config)
+    recogniser = recogniser_of(chosen, config)
+    calibration = stored_calibration(config, recogniser.acoustics)
+    return recogniser if calibration is None else recogniser.calibrated_by(calibration)
 
 
 def with_ctc_method(config: RecognitionConfig) -> RecognitionConfig:
@@ -243,7 +288,11 @@ class Recognised(NamedTuple):
 
 
 def recognise(
-    recogniser: Recogniser[AcousticModel], batches: Iterable[Batch], name: str, total: int | None
+    recogniser: Recogniser[AcousticModel],
+    batches: Iterable[Batch],
+    name: str,
+    total: int | None,
+    with_confidence: bool = False,
 ) -> Recognised:
     """Transcribe all batches with every setting that the search has.
 
@@ -252,8 +301,9 @@ def recognise(
         batches: with transcripts.
         name: of the set, for the progress bar.
         total: number of batches, if it is known.
+        with_confidence: whether transcripts have the confidence of each word.
     """
-    (found,) = recognise_with_all([recogniser], batches, name, total)
+    (found,) = recognise_with_all([recogniser], batches, name, total, with_confidence)
     return found
 
 
@@ -262,6 +312,7 @@ def recognise_with_all(
     batches: Iterable[Batch],
     name: str,
     total: int | None,
+    with_confidence: bool = False,
 ) -> list[Recognised]:
     """Transcribe all batches with several searches; each batch is encoded once.
 
@@ -272,6 +323,7 @@ def recognise_with_all(
         batches: with transcripts.
         name: of the set, for the progress bar.
         total: number of batches, if it is known.
+        with_confidence: whether transcripts have the confidence of each word.
 
     Returns:
         What each recogniser found.
@@ -292,6 +344,13 @@ def recognise_with_all(
                 spent[place] += encoding + time.monotonic() - begun
                 for setting, utterances in by_setting.items():
                     transcripts = _transcripts(recogniser, batch, utterances)
+                    if with_confidence:
+                        transcripts = [
+                            one._replace(confidences=recogniser.confidences(utterance, row))
+                            for one, utterance, row in zip(
+                                transcripts, utterances, frames, strict=True
+                            )
+                        ]
                     found[place].setdefault(setting, []).extend(transcripts)
             speech, num_done = speech + batch.seconds, num_done + len(batch.cut_ids)
             progress.step(f"{num_done} utterances")

@@ -15,9 +15,9 @@ from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
 from zipasr.recognition.long_form import Piece, WordTimes
 from zipasr.recognition.recogniser import Recogniser, naming_model
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.search.alignment import ctc_spans, ctc_token_log_probs, transducer_token_log_probs
+from zipasr.search.alignment import ctc_spans
 from zipasr.search.protocol import Utterance
-from zipasr.text.timed_words import Token, Word, words_of_tokens
+from zipasr.text.timed_words import Token
 from zipasr.text.tokenizer import Tokenizer
 
 
@@ -39,13 +39,13 @@ def recognise_pieces(
         state = search.whole(frames, lens)
         found = [[one] for one in search.results(state)] if nbest == 1 else search.hypotheses(state)
     aligns = times == "ctc" or (times == "auto" and recogniser.method.head == "ctc")
-    ctc = recogniser.ctc_log_probs if aligns or recogniser.method.head == "ctc" else None
+    ctc = recogniser.ctc_log_probs if aligns else None
     log_probs = None if ctc is None else ctc(frames)
     results = []
     for row, (piece, hypotheses) in enumerate(zip(pieces, found, strict=True)):
         num = int(lens[row])
         own = frames[row, :num], None if log_probs is None else log_probs[row, :num]
-        timed = [_timed(recogniser, one, piece.start, own, aligns) for one in hypotheses[:nbest]]
+        timed = [_timed(recogniser, one, piece.start, own) for one in hypotheses[:nbest]]
         results.append(timed)
     return results
 
@@ -55,7 +55,6 @@ def _timed(
     utterance: Utterance,
     start: float,
     scores: tuple[Tensor, Tensor | None],
-    aligns: bool,
 ) -> TimedHypothesis:
     """Return the words of a hypothesis.
 
@@ -63,26 +62,19 @@ def _timed(
         recogniser: whose hypothesis it is.
         utterance: the hypothesis.
         start: second at which its window begins.
-        scores: of its window, encoder frames (T', C) and CTC log-probabilities (T', V), if there
-            are any.
-        aligns: whether words begin where the CTC head says.
+        scores: of its window, encoder frames (T', C), and CTC log-probabilities (T', V) to align
+            with, if words begin where that head says.
     """
     frames, log_probs = scores
-    tokens, positions, steps = utterance.tokens, utterance.frames, recogniser.transducer
-    if recogniser.method.head == "transducer" and steps is not None:
-        probabilities = transducer_token_log_probs(frames, tokens, positions, steps)
-    else:
-        assert log_probs is not None, "a search reads a head that there is"
-        probabilities = ctc_token_log_probs(log_probs, tokens, positions)
-    words = timed_words(
+    tokens = timed_tokens(
         recogniser.tokenizer,
         recogniser.geometry,
         utterance,
-        log_probs.cpu() if aligns and log_probs is not None else None,
+        None if log_probs is None else log_probs.cpu(),
         start,
-        probabilities,
+        recogniser.token_log_probs(utterance, frames),
     )
-    return TimedHypothesis(tuple(words), utterance.log_prob)
+    return TimedHypothesis(tuple(recogniser.words_of_tokens(tokens)), utterance.log_prob)
 
 
 def encoded_pieces(
@@ -93,33 +85,32 @@ def encoded_pieces(
     return recogniser.acoustics.encode(*_features(samples, recogniser.geometry))
 
 
-def timed_words(
+def timed_tokens(
     tokenizer: Tokenizer,
     geometry: Geometry,
     utterance: Utterance,
     log_probs: Tensor | None = None,
     start: float = 0.0,
     token_log_probs: Sequence[float] | None = None,
-) -> list[Word]:
-    """Return the words of an utterance and when they were said.
+) -> list[Token]:
+    """Return the tokens of an utterance and when they were said.
 
     Args:
         tokenizer: of its tokens.
         geometry: of the encoder.
         utterance: what was recognised.
-        log_probs: (T', V) of the CTC head, to align with; by default words begin when the search
+        log_probs: (T', V) of the CTC head, to align with; by default tokens begin when the search
             emitted them.
         start: second at which the utterance begins.
         token_log_probs: of its tokens, where they are known.
     """
     pieces, times = tokenizer.pieces(), _times(utterance, log_probs, geometry)
     known = token_log_probs or [0.0] * len(utterance.tokens)
-    timed = [
+    return [
         Token(pieces[token], start + begin, start + end, log_prob)
         for token, (begin, end), log_prob in zip(utterance.tokens, times, known, strict=True)
         if tokenizer.is_text(token)
     ]
-    return words_of_tokens(timed, tokenizer.written)
 
 
 def _times(

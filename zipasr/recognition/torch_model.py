@@ -22,7 +22,7 @@ from zipasr.recognition.resources import ResourceReader
 from zipasr.recognition.speech_model import Encoding, HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
-from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces
+from zipasr.recognition.timed_search import encoded_pieces, recognise_pieces, timed_tokens
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.search.methods import MethodSpec
 from zipasr.text.timed_words import Token, Word
@@ -107,7 +107,8 @@ class TorchModel(Model):
                 "load the model with decoding_method='modified_beam_search'.",
             )
         config = replace(self._config, phrases=(*self._config.phrases, *hot_words))
-        return recogniser_with(self.recogniser.acoustics, self._resources, config)
+        made = recogniser_with(self.recogniser.acoustics, self._resources, config)
+        return replace(made, calibration=self.recogniser.calibration)
 
 
 def _check_keeps_several(method: MethodSpec) -> None:
@@ -147,10 +148,7 @@ class ChunkModel(Model):
     def _streamed(self, piece: Piece) -> TimedHypothesis:
         with self.stream() as stream:
             stream.accept(piece.samples)
-        words = tuple(
-            replace(word, start=word.start + piece.start, end=word.end + piece.start)
-            for word in stream.words
-        )
+        words = tuple(word.later(piece.start) for word in stream.words)
         return TimedHypothesis(words, 0.0)
 
 
@@ -160,7 +158,8 @@ class TorchStream(Stream):
     def __init__(
         self, tokenizer: Tokenizer, recogniser: ChunkwiseRecogniser, rules: EndpointConfig
     ) -> None:
-        super().__init__(recogniser.size.geometry.seconds_per_frame, tokenizer.written)
+        self._geometry: Geometry = recogniser.size.geometry
+        super().__init__(self._geometry.seconds_per_frame, tokenizer.written)
         self._tokenizer = tokenizer
         self._live = LiveStream(recogniser, rules, self._end)
 
@@ -174,13 +173,8 @@ class TorchStream(Stream):
         self._end_utterance(self._tokens(), end_point)
 
     def _tokens(self) -> list[Token]:
-        pieces, found = self._tokenizer.pieces(), self._live.found
-        starts = [self._live.begin + self._frame * frame for frame in found.frames]
-        return [
-            Token(pieces[token], start, start + self._frame)
-            for token, start in zip(found.tokens, starts, strict=True)
-            if self._tokenizer.is_text(token)
-        ]
+        live = self._live
+        return timed_tokens(self._tokenizer, self._geometry, live.found, start=live.begin)
 
 
 def load_torch_model(

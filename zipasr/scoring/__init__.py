@@ -1,6 +1,7 @@
 """From two lists of words to error rates, result files and reports.
 
 ``word_errors`` aligns and counts; ``result_files`` formats icefall's result files and tables;
+``calibration`` fits the confidence of words to what was right, and ``reliability`` measures it;
 ``decodings`` stores decoded test sets for reports and ``record_checks`` checks what is read of
 them; ``breakdown``, ``latency`` (with ``latency_plot``) and ``statistics`` analyse them,
 ``markdown_report`` and ``html_report`` show them, ``run_report`` writes the report of a training

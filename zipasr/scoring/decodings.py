@@ -35,6 +35,7 @@ class UtteranceRecord:
         changed: of a stream, how many words were replaced or taken back after they were shown.
         ref_ends: for each word that was said, the second at which its sound ends; empty if that
             is not known.
+        confidences: of ``hyp``, 0 to 1; empty if they are unknown.
     """
 
     id: str
@@ -50,6 +51,7 @@ class UtteranceRecord:
     shown: Sequence[float] = ()
     changed: int = 0
     ref_ends: Sequence[float] = ()
+    confidences: Sequence[float] = ()
 
     @cached_property
     def alignment(self) -> list[AlignedPair]:
@@ -132,6 +134,7 @@ class Setting:
         scoring: how words were compared.
         chunk_seconds: of new sound in a chunk, if it was streamed.
         chunk_computing: seconds that a chunk of one stream took to compute, if it was streamed.
+        calibration: what the confidence of words was calibrated on; empty if it was not.
     """
 
     test_set: str
@@ -143,6 +146,7 @@ class Setting:
     scoring: str = ""
     chunk_seconds: float | None = None
     chunk_computing: float | None = None
+    calibration: str = ""
 
 
 @dataclass(frozen=True)

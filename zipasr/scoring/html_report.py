@@ -28,12 +28,14 @@ from zipasr.scoring.breakdown import (
 from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord, by_test_set, labels
 from zipasr.scoring.latency import latency_rows
 from zipasr.scoring.latency_plot import latency_plot
+from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.statistics import CONFIDENCE, Comparison, compare
 from zipasr.scoring.word_errors import GAP, AlignedPair
 from zipasr.text.timed_words import WORD_START
 
 WORST = 100
 CONFUSIONS = 15
+NOT_CALIBRATED = "confidence is the model's own; decode.py --calibrate 1 calibrates it on dev"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +254,8 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
         "by_words": by_words(main.records),
         "by_speaker": by_speaker(main.records),
         "confusions": confusions(main.records, CONFUSIONS),
+        "reliability": reliability(*word_outcomes(main.records)),
+        "calibration": main.setting.calibration or NOT_CALIBRATED,
         "worst": [
             Shown(
                 record,

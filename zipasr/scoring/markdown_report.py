@@ -17,6 +17,7 @@ from zipasr.scoring.html_report import (
     verdict,
 )
 from zipasr.scoring.latency import latency_rows
+from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.word_errors import GAP
 
 SHOWN = 10
@@ -69,6 +70,10 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         )
     lines += _latency(list(zip(names, decodings, strict=True)), metric)
     main = decodings[0]
+    certain = reliability(*word_outcomes(main.records))
+    if certain.words:
+        lines += ["", f"Expected calibration error of the words' confidence, {_plain(names[0])}: "]
+        lines[-1] += f"{certain.error:.2f} % ({certain.words} words)"
     found = confusions(main.records, SHOWN)
     common = [*found.substitutions, *found.deletions, *found.insertions]
     common = sorted(common, key=lambda item: -item.times)[:SHOWN]

@@ -75,6 +75,13 @@ def _moments(value: Any) -> list[float]:
     return [_finite(item) for item in value]
 
 
+def _shares(value: Any) -> list[float]:
+    shares = _moments(value)
+    if not all(0 <= one <= 1 for one in shares):
+        raise ValueError("a share is not from 0 to 1")
+    return shares
+
+
 def _optional(value: Any) -> float | None:
     return None if value is None else _number(value)
 
@@ -104,6 +111,7 @@ RECORD_CHECKS: Checks = {
     "shown": _moments,
     "changed": _count,
     "ref_ends": _moments,
+    "confidences": _shares,
 }
 SETTING_CHECKS: Checks = {
     "test_set": _name,
@@ -115,6 +123,7 @@ SETTING_CHECKS: Checks = {
     "scoring": _text,
     "chunk_seconds": _optional_seconds,
     "chunk_computing": _optional_seconds,
+    "calibration": _text,
 }
 
 

@@ -24,6 +24,7 @@ class Transcript(NamedTuple):
         tokens: pieces recognised, if they were kept.
         times: for each of them, seconds from the beginning.
         log_prob: of ``tokens``, in nats.
+        confidences: of the recognised words, if they are known.
     """
 
     cut_id: str
@@ -32,6 +33,7 @@ class Transcript(NamedTuple):
     tokens: Sequence[str] = ()
     times: Sequence[float] = ()
     log_prob: float | None = None
+    confidences: Sequence[float] = ()
 
 
 class ResultRow(NamedTuple):

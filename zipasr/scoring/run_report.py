@@ -31,6 +31,7 @@ def records_of(transcripts: Iterable[Transcript], cuts: CutSet) -> list[Utteranc
             tokens=t.tokens,
             times=t.times,
             log_prob=t.log_prob,
+            confidences=[round(one, 6) for one in t.confidences],
             **_facts(known[t.cut_id]),
         )
         for t in transcripts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from zipasr.text.scripts import is_border
@@ -49,8 +49,9 @@ class Word:
         text: without marks.
         start: second.
         end: second.
-        confidence: 0 to 1: of a recognised word the mean of the probabilities of its tokens, of an
-            aligned one their geometric mean, each token weighted by its length.
+        confidence: 0 to 1: of a recognised word the mean of the probabilities of its tokens, or
+            what a calibration makes of it; of an aligned one their geometric mean, each token
+            weighted by its length.
         tokens: that it consists of, where they are known.
     """
 
@@ -59,6 +60,13 @@ class Word:
     end: float
     confidence: float = 1.0
     tokens: tuple[Token, ...] = ()
+
+    def later(self, seconds: float) -> Word:
+        """Return the same word with its tokens on a clock that began ``seconds`` earlier."""
+        tokens = tuple(
+            replace(one, start=one.start + seconds, end=one.end + seconds) for one in self.tokens
+        )
+        return replace(self, start=self.start + seconds, end=self.end + seconds, tokens=tokens)
 
 
 Written = Callable[[str], str]
