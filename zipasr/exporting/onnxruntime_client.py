@@ -36,7 +36,9 @@ DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)
 def load(part: str) -> Any:
     """Return the float32 file of ``encoder``, ``decoder``, ``joiner`` or ``model`` (CTC)."""
     names = [path for path in FOLDER.glob(f"{part}*.onnx") if len(path.suffixes) == 1]
-    return onnxruntime.InferenceSession(str(min(names)), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more for a large model
+    return onnxruntime.InferenceSession(str(min(names)), options, ["CPUExecutionProvider"])
 
 
 def features_of(samples: Array) -> Array:
