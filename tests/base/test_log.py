@@ -95,7 +95,10 @@ def test_a_live_line_counts_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.stderr", screen)
     with logging_put_back():
         setup_logging()
+        foreign = logging.NullHandler()
+        logging.getLogger().addHandler(foreign)
         with LiveLine():
             for _ in range(9):
                 logging.warning("the same again")
+        assert foreign.filters == []
     assert screen.getvalue().count("the same again") == 5

@@ -30,11 +30,12 @@ class _LastLine:
     def __enter__(self: L) -> L:
         # The redirection replaces handlers of the screen by others, which have no filters.
         root = logging.getLogger()
-        filters = {one for handler in root.handlers for one in handler.filters}
+        before = root.handlers[:]
         self._redirect.__enter__()
         for handler in root.handlers:
-            for one in filters:
-                handler.addFilter(one)  # a no-op where it is there
+            if handler not in before:
+                for one in {one for replaced in before for one in replaced.filters}:
+                    handler.addFilter(one)
         return self
 
     def __exit__(
