@@ -11,8 +11,8 @@ import torch
 from zipasr.audio.loading import Audio, Samples, sound_of
 from zipasr.audio.sound_profile import read_profile
 from zipasr.base.errors import UserError
-from zipasr.encoder.protocol import Geometry
 from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
+from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import align, tokens_of
 from zipasr.recognition.config import EndpointConfig, ModelFileConfig, RecognitionConfig
