@@ -170,9 +170,7 @@ def get_ready(session: Session, data: TrainData, epoch: int) -> None:
     session.writer = open_writer(session)
     if session.world.is_main:
         session.folder = FolderIdentity(train.exp_dir)
-        sound = training_sound(
-            data.train.source.__getitem__, len(data.train), session.configs.augment
-        )
+        sound = training_sound(data.train.source.__getitem__, len(data.train))
         if sound is not None:
             write_profile(sound, train.exp_dir)
 
