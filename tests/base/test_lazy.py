@@ -127,7 +127,7 @@ def test_a_wrong_name_is_told_with_the_nearest() -> None:
 
 
 def test_names_that_tools_ask_for_are_answered_without_a_hint() -> None:
-    get, known = lazy_names("zipasr.optim", {"eden": ["Eden"]})
+    get, known = lazy_names("zipasr.optim", {"schedules": ["Eden"]})
     with pytest.raises(AttributeError, match=r"has no attribute '__eden__'$"):
         get("__eden__")
     assert get("Eden").__module__ == "zipasr.optim.schedules"

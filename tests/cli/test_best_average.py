@@ -47,8 +47,8 @@ def test_each_average_is_scored_on_dev_and_the_best_decodes(run_folder: Path, ca
     said = call(export.main, run_folder, *AUTO, "--format", "pretrained")
     assert said.status == 0, said.err
     assert CHOICE.search(said.err).groups()[1:3] == (number, chosen_avg)
-    folder = run_folder / said.out.strip()
-    assert folder.name == f"export-epoch-{number}-avg-{chosen_avg}"
+    folder = run_folder / "exp" / f"export-epoch-{number}-avg-{chosen_avg}"
+    assert f"./transcribe.py --checkpoint {folder.relative_to(run_folder)}/" in said.out
     about, *rows = (folder / "RESULTS.txt").read_text().strip().split("\n")
     assert about.startswith(f"epoch-{number}-avg-{chosen_avg}, ")
     assert {tuple(row.split()[:2]) for row in rows[3:]} == {

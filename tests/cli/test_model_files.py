@@ -300,7 +300,7 @@ def test_raw_sound_through_a_streaming_file(
     pcm.write_bytes(samples.astype("<i2").tobytes())
     with pcm.open() as source:
         monkeypatch.setattr("sys.stdin", source)
-        assert heard("--model", streaming, "-") == expected
+        assert heard("--model", streaming, "--enable-endpoint", "0", "-") == expected
 
 
 # What is wrong --------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def documents() -> list[tuple[str, str]]:
 #: Flags of other programs that pages name.
 OTHERS = """
 --port --nproc-per-node --server-port --strict --site-dir --frames --utterances --basetemp --encoder
---decoder --joiner --tokens --compare --folders --split --only --out --version
+--decoder --joiner --tokens --compare --folders --split --only --out --version --hotwords-score
 """
 
 

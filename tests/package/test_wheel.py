@@ -16,9 +16,9 @@ from tests.tones import ROOT
 EXTRAS = {
     "export": ["export-requirements.txt"],
     "lm": [],
-    "vad": ["vad-requirements.txt"],
     "dask": ["dask-requirements.txt"],
     "espeak": ["egs/espeak/requirements.txt"],
+    "vad": ["vad-requirements.txt"],
     "gigaspeech": ["egs/gigaspeech/requirements.txt"],
     "dev": ["tests/requirements.txt", "export-requirements.txt", "dask-requirements.txt"],
 }

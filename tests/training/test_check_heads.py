@@ -79,9 +79,9 @@ def logged(exp_dir: Path) -> tuple[str, str]:
     """The last line about a training batch, and the line about the validation."""
     (log,) = (exp_dir / "log").iterdir()
     lines = log.read_text().splitlines()
-    batches = [line for line in lines if "running" in line]
+    batches = [line for line in lines if " utterances: " in line]
     (valid,) = [line for line in lines if "validation" in line]
-    return batches[-1].split("running")[0], valid
+    return batches[-1], valid
 
 
 @pytest.mark.usefixtures("here")
