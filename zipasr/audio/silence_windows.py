@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zipasr.audio.speech_activity import (
     LEVEL_SECONDS,
+    Activity,
     Samples,
     activity_by_level,
     speech_activity,
@@ -81,8 +82,10 @@ def cut_into_windows(samples: Samples, rules: CutRules) -> list[Window]:
     whole = [Window(0.0, seconds)]
     if seconds <= min(rules.usual, rules.longest):
         return whole
-    by_level = activity_by_level(samples).values
-    heard = _on_grid(samples, len(by_level))
+    activity = speech_activity(samples)
+    is_by_level = activity.frame == LEVEL_SECONDS
+    by_level = activity.values if is_by_level else activity_by_level(samples).values
+    heard = by_level if is_by_level else _on_grid(activity, len(by_level))
     windows: list[Window] = []
     # A model hears noise for what it is; the level shows where exactly speech ends, and breaks that
     # are too short for the model.
@@ -94,11 +97,8 @@ def cut_into_windows(samples: Samples, rules: CutRules) -> list[Window]:
     return whole if is_utterance and seconds <= rules.longest else windows
 
 
-def _on_grid(samples: Samples, count: int) -> Values:
+def _on_grid(activity: Activity, count: int) -> Values:
     """Return the activity of speech at the times of the level."""
-    activity = speech_activity(samples)
-    if activity.frame == LEVEL_SECONDS:
-        return activity.values
     middles = (np.arange(count) + 0.5) * LEVEL_SECONDS
     places = (np.arange(len(activity.values)) + 0.5) * activity.frame
     found: Values = np.interp(middles, places, activity.values)

@@ -20,7 +20,7 @@ def lazy_names(
         if TYPE_CHECKING:
             from zipasr.optim.schedules import Eden
         else:
-            __getattr__, __dir__ = lazy_names(__name__, {"eden": ["Eden"]})
+            __getattr__, __dir__ = lazy_names(__name__, {"schedules": ["Eden"]})
 
     Args:
         package: its ``__name__``.

@@ -123,7 +123,12 @@ def nearest_starts(starts: Sequence[int], last: int) -> set[int]:
         last: epoch at the end of the windows.
     """
     wanted = [last - avg for avg in AVGS if avg < last and starts]
-    return {min(starts, key=lambda start: (abs(start - want), start)) for want in wanted}
+    return {_nearest(starts, want) for want in wanted}
+
+
+def _nearest(starts: Sequence[int], wanted: int) -> int:
+    """Return the number that is nearest, of two that are as near the smaller."""
+    return min(starts, key=lambda start: (abs(start - wanted), start))
 
 
 def _windows(present: set[int], place: int) -> list[int]:
@@ -240,6 +245,4 @@ def _within(saved: Sequence[int], choose: ChooseCheckpoint) -> ChooseCheckpoint:
     starts = [epoch for epoch in saved if epoch < number]
     if not starts:
         return replace(choose, avg=1, use_averaged_model=False)
-    wanted = number - choose.avg
-    start = min(starts, key=lambda epoch: (abs(epoch - wanted), epoch))
-    return replace(choose, avg=number - start)
+    return replace(choose, avg=number - _nearest(starts, number - choose.avg))

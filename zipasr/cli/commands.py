@@ -650,7 +650,6 @@ def read(command: Command, argv: Sequence[str] | None, *, tells: bool = True) ->
         run = with_heads_of_corpora(run)
         check_heads(run[ModelConfig], run[LossConfig], run[AugmentConfig])
         check_sound(run[AugmentConfig], run[DataConfig])
-
         check_pauses(run[TrainConfig], run[AugmentConfig])
     if "print_config" in typed:
         _print_and_end(config_text(run))

@@ -242,7 +242,9 @@ class Record:
 
     def known(self, offered: Sequence[ChooseCheckpoint]) -> Scores:
         """Return the scores of those offered whose checkpoints are as they were."""
-        rows = [row for one in self._searches() if self._is_mine(one) for row in one["scores"]]
+        rows = [
+            row for one in searches_in(self.path) if self._is_mine(one) for row in one["scores"]
+        ]
         found = {}
         for choose in offered:
             made_of = self._key(choose)
@@ -262,7 +264,7 @@ class Record:
                 for choose, errors in scores.items()
             ],
         }
-        others = [one for one in self._searches() if not self._is_mine(one)]
+        others = [one for one in searches_in(self.path) if not self._is_mine(one)]
         with atomic_path(self.path) as temporary:
             text = json.dumps({"searches": [*others, mine]}, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -272,9 +274,6 @@ class Record:
 
     def _is_mine(self, search: Mapping[str, Any]) -> bool:
         return bool(search["settings"] == self._settings)
-
-    def _searches(self) -> list[dict[str, Any]]:
-        return searches_in(self.path)
 
 
 def searches_in(path: Path) -> list[dict[str, Any]]:

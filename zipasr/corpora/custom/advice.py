@@ -92,7 +92,7 @@ def reasons(sizes: Sizes, flags: Mapping[str, Any]) -> Iterator[str]:
         yield "no CTC: with so many hours the transducer finds the tokens by itself"
     yield (
         f"augmentation: SpecAugment{_when(flags)}{speeds and ', speed'}; for noise, rooms and "
-        + ("telephones see --noise-dir, --enable-rir and --enable-codec")
+        "telephones see --noise-dir, --enable-rir and --enable-codec"
     )
     yield "checkpoints: the average with the fewest errors on dev is used"
 
