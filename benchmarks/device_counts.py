@@ -19,9 +19,8 @@ from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.nn.schedule import set_batch_count
-from zipasr.optim.build import build_optimizer
+from zipasr.optim.build import build_optimizer, parameter_groups
 from zipasr.optim.config import OptimizerConfig
-from zipasr.optim.param_groups import parameter_groups
 from zipasr.training.config import LossConfig
 from zipasr.training.update import compute_loss, loss_scales
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.audio.pauses import FRAME, SHORTEST, Pause, frame_levels, pauses_in
+from zipasr.audio.speech_activity import FRAME, SHORTEST, Pause, frame_levels, pauses_in
 
 RATE = 16_000
 

@@ -11,11 +11,7 @@ from hypothesis import strategies as st
 
 from zipasr.audio import silence_windows
 from zipasr.audio.silence_windows import CutRules, Window, cut_into_windows
-from zipasr.audio.speech_activity import (
-    LEVEL_SECONDS,
-    activity_by_level,
-    stretches,
-)
+from zipasr.audio.speech_activity import LEVEL_SECONDS, activity_by_level, stretches
 from zipasr.base.constants import SAMPLING_RATE
 
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.espeak_events import END, PHONEME, WORD, Event, borders, events_of
 from tests import tones
 from zipasr.audio.loading import load_sound
-from zipasr.audio.pauses import pauses_in
+from zipasr.audio.speech_activity import pauses_in
 from zipasr.corpora.espeak.corpus import EspeakCorpus, synthesise
 
 

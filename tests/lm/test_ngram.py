@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.peers import needed
 from zipasr.lm.arpa import arpa_text, read_arpa, write_arpa
 from zipasr.lm.ngram import END, LN10, START
-from zipasr.lm.ngram_estimation import kneser_ney
-from zipasr.lm.sentences import Sentences
+from zipasr.lm.ngram_estimation import Sentences, kneser_ney
 
 from .backoff_graph import WORDS, models
 from .dictionary import DictionaryLm, backoffs_of, lm_of, log_probs_of

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from zipasr.lm.arpa import read_arpa, write_arpa
 from zipasr.lm.ngram import END, LN10, START
-from zipasr.lm.ngram_estimation import kneser_ney
-from zipasr.lm.sentences import Sentences
+from zipasr.lm.ngram_estimation import Sentences, kneser_ney
 
 from .dictionary import backoffs_of, log_probs_of
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zipasr.base.errors import NumericError
-from zipasr.optim.clipping import (
+from zipasr.optim.update_math import (
     GradientSizes,
     dominant_parameter,
     gradient_scale,

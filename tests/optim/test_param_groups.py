@@ -4,7 +4,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from zipasr.base.errors import UserError
-from zipasr.optim.param_groups import parameter_groups
+from zipasr.optim.build import parameter_groups
 from zipasr.optim.scaled_adam import ScaledAdam
 
 

@@ -30,14 +30,13 @@ from zipasr.cli.train import data_source, train_configs  # noqa: E402
 from zipasr.data.dataset import Batch  # noqa: E402
 from zipasr.encoder.protocol import EncoderConfig  # noqa: E402
 from zipasr.lm.config import RnnLmConfig  # noqa: E402
-from zipasr.lm.sentences import Sentences  # noqa: E402
+from zipasr.lm.ngram_estimation import Sentences  # noqa: E402
 from zipasr.model.build import build_model  # noqa: E402
 from zipasr.model.config import ModelConfig, TransducerConfig  # noqa: E402
 from zipasr.model.transducer import AsrModel  # noqa: E402
 from zipasr.nn.schedule import set_batch_count  # noqa: E402
-from zipasr.optim.build import build_optimizer  # noqa: E402
+from zipasr.optim.build import build_optimizer, parameter_groups  # noqa: E402
 from zipasr.optim.config import OptimizerConfig  # noqa: E402
-from zipasr.optim.param_groups import parameter_groups  # noqa: E402
 from zipasr.optim.scaled_adam import ScaledAdam  # noqa: E402
 from zipasr.training import language_model  # noqa: E402
 from zipasr.training.config import LmTrainConfig, LossConfig  # noqa: E402

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.recognition.exported_files import hears_chunks
-from zipasr.recognition.onnx_header import read_header
+from zipasr.recognition.exported_files import hears_chunks, read_header
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 

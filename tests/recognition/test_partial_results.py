@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.search.tiny import tiny_batch, tiny_steps
-from zipasr.recognition.partial_results import ShownWords, steady
+from zipasr.recognition.stream_results import ShownWords, steady
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.protocol import Utterance
 

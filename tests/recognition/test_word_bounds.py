@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.audio.pauses import Pause
+from zipasr.audio.speech_activity import Pause
 from zipasr.recognition.word_bounds import DELAY, SHORTEST_WORD, bounded
 from zipasr.text.timed_words import Token, Word
 

@@ -15,7 +15,7 @@ from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord
 from zipasr.scoring.html_report import Report, html_page
 from zipasr.scoring.latency import latency, latency_lines, latency_rows
 from zipasr.scoring.latency_plot import HEIGHT, WIDTH, latency_plot
-from zipasr.scoring.markdown_report import short_report
+from zipasr.scoring.run_report import short_report
 
 # THE was heard as A, ON was not heard, UP was not said.
 HEARD = UtteranceRecord(

@@ -16,8 +16,7 @@ from tests.mutated import EXAMPLES, mutated, read_or_refused
 from tests.scoring.decoded import decoding
 from zipasr.base.errors import DataError
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, read_decodings, write_decoding
-from zipasr.scoring.markdown_report import short_report
-from zipasr.scoring.run_report import load_report, write_report
+from zipasr.scoring.run_report import load_report, short_report, write_report
 
 FEW = decoding("greedy_search", 0.4, 1)
 FEW = replace(FEW, records=FEW.records[:3])

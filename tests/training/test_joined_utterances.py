@@ -13,8 +13,8 @@ from tests.training.short import train
 from zipasr.audio.sound_profile import SoundProfile, read_profile
 from zipasr.base.errors import UserError
 from zipasr.data.config import AugmentConfig
-from zipasr.data.training_sound import training_sound
 from zipasr.training.config import TrainConfig, check_pauses
+from zipasr.training.data_setup import training_sound
 
 FLAGS = "--join-prob 0.7 --silence-prob 0.7 --longest-pause 0.5"
 

@@ -8,8 +8,8 @@ from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.files import find_checkpoints, load_checkpoint
 from zipasr.checkpoint.language_model_file import read_lm, sizes_of
 from zipasr.lm.config import RnnLmConfig
+from zipasr.lm.ngram_estimation import Sentences
 from zipasr.lm.rnn import RnnLm
-from zipasr.lm.sentences import Sentences
 from zipasr.training import language_model
 from zipasr.training.config import LmTrainConfig
 from zipasr.training.language_model import perplexity, train_lm

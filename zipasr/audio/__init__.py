@@ -4,8 +4,7 @@
 wrong with it (``faults``); ``loading`` gives samples of one channel at the rate of the recipes,
 which ``channels`` says how to make; ``log_mel`` makes their features; ``quarantine`` is the table
 of what was left out, and why. ``silence_windows`` cuts long recordings at silence, which
-``speech_activity`` finds, as ``sound_profile`` says that the model is used to; ``pauses`` finds
-what is quiet between words.
+``speech_activity`` finds, between words too, as ``sound_profile`` says that the model is used to.
 
 ``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``pcm_headers`` and
 ``coded_headers`` compare what a ``header`` promises with what is in the file; where it is wrong,

@@ -25,7 +25,13 @@ from zipasr.cli.recognition_flags import recognition_config
 from zipasr.cli.verbs import as_typed
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import ExportLayout, Geometry
-from zipasr.exporting.clients import KEYWORDS, ExportedFiles, endpoint_settings, lines_to_paste
+from zipasr.exporting.clients import (
+    KEYWORDS,
+    ExportedFiles,
+    endpoint_settings,
+    keywords_of,
+    lines_to_paste,
+)
 from zipasr.exporting.config import FRAMES_PER_SECOND, ExportConfig, Shape
 from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
 from zipasr.exporting.folder import (
@@ -37,7 +43,6 @@ from zipasr.exporting.folder import (
     write_sample,
     write_texts,
 )
-from zipasr.exporting.keywords import keywords_of
 from zipasr.exporting.parity import Check, made_up_utterances, refuse_differences, table
 from zipasr.lm.config import LmConfig
 from zipasr.lm.neural import NeuralLm

@@ -11,8 +11,7 @@ from zipasr.cli.commands import REPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.html_report import comparison_page, matching
-from zipasr.scoring.markdown_report import short_comparison
-from zipasr.scoring.run_report import load_report, write_report, write_text
+from zipasr.scoring.run_report import load_report, short_comparison, write_report, write_text
 
 
 @guarded

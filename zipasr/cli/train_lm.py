@@ -21,8 +21,7 @@ from zipasr.cli.recipes import lm_dir, prepare_command
 from zipasr.lm.arpa import write_arpa
 from zipasr.lm.config import LM_SIZES, NgramConfig
 from zipasr.lm.ngram import UNKNOWN, NgramLm
-from zipasr.lm.ngram_estimation import kneser_ney
-from zipasr.lm.sentences import Sentences
+from zipasr.lm.ngram_estimation import Sentences, kneser_ney
 from zipasr.text.config import TokenizerConfig
 from zipasr.text.scripts import units_of
 from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer

@@ -1,9 +1,11 @@
-"""Back-off n-gram models from text, by the estimate of Kneser and Ney."""
+"""Sentences of a text, and n-gram models estimated from them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,50 @@ from numpy.typing import NDArray
 
 from zipasr.lm.ngram import END, NEVER, START, NgramLm, Ngrams, Words
 from zipasr.lm.ngram_levels import ngram_lm
-from zipasr.lm.sentences import Places, Sentences
+
+Ids = NDArray[np.int32]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences:
+    """Sequences of ids, 4 bytes an id however many sentences there are.
+
+    Attributes:
+        ids: of all sentences, one after the other.
+        ends: (N,), where each sentence ends in ``ids``.
+    """
+
+    ids: Ids
+    ends: Places
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]]) -> Sentences:
+        """Gather sequences; they may be more than memory holds as lists."""
+        ids, ends = array("i"), array("q")
+        for sequence in sequences:
+            ids.extend(sequence)
+            ends.append(len(ids))
+        return cls(np.array(ids, dtype=np.int32), np.array(ends, dtype=np.int64))
+
+    @property
+    def starts(self) -> Places:
+        """(N,), where each sentence starts in ``ids``."""
+        return np.concatenate((np.zeros(min(1, len(self.ends)), dtype=np.int64), self.ends[:-1]))
+
+    @property
+    def lens(self) -> Places:
+        """(N,), length of each sentence."""
+        return self.ends - self.starts
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> list[int]:
+        start = int(self.ends[index - 1]) if index else 0
+        ids: list[int] = self.ids[start : int(self.ends[index])].tolist()
+        return ids
+
 
 Floats = NDArray[np.float64]
 

@@ -1,11 +1,11 @@
 """Optimizer and learning rate: gradients in, changed parameters out.
 
-``param_groups`` decides which parameters are trained and how fast, ``build`` makes the optimizer
-and the schedule that the flags in ``config`` ask for.
+``build`` decides which parameters are trained and how fast, and makes the optimizer and the
+schedule that the flags in ``config`` ask for.
 
-``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape, ``clipping``
-watches the gradient norm, ``update_math`` and ``update_kernels`` compute a step, ``backend``
-chooses ``numba_update`` or ``triton_update`` for it. ``schedules`` has its learning rate, Eden.
+``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape, ``update_math``
+(which clips gradients too) and ``update_kernels`` compute a step, ``backend`` chooses
+``numba_update`` or ``triton_update`` for it. ``schedules`` has its learning rate, Eden.
 
 ``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars. Its
 learning rate is in ``schedules`` too, InterpCosine.
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from zipasr.optim.param_groups import parameter_groups
+    from zipasr.optim.build import parameter_groups
     from zipasr.optim.rubik import BatchedRubik
     from zipasr.optim.scaled_adam import ScaledAdam, ScaledAdamV1
     from zipasr.optim.schedules import Eden, InterpCosine, eden_factor, interp_cosine_factor

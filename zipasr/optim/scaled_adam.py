@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from zipasr.optim.backend import OptimizerBackend
-from zipasr.optim.clipping import EARLY_STEPS, SEVERE_FACTOR, GradientSizes, report_clipping
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import StateLayout
 from zipasr.optim.parameter_batches import ParameterBatches, ScaledAdamLayout, batch_parameters
 from zipasr.optim.update_math import (
+    EARLY_STEPS,
+    SEVERE_FACTOR,
+    GradientSizes,
     GradientStats,
     Group,
     clip,
     motion_of,
     norm_of,
+    report_clipping,
     size_steps,
     to_host,
     updates_scales,

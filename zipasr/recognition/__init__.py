@@ -5,12 +5,11 @@
 ``sherpa_model``. Recordings of any length are cut, batched and joined in ``long_form``.
 
 ``config`` gathers the settings, ``token_sources`` and ``resources`` read what a search needs beside
-the model. ``acoustic_model`` encodes, ``recogniser`` turns batches into words, ``timed_search``
-windows into words with times, ``streaming`` speech as it comes, whose utterances end by the rules
-of ``end_points`` and which is shown by ``partial_results``; ``confidence`` keeps the calibrations
-of a run; ``alignment`` finds the times of a given transcript, ``word_bounds`` where words begin and
-end. ``exported_files`` and ``exported_model`` find and read exported files (with ``onnx_header``
-and ``onnx_runtime``), ``file_recogniser`` recognises with them. ``decode_sets`` and
-``decode_streams`` decode test sets into files named by ``result_files``; ``best_average`` and
+the model. ``acoustic_model`` encodes, ``recogniser`` turns batches into words, ``streaming`` speech
+as it comes, whose utterances end and are shown as in ``stream_results``; ``confidence`` keeps the
+calibrations of a run; ``alignment`` finds times, of what was recognised and of a given transcript,
+``word_bounds`` where words begin and end. ``exported_files`` and ``exported_model`` find and read
+exported files (with ``onnx_runtime``), ``file_recogniser`` recognises with them. ``decode_sets``
+and ``decode_streams`` decode test sets into files named by ``result_files``; ``best_average`` and
 ``method_sweep`` choose checkpoints and decoding method on the dev set.
 """

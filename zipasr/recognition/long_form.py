@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from zipasr.audio.loading import Audio, Samples, Sound, has_sound, name_of, sound_of
-from zipasr.audio.pauses import Pause, pauses_in
 from zipasr.audio.silence_windows import CutRules, Window, cut_into_windows
 from zipasr.audio.sound_profile import SoundProfile, measure
+from zipasr.audio.speech_activity import Pause, pauses_in
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.transcription import TimedHypothesis, Transcription, text_of

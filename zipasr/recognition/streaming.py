@@ -20,8 +20,7 @@ from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geomet
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel, filled_chunk, streamed_length
 from zipasr.recognition.config import EndpointConfig
-from zipasr.recognition.end_points import is_end_point
-from zipasr.recognition.partial_results import ShownWords, steady
+from zipasr.recognition.stream_results import ShownWords, is_end_point, steady
 from zipasr.search import batched_state as streams
 from zipasr.search.methods import MethodSpec, check_streams
 from zipasr.search.protocol import Search, Utterance

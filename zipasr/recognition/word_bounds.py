@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from zipasr.audio.pauses import Pause
+from zipasr.audio.speech_activity import Pause
 from zipasr.text.timed_words import Word
 
 # No word is shorter than this (seconds), unless the recording is too short for its words.

@@ -4,6 +4,6 @@
 ``calibration`` fits the confidence of words to what was right, and ``reliability`` measures it;
 ``decodings`` stores decoded test sets for reports and ``record_checks`` checks what is read of
 them; ``breakdown``, ``latency`` (with ``latency_plot``) and ``statistics`` analyse them,
-``markdown_report`` and ``html_report`` show them, ``run_report`` writes the report of a training
-run. ``config``: settings.
+``html_report`` shows them, ``run_report`` writes the report of a training run, as Markdown too.
+``config``: settings.
 """

@@ -1,7 +1,9 @@
-"""The report of a training run: from its result files to report.html and report.md."""
+"""Report of a run as Markdown, and the pages that are written together."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -11,11 +13,137 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut
 
 from zipasr.base.files import atomic_path
-from zipasr.scoring.breakdown import worst
-from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, read_decodings
-from zipasr.scoring.html_report import WORST, Report, html_page, sound_addresses
-from zipasr.scoring.markdown_report import short_report
+from zipasr.scoring.breakdown import Counted, confusions, overview, total_errors, worst
+from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, labels, read_decodings
+from zipasr.scoring.html_report import (
+    WORST,
+    Report,
+    comparison_of,
+    html_page,
+    matching,
+    number_of_errors,
+    size_and_scoring,
+    sound_addresses,
+    verdict,
+)
+from zipasr.scoring.latency import latency_rows
+from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.result_files import Transcript
+from zipasr.scoring.word_errors import GAP
+
+SHOWN = 10
+# Characters that Markdown reads as marks, also in the middle of a line.
+_MARKS = re.compile(r"[\\`*_\[\]|~$]")
+
+
+def short_report(report: Report) -> str:
+    """Return the short version of the page: rates, commonest errors, worst utterances."""
+    lines = [f"# {_plain(report.title)}", "", _plain(report.subtitle), ""]
+    for name, decodings in by_test_set(report.decodings).items():
+        lines += _section(name, decodings)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def short_comparison(first: Report, second: Report) -> str:
+    """Return a line for each test set: the difference of two runs and whether it is chance."""
+    lines = []
+    for name, a, b in matching(first.decodings, second.decodings):
+        found = comparison_of(a, b)
+        low, high = found.interval
+        metric = total_errors(a.records).metric
+        lines.append(
+            f"{name}: {found.difference:+.2f} % {metric} ({low:+.2f} to {high:+.2f}), "
+            f"p = {found.p_value:.4f}: {verdict(found)} "
+            f"({found.better} utterances better, {found.worse} worse, {found.equal} equal)"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
+    overviews = [overview(decoding.records) for decoding in decodings]
+    metric = overviews[0].errors.metric
+    lines = [
+        f"## {_plain(name)}",
+        "",
+        _plain(size_and_scoring(overviews[0], decodings[0].setting)),
+        "",
+        f"| method | {metric} % | 95 % interval | ins | del | sub | CER % | RTF |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = labels(decodings)
+    for label, decoding, figures in zip(names, decodings, overviews, strict=True):
+        rtf = decoding.setting.rtf
+        errors, (low, high) = figures.errors, figures.interval
+        lines.append(
+            f"| {_plain(label)} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
+            f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
+            f"{'-' if rtf is None else f'{rtf:.4f}'} |"
+        )
+    lines += _latency(list(zip(names, decodings, strict=True)), metric)
+    main = decodings[0]
+    certain = reliability(*word_outcomes(main.records))
+    if certain.words:
+        lines += ["", f"Expected calibration error of the words' confidence, {_plain(names[0])}: "]
+        lines[-1] += f"{certain.error:.2f} % ({certain.words} words)"
+    found = confusions(main.records, SHOWN)
+    common = [*found.substitutions, *found.deletions, *found.insertions]
+    common = sorted(common, key=lambda item: -item.times)[:SHOWN]
+    if common:
+        lines += ["", f"Commonest errors of {_plain(names[0])}:", ""]
+        lines += [f"- {item.times} x {_named(item)}" for item in common]
+        lines += ["", "Worst utterances:", ""]
+        lines += [_utterance(record) for record in worst(main.records, SHOWN)]
+    return [*lines, ""]
+
+
+def _latency(named: Sequence[tuple[str, Decoding]], metric: str) -> list[str]:
+    """Return a table of the decodings that were streamed, if there are any."""
+    rows = latency_rows(named)
+    if not rows:
+        return []
+    return [
+        "",
+        f"Latency of words, in seconds from {rows[0].found.since}:",
+        "",
+        f"| streamed | chunk | {metric} % | first word | in 95 % | last word | in 95 % | changed "
+        "| computing |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {_plain(row.label)} | {row.chunk:.2f} s | {row.rate:.2f} | "
+            f"{row.found.first.median:.2f} | {row.found.first.late:.2f} | "
+            f"{row.found.last.median:.2f} | {row.found.last.late:.2f} | "
+            f"{row.found.changed} of {row.found.words} | "
+            f"{'-' if row.computing is None else f'{row.computing:.3f}'} |"
+            for row in rows
+        ),
+    ]
+
+
+def _utterance(record: UtteranceRecord) -> str:
+    said, heard = _words(" ".join(record.ref)), _words(" ".join(record.hyp))
+    # In a code span nothing but its end has a meaning, and yet no tag shall stand in the file.
+    name = _words(record.id) if set("`<>&\n") & {*record.id} else f"`{record.id}`"
+    return f"- {name} ({number_of_errors(record.errors.total)}): *{said}* as *{heard}*"
+
+
+def _named(item: Counted) -> str:
+    ref, hyp = _words(item.ref), _words(item.hyp)
+    if item.ref == GAP:
+        return f"inserted {hyp}"
+    if item.hyp == GAP:
+        return f"lost {ref}"
+    return f"{ref} as {hyp}"
+
+
+def _plain(text: str) -> str:
+    """Return text on one line, without tags and without what ends a cell of a table."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+def _words(text: str) -> str:
+    """Return words that Markdown shows as they are."""
+    return html.escape(_MARKS.sub(r"\\\g<0>", " ".join(text.split())), quote=False)
+
 
 BYTES_PER_MB = 1e6
 

@@ -18,7 +18,7 @@ from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.checkpoint.weights import StateDict, differences, model_state, summary
 from zipasr.nn.lora import add_adapter, draw_adapters, is_adapter, plain_name, without_adapters
-from zipasr.optim.param_groups import is_named
+from zipasr.optim.build import is_named
 from zipasr.text.tokenizer import BLANK_ID, Tokenizer
 from zipasr.training.config import FinetuneConfig
 from zipasr.training.session import Session

@@ -27,7 +27,7 @@ from zipasr.checkpoint.retention import remove_old
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
 from zipasr.lm.config import LmSizes
 from zipasr.lm.neural import NeuralLm, build_lm
-from zipasr.lm.sentences import Sentences
+from zipasr.lm.ngram_estimation import Sentences
 from zipasr.training.config import LmTrainConfig
 
 _CLIP = 5.0

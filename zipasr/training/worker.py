@@ -36,15 +36,19 @@ from zipasr.checkpoint.retention import (
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, Loader, batching_of, train_loader, valid_loader
-from zipasr.data.training_sound import training_sound
 from zipasr.data.worker_processes import LoadingStoppedError
 from zipasr.model.build import build_model
 from zipasr.nn.schedule import set_batch_count
-from zipasr.optim.build import build_optimizer, build_schedule
-from zipasr.optim.param_groups import parameter_groups
+from zipasr.optim.build import build_optimizer, build_schedule, parameter_groups
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.best_epochs import link_best, note_best
-from zipasr.training.data_setup import DataSource, TrainData, check_transcripts, load_sets
+from zipasr.training.data_setup import (
+    DataSource,
+    TrainData,
+    check_transcripts,
+    load_sets,
+    training_sound,
+)
 from zipasr.training.diagnostics import diagnose
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
 from zipasr.training.loop import (
