@@ -54,23 +54,26 @@ def subnormal_numbers() -> None:
     torch.set_flush_denormal(False)
 
 
-@pytest.fixture
-def put_back() -> Iterator[None]:
-    """Undo what a training in this process sets for all of it: logging."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+@pytest.fixture(autouse=True)
+def usual_logging() -> Iterator[None]:
+    """Undo what a training in this process, of a fixture too, sets for all of it."""
+    _put_logging_back()
     yield
-    for handler in root.handlers:
-        if isinstance(handler, logging.FileHandler):
+    _put_logging_back()
+
+
+def _put_logging_back() -> None:
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
             handler.close()
-    root.handlers, root.level = handlers, level
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
-    """Run ``main`` in a folder; logging is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run ``main`` in a folder."""
 
     def run(main: Callable[[list[str]], int], folder: Path, *words: str) -> Said:
         monkeypatch.chdir(folder)
@@ -78,11 +81,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         status = main(["--recipe", "./tones", *words])
         return Said(status, *capsys.readouterr())
 
-    yield run
-    for handler in root.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.close()
-    root.handlers, root.level = handlers, level
+    return run
 
 
 @pytest.fixture

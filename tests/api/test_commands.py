@@ -13,8 +13,7 @@ from zipasr.cli import train as train_command
 
 
 @pytest.fixture
-def folder(run_folder: Path, monkeypatch: pytest.MonkeyPatch, put_back: None) -> Path:
-    del put_back
+def folder(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(run_folder)
     return run_folder
 

@@ -67,7 +67,6 @@ def user(whole: Path, causal: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-@pytest.mark.usefixtures("put_back")
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(
     block: str, user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

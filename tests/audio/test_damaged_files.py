@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_damaged_files(folder: Path, content: bytes, edits: list[tuple[str, int,
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, suppress_health_check=KEPT)
+@settings(max_examples=5000 if "LONG_TESTS" in os.environ else 1000, suppress_health_check=KEPT)
 @given(st.sampled_from(FILES), st.lists(edit, min_size=1, max_size=6))
 def test_many_damaged_files(
     folder: Path, content: bytes, edits: list[tuple[str, int, bytes]]

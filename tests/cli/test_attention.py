@@ -44,7 +44,6 @@ def log_prob(recogniser, frames: torch.Tensor, tokens: list[int]) -> float:
     return total
 
 
-@pytest.mark.usefixtures("put_back")
 def test_a_trained_attention_decoder_finds_the_words(
     workdir: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,6 @@ START = ("--do-finetune", "1", "--finetune-ckpt", "exp/epoch-2.pt", "--exp-dir",
 SHORT = ("--num-epochs", "1", "--num-workers", "0", "--rehearse", "0", "--max-duration", "30")
 # So small that the weights are those of the start.
 STILL = ("--base-lr", "1e-12")
-pytestmark = pytest.mark.usefixtures("put_back")
 
 
 def log_of(exp: Path) -> str:

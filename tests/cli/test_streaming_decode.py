@@ -63,7 +63,6 @@ def words(folder: Path, pattern: str) -> str:
 def test_chunks_give_the_words_of_the_masked_decode(
     causal: Path,
     monkeypatch: pytest.MonkeyPatch,
-    put_back: None,
     chunk: str,
     method: str,
     streams: str,
@@ -116,7 +115,6 @@ def test_chunks_give_the_words_of_the_masked_decode(
 def test_the_best_average_or_else_the_last_epoch_is_decoded(
     causal: Path,
     monkeypatch: pytest.MonkeyPatch,
-    put_back: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(causal)
@@ -218,7 +216,6 @@ def test_the_published_command_is_understood() -> None:
 def test_live_text_is_that_of_the_streams(
     causal: Path,
     monkeypatch: pytest.MonkeyPatch,
-    put_back: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(causal)

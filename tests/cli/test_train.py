@@ -209,7 +209,6 @@ def test_a_read_only_place_is_refused(workdir: Path, call: Call) -> None:
         (["--start-epoch", "51"], 4, "exp/epoch-50.pt holds a model without the state"),
     ],
 )
-@pytest.mark.usefixtures("put_back")
 def test_what_shows_only_later_is_one_line_too(
     words: list[str], status: int, message: str, run_folder: Path, call: Call
 ) -> None:
@@ -230,7 +229,6 @@ def test_a_fault_in_several_processes_is_told_once(workdir: Path) -> None:
     assert "do not fill one batch of 1000 s for each of 2 processes" in told
 
 
-@pytest.mark.usefixtures("put_back")
 def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(
     workdir: Path, call: Call
 ) -> None:

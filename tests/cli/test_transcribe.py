@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,18 +109,6 @@ def test_too_short_for_a_word(
     assert call(folder, str(lacking)) == 3
     (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error")]
     assert error.startswith(f"error: {lacking}: the file does not exist. Fix: ")
-
-
-def test_a_reader_who_has_enough_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as out:
-        monkeypatch.setattr(sys, "stdout", out)
-        with pytest.raises(SystemExit) as end:
-            transcribe.print_text("words")
-        monkeypatch.undo()
-    # Closing it wrote what was left, to nobody.
-    assert end.value.code == 128 + signal.SIGPIPE
 
 
 def test_results_that_cannot_be_written_are_known_at_the_start(

@@ -49,7 +49,6 @@ def test_help_is_about_the_encoder_that_is_asked_for(capsys: pytest.CaptureFixtu
 def test_train_decode_and_stream(
     workdir: Path,
     monkeypatch: pytest.MonkeyPatch,
-    put_back: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ("--encoder-type", "zipformer1", "--causal", "1", "--num-epochs", "1", *SIZES)

@@ -50,7 +50,7 @@ def trained_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(trained_digits: Path, monkeypatch: pytest.MonkeyPatch, put_back: None) -> Path:
+def folder(trained_digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same as the working directory."""
     monkeypatch.chdir(trained_digits)
     return trained_digits

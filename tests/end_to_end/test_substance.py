@@ -88,14 +88,13 @@ def curve(folder: Path, name: str, *words: str) -> list[float]:
 
 
 @pytest.fixture
-def in_speech(speech: Path, monkeypatch: pytest.MonkeyPatch, put_back: None) -> Path:
+def in_speech(speech: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(speech)
     return speech
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_loss_falls_below_the_bound(seed: int, in_speech: Path) -> None:
-    losses = curve(in_speech, f"seed-{seed}", "--seed", str(seed))
+def test_the_loss_falls_below_the_bound(in_speech: Path) -> None:
+    losses = curve(in_speech, "seed-1", "--seed", "1")
     assert len(losses) >= STEPS
     assert sum(losses[:5]) / 5 > 4 * BOUND
     assert sum(losses[STEPS - 20 : STEPS]) / 20 < BOUND
@@ -107,5 +106,4 @@ def test_a_seed_gives_the_same_curve_to_the_last_bit(in_speech: Path) -> None:
     if not known:  # this test alone
         known = curve(in_speech, "once", "--seed", "1", "--num-epochs", "1")
     assert known[: len(first)] == first
-    other = metric_series(in_speech / "seed-2" / "metrics.jsonl", "current_loss")[1]
-    assert other[: len(first)] != first
+    assert curve(in_speech, "other", "--seed", "2", "--num-epochs", "1") != first

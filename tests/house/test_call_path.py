@@ -15,7 +15,6 @@ from zipasr.cli import decode as decode_command
 from zipasr.cli import train as train_command
 
 pytestmark = [
-    pytest.mark.usefixtures("put_back"),
     pytest.mark.skipif(
         sys.version_info < (3, 11), reason="code objects have no qualified name before Python 3.11"
     ),

@@ -84,7 +84,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def here(prepared: Path, monkeypatch: pytest.MonkeyPatch, put_back: None) -> None:
+def here(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(prepared)
 
 

@@ -6,6 +6,6 @@ import pytest
 
 
 @pytest.fixture
-def here(prepared: Path, monkeypatch: pytest.MonkeyPatch, put_back: None) -> None:
+def here(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The prepared corpus as working directory; logging and the rest are put back afterwards."""
     monkeypatch.chdir(prepared)

@@ -75,7 +75,6 @@ OPTIONS = {
     "size_update_period": 4,
     "clipping_update_period": NUM_NORMS,
 }
-pytestmark = pytest.mark.usefixtures("put_back")
 
 
 @dataclass

@@ -56,7 +56,6 @@ def test_other_processes_and_batches_go_on_with_what_is_left(run_folder: Path) -
     assert (leg["layout"]["world_size"], leg["steps"]) == (1, 4)
 
 
-@pytest.mark.usefixtures("put_back")
 def test_a_finished_run_has_nothing_to_do_and_a_longer_one_goes_on(
     run_folder: Path, call: Call
 ) -> None:
@@ -91,7 +90,6 @@ def test_a_truncated_newest_checkpoint_is_told_and_passed_over(
         (("--min-cut-duration", "0.8"), "the run was begun with other training data: 60 cuts"),
     ],
 )
-@pytest.mark.usefixtures("put_back")
 def test_what_cannot_be_continued_is_explained(
     run_folder: Path, call: Call, flags: tuple[str, ...], message: str
 ) -> None:

@@ -44,14 +44,16 @@ def send(number: signal.Signals) -> Callable[[], None]:
 
 
 @pytest.fixture
-def heeds_hangup() -> Iterator[None]:
-    """Heed SIGHUP, also where the tests were started by nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def heeds_signals() -> Iterator[None]:
+    """Heed what nohup, or a shell that started the tests in the background, tells to ignore."""
+    kinds = (signal.SIGHUP, signal.SIGQUIT)
+    before = [signal.signal(kind, signal.SIG_DFL) for kind in kinds]
     yield
-    signal.signal(signal.SIGHUP, before)
+    for kind, handler in zip(kinds, before, strict=True):
+        signal.signal(kind, handler)
 
 
-@pytest.mark.usefixtures("put_back", "heeds_hangup")
+@pytest.mark.usefixtures("heeds_signals")
 def test_a_request_to_save_and_a_closed_terminal(
     workdir: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -72,7 +74,6 @@ def test_a_request_to_save_and_a_closed_terminal(
     assert_same_training(parts / "epoch-1.pt", whole / "epoch-1.pt")
 
 
-@pytest.mark.usefixtures("put_back")
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_a_folder_that_is_renamed_ends_the_run(
     is_replaced: bool,

@@ -40,7 +40,6 @@ def refusal_of(work: Callable[..., object], *arguments: object) -> str:
     return ""
 
 
-@pytest.mark.usefixtures("put_back")
 def test_what_cannot_be_taken_over_is_one_line(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

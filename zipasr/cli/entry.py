@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -34,17 +36,15 @@ def guarded(work: Work, speaker: str = "error") -> Main:
     def safe_main(argv: Sequence[str] | None = None) -> int:
         try:
             result = work(argv)
+            if sys.stdout is not None:  # as it is in a program without one
+                sys.stdout.flush()
             return result if isinstance(result, int) else 0
         except UserError as error:
             words = list(sys.argv[1:] if argv is None else argv)
             sys.stderr.write(as_typed(f"{speaker}: {with_recipe(str(error), words)}\n"))
             return error.exit_code
         except OSError as problem:
-            # Faults of the place where files are written, not of the program.
-            if not is_not_writable(problem) and problem.errno != errno.ENOTDIR:
-                raise
-            sys.stderr.write(f"{speaker}: {problem.filename or 'a file'}: {problem.strerror}.\n")
-            return ResourceError.exit_code
+            return _status_of(problem, speaker)
         except Interrupted as stop:
             if is_first():
                 sys.stderr.write(f"{stop}\n")
@@ -54,6 +54,28 @@ def guarded(work: Work, speaker: str = "error") -> Main:
             return 130
 
     return safe_main
+
+
+def _status_of(problem: OSError, speaker: str) -> int:
+    """Return the exit status where files cannot be written; raise faults of the program."""
+    if isinstance(problem, BrokenPipeError) and _output_is_closed():
+        return 128 + signal.SIGPIPE
+    if not is_not_writable(problem) and problem.errno != errno.ENOTDIR:
+        raise problem
+    sys.stderr.write(f"{speaker}: {problem.filename or 'a file'}: {problem.strerror}.\n")
+    return ResourceError.exit_code
+
+
+def _output_is_closed() -> bool:
+    """Say whether nobody reads the standard output any more, as in ``| head``."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    # What is left in the buffer must not fail once more when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def start(name: str, argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -322,14 +321,9 @@ def write(path: Path, texts: Mapping[str, str], folder: Path | None) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write to the standard output; end when nobody reads it any more, as in ``| head``."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer must not fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
+    """Write to the standard output at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _tell(window: Window, text: str) -> None:
