@@ -18,6 +18,7 @@ from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
 from zipasr.scoring.html_report import Report, alignment, comparison_page, html_page, matching
 from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.run_report import short_report
+from zipasr.scoring.training_facts import TrainingFacts
 from zipasr.scoring.word_errors import align
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -36,6 +37,7 @@ REPORT = Report(
     subtitle="a model",
     decodings=[GOOD, PLAIN],
     sounds={record.id: SOUND for record in GOOD.records},
+    training=TrainingFacts([("Command", "train.py --recipe <b>")], "data:image/png;base64,cG5n"),
 )
 
 

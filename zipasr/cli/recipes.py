@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
@@ -19,8 +18,7 @@ from zipasr.base.recipe import (
     load_recipe,
     recipe_roots,
 )
-
-RUN_FILE = "run.json"
+from zipasr.base.run_file import read_sessions
 
 # Published commands name the recipe by these flags alone.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
@@ -166,11 +164,11 @@ def _recipe_of(typed: Mapping[str, Any]) -> RecipeConfig:
 def _command_of_run(exp_dir: Path) -> list[str]:
     """Return the flags that say the recipe in the last command of a training run, with values."""
     try:
-        sessions = json.loads((exp_dir / RUN_FILE).read_text(encoding="utf-8"))["sessions"]
-        words = [str(word) for word in sessions[-1]["command"]]
-        usual = str(sessions[-1].get("recipe") or "")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        last = read_sessions(exp_dir)[-1]
+        words = [str(word) for word in last["command"]]
+    except (KeyError, TypeError, IndexError):
         return []
+    usual = str(last.get("recipe") or "")
     typed = [(name, value) for name, value in _pairs(words) if name in RECIPE_FLAGS]
     if not typed and usual:
         typed = [("--recipe", usual)]

@@ -18,8 +18,8 @@ from zipasr.base.distributed import INTERRUPTED
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
+from zipasr.base.run_file import RUN_FILE, read_sessions
 from zipasr.cli.flags import Run
-from zipasr.cli.recipes import RUN_FILE
 from zipasr.cli.verbs import program_words
 from zipasr.data.config import DataConfig, Extra
 from zipasr.data.loaders import load_cuts, load_extra
@@ -101,7 +101,7 @@ def _facts_of(paths: Sequence[Path], cuts: CutSet) -> Facts:
 
 def begin(exp_dir: Path, facts: Facts) -> None:
     """Add a session to ``run.json``; one before it that has no end was ended from outside."""
-    sessions = _sessions(exp_dir)
+    sessions = read_sessions(exp_dir)
     if sessions and sessions[-1].get("exit") is None:
         sessions[-1]["exit"] = "ended from outside"
     _write(exp_dir, [*sessions, {**facts, "environment": environment_report()}])
@@ -109,7 +109,7 @@ def begin(exp_dir: Path, facts: Facts) -> None:
 
 def note(exp_dir: Path, facts: Facts, values: Facts) -> None:
     """Add what became known while the session of ``facts`` runs."""
-    sessions = _sessions(exp_dir)
+    sessions = read_sessions(exp_dir)
     if sessions and sessions[-1].get("started") == facts["started"]:
         sessions[-1] |= values
         _write(exp_dir, sessions)
@@ -117,7 +117,7 @@ def note(exp_dir: Path, facts: Facts, values: Facts) -> None:
 
 def end(exp_dir: Path, facts: Facts, reason: str) -> None:
     """Write when and how the session of ``facts`` ended; nothing if it is not the last one."""
-    sessions = _sessions(exp_dir)
+    sessions = read_sessions(exp_dir)
     if sessions and sessions[-1].get("started") == facts["started"]:
         now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         sessions[-1] |= {"ended": now, "exit": reason}
@@ -178,15 +178,6 @@ def _sha256(paths: Sequence[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _sessions(exp_dir: Path) -> list[Facts]:
-    """Read the sessions so far; a file that cannot be read is begun anew."""
-    try:
-        found = json.loads((exp_dir / RUN_FILE).read_text(encoding="utf-8"))["sessions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _write(exp_dir: Path, sessions: Sequence[Facts]) -> None:

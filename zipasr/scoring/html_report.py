@@ -30,6 +30,7 @@ from zipasr.scoring.latency import latency_rows
 from zipasr.scoring.latency_plot import latency_plot
 from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.statistics import CONFIDENCE, Comparison, compare
+from zipasr.scoring.training_facts import TrainingFacts
 from zipasr.scoring.word_errors import GAP, AlignedPair
 from zipasr.text.timed_words import WORD_START
 
@@ -47,12 +48,14 @@ class Report:
         subtitle: a line below it.
         decodings: of one or more test sets; the best of each set is shown in detail.
         sounds: id of an utterance -> address of its audio, or the audio itself as a data address.
+        training: how the model was trained.
     """
 
     title: str
     subtitle: str
     decodings: Sequence[Decoding]
     sounds: Mapping[str, str] = field(default_factory=dict)
+    training: TrainingFacts = field(default_factory=TrainingFacts)
 
 
 class Shown(NamedTuple):
@@ -90,6 +93,7 @@ def html_page(report: Report) -> str:
         title=report.title,
         subtitle=report.subtitle,
         names=list(sets),
+        training=report.training,
         percent=f"{100 * CONFIDENCE:.0f} %",
         sets=[_section(name, decodings, report.sounds) for name, decodings in sets.items()],
     )

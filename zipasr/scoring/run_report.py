@@ -29,6 +29,7 @@ from zipasr.scoring.html_report import (
 from zipasr.scoring.latency import latency_rows
 from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.result_files import Transcript
+from zipasr.scoring.training_facts import training_facts
 from zipasr.scoring.word_errors import GAP
 
 SHOWN = 10
@@ -41,6 +42,7 @@ def short_report(report: Report) -> str:
     lines = [f"# {_plain(report.title)}", "", _plain(report.subtitle), ""]
     for name, decodings in by_test_set(report.decodings).items():
         lines += _section(name, decodings)
+    lines += [f"- {name}: {_plain(text)}" for name, text in report.training.rows]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -204,6 +206,7 @@ def load_report(exp_dir: Path, embed_audio_mb: float) -> Report:
         subtitle=decodings[0].setting.model,
         decodings=decodings,
         sounds=sound_addresses(_shown(decodings), exp_dir, room),
+        training=training_facts(exp_dir),
     )
 
 
