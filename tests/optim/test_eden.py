@@ -103,33 +103,3 @@ def test_config_checks_itself_and_survives_json() -> None:
             EdenConfig(**bad)
     with pytest.raises(ValueError, match="warmup_start"):
         Eden(optimizer(), 1, 1, warmup_start=1.5)
-
-
-@pytest.mark.parametrize("copies", [(1, 1, 1, 1), (1, 3)])
-def test_a_cooldown_ends_the_run_in_a_straight_line_to_zero(copies: tuple[int, ...]) -> None:
-    usual, cooled = (
-        Eden(optimizer(), 500, 2, 0, real_epochs=copies, cooldown=share) for share in (0.0, 0.25)
-    )
-    parts, in_all = [], 0
-    for epoch in range(1, len(copies) + 1):
-        for schedule in (usual, cooled):
-            schedule.begin_epoch(epoch, 12)
-        for in_epoch in range(12):
-            in_all += 1
-            for schedule in (usual, cooled):
-                schedule.begin_update(in_epoch, in_all)
-            parts.append(cooled.factor() / usual.factor())
-    # Twelve updates of the last of four real epochs, or four of the last twelve that count thrice.
-    size = 12 // copies[-1]
-    assert parts[:-size] == [1.0] * (len(parts) - size)
-    assert parts[-size:] == pytest.approx([1 - i / size for i in range(size)])
-    # A run that goes on is where it was; without a plan, and beyond it, there is no line.
-    again = Eden(optimizer(), 500, 2, 0, real_epochs=copies, cooldown=0.25)
-    again.load_state_dict(cooled.state_dict())
-    again.begin_epoch(len(copies), 12)
-    again.begin_update(11, in_all)
-    assert again.factor() == cooled.factor()
-    unplanned = Eden(optimizer(), 500, 2, 0, cooldown=0.25)
-    unplanned.begin_epoch(9, 12)
-    unplanned.begin_update(11, in_all)
-    assert unplanned.factor() > 0.1

@@ -202,7 +202,6 @@ class TrainFlags(TypedDict, total=False):
     lora_modules: Sequence[str] | str | None
     lora_rank: int
     lr_batches: float
-    lr_cooldown: float
     lr_epochs: float
     manifest_dir: Path | str
     mask_unfilled_cache: bool

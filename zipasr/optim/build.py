@@ -175,7 +175,6 @@ def build_schedule(
             rates.warmup_batches,
             rates.warmup_start,
             real_epochs,
-            rates.lr_cooldown,
         )
     each = rates.batches_per_epoch
     return InterpCosine(

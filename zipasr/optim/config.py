@@ -39,11 +39,6 @@ class EdenConfig:
     lr_epochs: float = flag(3.5, "epochs after which the learning rate decays")
     warmup_batches: float = flag(500.0, "batches of warm-up")
     warmup_start: float = flag(0.1, "factor on the learning rate at the first batch, 0 to 1")
-    lr_cooldown: float = flag(
-        0.0,
-        "share of the run, at its end, over which the learning rate falls to 0 in a straight line; "
-        "0: it only decays",
-    )
     batches_per_epoch: int | None = flag(
         None,
         "with --optimizer rubik: batches that are expected of an epoch; none: as many as planned",
@@ -56,8 +51,6 @@ class EdenConfig:
             raise ValueError("--lr-batches and --lr-epochs must be positive")
         if self.warmup_batches < 0:
             raise ValueError("--warmup-batches must not be negative")
-        if not 0.0 <= self.lr_cooldown <= 1.0:
-            raise ValueError("--lr-cooldown must be between 0 and 1")
         if self.batches_per_epoch is not None and self.batches_per_epoch < 1:
             raise ValueError("--batches-per-epoch must be at least 1")
         if not 0.0 <= self.warmup_start <= 1.0:

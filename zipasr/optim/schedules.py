@@ -22,18 +22,6 @@ def decay_factor(progress: float, scale: float, power: float) -> float:
     return float(((progress**2 + scale**2) / scale**2) ** -power)
 
 
-def cooldown_factor(progress: float, cooldown: float) -> float:
-    """Return the straight line from 1 to 0 over the last part of a run, 1 before.
-
-    Source: the schedules of Hägele et al. 2024, arXiv:2405.18392, which end in such a line.
-
-    Args:
-        progress: 0 at the beginning of the run, 1 at its end.
-        cooldown: share of the run; 0 for none.
-    """
-    return min(1.0, (1.0 - progress) / cooldown) if cooldown else 1.0
-
-
 def eden_factor(
     batch: float,
     epoch: float,
@@ -73,8 +61,6 @@ class Eden:
         warmup_start: factor at batch 0, between 0 and 1.
         real_epochs: passes over the data that each epoch counts as in ``begin_epoch``; one where
             nothing is said.
-        cooldown: share of the run, at its end, over which the rate falls to 0 as well; needs
-            ``real_epochs`` of the whole run.
     """
 
     def __init__(
@@ -85,7 +71,6 @@ class Eden:
         warmup_batches: float = 500.0,
         warmup_start: float = 0.5,
         real_epochs: Sequence[int] = (),
-        cooldown: float = 0.0,
     ) -> None:
         if not 0.0 <= warmup_start <= 1.0:
             raise ValueError(f"warmup_start must be between 0 and 1, not {warmup_start}")
@@ -94,10 +79,7 @@ class Eden:
         self.lr_epochs = lr_epochs
         self.warmup_batches = warmup_batches
         self.warmup_start = warmup_start
-        self.cooldown = cooldown
         self._real_epochs = real_epochs
-        self._epoch_in_run, self._updates = 1, 0
-        self._progress = 0.0
         self.batch = 0
         self.epoch = 0
         self._base_lrs: list[float] = []
@@ -106,7 +88,7 @@ class Eden:
 
     def factor(self) -> float:
         """Return the learning rate of now, divided by the base learning rate."""
-        return cooldown_factor(self._progress, self.cooldown) * eden_factor(
+        return eden_factor(
             self.batch,
             self.epoch,
             lr_batches=self.lr_batches,
@@ -125,16 +107,13 @@ class Eden:
         self.epoch = self.epoch + 1 if epoch is None else epoch
         self._write()
 
-    def begin_epoch(self, epoch: int, updates: int | None) -> None:
+    def begin_epoch(self, epoch: int, updates: int | None) -> None:  # noqa: ARG002 - not planned
         """Do as ``step_epoch``; see ``zipasr.optim.build.Schedule``."""
         before = self._real_epochs[: epoch - 1]
-        self._epoch_in_run, self._updates = epoch, updates or 0
-        self._progress = self._progress_at(0)
         self.step_epoch(sum(before) + epoch - 1 - len(before))
 
-    def begin_update(self, in_epoch: int, in_all: int) -> None:
+    def begin_update(self, in_epoch: int, in_all: int) -> None:  # noqa: ARG002 - it counts all
         """Do as ``step_batch``; see ``zipasr.optim.build.Schedule``."""
-        self._progress = self._progress_at(in_epoch)
         self.step_batch(in_all)
 
     def get_last_lr(self) -> list[float]:
@@ -149,14 +128,6 @@ class Eden:
         """Take over the counters; other entries (``base_lrs`` of old files) are ignored."""
         self.epoch = int(state_dict["epoch"])
         self.batch = int(state_dict["batch"])
-
-    def _progress_at(self, in_epoch: int) -> float:
-        """Return how far the run is; as at its beginning in an epoch of unknown length."""
-        if not self._real_epochs:
-            return 0.0
-        each = self._real_epochs[min(self._epoch_in_run, len(self._real_epochs)) - 1]
-        done = each * in_epoch / self._updates if self._updates else 0.0
-        return planned_progress(self._real_epochs, self._epoch_in_run, done)
 
     def _attach_groups(self) -> None:
         for group in self.optimizer.param_groups[len(self._base_lrs) :]:
