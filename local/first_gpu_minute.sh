@@ -27,12 +27,15 @@ step 60 "kernels against their definitions" "$python" -c 'import torch
 from zipasr.kernels import elementwise
 from zipasr.losses import triton_backend
 from zipasr.optim import triton_update
+from zipasr.search import triton_steps
 device = torch.device("cuda", 0)
 problems = [check(device) for check in
-            (elementwise._problem, triton_backend.self_check, triton_update.self_check)]
+            (elementwise._problem, triton_backend.self_check, triton_update.self_check,
+             triton_steps.self_check)]
 print(*problems)
-assert problems == [None] * 3'
-step 120 "tests that need a GPU" "$python" -m pytest -q -m cuda tests/losses tests/optim tests/nn
+assert problems == [None] * 4'
+step 120 "tests that need a GPU" "$python" -m pytest -q -m cuda tests/losses tests/optim tests/nn tests/search
 step 60 "a step: values against the CPU, time, waits" "$python" -m benchmarks.device_step --preset small
 step 60 "a step of the medium model" "$python" -m benchmarks.device_step --preset medium
+step 120 "searches: values against the CPU, time" "$python" -m benchmarks.device_decoding --device cuda --rows 128 --frames 250
 exit "$failed"

@@ -131,7 +131,7 @@ def cost_of(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any], o
 
 def _moved(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> float:
     reads = _tensors((args, kwargs))
-    changed = _changed(func, args, kwargs)
+    changed = changed_by(func, args, kwargs)
     fresh = [x for x in _tensors(out) if not _has(changed, x)]
     if name in PICKS:
         return _bytes(reads[1:]) + 2 * _bytes(fresh)
@@ -167,7 +167,8 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(map(touched, tensors))
 
 
-def _changed(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+def changed_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the operands that an operation writes to."""
     found: list[Tensor] = []
     for number, name in _written(func):
         found += _tensors(args[number] if number < len(args) else kwargs.get(name))

@@ -17,8 +17,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.pretended_cuda.costs import Cost, cost_of, leaves, mapped, touched
-from tests.pretended_cuda.record import note_copy, note_cost, note_line, note_wait, num_waits
+from tests.pretended_cuda import record
+from tests.pretended_cuda.costs import Cost, changed_by, cost_of, leaves, mapped, touched
+from tests.pretended_cuda.graphs import (
+    Graph,
+    note_or_record,
+    recording,
+    recording_into,
+    refuse_while_recording,
+)
+from tests.pretended_cuda.record import note_copy, note_cost, note_line, num_waits
 
 DEVICE = torch.device("cuda", 0)
 TOTAL_MEMORY = 141 * 10**9
@@ -35,6 +43,11 @@ READS_VALUE = {"_local_scalar_dense", "equal", "is_nonzero"}
 COPIES_OF_CTC = 3
 #: Copies of more bytes from memory that is not pinned are made piece by piece, in stream order.
 STAGED_BYTES = 65536
+
+
+def note_wait(what: str) -> None:
+    refuse_while_recording(what)
+    record.note_wait(what)
 
 
 class Memory:
@@ -198,10 +211,13 @@ def _run(
         place = "cpu" if Mode.values else "meta"
         host_kwargs["device"] = torch.device(place if is_device(device) else device)
     host_kwargs.pop("pin_memory", None)
+    if graph := recording():
+        graph.save(changed_by(func, host_args, host_kwargs))
     out = _computed(func, name, host_args, host_kwargs)
     if name in READS_VALUE or (mine and device is not None and not is_device(device)):
         return out
-    note_cost(name, cost_of(func, name, host_args, host_kwargs, out))
+    cost = cost_of(func, name, host_args, host_kwargs, out)
+    note_or_record(name, lambda: _computed(func, name, host_args, host_kwargs), out, cost)
     same = {id(x.host): x for x in mine}
     return mapped(lambda x: same[id(x)] if id(x) in same else on_device(x), out)
 
@@ -239,7 +255,8 @@ def _copied(x: Tensor, **kwargs: Any) -> Any:
         return torch.ones(x.shape, dtype=rest.get("dtype") or x.dtype)
     out = aten._to_copy.default(values, **rest)
     if isinstance(x, Pretended) and to_mine:
-        note_cost("_to_copy", Cost(1, touched(values) + touched(out)))
+        cost = Cost(1, touched(values) + touched(out))
+        note_or_record("_to_copy", lambda: aten._to_copy.default(values, **rest), out, cost)
     elif to_mine:
         _note_copy_in(x, non_blocking)
     elif not non_blocking:
@@ -261,6 +278,7 @@ def _note_copy_in(source: Tensor, non_blocking: bool) -> None:
     """Note a copy from the host: it waits unless it was told not to, and need not be staged."""
     size = source.numel() * source.element_size()
     pinned = getattr(source, "_is_pretended_to_be_pinned", False)
+    refuse_while_recording("a copy from the host")
     note_copy(f"{'pinned' if pinned else 'pageable'} copy")
     if not non_blocking or (not pinned and size > STAGED_BYTES):
         note_wait("copy from the host")
@@ -388,6 +406,8 @@ def _answer_for_cuda() -> None:
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     torch.cuda.Event = Event  # type: ignore[misc, assignment]
+    torch.cuda.CUDAGraph = Graph  # type: ignore[misc, assignment]
+    torch.cuda.graph = recording_into  # type: ignore[misc, assignment]
     torch.cuda.current_stream = lambda *_: None
     torch.cuda.synchronize = lambda *_: note_wait("synchronize")
     torch.cuda.mem_get_info = lambda *_: (MEMORY.total - MEMORY.now, MEMORY.total)

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from tests.pretended_cuda.costs import Cost, touched
 from tests.pretended_cuda.device import Mode, Pretended, host_of
-from tests.pretended_cuda.record import note_cost
+from tests.pretended_cuda.graphs import note_or_record, recording
 from zipasr.kernels import elementwise
 from zipasr.kernels.numba import optimizer as loops
 from zipasr.losses import numba_backend, recursion, triton_backend
 from zipasr.optim import triton_update
+from zipasr.search import beam_search, greedy_blocks, triton_steps
+from zipasr.search.beam_state import Beams
+from zipasr.search.transducer_step import ScoreSettings
 
 
 class Kernel:
@@ -43,10 +46,17 @@ class Kernel:
                 raise ValueError(f"Pointer argument cannot be accessed from Triton: {strange}")
             hidden = 4 * self.times * grid[0] * constants.get("block", 0)
             moved = hidden + sum(touched(host_of(x)) for x in tensors)
-            note_cost(f"triton {self.name}", Cost(1, moved))
-            if Mode.values:
-                with torch.utils._python_dispatch._disable_current_modes():
-                    self.function(*map(host_of, args), **constants)
+            hosts = [host_of(x) for x in args]
+
+            def work() -> None:
+                if Mode.values:
+                    with torch.utils._python_dispatch._disable_current_modes():
+                        self.function(*hosts, **constants)
+
+            if graph := recording():
+                graph.save(x for x in hosts if isinstance(x, Tensor))
+            work()
+            note_or_record(f"triton {self.name}", work, None, Cost(1, moved))
 
         return launch
 
@@ -63,6 +73,11 @@ def use_kernels() -> None:
         collect_kernel=Kernel("collect", _collect),
         move_kernel=Kernel("move", _move, times=7),
     )
+    steps = SimpleNamespace(
+        beam_frame_kernel=Kernel("beam_frame", _beam_frame),
+        greedy_step_kernel=Kernel("greedy_step", _greedy_step),
+    )
+    triton_steps._kernels = lambda: steps  # type: ignore[assignment, return-value]
     triton_backend._kernels = lambda: lattices  # type: ignore[assignment, return-value]
     triton_update._kernels = lambda: sweeps  # type: ignore[assignment, return-value]
     elementwise.ElementwiseKernel.__call__ = _elementwise  # type: ignore[method-assign]
@@ -70,6 +85,7 @@ def use_kernels() -> None:
         elementwise._problem = lambda device: None  # type: ignore[assignment]
         triton_backend.self_check = lambda device: None
         triton_update.self_check = lambda device: None  # type: ignore[assignment]
+        triton_steps.self_check = lambda device: None  # type: ignore[assignment]
 
 
 def _elementwise(
@@ -79,13 +95,18 @@ def _elementwise(
     assert all(isinstance(x, Pretended) for x in tensors)
     values = [host_of(x) for x in tensors]
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in values))
-    with torch.utils._python_dispatch._disable_current_modes():
-        found = self.definition(
-            *(x.to(torch.promote_types(x.dtype, torch.float32)) for x in values), **numbers
-        )
-        found = tuple(x.to(dtype) for x in found)
+
+    def work() -> tuple[Tensor, ...]:
+        with torch.utils._python_dispatch._disable_current_modes():
+            found = self.definition(
+                *(x.to(torch.promote_types(x.dtype, torch.float32)) for x in values), **numbers
+            )
+            return tuple(x.to(dtype) for x in found)
+
+    found = work()
     name = self.code.split("(")[0].split()[-1]
-    note_cost(f"jiterator {name}", Cost(1, sum(map(touched, (*values, *found)))))
+    cost = Cost(1, sum(map(touched, (*values, *found))))
+    note_or_record(f"jiterator {name}", work, found, cost)
     return tuple(map(Pretended, found))
 
 
@@ -147,3 +168,17 @@ def _move(
     constants = np.array([beta1, beta2, rest2, factor, eps], np.float32)
     counted = _with_counts(blocks, sizes, block)
     loops.move(table, counted, asleep != 0, constants, rates.copy(), growths.copy())
+
+
+def _beam_frame(logits: Tensor, lens: Tensor, *rest: Any, **_: int) -> None:
+    *books, parents, symbols, time, blank, penalty, temperature = rest
+    beams = Beams(*books, books[0])
+    settings = ScoreSettings(blank, penalty, temperature)
+    beam_search.take_frame(logits, beams, lens, (parents, symbols), time, settings)
+
+
+def _greedy_step(logits: Tensor, lens: Tensor, *rest: Any, **_: int) -> None:
+    *books, num_frames, _most_tokens, most_here, blank, penalty, temperature = rest
+    tables = greedy_blocks.GreedyTables(*books, books[0])
+    settings = ScoreSettings(blank, penalty, temperature)
+    greedy_blocks.take_block(logits, tables, lens, num_frames, settings, most_here)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.pretended_cuda import device as pretended
+from tests.pretended_cuda.graphs import Graph
 from tests.pretended_cuda.kernels import use_kernels
 from tests.pretended_cuda.record import recorded
 
@@ -14,55 +19,163 @@ pretended.install()
 use_kernels()
 
 from tests.encoder.sizes import small_config  # noqa: E402
-from tests.search.test_method_outputs import VOCAB_SIZE  # noqa: E402
+from tests.lm.test_transformer import tiny as tiny_transformer  # noqa: E402
+from tests.search.test_method_outputs import (  # noqa: E402
+    PIECES,
+    TOKEN_NGRAM,
+    VOCAB_SIZE,
+    language_model,
+)
 from tests.search.tiny import ENCODER_DIM, assert_same, tiny_batch, tiny_steps  # noqa: E402
 from zipasr.base.errors import NumericError  # noqa: E402
 from zipasr.model.build import build_model  # noqa: E402
 from zipasr.model.config import ModelConfig  # noqa: E402
+from zipasr.model.decoder import CachedDecoder  # noqa: E402
+from zipasr.model.joiner import PreparedJoiner  # noqa: E402
 from zipasr.recognition.acoustic_model import AcousticModel  # noqa: E402
+from zipasr.search import triton_steps  # noqa: E402
 from zipasr.search.components import DecodingResources, ModelParts  # noqa: E402
 from zipasr.search.config import DecodingConfig  # noqa: E402
+from zipasr.search.hot_words import ContextGraph  # noqa: E402
+from zipasr.search.language_models import NgramTokens, TransformerTokens  # noqa: E402
 from zipasr.search.protocol import Search  # noqa: E402
 from zipasr.search.registry import build_search  # noqa: E402
 
-LENS = [14, 9, 1]
-#: Method and settings -> most waits of a batch, most launches of a frame.
-METHODS: dict[str, tuple[DecodingConfig, int, float]] = {
-    "greedy": (DecodingConfig(decoding_method="greedy_search"), 2, 30.0),
-    "greedy, 2 tokens a frame": (
-        DecodingConfig(decoding_method="greedy_search", max_sym_per_frame=2), 2, 60.0
-    ),
-    "beam": (DecodingConfig(decoding_method="modified_beam_search"), 2, 60.0),
-    "CTC greedy": (DecodingConfig(decoding_method="ctc_greedy_search"), 2, 2.0),
-    "CTC prefix": (DecodingConfig(decoding_method="ctc-prefix-beam-search"), 2, 94.0),
-    "fast beam": (DecodingConfig(decoding_method="fast_beam_search"), 2, 160.0),
-}  # fmt: skip
+LENS = [44, 29, 1]
+NGRAM = NgramTokens(TOKEN_NGRAM.with_unknown(), PIECES)
+HOT_WORDS = DecodingResources(hot_words=ContextGraph([[1, 2], [3], [2, 2, 4], [4, 1]], 0.7))
+BIGRAM = DecodingResources(lm=NGRAM, lm_scale=0.3, low_order=NGRAM, low_order_scale=0.3)
 
 
-def search_on(place: str, config: DecodingConfig) -> Search:
-    steps = tiny_steps(11, VOCAB_SIZE, blank_bias=1.0)
-    weight = torch.randn(ENCODER_DIM, VOCAB_SIZE, generator=torch.Generator().manual_seed(12))
-    weight = weight.to(place)
-    parts = ModelParts(steps.decoder.to(place), steps.joiner.to(place), lambda x: x @ weight)
-    return build_search(config, parts, DecodingResources())
+class Case(NamedTuple):
+    """A search, and its most launches of a frame outside a CUDA graph.
+
+    What a batch begins and ends with is included. No search waits more than twice for a batch.
+    """
+
+    method: str
+    launches: float
+    resources: DecodingResources = DecodingResources()
+    max_sym_per_frame: int = 1
+
+    def search_on(self, place: str, graphs: bool = False) -> Search:
+        steps = tiny_steps(11, VOCAB_SIZE, blank_bias=1.0)
+        weight = torch.randn(ENCODER_DIM, VOCAB_SIZE, generator=torch.Generator().manual_seed(12))
+        weight = weight.to(place)
+        parts = ModelParts(
+            CachedDecoder(steps.decoder.to(place)),
+            PreparedJoiner(steps.joiner.to(place)),
+            lambda x: x @ weight,
+        )
+        config = DecodingConfig(
+            decoding_method=self.method, max_sym_per_frame=self.max_sym_per_frame
+        )
+        search: Any = build_search(config, parts, self.resources)
+        has_graphs = hasattr(search, "cuda_graphs")
+        return replace(search, cuda_graphs=graphs) if has_graphs else search
 
 
-@pytest.mark.parametrize("name", METHODS)
+FUSED = "modified_beam_search_lm_shallow_fusion"
+CASES = {
+    "greedy": Case("greedy_search", 5),
+    "greedy, 2 tokens a frame": Case("greedy_search", 5, max_sym_per_frame=2),
+    "beam": Case("modified_beam_search", 8),
+    "beam, hot-words": Case("modified_beam_search", 8, HOT_WORDS),
+    "beam, bigram": Case(FUSED, 8, BIGRAM),
+    "beam, ranked": Case("modified_beam_search_ngram_rescoring", 8, BIGRAM),
+    "beam, recurrent": Case(FUSED, 8, DecodingResources(lm=language_model())),
+    "CTC greedy": Case("ctc-greedy-search", 2),
+    "CTC prefix": Case("ctc-prefix-beam-search", 94),
+    "CTC prefix, hot-words": Case("ctc-prefix-beam-search", 94, HOT_WORDS),
+    "CTC prefix, bigram": Case("ctc-prefix-beam-search-shallow-fussion", 94, BIGRAM),
+    "fast beam": Case("fast_beam_search", 160),
+}
+IN_GRAPHS = [name for name in CASES if name.startswith(("greedy", "beam"))]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_a_method_finds_on_the_device_what_it_finds_on_a_cpu(name: str) -> None:
-    config, most_waits, most_launches = METHODS[name]
+    case = CASES[name]
     frames, lens = tiny_batch(11, LENS)
-    wanted = search_on("cpu", config)(frames, lens)
-    search, on_device = search_on("cuda", config), frames.to("cuda")
+    wanted = case.search_on("cpu")(frames, lens)
+    search, on_device = case.search_on("cuda"), frames.to("cuda")
+    search(on_device, lens)  # makes tables, and compares kernels with their definitions
     with recorded() as record:
         found = search(on_device, lens)
     assert_same(found, wanted)
-    assert record.num_waits <= most_waits, record.told(30)
-    assert record.total.launches <= most_launches * max(LENS), record.told(60)
+    assert record.num_waits <= 2, record.told(30)
+    assert record.total.launches <= case.launches * max(LENS), record.told(60)
 
 
-@pytest.mark.parametrize("name", ["greedy", "beam"])
-def test_chunks_give_what_whole_utterances_give(name: str) -> None:
-    search = search_on("cuda", METHODS[name][0])
+@pytest.mark.parametrize("name", IN_GRAPHS)
+def test_what_is_replayed_is_what_is_done(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Batches of the same shape, and one that is padded to it."""
+    case = CASES[name]
+    search: Any = case.search_on("cuda", graphs=True)
+    other = case.search_on("cpu")
+    batches = [(11, LENS), (12, LENS), (13, [37, 44, 2]), (14, [20, 44, 0, 35])]
+    for seed, some_lens in batches:
+        frames, lens = tiny_batch(seed, some_lens)
+        with recorded() as record:
+            found = search(frames.to("cuda"), lens)
+        assert_same(found, other(frames, lens))
+        assert record.num_waits <= 2, record.told(30)
+    assert record.total.launches <= 80, record.told(60)
+    (block,) = search._blocks.things()
+    graph = block._replay.graph
+    assert isinstance(graph, Graph)
+    assert graph.num_kernels > 100
+    assert not caplog.records
+
+
+def test_what_cannot_be_recorded_goes_on_as_it_is(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["beam"]
+    search: Any = case.search_on("cuda", graphs=True)
+    search.steps.decoder.__class__ = type("Asking", (CachedDecoder,), {"__call__": _asking})
+    frames, lens = tiny_batch(11, LENS)
+    with caplog.at_level(logging.WARNING):
+        found = [search(frames.to("cuda"), lens) for _ in range(3)]
+    assert_same(found[2], case.search_on("cpu")(frames, lens))
+    (line,) = caplog.messages
+    assert "not recorded as a CUDA graph" in line
+
+
+def _asking(self: CachedDecoder, y: Tensor, need_pad: bool = False) -> Tensor:
+    assert int(y.max()) < VOCAB_SIZE
+    return CachedDecoder.__call__(self, y, need_pad)
+
+
+@pytest.mark.parametrize("name", ["greedy", "greedy, 2 tokens a frame", "beam", "beam, bigram"])
+def test_without_the_kernels_the_same_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_steps, "works_on", lambda device: False)
+    case = CASES[name]
+    frames, lens = tiny_batch(11, LENS)
+    with recorded() as record:
+        found = case.search_on("cuda")(frames.to("cuda"), lens)
+    assert_same(found, case.search_on("cpu")(frames, lens))
+    assert record.num_waits <= 2, record.told(30)
+
+
+def test_a_scorer_that_walks_on_the_host_still_finds_the_same() -> None:
+    model = tiny_transformer()
+    model_on_cpu = TransformerTokens(model)
+    frames, lens = tiny_batch(11, [9, 5])
+    steps = tiny_steps(11)
+    parts = ModelParts(steps.decoder, steps.joiner)
+    config = DecodingConfig(decoding_method=FUSED)
+    wanted = build_search(config, parts, DecodingResources(lm=model_on_cpu))(frames, lens)
+    steps = tiny_steps(11)
+    parts = ModelParts(steps.decoder.to("cuda"), steps.joiner.to("cuda"))
+    search = build_search(config, parts, DecodingResources(lm=TransformerTokens(model.to("cuda"))))
+    assert_same(search(frames.to("cuda"), lens), wanted)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("name", ["greedy", "greedy, 2 tokens a frame", "beam", "beam, hot-words"])
+def test_chunks_give_what_whole_utterances_give(name: str, graphs: bool) -> None:
+    search = CASES[name].search_on("cuda", graphs)
     frames, lens = tiny_batch(11, LENS)
     whole = search(frames.to("cuda"), lens)
     state = search.start(len(LENS), pretended.DEVICE)
@@ -75,7 +188,7 @@ def test_chunks_give_what_whole_utterances_give(name: str) -> None:
 def test_scores_that_are_not_finite_are_told() -> None:
     frames, lens = tiny_batch(11, LENS)
     frames[2, 3:] = torch.nan  # beyond its length
-    search = search_on("cuda", METHODS["greedy"][0])
+    search = CASES["greedy"].search_on("cuda")
     search(frames.to("cuda"), lens)
     frames[1, 2, 0] = torch.nan
     with pytest.raises(NumericError):

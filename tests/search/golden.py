@@ -13,8 +13,8 @@ from torch import Tensor
 
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
+from zipasr.search.hot_words import ContextGraph, HotWords
 from zipasr.search.protocol import Utterance
-from zipasr.search.scorers import ContextGraph, HotWords
 from zipasr.search.transducer_step import TransducerSteps
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "search"

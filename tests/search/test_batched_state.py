@@ -11,9 +11,9 @@ from zipasr.search.batched_state import rows_of, stack
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
+from zipasr.search.hot_words import ContextGraph
 from zipasr.search.methods import METHODS
 from zipasr.search.registry import build_search
-from zipasr.search.scorers import ContextGraph
 
 from .tiny import ENCODER_DIM, assert_same, tiny_batch, tiny_steps
 

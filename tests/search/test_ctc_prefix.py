@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zipasr.search.ctc import CtcGreedySearch, CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
-from zipasr.search.scorers import ContextGraph, HotWords
+from zipasr.search.hot_words import ContextGraph, HotWords
 
 from . import golden
 from .tiny import assert_same, log_add

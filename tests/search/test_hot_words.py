@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.search.scorers import ContextGraph, HotWords
+from zipasr.search.hot_words import ContextGraph, HotWords
 
 from . import golden
 

@@ -21,12 +21,12 @@ from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
+from zipasr.search.hot_words import ContextGraph
 from zipasr.search.language_models import NgramTokens, RnnTokens
 from zipasr.search.lexicon_graph import word_graph
 from zipasr.search.methods import METHODS, Need
 from zipasr.search.protocol import Utterance
 from zipasr.search.registry import build_search
-from zipasr.search.scorers import ContextGraph
 
 from .tiny import ENCODER_DIM, tiny_batch, tiny_steps
 from .words import GRAMMAR, LEXICON, OTHER

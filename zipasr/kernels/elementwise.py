@@ -105,6 +105,10 @@ def _pushed(grad: Tensor, x: Tensor, factor: Tensor, constant: Tensor) -> tuple[
     return (grad + grad.abs() * (factor * x + constant),)
 
 
+def _tanh_of_sum(x: Tensor, y: Tensor) -> tuple[Tensor]:
+    return ((x + y).tanh(),)
+
+
 def _held(x: Tensor, grad: Tensor, lowest: float, highest: float) -> tuple[Tensor]:
     size = grad.abs()
     return (torch.where(x > highest, size, torch.where(x < lowest, -size, grad)),)
@@ -184,6 +188,13 @@ PUSHED = ElementwiseKernel(
 }""",
     _pushed,
 )
+#: ``model.joiner``: what a search gives to the output layer.
+TANH_OF_SUM = ElementwiseKernel(
+    """template <typename T> T tanh_of_sum(T x, T y) {
+    return tanhf(float(x) + float(y));
+}""",
+    _tanh_of_sum,
+)
 #: ``nn.gradients``: the gradient of a parameter that must not leave its range.
 HELD = ElementwiseKernel(
     """template <typename T> T held(T x, T grad, float lowest, float highest) {
@@ -231,6 +242,7 @@ def _errors(device: torch.device) -> list[float]:
         (KEPT_SWOOSH_BOTH, (x, grad, keep), {**swoosh, "scale": 1.25}),
         (PUSH_LINE, (total, norm), line),
         (PUSHED, (grad, x, factor[0], factor[1]), {}),
+        (TANH_OF_SUM, (x, grad), {}),
         (HELD, (x, grad), {"lowest": -1.0, "highest": 1.0}),
     ]
     errors = []

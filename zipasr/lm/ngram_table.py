@@ -124,14 +124,28 @@ class NgramTable:
 
     def moved(self, standing: NgramStates, words: Tensor) -> NgramStates:
         """Return where sequences stand after one more of the user's ``words`` (M,) each."""
-        there = (standing.scores > -math.inf).nonzero(as_tuple=True)
-        rows, log_probs, after = self.arcs(standing.contexts[there], words[there[0]])
-        places = there[0][rows] * self.order + self.lengths(after)
-        contexts = torch.zeros_like(standing.contexts).flatten().scatter(0, places, after)
-        scores = torch.full_like(standing.scores, -math.inf).flatten()
-        scores = scores.scatter_reduce(0, places, standing.scores[there][rows] + log_probs, "amax")
-        shape = standing.contexts.shape
-        return NgramStates(contexts.view(shape), scores.view(shape))
+        contexts, scores, words = standing.contexts, standing.scores, self.words[words][:, None]
+        total = torch.zeros_like(scores)
+        found, after = [], []
+        # No step depends on which contexts there are, so nothing waits for a GPU.
+        for _ in range(self.order):
+            place, is_there = self._find(contexts, words)
+            read = scores + (total + self.log_probs[place]) * LN10
+            found.append(torch.where(is_there, read, -math.inf))
+            after.append(self.contexts[place].long())
+            goes_on = contexts != 0
+            if self.exact_backoff:
+                goes_on = goes_on & ~is_there
+            scores = torch.where(goes_on, scores, -math.inf)
+            total, contexts = total + self.backoffs[contexts], self.shorter[contexts].long()
+        reached, best = torch.cat(after, dim=1), torch.cat(found, dim=1)
+        length = self.lengths(reached)
+        best_of = torch.full_like(standing.scores, -math.inf)
+        best_of = best_of.scatter_reduce(1, length, best, "amax")
+        # Of one length there is one end of a sequence, whichever paths lead there.
+        reached = torch.where(best > -math.inf, reached, 0)
+        ends = torch.zeros_like(standing.contexts).scatter_reduce(1, length, reached, "amax")
+        return NgramStates(ends, best_of)
 
     def ended(self, standing: NgramStates) -> Tensor:
         """Log-probabilities (M,) float64 of whole sequences, their ends included."""

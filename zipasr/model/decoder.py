@@ -127,11 +127,19 @@ class CachedDecoder:
             ]
         self._table = torch.cat(tables)
         self._first_rows = 1 + len(embedded) * torch.arange(len(tables), device=embedded.device)
+        self._starts: dict[int, Tensor] = {}
 
     def __call__(self, y: Tensor, need_pad: bool = False) -> Tensor:
-        """Embed histories (N, context_size) as (N, 1, C); see ``Decoder.forward``."""
+        """Embed histories (N, context_size) as (N, 1, C); see ``Decoder.forward``.
+
+        The id of nothing is -1.
+        """
         assert not need_pad, "a search gives whole histories"
-        summed = F.embedding_bag(y.clamp(min=-1) + self._first_rows, self._table, mode="sum")
+        rows = (y + self._first_rows).flatten()
+        if len(y) not in self._starts:  # kept: a CUDA graph may read it
+            starts = torch.arange(0, rows.numel(), self.context_size, device=y.device)
+            self._starts[len(y)] = starts
+        summed = F.embedding_bag(rows, self._table, self._starts[len(y)], mode="sum")
         return (summed if self.context_size == 1 else torch.relu(summed)).unsqueeze(1)
 
 

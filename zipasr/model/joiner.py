@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.kernels.elementwise import TANH_OF_SUM, has_kernels
 from zipasr.losses import tanh_of_pruned_sums
 from zipasr.losses.config import RnntBackend
 from zipasr.nn.layers import scaled_linear
@@ -107,4 +108,8 @@ class PreparedJoiner:
     ) -> Tensor:
         """Score the next token; see ``Joiner.forward``."""
         assert not project_input, "a search projects frames once"
-        return F.linear(torch.tanh(encoder_out + decoder_out), self._weight, self._bias)
+        if has_kernels(encoder_out):
+            (hidden,) = TANH_OF_SUM(encoder_out, decoder_out)
+        else:
+            hidden = torch.tanh(encoder_out + decoder_out)
+        return F.linear(hidden, self._weight, self._bias)

@@ -6,5 +6,6 @@ kept between chunks), ``narrow`` (weights in the type of autocast). Identity in 
 acting on gradients: ``balancer``, ``whiten``, ``gradients``. ``schedule``: values that change while
 training, and dropout. ``numerics``: block sizes and number formats of hand-written backward passes,
 which save inputs rather than intermediate results and compute in float32 at least, and copies
-between devices. Random choices come from Python's ``random``, masks from torch's default generator.
+between devices; ``cuda_graph``: work on a GPU that is replayed. Random choices come from Python's
+``random``, masks from torch's default generator.
 """

@@ -16,8 +16,8 @@ from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.lm.config import LM_SIZES, LmConfig
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.search.components import DecodingResources, Vocabulary
+from zipasr.search.hot_words import ContextGraph
 from zipasr.search.methods import MethodSpec, Need, check_takes_hot_words, method_of
-from zipasr.search.scorers import ContextGraph
 from zipasr.text.phrases import phrases_of, read_phrases
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import Tokenizer

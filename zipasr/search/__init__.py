@@ -3,10 +3,12 @@
 ``methods`` is the table of ``--decoding-method``, ``registry`` builds the search of a row (with
 ``lattice_methods``: those with a lattice or a second score),
 ``components`` are what it is built of, ``protocol`` what it takes and returns, ``config`` its
-flags. Transducer: ``transducer_step``, ``greedy``, ``beam_search`` (with ``beam_state``,
-``batched_state`` and ``beam_of_one``), ``fast_beam_search`` (with ``fast_beam_frame``). CTC:
-``ctc``, ``ctc_prefix``.
-Beside the model: ``scorers`` (hot-words, sums) and ``language_models``. Lattices: ``lattice``,
+flags. Transducer: ``transducer_step``, ``greedy`` (on a GPU: ``greedy_blocks``), ``beam_search``
+(with ``beam_state``, ``batched_state`` and ``beam_of_one``), ``full_beam_search`` (any number of
+tokens per frame), ``fast_beam_search`` (with ``fast_beam_frame``); their steps on a GPU:
+``triton_steps``. CTC: ``ctc``, ``ctc_prefix``.
+Beside the model: ``scorers`` (what they are, and sums), ``hot_words`` and ``language_models``.
+Lattices: ``lattice``,
 ``lexicon_graph``, ``graph_search``, ``lattice_intersect``, ``rescoring``. ``alignment``: times of a
 given transcript, probabilities of recognised tokens.
 
@@ -51,10 +53,10 @@ if TYPE_CHECKING:
     from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
     from zipasr.search.fast_beam_search import FastBeamSearch
     from zipasr.search.greedy import GreedySearch
+    from zipasr.search.hot_words import ContextGraph, HotWords
     from zipasr.search.own_model import ctc_search, transducer_search
     from zipasr.search.protocol import Search, Utterance
     from zipasr.search.registry import build_search
-    from zipasr.search.scorers import ContextGraph, HotWords
     from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
 else:
     __getattr__, __dir__ = lazy_names(
@@ -68,10 +70,10 @@ else:
             "ctc_prefix": ["CtcPrefixBeamSearch"],
             "fast_beam_search": ["FastBeamSearch"],
             "greedy": ["GreedySearch"],
+            "hot_words": ["ContextGraph", "HotWords"],
             "own_model": ["ctc_search", "transducer_search"],
             "protocol": ["Search", "Utterance"],
             "registry": ["build_search"],
-            "scorers": ["ContextGraph", "HotWords"],
             "transducer_step": ["DecoderLike", "JoinerLike", "TransducerSteps"],
         },
     )

@@ -98,6 +98,7 @@ def _slots_of(beams: Beams) -> list[_Slot]:
 def _beams_of(slots: list[_Slot], log_probs: Tensor, predictions: Tensor) -> Beams:
     return Beams(
         log_probs[None],
+        torch.zeros_like(log_probs[None]),
         torch.tensor([[slot.fingerprint for slot in slots]]),
         torch.tensor([[slot.num_tokens for slot in slots]]),
         torch.tensor([[slot.context for slot in slots]]),

@@ -1,14 +1,25 @@
-"""Beam search over any number of tokens per frame, and modified beam search with at most one."""
+"""Modified beam search: several hypotheses of each utterance, at most one token per frame.
+
+``choose`` is the search: which hypotheses a frame leaves. On a CPU, ``advance`` takes a frame of
+all utterances that have one, and does the rest for those hypotheses that took a token; one
+utterance alone is left to ``beam_of_one``. On a GPU nothing may depend on which these are, as the
+host would have to wait: ``take_frames`` does everything for all of them, in place.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from zipasr.nn.cuda_graph import Recent, Replay, power_of_two
+from zipasr.nn.numerics import to_device
+from zipasr.search import triton_steps
 from zipasr.search.beam_of_one import advance_one
 from zipasr.search.beam_state import (
     BackPointers,
@@ -21,161 +32,17 @@ from zipasr.search.beam_state import (
     search_frames,
 )
 from zipasr.search.protocol import Search, Utterance
-from zipasr.search.scorers import (
-    Ranking,
-    ScorerState,
-    TokenScorer,
-    scatter_state,
-    scored,
-    view_as_beams,
+from zipasr.search.scorers import TokenScorer, scored, step_all, step_where, view_as_beams
+from zipasr.search.transducer_step import (
+    ScoreSettings,
+    TransducerSteps,
+    adjusted_log_probs,
+    check_lens,
+    longest_first,
 )
-from zipasr.search.transducer_step import TransducerSteps, check_lens, longest_first
 
-# A context that predicts itself with certainty would go on for ever. So many hypotheses are taken
-# up at a frame at most; speech needs a few for each slot of the beam.
-MAX_TAKEN_PER_FRAME = 400
-
-Tokens = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Hypothesis:
-    """Tokens, the frame of each, and the log-probability of all ways to them that were seen."""
-
-    tokens: Tokens
-    frames: tuple[int, ...]
-    log_prob: float
-
-    def joined(self, other: _Hypothesis) -> _Hypothesis:
-        """Add another way to the same tokens; the times are those of this one."""
-        high, low = max(self.log_prob, other.log_prob), min(self.log_prob, other.log_prob)
-        total = high + math.log1p(math.exp(low - high))
-        return _Hypothesis(self.tokens, self.frames, total)
-
-
-class _Bag:
-    """Hypotheses by their tokens; one that is there already is joined."""
-
-    def __init__(self) -> None:
-        self.by_tokens: dict[Tokens, _Hypothesis] = {}
-
-    def add(self, one: _Hypothesis) -> None:
-        """Put a hypothesis in."""
-        known = self.by_tokens.get(one.tokens)
-        self.by_tokens[one.tokens] = one if known is None else known.joined(one)
-
-    def take_best(self) -> _Hypothesis:
-        """Take the most probable hypothesis out."""
-        best = max(self.by_tokens.values(), key=lambda one: one.log_prob)
-        del self.by_tokens[best.tokens]
-        return best
-
-    def best_log_prob(self) -> float:
-        """Log-probability of the most probable one; -inf if there is none."""
-        return max((one.log_prob for one in self.by_tokens.values()), default=-math.inf)
-
-
-class _Scores:
-    """Log-probabilities of the next symbol at one frame; each context is predicted once."""
-
-    def __init__(self, steps: TransducerSteps, device: torch.device) -> None:
-        self._steps, self._device = steps, device
-        self._predictions: dict[Tokens, Tensor] = {}
-        self._at_frame: dict[Tokens, Tensor] = {}
-        self._frame = torch.empty(0)
-
-    def go_to(self, frame: Tensor) -> None:
-        """Answer for the projected frame (J,) from now on."""
-        self._frame = frame[None]
-        self._at_frame = {}
-
-    def of(self, tokens: Tokens) -> Tensor:
-        """(V,) log-probabilities after ``tokens``."""
-        start = self._steps.start_contexts(1, self._device)[0].tolist()
-        context = (*start, *tokens)[-len(start) :]
-        if context not in self._at_frame:
-            if context not in self._predictions:
-                ids = torch.tensor([context], device=self._device)
-                self._predictions[context] = self._steps.predict(ids)
-            self._at_frame[context] = self._steps.next_scores(
-                self._frame, self._predictions[context]
-            )[0]
-        return self._at_frame[context]
-
-
-def beam_search(
-    frames: Tensor, lens: Tensor, *, steps: TransducerSteps, beam_size: int = 4
-) -> list[Utterance]:
-    """Search with several hypotheses that may take any number of tokens at a frame.
-
-    It is slow, and it is here to compare with: ``ModifiedBeamSearch`` is at least as good for
-    models trained with pruned losses. A frame ends when ``beam_size`` hypotheses that took blank
-    are more probable than all others, or after ``MAX_TAKEN_PER_FRAME`` hypotheses.
-
-    Args:
-        frames: (N, T', C), encoder output.
-        lens: (N,) integers, valid frames of each utterance; 0 gives an empty result.
-        steps: the transducer.
-        beam_size: at least 1.
-
-    Returns:
-        N utterances, by log-probability per symbol, start symbols counted; ``log_prob`` is not
-        normalised.
-
-    Raises:
-        ValueError: a length is negative or longer than the frames given.
-
-    Source: Graves, "Sequence transduction with recurrent neural networks", 2012, section 2.6,
-    without its prefix probabilities.
-    """
-    return [found[0] for found in beam_search_nbest(frames, lens, steps, beam_size)]
-
-
-@torch.no_grad()
-def beam_search_nbest(
-    frames: Tensor, lens: Tensor, steps: TransducerSteps, beam_size: int
-) -> list[list[Utterance]]:
-    """The final hypotheses of ``beam_search``, best first."""
-    check_lens(lens, frames.size(1))
-    projected = steps.project(frames)
-    return [
-        _search(projected[row, :num], steps, beam_size) for row, num in enumerate(lens.tolist())
-    ]
-
-
-def _search(frames: Tensor, steps: TransducerSteps, beam_size: int) -> list[Utterance]:
-    scores = _Scores(steps, frames.device)
-    kept = [_Hypothesis((), (), 0.0)]
-    for time, frame in enumerate(frames):
-        scores.go_to(frame)
-        kept = _take_frame(kept, scores, time, steps.blank_id, beam_size)
-    kept.sort(key=lambda one: -one.log_prob / (len(one.tokens) + steps.context_size))
-    return [Utterance(list(one.tokens), list(one.frames), one.log_prob) for one in kept]
-
-
-def _take_frame(
-    before: list[_Hypothesis], scores: _Scores, time: int, blank_id: int, beam_size: int
-) -> list[_Hypothesis]:
-    going, done = _Bag(), _Bag()
-    for one in before:
-        going.add(one)
-    for _ in range(MAX_TAKEN_PER_FRAME):
-        one = going.take_best()
-        log_probs = scores.of(one.tokens)
-        blank = one.log_prob + float(log_probs[blank_id])
-        done.add(_Hypothesis(one.tokens, one.frames, blank))
-        best = log_probs.topk(min(beam_size + 1, log_probs.numel()))
-        for value, symbol in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            if symbol != blank_id:
-                grown = (*one.tokens, symbol), (*one.frames, time)
-                going.add(_Hypothesis(*grown, one.log_prob + value))
-        bar = going.best_log_prob()
-        ahead = [other for other in done.by_tokens.values() if other.log_prob > bar]
-        if len(ahead) >= beam_size:
-            break
-    else:
-        ahead = list(done.by_tokens.values())
-    return sorted(ahead, key=lambda other: -other.log_prob)[:beam_size]
+#: Frames that a CUDA graph takes; a stream whose chunks are shorter has one for its chunks.
+GRAPH_FRAMES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +55,15 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
     keeps the token times of its most probable part.
 
     A scorer (hot-words, language models) adds to the log-probability of a hypothesis with each
-    token, after the best of a frame were chosen: it speaks from the next frame on. A ``Ranking``
-    only takes part in the choice of the best.
+    token, after the best of a frame were chosen: it speaks from the next frame on.
 
     Args:
         steps: the transducer.
         beam_size: at least 1; may be above the number of hypotheses there are.
         scorer: what helps, or ``None``.
+        ranks_only: whether the scorer only takes part in the choice of the best, and is no part of
+            their log-probabilities.
+        cuda_graphs: whether a GPU replays the work of a block of frames.
 
     Source: Kang et al., "Fast and parallel decoding for transducer", 2022, section 3.
     """
@@ -202,6 +71,9 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
     steps: TransducerSteps
     beam_size: int = 4
     scorer: TokenScorer | None = None
+    ranks_only: bool = False
+    cuda_graphs: bool = True
+    _blocks: Recent[_Block] = field(default_factory=Recent, init=False, compare=False, repr=False)
 
     def start(self, num: int, device: torch.device) -> BeamSearchState[Beams]:
         """State of ``num`` streams of which nothing was heard."""
@@ -222,9 +94,7 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
         # Hypotheses with the same last tokens cannot be told apart any more.
         marks = fingerprints_of(*beams.contexts.flatten(0, 1).unbind(dim=-1))
         marks = marks.view_as(beams.fingerprints)
-        log_probs = beams.log_probs
-        if self.scorer is not None:
-            log_probs = scored(self.scorer, beams.scorer, log_probs)
+        log_probs = self._totals(beams)
         log_probs = merge_equal(log_probs - log_probs.amax(dim=-1, keepdim=True), marks)
         going = replace(
             fresh.beams,
@@ -244,12 +114,14 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
         Raises:
             ValueError: a length is negative or longer than the frames given.
         """
-        if len(lens) == 1 and self.scorer is None and frames.device.type == "cpu":
-            check_lens(lens, frames.size(1))
+        check_lens(lens, frames.size(1))
+        if frames.is_cuda and (self.scorer is None or not self.scorer.on_host):
+            return self._advance_on_device(state, frames, lens)
+        if len(lens) == 1 and self.scorer is None:
             return advance_one(state, self.steps.project(frames[0, : int(lens)]), self.steps)
         batch = longest_first(self.steps.project(frames), lens)
         shape = len(batch.num_alive), len(batch.lens), self.beam_size
-        history = BackPointers(*shape, self.steps.blank_id, frames.device)
+        history = BackPointers.with_room(*shape, self.steps.blank_id, frames.device)
         return search_frames(
             state, batch, history, partial(advance, steps=self.steps, scorer=self.scorer)
         )
@@ -259,11 +131,8 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
 
         The ``context_size`` start symbols count as symbols, as in the published searches.
         """
-        beams = state.beams
-        log_probs = beams.log_probs
-        if self.scorer is not None:
-            log_probs = scored(self.scorer, beams.scorer, log_probs)
-        norms = log_probs / (beams.num_tokens + self.steps.context_size)
+        log_probs = self._totals(state.beams)
+        norms = log_probs / (state.beams.num_tokens + self.steps.context_size)
         return ranked(state.partials, log_probs, norms)
 
     def search(self, frames: Tensor, lens: Tensor) -> list[list[Utterance]]:
@@ -273,6 +142,36 @@ class ModifiedBeamSearch(Search[BeamSearchState[Beams]]):
     def results(self, state: BeamSearchState[Beams]) -> list[Utterance]:
         """Best hypothesis of each stream so far."""
         return [found[0] for found in self.hypotheses(state)]
+
+    def _totals(self, beams: Beams) -> Tensor:
+        """Log-probabilities (N, B) of hypotheses that end here."""
+        if self.scorer is None or self.ranks_only:
+            return beams.log_probs
+        return scored(self.scorer, beams.scorer, beams.log_probs + beams.bonuses)
+
+    def _advance_on_device(
+        self, state: BeamSearchState[Beams], frames: Tensor, lens: Tensor
+    ) -> BeamSearchState[Beams]:
+        """Do as ``advance`` with one wait for the device, for the back-pointers at the end."""
+        num_frames = int(lens.max()) if lens.numel() else 0
+        if num_frames == 0:
+            return state
+        frames = self.steps.project(frames[:, :num_frames])
+        on_device = to_device(lens, frames.device)
+        beams, records = state.beams.map(_copied), _no_records(num_frames, state.beams)
+        if self.cuda_graphs:
+            shape = power_of_two(len(lens)), min(GRAPH_FRAMES, power_of_two(num_frames))
+            key = (*shape, frames.dtype, frames.device)
+            block = self._blocks.get(key, lambda: _Block(self._take, beams, frames, shape))
+            block.take(beams, frames, on_device, records)
+        else:
+            self._take(beams, frames, on_device, records)
+        history = BackPointers(*records, self.steps.blank_id)
+        seen = [before + num for before, num in zip(state.num_frames, lens.tolist(), strict=True)]
+        return BeamSearchState(beams, history.grown(state.partials, state.num_frames), seen)
+
+    def _take(self, beams: Beams, frames: Tensor, lens: Tensor, records: Records) -> None:
+        take_frames(beams, frames, lens, records, self.steps, self.scorer)
 
 
 @torch.no_grad()
@@ -292,6 +191,7 @@ def start_beams(
     state = () if scorer is None else scorer.start(num * beam_size, device)
     return Beams(
         log_probs,
+        bonuses=torch.zeros_like(log_probs),
         fingerprints=zeros,
         num_tokens=zeros,
         contexts=contexts.view(num, beam_size, contexts.size(-1)),
@@ -300,9 +200,54 @@ def start_beams(
     )
 
 
+class Chosen(NamedTuple):
+    """What a frame leaves.
+
+    Attributes:
+        beams: best first except where merging changed the order; predictions and the state of the
+            scorer are still those before the frame.
+        parents: (M, B), slot that each hypothesis came from.
+        symbols: (M, B), symbol that it took.
+    """
+
+    beams: Beams
+    parents: Tensor
+    symbols: Tensor
+
+
+def choose(beams: Beams, scores: Tensor, blank_id: int) -> Chosen:
+    """Let every hypothesis take every symbol, keep the best, and merge those that are equal.
+
+    Args:
+        beams: hypotheses of M utterances.
+        scores: (M, B, V), log-probabilities of the symbols.
+        blank_id: id of blank.
+    """
+    candidates = scores + beams.log_probs[:, :, None]
+    # Without a scorer there are no bonuses.
+    ranks = candidates + beams.bonuses[:, :, None] if beams.scorer else candidates
+    chosen = ranks.flatten(start_dim=1).topk(scores.size(1), dim=-1).indices
+    parents, symbols = chosen // scores.size(-1), chosen % scores.size(-1)
+    is_token = symbols != blank_id
+    fingerprints = beams.fingerprints.gather(1, parents)
+    fingerprints = torch.where(is_token, extend_fingerprints(fingerprints, symbols), fingerprints)
+    log_probs = candidates.flatten(start_dim=1).gather(1, chosen)
+    contexts = beams.contexts.gather(1, parents[:, :, None].expand_as(beams.contexts))
+    grown = torch.cat((contexts[:, :, 1:], symbols[:, :, None]), dim=2)
+    left = replace(
+        beams,
+        log_probs=merge_equal(log_probs, fingerprints),
+        bonuses=beams.bonuses.gather(1, parents),
+        fingerprints=fingerprints,
+        num_tokens=beams.num_tokens.gather(1, parents) + is_token,
+        contexts=torch.where(is_token[:, :, None], grown, contexts),
+    )
+    return Chosen(left, parents, symbols)
+
+
 def advance(
     beams: Beams, frames: Tensor, steps: TransducerSteps, scorer: TokenScorer | None = None
-) -> tuple[Beams, Tensor, Tensor]:
+) -> Chosen:
     """Take one frame.
 
     Args:
@@ -310,59 +255,153 @@ def advance(
         frames: (M, J), the projected frame of each utterance.
         steps: the transducer.
         scorer: what helps, or ``None``.
-
-    Returns:
-        The new hypotheses, best first except where merging changed the order; (M, B) slot that
-        each one came from; (M, B) symbol that it took.
     """
     num, beam_size, _ = beams.predictions.shape
     spread = frames.repeat_interleave(beam_size, dim=0)
     scores = steps.next_scores(spread, beams.predictions.flatten(0, 1))
-    scores = scores.view(num, beam_size, scores.size(-1))
-    candidates = scores + beams.log_probs[:, :, None]
-    ranks = candidates
-    if isinstance(scorer, Ranking):
-        ranks = candidates + beams.scorer[0][:, :, None]
-    chosen = ranks.flatten(start_dim=1).topk(beam_size, dim=-1).indices
-    parents, tokens = chosen // scores.size(-1), chosen % scores.size(-1)
-    is_token = tokens != steps.blank_id
+    left, parents, symbols = choose(
+        beams, scores.view(num, beam_size, scores.size(-1)), steps.blank_id
+    )
 
     rows = torch.arange(num, device=parents.device)[:, None]
-    scorer_state = tuple(part[rows, parents] for part in beams.scorer)
-    log_probs = candidates.flatten(start_dim=1).gather(1, chosen)
-    if scorer is not None:
-        log_probs = log_probs + _bonuses(scorer, scorer_state, tokens, is_token, log_probs)
-    fingerprints = beams.fingerprints.gather(1, parents)
-    fingerprints = torch.where(is_token, extend_fingerprints(fingerprints, tokens), fingerprints)
-    log_probs = merge_equal(log_probs, fingerprints)
-    contexts, predictions = beams.contexts[rows, parents], beams.predictions[rows, parents]
+    predictions, is_token = beams.predictions[rows, parents], symbols != steps.blank_id
     # The decoder is stateless: only the hypotheses with a new token need a new prediction.
-    if scorer is None and parents.is_cuda:
-        # All are predicted: to know which need it, the host would have to wait.
-        grown = torch.cat((contexts[:, :, 1:], tokens[:, :, None]), dim=2)
-        contexts = torch.where(is_token[:, :, None], grown, contexts)
-        every = steps.predict(contexts.flatten(0, 1)).view_as(predictions)
-        predictions = torch.where(is_token[:, :, None], every, predictions)
-        num_tokens = beams.num_tokens.gather(1, parents) + is_token
-        return Beams(log_probs, fingerprints, num_tokens, contexts, predictions), parents, tokens
-    changed = (is_token & (log_probs > -math.inf)).nonzero(as_tuple=True)
+    is_new = is_token & (left.log_probs > -math.inf)
+    changed = is_new.nonzero(as_tuple=True)
     if changed[0].numel():
-        grown = torch.cat((contexts[changed][:, 1:], tokens[changed][:, None]), dim=1)
-        contexts[changed], predictions[changed] = grown, steps.predict(grown)
+        predictions[changed] = steps.predict(left.contexts[changed])
+    left = replace(left, predictions=predictions)
+    if scorer is not None:
+        state = tuple(part[rows, parents] for part in beams.scorer)
+        bonuses, state = step_where(scorer, state, symbols, is_new)
+        left = replace(left, bonuses=left.bonuses + bonuses, scorer=state)
+    return Chosen(left, parents, symbols)
+
+
+Records = tuple[Tensor, Tensor]
+"""Parents and symbols (T, N, B) int64 of every frame, see ``Chosen``."""
+
+TakeFrames = Callable[[Beams, Tensor, Tensor, Records], None]
+
+
+def _no_records(num_frames: int, beams: Beams) -> Records:
+    shape = (num_frames, *beams.log_probs.shape)
+    parents = torch.empty(shape, dtype=torch.int64, device=beams.log_probs.device)
+    return parents, torch.empty_like(parents)
+
+
+def take_frames(
+    beams: Beams,
+    frames: Tensor,
+    lens: Tensor,
+    records: Records,
+    steps: TransducerSteps,
+    scorer: TokenScorer | None = None,
+) -> None:
+    """Take frames without ever waiting for the device; shapes depend on those given alone.
+
+    Args:
+        beams: hypotheses of N utterances; its tensors are changed.
+        frames: (N, T, J), projected.
+        lens: (N,) int64; an utterance stays as it is from the frame of its length on.
+        records: are written.
+        steps: the transducer.
+        scorer: what helps, or ``None``.
+    """
+    take = triton_steps.take_frame if triton_steps.works_on(frames.device) else take_frame
+    predictions = beams.predictions
+    for time in range(frames.size(1)):
+        now = records[0][time], records[1][time]
+        logits = steps.logits(frames[:, time, None], predictions)
+        take(logits, beams, lens, now, time, steps.settings)
         if scorer is not None:
-            news = scorer.extend(tuple(part[changed] for part in scorer_state), tokens[changed])
-            scorer_state = scatter_state(scorer_state, changed, news)
-    num_tokens = beams.num_tokens.gather(1, parents) + is_token
-    grown_beams = Beams(log_probs, fingerprints, num_tokens, contexts, predictions, scorer_state)
-    return grown_beams, parents, tokens
+            _add_bonuses(beams, now, scorer, steps.blank_id)
+        predictions = steps.predict(beams.contexts.flatten(0, 1)).view_as(predictions)
+    beams.predictions.copy_(predictions)
 
 
-def _bonuses(
-    scorer: TokenScorer, state: ScorerState, tokens: Tensor, is_token: Tensor, log_probs: Tensor
-) -> Tensor:
-    """Scores (M, B) of the tokens that hypotheses took; 0 for blank."""
-    bonuses = torch.zeros_like(log_probs)
-    where = (is_token & (log_probs > -math.inf)).nonzero(as_tuple=True)
-    if where[0].numel():
-        bonuses[where] = scorer.score(tuple(part[where] for part in state), tokens[where])
-    return bonuses
+def take_frame(
+    logits: Tensor,
+    beams: Beams,
+    lens: Tensor,
+    records: Records,
+    time: int,
+    settings: ScoreSettings,
+) -> None:
+    """Change beams but for predictions and the state of the scorer; see ``choose``.
+
+    This is the meaning of the kernel that ``triton_steps.take_frame`` launches.
+
+    Args:
+        logits: (N, B, V), of the joiner.
+        beams: of N utterances; its tensors are changed.
+        lens: (N,) int64.
+        records: (N, B) parents and symbols, are written.
+        time: the frame.
+        settings: from logits to log-probabilities.
+    """
+    scores = adjusted_log_probs(logits, *settings)
+    left, parents, symbols = choose(beams, scores, settings.blank_id)
+    is_here = (lens > time)[:, None]
+    slots = torch.arange(parents.size(1), device=parents.device)
+    records[0].copy_(torch.where(is_here, parents, slots))
+    records[1].copy_(torch.where(is_here, symbols, settings.blank_id))
+    for old, new in zip(beams.books(), left.books(), strict=True):
+        old.copy_(torch.where(is_here if old.dim() == 2 else is_here[:, :, None], new, old))
+
+
+def _add_bonuses(beams: Beams, records: Records, scorer: TokenScorer, blank_id: int) -> None:
+    """Let the scorer speak of the tokens that were taken, and go on with its state."""
+    parents, symbols = records
+    is_token = symbols != blank_id
+    rows = torch.arange(len(parents), device=parents.device)[:, None]
+    state = tuple(part[rows, parents] for part in beams.scorer)
+    bonuses, after = step_all(scorer, state, symbols, is_token)
+    beams.bonuses.add_(bonuses)
+    for old, new in zip(beams.scorer, after, strict=True):
+        old.copy_(new)
+
+
+class _Block:
+    """A block of frames, and beams, that stay in their places, as a CUDA graph needs them.
+
+    Args:
+        take: what is to be replayed.
+        beams: some, for their shapes.
+        frames: likewise.
+        shape: of the block, utterances and frames.
+    """
+
+    def __init__(
+        self, take: TakeFrames, beams: Beams, frames: Tensor, shape: tuple[int, int]
+    ) -> None:
+        rows, self.num_frames = shape
+        with torch.inference_mode(False):  # it is changed in other modes, too
+            self.beams = beams.map(lambda part: part.new_zeros(rows, *part.shape[1:]))
+            self.frames = frames.new_zeros(*shape, frames.size(2))
+            self.lens = torch.zeros(rows, dtype=torch.int64, device=frames.device)
+            self.records = _no_records(self.num_frames, self.beams)
+        self._replay = Replay(lambda: take(self.beams, self.frames, self.lens, self.records))
+
+    def take(self, beams: Beams, frames: Tensor, lens: Tensor, records: Records) -> None:
+        """Do as ``take_frames``, block by block."""
+        num = len(lens)
+        self.lens.zero_()  # utterances that are not there have no frames
+        _copy(beams, self.beams.map(lambda part: part[:num]))
+        for first in range(0, frames.size(1), self.num_frames):
+            part = frames[:, first : first + self.num_frames]
+            self.frames[:num, : part.size(1)].copy_(part)
+            self.lens[:num].copy_(lens - first)
+            self._replay()
+            for mine, all_of_them in zip(self.records, records, strict=True):
+                all_of_them[first : first + part.size(1)].copy_(mine[: part.size(1), :num])
+        _copy(self.beams.map(lambda part: part[:num]), beams)
+
+
+def _copied(part: Tensor) -> Tensor:
+    return part.clone(memory_format=torch.contiguous_format)
+
+
+def _copy(source: Beams, target: Beams) -> None:
+    for theirs, mine in zip(source.tensors(), target.tensors(), strict=True):
+        mine.copy_(theirs)

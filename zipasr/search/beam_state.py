@@ -17,7 +17,7 @@ from zipasr.search.scorers import ScorerState
 from zipasr.search.transducer_step import LongestFirst
 
 # An odd 64-bit constant with irregular bits (the golden ratio times 2^64, as a signed number).
-_MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
+MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 def extend_fingerprints(fingerprints: Tensor, tokens: Tensor) -> Tensor:
@@ -31,13 +31,13 @@ def extend_fingerprints(fingerprints: Tensor, tokens: Tensor) -> Tensor:
         fingerprints: int64, of the sequences before; the empty sequence has 0.
         tokens: int64 of the same shape.
     """
-    mixed = (fingerprints ^ (tokens + 1)) * _MULTIPLIER
+    mixed = (fingerprints ^ (tokens + 1)) * MULTIPLIER
     return mixed ^ (mixed >> 29)
 
 
 def fingerprint_of(fingerprint: int, token: int) -> int:
     """Return what ``extend_fingerprints`` makes of one number."""
-    mixed = _signed((fingerprint ^ (token + 1)) * _MULTIPLIER)
+    mixed = _signed((fingerprint ^ (token + 1)) * MULTIPLIER)
     return mixed ^ (mixed >> 29)
 
 
@@ -75,20 +75,41 @@ class Beams:
     """The hypotheses of N utterances, in B slots each.
 
     Attributes:
-        log_probs: (N, B), -inf where the slot is empty.
+        log_probs: (N, B), of the model, -inf where the slot is empty.
+        bonuses: (N, B), sum of what the scorer that helps the search gave.
         fingerprints: (N, B) int64, equal where the tokens are equal.
         num_tokens: (N, B) int64.
         contexts: (N, B, C) int64, last tokens.
         predictions: (N, B, J), what the decoder makes of the contexts.
-        scorer: state of the scorer that helps the search, each tensor (N, B, ...).
+        scorer: state of the scorer, each tensor (N, B, ...).
     """
 
     log_probs: Tensor
+    bonuses: Tensor
     fingerprints: Tensor
     num_tokens: Tensor
     contexts: Tensor
     predictions: Tensor
     scorer: ScorerState = ()
+
+    def books(self) -> tuple[Tensor, ...]:
+        """All but predictions and the state of the scorer."""
+        return (
+            self.log_probs,
+            self.bonuses,
+            self.fingerprints,
+            self.num_tokens,
+            self.contexts,
+        )
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors."""
+        return (*self.books(), self.predictions, *self.scorer)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Beams:
+        """Return the same with another tensor for each of its tensors."""
+        first, second, third, fourth, fifth, sixth, *rest = map(function, self.tensors())
+        return Beams(first, second, third, fourth, fifth, sixth, tuple(rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +130,23 @@ class BackPointers:
     Tokens are not copied along while the search runs; they are read backwards at the end.
     """
 
-    def __init__(
-        self,
+    def __init__(self, parents: Tensor, symbols: Tensor, blank_id: int) -> None:
+        """Take records (T, N, B) that are there already; see ``record``."""
+        self._parents, self._symbols, self._blank_id = parents, symbols, blank_id
+
+    @classmethod
+    def with_room(
+        cls,
         num_frames: int,
         num_rows: int,
         num_slots: int,
         blank_id: int,
         device: torch.device | None = None,
-    ) -> None:
+    ) -> BackPointers:
         """Make room for the frames of a batch; at first, nothing happens in any of them."""
         shape = (num_frames, num_rows, num_slots)
-        self._parents = torch.arange(num_slots, device=device).expand(shape).contiguous()
-        self._symbols = torch.full(shape, blank_id, dtype=torch.int64, device=device)
-        self._blank_id = blank_id
+        parents = torch.arange(num_slots, device=device).expand(shape).contiguous()
+        return cls(parents, torch.full(shape, blank_id, dtype=torch.int64, device=device), blank_id)
 
     def record(self, frame: int, parents: Tensor, symbols: Tensor) -> None:
         """Note what the first M utterances did at ``frame``.

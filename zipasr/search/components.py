@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from zipasr.base.errors import UserError
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc import CtcHead, CtcOutput
+from zipasr.search.hot_words import ContextGraph, HotWords
 from zipasr.search.methods import Need
-from zipasr.search.scorers import ContextGraph, HotWords, TokenScorer, sum_scorers
+from zipasr.search.scorers import TokenScorer, sum_scorers
 from zipasr.search.transducer_step import Context, DecoderLike, JoinerLike, TransducerSteps
 
 if TYPE_CHECKING:

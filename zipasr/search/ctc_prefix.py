@@ -19,7 +19,14 @@ from zipasr.search.beam_state import (
 )
 from zipasr.search.ctc import CtcHead
 from zipasr.search.protocol import Search, Utterance
-from zipasr.search.scorers import ScorerState, TokenScorer, scatter_state, scored, view_as_beams
+from zipasr.search.scorers import (
+    ScorerState,
+    TokenScorer,
+    scored,
+    scored_where,
+    step_where,
+    view_as_beams,
+)
 from zipasr.search.transducer_step import longest_first
 
 
@@ -97,7 +104,7 @@ class CtcPrefixBeamSearch(Search[BeamSearchState[Prefixes]]):
         """
         batch = longest_first(self.head.log_probs(frames), lens)
         shape = len(batch.num_alive), len(batch.lens), self.beam_size
-        history = BackPointers(*shape, self.head.blank_id, frames.device)
+        history = BackPointers.with_room(*shape, self.head.blank_id, frames.device)
         take = partial(take_frame, blank_id=self.head.blank_id, scorer=self.scorer)
         return search_frames(state, batch, history, take)
 
@@ -200,10 +207,8 @@ def take_frame(
         state,
     )
     if scorer is not None:
-        where = (choice.is_new & (result.label > -math.inf)).nonzero(as_tuple=True)
-        if where[0].numel():
-            news = scorer.extend(tuple(part[where] for part in state), taken[where])
-            result = replace(result, scorer=scatter_state(state, where, news))
+        is_grown = choice.is_new & (result.label > -math.inf)
+        result = replace(result, scorer=step_where(scorer, state, taken, is_grown)[1])
     return result, parents, torch.where(choice.took, taken, blank_id)
 
 
@@ -256,9 +261,8 @@ def _grow(
     fingerprints = extend_fingerprints(prefixes.fingerprints[:, :, None], spread)
     bonus = prefixes.bonus[:, :, None].expand_as(label)
     if scorer is not None:
-        row, slot, place = (label > -math.inf).nonzero(as_tuple=True)
-        bonus = bonus.clone()
-        if row.numel():
-            state = tuple(part[row, slot] for part in prefixes.scorer)
-            bonus[row, slot, place] += scorer.score(state, symbols[row, place])
+        num_symbols = symbols.size(1)
+        state = tuple(part.repeat_interleave(num_symbols, dim=1) for part in prefixes.scorer)
+        is_grown = (label > -math.inf).flatten(1)
+        bonus = bonus + scored_where(scorer, state, spread.flatten(1), is_grown).view_as(bonus)
     return _Growth(label, bonus, fingerprints)

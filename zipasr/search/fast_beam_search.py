@@ -114,7 +114,7 @@ class FastBeamSearch(Search[FastState]):
         state = rows_of(state, batch.order)
         slots = state.scores.size(1)
         shape = len(batch.num_alive), len(batch.lens), slots + 1
-        history = BackPointers(*shape, self.steps.blank_id, frames.device)
+        history = BackPointers.with_room(*shape, self.steps.blank_id, frames.device)
         scores, contexts = state.scores.clone(), state.contexts.clone()
         predictions, final = state.predictions.clone(), state.final.clone()
         for frame, num in enumerate(batch.num_alive):

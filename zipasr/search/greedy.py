@@ -1,4 +1,8 @@
-"""Greedy transducer search: take the best symbol, a block of frames at a time."""
+"""Greedy transducer search: take the best symbol, a block of frames at a time.
+
+On a CPU the books are plain numbers, and what has ended or emitted nothing costs nothing. On a GPU,
+where the host would have to wait to know that, they are the tables of ``greedy_blocks``.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zipasr.nn.masks import make_pad_mask
-from zipasr.nn.numerics import OnItsWay, to_device
+from zipasr.nn.cuda_graph import Recent
+from zipasr.nn.numerics import to_device
 from zipasr.search.beam_state import PartialHypothesis
+from zipasr.search.greedy_blocks import GreedyBlock, padded_shape
 from zipasr.search.protocol import Search, Utterance
 from zipasr.search.transducer_step import Context, TransducerSteps, check_lens
 
 #: How many frames of all utterances together the joiner reads at once, and at most of each one.
 #: More frames make the product faster for each; those behind a token are read once more.
 BLOCK_FRAMES, MAX_WIDTH = 64, 8
-
-#: In the place of a symbol, where a stream has no frame or has left it.
-_NOT_READ = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +64,24 @@ class GreedySearch(Search[GreedyState]):
     Args:
         steps: the transducer.
         max_sym_per_frame: at least 1.
+        cuda_graphs: whether a GPU replays its work.
 
     Source: Graves, "Sequence transduction with recurrent neural networks", 2012, section 2.
     """
 
     steps: TransducerSteps
     max_sym_per_frame: int = 1
+    cuda_graphs: bool = True
+    _blocks: Recent[GreedyBlock] = field(
+        default_factory=Recent, init=False, compare=False, repr=False
+    )
 
     @torch.no_grad()
     def start(self, num: int, device: torch.device) -> GreedyState:
         """State of ``num`` streams of which nothing was heard."""
-        contexts = self.steps.start_contexts(num, device)
+        contexts = self.steps.start_contexts(num, torch.device("cpu"))
         before = [tuple(context) for context in contexts.tolist()]
-        predictions = self.steps.predict(contexts)
+        predictions = self.steps.predict(to_device(contexts, device))
         return GreedyState(predictions, [0.0] * num, [PartialHypothesis()] * num, [0] * num, before)
 
     def restart(self, state: GreedyState, device: torch.device) -> GreedyState:  # noqa: ARG002
@@ -120,52 +127,54 @@ class GreedySearch(Search[GreedyState]):
         return _state_after(state, [walker], predictions)
 
     def _advance_on_device(self, state: GreedyState, frames: Tensor, lens: Tensor) -> GreedyState:
-        """Do as ``advance``, frame by frame, with one wait for the device, at the end."""
-        device, predictions = frames.device, state.predictions
-        projected, padding = self.steps.project(frames), make_pad_mask(lens, frames.size(1), device)
-        rows = [state.last_tokens(row) for row in range(len(lens))]
-        contexts, read, scores = to_device(torch.tensor(rows), device), [], []
-        for time in range(int(lens.max()) if len(lens) else 0):
-            is_here = ~padding[:, time]
-            for _ in range(self.max_sym_per_frame):
-                best = self.steps.next_scores(projected[:, time], predictions).max(dim=-1)
-                read.append(best.indices.masked_fill(~is_here, _NOT_READ))
-                scores.append(best.values)
-                is_here = is_here & (best.indices != self.steps.blank_id)
-                grown = torch.cat((contexts[:, 1:], best.indices[:, None]), dim=1)
-                contexts = torch.where(is_here[:, None], grown, contexts)
-                news = self.steps.predict(contexts)
-                predictions = torch.where(is_here[:, None], news, predictions)
-        if not read:
-            return state
-        on_way = OnItsWay(torch.stack(read, dim=1)), OnItsWay(torch.stack(scores, dim=1))
-        symbols, values = (numbers.arrived().tolist() for numbers in on_way)
-        return self._grown(state, predictions, symbols, values, lens.tolist())
+        """Do as ``advance`` with at most two waits for the device.
 
-    def _grown(
-        self,
-        state: GreedyState,
-        predictions: Tensor,
-        symbols: list[list[int]],
-        values: list[list[float]],
-        lens: list[int],
-    ) -> GreedyState:
-        """Return the state after the symbols that each stream read, ``max_sym_per_frame`` each."""
-        partials, log_probs = [], list(state.log_probs)
-        for row, (those, their_values) in enumerate(zip(symbols, values, strict=True)):
-            tokens, times = [], []
-            for place, (symbol, value) in enumerate(zip(those, their_values, strict=True)):
-                if symbol == _NOT_READ:
-                    continue
-                log_probs[row] += value
-                if symbol != self.steps.blank_id:
-                    tokens.append(symbol)
-                    times.append(state.num_frames[row] + place // self.max_sym_per_frame)
-            partials.append(state.partials[row].plus(tokens, times))
-        seen = [before + num for before, num in zip(state.num_frames, lens, strict=True)]
-        return replace(
-            state, predictions=predictions, log_probs=log_probs, partials=partials, num_frames=seen
+        How many steps the utterances take is known only afterwards, and most take fewer than half
+        as many as they have frames. Where one is not at its end after these, as many follow as it
+        may need at most.
+        """
+        num_frames = int(lens.max()) if lens.numel() else 0
+        if num_frames == 0:
+            return state
+        rows = [state.last_tokens(row) for row in range(len(lens))]
+        contexts = to_device(torch.tensor(rows), frames.device)
+        frames = self.steps.project(frames[:, :num_frames])
+        block = self._block(contexts, state.predictions, frames, to_device(lens, frames.device))
+        take = block.replay if self.cuda_graphs else block.take
+        take(-(-num_frames // 2))
+        found = block.found()
+        if left := max(num - place for num, place in zip(lens.tolist(), found[0], strict=True)):
+            take(left * self.max_sym_per_frame)
+            found = block.found()
+        _, log_probs, tokens, times = found
+        before = state.num_frames
+        return GreedyState(
+            block.tables.predictions[: len(lens)].clone(),
+            [one + more for one, more in zip(state.log_probs, log_probs, strict=True)],
+            [
+                partial.plus(those, [time + first for time in their_times])
+                for partial, those, their_times, first in zip(
+                    state.partials, tokens, times, before, strict=True
+                )
+            ],
+            [one + more for one, more in zip(before, lens.tolist(), strict=True)],
+            state.contexts,
         )
+
+    def _block(
+        self, contexts: Tensor, predictions: Tensor, frames: Tensor, lens: Tensor
+    ) -> GreedyBlock:
+        """Return what stands at the first frame of a batch."""
+        num, num_frames, _ = frames.shape
+        shape = padded_shape(num, num_frames) if self.cuda_graphs else (num, num_frames)
+
+        def make() -> GreedyBlock:
+            return GreedyBlock(self.steps, self.max_sym_per_frame, contexts, frames, shape)
+
+        key = (*shape, frames.dtype, frames.device)
+        block = self._blocks.get(key, make) if self.cuda_graphs else make()
+        block.begin(contexts, predictions, frames, lens)
+        return block
 
     def results(self, state: GreedyState) -> list[Utterance]:
         """What each stream has recognised; ``log_prob`` counts all symbols, blanks included."""

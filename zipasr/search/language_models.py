@@ -57,6 +57,8 @@ class NgramScorer:
     those, of which the best is 0.
     """
 
+    on_host = False
+
     def __init__(self, tokens: NgramTokens, scale: float) -> None:
         exact = tokens.exact_backoff
         self._table = ngram_table(tokens.model, tokens.pieces, exact_backoff=exact)
@@ -69,13 +71,17 @@ class NgramScorer:
 
     def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) of the tokens (M,)."""
-        moved = self._table.moved(NgramStates(*state), tokens)
-        return self._scale * moved.scores.amax(dim=1).float()
+        return self.step(state, tokens)[0]
 
     def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
         """State after the tokens (M,)."""
+        return self.step(state, tokens)[1]
+
+    def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
+        """Return both: scores (M,) of the tokens (M,), and the state after them."""
         contexts, scores = self._table.moved(NgramStates(*state), tokens)
-        return contexts, scores - scores.amax(dim=1, keepdim=True)
+        best = scores.amax(dim=1, keepdim=True)
+        return self._scale * best.squeeze(1).float(), (contexts, scores - best)
 
     def finish(self, state: ScorerState) -> Tensor:
         """Nothing: as in the published searches, ends are not scored."""
@@ -123,12 +129,22 @@ def _whole(
 class _NextTokens:
     """Scores out of a state that begins with the log-probabilities (M, V) of what follows."""
 
+    on_host = False
+
     def __init__(self, scale: float) -> None:
         self._scale = scale
 
     def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) of the tokens (M,)."""
         return self._scale * state[0].gather(1, tokens[:, None]).squeeze(1)
+
+    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
+        """State after the tokens (M,)."""
+        raise NotImplementedError
+
+    def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
+        """Return both: scores (M,) of the tokens (M,), and the state after them."""
+        return self.score(state, tokens), self.extend(state, tokens)
 
     def finish(self, state: ScorerState) -> Tensor:
         """Nothing: as in the published searches, ends are not scored."""
@@ -165,6 +181,8 @@ class TransformerScorer(_NextTokens):
     The state of a hypothesis: log-probabilities (V,) of what follows, and its tokens. What the
     model made of them is kept outside, once for all hypotheses that begin with them.
     """
+
+    on_host = True
 
     def __init__(self, model: TransformerLm, scale: float) -> None:
         super().__init__(scale)

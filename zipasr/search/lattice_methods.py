@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from zipasr.search.beam_search import ModifiedBeamSearch, beam_search
+from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import (
     DecodingResources,
     ModelParts,
@@ -18,6 +18,7 @@ from zipasr.search.components import (
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
+from zipasr.search.full_beam_search import beam_search
 from zipasr.search.graph_search import (
     CtcAcousticScorer,
     GraphLimits,

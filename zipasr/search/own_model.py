@@ -8,9 +8,9 @@ from zipasr.base.config import unknown_value
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc import CtcOutput
+from zipasr.search.hot_words import ContextGraph
 from zipasr.search.protocol import Search
 from zipasr.search.registry import build_search
-from zipasr.search.scorers import ContextGraph
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
 #: Methods that need a transducer and nothing else.

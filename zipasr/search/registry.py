@@ -13,7 +13,6 @@ from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.methods import MethodSpec, check_takes_hot_words, method_of
 from zipasr.search.protocol import Search
-from zipasr.search.scorers import Ranking
 
 
 class Factory(Protocol):
@@ -76,8 +75,8 @@ def modified_beam_ranked(
     """Build modified beam search in which an n-gram takes part in the choice alone."""
     steps = transducer(config, parts)
     ngram = resources.low_order
-    ranking = None if ngram is None else Ranking(ngram.scorer(resources.low_order_scale))
-    return ModifiedBeamSearch(steps, config.beam_size, ranking)
+    scorer = None if ngram is None else ngram.scorer(resources.low_order_scale)
+    return ModifiedBeamSearch(steps, config.beam_size, scorer, ranks_only=True)
 
 
 def ctc_greedy(

@@ -48,6 +48,14 @@ class JoinerLike(Protocol):
         """Score, with ``project_input=False``."""
 
 
+class ScoreSettings(NamedTuple):
+    """How logits become log-probabilities; see ``TransducerSteps``."""
+
+    blank_id: int
+    blank_penalty: float = 0.0
+    temperature: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class TransducerSteps:
     """Decoder and joiner, with what sharpens or flattens their scores.
@@ -75,6 +83,11 @@ class TransducerSteps:
     def context_size(self) -> int:
         """Number of tokens that the decoder looks back."""
         return self.decoder.context_size
+
+    @property
+    def settings(self) -> ScoreSettings:
+        """How logits become log-probabilities."""
+        return ScoreSettings(self.blank_id, self.blank_penalty, self.temperature)
 
     def project(self, frames: Tensor) -> Tensor:
         """Bring encoder frames (..., C) to the joiner's width: (..., J), once per batch."""
@@ -116,8 +129,12 @@ class TransducerSteps:
         Returns:
             (..., V) float32, log-probabilities.
         """
-        logits = self.joiner(frames, predictions, project_input=False)
-        return adjusted_log_probs(logits, self.blank_id, self.blank_penalty, self.temperature)
+        return adjusted_log_probs(self.logits(frames, predictions), *self.settings)
+
+    def logits(self, frames: Tensor, predictions: Tensor) -> Tensor:
+        """Return what ``next_scores`` are made of, (..., V)."""
+        logits: Tensor = self.joiner(frames, predictions, project_input=False)
+        return logits
 
 
 def adjusted_log_probs(
