@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.decoding import FRAMES_PER_SECOND, VOCAB_SIZE, WIDTH, random_transducer
-from zipasr.lm.ngram_estimation import kneser_ney
-from zipasr.lm.sentences import Sentences
+from zipasr.lm.ngram_estimation import Sentences, kneser_ney
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner, PreparedJoiner
 from zipasr.search.components import DecodingResources, ModelParts

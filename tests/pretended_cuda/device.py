@@ -492,8 +492,15 @@ class _Lstm(torch.autograd.Function):
         with torch.enable_grad():
             ctx.outs = function(*mapped(lambda x: by_tensor.get(id(x), x), args))
         ctx.values = values
-        note_cost("lstm", Cost(10, 4.0 * sum(touched(x) for x in (*values, *ctx.outs))))
-        return tuple(Pretended(out.detach()) for out in ctx.outs)
+        hosts = [out.detach() for out in ctx.outs]
+
+        @torch.no_grad()
+        def work() -> Any:
+            return function(*mapped(lambda x: by_tensor.get(id(x), x), args))
+
+        cost = Cost(10, 4.0 * sum(touched(x) for x in (*values, *hosts)))
+        note_or_record("lstm", work, hosts, cost)
+        return tuple(map(Pretended, hosts))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

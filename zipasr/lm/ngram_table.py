@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zipasr.lm.ngram import END, LN10, NgramLm
+from zipasr.nn.numerics import to_device
 
 
 class Arcs(NamedTuple):
@@ -62,6 +64,7 @@ class NgramTable:
         splits: where the contexts of each length begin, and where the last end.
         num_words: of the model, ``<unk>`` included.
         start: context of the first word.
+        start_length: how many words it has.
         end: number of the end of a sentence.
         exact_backoff: no path backs off where there is an n-gram.
     """
@@ -75,6 +78,7 @@ class NgramTable:
     splits: Tensor
     num_words: int
     start: int
+    start_length: int
     end: int
     exact_backoff: bool = False
 
@@ -118,8 +122,7 @@ class NgramTable:
         """Return where ``num`` sequences stand before their first words."""
         contexts = torch.zeros(num, self.order, dtype=torch.int64, device=self.keys.device)
         scores = torch.full_like(contexts, -math.inf, dtype=torch.float64)
-        slot = int(self.lengths(torch.tensor(self.start, device=self.keys.device)))
-        contexts[:, slot], scores[:, slot] = self.start, 0.0
+        contexts[:, self.start_length], scores[:, self.start_length] = self.start, 0.0
         return NgramStates(contexts, scores)
 
     def moved(self, standing: NgramStates, words: Tensor) -> NgramStates:
@@ -156,7 +159,7 @@ class NgramTable:
         """Return the same on a device."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in values.items():
-            values[name] = value.to(device) if isinstance(value, Tensor) else value
+            values[name] = to_device(value, device) if isinstance(value, Tensor) else value
         return NgramTable(**values)
 
     def _look_up(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,6 +211,7 @@ def ngram_table(model: NgramLm, words: Sequence[str], *, exact_backoff: bool = F
         torch.tensor(model.splits),
         len(model.names),
         model.start,
+        bisect_right(model.splits, model.start) - 1,
         model.number(END),
         exact_backoff,
     )

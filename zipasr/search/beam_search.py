@@ -224,9 +224,8 @@ def choose(beams: Beams, scores: Tensor, blank_id: int) -> Chosen:
         blank_id: id of blank.
     """
     candidates = scores + beams.log_probs[:, :, None]
-    # Without a scorer there are no bonuses.
-    ranks = candidates + beams.bonuses[:, :, None] if beams.scorer else candidates
-    chosen = ranks.flatten(start_dim=1).topk(scores.size(1), dim=-1).indices
+    ranks = (candidates + beams.bonuses[:, :, None]).flatten(start_dim=1)
+    chosen = ranks.topk(scores.size(1), dim=-1).indices
     parents, symbols = chosen // scores.size(-1), chosen % scores.size(-1)
     is_token = symbols != blank_id
     fingerprints = beams.fingerprints.gather(1, parents)

@@ -59,12 +59,13 @@ class GreedyTables:
         counts = torch.zeros(3, num, dtype=torch.int64, device=device)
         tokens = torch.zeros(2, num, most_tokens, dtype=torch.int64, device=device)
         return cls(
-            counts[0],
-            counts[1],
-            torch.zeros(num, dtype=torch.float64, device=device),
-            contexts.new_zeros(num, contexts.size(1)),
-            counts[2],
-            *tokens,
+            place=counts[0],
+            num_here=counts[1],
+            log_probs=torch.zeros(num, dtype=torch.float64, device=device),
+            contexts=contexts.new_zeros(num, contexts.size(1)),
+            num_tokens=counts[2],
+            tokens=tokens[0],
+            times=tokens[1],
             rows=contexts.new_zeros(num, WIDTH),
             predictions=frames.new_zeros(num, frames.size(2)),
         )

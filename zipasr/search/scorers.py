@@ -73,7 +73,8 @@ class Sum:
 
     def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
         """Return both: scores (M,) of the tokens (M,), and the state after them."""
-        total, after = torch.zeros(tokens.size(0), device=tokens.device), []
+        total = torch.zeros(tokens.size(0), device=tokens.device)
+        after: list[Tensor] = []
         for scorer, own in self._parts(state, tokens.device):
             scores, news = scorer.step(own, tokens)
             total = total + scores
