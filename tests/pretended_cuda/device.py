@@ -166,7 +166,8 @@ def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Compute an operation on the host as the device would."""
     parts = [*leaves(args), *leaves(kwargs)]
     mine = [x for x in parts if isinstance(x, Pretended)]
-    device = kwargs.get("device")
+    # In inference mode ``to`` comes as it was called, with the device among the operands.
+    device = next((x for x in parts if isinstance(x, torch.device)), kwargs.get("device"))
     if not mine and not is_device(device):
         return func(*args, **kwargs)
     if _is_composite(func) and (made := _decomposed(func, args, kwargs)) is not NotImplemented:

@@ -50,9 +50,9 @@ GPU = World(0, 1, pretended.DEVICE)
 VOCAB_SIZE = 20
 #: torch's own CTC copies lengths to the device and waits: four in forward, three in backward.
 CTC_WAITS = 7
-#: Of forward and backward in bfloat16: three feed-forward, two convolution, three attention blocks
-#: of a Zipformer.
-LAUNCHES_OF_LAYER = {"zipformer": 272, "zapformer": 272}
+#: Of forward and backward in bfloat16. Zipformer: three feed-forward, two convolution, three attention
+#: blocks.
+LAUNCHES_OF_LAYER = {"zipformer": 272, "zapformer": 416}
 #: Of a step of the optimizer, for the model of the test: one shape after another.
 LAUNCHES_OF_OPTIMIZER: dict[OptimizerName, int] = {"scaled_adam": 40, "rubik": 3000}
 
@@ -187,7 +187,7 @@ def test_a_step_gives_what_it_gives_on_a_cpu_and_waits_once(name: str, head: str
         step(model, encoder, heads, optimizer)
     has_ctc = ModelConfig(**heads).use_ctc
     assert record.num_waits == 1 + has_ctc * CTC_WAITS, record.told()
-    assert record.num_copies <= 16, record.told()
+    assert record.num_copies <= 17, record.told()
     launches = sum(c.launches for place, c in record.costs.items() if place.phase == "optimizer")
     assert launches <= LAUNCHES_OF_OPTIMIZER[published], record.told(40)
 

@@ -56,30 +56,34 @@ def _softplus(t: Tensor) -> Tensor:
     return torch.nn.functional.softplus(t, 1.0, 40.0)
 
 
-def _swoosh(x: Tensor, shift: float, offset: float, slope: float) -> tuple[Tensor]:
-    return (_softplus(x - shift) - slope * x - offset,)
+def _swoosh(x: Tensor, gain: float, shift: float, offset: float, slope: float) -> tuple[Tensor]:
+    return (_softplus(gain * x - shift) / gain - slope * x - offset,)
 
 
 def _kept_swoosh(
-    x: Tensor, keep: Tensor, shift: float, offset: float, slope: float, scale: float
+    x: Tensor, keep: Tensor, gain: float, shift: float, offset: float, slope: float, scale: float
 ) -> tuple[Tensor]:
-    return (_swoosh(x, shift, offset, slope)[0] * keep * scale,)
+    return (_swoosh(x, gain, shift, offset, slope)[0] * keep * scale,)
 
 
-def _swoosh_gradient(x: Tensor, grad: Tensor, shift: float, slope: float) -> tuple[Tensor]:
-    return (((x - shift).sigmoid() - slope) * grad,)
+def _swoosh_gradient(
+    x: Tensor, grad: Tensor, gain: float, shift: float, slope: float
+) -> tuple[Tensor]:
+    return (((gain * x - shift).sigmoid() - slope) * grad,)
 
 
 def _swoosh_both(
-    x: Tensor, grad: Tensor, shift: float, offset: float, slope: float
+    x: Tensor, grad: Tensor, gain: float, shift: float, offset: float, slope: float
 ) -> tuple[Tensor, Tensor]:
-    return (*_swoosh(x, shift, offset, slope), *_swoosh_gradient(x, grad, shift, slope))
+    value, gradient = _swoosh(x, gain, shift, offset, slope), (x, grad, gain, shift, slope)
+    return (*value, *_swoosh_gradient(*gradient))
 
 
 def _kept_swoosh_both(
-    x: Tensor, grad: Tensor, keep: Tensor, shift: float, offset: float, slope: float, scale: float
-) -> tuple[Tensor, Tensor]:
-    value, gradient = _swoosh_both(x, grad, shift, offset, slope)
+    x: Tensor, grad: Tensor, keep: Tensor, gain: float, shift: float, offset: float, slope: float,
+    scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    value, gradient = _swoosh_both(x, grad, gain, shift, offset, slope)
     return value * keep * scale, gradient * keep * scale
 
 
@@ -117,31 +121,32 @@ def _held(x: Tensor, grad: Tensor, lowest: float, highest: float) -> tuple[Tenso
 #: ``nn.activations``: the value; the value times a mask of ones and zeros and a scale; the
 #: derivative times a gradient; both.
 SWOOSH = ElementwiseKernel(
-    """template <typename T> T swoosh(T x, float shift, float offset, float slope) {
-    const float v = x, t = v - shift;
-    return (t > 40.0f ? t : log1pf(expf(t))) - slope * v - offset;
+    """template <typename T> T swoosh(T x, float gain, float shift, float offset, float slope) {
+    const float v = x, t = gain * v - shift;
+    return (t > 40.0f ? t : log1pf(expf(t))) / gain - slope * v - offset;
 }""",
     _swoosh,
 )
 KEPT_SWOOSH = ElementwiseKernel(
     """template <typename T>
-T kept_swoosh(T x, T keep, float shift, float offset, float slope, float scale) {
-    const float v = x, t = v - shift;
-    return ((t > 40.0f ? t : log1pf(expf(t))) - slope * v - offset) * float(keep) * scale;
+T kept_swoosh(T x, T keep, float gain, float shift, float offset, float slope, float scale) {
+    const float v = x, t = gain * v - shift;
+    return ((t > 40.0f ? t : log1pf(expf(t))) / gain - slope * v - offset) * float(keep) * scale;
 }""",
     _kept_swoosh,
 )
 SWOOSH_GRADIENT = ElementwiseKernel(
-    """template <typename T> T swoosh_gradient(T x, T grad, float shift, float slope) {
-    return (1.0f / (1.0f + expf(shift - float(x))) - slope) * float(grad);
+    """template <typename T> T swoosh_gradient(T x, T grad, float gain, float shift, float slope) {
+    return (1.0f / (1.0f + expf(shift - gain * float(x))) - slope) * float(grad);
 }""",
     _swoosh_gradient,
 )
 SWOOSH_BOTH = ElementwiseKernel(
     """template <typename T>
-void swoosh_both(T x, T grad, float shift, float offset, float slope, T& value, T& gradient) {
-    const float v = x, t = v - shift;
-    value = (t > 40.0f ? t : log1pf(expf(t))) - slope * v - offset;
+void swoosh_both(T x, T grad, float gain, float shift, float offset, float slope, T& value,
+                 T& gradient) {
+    const float v = x, t = gain * v - shift;
+    value = (t > 40.0f ? t : log1pf(expf(t))) / gain - slope * v - offset;
     gradient = (1.0f / (1.0f + expf(-t)) - slope) * float(grad);
 }""",
     _swoosh_both,
@@ -149,10 +154,10 @@ void swoosh_both(T x, T grad, float shift, float offset, float slope, T& value, 
 )
 KEPT_SWOOSH_BOTH = ElementwiseKernel(
     """template <typename T>
-void kept_swoosh_both(T x, T grad, T keep, float shift, float offset, float slope, float scale,
-                      T& value, T& gradient) {
-    const float v = x, t = v - shift, k = float(keep) * scale;
-    value = ((t > 40.0f ? t : log1pf(expf(t))) - slope * v - offset) * k;
+void kept_swoosh_both(T x, T grad, T keep, float gain, float shift, float offset, float slope,
+                      float scale, T& value, T& gradient) {
+    const float v = x, t = gain * v - shift, k = float(keep) * scale;
+    value = ((t > 40.0f ? t : log1pf(expf(t))) / gain - slope * v - offset) * k;
     gradient = (1.0f / (1.0f + expf(-t)) - slope) * float(grad) * k;
 }""",
     _kept_swoosh_both,
@@ -229,7 +234,7 @@ def _errors(device: torch.device) -> list[float]:
     generator = torch.Generator().manual_seed(0)
     x, grad, factor = (3 * torch.randn(3, 64, generator=generator) for _ in range(3))
     keep = (factor > 0).float()
-    swoosh = {"shift": 4.0, "offset": 0.035, "slope": 0.08}
+    swoosh = {"gain": 1.5, "shift": 4.0, "offset": 0.035, "slope": 0.08}
     limits = {"mean_min": -0.1, "mean_max": 0.2, "rms_min": 0.5, "rms_max": 1.0}
     line = {"count": 9.0, **limits, "eps": 1e-20, "grad_scale": 0.04}
     # The sum of nine numbers with this norm.
@@ -237,7 +242,7 @@ def _errors(device: torch.device) -> list[float]:
     cases: list[tuple[ElementwiseKernel, tuple[Tensor, ...], dict[str, float]]] = [
         (SWOOSH, (10 * x,), swoosh),
         (KEPT_SWOOSH, (x, keep), {**swoosh, "scale": 1.25}),
-        (SWOOSH_GRADIENT, (x, grad), {"shift": 4.0, "slope": 0.08}),
+        (SWOOSH_GRADIENT, (x, grad), {"gain": 1.5, "shift": 4.0, "slope": 0.08}),
         (SWOOSH_BOTH, (x, grad), swoosh),
         (KEPT_SWOOSH_BOTH, (x, grad, keep), {**swoosh, "scale": 1.25}),
         (PUSH_LINE, (total, norm), line),

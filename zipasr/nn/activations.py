@@ -69,7 +69,7 @@ def swoosh_value(
         scale: other than 1 on a CUDA device only, with a mask.
     """
     dtype = dtype or at_least_float32(x[:0]).dtype
-    if _has_kernels(x, swoosh):
+    if has_kernels(x):
         return _on_cuda(x, swoosh, mask, scale).to(dtype)
     y = torch.empty_like(x, dtype=dtype)
     kernels, rows = _kernels_for(x, y), _rows(x, mask)
@@ -81,8 +81,9 @@ def swoosh_value(
 
 def swoosh_gradient(x: Tensor, swoosh: Swoosh, grad: Tensor) -> Tensor:
     """Return the derivative at ``x`` times ``grad``, of the same shape, in the type of ``x``."""
-    if _has_kernels(x, swoosh):
-        (gradient,) = elementwise.SWOOSH_GRADIENT(x, grad, shift=swoosh.shift, slope=SLOPE)
+    if has_kernels(x):
+        numbers = {"gain": swoosh.gain, "shift": swoosh.shift, "slope": SLOPE}
+        (gradient,) = elementwise.SWOOSH_GRADIENT(x, grad, **numbers)
         return gradient.to(x.dtype)
     out = torch.empty_like(x)
     if (kernels := _kernels_for(x, grad, out)) is not None:
@@ -109,7 +110,7 @@ def swoosh_value_and_gradient(
         out: takes the gradient for ``x``, in the type of ``x``; new if not given.
         scale: as for ``swoosh_value``.
     """
-    if _has_kernels(x, swoosh):
+    if has_kernels(x):
         value, gradient = _both_on_cuda(x, swoosh, mask, grad, scale)
         gradient = gradient.to(x.dtype) if out is None else out.copy_(gradient)
         return value.to(grad.dtype), gradient
@@ -125,12 +126,8 @@ def swoosh_value_and_gradient(
     return _value(x, swoosh, mask).to(grad.dtype), out
 
 
-def _has_kernels(x: Tensor, swoosh: Swoosh) -> bool:
-    return swoosh.gain == 1.0 and has_kernels(x)  # those of CUDA know no other gain
-
-
 def _on_cuda(x: Tensor, swoosh: Swoosh, mask: Tensor | None, scale: float) -> Tensor:
-    numbers = {"shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
+    numbers = _numbers(swoosh)
     if mask is None:
         return elementwise.SWOOSH(x, **numbers)[0]
     return elementwise.KEPT_SWOOSH(x, mask.to(x.dtype), **numbers, scale=scale)[0]
@@ -139,11 +136,15 @@ def _on_cuda(x: Tensor, swoosh: Swoosh, mask: Tensor | None, scale: float) -> Te
 def _both_on_cuda(
     x: Tensor, swoosh: Swoosh, mask: Tensor | None, grad: Tensor, scale: float
 ) -> tuple[Tensor, ...]:
-    numbers = {"shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
+    numbers = _numbers(swoosh)
     if mask is None:
         return elementwise.SWOOSH_BOTH(x, grad, **numbers)
     mask = mask.to(torch.promote_types(x.dtype, grad.dtype))
     return elementwise.KEPT_SWOOSH_BOTH(x, grad, mask, **numbers, scale=scale)
+
+
+def _numbers(swoosh: Swoosh) -> dict[str, float]:
+    return {"gain": swoosh.gain, "shift": swoosh.shift, "offset": swoosh.offset, "slope": SLOPE}
 
 
 def _scaled(mask: Tensor | None, scale: float) -> Tensor | None:

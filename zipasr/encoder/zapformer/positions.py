@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zipasr.nn.numerics import no_autocast
+from zipasr.nn.numerics import no_autocast, to_device
 
 #: Frequencies between 0 and half of the frame rate, close together at 0.
 NUM_FREQUENCIES = 64
@@ -115,7 +115,7 @@ class PositionTable:
             if self._table.size(0) < 2 * longest - 1:
                 self._table = position_table(1 - longest, longest - 1)
             if self._table.device != device:
-                self._table = self._table.to(device)
+                self._table = to_device(self._table, device)
         centre = self._table.size(0) // 2
         return self._table[centre + 1 - longest : centre + num_frames]
 
