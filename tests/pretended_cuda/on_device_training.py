@@ -50,8 +50,7 @@ GPU = World(0, 1, pretended.DEVICE)
 VOCAB_SIZE = 20
 #: torch's own CTC copies lengths to the device and waits: four in forward, three in backward.
 CTC_WAITS = 7
-#: Of forward and backward in bfloat16. Zipformer: three feed-forward, two convolution, three attention
-#: blocks.
+#: Of forward and backward in bfloat16.
 LAUNCHES_OF_LAYER = {"zipformer": 272, "zapformer": 416}
 #: Of a step of the optimizer, for the model of the test: one shape after another.
 LAUNCHES_OF_OPTIMIZER: dict[OptimizerName, int] = {"scaled_adam": 40, "rubik": 3000}
