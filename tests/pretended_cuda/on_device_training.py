@@ -53,7 +53,7 @@ CTC_WAITS = 7
 #: Of forward and backward in bfloat16.
 LAUNCHES_OF_LAYER = {"zipformer": 272, "zapformer": 416}
 #: Of a step of the optimizer, for the model of the test: one shape after another.
-LAUNCHES_OF_OPTIMIZER: dict[OptimizerName, int] = {"scaled_adam": 40, "rubik": 3000}
+LAUNCHES_OF_OPTIMIZER: dict[OptimizerName, int] = {"scaled_adam": 8, "rubik": 2080}
 
 SHORT = """
 --max-duration 60 --num-workers 0 --log-interval 1 --ctc-only-batches 0 --warm-step 4
