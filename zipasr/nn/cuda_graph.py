@@ -44,8 +44,8 @@ class Replay:
 
 
 def _recorded(work: Callable[[], None]) -> Any:
-    graph = torch.cuda.CUDAGraph()
     try:
+        graph = torch.cuda.CUDAGraph()
         # Others, such as a thread that pins memory, may call CUDA meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
