@@ -229,6 +229,8 @@ def test_a_run_of_a_recipe_that_is_gone_is_not_taken_for_one_of_another(
     (folder / "exp").mkdir()
     sessions = [{"command": ["train.py", "--recipe", "./not-here"]}]
     (folder / "exp" / "run.json").write_text(json.dumps({"sessions": sessions}))
+    with pytest.raises(UserError, match=r"takes the folder of that file: exp$"):
+        read(DECODE, ["--recipe", "exp/run.json"])
     # What needs no recipe does without; the test sets of another one are not decoded.
     assert read(TRANSCRIBE, ["--exp-dir", "exp", "a.wav"]).recipe.name == ""
     with pytest.raises(UserError, match=r"no recipe './not-here': not-here/recipe.toml does not"):
@@ -300,7 +302,8 @@ max-duration = 11.5
         (train.main, ["--world", "2"], "--world 2. Fix: did you mean '--world-size'?"),
         (decode.main, ["--beam-sise", "2"], "did you mean '--beam-size'?"),
         (average.main, ["--zzz"], "average.py --help lists the flags."),
-        (train.main, ["now"], "unrecognized arguments: now"),
+        (train.main, ["now"], "now. Fix: every value has a flag, as in --recipe now"),
+        (train.main, ["--use-ctc", "1", "0"], "0. Fix: train.py --help lists the flags."),
         (train.main, ["--num-epochs", "x"], "--num-epochs: invalid int value: 'x'"),
         (train.main, ["--num-epochs"], "--num-epochs: expected one argument"),
         (train.main, ["--encoder-dim", "1,x"], "--encoder-dim: invalid comma list value: '1,x'"),

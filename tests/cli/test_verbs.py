@@ -62,6 +62,8 @@ def test_without_a_command_the_help_is_shown_as_a_mistake(
         ("trian", "did you mean 'train'?"),
         ("streaming_decod", "did you mean 'streaming-decode'?"),
         ("zzz", "zipasr --help lists the commands."),
+        ("finetune", "zipasr train --do-finetune 1 --finetune-ckpt FILE"),
+        ("validate", "zipasr prepare --stage 4 --force"),
     ],
 )
 def test_an_unknown_command_names_the_nearest(

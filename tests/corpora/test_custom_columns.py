@@ -71,6 +71,7 @@ def test_what_is_not_used_is_named() -> None:
         ({"start": "", "end": ""}, (0.0, None)),
         ({"start": "1", "end": "None"}, (1.0, None)),
         ({"start": "-0.05", "end": "1"}, (0.0, 1.0)),
+        ({"start": "0:01:02.5", "end": "1:00:00,25"}, (62.5, 3600.25)),
     ],
 )
 def test_times(cells: dict[str, str], times: tuple[float, float | None]) -> None:

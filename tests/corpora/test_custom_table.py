@@ -120,7 +120,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_named(tmp_path: Path) -> None
         ("text\tlanguage\nyes\ten\n", "no column 'audio'"),
         ("audio\ttext\n", "is empty: 0 utterances"),
         ("", "no column 'text'"),
-        ("a.wav\tyes\nb.wav\tno\n", "its first line is an utterance: put a line above it."),
+        ("a.wav\tyes\nb.wav\tno\n", "its first line is an utterance: put one above it that names"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_one_line(content: str, message: str, tmp_path: Path) -> None:

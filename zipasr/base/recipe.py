@@ -158,6 +158,8 @@ def _no_recipe(name: str, path: Path, roots: Sequence[Path]) -> UserError:
     what += f"; {roots[0]} has {', '.join(sorted(here))}." if here else "."
     what += f" Built in: {', '.join(sorted(built_in))}." if built_in else ""
     hint = nearest(name, sorted(here | built_in))
+    if Path(name).is_file():
+        hint = f"--recipe takes the folder of that file: {Path(name).parent}"
     return UserError(what, hint or "give one of these names, or the path of a recipe folder.")
 
 

@@ -161,7 +161,10 @@ class Parser(argparse.ArgumentParser):
         hint = f"{self.prog} --help lists the flags."
         if message.startswith("unrecognized arguments:"):
             flags = [name for action in self._actions for name in action.option_strings]
-            hint = nearest(message.split()[2].split("=")[0], flags) or hint
+            word = message.split()[2]
+            hint = nearest(word.split("=")[0], flags) or hint
+            if "--recipe" in flags and re.match(r"[^\W\d]|[./]", word):
+                hint = f"every value has a flag, as in --recipe {word}"
         elif found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             hint = nearest(found[1], found[2].split(", ")) or hint
         raise UserError(f"{self.prog}: {message}.", hint)

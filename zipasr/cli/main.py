@@ -22,6 +22,25 @@ ABOUT = {
     "train-lm": "train a language model for the search",
     "doctor": "examine this machine, and say what to do",
 }
+# What other programs call what a command with flags does here.
+ELSEWHERE = {
+    "demo": "zipasr prepare --recipe espeak, then zipasr train --recipe espeak.",
+    "download": "zipasr prepare --recipe librispeech --stage 0 --stop-stage 0",
+    "import": "zipasr prepare --recipe my --from FILE_OR_FOLDER",
+    "validate": "zipasr prepare --stage 4 --force",
+    "finetune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
+    "fine-tune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
+    "resume": "zipasr train, with the flags of before.",
+    "tune-batch": "zipasr train --dry-run 1",
+    "list-presets": "zipasr train --help lists the values of --preset.",
+    "eval": "zipasr decode",
+    "evaluate": "zipasr decode",
+    "test": "zipasr decode",
+    "infer": "zipasr transcribe FILE",
+    "recognize": "zipasr transcribe FILE",
+    "recognise": "zipasr transcribe FILE",
+    "align": "zipasr transcribe --align TEXT FILE",
+}
 # Called by prepare, stage by stage; each has flags of its own.
 STAGES = (
     "import_corpus",
@@ -62,7 +81,7 @@ def run(name: str, words: Sequence[str]) -> int:
 
         return prepare(words)
     if verb not in VERBS and stage not in STAGES:
-        hint = nearest(verb, VERBS) or "zipasr --help lists the commands."
+        hint = ELSEWHERE.get(verb) or nearest(verb, VERBS) or "zipasr --help lists the commands."
         error = UserError(f"zipasr has no command {name!r}.", hint)
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

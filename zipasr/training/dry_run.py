@@ -13,6 +13,7 @@ import torch
 from lhotse import CutSet
 from numpy.typing import NDArray
 
+from zipasr.base.progress import clock
 from zipasr.base.recipe import Recipe
 from zipasr.checkpoint.retention import BYTES_PER_PARAMETER, most_epoch_files
 from zipasr.data.cuts import TrainCuts
@@ -124,8 +125,8 @@ class Estimate:
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
-            f"           about {run_hours:.1f} hours for the run on this machine, "
-            f"{run_hours * configs.train.world_size:.1f} {self.device}-hours",
+            f"           about {clock(run_hours * 3600)} for the run on this machine, "
+            f"{run_hours * configs.train.world_size:.2g} {self.device}-hours",
             f"Memory is scaled from one utterance, time from {TRIAL_SECONDS:g} s of noise.",
         ]
         return "\n".join(lines)

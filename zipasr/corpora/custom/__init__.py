@@ -4,6 +4,7 @@
 ``folder`` (sound with text; Common Voice), ``kaldi``, ``lhotse_manifests``. They share
 ``source_text`` (lines of text files), ``delimited`` (fields of lines), ``columns`` (known names,
 times, channels), ``audio_files`` (files by name) and yield ``utterances``. ``checks`` compares them
-with their sound, ``corpus`` converts it and writes the manifests, ``import_report`` tells about it;
+with their sound, ``suspects`` finds what looks wrong, ``hints`` says what to do about a source that
+is none, ``corpus`` converts it and writes the manifests, ``import_report`` tells about it;
 ``recipe`` chooses splits and writes the recipe file, and ``advice`` says why and what to expect.
 """

@@ -1,11 +1,9 @@
-"""Checks of utterances against their sound files: what can be used, and what looks wrong."""
+"""Checks of utterances against their sound files: what can be used."""
 
 from __future__ import annotations
 
-import itertools
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -178,97 +176,3 @@ class ScannedCorpus(NamedTuple):
         for utterance in self.utterances:
             splits.setdefault(str(utterance.split), []).append(utterance)
         return splits
-
-
-# Beyond such a factor from the median of the corpus, characters and seconds do not belong together.
-_RATE_FACTOR = 3.0
-# Pauses around the words of a short text.
-_PAUSE_SECONDS = 2.0
-_FEWEST_FOR_MEDIAN = 10
-_CLIPPED_SHARE = 1e-3
-_QUIET = 1e-6  # mean square: -60 dB
-_OFTEN = 100
-
-
-def find_suspects(
-    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
-) -> list[Suspect]:
-    """Return the utterances that look wrong by cheap checks, by kind; each kind has some."""
-    kinds = {
-        "many characters for so few seconds": _by_rate(utterances, facts, too_fast=True),
-        "few characters for so many seconds": _by_rate(utterances, facts, too_fast=False),
-        "the same sound with different texts": _same_sound(utterances, facts),
-        "most of it is in another utterance, too": _overlapping(utterances, facts),
-        "clipped: more than 0.1 % of the samples at full scale": (
-            (u, f"{100 * facts[u.audio].clipped:.1f} %")
-            for u in utterances if facts[u.audio].clipped > _CLIPPED_SHARE
-        ),
-        "nearly silent: less than -60 dB": (
-            (u, "") for u in utterances if _loudness(u, facts[u.audio]) < _QUIET
-        ),
-        f"a transcript that occurs {_OFTEN} times or more": _often(utterances),
-    }  # fmt: skip
-    suspects = (Suspect(kind=kind, examples=list(found)) for kind, found in kinds.items())
-    return [suspect for suspect in suspects if suspect.examples]
-
-
-def _by_rate(
-    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo], *, too_fast: bool
-) -> Iterator[tuple[Utterance, str]]:
-    if len(utterances) < _FEWEST_FOR_MEDIAN:
-        return
-    lengths = [seconds_of(u, facts[u.audio]) for u in utterances]
-    rates = [len(u.text) / s for u, s in zip(utterances, lengths, strict=True)]
-    median = statistics.median(rates)
-    for utterance, seconds, rate in zip(utterances, lengths, rates, strict=True):
-        expected = len(utterance.text) / median
-        slow = seconds > _RATE_FACTOR * expected + _PAUSE_SECONDS
-        if (rate > _RATE_FACTOR * median) if too_fast else slow:
-            yield utterance, f"{rate:.1f} a second, the median is {median:.1f}"
-
-
-def _place_in_sound(utterance: Utterance, facts: Mapping[Path, AudioInfo]) -> tuple[object, ...]:
-    sound = facts[utterance.audio].digest or utterance.audio
-    return sound, utterance.channel, round(utterance.start, 2), round(utterance.end or -1.0, 2)
-
-
-def _same_sound(
-    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
-) -> Iterator[tuple[Utterance, str]]:
-    groups: dict[tuple[object, ...], list[Utterance]] = defaultdict(list)
-    for utterance in utterances:
-        groups[_place_in_sound(utterance, facts)].append(utterance)
-    for group in groups.values():
-        for utterance in group[1:]:
-            if utterance.text != group[0].text:
-                yield utterance, f"as {group[0].id} [{group[0].where}]"
-
-
-def _overlapping(
-    utterances: Sequence[Utterance], facts: Mapping[Path, AudioInfo]
-) -> Iterator[tuple[Utterance, str]]:
-    channels: dict[tuple[Path, int | None], list[Utterance]] = defaultdict(list)
-    for utterance in utterances:
-        channels[utterance.audio, utterance.channel].append(utterance)
-    for group in channels.values():
-        group.sort(key=lambda one: one.start)
-        for before, after in itertools.pairwise(group):
-            lengths = [seconds_of(one, facts[one.audio]) for one in (before, after)]
-            shared = before.start + lengths[0] - after.start
-            same = _place_in_sound(before, facts) == _place_in_sound(after, facts)
-            differs = before.text != after.text and not same
-            if differs and min(shared, lengths[1]) > 0.5 * min(lengths):
-                yield after, f"{before.id} [{before.where}]"
-
-
-def _loudness(utterance: Utterance, facts: AudioInfo) -> float:
-    return max(facts.energies) if utterance.channel is None else facts.energies[utterance.channel]
-
-
-def _often(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, str]]:
-    counts = Counter(utterance.text for utterance in utterances)
-    told: set[str] = set()
-    for utterance in utterances:
-        if counts[utterance.text] >= _OFTEN and utterance.text not in told:
-            told.add(utterance.text)
-            yield utterance, f"{counts[utterance.text]} times: {utterance.text[:60]}"

@@ -20,7 +20,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "text": (
         "text", "transcript", "transcription", "sentence", "normalized_text", "raw_text",
-        "tgt_text", "wrd", "txt",
+        "tgt_text", "wrd", "txt", "raw_transcription", "normalized_transcript", "label",
     ),
     "id": ("id", "utt_id", "utt", "utterance", "utterance_id", "uttid", "segment_id", "key"),
     "start": ("start", "begin", "start_time", "begin_time", "onset", "offset"),
@@ -45,6 +45,7 @@ ROUNDING_SECONDS = 0.1
 
 _UNIT = re.compile(r"[_ ]?[\[(]?(?:_|\b)(ms|msec|millis|milliseconds|s|sec|secs|seconds)[\])]?$")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_CLOCK = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d(?:[.,]\d+)?)", re.ASCII)
 _EMPTY = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat", "-"}
 _LETTERS = {"left": 0, "right": 1, "l": 0, "r": 1}
 _LOOKS_LIKE_TIME = re.compile(r"start|begin|end|stop|onset|offset|dur|time|sample|frame|length")
@@ -205,12 +206,17 @@ def check_times(start: float | None, end: float | None) -> tuple[float | None, f
 def seconds_of_word(word: str, factor: float = 1.0) -> float | None:
     """Return the seconds that a field gives; None when it is empty (or nan, null ...).
 
+    Hours, minutes and seconds may be written as in 1:02:03.5; 2:03 could be hours or minutes.
+
     Raises:
         RowFault: it is no number.
     """
     word = word.strip()
     if word.lower() in _EMPTY:
         return None
+    if clock := _CLOCK.fullmatch(word):
+        hours, minutes, seconds = clock.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
     if not (word.isascii() and _NUMBER.fullmatch(word)):
         raise RowFault(NOT_A_TIME, repr(word[:40]))
     value = float(word) * factor

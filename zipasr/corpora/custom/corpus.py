@@ -24,12 +24,13 @@ from zipasr.corpora.custom.checks import (
     ScannedCorpus,
     channels_from_zero,
     check_utterances,
-    find_suspects,
     odd_files,
 )
+from zipasr.corpora.custom.hints import what_to_do
 from zipasr.corpora.custom.import_report import short_report, write_page, write_report
 from zipasr.corpora.custom.readers import read_source
 from zipasr.corpora.custom.recipe import with_splits
+from zipasr.corpora.custom.suspects import find_leaks, find_suspects, refuse_file_names
 from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance
 from zipasr.corpora.manifests import write_manifests
 from zipasr.text.normalise import Normaliser, read_steps
@@ -198,8 +199,10 @@ class OwnCorpus:
             found, facts, usable, dropped, find_suspects(usable, facts), [], spell.lines()
         )
         self._stop_when_too_many(seen, listed)
+        refuse_file_names(usable)
         shared, told = with_splits(usable, seen.seconds, self.seed)
-        return seen._replace(utterances=shared, told=told)
+        suspects = [*find_leaks(shared, facts), *seen.suspects]
+        return seen._replace(utterances=shared, told=told, suspects=suspects)
 
     def _target(self, path: Path, channel: int | None) -> Path:
         """Return where the sound of a file goes that has to be written anew."""
@@ -235,7 +238,7 @@ class OwnCorpus:
         if 2 * sum(one.reason == NO_TEXT for one in bad) > lost:
             return "see that the column of the transcripts is the right one."
         if not usable:
-            return "mend the corpus."
+            return what_to_do(self.source, [one.reason for one in bad])
         percentage = -(-100 * lost // (usable + lost))
         return (
             "mend the corpus, or go on without them: ./prepare.sh --recipe NAME --from "
@@ -248,16 +251,19 @@ def _manifests(
     files: Mapping[Utterance, Path],
     facts: Mapping[Path, AudioInfo],
 ) -> tuple[RecordingSet, SupervisionSet]:
-    recordings: dict[Path, Recording] = {}
+    recordings: dict[tuple[Path, str], Recording] = {}
     segments = []
     taken: set[str] = set()
     for utterance in utterances:
         path = files[utterance]
-        if path not in recordings:
+        # A file that is listed twice is two recordings: lhotse suspects utterances that start at
+        # the same time of one.
+        key = (path, utterance.id if utterance.is_whole else "")
+        if key not in recordings:
             name = utterance.id if utterance.is_whole else _free_name(path, taken)
-            recordings[path] = _recording(name, path, num_samples(facts[utterance.audio]))
+            recordings[key] = _recording(name, path, num_samples(facts[utterance.audio]))
             taken.add(name)
-        recording = recordings[path]
+        recording = recordings[key]
         end = recording.duration if utterance.end is None else utterance.end
         end = min(end, recording.duration)
         segments.append(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from zipasr.base.errors import DataError
+from zipasr.base.errors import DataError, nearest
 from zipasr.corpora.custom import json_lines, table
 from zipasr.corpora.custom.audio_files import (
     files_below,
@@ -21,6 +21,7 @@ from zipasr.corpora.custom.folder import (
     split_tables,
     tables_in,
 )
+from zipasr.corpora.custom.hints import archive_hint
 from zipasr.corpora.custom.json_lines import read_json_lines
 from zipasr.corpora.custom.kaldi import feats_alone, kaldi_folders, read_kaldi
 from zipasr.corpora.custom.lhotse_manifests import (
@@ -43,8 +44,9 @@ _OTHER_FORMATS = {
     b"PK\x03\x04": ("a zip archive or an Excel sheet", _SAVE_AS_CSV),
     b"\xd0\xcf\x11\xe0": ("an Excel sheet", _SAVE_AS_CSV),
     b"PAR1": ("a Parquet file", _SAVE_AS_CSV),
-    b"\x1f\x8b": ("compressed by gzip", "unpack it: gunzip."),
+    b"\x1f\x8b": ("compressed by gzip", "unpack it: gunzip, or tar -xzf if it is an archive."),
 }
+_KALDI_FILES = {"wav.scp", "text", "segments", "utt2spk", "spk2utt", "utt2dur", "spk2gender"}
 
 
 class _Reader(NamedTuple):
@@ -72,7 +74,9 @@ def read_source(source: Path, encoding: str, piped: Path) -> ImportedCorpus:
     if kind not in ("", "a folder"):
         raise DataError(f"{source} is {kind}, which can be read only once.", "give a file.")
     if not kind and not is_file(source):
-        raise DataError(f"{source} does not exist; {_beside(source)}.", _FORMS)
+        if str(source) == "-":
+            raise DataError("a corpus is not read from the standard input.", "give a file.")
+        raise DataError(f"{source} does not exist; {_beside(source)}.", _nearest(source) or _FORMS)
     if not kind:
         return _with_something(source, _read_file(source, encoding))
     for reader in _readers(encoding, piped):
@@ -83,7 +87,8 @@ def read_source(source: Path, encoding: str, piped: Path) -> ImportedCorpus:
             f"{source} has feats.scp, but no wav.scp.",
             "features are computed here, from sound: give a directory with wav.scp.",
         )
-    raise DataError(f"{source} holds nothing to import; {_inside(source)}.", _FORMS)
+    fix = archive_hint(source) or _FORMS
+    raise DataError(f"{source} holds nothing to import; {_inside(source)}.", fix)
 
 
 def _read_file(path: Path, encoding: str) -> ImportedCorpus:
@@ -92,7 +97,7 @@ def _read_file(path: Path, encoding: str) -> ImportedCorpus:
             f"{path} is one sound file, not a corpus.",
             f"give the folder of it and of its .txt file (--from {path.parent}), or a table.",
         )
-    if path.name == "wav.scp":
+    if path.name in _KALDI_FILES and (path.parent / "wav.scp").is_file():
         raise DataError(f"{path} is one file of a corpus.", f"--from {path.parent}")
     if not path.stat().st_size:
         raise DataError(f"{path} is empty (0 bytes).", _FORMS)
@@ -167,6 +172,12 @@ def _the_table(folder: Path) -> Path:
 def _beside(source: Path) -> str:
     parent = next((p for p in source.parents if p.is_dir()), Path("/"))
     return _inside(parent)
+
+
+def _nearest(source: Path) -> str:
+    """Return a hint at a name beside the source that is like it; empty when none is."""
+    parent = source.parent
+    return nearest(source.name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
 
 
 def _inside(folder: Path) -> str:

@@ -14,7 +14,8 @@ from zipasr.corpora.custom.source_text import Line, place, read_lines
 from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance, printable
 
 SUFFIXES = {".tsv", ".csv"}
-_FIX = "the first line names the columns: audio and text; id, start, end, speaker, split if known."
+_COLUMNS = "audio and text; id, start, end, speaker, split if known."
+_FIX = f"the first line names the columns: {_COLUMNS}"
 
 
 def read_table(path: Path, encoding: str) -> ImportedCorpus:
@@ -83,7 +84,7 @@ def check_columns(path: Path, columns: Columns, names: list[str]) -> None:
         return
     fix = nearest(lacking[0], [name.lower() for name in names]) or _FIX
     if any(is_sound(name) for name in names):
-        fix = f"its first line is an utterance: put a line above it. {_FIX}"
+        fix = f"its first line is an utterance: put one above it that names the columns: {_COLUMNS}"
     shown = printable(", ".join(name[:60] for name in names[:20]))
     raise DataError(f"{path} has no column {lacking[0]!r}; its first line names {shown}.", fix)
 
