@@ -1,6 +1,7 @@
 import datetime
 import io
 import os
+import pickle
 import resource
 from collections import OrderedDict
 from pathlib import Path
@@ -150,6 +151,7 @@ def whole_file(legacy: bool = False) -> bytes:
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -159,10 +161,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
         (whole_file()[:1000], "is cut: it has 1000 bytes"),
         (foreign_file(), r"holds objects other than tensors.*Foreign"),
         (b"<html>not found</html>", "is a web page"),
-        (b"not found", "is not a checkpoint|cannot be read"),
+        (b"not found", r"is not a checkpoint: it begins with b'not found'\."),
+        (pickle.dumps({"model": {}}, protocol=4)[:-1], "is not a checkpoint|cannot be read"),
         (b"\x80\x02}q", "is not a checkpoint|cannot be read"),
     ],
-    ids=["empty", "pointer", "cut", "cut-short", "foreign", "html", "text", "pickle"],
+    ids=["empty", "pointer", "cut", "cut-short", "foreign", "html", "text", "new", "pickle"],
 )
 def test_broken_files_are_recognised(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "epoch-3.pt"

@@ -12,6 +12,9 @@ import soundfile
 
 from tests import tones
 from tests.cli.conftest import Call
+from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli import average, decode, export, transcribe
 from zipasr.data.config import cuts_path
 from zipasr.recognition import best_average
@@ -138,6 +141,20 @@ def test_a_damaged_checkpoint_is_left_out(run_folder: Path, call: Call) -> None:
     said = call(decode.main, run_folder, *AUTO)
     assert said.status == 4
     assert "error: exp/epoch-2.pt is cut" in said.err
+
+
+def test_where_no_average_can_be_made_the_last_epoch_is_used(
+    run_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(exp_dir: Path, choose: ChooseCheckpoint) -> LoadedWeights:
+        raise CheckpointError(f"There is nothing to average in {exp_dir} for {choose.number}.")
+
+    monkeypatch.setattr(best_average, "read_chosen", refuse)
+    said = call(decode.main, run_folder, "--num-workers", "0", "--auto-avg", "1")
+    assert said.status == 0, said.err
+    assert (
+        "using epoch 2 avg 1, not averaged: There is nothing to average in exp for 2." in said.out
+    )
 
 
 def test_what_cannot_be_chosen_on_is_one_line(run_folder: Path, call: Call) -> None:

@@ -303,6 +303,7 @@ max-duration = 11.5
         (decode.main, ["--beam-sise", "2"], "did you mean '--beam-size'?"),
         (average.main, ["--zzz"], "average.py --help lists the flags."),
         (train.main, ["now"], "now. Fix: every value has a flag, as in --recipe now"),
+        (train.main, ["exp/now"], "Fix: every value has a flag, as in --exp-dir exp/now"),
         (train.main, ["--use-ctc", "1", "0"], "0. Fix: train.py --help lists the flags."),
         (train.main, ["--num-epochs", "x"], "--num-epochs: invalid int value: 'x'"),
         (train.main, ["--num-epochs"], "--num-epochs: expected one argument"),

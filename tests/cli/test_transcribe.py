@@ -133,7 +133,7 @@ def test_a_checkpoint_alone_is_enough_in_any_folder(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.wav", "--format", "docx"], "--format docx is unknown"),
+        (["a.wav", "--format", "docx"], "--format docx is unknown. Fix: choose from txt, "),
         (["a.wav", "b/a.flac", "--output-dir", "out"], "would have the same name"),
         (["a.wav", "--window", "3"], "--window must be more than twice"),
         ([], "the following arguments are required: FILE"),

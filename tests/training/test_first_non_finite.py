@@ -18,6 +18,7 @@ class Log(nn.Module):
         return x.sqrt() if self.root else x.log()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("root", "expected"),
     [(False, "output of 1 (Log)"), (True, "gradient of the output of 0 (Linear)")],

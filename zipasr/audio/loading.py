@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import tempfile
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -146,7 +147,8 @@ Audio: TypeAlias = "str | Path | BinaryIO | tuple[Any, int]"
 """A sound: the path of a file, a file that is open for reading bytes, or samples with their rate.
 
 Samples are an array or a tensor (num_samples,), (channels, num_samples) or (num_samples, channels):
-the shorter dimension are the channels. Floating-point ones are in [-1, 1], integers of their range.
+the shorter dimension are the channels. Floating-point ones are in [-1, 1], integers of their range;
+wider integers that are all within 16 bits are 16-bit samples.
 """
 
 
@@ -158,7 +160,7 @@ def sound_of(audio: Audio) -> Sound:
     """
     if isinstance(audio, (str, Path)):
         return load_sound(Path(audio))
-    if isinstance(audio, tuple):
+    if isinstance(audio, tuple) and len(audio) == 2:
         return _sound_of_samples(*audio)
     if not hasattr(audio, "read"):
         raise DataError(
@@ -189,12 +191,13 @@ def has_sound(samples: Samples) -> bool:
 
 def _sound_of_samples(samples: Any, rate: int) -> Sound:
     array = samples.detach().cpu().numpy() if hasattr(samples, "detach") else np.asarray(samples)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not 0 < rate < np.inf:
+    is_rate = isinstance(rate, Real) and 0 < rate < np.inf
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not is_rate:
         raise DataError(
             f"samples of shape {array.shape} and type {array.dtype} at {rate} Hz are no sound.",
             "give numbers (num_samples,) or (channels, num_samples) and their rate in Hz.",
         )
-    as_float = samples_in_range(array)
+    as_float = samples_in_range(_narrowed(array))
     if not np.isfinite(as_float).all():
         raise DataError("the samples are not all finite.", "look at where they come from.")
     if as_float.ndim == 1:
@@ -212,11 +215,26 @@ def _sound_of_samples(samples: Any, rate: int) -> Sound:
     return _one_channel(as_float, measures.info())
 
 
+def _narrowed(array: NDArray[Any]) -> NDArray[Any]:
+    """Return integers of 16 bits as such, where they came in a wider type.
+
+    A recording that fills no more of its 32 bits would be inaudible.
+    """
+    if array.dtype.kind != "i" or array.dtype.itemsize <= 2 or not array.size:
+        return array
+    limits = np.iinfo(np.int16)
+    fits = limits.min <= array.min() and array.max() <= limits.max
+    return array.astype(np.int16) if fits else array
+
+
 def samples_in_range(array: NDArray[Any]) -> Samples:
-    """Return samples as float32, integers divided by their range so that they are in [-1, 1)."""
+    """Return samples as float32, integers divided by their range so that they are in [-1, 1).
+
+    No recording has 64 bits: such integers are 16-bit samples that passed through a list.
+    """
     if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
-    limits = np.iinfo(array.dtype)
+    limits = np.iinfo(array.dtype if array.dtype.itemsize < 8 else np.int16)
     middle = 0.0 if array.dtype.kind == "i" else 0.5 * (limits.max + 1.0)
     scaled: Samples = ((array - middle) / (limits.max + 1.0 - middle)).astype(np.float32)
     return scaled

@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import re
 import shutil
+import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.base.files import atomic_path
 
 ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = b"\x80"
 # Of the format that torch wrote before version 1.6: pickles, then the bytes of the tensors.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_PICKLES = 5
@@ -122,7 +124,9 @@ def load_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """
     check_readable(path)
     try:
-        with torch.serialization.safe_globals(HARMLESS_TYPES):
+        with torch.serialization.safe_globals(HARMLESS_TYPES), warnings.catch_warnings():
+            # Of files that are no checkpoints of torch's, which are refused in our words.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=mapped and _is_archive(path)
             )
@@ -158,12 +162,24 @@ def check_readable(path: Path) -> None:
         raise CheckpointError(f"{path} is empty (0 bytes).", "copy or download it again.")
     if start == POINTER_MAGIC:
         raise CheckpointError(f"{path} is a git-lfs pointer ({size} bytes).", "run git lfs pull")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise CheckpointError(f"{path} is a web page.", "download the file itself.")
     if any(magic.startswith(start) for magic in (ZIP_MAGIC, LEGACY_MAGIC)):
         raise cut_file_error(path)
     if start.startswith(ZIP_MAGIC):
         check_archive(path)
+    elif not start.startswith(PICKLE_MAGIC):
+        raise other_file_error(path, start)
+
+
+def other_file_error(path: Path, start: bytes) -> CheckpointError:
+    """Return the error of a file of another kind, by its first bytes."""
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return CheckpointError(f"{path} is a web page.", "download the file itself.")
+    return CheckpointError(
+        f"{path} is not a checkpoint: it begins with {start[:16]!r}.",
+        f"give its folder, {path.parent}, to ./transcribe.py with --model."
+        if path.suffix == ".onnx"
+        else "choose a file written by train.py.",
+    )
 
 
 def no_file_error(path: Path) -> CheckpointError:

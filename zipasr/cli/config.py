@@ -32,8 +32,8 @@ class TranscribeConfig:
             raise ValueError("--align needs the whole recording: leave --streaming out")
         for name in self.format:
             if name not in FORMATS:
-                hint = nearest(name, FORMATS) or f"known: {', '.join(FORMATS)}."
-                raise ValueError(f"--format {name} is unknown. {hint}")
+                hint = nearest(name, FORMATS) or f"choose from {', '.join(FORMATS)}."
+                raise ValueError(f"--format {name} is unknown. Fix: {hint}")
         if self.batch_windows < 1:
             raise ValueError("--batch-windows must be at least 1")
 

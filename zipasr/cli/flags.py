@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from zipasr.base.config import Flag, flag_name, flags_of, from_values, recipe_values, shown
@@ -164,7 +165,9 @@ class Parser(argparse.ArgumentParser):
             word = message.split()[2]
             hint = nearest(word.split("=")[0], flags) or hint
             if "--recipe" in flags and re.match(r"[^\W\d]|[./]", word):
-                hint = f"every value has a flag, as in --recipe {word}"
+                is_recipe = "/" not in word or Path(word, "recipe.toml").is_file()
+                flag_of_it = "--recipe" if is_recipe else "--exp-dir"
+                hint = f"every value has a flag, as in {flag_of_it} {word}"
         elif found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             hint = nearest(found[1], found[2].split(", ")) or hint
         raise UserError(f"{self.prog}: {message}.", hint)

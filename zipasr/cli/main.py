@@ -30,6 +30,7 @@ ELSEWHERE = {
     "validate": "zipasr prepare --stage 4 --force",
     "finetune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
     "fine-tune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
+    "info": "in Python: zipasr.load_model('FILE').about; exp/NAME/run.json has all of a run.",
     "resume": "zipasr train, with the flags of before.",
     "tune-batch": "zipasr train --dry-run 1",
     "list-presets": "zipasr train --help lists the values of --preset.",

@@ -306,7 +306,10 @@ def _say_status(stage: Stage, recipe: Recipe) -> None:
 def _next_commands(recipe: str) -> str:
     rows = [
         (f"./train.py --recipe {recipe} --dry-run 1", "what the training will take"),
-        (f"./train.py --recipe {recipe} --world-size 1", "train; run it again to go on"),
+        (
+            f"./train.py --recipe {recipe} --world-size 1",
+            "train with one process (one for each GPU, or core); run it again to go on",
+        ),
         (f"./decode.py --recipe {recipe}", "word error rates of the test sets"),
     ]
     typed = [(as_typed(command), does) for command, does in rows]

@@ -217,7 +217,8 @@ def each(
         write(path, texts, config.output_dir)
     if failed:
         raise DataError(
-            f"{len(failed)} of {len(paths)} files could not be read: {', '.join(failed[:5])}.",
+            f"{len(failed)} of {len(paths)} files could not be read: {', '.join(failed[:5])}"
+            f"{' and others' * (len(failed) > 5)}.",
             "the reasons stand above; the other files are done.",
         )
     return 0

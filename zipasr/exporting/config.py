@@ -85,8 +85,8 @@ class ExportConfig:
     def __post_init__(self) -> None:
         for name in self.format:
             if name not in EXPORT_FORMATS:
-                hint = nearest(name, EXPORT_FORMATS) or f"known: {', '.join(EXPORT_FORMATS)}."
-                raise ValueError(f"--format {name} is unknown. {hint}")
+                hint = nearest(name, EXPORT_FORMATS) or f"choose from {', '.join(EXPORT_FORMATS)}."
+                raise ValueError(f"--format {name} is unknown. Fix: {hint}")
         if self.fp16 and "onnx" not in self.format:
             raise ValueError("--fp16 1 is for ONNX files: add onnx to --format")
         self._check_shape()

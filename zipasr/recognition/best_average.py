@@ -108,7 +108,8 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
     The scores are kept in ``auto-avg.json`` in the folder of the run, one by one as they are
     found: what was scored before with the same settings, from files that have not changed since,
     is not scored again. The order of the search is that of ``next_to_try``; an average that
-    cannot be made, such as one over too few batches, is left out.
+    cannot be made, such as one over too few batches, is left out. Where none can be made, the last
+    epoch is used as it is.
 
     Returns:
         The settings with the best epoch (or iteration) and avg, and a table of all scores, which
@@ -145,7 +146,12 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
             record.write(scores)
     best = best_of(_errors(scores))
     if best is None:
-        raise next(iter(refusals.values()))
+        first = next(iter(refusals.values()))
+        if config.checkpoint.iter or not config.checkpoint.use_averaged_model:
+            raise first
+        last = replace(offered[0], epoch=saved_epochs(exp_dir)[-1], avg=1, use_averaged_model=False)
+        told = f"using {label(last)}, not averaged: {first.what.rstrip('.')}.\n"
+        return replace(config, checkpoint=last), told
     return replace(config, checkpoint=best), report(scores, best, config)
 
 

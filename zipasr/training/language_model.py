@@ -102,7 +102,8 @@ class _Training:
                 stored = load_checkpoint(path)
                 weights = model_state(stored, str(path))
             except CheckpointError as problem:
-                logging.warning("%s; the one before it is used instead", problem)
+                what = problem.what.rstrip(".")
+                logging.warning("%s; the one before it is used instead", what)
                 damaged = damaged or problem
                 continue
             return self._restore(path, stored, weights)

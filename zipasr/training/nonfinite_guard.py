@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,7 +38,10 @@ def first_non_finite(model: nn.Module, run: Callable[[], None]) -> str | None:
     found: list[str] = []
     handles = watch_modules(model, found.append)
     try:
-        run()
+        with warnings.catch_warnings():
+            # Features need no gradients: torch says so of the first module.
+            warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+            run()
     finally:
         for handle in handles:
             handle.remove()

@@ -319,7 +319,8 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
                 checkpoint = load_checkpoint(path)
                 check_finite_state(checkpoint, path)
             except CheckpointError as problem:
-                logging.warning("%s; the one before it is used instead", problem)
+                what = problem.what.rstrip(".")
+                logging.warning("%s; the one before it is used instead", what)
                 damaged[path] = problem
                 continue
             if checkpoint.keys() >= {*TRAINING_ENTRIES} and isinstance(
