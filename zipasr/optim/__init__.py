@@ -40,7 +40,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "param_groups": ["parameter_groups"],
+            "build": ["parameter_groups"],
             "rubik": ["BatchedRubik"],
             "scaled_adam": ["ScaledAdam", "ScaledAdamV1"],
             "schedules": ["Eden", "InterpCosine", "eden_factor", "interp_cosine_factor"],
