@@ -50,6 +50,22 @@ def test_every_utterance_is_in_one_split_and_no_speaker_or_file_in_two(
         assert not of[0] & of[1]
 
 
+def test_copies_of_a_file_are_in_the_split_of_the_file() -> None:
+    utterances = corpus(60)
+    files = [u.audio for u in utterances]
+    originals = {file: files[n % 20] for n, file in enumerate(files)}
+    splits = defaultdict(set)
+    for utterance in with_splits(utterances, lambda _: 1.0, 1, originals)[0]:
+        splits[originals[utterance.audio]].add(utterance.split)
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+    # Where nothing is a copy, they change nothing.
+    none = {file: file for file in files}
+    assert with_splits(utterances, lambda _: 1.0, 1, none) == with_splits(
+        utterances, lambda _: 1.0, 1
+    )
+
+
 def test_the_choice_depends_on_the_seed_and_the_names_alone() -> None:
     utterances = corpus(100)
     first = shared(utterances)

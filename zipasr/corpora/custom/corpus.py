@@ -200,7 +200,9 @@ class OwnCorpus:
         )
         self._stop_when_too_many(seen, listed)
         refuse_file_names(usable)
-        shared, told = with_splits(usable, seen.seconds, self.seed)
+        first = {facts[path].digest: path for path in sorted(facts, reverse=True)}
+        originals = {path: first[one.digest] for path, one in facts.items() if one.digest}
+        shared, told = with_splits(usable, seen.seconds, self.seed, originals)
         suspects = [*find_leaks(shared, facts), *seen.suspects]
         return seen._replace(utterances=shared, told=told, suspects=suspects)
 

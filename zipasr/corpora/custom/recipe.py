@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from zipasr.base.errors import DataError
@@ -194,7 +195,7 @@ _SMALL_SECONDS = 10 * 3600.0
 _SMALL_SHARE = 0.1
 _MOST_SHARE = 0.2
 _FEWEST_WORDS = 300
-# Speakers have to be left to train on.
+# Speakers, or files that are no copies, have to be left to train on.
 _FEWEST_SPEAKERS = 5
 
 
@@ -208,17 +209,22 @@ def purpose_of(split: str) -> str | None:
 
 
 def with_splits(
-    utterances: Sequence[Utterance], seconds: Callable[[Utterance], float], seed: int
+    utterances: Sequence[Utterance],
+    seconds: Callable[[Utterance], float],
+    seed: int,
+    originals: Mapping[Path, Path] | None = None,
 ) -> tuple[list[Utterance], list[str]]:
     """Give every utterance a split; dev and test are taken out of train where they are absent.
 
     No speaker is in two splits when speakers are known and there are five of them or more; else no
-    file is. The choice depends on the seed and the names alone.
+    file is, and no copy of one where enough are none. The choice depends on the seed and the names
+    alone.
 
     Args:
         utterances: of the corpus, in any order.
         seconds: length of an utterance.
         seed: of the choice.
+        originals: files that are copies of another, with that one; others may be among them.
 
     Returns:
         The utterances, in their order, and what was done, in lines for people.
@@ -231,12 +237,20 @@ def with_splits(
     if "train" not in purposes:
         raise DataError("there is no utterance in a split called train.", "name one so.")
     told: list[str] = []
+    copied = originals or {}
+    if len({copied.get(u.audio, u.audio) for u in named}) < _FEWEST_SPEAKERS:
+        copied = {}
     speakers = {u.speaker for u in named if purpose_of(str(u.split)) == "train"}
     by_speaker = None not in speakers and len(speakers) >= _FEWEST_SPEAKERS
     for purpose, name in MADE.items():
         if purpose not in purposes:
             pool = [u for u in named if purpose_of(str(u.split)) == "train"]
-            chosen, how = _chosen(pool, seconds, f"{seed} {name}", by_speaker=by_speaker)
+            groups: dict[str, list[Utterance]] = defaultdict(list)
+            for one in pool:
+                file = copied.get(one.audio, one.audio)
+                groups[str(one.speaker if by_speaker else file)].append(one)
+            kind = "speakers" if by_speaker else "files"
+            chosen, how = _chosen(groups, seconds, f"{seed} {name}", kind)
             named = [replace(u, split=name) if u.id in chosen else u for u in named]
             told.append(f"split {name}: made of {len(chosen)} utterances, {how}")
     return named, told
@@ -254,20 +268,21 @@ def _name(split: str | None) -> str:
 
 
 def _chosen(
-    pool: Sequence[Utterance], seconds: Callable[[Utterance], float], key: str, *, by_speaker: bool
+    groups: Mapping[str, Sequence[Utterance]],
+    seconds: Callable[[Utterance], float],
+    key: str,
+    kind: str,
 ) -> tuple[set[str], str]:
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in pool:
-        groups[str(utterance.speaker if by_speaker else utterance.audio)].append(utterance)
     if len(groups) < 2:
+        number = sum(map(len, groups.values()))
         raise DataError(
-            f"{len(pool)} utterances of {len(groups)} files are too few to make splits of.",
+            f"{number} utterances of {len(groups)} {kind} are too few to make splits of.",
             "add data, or name the split of every utterance.",
         )
     lengths = {name: sum(map(seconds, group)) for name, group in groups.items()}
     words = {name: sum(len(units_of(u.text)) for u in group) for name, group in groups.items()}
     taken = _filled(lengths, words, key)
-    how = f"{len(taken)} of {len(groups)} {'speakers' if by_speaker else 'files'}"
+    how = f"{len(taken)} of {len(groups)} {kind}"
     return {u.id for name in taken for u in groups[name]}, how
 
 
