@@ -23,6 +23,7 @@ from zipasr.base.distributed import (
     all_reduce_sum,
     barrier,
     launch,
+    listening_at,
     rank0_errors,
 )
 from zipasr.base.errors import DataError, ResourceError, UserError
@@ -183,3 +184,12 @@ def test_numbers_of_a_launcher_that_are_none(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=said):
         launch(barrier, 1, 12363)
+
+
+def test_a_port_is_taken_from_the_moment_it_is_chosen() -> None:
+    with listening_at(0) as first:
+        wanted = first.getsockname()[1]
+        with listening_at(wanted) as second:
+            assert second.getsockname()[1] != wanted
+    with listening_at(wanted) as again:
+        assert again.getsockname()[1] == wanted

@@ -171,7 +171,7 @@ def launch(work: Callable[..., None], world_size: int, master_port: int, *args: 
     # gloo would connect over the address that the name of the machine has.
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    _spawn(work, world_size, _free_port(master_port), args)
+    _spawn(work, world_size, listening_at(master_port), args)
 
 
 def _number_of(name: str) -> int:
@@ -313,23 +313,12 @@ def _group(backend: str, store: Store, rank: int, size: int) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _store_of_machine(port: int, rank: int, size: int) -> Store:
-    """Return what processes of one machine share: only those of this machine reach it.
-
-    Raises:
-        ResourceError: the port was taken meanwhile.
-    """
+def _store_of_machine(listening: socket.socket, rank: int, size: int) -> Store:
+    """Return what processes of one machine share: only those of this machine reach it."""
+    port = listening.getsockname()[1]
     if rank != 0:
+        listening.close()
         return TCPStore(LOOPBACK, port, size, is_master=False, timeout=GROUP_TIMEOUT)
-    listening = socket.socket()
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((LOOPBACK, port))
-        listening.listen()
-    except OSError as problem:
-        raise ResourceError(
-            f"port {port} was taken by another program meanwhile.", "give the same command."
-        ) from problem
     # By itself it would listen at all addresses of the machine.
     return TCPStore(
         LOOPBACK,
@@ -345,13 +334,13 @@ def _store_of_machine(port: int, rank: int, size: int) -> Store:
 def _spawned(
     rank: int,
     size: int,
-    port: int,
+    listening: socket.socket,
     work: Callable[..., None],
     args: tuple[Any, ...],
     faults: SimpleQueue[UserError],
 ) -> None:
     try:
-        _work_in_group(_store_of_machine(port, rank, size), rank, rank, size, work, args)
+        _work_in_group(_store_of_machine(listening, rank, size), rank, rank, size, work, args)
     except UserError as error:
         faults.put(error)
         sys.exit(error.exit_code)
@@ -359,13 +348,20 @@ def _spawned(
         sys.exit(INTERRUPTED)
 
 
-def _spawn(work: Callable[..., None], size: int, port: int, args: tuple[Any, ...]) -> None:
+def _spawn(
+    work: Callable[..., None], size: int, listening: socket.socket, args: tuple[Any, ...]
+) -> None:
     # torch tells at length how it ends the other processes; the one that failed has told why.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     faults: SimpleQueue[UserError] = get_context("spawn").SimpleQueue()
     context = start_processes(  # type: ignore[no-untyped-call]
-        _spawned, (size, port, work, args, faults), nprocs=size, join=False, start_method="spawn"
+        _spawned,
+        (size, listening, work, args, faults),
+        nprocs=size,
+        join=False,
+        start_method="spawn",
     )
+    listening.close()  # the processes have it
 
     asked: list[int] = []
 
@@ -456,13 +452,22 @@ def process_state(pid: int | None) -> str:
     return status.rpartition(")")[2].split()[0]
 
 
-def _free_port(wanted: int) -> int:
-    """Return ``wanted`` when it is free, else any free port: two runs on a machine are normal."""
+def listening_at(wanted: int) -> socket.socket:
+    """Listen at a port when it is free, else at any: two runs on a machine are normal.
+
+    From here on the port is taken, so no other run can take it until the processes have started.
+
+    Raises:
+        ResourceError: no port is free.
+    """
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        listening = socket.socket()
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((LOOPBACK, port))
+            listening.listen()
+        except OSError:
+            listening.close()
+            continue
+        return listening
     raise ResourceError(f"no free port for the process group (--master-port {wanted}).")
