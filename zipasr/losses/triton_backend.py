@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zipasr.kernels.registry import triton_fault
 from zipasr.losses import recursion
 from zipasr.losses.recursion import LatticeSums
 
@@ -138,12 +139,9 @@ def self_check(device: torch.device) -> str | None:
     """
     try:
         errors = torch.tensor(_lattice_errors(device) + _softmax_errors(device))
-    except ImportError:
-        return "The package triton is not installed."
     except Exception as error:
         # Whatever a compiler or driver raises, there is another way to compute the losses.
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        return f"The Triton kernels fail on {device}: {type(error).__name__}: {reason}."
+        return triton_fault(error, device)
     worst = float(errors.max())  # nan if any is
     if not worst < 1:
         return (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from zipasr.kernels.registry import triton_fault
 from zipasr.nn.cuda_graph import power_of_two
 from zipasr.search.beam_state import MULTIPLIER, Beams
 from zipasr.search.transducer_step import ScoreSettings
@@ -107,12 +108,9 @@ def self_check(device: torch.device) -> str | None:
     """
     try:
         errors = torch.tensor([*_beam_errors(device), *_greedy_errors(device)])
-    except ImportError:
-        return "The package triton is not installed."
     except Exception as error:
         # Whatever a compiler or driver raises, there is another way to search.
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        return f"The Triton kernels fail on {device}: {type(error).__name__}: {reason}."
+        return triton_fault(error, device)
     worst = float(errors.max())  # nan if any is
     return None if worst < _LARGEST_ERROR else f"The Triton kernels are off by {worst:.1e}."
 
