@@ -62,6 +62,6 @@ def test_a_training_that_is_stopped_says_how_to_go_on(
 
     monkeypatch.setattr(train_command, "launch", interrupted)
     with pytest.raises(zipasr.Interrupted) as caught:
-        zipasr.train("./tones", num_epochs=3)
-    assert caught.value.command == "python3 train.py --recipe=./tones --num-epochs=3"
+        zipasr.train("./tones", num_epochs=3, resume=False)
+    assert caught.value.command == "zipasr.train(recipe='./tones', num_epochs=3, resume=True)"
     assert isinstance(caught.value, KeyboardInterrupt)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from zipasr.cli.keywords import DecodeFlags, ExportFlags, TrainFlags
     from zipasr.scoring.result_files import ResultRow
+    from zipasr.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,22 @@ def train(recipe: str = "espeak", **flags: Unpack[TrainFlags]) -> TrainResult:
     Raises:
         UserError: flags, data, checkpoints or the machine are not as they must be; each kind of
             mistake has a class of its own.
-        Interrupted: it was stopped (a ``KeyboardInterrupt``), after it was saved.
+        Interrupted: it was stopped (a ``KeyboardInterrupt``), after it was saved; it holds the call
+            that goes on.
     """
+    from zipasr.cli.train import BEGINNINGS, beginning_to_resume
     from zipasr.cli.train import train as run_training
     from zipasr.training.metric_writer import METRICS_FILE, metric_series
 
     given = {"recipe": recipe, **flags}
+
+    def resumed_by(train: TrainConfig) -> str:
+        kept = {name: value for name, value in given.items() if name not in BEGINNINGS}
+        arguments = (kept | beginning_to_resume(train)).items()
+        return f"zipasr.train({', '.join(f'{name}={value!r}' for name, value in arguments)})"
+
     with worded_for_programs(given), logging_put_back():
-        exp_dir = run_training(words_of(given), "train.py")
+        exp_dir = run_training(words_of(given), "train.py", resumed_by)
     names = [path.stem.removeprefix("epoch-") for path in exp_dir.glob("epoch-*.pt")]
     epochs = max((int(name) for name in names if name.isdigit()), default=0)
     path = exp_dir / METRICS_FILE

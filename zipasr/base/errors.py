@@ -58,7 +58,7 @@ class Interrupted(KeyboardInterrupt):
     """A long work was stopped from outside, after it was saved.
 
     Args:
-        command: that goes on with it.
+        command: that goes on with it; of a call in Python, the call.
     """
 
     def __init__(self, command: str) -> None:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -90,7 +92,7 @@ def log_untold() -> None:
     filters = (one for handler in logging.getLogger().handlers for one in handler.filters)
     repeats = next((one for one in filters if isinstance(one, RepeatFilter)), None)
     for text, times in (repeats.untold() if repeats else {}).items():
-        logging.info("%d times in all: %s", times, text)
+        logger.info("%d times in all: %s", times, text)
 
 
 class _PatientFile(logging.FileHandler):

@@ -32,6 +32,8 @@ from zipasr.text.characters import count_characters
 from zipasr.text.config import UnitChoice
 from zipasr.text.scripts import choose_unit, units_of
 
+logger = logging.getLogger(__name__)
+
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +97,7 @@ def sizes_of(seen: ScannedCorpus, unit: UnitChoice = "auto") -> Sizes:
     characters = len(count_characters(utterance.text for utterance in training))
     if unit == "auto":
         unit, reason = choose_unit(utterance.text for utterance in training)
-        logging.info("--unit %s: %s", unit, reason)
+        logger.info("--unit %s: %s", unit, reason)
     return Sizes(float(seconds.sum()) / 3600, characters, float(shortest), float(longest), unit)
 
 

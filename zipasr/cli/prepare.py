@@ -38,6 +38,8 @@ from zipasr.text.config import BpeConfig, TokenizerConfig
 from zipasr.text.text_io import write_lines
 from zipasr.text.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 
 @guarded
 def download(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +64,7 @@ def make_manifests(argv: Sequence[str] | None = None) -> int:
     config, folder = run[CorpusConfig], data_dir(run.recipe)
     corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir, config.audio_dir, config.giga_dir)
     for split, count in corpus.prepare(folder / "manifests", config.num_jobs).items():
-        logging.info("%s: %d utterances", split, count)
+        logger.info("%s: %d utterances", split, count)
     return 0
 
 
@@ -76,7 +78,7 @@ def compute_features(argv: Sequence[str] | None = None) -> int:
     with only_run_in(features, flag="", user="preparation"):
         if run[FbankConfig].check_audio:
             report = check_recipe(recipe, run[FbankConfig].jobs)
-            logging.info("%s", report.text())
+            logger.info("%s", report.text())
             report.stop_when_too_many()
         write_quarantine(features, Quarantine.read(manifests).rows, "preparation")
         for split in recipe.parts():
@@ -106,7 +108,7 @@ def train_tokenizer(argv: Sequence[str] | None = None) -> int:
     lexicon = corpus.lexicon() if isinstance(corpus, WithText) else None
     more = () if lexicon is None else words_of(lexicon)
     tokenizer = train_bpe(texts, run[BpeConfig], more)
-    logging.info("%d tokens in %s", tokenizer.vocab_size, run[BpeConfig].lang_dir)
+    logger.info("%d tokens in %s", tokenizer.vocab_size, run[BpeConfig].lang_dir)
     return 0
 
 
@@ -181,7 +183,7 @@ def write_lm_text(argv: Sequence[str] | None = None) -> int:
         if purpose == "train" and given is not None:
             texts = _lines_of(given)
         path = lm_dir(recipe) / f"{purpose}.txt"
-        logging.info("%s: %d lines", path, write_lines(path, texts))
+        logger.info("%s: %d lines", path, write_lines(path, texts))
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from zipasr.base.config import save
+from zipasr.base.config import flag_name, save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch, rank0_errors
 from zipasr.base.errors import CheckpointError, DataError, Interrupted, ResourceError, UserError
 from zipasr.base.lock import check_unused, only_run_in
@@ -53,12 +53,17 @@ from zipasr.training.worker import build_session
 from zipasr.training.worker import run as run_training
 
 
-def train(argv: Sequence[str] | None = None, script: str | None = None) -> Path:
+def train(
+    argv: Sequence[str] | None = None,
+    script: str | None = None,
+    resumed_by: Callable[[TrainConfig], str] | None = None,
+) -> Path:
     """Train until ``--num-epochs``; started again, continue where the last run ended.
 
     Args:
         argv: flags; by default those of the process.
-        script: what a message names to go on; by default the script of the process.
+        script: what messages name; by default the script of the process.
+        resumed_by: words what goes on with a stopped run; by default ``resume_command``.
 
     Returns:
         The folder of the run.
@@ -87,7 +92,8 @@ def train(argv: Sequence[str] | None = None, script: str | None = None) -> Path:
     except (SystemExit, KeyboardInterrupt) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        raise Interrupted(resume_command(words, configs.train)) from end
+        resume = resumed_by or partial(resume_command, words)
+        raise Interrupted(resume(configs.train)) from end
     return configs.train.exp_dir
 
 
@@ -247,7 +253,7 @@ def _kept_tokenizer(chosen: LoadedWeights, run: Run) -> Tokenizer:
 
 
 # Flags that choose where a run begins; the newest checkpoint is where it goes on.
-BEGINNINGS = ("--resume", "--start-epoch", "--start-batch")
+BEGINNINGS = ("resume", "start_epoch", "start_batch")
 
 
 def resume_command(
@@ -263,12 +269,22 @@ def resume_command(
         environment: tells whether ``torchrun`` started this process.
     """
     script, *flags = words
-    command = [*_starter(script, environment), *_without(BEGINNINGS, flags)]
-    if not train.resume:
-        command += ["--resume", "1"]
-    elif train.start_batch > 0 or train.start_epoch > 1:
-        command += ["--start-epoch", "1", "--start-batch", "0"]
+    command = [
+        *_starter(script, environment),
+        *_without([flag_name(name) for name in BEGINNINGS], flags),
+    ]
+    for name, value in beginning_to_resume(train).items():
+        command += [flag_name(name), str(int(value))]
     return shlex.join(command)
+
+
+def beginning_to_resume(train: TrainConfig) -> dict[str, int]:
+    """Return what must be said of where to begin, by field, so that a run goes on."""
+    if not train.resume:
+        return {"resume": True}
+    if train.start_batch > 0 or train.start_epoch > 1:
+        return {"start_epoch": 1, "start_batch": 0}
+    return {}
 
 
 def _starter(script: str, environment: Mapping[str, str]) -> list[str]:

@@ -28,6 +28,8 @@ from zipasr.text.tokenizer import UNKNOWN_ID, Tokenizer
 from zipasr.training.config import LmTrainConfig
 from zipasr.training.language_model import train_lm
 
+logger = logging.getLogger(__name__)
+
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +103,7 @@ def _dev_text(run: Run) -> Path | None:
     given, usual = run[LmTrainConfig].lm_data_valid, lm_dir(run.recipe) / "valid.txt"
     if given is None and not usual.is_file():
         makes = f"{prepare_command(run.recipe, stage=5)} makes it, --lm-data-valid names another"
-        logging.info("no perplexity: there is no %s; %s", usual, makes)
+        logger.info("no perplexity: there is no %s; %s", usual, makes)
         return None
     return given or usual
 
@@ -111,7 +113,7 @@ def _perplexity(model: NgramLm, dev: Sentences, names: list[str]) -> float:
     total = sum(model.sentence([names[i] for i in dev[n]]) for n in range(len(dev)))
     unknown = sum(names[i] not in model.words for i in dev.ids.tolist())
     if unknown:
-        logging.info("%d of %d on dev are unknown to the model", unknown, len(dev.ids))
+        logger.info("%d of %d on dev are unknown to the model", unknown, len(dev.ids))
     return math.exp(-total / (len(dev.ids) + len(dev)))
 
 
@@ -165,7 +167,7 @@ def _chunks(path: Path) -> Iterator[list[str]]:
             raise DataError(f"{path} is not UTF-8 text.", "convert it first.") from error
     if not num_lines:
         raise DataError(f"{path} has no text.")
-    logging.info("%s: %d sentences", path, num_lines)
+    logger.info("%s: %d sentences", path, num_lines)
 
 
 def _single_spaced(line: str, path: Path, number: int) -> str:

@@ -22,6 +22,8 @@ from zipasr.base.errors import DataError, DownloadError, ResourceError, is_disk_
 from zipasr.base.progress import Progress
 from zipasr.corpora.openslr import RemoteFile
 
+logger = logging.getLogger(__name__)
+
 _READ_SIZE = 1 << 20
 
 
@@ -86,7 +88,7 @@ def _unpack_all(archive: Path, folder: Path, top: str) -> None:
             if _is_wanted(member, top):
                 _write(tar, member, folder / member.name)
             else:
-                logging.warning("left out of the archive: %s", member.name)
+                logger.warning("left out of the archive: %s", member.name)
             progress.step(count=raw.tell() // _READ_SIZE - progress.done)
 
 
@@ -179,7 +181,7 @@ def fetch(
             _complete_and_verified(part, address, file, patience or RetryPolicy())
         except _RefusedError as problem:
             problems.append(f"{address}: {problem}")
-            logging.warning("%s", problems[-1])
+            logger.warning("%s", problems[-1])
             continue
         part.replace(path)
         return path
@@ -216,7 +218,7 @@ def _complete_and_verified(
         if not is_resumed:
             raise
         # The fault may be in what an earlier call left, perhaps from another server.
-        logging.warning("%s: %s; downloading it from the beginning", file.name, problem)
+        logger.warning("%s: %s; downloading it from the beginning", file.name, problem)
         _complete_and_verified(part, address, file, patience)
 
 
@@ -237,7 +239,7 @@ def _complete(part: Path, address: str, file: RemoteFile, patience: RetryPolicy)
         failures = 0 if _size(part) > before else failures + 1
         if failures >= patience.attempts:
             raise _RefusedError(f"{reason}, {failures} times in a row")
-        logging.info("%s: %s; going on at byte %d", file.name, reason, _size(part))
+        logger.info("%s: %s; going on at byte %d", file.name, reason, _size(part))
         patience.pause(min(2.0**failures, 60.0))
 
 

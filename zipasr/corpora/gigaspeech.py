@@ -25,6 +25,8 @@ from zipasr.base.errors import DataError, ResourceError, UserError, nearest
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 #: Every subset for training holds the smaller ones.
 PARTS = ("XS", "S", "M", "L", "XL", "DEV", "TEST")
 METADATA = "GigaSpeech.json"
@@ -244,4 +246,4 @@ def _check(part: str, found: _Found, folder: Path) -> None:
         raise DataError(
             f"{message}.", f"complete the copy of GigaSpeech, or take {part} out of the recipe"
         )
-    logging.warning("%s; going on without them", message)
+    logger.warning("%s; going on without them", message)

@@ -19,6 +19,8 @@ from zipasr.corpora.manifests import write_manifests
 from zipasr.corpora.openslr import write_noise_manifests
 from zipasr.corpora.published import Download
 
+logger = logging.getLogger(__name__)
+
 _ROOT = "LibriSpeech"
 _OPTIONS = ("lm", "musan")
 # Preparation goes on without so many damaged or missing files; more suggest a broken copy.
@@ -138,7 +140,7 @@ def _prepare_part(folder: Path, manifest_dir: Path, num_jobs: int) -> int:
     supervisions = SupervisionSet.from_segments(it[1] for it in found if it)
     published = openslr.UTTERANCES[folder.name]
     if len(found) != published:
-        logging.warning(
+        logger.warning(
             "%s: %d utterances, where the published part has %d", folder, len(found), published
         )
     return write_manifests(
@@ -185,7 +187,7 @@ def _utterances(folder: Path, lines: list[str], num_jobs: int) -> Iterator[_Utte
             utterance: _Utterance = parse_utterance(folder, line, {})
         # lhotse raises whatever its decoders raise.
         except Exception as problem:
-            logging.warning("%s: %s", line.split()[0], " ".join(str(problem).split())[:200])
+            logger.warning("%s: %s", line.split()[0], " ".join(str(problem).split())[:200])
             return None
         return utterance
 
@@ -211,4 +213,4 @@ def _report_lost(names: list[str], folder: Path) -> None:
             f"{message}.",
             "delete the folder and run ./prepare.sh --stage 0 --force, which unpacks it again",
         )
-    logging.warning("%s; going on without them", message)
+    logger.warning("%s; going on without them", message)

@@ -11,6 +11,8 @@ from lhotse.recipes.musan import prepare_musan
 from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 
+logger = logging.getLogger(__name__)
+
 # The main server and its mirrors; each has the same folders, named by number.
 SERVERS = (
     "https://www.openslr.org/resources",
@@ -153,7 +155,7 @@ def write_noise_manifests(musan_dir: Path, manifest_dir: Path) -> dict[str, int]
             "run ./prepare.sh --stage 0 first, tell with --dl-dir where it is, "
             "or set musan = false in the recipe's corpus options to train without noise",
         )
-    logging.info("reading the recordings of %s", musan_dir)
+    logger.info("reading the recordings of %s", musan_dir)
     try:
         manifests = prepare_musan(musan_dir, parts=parts)
     # lhotse raises whatever its decoders raise.
@@ -166,5 +168,5 @@ def write_noise_manifests(musan_dir: Path, manifest_dir: Path) -> dict[str, int]
             with atomic_path(manifest_dir / f"musan_{kind}_{part}.jsonl.gz") as temporary:
                 manifest.to_file(temporary)
         counts[part] = len(both["recordings"])
-        logging.info("musan %s: %d recordings", part, counts[part])
+        logger.info("musan %s: %d recordings", part, counts[part])
     return counts

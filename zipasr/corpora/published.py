@@ -13,6 +13,8 @@ from zipasr.corpora.config import DownloadConfig
 from zipasr.corpora.download import fetch, missing_bytes, unpack
 from zipasr.corpora.openslr import RemoteFile
 
+logger = logging.getLogger(__name__)
+
 # FLAC hardly shrinks in an archive, WAV by a tenth.
 _GROWTH = 1.15
 
@@ -71,10 +73,10 @@ def fetch_corpus(downloads: Sequence[Download], config: DownloadConfig) -> None:
     for download in downloads:
         if download.is_done:
             there = download.folder / (download.gives or download.file.name)
-            logging.info("%s is there; it is taken as it is", there)
+            logger.info("%s is there; it is taken as it is", there)
     _require_room(missing, keep=config.keep_archives)
     for number, download in enumerate(missing, start=1):
-        logging.info("%d of %d: %s", number, len(missing), download.file.name)
+        logger.info("%d of %d: %s", number, len(missing), download.file.name)
         archive = fetch(download.file, download.folder, mirror=config.mirror)
         if download.gives is not None:
             unpack(archive, download.folder, download.gives)
@@ -102,7 +104,7 @@ def _require_room(downloads: Sequence[Download], *, keep: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     to_fetch = sum(missing_bytes(each.file, each.folder) for each in downloads)
     needed, free = bytes_needed(downloads, keep=keep), shutil.disk_usage(folder).free
-    logging.info(
+    logger.info(
         "%.1f GB to download; %.1f GB of disk needed, %.1f GB free in %s",
         to_fetch / 1e9,
         needed / 1e9,

@@ -20,6 +20,8 @@ from zipasr.data.config import AugmentConfig
 from zipasr.data.noise_features import noise_path
 from zipasr.data.safe_manifests import read_cuts
 
+logger = logging.getLogger(__name__)
+
 NOISE_PROBABILITY = 0.5
 
 SPEC_AUG_PROBABILITY = 0.9
@@ -172,7 +174,7 @@ def mix_noise(
         return None
     path = noise_path(manifest_dir)
     if not path.is_file():
-        logging.info("no noise is mixed in: there is no %s", path)
+        logger.info("no noise is mixed in: there is no %s", path)
         return None
     # Music has supervisions of its own, which would be taken for speech.
     noise = read_cuts(path, allow_commands=allow_commands)

@@ -31,6 +31,8 @@ from zipasr.data.stored_features import with_whole_features
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 from zipasr.nn.numerics import to_device
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -280,7 +282,7 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
                 # All cuts are readable: the fault is elsewhere, and is not ours to hide.
                 raise
             for cut_id, reason in reasons.items():
-                logging.warning("cut %s is left out of its batch: %s", cut_id, reason)
+                logger.warning("cut %s is left out of its batch: %s", cut_id, reason)
             if not readable:
                 return UnreadableCut(
                     sampled.index, f"{next(iter(reasons))}: {reason_of_error(error)}"

@@ -36,6 +36,8 @@ from zipasr.data.feature_store import (
 from zipasr.data.filters import BROKEN_MANIFEST, Failure, quarantine_text
 from zipasr.data.safe_manifests import check_rows
 
+logger = logging.getLogger(__name__)
+
 _SPEEDS = (0.9, 1.1)
 _SHARD_SEED = 42
 _SPEED_SUFFIX = re.compile(r"_sp[0-9.]+$")
@@ -163,11 +165,11 @@ def store(
         manifest.unlink(missing_ok=True)
         shutil.rmtree(_partial(feats), ignore_errors=True)
     if manifest.is_file() and _made_from(feats, origin) and _is_intact(what, manifest, feats):
-        logging.info("%s: features are complete in %s", what, feats)
+        logger.info("%s: features are complete in %s", what, feats)
         report = _report(CutSet.from_file(manifest), manifest, quarantine, reused=True)
         if report.failed:
             missing = "%d cuts are missing in %s, see %s; delete it to try them again"
-            logging.warning(missing, report.failed, manifest, quarantine)
+            logger.warning(missing, report.failed, manifest, quarantine)
         return report
     manifest.unlink(missing_ok=True)
     _require_storage(config)
@@ -214,7 +216,7 @@ def _made_from(feats: Path, origin: dict[str, Any]) -> bool:
     known = _record(feats)
     if {name: known.get(name) for name in origin} == origin:
         return True
-    logging.info("%s was made from other manifests or with other settings: making it again", feats)
+    logger.info("%s was made from other manifests or with other settings: making it again", feats)
     return False
 
 
@@ -249,13 +251,13 @@ def _is_intact(what: str, manifest: Path, feats: Path) -> bool:
         paths = {Path(cut.features.storage_path) for cut in cuts if cut.has_features}
         paths = {path for path in paths if path.parent == feats}
     except BROKEN_MANIFEST as error:
-        logging.warning("%s: %s is damaged (%s): making it again", what, manifest, error)
+        logger.warning("%s: %s is damaged (%s): making it again", what, manifest, error)
         return False
     wrong = damaged_archives(feats)
     wrong += [f"{path} is gone" for path in sorted(paths) if not path.exists()]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        logging.warning("%s: %s%s: computing the features again", what, wrong[0], more)
+        logger.warning("%s: %s%s: computing the features again", what, wrong[0], more)
     return not wrong
 
 
@@ -383,7 +385,7 @@ def _stop_when_too_many(failures: list[Failure], total: int, what: str, listed: 
             f"{message}; the first: {failures[0].path}: {failures[0].reason}.",
             "restore the audio files, or prepare the corpus again from stage 1",
         )
-    logging.warning("%s; going on without them", message)
+    logger.warning("%s; going on without them", message)
 
 
 def _report(cuts: CutSet, manifest: Path, quarantine: Path, *, reused: bool) -> FbankReport:

@@ -18,6 +18,8 @@ from zipasr.data.fbank import FbankReport, FeatureFiles, quarantine_path, store,
 from zipasr.data.manifests import numbered_pieces, split_folder, split_lazily
 from zipasr.data.safe_manifests import read_cuts
 
+logger = logging.getLogger(__name__)
+
 
 def compute_and_store_pieces(
     corpus: str, split: str, manifest_dir: Path, output_dir: Path, count: int, config: FbankConfig
@@ -92,13 +94,13 @@ def join_splits(
     sources = [cuts_path(folder, corpus, part) for part in parts]
     newest = max(source.stat().st_mtime_ns for source in sources)
     if target.is_file() and target.stat().st_mtime_ns > newest and not force:
-        logging.info("%s is up to date", target)
+        logger.info("%s is up to date", target)
         return 0
     lines = [line for source in sources for line in _lines(source)]
     Random(_SEED).shuffle(lines)
     with atomic_path(target) as temporary, gzip.open(temporary, "wb", compresslevel=6) as out:
         out.writelines(lines)
-    logging.info("%s: %d cuts of %s, shuffled", target, len(lines), ", ".join(parts))
+    logger.info("%s: %d cuts of %s, shuffled", target, len(lines), ", ".join(parts))
     return len(lines)
 
 

@@ -35,6 +35,8 @@ from zipasr.data.loaders import are_large, load_cuts, load_extra
 from zipasr.data.manifests import manifests_at, manifests_of_split
 from zipasr.data.safe_manifests import check_row
 
+logger = logging.getLogger(__name__)
+
 _CHECKED = "checked"
 
 
@@ -169,7 +171,7 @@ def _kept(
         if not is_not_writable(problem):
             raise
         if verbose:
-            logging.warning(
+            logger.warning(
                 "no index can be written beside the manifests in %s (%s): every process keeps all "
                 "cuts in memory, about 4 GB for a million",
                 folder,
@@ -298,7 +300,7 @@ def _read(path: Path) -> _Index | None:
                 sizes=stored["sizes"],
             )
     except Exception as error:  # whatever a damaged file says
-        logging.warning("%s cannot be read (%s): it is made again", path, error)
+        logger.warning("%s cannot be read (%s): it is made again", path, error)
         return None
 
 

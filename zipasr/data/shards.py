@@ -15,6 +15,8 @@ from lhotse.shar import SharWriter
 from lhotse.shar.readers.tar import TarIterator
 from lhotse.utils import fastcopy
 
+logger = logging.getLogger(__name__)
+
 SHARD = "zipasr_shard"
 # Shards that a process holds, compressed: one of 200 utterances is about 20 MB.
 SHARDS_HELD = 8
@@ -98,7 +100,7 @@ def shard_of(cut: Cut) -> str:
 @lru_cache(maxsize=SHARDS_HELD)
 def _held(path: str) -> dict[str, Features]:
     """Read a whole shard, front to back, and keep its compressed features."""
-    logging.debug("reading %s", path)
+    logger.debug("reading %s", path)
     return {
         str(name.parent / name.stem): manifest
         for manifest, name in TarIterator(path)

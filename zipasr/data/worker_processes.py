@@ -26,6 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 from zipasr.base.distributed import process_state
 from zipasr.base.errors import ResourceError, UserError, is_machine_fault
 
+logger = logging.getLogger(__name__)
+
 TICK_SECONDS = 5.0  # between two looks at the workers while none of them answers
 STOPPED_SECONDS = 30.0  # that a worker may be stopped
 SLOW_SECONDS = 60.0  # of waiting, after which it is said
@@ -172,7 +174,7 @@ def batches_of_workers(
                     "checkpoint.",
                 ) from lost
             replaced = True
-            logging.warning(
+            logger.warning(
                 "a process that loads data %s, perhaps for lack of memory: it is replaced, once; "
                 "with fewer --num-workers there is more memory for each",
                 lost,
@@ -270,7 +272,7 @@ class _Waiting:
             )
         if waited >= SLOW_SECONDS and not self._is_told:
             self._is_told = True
-            logging.warning("waiting for a batch since %.0f s: is the disk slow?", waited)
+            logger.warning("waiting for a batch since %.0f s: is the disk slow?", waited)
 
 
 def _end_of(exit_code: int | None) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 LARGEST_ERROR = 1e-3
 
 
@@ -226,7 +228,7 @@ def _problem(device: torch.device) -> str | None:
     except Exception as error:
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if problem is not None:
-        logging.warning("activations and balancers are computed by torch operations: %s", problem)
+        logger.warning("activations and balancers are computed by torch operations: %s", problem)
     return problem
 
 

@@ -22,6 +22,8 @@ from zipasr.losses import recursion as arcs
 from zipasr.losses.config import RnntBackend
 from zipasr.losses.recursion import LatticeSums
 
+logger = logging.getLogger(__name__)
+
 
 class Kernels(NamedTuple):
     """What the back ends do in their own ways; see ``recursion`` for the meaning."""
@@ -94,7 +96,7 @@ def _triton_problem(device: torch.device) -> str | None:
     except Exception as error:
         problem = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     if problem is not None:
-        logging.warning("transducer losses are computed by PyTorch: %s", problem)
+        logger.warning("transducer losses are computed by PyTorch: %s", problem)
     return problem
 
 

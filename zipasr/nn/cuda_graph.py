@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 #: Graphs that are kept, with the buffers that they read and write.
 MOST_GRAPHS = 16
 
@@ -51,7 +53,7 @@ def _recorded(work: Callable[[], None]) -> Any:
             work()
     except RuntimeError as problem:
         reason = (str(problem).strip() or "no message").splitlines()[0]
-        logging.warning("decoding on the GPU is not recorded as a CUDA graph: %s", reason)
+        logger.warning("decoding on the GPU is not recorded as a CUDA graph: %s", reason)
         return _Unrecorded(work)
     return graph
 

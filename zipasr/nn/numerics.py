@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Return ``x`` in float32, or as it is when it is more precise than that."""
@@ -72,7 +74,7 @@ def no_autocast(x: Tensor) -> torch.autocast:
 def can_use_bf16(asked_for: bool, device: torch.device) -> bool:
     """Say whether ``--use-bf16`` holds; warn where the device is slow at what was asked for."""
     if asked_for and not has_bfloat16(device):
-        logging.warning(
+        logger.warning(
             "--use-bf16 1: this device computes bfloat16 slowly; float32 is used instead."
         )
         return False

@@ -15,6 +15,8 @@ from zipasr.optim.numba_update import CompiledSweeps
 from zipasr.optim.triton_update import TritonSweeps
 from zipasr.optim.update_kernels import Elements, Sweeps, TorchSweeps
 
+logger = logging.getLogger(__name__)
+
 OptimizerBackend = Literal["auto", "torch", "numba", "triton"]
 
 _KINDS: dict[str, type[CompiledSweeps | TritonSweeps]] = {
@@ -54,4 +56,4 @@ def sweeps_for(elements: Elements, backend: OptimizerBackend = "auto") -> Sweeps
 @functools.cache
 def _tell(problem: str) -> None:
     """Warn; once per process for each reason."""
-    logging.warning("the steps of the optimizer are made by PyTorch: %s", problem)
+    logger.warning("the steps of the optimizer are made by PyTorch: %s", problem)

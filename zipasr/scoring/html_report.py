@@ -34,6 +34,8 @@ from zipasr.scoring.training_facts import TrainingFacts
 from zipasr.scoring.word_errors import GAP, AlignedPair
 from zipasr.text.timed_words import WORD_START
 
+logger = logging.getLogger(__name__)
+
 WORST = 100
 CONFUSIONS = 15
 NOT_CALIBRATED = "confidence is the model's own; decode.py --calibrate 1 calibrates it on dev"
@@ -332,7 +334,7 @@ def embedded_sound(record: UtteranceRecord) -> str:
             buffer = io.BytesIO()
             soundfile.write(buffer, samples[:, 0], file.samplerate, format="FLAC")
     except (OSError, RuntimeError, ValueError) as problem:
-        logging.warning("%s: no sound in the report: %s", record.id, problem)
+        logger.warning("%s: no sound in the report: %s", record.id, problem)
         return ""
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 

@@ -24,6 +24,8 @@ from zipasr.search.transducer_step import ScoreSettings
 if TYPE_CHECKING:
     from zipasr.search.greedy_blocks import GreedyTables
 
+logger = logging.getLogger(__name__)
+
 _MAX_COLUMNS = 1024  # symbols of a row that are read at a time
 _MOST_ELEMENTS = 8192  # of a program
 _LARGEST_ERROR = 1e-4
@@ -94,7 +96,7 @@ def works_on(device: torch.device) -> bool:
 
 @functools.cache
 def _tell(problem: str) -> None:
-    logging.warning("%s Searches launch about four times as many kernels.", problem)
+    logger.warning("%s Searches launch about four times as many kernels.", problem)
 
 
 @functools.cache

@@ -27,6 +27,8 @@ from zipasr.text.tokenizer import (
 )
 from zipasr.text.writability import check_writable
 
+logger = logging.getLogger(__name__)
+
 # More lines than any corpus has: all of them take part, none is sampled.
 _ALL_LINES = 100_000_000
 # Bytes of the longest line that sentencepiece takes if nobody says otherwise.
@@ -59,11 +61,11 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
     """
     lines = [line for line in map(plain_text, texts) if line]
     unit, reason = choose_unit(lines) if config.unit == "auto" else (config.unit, "as set")
-    logging.info("--unit %s: %s", unit, reason)
+    logger.info("--unit %s: %s", unit, reason)
     model = _train(lines, unit, config.vocab_size)
     tokenizer = Tokenizer(model, str(config.lang_dir / "bpe.model"))
     if unit != "char" and tokenizer.vocab_size < config.vocab_size:
-        logging.warning(
+        logger.warning(
             "the training text supports %d tokens, not --vocab-size %d: using %d",
             tokenizer.vocab_size,
             config.vocab_size,
@@ -83,9 +85,9 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
 def _tell_what_changes(lines: list[str], tokenizer: Tokenizer) -> None:
     found = check_writable(lines, tokenizer)
     for line in found.lines():
-        logging.warning("%s", line)
+        logger.warning("%s", line)
     if found.is_whole:
-        logging.info("all %d transcripts come back from the tokenizer as they are", len(lines))
+        logger.info("all %d transcripts come back from the tokenizer as they are", len(lines))
 
 
 def vocab_text(tokenizer: Tokenizer) -> str:

@@ -24,6 +24,8 @@ from zipasr.text.writability import best_normalisation, check_writable
 from zipasr.training.config import FinetuneConfig
 from zipasr.training.session import TrainConfigs
 
+logger = logging.getLogger(__name__)
+
 # Transcripts of a large corpus that are tried: enough to see whose characters they are.
 _MOST_TRIED = 20_000
 
@@ -97,7 +99,7 @@ def load_sets(
         allow_commands=configs.data.allow_commands,
     )
     if verbose:
-        logging.info("training set: %s", report.text())
+        logger.info("training set: %s", report.text())
     if report.kept == 0:
         raise DataError(
             f"no utterance of {', '.join(source.train)} can be trained on:"
@@ -110,7 +112,7 @@ def load_sets(
             extra, wanted, tokenizer=vocabulary, verbose=verbose, writes=writes
         )
         if verbose:
-            logging.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
+            logger.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
         extras.append((extra, more))
     return TrainData(
         combine_sources(train, extras, source.corpus),
@@ -159,7 +161,7 @@ def check_transcripts(
             f"{way}; {other}.",
         )
     for line in found.lines() if verbose else ():
-        logging.warning("training transcripts: %s", line)
+        logger.warning("training transcripts: %s", line)
 
 
 # Utterances that are measured, evenly spread; each takes some milliseconds.
@@ -188,5 +190,5 @@ def _measured(cut: Cut) -> Measures | None:
     except Exception as error:
         if is_machine_fault(error):
             raise
-        logging.debug("cut %s has no sound: %s", cut.id, error)
+        logger.debug("cut %s has no sound: %s", cut.id, error)
         return None

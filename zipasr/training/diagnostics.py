@@ -18,6 +18,8 @@ from zipasr.training.loop import apply_gradients, begin_update
 from zipasr.training.session import Session
 from zipasr.training.update import compute_gradients
 
+logger = logging.getLogger(__name__)
+
 LARGEST_MATRIX = 512  # positions of an axis of which the second moments are kept
 NUM_PERCENTILES = 11
 NUM_BINS = 20
@@ -292,7 +294,7 @@ def diagnose(session: Session, batches: Iterable[Batch]) -> str:
             begin_update(session, [batch])
             gradients = compute_gradients(session, [batch])
             apply_gradients(session, gradients, [batch])
-            logging.info("diagnostics, batch %d of %d: %s", done, NUM_BATCHES, gradients.metrics)
+            logger.info("diagnostics, batch %d of %d: %s", done, NUM_BATCHES, gradients.metrics)
     finally:
         for handle in handles:
             handle.remove()

@@ -24,6 +24,8 @@ from zipasr.training.config import FinetuneConfig
 from zipasr.training.session import Session
 from zipasr.training.state import SCHEDULES_DONE
 
+logger = logging.getLogger(__name__)
+
 #: Pairs of rows: of the file, of the model.
 Rows = Sequence[tuple[int, int]]
 
@@ -207,9 +209,9 @@ def load_initial_weights(session: Session) -> None:
     if session.average is not None:
         session.average = start_average(session.model.state_dict())
     session.state.schedule_start = SCHEDULES_DONE
-    logging.info("fine-tuning of %s", path)
+    logger.info("fine-tuning of %s", path)
     for line in transfer_table(done, session.model, weights):
-        logging.info("  %s", line)
+        logger.info("  %s", line)
 
 
 def shared_token_rows(checkpoint: Mapping[str, Any], tokenizer: Tokenizer) -> Rows:
@@ -246,7 +248,7 @@ def freeze_or_add_adapters(model: nn.Module, config: FinetuneConfig, usual: Sequ
     for name, parameter in model.named_parameters():
         is_new = is_new_module(plain_name(name), config.init_modules, new_tokens=new_tokens)
         parameter.requires_grad_(is_new or is_adapter(name))
-    logging.info("adapters of rank %d on %d linear layers", config.lora_rank, len(chosen))
+    logger.info("adapters of rank %d on %d linear layers", config.lora_rank, len(chosen))
 
 
 def _linear_layers(

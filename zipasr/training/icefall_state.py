@@ -24,6 +24,8 @@ from zipasr.training.state import SCHEDULES_DONE
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+logger = logging.getLogger(__name__)
+
 # What one batch counts as in the schedules inside the model, in icefall's names.
 BATCH_SECONDS = ("max_duration", "world_size", "ref_duration")
 
@@ -134,7 +136,7 @@ def _log_missing(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Log what goes on as it was, and what does not."""
     averaged = checkpoint["models_averaged"]
     average = f"the average of {averaged} models" if averaged else "no average of models"
-    logging.info(
+    logger.info(
         "%s was written by icefall; taken over: weights, %s, the optimizer after %d batches, the "
         "learning rate's epoch %d and batch %d, the schedules inside the model at %.1f%s",
         path,
@@ -145,11 +147,11 @@ def _log_missing(checkpoint: Mapping[str, Any], path: Path) -> None:
         checkpoint["shown_schedule_count"],
         ", with --use-fp16 1 the gradient scale" if checkpoint.get("grad_scaler") else "",
     )
-    logging.info(
+    logger.info(
         "not in the file: the tokenizer; --bpe-model must be the one that it was trained with"
     )
     is_whole = path.name.startswith("epoch-")
-    logging.warning(
+    logger.warning(
         "the state of icefall's sampler is not taken over: epoch %d starts from its beginning%s",
         checkpoint["cur_epoch"] + is_whole,
         "" if is_whole else ", and trains again on what it has seen already",

@@ -30,6 +30,8 @@ from zipasr.lm.neural import NeuralLm, build_lm
 from zipasr.lm.ngram_estimation import Sentences
 from zipasr.training.config import LmTrainConfig
 
+logger = logging.getLogger(__name__)
+
 _CLIP = 5.0
 _TOKENS_AT_ONCE = 200
 # A transformer starts with small steps: over so many updates, or epochs where these are fewer.
@@ -103,7 +105,7 @@ class _Training:
                 weights = model_state(stored, str(path))
             except CheckpointError as problem:
                 what = problem.what.rstrip(".")
-                logging.warning("%s; the one before it is used instead", what)
+                logger.warning("%s; the one before it is used instead", what)
                 damaged = damaged or problem
                 continue
             return self._restore(path, stored, weights)
@@ -130,7 +132,7 @@ class _Training:
                 f"{path} holds a language model without the state of its training.",
                 "give another --exp-dir.",
             ) from problem
-        logging.info("continuing after %s", path)
+        logger.info("continuing after %s", path)
         return epoch, place
 
     def epoch(self, number: int, first: int) -> None:
@@ -150,7 +152,7 @@ class _Training:
                     self._save(f"checkpoint-{update + 1}.pt", number, place + 1)
                     remove_old(config.folder, 1)
         if num_tokens:
-            logging.info("epoch %d: perplexity %.3f", number, math.exp(total / num_tokens))
+            logger.info("epoch %d: perplexity %.3f", number, math.exp(total / num_tokens))
         self._save(f"epoch-{number}.pt", number + 1, 0)
         for path in find_checkpoints(config.folder):
             path.unlink()
@@ -178,7 +180,7 @@ class _Training:
         folder = self._config.folder
         value = perplexity(self.model, self._valid, self._config.batch_size)
         is_best, self._best = value < self._best, min(value, self._best)
-        logging.info("%s: perplexity %.3f on dev", name, value)
+        logger.info("%s: perplexity %.3f on dev", name, value)
         entries = {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),

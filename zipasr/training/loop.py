@@ -35,6 +35,8 @@ from zipasr.training.update import (
     loss_scales,
 )
 
+logger = logging.getLogger(__name__)
+
 #: Signals that end a run after it was saved: from the keyboard, from ``kill``, from a terminal that
 #: is closed.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -214,7 +216,7 @@ def apply_gradients(session: Session, gradients: Gradients, batches: Sequence[Ba
         try:
             session.precision.step(session.optimizer, updates_in_epoch(session))
         except NumericError as problem:
-            logging.warning("%s", problem)
+            logger.warning("%s", problem)
             save_bad_model(session, "bad-model")
             raise RollBack(batches[0]) from problem
     session.optimizer.zero_grad()

@@ -29,6 +29,8 @@ from zipasr.training.update import (
     weighted_loss,
 )
 
+logger = logging.getLogger(__name__)
+
 SHORTEST_PROBE = 0.5  # seconds
 TOKENS_PER_SECOND = 4  # as many as fast speech has with 500 tokens
 BYTES_PER_PARAMETER = 4
@@ -282,7 +284,7 @@ def fits_in_memory(session: Session, size: Size) -> bool:
         return False
     if device.type == "cuda":
         peak, total = peak_and_total(device)
-        logging.info(
+        logger.info(
             "rehearsed %d utterances of %.1f s: %.2f GiB of %.2f GiB",
             size.rows,
             size.seconds,
@@ -296,7 +298,7 @@ def _compare(session: Session, size: Size, cost: RowCost) -> tuple[str, str] | N
     """Compare the estimate of a batch with what this process can have of the free memory."""
     state = 0 if session.optimizer.state else state_bytes(session) * 3 // 4
     room = free_bytes(session.world.device) / session.world.size - state
-    logging.info(
+    logger.info(
         "largest batch: %d utterances of %.1f s, about %.2f GiB of %.2f GiB that are free",
         size.rows,
         size.seconds,

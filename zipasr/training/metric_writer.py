@@ -17,6 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from zipasr.base.files import atomic_path
 
+logger = logging.getLogger(__name__)
+
 METRICS_FILE = "metrics.jsonl"
 VALID = "valid_"  # begins the names of what was measured on the dev set
 
@@ -71,7 +73,7 @@ class MetricWriter:
         try:
             append_line(self._path, json.dumps(record))
         except OSError as problem:  # a full disk; the curves miss a point, the training goes on
-            logging.warning("%s is not written: %s", self._path, problem.strerror)
+            logger.warning("%s is not written: %s", self._path, problem.strerror)
 
     def close(self) -> None:
         """Write out what TensorBoard holds back, if its folder is still there."""
@@ -90,7 +92,7 @@ class MetricWriter:
         except OSError as problem:
             # It is not closed, either: that would wait for a thread that is dead.
             self._events = None
-            logging.warning("TensorBoard stops at %s: %s", self._folder, problem.strerror)
+            logger.warning("TensorBoard stops at %s: %s", self._folder, problem.strerror)
 
 
 def append_line(path: Path, text: str) -> None:

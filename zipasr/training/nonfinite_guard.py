@@ -20,6 +20,8 @@ from zipasr.data.dataset import Batch
 from zipasr.training.session import Session
 from zipasr.training.update import Gradients
 
+logger = logging.getLogger(__name__)
+
 
 def first_non_finite(model: nn.Module, run: Callable[[], None]) -> str | None:
     """Run forward and backward and name what was not finite first.
@@ -50,7 +52,7 @@ def first_non_finite(model: nn.Module, run: Callable[[], None]) -> str | None:
 
 def warn_of_non_finite(model: nn.Module) -> list[RemovableHandle]:
     """Log a warning whenever an output or a gradient is not finite (``--inf-check``)."""
-    return watch_modules(model, lambda what: logging.warning("not finite: %s", what))
+    return watch_modules(model, lambda what: logger.warning("not finite: %s", what))
 
 
 def watch_modules(model: nn.Module, report: Callable[[str], None]) -> list[RemovableHandle]:
@@ -170,7 +172,7 @@ class NonFiniteGuard:
         path = self._session.configs.train.exp_dir / f"not-finite-{world.rank}.jsonl"
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        logging.warning(
+        logger.warning(
             "the loss is %s%s; update skipped; cuts, also in %s: %s",
             loss,
             ", its gradient is not finite" if math.isfinite(loss) else "",
@@ -190,7 +192,7 @@ def save_bad_model(session: Session, name: str) -> None:
     try:
         save_checkpoint(train.exp_dir / f"{name}-{rank}.pt", content)
     except ResourceError as problem:
-        logging.warning("%s", problem)
+        logger.warning("%s", problem)
 
 
 def lower_learning_rate(session: Session, rollbacks: int) -> None:
@@ -198,7 +200,7 @@ def lower_learning_rate(session: Session, rollbacks: int) -> None:
     state = session.state
     state.rollbacks, state.skipped_in_a_row, state.skipped_share = rollbacks, 0, 0.0
     state.lr_factor = LR_FACTOR**rollbacks
-    logging.warning(
+    logger.warning(
         "too many updates were not finite: going back to batch %d, learning rate times %g",
         state.batch_idx_train,
         state.lr_factor,

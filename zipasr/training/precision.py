@@ -12,6 +12,8 @@ from zipasr.base.errors import NumericError, UserError
 from zipasr.nn.numerics import can_use_bf16, has_bfloat16
 from zipasr.training.config import TrainConfig
 
+logger = logging.getLogger(__name__)
+
 ADVICE = "lower --base-lr in steps of 0.005 down to 0.02, or train with --use-bf16 1."
 SMALL_SCALE = 0.01
 SMALLEST_SCALE = 1e-5
@@ -80,7 +82,7 @@ class Precision:
         if scale < SMALLEST_SCALE:
             raise NumericError(f"the gradient scale fell to {scale:.1e}.", ADVICE)
         if self.is_scale_small:
-            logging.warning("the gradient scale is small: %.1e; %s", scale, ADVICE)
+            logger.warning("the gradient scale is small: %.1e; %s", scale, ADVICE)
         if doubles_scale(scale, batch_in_epoch):
             self.scaler.update(scale * 2.0)
 
@@ -105,5 +107,5 @@ def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
     if use_bf16 is None:
         use_bf16 = device.type == "cuda" and has_bfloat16(device)
         if use_bf16:
-            logging.info("matrix products in bfloat16; --use-bf16 0 keeps float32")
+            logger.info("matrix products in bfloat16; --use-bf16 0 keeps float32")
     return torch.bfloat16 if can_use_bf16(use_bf16, device) else torch.float32

@@ -17,6 +17,8 @@ from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
 from zipasr.training.update import Gradients, PartLoss
 
+logger = logging.getLogger(__name__)
+
 DECAY = 1 - 1 / 200  # per update
 _ALL = ""  # stands for all corpora together
 
@@ -285,7 +287,7 @@ class EpochProgress:
 
     def _log(self, utterances: int) -> None:
         line = self.figures().line()
-        logging.info("%s; %d utterances: %s", line, utterances, self.totals)
+        logger.info("%s; %d utterances: %s", line, utterances, self.totals)
         self._session.log_unsaved()
 
     def _write_scalars(self) -> None:

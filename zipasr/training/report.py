@@ -29,6 +29,8 @@ from zipasr.training.session import Session
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+logger = logging.getLogger(__name__)
+
 CURVES_FILE = "curves.png"
 BARS = "▁▂▃▄▅▆▇█"
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#777777"
@@ -71,7 +73,7 @@ def draw_curves(exp_dir: Path) -> None:
     try:
         _draw(exp_dir / METRICS_FILE, exp_dir / CURVES_FILE)
     except Exception as problem:
-        logging.warning("%s is not drawn: %s", exp_dir / CURVES_FILE, problem)
+        logger.warning("%s is not drawn: %s", exp_dir / CURVES_FILE, problem)
 
 
 def sparkline(values: Sequence[float], width: int = 30) -> str:
@@ -155,7 +157,7 @@ def recognise_greedily(session: Session, batch: Batch) -> list[str]:
     try:
         return texts_of(recogniser, batch.features, batch.feature_lens)
     except NumericError as problem:  # the guard of the training judges the model, not this
-        logging.warning("nothing is recognised: %s", problem.what)
+        logger.warning("nothing is recognised: %s", problem.what)
         return [""] * len(batch.texts)
 
 
@@ -213,7 +215,7 @@ def report_before_training(
         session.writer.epoch = 0
     write_scalar(session, "valid_wer", errors.rate)
     if session.world.is_main:
-        logging.info("before fine-tuning, %s", format_errors(errors))
+        logger.info("before fine-tuning, %s", format_errors(errors))
         if note is not None:
             note({"start": {"wer": errors.rate, "words": errors.ref_words}})
 
@@ -239,7 +241,7 @@ def report_epoch(session: Session, cuts: CutSet, recognise: Recognise | None) ->
     if recognise is not None and train.valid_wer_cuts:
         _record_errors(session, dev_errors(session, cuts, recognise))
     if session.world.is_main:
-        logging.info("%s", course_line(session))
+        logger.info("%s", course_line(session))
         if train.curves:
             draw_curves(train.exp_dir)
 
@@ -265,4 +267,4 @@ def _record_errors(session: Session, errors: WordErrors) -> None:
     write_scalar(session, "valid_wer", errors.rate)
     if session.world.is_main:
         start = "" if state.start_wer is None else f", {state.start_wer:.2f} % before fine-tuning"
-        logging.info("epoch %d, %s%s", state.cur_epoch, format_errors(errors), start)
+        logger.info("epoch %d, %s%s", state.cur_epoch, format_errors(errors), start)

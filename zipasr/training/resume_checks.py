@@ -18,6 +18,8 @@ from zipasr.checkpoint.model_file import MODEL_CONFIGS, current_schemas, stored_
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
 
+logger = logging.getLogger(__name__)
+
 
 def check_same_start(path: Path | None, world: World) -> None:
     """Refuse to go on from different checkpoints; all processes must call it.
@@ -43,7 +45,7 @@ def warn_different_parameters(model: nn.Module, world: World) -> None:
     """Log an error when the parameters are not the same everywhere; all processes must call it."""
     sums = all_gather(_sum_of(model) if world.size > 1 else "", world)
     if wrong := [str(rank) for rank, found in enumerate(sums) if found != sums[0]]:
-        logging.error(
+        logger.error(
             "the parameters of process 0 and of process %s are no longer the same: the gradients "
             "are not averaged, or a GPU computes wrongly",
             ", ".join(wrong),
@@ -121,7 +123,7 @@ def check_continues(
         )
     _check_tokenizer(checkpoint, tokenizer, path)
     if found:
-        logging.info("changed since %s: %s", path, ", ".join(map(str, found)))
+        logger.info("changed since %s: %s", path, ", ".join(map(str, found)))
 
 
 def check_same_copies(

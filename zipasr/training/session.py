@@ -43,6 +43,8 @@ from zipasr.training.resume_checks import (
 )
 from zipasr.training.state import SamplerState, TrainState
 
+logger = logging.getLogger(__name__)
+
 # What a checkpoint needs beside the parameters, so that training can go on from it.
 TRAINING_ENTRIES = ("model", "optimizer", "scheduler", "batch_idx_train")
 NUMBERED = re.compile(r"(?:epoch|checkpoint)-(\d+)\.pt")
@@ -187,7 +189,7 @@ class Session:
         """
         self._save(path)
         if self.not_saved is not None and self.world.is_main:
-            logging.error(
+            logger.error(
                 "%s Nothing is saved for now: training goes on, and tries again after %d batches",
                 self.not_saved,
                 self.configs.train.save_every_n,
@@ -211,7 +213,7 @@ class Session:
         """Remind the user, while it is so, that a checkpoint could not be written."""
         if self.not_saved is not None:
             since = self.last_saved or "the start"
-            logging.error("nothing is saved since %s: %s", since, self.not_saved)
+            logger.error("nothing is saved since %s: %s", since, self.not_saved)
 
     def _save(self, path: Path) -> None:
         warn_different_parameters(self.model, self.world)
@@ -239,7 +241,7 @@ class Session:
             keep_checkpoint(path, self.content(of_ranks))
         except ResourceError as problem:
             return problem.what
-        logging.info("saved %s", path)
+        logger.info("saved %s", path)
         return None
 
     def restore(self, checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -265,7 +267,7 @@ class Session:
             checkpoint["optimizer"], checkpoint.get("optimizer_parameters")
         )
         if fresh:
-            logging.warning("the optimizer begins anew for %s", ", ".join(fresh))
+            logger.warning("the optimizer begins anew for %s", ", ".join(fresh))
         self.scheduler.load_state_dict(checkpoint["scheduler"])
         if self.precision.scaler.is_enabled() and checkpoint.get("grad_scaler"):
             self.precision.scaler.load_state_dict(checkpoint["grad_scaler"])
@@ -320,7 +322,7 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
                 check_finite_state(checkpoint, path)
             except CheckpointError as problem:
                 what = problem.what.rstrip(".")
-                logging.warning("%s; the one before it is used instead", what)
+                logger.warning("%s; the one before it is used instead", what)
                 damaged[path] = problem
                 continue
             if checkpoint.keys() >= {*TRAINING_ENTRIES} and isinstance(
@@ -328,7 +330,7 @@ def newest_checkpoint(exp_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             ):
                 found.append((path, checkpoint))
                 break
-            logging.warning("%s is a model alone, training cannot go on from it", path)
+            logger.warning("%s is a model alone, training cannot go on from it", path)
     newest = max(found, key=lambda item: item[1]["batch_idx_train"], default=None)
     if newest is not None:
         _warn_lost_state(newest[1]["batch_idx_train"], damaged)
@@ -347,7 +349,7 @@ def _warn_lost_state(batches: int, damaged: Iterable[Path]) -> None:
     names = {path.name for path in damaged}
     reached += [note.get("batch_idx_train", 0) for note in notes if note.get("name") in names]
     if (lost := max(reached, default=0) - batches) > 0:
-        logging.warning("%d batches are lost with the damaged files, and trained again", lost)
+        logger.warning("%d batches are lost with the damaged files, and trained again", lost)
 
 
 def _numbered(paths: Iterable[Path]) -> list[Path]:

@@ -15,6 +15,8 @@ from zipasr.checkpoint.average import num_averaged
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.epoch_plan import BatchingConfig, EpochSegment
 
+logger = logging.getLogger(__name__)
+
 MAX_EPOCH_SPLITS = 3  # from so many batches that did not fit on, batches become smaller
 BUDGET_FACTOR = 0.9  # on the seconds of a batch, each time
 # Batches that the schedules in a model to fine-tune count as done: all of them are at their ends.
@@ -112,7 +114,7 @@ class TrainState:
             return
         if self.epoch_splits >= MAX_EPOCH_SPLITS:
             self.budget_factor *= BUDGET_FACTOR
-            logging.warning(
+            logger.warning(
                 "%d batches of epoch %d did not fit into memory: from now on a batch has %.0f %% "
                 "of --max-duration",
                 self.epoch_splits,
@@ -197,7 +199,7 @@ class SamplerState:
             for leg in saved["legs"]
         )
         if now != self.layout:
-            logging.warning(
+            logger.warning(
                 "%s: epoch %d goes on with the utterances that it has not seen yet",
                 _change(self.layout, now),
                 state.cur_epoch,
@@ -211,7 +213,7 @@ class SamplerState:
     def _start_again(self, state: TrainState, reason: str) -> None:
         self.start_epoch()
         if state.batches_done:
-            logging.warning("%s: epoch %d starts from its beginning", reason, state.cur_epoch)
+            logger.warning("%s: epoch %d starts from its beginning", reason, state.cur_epoch)
             state.batches_done, state.epoch_totals = 0, {}
 
 

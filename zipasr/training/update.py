@@ -24,6 +24,8 @@ from zipasr.training.config import LossConfig
 from zipasr.training.metrics import Metrics
 from zipasr.training.session import Session
 
+logger = logging.getLogger(__name__)
+
 #: What the losses are called in logs, in the order of ``AsrLosses``.
 LOSS_NAMES = ("simple_loss", "pruned_loss", "ctc_loss", "attn_decoder_loss", "cr_loss")
 
@@ -120,7 +122,7 @@ def _warn_unalignable(
     if left_out:
         text = "%d of %d utterances have too few frames for their text and count 0: %s"
         cuts = " ".join(batch.cut_ids[n] for n in left_out)
-        logging.warning(text, len(left_out), len(tokens), cuts)
+        logger.warning(text, len(left_out), len(tokens), cuts)
 
 
 def losses_zero(batch: Batch) -> Tensor:
@@ -280,7 +282,7 @@ def halve(parts: Sequence[BatchPart], index: int) -> list[BatchPart]:
             "leave longer ones out with --max-cut-duration, or train a smaller model.",
         )
     middle = (len(batch) + 1) // 2
-    logging.warning(
+    logger.warning(
         "a batch of %d utterances, %d frames each, does not fit into memory: computed in halves",
         len(batch),
         batch.features.size(1),

@@ -79,6 +79,8 @@ from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.state import SamplerState, check_ranks_agree
 from zipasr.training.update import try_batch
 
+logger = logging.getLogger(__name__)
+
 # What taking over entries raises that are of another kind than they should be.
 BROKEN_STATE = (
     ArithmeticError,
@@ -132,7 +134,7 @@ def run(
                 except RollBack as request:
                     session, epoch = roll_back(session, request.batch)
     except Stopped:
-        logging.info("stopped and saved; the same command continues where it was")
+        logger.info("stopped and saved; the same command continues where it was")
         raise SystemExit(INTERRUPTED) from None
     finally:
         if session.writer is not None:
@@ -140,7 +142,7 @@ def run(
     log_untold()
     if world.is_main:
         spent = clock(session.state.seconds_trained)
-        logging.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
+        logger.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
 
 
 def prepare_training(
@@ -209,7 +211,7 @@ def build_session(
     scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, copies)
     every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    logging.info("%d parameters%s", every, "" if trained == every else f", {trained} are trained")
+    logger.info("%d parameters%s", every, "" if trained == every else f", {trained} are trained")
     average = start_average(model.state_dict())
     session = Session(
         configs=configs,
@@ -261,7 +263,7 @@ def restore(session: Session, path: Path, checkpoint: dict[str, Any]) -> int:
             "choose another checkpoint with --start-epoch, or --resume 0 to start anew.",
         ) from problem
     state = session.state
-    logging.info(
+    logger.info(
         "continuing from %s: epoch %d, %d of its batches done, %d in all",
         path,
         state.cur_epoch,
@@ -324,7 +326,7 @@ def run_epoch(
     configs, state, world = session.configs, session.state, session.world
     epochs = configs.train.epochs
     if world.is_main and epochs.total > len(epochs):
-        logging.info("%s", epochs.text(state.cur_epoch))
+        logger.info("%s", epochs.text(state.cur_epoch))
     # A resumed model needs the schedule values that it had when it was saved.
     set_batch_count(session.model, state.shown_schedule_count)
     session.model.train()
@@ -410,7 +412,7 @@ def validate(session: Session, cuts: CutSet) -> Metrics:
     loader = valid_loader(cuts, session.configs.data, rank=world.rank, world_size=world.size)
     metrics = validation_loss(session, loader)
     if world.is_main:
-        logging.info(
+        logger.info(
             "epoch %d, batch %d, validation: %s",
             session.state.cur_epoch,
             session.state.batch_idx_train,

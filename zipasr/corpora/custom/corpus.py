@@ -36,6 +36,8 @@ from zipasr.corpora.manifests import write_manifests
 from zipasr.text.normalise import Normaliser, read_steps
 from zipasr.text.text_io import check_encoding
 
+logger = logging.getLogger(__name__)
+
 
 def run_commands(utterances: Sequence[Utterance], num_jobs: int) -> dict[Path, str]:
     """Let the commands of Kaldi's ``wav.scp`` write their sound; what is there already is kept.
@@ -162,7 +164,7 @@ class OwnCorpus:
         files = convert_audio(seen.utterances, seen.facts, self._target, num_jobs)
         write_page(manifest_dir.parent, seen, files, self.seed)
         report = write_report(manifest_dir.parent, seen)
-        logging.info("%s  %s tells more\n", short_report(seen), report)
+        logger.info("%s  %s tells more\n", short_report(seen), report)
         return {
             split: write_manifests(
                 manifest_dir, self.name, split, *_manifests(utterances, files, seen.facts)
