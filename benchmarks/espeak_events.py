@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 
 from zipasr.corpora.espeak import voice
-from zipasr.corpora.espeak.corpus import EspeakCorpus, require_espeak
+from zipasr.corpora.espeak.espeak_corpus import EspeakCorpus, require_espeak
 from zipasr.corpora.espeak.text import PlannedUtterance
 
 # From espeak-ng/speak_lib.h: espeakINITIALIZE_PHONEME_EVENTS, and the types of events.

@@ -23,7 +23,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from zipasr.data.features import fbank_extractor
+from zipasr.data.feature_store import fbank_extractor
 
 RATE = 16000
 Samples = NDArray[np.float32]

@@ -26,7 +26,7 @@ from lhotse import CutSet
 import zipasr
 from zipasr.audio.loading import load_sound
 from zipasr.base.constants import SAMPLING_RATE
-from zipasr.cli.commands import DECODE, read
+from zipasr.cli.command_flags import DECODE, read
 from zipasr.data.config import DataConfig
 from zipasr.data.loaders import load_cuts
 from zipasr.recognition.long_form import Piece

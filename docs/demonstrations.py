@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zipasr.nn.activations import swoosh_l, swoosh_r
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.norm import BiasNorm
+from zipasr.nn.bias_norm import BiasNorm
 from zipasr.nn.whiten import Whiten, spread
 from zipasr.optim.config import EdenConfig
 from zipasr.optim.schedules import eden_factor

@@ -1,6 +1,6 @@
 """Tables of flags in Markdown: all flags of the commands, and what became of those of icefall.
 
-Both are read from the table of the commands in zipasr/cli/commands.py.
+Both are read from the table of the commands in zipasr/cli/command_flags.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zipasr.base.config import Flag
-from zipasr.cli.commands import (
+from zipasr.cli.command_flags import (
     AVERAGE,
     COMMANDS,
     CTC_DECODE,

@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from zipasr.base.config import Flag
-from zipasr.cli.commands import DECODE, EXPORT, LOAD_MODEL, TRAIN
+from zipasr.cli.command_flags import DECODE, EXPORT, LOAD_MODEL, TRAIN
 from zipasr.cli.flags import Command, all_flags
 
 PATH = Path(__file__).parents[1] / "zipasr" / "cli" / "keywords.py"

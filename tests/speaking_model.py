@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tests import tones
 from zipasr.base.config import to_dict
-from zipasr.checkpoint.average import LoadedWeights
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.averaging import LoadedWeights
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
 from zipasr.checkpoint.model_file import stored_model
-from zipasr.data.features import fbank_extractor
+from zipasr.data.feature_store import fbank_extractor
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config

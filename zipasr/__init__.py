@@ -27,7 +27,7 @@ from zipasr.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from zipasr.api.commands import DecodeResult, ExportResult, TrainResult, decode, export, train
-    from zipasr.api.loading import load_model
+    from zipasr.api.model_loading import load_model
     from zipasr.base.errors import (
         CheckpointError,
         DataError,
@@ -53,7 +53,7 @@ else:
                 "export",
                 "train",
             ],
-            "api.loading": [
+            "api.model_loading": [
                 "load_model",
             ],
             "base.errors": [

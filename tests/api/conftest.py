@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import speaking_model
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import export
 
 #: The flags of the export, and the settings that load the same model from the run.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.other_process import ROOT
-from zipasr.checkpoint import files
+from zipasr.checkpoint import checkpoint_file
 from zipasr.recognition.exported_files import files_in, runs_in_sherpa
 from zipasr.recognition.torch_model import TorchModel
 
@@ -139,7 +139,7 @@ def test_each_checkpoint_is_read_once(whole: Path, monkeypatch: pytest.MonkeyPat
         read.append(path)
         return load(path, **how)
 
-    monkeypatch.setattr(files.torch, "load", counted)
+    monkeypatch.setattr(checkpoint_file.torch, "load", counted)
     model = zipasr.load_model(whole / "exp", avg=1)
     assert isinstance(model, TorchModel)
     assert len(read) == len({*read}) == 2
@@ -148,4 +148,4 @@ def test_each_checkpoint_is_read_once(whole: Path, monkeypatch: pytest.MonkeyPat
 def test_a_legacy_file_is_read_as_well(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
-    assert torch.equal(files.reader_of_parts()(path)["a"], torch.ones(2))
+    assert torch.equal(checkpoint_file.reader_of_parts()(path)["a"], torch.ones(2))

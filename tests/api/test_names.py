@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import zipasr
 from docs import keywords
-from zipasr.cli.commands import DECODE
+from zipasr.cli.command_flags import DECODE
 from zipasr.cli.flags import read_words, words_of
 
 ROOT = Path(__file__).resolve().parents[2]

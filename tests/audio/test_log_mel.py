@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests import tones
 from zipasr.audio.log_mel import AHEAD, LiveFbank, log_mel
-from zipasr.data.features import fbank_extractor
+from zipasr.data.feature_store import fbank_extractor
 
 SOUND = np.random.default_rng(0).uniform(-0.5, 0.5, 40_000).astype(np.float32)
 SHORTEST = [AHEAD, 320, 399, 400, 401, 479, 480, 481, 559, 560, 679, 680, 681]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zipasr.base.config import from_dict, to_dict
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import (
+from zipasr.checkpoint.averaging import (
     average_window,
     last_file,
     mean_of,
@@ -18,8 +18,8 @@ from zipasr.checkpoint.average import (
     start_average,
     update_average,
 )
+from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import save_checkpoint
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "checkpoint" / "averaging.json").read_text()

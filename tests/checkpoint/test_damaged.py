@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.averaging import read_chosen
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.selection import with_last_epoch
 from zipasr.training.session import newest_checkpoint
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from zipasr.base.errors import CheckpointError, ResourceError
-from zipasr.checkpoint.files import (
+from zipasr.checkpoint.checkpoint_file import (
     epoch_checkpoint,
     find_checkpoints,
     load_checkpoint,

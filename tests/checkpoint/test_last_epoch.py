@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from zipasr.base.errors import CheckpointError
+from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.selection import with_last_epoch
 
 

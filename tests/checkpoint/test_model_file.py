@@ -8,7 +8,7 @@ from tests.encoder.sizes import small_config
 from tests.speaking_model import FIRST
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.averaging import LoadedWeights
 from zipasr.checkpoint.model_file import (
     StoredModel,
     entries_of,

@@ -20,8 +20,8 @@ from torch import nn
 from tests import disk
 from zipasr.base.errors import ResourceError
 from zipasr.checkpoint import retention as keeping
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
 from zipasr.checkpoint.retention import (
     bytes_of_checkpoint,
     bytes_to_come,

@@ -13,9 +13,9 @@ from torch import Tensor
 from tests import speaking_model
 from tests.cli.conftest import Call
 from tests.speaking_model import HEADS, SECOND
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import decode
-from zipasr.cli.commands import DECODE, read
+from zipasr.cli.command_flags import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig

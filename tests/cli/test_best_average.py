@@ -13,7 +13,7 @@ import soundfile
 from tests import tones
 from tests.cli.conftest import Call
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.averaging import LoadedWeights
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli import average, decode, export, transcribe
 from zipasr.data.config import cuts_path

@@ -18,9 +18,9 @@ from torch import Tensor
 from tests import margins, speaking_model, tones
 from tests.cli.conftest import Call
 from tests.margins import Scorer
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode, export, transcribe
-from zipasr.cli.commands import DECODE, read
+from zipasr.cli.command_flags import DECODE, read
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import cuts_path
 from zipasr.encoder.protocol import Geometry

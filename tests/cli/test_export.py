@@ -28,7 +28,7 @@ import torch
 
 from tests import margins, speaking_model, tones
 from tests.speaking_model import FIRST, HEADS, SECOND, features_of
-from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import decode, export
@@ -38,7 +38,7 @@ from zipasr.model.transducer import AsrModel
 from zipasr.scoring.decodings import read_decodings
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
 from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ import torch
 from tests import speaking_model, tones
 from tests.cli.conftest import Call
 from tests.speaking_model import HEADS, SECOND
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import export
 from zipasr.text.tokenizer import Tokenizer
 

@@ -11,7 +11,7 @@ import torch
 from tests import speaking_model
 from tests.cli.conftest import Call
 from tests.speaking_model import FIRST, HEADS
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import decode, export
 from zipasr.model.build import build_model
 

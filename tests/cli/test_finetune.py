@@ -14,7 +14,7 @@ from lhotse import CutSet
 from lhotse.utils import fastcopy
 
 from tests.cli.conftest import Call
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.checkpoint.weights import model_state
 from zipasr.cli import average, decode, export, train
 from zipasr.cli.train import read_training

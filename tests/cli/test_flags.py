@@ -32,7 +32,7 @@ from zipasr.cli import (
     train_lm,
     transcribe,
 )
-from zipasr.cli.commands import (
+from zipasr.cli.command_flags import (
     AVERAGE,
     BPE,
     COMMANDS,

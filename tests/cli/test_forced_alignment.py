@@ -18,7 +18,7 @@ import torch
 from tests import speaking_model, tones
 from tests.speaking_model import SECOND, features_of
 from zipasr.audio.loading import Sound
-from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.averaging import read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import transcribe
@@ -29,9 +29,9 @@ from zipasr.recognition import alignment
 from zipasr.recognition.long_form import Cutting
 from zipasr.recognition.recogniser import Recogniser
 from zipasr.recognition.word_bounds import SHORTEST_WORD
-from zipasr.search.alignment import ctc_alignment, transducer_alignment
 from zipasr.search.components import ModelParts
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
+from zipasr.search.forced_alignment import ctc_alignment, transducer_alignment
 from zipasr.search.methods import method_of
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer

@@ -14,7 +14,7 @@ from tests.cli.conftest import Call
 from zipasr.base.config import flag
 from zipasr.base.recipe import NO_RECIPE
 from zipasr.cli import decode, train
-from zipasr.cli.commands import COMMANDS, DECODE, IMPORT, TRAIN, read
+from zipasr.cli.command_flags import COMMANDS, DECODE, IMPORT, TRAIN, read
 from zipasr.cli.flags import Command, resolve, settings_of
 from zipasr.cli.help import WIDTH, config_text, long_help
 from zipasr.search.methods import MEANINGS, METHODS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import ctc_decode, decode, prepare, train_lm
 from zipasr.lm.arpa import read_arpa
 from zipasr.text.tokenizer import Tokenizer

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from tests import speaking_model, tones
 from tests.speaking_model import FIRST, HEADS, SECOND, features_of
-from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.averaging import read_chosen
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import load_checkpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import export, transcribe
 from zipasr.encoder.protocol import EncoderConfig, Geometry
@@ -29,7 +29,7 @@ from zipasr.model.transducer import AsrModel
 from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.config import ModelFileConfig
 from zipasr.recognition.exported_model import Chunks, read_model_file
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.command_flags import TRAIN, read
 from zipasr.optim.config import EdenConfig, OptimizerConfig
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests import tones
 from tests.cli.conftest import Call
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import average, decode
 from zipasr.text.bpe import train_bpe
 from zipasr.text.config import BpeConfig

@@ -14,7 +14,7 @@ from tests.cli.conftest import Call
 from tests.corpora import libri
 from tests.corpora.server import Site, serve
 from zipasr.cli import prepare
-from zipasr.cli.commands import BPE, TRAIN, read
+from zipasr.cli.command_flags import BPE, TRAIN, read
 from zipasr.corpora import published
 from zipasr.data.config import DataConfig
 from zipasr.text.config import BpeConfig, TokenizerConfig

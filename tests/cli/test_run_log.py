@@ -15,7 +15,7 @@ import zipasr
 from tests import tones
 from tests.cli.conftest import Call
 from zipasr.base.errors import DataError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import decode, run_log
 from zipasr.training.metric_writer import metric_series
 

@@ -11,7 +11,7 @@ import torch
 from tests import speaking_model
 from tests.cli.conftest import Call
 from tests.speaking_model import HEADS, SECOND
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import average, export
 from zipasr.text.tokenizer import Tokenizer
 

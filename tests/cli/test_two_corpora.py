@@ -16,9 +16,9 @@ from tests.captured_output import Call
 from tests.cli.test_zipformer1 import SIZES
 from tests.training.kill_at import assert_same_training
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import train
-from zipasr.cli.commands import TRAIN, encoder_config, read
+from zipasr.cli.command_flags import TRAIN, encoder_config, read
 from zipasr.cli.decode import main as decode_main
 from zipasr.data.config import DataConfig, cuts_path
 from zipasr.data.manifests import split_lazily

@@ -13,7 +13,7 @@ from tests.cli.test_help import HEAVY
 from zipasr import __version__
 from zipasr.base.errors import UserError
 from zipasr.cli import main as zipasr
-from zipasr.cli.commands import COMMANDS, IMPORT
+from zipasr.cli.command_flags import COMMANDS, IMPORT
 from zipasr.cli.entry import guarded
 from zipasr.cli.train import resume_command
 from zipasr.cli.verbs import VERBS, as_typed, in_verbs, is_zipasr, program_words
@@ -39,7 +39,7 @@ def test_help_waits_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(VERBS)
     program = (
         "import sys; from zipasr.cli.main import main; main(['--help']); main(['--version'])\n"
-        f"print(sorted(({HEAVY!r} | {{'zipasr.cli.commands'}}) & {{*sys.modules}}))"
+        f"print(sorted(({HEAVY!r} | {{'zipasr.cli.command_flags'}}) & {{*sys.modules}}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tones.ROOT, capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ import pytest
 from tests import tones
 from tests.contract.test_flags_table import same
 from zipasr.base.config import shown
-from zipasr.cli.commands import (
+from zipasr.cli.command_flags import (
     AVERAGE,
     CTC_DECODE,
     DECODE,

@@ -14,7 +14,7 @@ import pytest
 from tests import tones
 from zipasr.base.config import flag_name, parse_bool, shown
 from zipasr.base.errors import UserError
-from zipasr.cli.commands import (
+from zipasr.cli.command_flags import (
     AVERAGE,
     COMMANDS,
     CTC_DECODE,

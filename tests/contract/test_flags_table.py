@@ -17,7 +17,7 @@ from tests import tones
 from zipasr.base.config import Flag, parse_bool, shown
 from zipasr.base.recipe import RECIPES, load_recipe
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.cli.commands import (
+from zipasr.cli.command_flags import (
     AVERAGE,
     CTC_DECODE,
     DECODE,

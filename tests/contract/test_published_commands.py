@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zipasr.base.errors import UserError
-from zipasr.cli.commands import TRAIN, encoder_config, read
+from zipasr.cli.command_flags import TRAIN, encoder_config, read
 from zipasr.cli.train import train_configs
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.model.build import build_model

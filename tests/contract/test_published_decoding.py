@@ -8,7 +8,7 @@ import pytest
 
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.cli.commands import CTC_DECODE, DECODE, read
+from zipasr.cli.command_flags import CTC_DECODE, DECODE, read
 from zipasr.lm.config import LmConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig
 from zipasr.search.methods import METHODS

@@ -19,7 +19,7 @@ from zipasr.corpora.custom.advice import (
     precision,
     reasons,
 )
-from zipasr.corpora.custom.recipe import Sizes, flags_for
+from zipasr.corpora.custom.recipe_file import Sizes, flags_for
 
 
 def said(hours: float, unit: str = "bpe") -> list[str]:

@@ -15,7 +15,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 from tests.corpora.own import table_of, write_sound, write_table
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import DataError, UserError
-from zipasr.corpora.custom.corpus import OwnCorpus
+from zipasr.corpora.custom.own_corpus import OwnCorpus
 
 
 def prepare(source: Path, folder: Path, **options: object) -> dict[str, int]:

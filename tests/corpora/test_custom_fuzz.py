@@ -17,7 +17,7 @@ from lhotse import SupervisionSet
 
 from tests.corpora.own import WORDS, write_sound
 from zipasr.base.errors import UserError
-from zipasr.corpora.custom.corpus import OwnCorpus
+from zipasr.corpora.custom.own_corpus import OwnCorpus
 from zipasr.corpora.custom.readers import read_source
 from zipasr.corpora.custom.utterances import Utterance
 
@@ -211,7 +211,7 @@ def test_a_mutated_source_is_imported_or_refused(
         return {one.audio: "not run here" for one in utterances if one.command}
 
     # No shell is given what chance has written.
-    monkeypatch.setattr("zipasr.corpora.custom.corpus.run_commands", refuse)
+    monkeypatch.setattr("zipasr.corpora.custom.own_corpus.run_commands", refuse)
     source = fuzzed(sources[kind], tmp_path, data)
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
     settings_of = {"from": str(source), "max-bad": 100}

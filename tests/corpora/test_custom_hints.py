@@ -8,7 +8,7 @@ import pytest
 
 from tests.corpora.own import table_of, write_sound
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.corpus import OwnCorpus
+from zipasr.corpora.custom.own_corpus import OwnCorpus
 from zipasr.corpora.custom.readers import read_source
 
 

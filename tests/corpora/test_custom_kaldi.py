@@ -10,7 +10,6 @@ import pytest
 from tests.corpora.own import write_sound
 from zipasr.audio.audio_info import read_audio_info
 from zipasr.corpora.custom.columns import NEGATIVE, NOT_A_TIME, REVERSED
-from zipasr.corpora.custom.corpus import run_commands
 from zipasr.corpora.custom.kaldi import (
     ARCHIVE,
     BAD_SEGMENT,
@@ -19,6 +18,7 @@ from zipasr.corpora.custom.kaldi import (
     NOT_TRANSCRIBED,
     file_name,
 )
+from zipasr.corpora.custom.own_corpus import run_commands
 from zipasr.corpora.custom.readers import read_source
 from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance
 

@@ -14,7 +14,7 @@ from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment,
 
 from tests.corpora.own import table_of, write_sound
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.folder import NO_SOUND, NO_TRANSCRIPT
+from zipasr.corpora.custom.audio_folder import NO_SOUND, NO_TRANSCRIPT
 from zipasr.corpora.custom.json_lines import NOT_A_WORD, NOT_JSON
 from zipasr.corpora.custom.lhotse_manifests import (
     BAD_FIELD,

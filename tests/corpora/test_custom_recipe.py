@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.base.recipe import load_recipe
-from zipasr.cli.commands import COMMANDS, read
-from zipasr.corpora.custom.recipe import Sizes, flags_for, recipe_text, vocabulary_for
+from zipasr.cli.command_flags import COMMANDS, read
+from zipasr.corpora.custom.recipe_file import Sizes, flags_for, recipe_text, vocabulary_for
 
 SPLITS = {"train": ["train"], "valid": ["dev"], "test": ["test-a", "test-b"]}
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.recipe import purpose_of, with_splits
+from zipasr.corpora.custom.recipe_file import purpose_of, with_splits
 from zipasr.corpora.custom.utterances import Utterance
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.corpora.own import table_of, write_sound, write_table
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.corpus import OwnCorpus
+from zipasr.corpora.custom.own_corpus import OwnCorpus
 
 
 def told(source: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> str:

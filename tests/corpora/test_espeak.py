@@ -18,8 +18,8 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from zipasr.base.errors import DataError, UserError
 from zipasr.corpora.corpus import CorpusOptions, get_corpus
-from zipasr.corpora.espeak import corpus as espeak
-from zipasr.corpora.espeak.corpus import LOADER, EspeakCorpus, config_from, synthesise
+from zipasr.corpora.espeak import espeak_corpus as espeak
+from zipasr.corpora.espeak.espeak_corpus import LOADER, EspeakCorpus, config_from, synthesise
 
 RECIPE = Path("egs/espeak")
 FEW = {"num_train": 4, "num_dev": 1, "num_test": 2}

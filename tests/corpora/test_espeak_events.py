@@ -12,7 +12,7 @@ from benchmarks.espeak_events import END, PHONEME, WORD, Event, borders, events_
 from tests import tones
 from zipasr.audio.loading import load_sound
 from zipasr.audio.speech_activity import pauses_in
-from zipasr.corpora.espeak.corpus import EspeakCorpus, synthesise
+from zipasr.corpora.espeak.espeak_corpus import EspeakCorpus, synthesise
 
 
 def event(kind: int, character: int, sample: int, name: bytes = b"") -> Event:

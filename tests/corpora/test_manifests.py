@@ -12,7 +12,7 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from zipasr.base.errors import DataError, UserError
 from zipasr.corpora.corpus import CorpusOptions, get_corpus
-from zipasr.corpora.manifests import write_manifests
+from zipasr.corpora.manifest_files import write_manifests
 
 
 def corpus_from(folder: Path, **more: Any) -> Any:

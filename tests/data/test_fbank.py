@@ -23,7 +23,7 @@ from zipasr.data import feature_store as archives
 from zipasr.data import feature_store as unfinished
 from zipasr.data.config import FbankConfig
 from zipasr.data.fbank import compute_and_store
-from zipasr.data.features import fbank_extractor
+from zipasr.data.feature_store import fbank_extractor
 
 EXACT = FbankConfig(num_jobs=1, storage="numpy_files")
 

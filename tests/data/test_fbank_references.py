@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tests import tones
 from tests.peers import loaded
-from zipasr.data.features import fbank_extractor
+from zipasr.data.feature_store import fbank_extractor
 
 SPEECH = tones.ROOT.parent / "shared" / "data" / "LibriSpeech"
 Frames = NDArray[np.float32]

@@ -13,7 +13,7 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 
 from tests.mutated import EXAMPLES, mutated, read_or_refused
-from zipasr.corpora.manifests import ManifestsCorpus
+from zipasr.corpora.manifest_files import ManifestsCorpus
 from zipasr.data.filters import TrainFilter
 from zipasr.data.index import load_train_cuts
 from zipasr.data.loaders import load_cuts

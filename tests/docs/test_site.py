@@ -96,7 +96,7 @@ def test_the_notebook_is_a_page_with_its_outputs(site: Path) -> None:
 
 
 def test_the_page_of_flags_has_those_of_every_command(site: Path) -> None:
-    from zipasr.cli.commands import COMMANDS
+    from zipasr.cli.command_flags import COMMANDS
     from zipasr.cli.flags import all_flags
 
     page = (site / "flags" / "index.html").read_text(encoding="utf-8")

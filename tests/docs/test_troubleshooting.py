@@ -10,7 +10,7 @@ import zipasr
 from tests.docs.messages import is_said
 from tests.tones import ROOT
 from zipasr.base import errors
-from zipasr.cli.commands import COMMANDS, read
+from zipasr.cli.command_flags import COMMANDS, read
 from zipasr.cli.flags import all_flags
 from zipasr.cli.prepare_options import USAGE
 from zipasr.search.methods import METHODS

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.chunk_masks import subsampled_lens
 from zipasr.encoder.protocol import Geometry
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.encoder.masks import halved_lens, subsampled_lens
+from zipasr.encoder.chunk_masks import halved_lens, subsampled_lens
 from zipasr.encoder.protocol import Geometry
 
 MIN_FRAMES = Geometry().min_frames

@@ -18,7 +18,7 @@ from tests.end_to_end import digits
 from tests.end_to_end.results import word_error_rate
 from tests.margins import Found, Scorer
 from tests.speaking_model import features_of
-from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.averaging import read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.cli import decode, export

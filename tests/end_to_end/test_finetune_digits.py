@@ -12,7 +12,7 @@ import pytest
 from tests import tones
 from tests.end_to_end import test_fsdd as fsdd
 from tests.end_to_end.results import word_error_rate
-from zipasr.corpora.espeak.corpus import synthesise
+from zipasr.corpora.espeak.espeak_corpus import synthesise
 from zipasr.corpora.espeak.voice import Order
 
 HELD_OUT = "theo"

@@ -11,7 +11,7 @@ import pytest
 
 from tests import tones
 from tests.training.short import ALONE
-from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.command_flags import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
 from zipasr.training.metric_writer import metric_series
 from zipasr.training.worker import run

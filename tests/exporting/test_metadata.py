@@ -13,7 +13,7 @@ from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer.construction import CLIENT_CHANNELS
 from zipasr.encoder.zipformer1.config import Zipformer1Config
-from zipasr.exporting.folder import client_limits
+from zipasr.exporting.folder_files import client_limits
 from zipasr.model.build import build_model
 from zipasr.recognition.config import KINDS
 from zipasr.recognition.exported_files import in_kind, kind_of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zipasr.base.errors import NumericError, UserError
 from zipasr.encoder.protocol import Geometry
-from zipasr.exporting.folder import LICENCE_NOTE, SETTINGS, whole_folder
+from zipasr.exporting.folder_files import LICENCE_NOTE, SETTINGS, whole_folder
 from zipasr.exporting.parity import (
     ParityMode,
     compare,

@@ -10,13 +10,13 @@ import pytest
 
 from tests import tones
 from zipasr.base.errors import ResourceError
-from zipasr.exporting.folder import SETTINGS, whole_folder
+from zipasr.exporting.folder_files import SETTINGS, whole_folder
 
 # Kills itself at the rename of the given number, before it or after it.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from zipasr.exporting.folder import SETTINGS, whole_folder
+from zipasr.exporting.folder_files import SETTINGS, whole_folder
 
 place, count, after = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "after"
 rename, done = Path.rename, []
@@ -37,7 +37,7 @@ with whole_folder(place) as folder:
 WAITING = """
 import sys
 from pathlib import Path
-from zipasr.exporting.folder import SETTINGS, whole_folder
+from zipasr.exporting.folder_files import SETTINGS, whole_folder
 with whole_folder(Path(sys.argv[1])) as folder:
     (folder / SETTINGS).write_text('{"by": "the other", "checks": []}')
     print("begun", flush=True)

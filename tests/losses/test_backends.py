@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.losses.oracle import TYPES, Batch
 from tests.losses.test_pruned import random_band
 from zipasr.base.errors import UserError
-from zipasr.kernels.registry import compiled_module
+from zipasr.kernels.availability import compiled_module
 from zipasr.losses import (
     backend,
     do_rnnt_pruning,

@@ -3,7 +3,7 @@ import torch
 
 from tests.losses.oracle import TYPES, Batch, paths
 from zipasr.base.errors import DataError
-from zipasr.losses.lattice import (
+from zipasr.losses.transducer_lattice import (
     check_enough_frames,
     delay_offsets,
     full_boundary,

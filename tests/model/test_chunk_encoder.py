@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tests.encoder.test_streaming import SILENCE, SMALL
 from tests.encoder.zapformer.test_streaming import SMALL as ZAPFORMER
 from tests.encoder.zipformer1.published import TINY_CAUSAL as FIRST
-from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.chunk_masks import subsampled_lens
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, Geometry
 from zipasr.encoder.stream_states import rows_of, stack
 from zipasr.model.build import build_model

@@ -9,10 +9,10 @@ from torch import nn
 
 from zipasr.nn.activations import SwooshL, SwooshR
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.bias_norm import BiasNorm
 from zipasr.nn.fused import ActivationDropoutAndLinear
 from zipasr.nn.gradients import ScaleGrad
 from zipasr.nn.layers import scaled_conv1d, scaled_linear
-from zipasr.nn.norm import BiasNorm
 from zipasr.nn.schedule import Dropout2, Dropout3, ScheduledFloat, set_batch_count
 from zipasr.nn.whiten import Whiten
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipasr.nn.norm import BiasNorm
+from zipasr.nn.bias_norm import BiasNorm
 
 
 @pytest.mark.parametrize("channel_dim", [-1, 1])

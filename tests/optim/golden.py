@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zipasr.optim.backend import OptimizerBackend
+from zipasr.optim.parameter_batches import OptimizerBackend
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.optim.schedules import Eden
 

@@ -10,10 +10,10 @@ from torch import nn
 from tests.optim.golden import Run
 from tests.other_process import needs_triton, run_python
 from zipasr.base.errors import UserError
-from zipasr.optim import backend as backends
 from zipasr.optim import numba_update as compiled_sweeps
-from zipasr.optim.backend import sweeps_for
+from zipasr.optim import parameter_batches as backends
 from zipasr.optim.numba_update import CompiledSweeps
+from zipasr.optim.parameter_batches import sweeps_for
 from zipasr.optim.scaled_adam import ScaledAdam
 from zipasr.optim.triton_update import TritonSweeps
 from zipasr.optim.update_kernels import Elements, TorchSweeps, UpdateConstants

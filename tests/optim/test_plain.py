@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from benchmarks.plain_scaled_adam import PlainScaledAdam
-from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.numba_update import BLOCK_ELEMENTS
+from zipasr.optim.parameter_batches import OptimizerBackend
 from zipasr.optim.scaled_adam import ScaledAdam
 
 SHAPES = ((), (1,), (1, 1), (5,), (7,), (3, 4), (4, 3), (2, 3, 1, 2), (BLOCK_ELEMENTS + 3,))

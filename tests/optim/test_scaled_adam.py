@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.optim.golden import EXPECTED, META, NAMES, SCENARIOS, Run
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.optim.backend import OptimizerBackend
+from zipasr.optim.parameter_batches import OptimizerBackend
 from zipasr.optim.scaled_adam import ScaledAdam
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from zipasr.optim.backend import OptimizerBackend
+from zipasr.optim.parameter_batches import OptimizerBackend
 from zipasr.optim.scaled_adam import ScaledAdamV1
 from zipasr.optim.schedules import Eden
 

@@ -24,8 +24,8 @@ from tests.speaking_model import FIRST, SECOND  # noqa: E402
 from tests.training.short import new_batch, new_session  # noqa: E402
 from zipasr.base.distributed import World  # noqa: E402
 from zipasr.base.seed import fix_seeds  # noqa: E402
-from zipasr.checkpoint import files  # noqa: E402
-from zipasr.cli.commands import TRAIN, read  # noqa: E402
+from zipasr.checkpoint import checkpoint_file  # noqa: E402
+from zipasr.cli.command_flags import TRAIN, read  # noqa: E402
 from zipasr.cli.train import data_source, train_configs  # noqa: E402
 from zipasr.data.dataset import Batch  # noqa: E402
 from zipasr.encoder.protocol import EncoderConfig  # noqa: E402
@@ -111,7 +111,9 @@ def here(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def savable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints compare types, and those of the device have one of their own."""
-    monkeypatch.setattr(files, "PLAIN_TYPES", (*files.PLAIN_TYPES, pretended.Pretended))
+    monkeypatch.setattr(
+        checkpoint_file, "PLAIN_TYPES", (*checkpoint_file.PLAIN_TYPES, pretended.Pretended)
+    )
 
 
 def make_model(encoder: EncoderConfig, heads: dict[str, Any]) -> AsrModel:
@@ -213,7 +215,7 @@ def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
         words = f"--exp-dir {tmp_path} {SHORT} --num-epochs {epochs}"
         parsed = read(TRAIN, f"--recipe ./tones {words}".split())
         run(GPU, train_configs(parsed), data_source(parsed))
-        return files.load_checkpoint(tmp_path / f"epoch-{epochs}.pt")
+        return checkpoint_file.load_checkpoint(tmp_path / f"epoch-{epochs}.pt")
 
     first, second = train(1), train(2)
     assert second["batch_idx_train"] == 2 * first["batch_idx_train"] > 0

@@ -10,7 +10,7 @@ import pytest
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.lm.config import GrammarConfig, LmConfig
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.result_files import key_of, result_suffix, search_of, search_suffix
+from zipasr.recognition.result_names import key_of, result_suffix, search_of, search_suffix
 from zipasr.search.config import DecodingConfig
 
 AVERAGED = ChooseCheckpoint(epoch=3, avg=1)

@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.search.tiny import Loops, tiny_batch, tiny_steps
-from zipasr.search import alignment
-from zipasr.search.alignment import AlignedSpan, ctc_alignment, ctc_spans, transducer_alignment
+from zipasr.search import forced_alignment
+from zipasr.search.forced_alignment import (
+    AlignedSpan,
+    ctc_alignment,
+    ctc_spans,
+    transducer_alignment,
+)
 from zipasr.search.greedy import GreedySearch
 
 
@@ -126,7 +131,7 @@ def test_an_impossible_transcript_is_still_laid_out_in_order() -> None:
 def test_no_path_of_the_transducer_is_better(
     seed: int, tokens: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alignment, "MAX_SCORES", 60)  # several blocks
+    monkeypatch.setattr(forced_alignment, "MAX_SCORES", 60)  # several blocks
     steps = tiny_steps(seed, vocab_size=4)
     frames = tiny_batch(seed, [5])[0][0]
     loops = Loops(steps)
@@ -174,5 +179,5 @@ def test_what_greedy_search_found_is_not_less_probable_when_aligned(seed: int) -
 
 
 def test_the_room_does_not_import_torchaudio() -> None:
-    sources = Path(alignment.__file__).parent.glob("*.py")
+    sources = Path(forced_alignment.__file__).parent.glob("*.py")
     assert [path.name for path in sources if "torchaudio" in path.read_text("utf-8")] == []

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.hot_words import ContextGraph, HotWords
 

@@ -13,7 +13,7 @@ from zipasr.lm.rnn import RnnLm
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import CtcHead
+from zipasr.search.ctc_greedy import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
 from zipasr.search.registry import build_search

@@ -7,7 +7,7 @@ from zipasr.base.errors import UserError
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
 from zipasr.search.full_beam_search import beam_search

@@ -7,8 +7,8 @@ import torch
 
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
-from zipasr.search.alignment import ctc_token_log_probs, transducer_token_log_probs
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
+from zipasr.search.forced_alignment import ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from tests import tones
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

@@ -8,8 +8,8 @@ import torch
 from tests.tones import TONES
 from zipasr.base.distributed import World
 from zipasr.base.seed import generator_for
-from zipasr.checkpoint.files import load_checkpoint
-from zipasr.cli.commands import TRAIN, read
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
+from zipasr.cli.command_flags import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
 from zipasr.data.dataset import Batch
 from zipasr.text.tokenizer import Tokenizer

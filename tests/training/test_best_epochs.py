@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.training.short import train
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.encoder.protocol import USUAL_LOSSES
 from zipasr.model.config import ModelConfig
 from zipasr.training.best_epochs import link_best, measure_of, note_best

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.training.short import ALONE, SHORT
-from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.command_flags import TRAIN, read
 from zipasr.cli.train import data_source, train_configs
 from zipasr.nn.activations import SwooshL, SwooshR
 from zipasr.nn.fused import ActivationDropoutAndLinear

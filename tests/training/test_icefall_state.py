@@ -19,7 +19,7 @@ from tests.training.test_resume_checks import SAME_SHAPES
 from tests.training.test_update import a_batch, steady
 from zipasr.base.config import shown
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import average, decode
 from zipasr.cli import train as train_command
 from zipasr.encoder.zipformer1.config import Zipformer1Config

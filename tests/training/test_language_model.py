@@ -5,7 +5,7 @@ import torch
 
 from tests.lm import test_transformer
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.files import find_checkpoints, load_checkpoint
+from zipasr.checkpoint.checkpoint_file import find_checkpoints, load_checkpoint
 from zipasr.checkpoint.language_model_file import read_lm, sizes_of
 from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram_estimation import Sentences

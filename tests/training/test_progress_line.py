@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zipasr.training.epoch_progress import ProgressLine, Totals
 from zipasr.training.metrics import Metrics
-from zipasr.training.progress import ProgressLine, Totals
 
 FIGURES = ProgressLine(
     epoch=3,

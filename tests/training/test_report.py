@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from zipasr.base.distributed import World
-from zipasr.cli.commands import TRAIN, read
+from zipasr.cli.command_flags import TRAIN, read
 from zipasr.cli.train import train_configs
 from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.epoch_report import course_line, dev_errors, draw_curves, sparkline
 from zipasr.training.metric_writer import MetricWriter
-from zipasr.training.report import course_line, dev_errors, draw_curves, sparkline
 from zipasr.training.worker import build_session
 
 

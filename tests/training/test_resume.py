@@ -13,7 +13,7 @@ import pytest
 from tests import tones
 from tests.captured_output import Call
 from tests.training.kill_at import assert_same_training, kill_after_batch_4, start, wait_for
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import train
 
 

@@ -14,7 +14,7 @@ import torch
 from tests.training.short import train
 from zipasr.base.config import to_dict
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.files import load_checkpoint, save_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.encoder.zipformer.config import ZipformerConfig
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model

@@ -16,7 +16,7 @@ from tests.training.test_icefall_state import as_icefall
 from tests.training.test_update import a_batch, steady
 from zipasr.base.distributed import World, launch
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.optim.rubik import BatchedRubik
 from zipasr.optim.schedules import InterpCosine, interp_cosine_factor
 from zipasr.training.icefall_state import settings_of_reference

@@ -12,7 +12,7 @@ import pytest
 from tests.training.short import train
 from zipasr.base.distributed import World
 from zipasr.base.errors import CheckpointError, DataError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, EpochSegment, RowCost
 from zipasr.training import loop

@@ -12,7 +12,7 @@ import torch
 
 from tests.training.short import train
 from zipasr.base.errors import CheckpointError, ResourceError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 
 FLAGS = "--save-every-n 2 --max-duration 6 --keep-last-k 9"
 

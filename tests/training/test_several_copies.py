@@ -16,7 +16,7 @@ from tests.captured_output import Call
 from tests.training.short import SHORT, new_batch, new_session, train
 from tests.training.test_update import gradients, steady
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import train as train_command
 from zipasr.data.dataset import Batch
 from zipasr.data.epoch_plan import CutLengths

@@ -11,8 +11,8 @@ import torch
 
 from tests.training.short import new_session
 from zipasr.base.errors import CheckpointError, ResourceError
-from zipasr.checkpoint.average import LoadedWeights
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.averaging import LoadedWeights
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.checkpoint.model_file import stored_model, stored_tokenizer
 from zipasr.checkpoint.weights import model_state
 from zipasr.training.worker import restore

@@ -16,7 +16,7 @@ from torch import Tensor
 from tests.training.short import new_batch, new_session, train
 from zipasr.base.distributed import World, launch
 from zipasr.base.errors import ResourceError
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.data.dataset import Batch
 from zipasr.encoder.zipformer1.scaling import ActivationBalancer
 from zipasr.nn.balancer import Balancer

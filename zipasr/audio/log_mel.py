@@ -1,6 +1,6 @@
 """Log-mel features of a sound in memory, at once or as it comes, by torch alone.
 
-The features of cuts are lhotse's (``data.features``), whose import takes longer than the
+The features of cuts are lhotse's (``data.feature_store``), whose import takes longer than the
 recognition of a sentence; these are equal to them up to rounding.
 """
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from zipasr.base.config import flag_name, from_dict
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import mean_of
-from zipasr.checkpoint.files import epoch_checkpoint, load_checkpoint
+from zipasr.checkpoint.averaging import mean_of
+from zipasr.checkpoint.checkpoint_file import epoch_checkpoint, load_checkpoint
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
 from zipasr.lm.config import LM_SIZES, LmSizes, RnnLmConfig
 from zipasr.lm.neural import NeuralLm, build_lm

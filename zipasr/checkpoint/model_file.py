@@ -23,8 +23,8 @@ from zipasr.base.config import (
     word_parser,
 )
 from zipasr.base.errors import CheckpointError, UserError
-from zipasr.checkpoint.average import LoadedWeights
-from zipasr.checkpoint.files import first_line
+from zipasr.checkpoint.averaging import LoadedWeights
+from zipasr.checkpoint.checkpoint_file import first_line
 from zipasr.checkpoint.weights import StateDict, differences, load_model, summary
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES

@@ -14,7 +14,7 @@ from torch import nn
 
 from zipasr.base.errors import ResourceError, is_disk_full
 from zipasr.base.files import atomic_path
-from zipasr.checkpoint.files import (
+from zipasr.checkpoint.checkpoint_file import (
     epoch_checkpoint,
     find_checkpoints,
     free_space,

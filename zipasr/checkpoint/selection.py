@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import last_file, mean_files, window_files
-from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import (
+from zipasr.checkpoint.averaging import last_file, mean_files, window_files
+from zipasr.checkpoint.checkpoint_file import (
     ReadCheckpoint,
     describe,
     epoch_checkpoint,
@@ -19,6 +18,7 @@ from zipasr.checkpoint.files import (
     load_checkpoint,
     saved_epochs,
 )
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.weights import check_finite_state
 
 # Longer averages differ less from one another, so the steps grow.

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
+from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import save_checkpoint
 from zipasr.checkpoint.model_file import kept_entries, stored_model, stored_tokenizer
-from zipasr.cli.commands import AVERAGE, read
+from zipasr.cli.command_flags import AVERAGE, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.best_average import with_checkpoints

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from zipasr import __version__
 from zipasr.base.errors import UserError
-from zipasr.cli.commands import DOCTOR, read
+from zipasr.cli.command_flags import DOCTOR, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.verbs import as_typed
 
@@ -359,7 +359,7 @@ def computed_values(device: str) -> tuple[float, float, float]:
     import torch
 
     from zipasr.base.constants import SAMPLING_RATE
-    from zipasr.data.features import fbank_extractor
+    from zipasr.data.feature_store import fbank_extractor
     from zipasr.losses import rnnt_loss
 
     shape = (1, _FRAMES, _SYMBOLS + 1, _VOCABULARY)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from zipasr.audio.sound_profile import copy_profile
 from zipasr.base.errors import DataError, UserError
-from zipasr.checkpoint.average import LoadedWeights, read_chosen
-from zipasr.checkpoint.files import save_checkpoint
+from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
+from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
-from zipasr.cli.commands import EXPORT, read
+from zipasr.cli.command_flags import EXPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import recognition_config
@@ -34,7 +34,7 @@ from zipasr.exporting.clients import (
 )
 from zipasr.exporting.config import FRAMES_PER_SECOND, ExportConfig, Shape
 from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
-from zipasr.exporting.folder import (
+from zipasr.exporting.folder_files import (
     check_replaceable,
     client_limits,
     features_of,
@@ -52,7 +52,7 @@ from zipasr.recognition.acoustic_model import check_is_settled
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import neural_lm
-from zipasr.recognition.result_files import search_of
+from zipasr.recognition.result_names import search_of
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.result_files import ResultRow, results_table

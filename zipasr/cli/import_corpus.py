@@ -16,7 +16,7 @@ from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.recipe import RECIPES, load_recipe
-from zipasr.cli.commands import IMPORT, read
+from zipasr.cli.command_flags import IMPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.corpora.config import ImportConfig
 from zipasr.corpora.custom.advice import (
@@ -26,8 +26,8 @@ from zipasr.corpora.custom.advice import (
     reasons,
 )
 from zipasr.corpora.custom.checks import ScannedCorpus
-from zipasr.corpora.custom.corpus import OwnCorpus
-from zipasr.corpora.custom.recipe import Sizes, flags_for, purpose_of, recipe_text
+from zipasr.corpora.custom.own_corpus import OwnCorpus
+from zipasr.corpora.custom.recipe_file import Sizes, flags_for, purpose_of, recipe_text
 from zipasr.text.characters import count_characters
 from zipasr.text.config import UnitChoice
 from zipasr.text.scripts import choose_unit, units_of

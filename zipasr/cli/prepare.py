@@ -16,7 +16,7 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
 from zipasr.base.recipe import Recipe
-from zipasr.cli.commands import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE, read
+from zipasr.cli.command_flags import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.recipes import data_dir, lm_dir
 from zipasr.corpora.config import CorpusConfig, DownloadConfig, PlaceConfig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.config import ExpConfig
-from zipasr.cli.commands import REPORT, read
+from zipasr.cli.command_flags import REPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.html_report import comparison_page, matching

@@ -20,10 +20,10 @@ from zipasr.base.errors import CheckpointError, DataError, Interrupted, Resource
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.base.log import is_first
 from zipasr.base.recipe import Recipe
-from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
-from zipasr.cli.commands import LATTICE, TRAIN, encoder_config, read
+from zipasr.cli.command_flags import LATTICE, TRAIN, encoder_config, read
 from zipasr.cli.config import CorporaConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
@@ -47,7 +47,7 @@ from zipasr.training.dry_run import (
     preparation_lines,
     stand_in,
 )
-from zipasr.training.report import recognise_greedily
+from zipasr.training.epoch_report import recognise_greedily
 from zipasr.training.session import TrainConfigs
 from zipasr.training.worker import build_session
 from zipasr.training.worker import run as run_training

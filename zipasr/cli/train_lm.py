@@ -14,7 +14,7 @@ from zipasr.base.errors import DataError
 from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
-from zipasr.cli.commands import TRAIN_LM, read
+from zipasr.cli.command_flags import TRAIN_LM, read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recipes import lm_dir, prepare_command

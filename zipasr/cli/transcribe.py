@@ -17,7 +17,7 @@ from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.cli.commands import TRANSCRIBE, read
+from zipasr.cli.command_flags import TRANSCRIBE, read
 from zipasr.cli.config import TranscribeConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
@@ -99,7 +99,7 @@ def load(
         if client is not None and place.model is not None:
             return load_sherpa_model(place.model, client, cutting)
     # Nothing above needs torch, whose import takes longer than a sentence.
-    from zipasr.checkpoint.files import reader_of_parts
+    from zipasr.checkpoint.checkpoint_file import reader_of_parts
     from zipasr.recognition.best_average import with_checkpoints
     from zipasr.recognition.torch_model import load_model_file, load_torch_model
 

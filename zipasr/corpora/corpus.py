@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.corpora.custom.corpus import OwnCorpus
-from zipasr.corpora.espeak.corpus import EspeakCorpus
+from zipasr.corpora.custom.own_corpus import OwnCorpus
+from zipasr.corpora.espeak.espeak_corpus import EspeakCorpus
 from zipasr.corpora.gigaspeech import GigaSpeechCorpus
 from zipasr.corpora.librispeech import LibriSpeechCorpus
-from zipasr.corpora.manifests import ManifestsCorpus
+from zipasr.corpora.manifest_files import ManifestsCorpus
 
 
 class Corpus(Protocol):

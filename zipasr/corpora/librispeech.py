@@ -15,7 +15,7 @@ from lhotse.recipes.librispeech import parse_utterance
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.progress import Progress
 from zipasr.corpora import openslr
-from zipasr.corpora.manifests import write_manifests
+from zipasr.corpora.manifest_files import write_manifests
 from zipasr.corpora.openslr import write_noise_manifests
 from zipasr.corpora.published import Download
 

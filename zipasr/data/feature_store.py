@@ -1,4 +1,4 @@
-"""Feature extraction in tasks: archives, worker processes, resumption after an interruption."""
+"""Extraction of log-mel features in tasks: archives, worker processes, resumption."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import lhotse
 import numpy as np
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, Fbank
+from lhotse.augmentation import torchaudio as resampling
 from lhotse.cut import Cut
 from lhotse.features.base import Features
 from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, MemoryRawWriter, NumpyFilesWriter
@@ -28,10 +30,21 @@ from lhotse.utils import fastcopy
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import ResourceError
 from zipasr.base.files import atomic_path, digest_of
-from zipasr.data.features import fbank_extractor
+from zipasr.data.config import NUM_MEL_BINS
 from zipasr.data.filters import BROKEN_MANIFEST, Failure, failure_of_cut, reason_of_error
 from zipasr.data.shards import ShardOfFeatures
 from zipasr.data.worker_processes import leave_signals_to_parent
+
+# lhotse resamples by a windowed sinc of its own that needs torch alone, but takes it only where
+# torchaudio is installed, and else scipy's filter: the same recordings would have other features.
+# Whatever reads cuts for features imports this module.
+resampling.is_torchaudio_available = lambda: True
+
+
+def fbank_extractor(num_mel_bins: int = NUM_MEL_BINS) -> Fbank:
+    """Return lhotse's extractor: 16 kHz, 25 ms windows every 10 ms, no dither, 20 to 7600 Hz."""
+    return Fbank(lhotse.FbankConfig(num_mel_bins=num_mel_bins, sampling_rate=SAMPLING_RATE))
+
 
 _ORIGIN = "begun_from.json"
 _CUTS = ".done.jsonl.gz"

@@ -37,8 +37,7 @@ from zipasr.data.dataset import (
 )
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, EpochSegment, Plan
 from zipasr.data.fbank import is_left_out
-from zipasr.data.feature_store import process_context
-from zipasr.data.features import fbank_extractor
+from zipasr.data.feature_store import fbank_extractor, process_context
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.joined_utterances import pauses_of
 from zipasr.data.manifests import manifests_at, manifests_of_split

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zipasr.encoder.features import checked_lens
+from zipasr.encoder.input_checks import checked_lens
 from zipasr.encoder.protocol import ChunkEncoder, EncoderConfig, Geometry
 from zipasr.encoder.zapformer.config import ZapformerConfig, ZapformerPreset
 from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig

@@ -2,7 +2,7 @@
 
 ``exporters`` writes all files of a format: ``graphs`` are the recorded parts, ``onnx_files`` and
 ``torchscript`` write them, with names and metadata of the encoder's ``ExportLayout``; ``parity``
-compares. ``folder`` adds tokens, settings and a README, with the commands and keywords of
+compares. ``folder_files`` adds tokens, settings and a README, with the commands and keywords of
 ``clients``, and the page ``onnxruntime_client``, which runs without this package. ``config``:
 settings.
 """

@@ -30,7 +30,7 @@ from zipasr.model.transducer import AsrModel
 from zipasr.recognition.config import Kind
 from zipasr.recognition.exported_files import in_kind
 from zipasr.recognition.exported_model import Encode
-from zipasr.search.ctc import CtcGreedySearch, CtcHead
+from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.transducer_step import TransducerSteps
 

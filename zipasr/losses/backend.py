@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import UserError
-from zipasr.kernels.registry import compiled_module
+from zipasr.kernels.availability import compiled_module
 from zipasr.losses import recursion
 from zipasr.losses import recursion as arcs
 from zipasr.losses.config import RnntBackend

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from zipasr.losses.backend import k2_losses, kernels_for
 from zipasr.losses.config import RnntBackend, RnntType
-from zipasr.losses.lattice import (
+from zipasr.losses.recursion import Arcs, loss_dtype
+from zipasr.losses.transducer_lattice import (
     Reduction,
     check_enough_frames,
     delay_offsets,
@@ -19,7 +20,6 @@ from zipasr.losses.lattice import (
     lattice_score,
     reduce_losses,
 )
-from zipasr.losses.recursion import Arcs, loss_dtype
 from zipasr.nn.numerics import to_device
 
 

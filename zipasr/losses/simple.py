@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zipasr.losses.backend import k2_losses, kernels_for
 from zipasr.losses.config import RnntBackend, RnntType
-from zipasr.losses.lattice import (
+from zipasr.losses.recursion import loss_dtype
+from zipasr.losses.transducer_lattice import (
     Occupations,
     Reduction,
     check_enough_frames,
@@ -21,7 +22,6 @@ from zipasr.losses.lattice import (
     mutual_information_recursion,
     reduce_losses,
 )
-from zipasr.losses.recursion import loss_dtype
 from zipasr.nn.numerics import to_device
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zipasr.kernels.registry import triton_fault
+from zipasr.kernels.availability import triton_fault
 from zipasr.losses import recursion
 from zipasr.losses.recursion import LatticeSums
 

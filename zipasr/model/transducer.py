@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.features import check_features, checked_lens
+from zipasr.encoder.input_checks import check_features, checked_lens
 from zipasr.encoder.protocol import ChunkEncoder, Encoder, EncoderConfig, HeadStyle
 from zipasr.losses import (
     get_rnnt_prune_ranges,

@@ -1,7 +1,7 @@
 """Layers that any model may use.
 
 Forward computation: ``activations``, ``fused`` (activation, dropout and projection in one),
-``layers`` (linear and convolution), ``norm`` (BiasNorm), ``lora``, ``masks``, ``cache`` (frames
+``layers`` (linear and convolution), ``bias_norm``, ``lora``, ``masks``, ``cache`` (frames
 kept between chunks), ``narrow`` (weights in the type of autocast). Identity in the forward pass,
 acting on gradients: ``balancer``, ``whiten``, ``gradients``. ``schedule``: values that change while
 training, and dropout. ``numerics``: block sizes and number formats of hand-written backward passes,

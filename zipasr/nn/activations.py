@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from zipasr.kernels import elementwise
+from zipasr.kernels.availability import compiled_module
 from zipasr.kernels.elementwise import has_kernels
-from zipasr.kernels.registry import compiled_module
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import at_least_float32, in_memory_order, is_traced, row_blocks
 

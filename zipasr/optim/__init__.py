@@ -3,9 +3,9 @@
 ``build`` decides which parameters are trained and how fast, and makes the optimizer and the
 schedule that the flags in ``config`` ask for.
 
-``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape, ``update_math``
-(which clips gradients too) and ``update_kernels`` compute a step, ``backend`` chooses
-``numba_update`` or ``triton_update`` for it. ``schedules`` has its learning rate, Eden.
+``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape and chooses what
+computes a step: ``update_math`` (which clips gradients too) with ``update_kernels``,
+``numba_update`` or ``triton_update``. ``schedules`` has its learning rate, Eden.
 
 ``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars. Its
 learning rate is in ``schedules`` too, InterpCosine.

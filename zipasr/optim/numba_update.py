@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zipasr.base.environment import in_threads
-from zipasr.kernels.registry import compiled_module
+from zipasr.kernels.availability import compiled_module
 from zipasr.optim.update_kernels import Elements, Gradients, UpdateConstants
 
 # Elements of which a sum is taken in float32; the sums of blocks are added in float64.

@@ -9,10 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from zipasr.optim.backend import OptimizerBackend
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import StateLayout
-from zipasr.optim.parameter_batches import ParameterBatches, ScaledAdamLayout, batch_parameters
+from zipasr.optim.parameter_batches import (
+    OptimizerBackend,
+    ParameterBatches,
+    ScaledAdamLayout,
+    batch_parameters,
+)
 from zipasr.optim.update_math import (
     EARLY_STEPS,
     SEVERE_FACTOR,

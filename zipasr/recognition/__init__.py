@@ -10,6 +10,6 @@ as it comes, whose utterances end and are shown as in ``stream_results``; ``conf
 calibrations of a run; ``alignment`` finds times, of what was recognised and of a given transcript,
 ``word_bounds`` where words begin and end. ``exported_files`` and ``exported_model`` find and read
 exported files (with ``onnx_runtime``), ``file_recogniser`` recognises with them. ``decode_sets``
-and ``decode_streams`` decode test sets into files named by ``result_files``; ``best_average`` and
+and ``decode_streams`` decode test sets into files named by ``result_names``; ``best_average`` and
 ``method_sweep`` choose checkpoints and decoding method on the dev set.
 """

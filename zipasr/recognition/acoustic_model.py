@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from zipasr.base.config import flag_name, shown
 from zipasr.base.distributed import device_for
 from zipasr.base.errors import ResourceError, UserError
-from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.averaging import LoadedWeights
 from zipasr.checkpoint.model_file import StoredModel, stored_model
-from zipasr.encoder.features import check_features, checked_lens
+from zipasr.encoder.input_checks import check_features, checked_lens
 from zipasr.encoder.protocol import (
     ChunkSize,
     EncoderConfig,

@@ -20,7 +20,12 @@ from zipasr.recognition.long_form import Cutting, Piece, WordTimes, piece_of, pr
 from zipasr.recognition.recogniser import Recogniser, naming_model
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.recognition.word_bounds import bounded
-from zipasr.search.alignment import AlignedSpan, ctc_alignment, ctc_spans, transducer_alignment
+from zipasr.search.forced_alignment import (
+    AlignedSpan,
+    ctc_alignment,
+    ctc_spans,
+    transducer_alignment,
+)
 from zipasr.search.protocol import Utterance
 from zipasr.text.scripts import units_of
 from zipasr.text.timed_words import Token, Word, aligned_words

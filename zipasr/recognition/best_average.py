@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from zipasr.base.errors import CheckpointError, DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.checkpoint.average import LoadedWeights, read_chosen
+from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
+from zipasr.checkpoint.checkpoint_file import ReadCheckpoint, load_checkpoint, saved_epochs
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint, saved_epochs
 from zipasr.checkpoint.selection import (
     best_of,
     candidates,

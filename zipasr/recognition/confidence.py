@@ -11,7 +11,7 @@ from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.result_files import file_suffix
+from zipasr.recognition.result_names import file_suffix
 from zipasr.scoring.calibration import Calibration
 
 FILE = "confidence.json"

@@ -33,7 +33,7 @@ from zipasr.recognition.recogniser import (
     words_of,
 )
 from zipasr.recognition.resources import check_resources
-from zipasr.recognition.result_files import ResultFiles, file_suffix, streaming_key_of
+from zipasr.recognition.result_names import ResultFiles, file_suffix, streaming_key_of
 from zipasr.recognition.streaming import ChunkRecogniser, Stream, chunk_recogniser, through_streams
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, write_decoding
 from zipasr.scoring.latency import latency_lines

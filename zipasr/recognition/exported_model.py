@@ -15,7 +15,7 @@ from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.config import ModelFileConfig
 from zipasr.recognition.exported_files import files_in
-from zipasr.search.ctc import CtcOutput
+from zipasr.search.ctc_greedy import CtcOutput
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
 if TYPE_CHECKING:

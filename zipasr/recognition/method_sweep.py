@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zipasr.base.errors import DataError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
-from zipasr.checkpoint.average import read_chosen
+from zipasr.checkpoint.averaging import read_chosen
 from zipasr.data.loaders import test_loader
 from zipasr.recognition.acoustic_model import AcousticModel, acoustic_model_of, device_of
 from zipasr.recognition.best_average import dev_cuts
@@ -21,7 +21,7 @@ from zipasr.recognition.recogniser import (
     recogniser_with,
 )
 from zipasr.recognition.resources import ResourceReader, check_resources
-from zipasr.recognition.result_files import file_suffix, lm_suffix
+from zipasr.recognition.result_names import file_suffix, lm_suffix
 from zipasr.scoring.result_files import ResultRow, results_table
 from zipasr.scoring.word_errors import count_errors
 from zipasr.search.methods import GREEDY, METHODS, Need, method_of

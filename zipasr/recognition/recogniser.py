@@ -15,8 +15,8 @@ from torch import Tensor
 
 from zipasr.base.errors import NumericError
 from zipasr.base.progress import Progress
-from zipasr.checkpoint.average import LoadedWeights, read_chosen
-from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
+from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
+from zipasr.checkpoint.checkpoint_file import ReadCheckpoint, load_checkpoint
 from zipasr.checkpoint.model_file import untrained
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
@@ -29,10 +29,10 @@ from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.scoring.calibration import Calibration
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.word_errors import count_errors
-from zipasr.search.alignment import ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import CtcOutput
+from zipasr.search.ctc_greedy import CtcOutput
+from zipasr.search.forced_alignment import ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.methods import GREEDY, MethodSpec, Need, method_of
 from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.registry import build_search

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.averaging import LoadedWeights
 from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.recognition.config import TokenSource
 from zipasr.text.tokenizer import PieceTokenizer, Tokenizer, first_difference, read_tokens

@@ -11,7 +11,7 @@ import torch
 from zipasr.audio.loading import Audio, Samples, sound_of
 from zipasr.audio.sound_profile import read_profile
 from zipasr.base.errors import UserError
-from zipasr.checkpoint.files import ReadCheckpoint, load_checkpoint
+from zipasr.checkpoint.checkpoint_file import ReadCheckpoint, load_checkpoint
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import (

@@ -1,16 +1,15 @@
 """From encoder frames to token sequences.
 
 ``methods`` is the table of ``--decoding-method``, ``registry`` builds the search of a row (with
-``lattice_methods``: those with a lattice or a second score),
-``components`` are what it is built of, ``protocol`` what it takes and returns, ``config`` its
-flags. Transducer: ``transducer_step``, ``greedy`` (on a GPU: ``greedy_blocks``), ``beam_search``
-(with ``beam_state``, ``batched_state`` and ``beam_of_one``), ``full_beam_search`` (any number of
-tokens per frame), ``fast_beam_search`` (with ``fast_beam_frame``); their steps on a GPU:
-``triton_steps``. CTC: ``ctc``, ``ctc_prefix``.
-Beside the model: ``scorers`` (what they are, and sums), ``hot_words`` and ``language_models``.
-Lattices: ``lattice``,
-``lexicon_graph``, ``graph_search``, ``lattice_intersect``, ``rescoring``. ``alignment``: times of a
-given transcript, probabilities of recognised tokens.
+``lattice_methods``: those with a lattice or a second score), ``components`` are what it is built
+of, ``protocol`` what it takes and returns, ``config`` its flags. Transducer: ``transducer_step``,
+``greedy`` (on a GPU: ``greedy_blocks``), ``beam_search`` (with ``beam_state``, ``batched_state``
+and ``beam_of_one``), ``full_beam_search`` (any number of tokens per frame), ``fast_beam_search``
+(with ``fast_beam_frame``); their steps on a GPU: ``triton_steps``. CTC: ``ctc_greedy``,
+``ctc_prefix``. Beside the model: ``scorers`` (what they are, and sums), ``hot_words`` and
+``language_models``. Lattices: ``lattice``, ``lexicon_graph``, ``graph_search``,
+``lattice_intersect``, ``rescoring``. ``forced_alignment``: times of a given transcript,
+probabilities of recognised tokens.
 
 For decoders and joiners of one's own: ``transducer_search`` and ``ctc_search``, defined in
 ``own_model``; see docs/parts.md.
@@ -45,13 +44,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from zipasr.search.alignment import ctc_alignment, transducer_alignment
     from zipasr.search.beam_search import ModifiedBeamSearch
     from zipasr.search.components import DecodingResources, ModelParts
     from zipasr.search.config import DecodingConfig
-    from zipasr.search.ctc import CtcGreedySearch, CtcHead
+    from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
     from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
     from zipasr.search.fast_beam_search import FastBeamSearch
+    from zipasr.search.forced_alignment import ctc_alignment, transducer_alignment
     from zipasr.search.greedy import GreedySearch
     from zipasr.search.hot_words import ContextGraph, HotWords
     from zipasr.search.own_model import ctc_search, transducer_search
@@ -62,11 +61,11 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "alignment": ["ctc_alignment", "transducer_alignment"],
+            "forced_alignment": ["ctc_alignment", "transducer_alignment"],
             "beam_search": ["ModifiedBeamSearch"],
             "components": ["DecodingResources", "ModelParts"],
             "config": ["DecodingConfig"],
-            "ctc": ["CtcGreedySearch", "CtcHead"],
+            "ctc_greedy": ["CtcGreedySearch", "CtcHead"],
             "ctc_prefix": ["CtcPrefixBeamSearch"],
             "fast_beam_search": ["FastBeamSearch"],
             "greedy": ["GreedySearch"],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zipasr.base.errors import UserError
 from zipasr.search.config import DecodingConfig, LatticeConfig
-from zipasr.search.ctc import CtcHead, CtcOutput
+from zipasr.search.ctc_greedy import CtcHead, CtcOutput
 from zipasr.search.hot_words import ContextGraph, HotWords
 from zipasr.search.methods import Need
 from zipasr.search.scorers import TokenScorer, sum_scorers

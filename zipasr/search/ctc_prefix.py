@@ -17,7 +17,7 @@ from zipasr.search.beam_state import (
     ranked,
     search_frames,
 )
-from zipasr.search.ctc import CtcHead
+from zipasr.search.ctc_greedy import CtcHead
 from zipasr.search.protocol import Search, Utterance
 from zipasr.search.scorers import (
     ScorerState,

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from zipasr.base.config import unknown_value
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import CtcOutput
+from zipasr.search.ctc_greedy import CtcOutput
 from zipasr.search.hot_words import ContextGraph
 from zipasr.search.protocol import Search
 from zipasr.search.registry import build_search

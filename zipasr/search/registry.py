@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts, ctc_head, transducer
 from zipasr.search.config import DecodingConfig
-from zipasr.search.ctc import CtcGreedySearch
+from zipasr.search.ctc_greedy import CtcGreedySearch
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.methods import MethodSpec, check_takes_hot_words, method_of

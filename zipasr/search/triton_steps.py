@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zipasr.kernels.registry import triton_fault
+from zipasr.kernels.availability import triton_fault
 from zipasr.nn.cuda_graph import power_of_two
 from zipasr.search.beam_state import MULTIPLIER, Beams
 from zipasr.search.transducer_step import ScoreSettings

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from zipasr.base.distributed import broadcast_from_main
 from zipasr.base.errors import CheckpointError, UserError, nearest
-from zipasr.checkpoint.average import start_average
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.averaging import start_average
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.checkpoint.weights import StateDict, differences, model_state, summary
 from zipasr.nn.lora import add_adapter, draw_adapters, is_adapter, plain_name, without_adapters

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zipasr.base.config import schema_of
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import num_averaged
+from zipasr.checkpoint.averaging import num_averaged
 from zipasr.checkpoint.model_file import plain_flags
 from zipasr.checkpoint.weights import unwrapped
 from zipasr.encoder.registry import ENCODER_TYPES

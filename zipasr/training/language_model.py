@@ -16,7 +16,7 @@ from zipasr.base.distributed import device_for
 from zipasr.base.errors import CheckpointError
 from zipasr.base.progress import Progress
 from zipasr.base.seed import fix_seeds, generator_for
-from zipasr.checkpoint.files import (
+from zipasr.checkpoint.checkpoint_file import (
     find_checkpoints,
     load_checkpoint,
     save_checkpoint,

@@ -18,13 +18,13 @@ from zipasr.base.distributed import World, all_reduce_sum, barrier
 from zipasr.base.environment import return_free_memory
 from zipasr.base.errors import NumericError
 from zipasr.base.seed import seeded
-from zipasr.checkpoint.average import update_average
+from zipasr.checkpoint.averaging import update_average
 from zipasr.checkpoint.retention import remove_old
 from zipasr.data.dataset import Batch
 from zipasr.nn.schedule import set_batch_count, set_loss_scale
+from zipasr.training.epoch_progress import EpochProgress
 from zipasr.training.metrics import Metrics
 from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, save_bad_model
-from zipasr.training.progress import EpochProgress
 from zipasr.training.session import Session
 from zipasr.training.state import count_splits
 from zipasr.training.update import (

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from zipasr.base.errors import NumericError, ResourceError
 from zipasr.base.files import atomic_path
-from zipasr.checkpoint.files import save_checkpoint
+from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.data.dataset import Batch
 from zipasr.training.session import Session
 from zipasr.training.update import Gradients

@@ -17,8 +17,8 @@ from zipasr.base.distributed import World, all_gather
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.base.files import FolderIdentity
-from zipasr.checkpoint.average import start_average
-from zipasr.checkpoint.files import load_checkpoint
+from zipasr.checkpoint.averaging import start_average
+from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.checkpoint.retention import keep_checkpoint, last_saved
 from zipasr.checkpoint.weights import check_finite_state, load_model
 from zipasr.data.config import AugmentConfig, DataConfig

@@ -11,7 +11,7 @@ from typing import Any
 
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.errors import CheckpointError, DataError
-from zipasr.checkpoint.average import num_averaged
+from zipasr.checkpoint.averaging import num_averaged
 from zipasr.data.cuts import DataIdentity
 from zipasr.data.epoch_plan import BatchingConfig, EpochSegment
 

@@ -24,8 +24,8 @@ from zipasr.base.files import FolderIdentity
 from zipasr.base.log import log_untold, setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.seed import fix_seeds
-from zipasr.checkpoint.average import start_average
-from zipasr.checkpoint.files import first_line, load_checkpoint
+from zipasr.checkpoint.averaging import start_average
+from zipasr.checkpoint.checkpoint_file import first_line, load_checkpoint
 from zipasr.checkpoint.retention import (
     bytes_of_checkpoint,
     bytes_to_come,
@@ -50,6 +50,8 @@ from zipasr.training.data_setup import (
     training_sound,
 )
 from zipasr.training.diagnostics import diagnose
+from zipasr.training.epoch_progress import write_scalar, write_scalars
+from zipasr.training.epoch_report import Note, Recognise, report_before_training, report_epoch
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
 from zipasr.training.loop import (
     Stopped,
@@ -72,8 +74,6 @@ from zipasr.training.nonfinite_guard import (
     warn_of_non_finite,
 )
 from zipasr.training.precision import Precision
-from zipasr.training.progress import write_scalar, write_scalars
-from zipasr.training.report import Note, Recognise, report_before_training, report_epoch
 from zipasr.training.resume_checks import check_same_start
 from zipasr.training.session import Session, TrainConfigs, newest_checkpoint
 from zipasr.training.state import SamplerState, check_ranks_agree

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.encoder.zapformer.published import GOLDEN, MORE, filled, load, needs_more
+from zipasr.encoder.chunk_masks import Masks, chunk_mask
 from zipasr.encoder.chunks import Chunks
-from zipasr.encoder.masks import Masks, chunk_mask
 from zipasr.encoder.zapformer.attention import SelfAttention, WeightedMean
 from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.front_end import AddNoise, ConvNeXt

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.encoder.zipformer1.published import GOLDEN, LENS, TINY, TINY_CAUSAL, features, fill
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.average import LoadedWeights
+from zipasr.checkpoint.averaging import LoadedWeights
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model, describe

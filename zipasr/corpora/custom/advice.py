@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zipasr.base.progress import clock
-from zipasr.corpora.custom.recipe import Sizes
+from zipasr.corpora.custom.recipe_file import Sizes
 
 # The rate at which the precision of a test set is told, and 1.96 standard errors: 95 %.
 EXAMPLE_RATE = 0.2

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from zipasr.audio.faults import MISSING
 from zipasr.corpora.custom.audio_files import files_below, is_sound
+from zipasr.corpora.custom.audio_folder import NO_TRANSCRIPT, tables_in
 from zipasr.corpora.custom.columns import NOT_A_TIME
-from zipasr.corpora.custom.folder import NO_TRANSCRIPT, tables_in
 
 MEND = "mend the corpus."
 

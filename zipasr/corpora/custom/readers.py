@@ -15,7 +15,7 @@ from zipasr.corpora.custom.audio_files import (
     kind_of,
     sound_files,
 )
-from zipasr.corpora.custom.folder import (
+from zipasr.corpora.custom.audio_folder import (
     read_folder,
     read_split_tables,
     split_tables,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.masks import NO_MASKS, Masks
+from zipasr.encoder.chunk_masks import NO_MASKS, Masks
 from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.mixing import Hidden, Inputs, mix
 from zipasr.encoder.zapformer.norm import RmsNorm

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.chunk_masks import subsampled_lens
 from zipasr.encoder.zapformer.attention import BIAS_SCALE
 from zipasr.encoder.zipformer.front_end import SingleChannelConv2d, on_channels
 from zipasr.nn.activations import SwashR

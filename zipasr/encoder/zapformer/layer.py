@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.masks import NO_MASKS, Masks
+from zipasr.encoder.chunk_masks import NO_MASKS, Masks
 from zipasr.encoder.zapformer.attention import (
     BIAS_SCALE,
     AttentionMemory,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.chunk_masks import NO_MASKS, Masks, chunk_mask, halved_lens
 from zipasr.encoder.chunks import WHOLE, Chunks, choose_chunks, only_chunks
-from zipasr.encoder.masks import NO_MASKS, Masks, chunk_mask, halved_lens
 from zipasr.encoder.zapformer.config import OUTPUT_FACTOR, LayerConfig, ZapformerConfig
 from zipasr.encoder.zapformer.layer import (
     NUM_STATES,

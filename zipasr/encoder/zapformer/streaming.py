@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zipasr.encoder.masks import not_yet_heard
+from zipasr.encoder.chunk_masks import not_yet_heard
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.encoder.zapformer.front_end import FrontEnd
 from zipasr.encoder.zapformer.layer import BATCH_DIMS, NUM_STATES

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.base.config import flag_name, shown
+from zipasr.encoder.chunk_masks import subsampled_lens
 from zipasr.encoder.chunks import ChunkedLayout
 from zipasr.encoder.inference import WeightShapes
-from zipasr.encoder.masks import subsampled_lens
 from zipasr.encoder.protocol import Flags
 from zipasr.encoder.zipformer.config import HEAD_FLAGS, PRESETS, ZipformerConfig, preset_name
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling

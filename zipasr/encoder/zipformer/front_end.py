@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.masks import subsampled_lens
+from zipasr.encoder.chunk_masks import subsampled_lens
 from zipasr.encoder.zipformer.layer import keep_mask
 from zipasr.nn.activations import SwooshR
 from zipasr.nn.balancer import Balancer
+from zipasr.nn.bias_norm import BiasNorm
 from zipasr.nn.fused import activation_dropout_linear
 from zipasr.nn.gradients import ScaleGrad
 from zipasr.nn.layers import scaled_conv2d
-from zipasr.nn.norm import BiasNorm
 from zipasr.nn.numerics import is_traced, no_autocast, row_blocks
 from zipasr.nn.schedule import Dropout3, FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten

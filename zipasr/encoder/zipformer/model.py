@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.chunk_masks import Masks, chunk_mask, halved_lens
 from zipasr.encoder.chunks import WHOLE, Chunks, choose_chunks, only_chunks
-from zipasr.encoder.masks import Masks, chunk_mask, halved_lens
 from zipasr.encoder.zipformer.config import OUTPUT_FACTOR, ZipformerConfig
 from zipasr.encoder.zipformer.layer import (
     NUM_STATES,

@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipasr.encoder.chunk_masks import (
+    Masks,
+    chunk_mask,
+    halved_lens,
+    not_yet_heard,
+    subsampled_lens,
+)
 from zipasr.encoder.chunks import WHOLE, choose_chunks
-from zipasr.encoder.masks import Masks, chunk_mask, halved_lens, not_yet_heard, subsampled_lens
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.layer import NUM_STATES, LayerCache, from_cache, to_cache
 from zipasr.encoder.zipformer.model import Zipformer2

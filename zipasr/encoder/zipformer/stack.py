@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.masks import NO_MASKS, Masks
+from zipasr.encoder.chunk_masks import NO_MASKS, Masks
 from zipasr.encoder.zipformer.attention import CompactRelPositionalEncoding
 from zipasr.encoder.zipformer.config import LayerConfig
 from zipasr.encoder.zipformer.layer import (

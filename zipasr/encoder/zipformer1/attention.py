@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.masks import Masks
+from zipasr.encoder.chunk_masks import Masks
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
 from zipasr.encoder.zipformer1.config import POS_HEAD_DIM
 from zipasr.encoder.zipformer1.scaling import EarlyWhiten

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.chunk_masks import Masks, chunk_mask, halved_lens, subsampled_lens
 from zipasr.encoder.chunks import WHOLE, Chunks
-from zipasr.encoder.masks import Masks, chunk_mask, halved_lens, subsampled_lens
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.encoder.zipformer1.layer import LayerCache
 from zipasr.encoder.zipformer1.scaling import ActivationBalancer, DoubleSwish

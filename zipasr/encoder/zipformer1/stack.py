@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.masks import NO_MASKS, Masks
+from zipasr.encoder.chunk_masks import NO_MASKS, Masks
 from zipasr.encoder.zipformer.stack import DownsampledStack, frame_groups
 from zipasr.encoder.zipformer1.attention import AttentionMask, RelPositionalEncoding
 from zipasr.encoder.zipformer1.config import LayerConfig

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zipasr.encoder.masks import Masks, halved_lens, subsampled_lens
+from zipasr.encoder.chunk_masks import Masks, halved_lens, subsampled_lens
 from zipasr.encoder.protocol import ChunkSize
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.encoder.zipformer1.layer import LayerCache, MeanCache

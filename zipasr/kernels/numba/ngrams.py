@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zipasr.kernels.registry import loop
+from zipasr.kernels.availability import loop
 
 TAB, LINE_FEED, RETURN, BLANK, BACKSLASH = 9, 10, 13, 32, 92
 PLUS, MINUS, POINT, ZERO, NINE, EXPONENT = 43, 45, 46, 48, 57, 101

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from zipasr.kernels.registry import loop
+from zipasr.kernels.availability import loop
 
 NONE = -1
 LN10 = math.log(10.0)

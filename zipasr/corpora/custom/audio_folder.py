@@ -16,7 +16,7 @@ from zipasr.corpora.custom.audio_files import (
     is_sound,
     kind_of,
 )
-from zipasr.corpora.custom.recipe import purpose_of
+from zipasr.corpora.custom.recipe_file import purpose_of
 from zipasr.corpora.custom.source_text import is_one_off, read_whole
 from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance, is_unicode
 

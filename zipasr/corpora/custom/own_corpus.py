@@ -29,10 +29,10 @@ from zipasr.corpora.custom.checks import (
 from zipasr.corpora.custom.hints import what_to_do
 from zipasr.corpora.custom.import_report import short_report, write_page, write_report
 from zipasr.corpora.custom.readers import read_source
-from zipasr.corpora.custom.recipe import with_splits
+from zipasr.corpora.custom.recipe_file import with_splits
 from zipasr.corpora.custom.suspects import find_leaks, find_suspects, refuse_file_names
 from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance
-from zipasr.corpora.manifests import write_manifests
+from zipasr.corpora.manifest_files import write_manifests
 from zipasr.text.normalise import Normaliser, read_steps
 from zipasr.text.text_io import check_encoding
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.base.errors import CheckpointError
-from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.checkpoint.files import (
+from zipasr.checkpoint.checkpoint_file import (
     ReadCheckpoint,
     epoch_checkpoint,
     find_checkpoints,
     load_checkpoint,
 )
+from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.weights import (
     StateDict,
     check_finite_state,

@@ -32,7 +32,7 @@ from zipasr.corpora.espeak.text import (
     plan_table,
 )
 from zipasr.corpora.espeak.voice import NoiseKind
-from zipasr.corpora.manifests import write_manifests
+from zipasr.corpora.manifest_files import write_manifests
 
 LOADER = "espeakng-loader==0.2.4"
 # With a log instead of a progress bar: a line each time this share of the utterances is done.
