@@ -10,6 +10,7 @@ import pytest
 
 from tests.audio.sounds import RATE, encoded, voice
 from zipasr.audio.audio_info import AudioInfo, read_audio_info
+from zipasr.audio.coded_headers import CUT_FRAME
 from zipasr.audio.loading import load_sound, needs_conversion
 from zipasr.base.errors import DataError
 
@@ -243,6 +244,13 @@ def test_an_mp3_without_a_number_of_frames_is_read_to_its_end(tmp_path: Path) ->
     assert found.told.startswith("no length in its header")
     padded = b"ID3\3\0\0\0\0\0\x64" + b"\0" * 100 + without_count(MP3)
     assert info(tmp_path, padded, "a.mp3").num_samples == found.num_samples
+
+
+def test_an_mp3_without_a_number_that_is_cut_says_so(tmp_path: Path) -> None:
+    whole = without_count(MP3)
+    assert CUT_FRAME not in info(tmp_path, whole, "a.mp3").told
+    found = info(tmp_path, whole[: len(whole) // 2 + 7], "a.mp3")
+    assert (found.fault, CUT_FRAME in found.told) == ("", True)
 
 
 def test_an_mp3_behind_another_is_read_too(tmp_path: Path) -> None:

@@ -93,6 +93,16 @@ def test_a_pipe_that_fails_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "piped").glob("*.wav")) == [b]
 
 
+def test_what_a_pipe_fetches_from_elsewhere_is_fetched_again_by_force(tmp_path: Path) -> None:
+    audio, log = write_sound(tmp_path / "a.wav"), tmp_path / "log"
+    # As "ssh host cat a.wav |" does, it names no file of this machine whose time would tell.
+    write_kaldi(tmp_path / "data", wav_scp=f"a F={audio}; echo . >>{log}; cat $F |\n", text="a x\n")
+    utterances = read_source(tmp_path / "data", "utf-8", tmp_path / "piped").utterances
+    for force, times in (False, 1), (False, 1), (True, 2):
+        assert run_commands(utterances, 1, force) == {}
+        assert len(log.read_text().split()) == times
+
+
 @pytest.mark.parametrize("recording", ["../../../up", "/etc/x", "..", "a/b", "ü" * 200, "-"])
 def test_the_output_of_a_pipe_has_a_flat_name(recording: str) -> None:
     name = file_name(recording, "cat x")

@@ -12,6 +12,8 @@ from zipasr.audio.spliced import Content, Piece, Stretch
 _FLAC_SAMPLES = 36  # bits
 _ID3_V1 = 128
 
+CUT_FRAME = "its last frame is cut: more of it may be missing"
+
 
 def flac_layout(content: Content) -> Layout | None:
     """Read the header of a FLAC file; None: it is none.
@@ -137,6 +139,9 @@ def mp3_layout(content: Content) -> Layout | None:
         frame = one.head.samples / one.head.rate
         declared = None if one.declared is None else one.declared * frame
         told = more(one.num_frames * frame, declared)
+    if rows[-1].is_cut and rows[-1].declared is None:
+        # Broadcasts that were recorded end so, too: it is no fault without a number that says so.
+        told = "; ".join(filter(None, (told, CUT_FRAME)))
     return Layout(parts=tuple(_with_count(data, row, start) for row in rows), told=told)
 
 

@@ -62,7 +62,7 @@ def make_manifests(argv: Sequence[str] | None = None) -> int:
     setup_logging()
     run = read(CORPUS, argv)
     config, folder = run[CorpusConfig], data_dir(run.recipe)
-    corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir, config.audio_dir, config.giga_dir)
+    corpus = corpus_of(run.recipe, run[PlaceConfig].dl_dir, config)
     for split, count in corpus.prepare(folder / "manifests", config.num_jobs).items():
         logger.info("%s: %d utterances", split, count)
     return 0
@@ -195,25 +195,25 @@ def _lines_of(path: Path) -> Iterator[str]:
 def corpus_of(
     recipe: Recipe,
     download_dir: Path,
-    audio_dir: Path | None = None,
-    giga_dir: Path | None = None,
+    config: CorpusConfig | None = None,
 ) -> Corpus:
     """Return the corpus of a recipe, which has read the recipe's options for it.
 
     Args:
         recipe: names the corpus.
         download_dir: folder of what was downloaded.
-        audio_dir: folder of audio that is made; None: ``data/RECIPE/audio``.
-        giga_dir: folder of GigaSpeech; None: ``GigaSpeech`` in ``download_dir``.
+        config: folders of audio, and whether commands fetch it again.
 
     Raises:
         UserError: there is no such corpus, or an option is wrong.
     """
+    config = config or CorpusConfig()
     options = CorpusOptions(
         recipe_dir=recipe.folder,
-        audio_dir=audio_dir or data_dir(recipe) / "audio",
+        audio_dir=config.audio_dir or data_dir(recipe) / "audio",
         download_dir=download_dir,
-        giga_dir=giga_dir or download_dir / "GigaSpeech",
+        giga_dir=config.giga_dir or download_dir / "GigaSpeech",
+        force=config.force,
         splits=tuple(recipe.parts()),
         settings=recipe.corpus_options,
     )

@@ -44,7 +44,8 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
   --max-bad N        most utterances of PATH that may be left out, in percent (default: 1); ten are
                      tolerated always
   --noise-dir DIR    sound of any kind (stage 2), to mix into the training with --enable-musan 1
-  --force            do the stages again, even where they are marked as done, features included
+  --force            do the stages again, even where they are marked as done: features are computed
+                     and the commands of a wav.scp are run again
   --allow-commands 1  run the shell commands that manifests name; for those that you trust alone
   --dry-run          say what would be done and what it needs, and end
   --status           say which stages are done, and end

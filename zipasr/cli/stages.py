@@ -225,6 +225,7 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
     mirror = ("--mirror", options.mirror) if options.mirror else ()
     archives = ("--keep-archives", str(int(options.keep_archives)))
     commands = ("--allow-commands", "1") if options.allow_commands else ()
+    force = ("--force", "1") if options.force else ()
     noise = ("--noise-dir", str(options.noise_dir)) if options.noise_dir else ()
     vocabulary, lang, sizes = typed_tokens(recipe, options)
     tokens: tuple[str, ...] = ()
@@ -238,12 +239,17 @@ def stages_of(recipe: Recipe, options: Options) -> list[Stage]:
             "download_corpus",
             (*places, *archives, *mirror),
         ),
-        ("corpus -> manifests", data / "manifests", "prepare_corpus", (*jobs, *places, *giga)),
+        (
+            "corpus -> manifests",
+            data / "manifests",
+            "prepare_corpus",
+            (*jobs, *places, *giga, *force),
+        ),
         (
             "manifests -> fbank features (about 5 s an hour of speech and core)",
             data / "fbank",
             "compute_fbank",
-            (*jobs, *commands, *noise, *(("--force", "1") if options.force else ())),
+            (*jobs, *commands, *noise, *force),
         ),
         ("training transcripts -> tokenizer (seconds)", data, "train_bpe", (*places, *sizes)),
         (

@@ -295,7 +295,12 @@ def transcribe_live(
         DataError: the file cannot be read, or nothing came.
     """
     is_stdin = str(path) == STDIN
-    pieces = pcm_pieces(sys.stdin.buffer) if is_stdin else in_pieces(load_sound(path).samples)
+    if is_stdin:
+        pieces = pcm_pieces(sys.stdin.buffer)
+    else:
+        sound = load_sound(path)
+        sys.stderr.write(f"{path}: {sound.seconds:.1f} s, {sound.about}\n")
+        pieces = in_pieces(sound.samples)
     has_ends = is_stdin if rules.enable_endpoint is None else rules.enable_endpoint
     tell = print_text if is_told else sys.stderr.write
     text = LiveText(tell if has_ends else None)
@@ -307,7 +312,8 @@ def transcribe_live(
         raise DataError(f"{path}: no sound came.", "see that the program before the pipe records.")
     words = stream.finish().words
     text.end(stream)
-    sys.stderr.write(f"{path}: {stream.seconds:.1f} s of sound\n")
+    if is_stdin:
+        sys.stderr.write(f"{path}: {stream.seconds:.1f} s of sound\n")
     return None if has_ends and is_told else words
 
 

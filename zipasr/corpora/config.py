@@ -92,6 +92,7 @@ class CorpusConfig:
         "folder of GigaSpeech, with GigaSpeech.json; none: GigaSpeech in --dl-dir",
     )
     num_jobs: int = flag(2, "parallel processes")
+    force: bool = flag(False, "run the commands of a wav.scp again whose sound is there already")
 
     def __post_init__(self) -> None:
         if self.num_jobs < 1:

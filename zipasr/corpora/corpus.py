@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class CorpusOptions:
             the files under it as given, so a relative folder keeps them movable.
         download_dir: where the archives of a published corpus are, and where they are unpacked.
         giga_dir: folder of GigaSpeech.
+        force: take sound again that commands wrote, which may be fetched from elsewhere.
         splits: those that the recipe wants; a corpus that knows its splits prepares no others.
         settings: the recipe's own options for the corpus; each corpus refuses those it lacks.
     """
@@ -60,6 +61,7 @@ class CorpusOptions:
     audio_dir: Path
     download_dir: Path = Path("download")
     giga_dir: Path = Path("download/GigaSpeech")
+    force: bool = False
     splits: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,7 +83,8 @@ def _manifests(options: CorpusOptions) -> Corpus:
 
 
 def _own(options: CorpusOptions) -> Corpus:
-    return OwnCorpus.from_settings(options.audio_dir, options.settings)
+    corpus = OwnCorpus.from_settings(options.audio_dir, options.settings)
+    return replace(corpus, force=options.force)
 
 
 CORPORA: dict[str, Callable[[CorpusOptions], Corpus]] = {

@@ -39,14 +39,24 @@ from zipasr.text.text_io import check_encoding
 logger = logging.getLogger(__name__)
 
 
-def run_commands(utterances: Sequence[Utterance], num_jobs: int) -> dict[Path, str]:
-    """Let the commands of Kaldi's ``wav.scp`` write their sound; what is there already is kept.
+def run_commands(
+    utterances: Sequence[Utterance], num_jobs: int, force: bool = False
+) -> dict[Path, str]:
+    """Let the commands of Kaldi's ``wav.scp`` write their sound.
+
+    Args:
+        utterances: some of which name commands.
+        num_jobs: threads.
+        force: run those as well whose sound is there and made from the same files: what a command
+            fetches from elsewhere may have changed.
 
     Returns:
         The files that could not be written, and why.
     """
     commands = {
-        u.audio: u.command for u in utterances if u.command and not is_written(u.audio, u.command)
+        u.audio: u.command
+        for u in utterances
+        if u.command and (force or not is_written(u.audio, u.command))
     }
     with ThreadPoolExecutor(num_jobs, "pipe") as pool:
         faults = pool.map(run_command, commands, commands.values())
@@ -114,6 +124,7 @@ class OwnCorpus:
         seed: of the splits that are made here.
         normalise: spelling of the transcripts, as ``normalise.read_steps`` takes it.
         max_bad: percentage of the utterances that may be left out.
+        force: run commands again whose sound is there; see ``run_commands``.
     """
 
     source: Path
@@ -122,6 +133,7 @@ class OwnCorpus:
     seed: int = 42
     normalise: str = ImportConfig().normalise
     max_bad: float = ImportConfig().max_bad
+    force: bool = False
     name: ClassVar[str] = "own"
 
     @classmethod
@@ -181,7 +193,8 @@ class OwnCorpus:
             DataError: see ``prepare``.
         """
         found = read_source(self.source, self.encoding, self.audio_dir / "piped")
-        faults = run_commands(found.utterances, num_jobs) | odd_files(found.utterances)
+        faults = run_commands(found.utterances, num_jobs, self.force)
+        faults |= odd_files(found.utterances)
         paths = dict.fromkeys(u.audio for u in found.utterances if u.audio not in faults)
         facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
         spell = Normaliser(read_steps(self.normalise))
