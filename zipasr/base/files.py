@@ -30,9 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = _created(temporary)
     try:
-        _lock(descriptor)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -50,7 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def sweep(folder: Path, *, levels: int = 1) -> list[Path]:
     """Remove the temporary files that killed processes left, and say so.
 
-    To be called by the one that holds the folder. Files that another process is writing stay.
+    Files that another process is writing stay.
 
     Args:
         folder: where to look; may be missing.
@@ -153,6 +152,19 @@ def _temporary_files(folder: Path, levels: int) -> Iterator[Path]:
             yield Path(entry.path)
         elif levels > 1 and entry.is_dir(follow_symlinks=False):
             yield from _temporary_files(Path(entry.path), levels - 1)
+
+
+def _created(temporary: Path) -> int:
+    """Create a file, locked; return its descriptor."""
+    while True:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        _lock(descriptor)
+        try:
+            if os.path.samestat(os.fstat(descriptor), temporary.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # another process swept it before it was locked
 
 
 def _lock(descriptor: int) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
+from zipasr.base.files import sweep
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What goes to stdout is the path alone.
     config = with_checkpoints(recognition_config(run), sys.stderr)
     choose, exp_dir = config.checkpoint, config.exp_dir
+    sweep(exp_dir)
     path = exp_dir / f"{choose.name}.pt"
     chosen = read_chosen(exp_dir, choose)
     check_typed(chosen, config)

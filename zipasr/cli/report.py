@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from zipasr.base.errors import UserError
+from zipasr.base.files import sweep
 from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli.command_flags import REPORT, read
 from zipasr.cli.entry import guarded
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     run = read(REPORT, argv)
     exp_dir, config = run[ExpConfig].exp_dir, run[ReportConfig]
+    sweep(exp_dir)
     if config.compare_with is None:
         for path in write_report(exp_dir, config.embed_audio_mb):
             sys.stdout.write(f"{path}\n")

@@ -15,7 +15,7 @@ from zipasr.audio.loading import load_sound
 from zipasr.audio.silence_windows import Window
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, sweep
 from zipasr.base.log import setup_logging
 from zipasr.cli.command_flags import TRANSCRIBE, read
 from zipasr.cli.config import TranscribeConfig
@@ -260,6 +260,7 @@ def make_output_dir(folder: Path | None) -> None:
             f"--output-dir {folder} cannot be used: {problem}.",
             "name a folder that you may write to.",
         )
+    sweep(folder)
 
 
 def transcribe(model: Model, path: Path) -> list[Word]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError, UserError, nearest
+from zipasr.base.files import sweep
 from zipasr.base.log import setup_logging
 from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.acoustic_model import AcousticModel
@@ -59,6 +60,7 @@ def decode(config: RecognitionConfig) -> list[ResultRow]:
     if config.sweep.methods is None:
         check_resources(config)
     test_sets = load_test_sets(config)
+    sweep(config.exp_dir, levels=3)
     config = with_checkpoints(config, sys.stdout)
     setting = None
     if config.sweep.methods is not None:

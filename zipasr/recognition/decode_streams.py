@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from lhotse import CutSet
 
+from zipasr.base.files import sweep
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
 from zipasr.data.loaders import Loader, test_loader
@@ -57,6 +58,7 @@ def decode_streams(config: RecognitionConfig) -> None:
     setup_logging()
     check_resources(config)
     test_sets = load_test_sets(config)
+    sweep(config.exp_dir, levels=3)
     config = with_checkpoints(config, sys.stdout)
     # Streams always have what --pad-look-ahead adds, so that their results are not named after it.
     config = replace(config, decoding=replace(config.decoding, pad_look_ahead=False))
