@@ -25,6 +25,7 @@ from zipasr.cli import (
     decode,
     doctor,
     export,
+    info,
     prepare,
     report,
     streaming_decode,
@@ -43,6 +44,7 @@ from zipasr.cli.command_flags import (
     DOWNLOAD,
     EXPORT,
     FBANK,
+    INFO,
     LM_TEXT,
     REPORT,
     STREAMING_DECODE,
@@ -80,6 +82,7 @@ MAINS = (
     (report.main, REPORT),
     (transcribe.main, TRANSCRIBE),
     (doctor.main, DOCTOR),
+    (info.main, INFO),
 )
 BOOLEANS = {"0": ["0", "false", "No", "n", "F"], "1": ["1", "True", "yes", "Y", "t"]}
 REFUSED = [(command, name) for command in COMMANDS for name in command.refused]
@@ -87,7 +90,7 @@ REFUSED = [(command, name) for command in COMMANDS for name in command.refused]
 
 def operands(command: Command) -> list[str]:
     """Return words without a flag that the command cannot do without."""
-    return ["speech.wav"] if command is TRANSCRIBE else []
+    return ["speech.wav"] if command in (INFO, TRANSCRIBE) else []
 
 
 def spellings(default: str) -> list[str]:

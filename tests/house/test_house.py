@@ -23,6 +23,7 @@ ENTRIES = (
     "decode.py",
     "average.py",
     "doctor.py",
+    "info.py",
     "report.py",
     "streaming_decode.py",
     "transcribe.py",

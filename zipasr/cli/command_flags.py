@@ -13,7 +13,13 @@ from zipasr.base.errors import UserError
 from zipasr.base.log import is_first
 from zipasr.base.recipe import NO_RECIPE, Recipe
 from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
-from zipasr.cli.config import AcceptedConfig, CorporaConfig, PretrainedConfig, TranscribeConfig
+from zipasr.cli.config import (
+    AcceptedConfig,
+    CorporaConfig,
+    InfoConfig,
+    PretrainedConfig,
+    TranscribeConfig,
+)
 from zipasr.cli.flags import (
     CHECKPOINT_CHOICES,
     Command,
@@ -390,6 +396,19 @@ DOCTOR = Command(
     examples=(("./doctor.py", "what is there, what is missing, and what to do about it"),),
     recipe="optional",
 )
+INFO = Command(
+    "info.py",
+    "Tell what a checkpoint, a run or an exported model is, and how it was made.",
+    (InfoConfig,),
+    "info:main",
+    examples=(
+        ("./info.py exp/espeak", "the last checkpoint of a run, and what it was trained on"),
+        ("./info.py pretrained.pt exp/my/onnx", "a file, and a folder of export.py"),
+        ("./info.py exp/espeak/epoch-11.pt --json 1", "all settings, for programs"),
+    ),
+    operands=("FILE", "checkpoints, ONNX files, and folders of runs or of export.py"),
+    recipe="optional",
+)
 TRANSCRIBE = Command(
     "transcribe.py",
     "Transcribe recordings of any length.",
@@ -611,6 +630,7 @@ COMMANDS = (
     AVERAGE,
     REPORT,
     DOCTOR,
+    INFO,
     TRANSCRIBE,
     EXPORT,
     DOWNLOAD,

@@ -14,6 +14,13 @@ from zipasr.text.transcript_formats import FORMATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InfoConfig:
+    """Facts about a model."""
+
+    json: bool = flag(False, "all that is known, as JSON with the name of each file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TranscribeConfig:
     """Transcription."""
 

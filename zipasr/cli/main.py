@@ -20,6 +20,7 @@ ABOUT = {
     "average": "write the average of checkpoints as one file",
     "export": "export a model: weights, TorchScript, ONNX for sherpa-onnx",
     "train-lm": "train a language model for the search",
+    "info": "tell what a checkpoint, a run or an exported model is",
     "doctor": "examine this machine, and say what to do",
 }
 # What other programs call what a command with flags does here.
@@ -30,7 +31,6 @@ ELSEWHERE = {
     "validate": "zipasr prepare --stage 4 --force",
     "finetune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
     "fine-tune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
-    "info": "in Python: zipasr.load_model('FILE').about; exp/NAME/run.json has all of a run.",
     "resume": "zipasr train, with the flags of before.",
     "tune-batch": "zipasr train --dry-run 1",
     "list-presets": "zipasr train --help lists the values of --preset.",

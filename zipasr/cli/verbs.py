@@ -22,6 +22,7 @@ VERBS = {
     "average": "average.py",
     "export": "export.py",
     "train-lm": "train_lm.py",
+    "info": "info.py",
     "doctor": "doctor.py",
 }
 _VERB_OF = {script: verb for verb, script in VERBS.items()}

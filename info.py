@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Entry point; the work is in zipasr.cli.info."""
+
+import sys
+
+from zipasr.cli.entry import start
+
+if __name__ == "__main__":
+    sys.exit(start("info.py"))

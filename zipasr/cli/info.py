@@ -1,0 +1,147 @@
+"""Tell what a checkpoint, a run or an exported model is, and how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zipasr.base.errors import CheckpointError
+from zipasr.base.run_file import read_sessions
+from zipasr.checkpoint.config import ChooseCheckpoint
+from zipasr.cli.command_flags import INFO, read
+from zipasr.cli.config import InfoConfig
+from zipasr.cli.entry import guarded
+from zipasr.recognition.exported_files import files_in, is_exported_folder, read_header
+from zipasr.scoring.training_facts import training_facts
+
+Facts = dict[str, Any]
+
+# Counters of a training in a checkpoint.
+_COUNTERS = (
+    "cur_epoch",
+    "batch_idx_train",
+    "seconds_trained",
+    "best_valid_loss",
+    "best_valid_epoch",
+    "best_wer",
+    "best_wer_epoch",
+    "world_size",
+)
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what each file or folder is.
+
+    Raises:
+        CheckpointError: one is missing, damaged, or no model.
+    """
+    run = read(INFO, argv)
+    found = {word: facts_of(Path(word)) for word in run.operands}
+    if run[InfoConfig].json:
+        sys.stdout.write(json.dumps(found, indent=1, default=str, ensure_ascii=False) + "\n")
+        return 0
+    for facts in found.values():
+        for name, text in lines_of(facts):
+            sys.stdout.write(f"{name:<12}{text}\n")
+        sys.stdout.write("\n" * (len(found) > 1))
+    return 0
+
+
+def facts_of(path: Path) -> Facts:
+    """Return what is known of a checkpoint, of the last one of a run, or of exported files.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or holds no model.
+    """
+    if path.is_dir() and is_exported_folder(path):
+        return _exported(files_in(path, prefers_ctc=False))
+    if path.is_file() and read_header(path) is not None:
+        return _exported([path])
+    return _checkpoint(path)
+
+
+def lines_of(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each line for people; ``--json 1`` shows all of the rest."""
+    for file in facts["files"]:
+        size = Path(file).stat().st_size
+        yield "file", f"{file} ({size / 1e6:.1f} MB)"
+    for name in ("model", "note"):
+        yield from ((name, text) for text in facts.get(name, ()))
+    if tokenizer := facts.get("tokenizer"):
+        size, digest = tokenizer["vocab_size"], tokenizer["sha256"]
+        yield "tokenizer", f"{size} tokens, sha256 {digest[:12]}"
+    yield from facts.get("run", {}).items()
+    if counters := facts.get("counters"):
+        yield "trained", _progress(counters)
+    environment = facts.get("environment")
+    if environment and "machine" not in facts.get("run", {}):
+        versions = (f"{k} {v}" for k, v in environment.items() if v not in ("", "absent"))
+        yield "with", ", ".join(versions)
+    yield from facts.get("metadata", {}).items()
+
+
+def _progress(counters: Mapping[str, Any]) -> str:
+    parts = [f"epoch {counters.get('cur_epoch', '?')}"]
+    if updates := counters.get("batch_idx_train"):
+        parts += [f"{updates} updates"]
+    if seconds := counters.get("seconds_trained"):
+        parts += [f"{seconds / 3600:.2f} h"]
+    for name, what in (("valid_loss", "dev loss {:.4g}"), ("wer", "dev WER {:.2f} %")):
+        best = counters.get(f"best_{name}")
+        if isinstance(best, float) and best < float("inf"):
+            epoch = counters.get(f"best_{name.removesuffix('_loss')}_epoch")
+            parts += [f"best {what.format(best)} in epoch {epoch}"]
+    return ", ".join(parts)
+
+
+def _exported(files: Sequence[Path]) -> Facts:
+    # Torch is not imported for these.
+    headers = {str(path): read_header(path) for path in files}
+    first = next(header for header in headers.values() if header is not None)
+    shapes = {
+        name: {"inputs": dict(header.inputs), "outputs": dict(header.outputs)}
+        for name, header in headers.items()
+        if header is not None
+    }
+    return {"files": [*headers], "metadata": dict(first.metadata), "shapes": shapes}
+
+
+def _checkpoint(path: Path) -> Facts:
+    from zipasr.checkpoint.averaging import read_chosen
+    from zipasr.checkpoint.checkpoint_file import epoch_checkpoint, saved_epochs
+    from zipasr.checkpoint.model_file import stored_model
+
+    run: dict[str, str] = {}
+    sessions: list[dict[str, Any]] = []
+    if path.is_dir():
+        epochs = saved_epochs(path)
+        if not epochs:
+            raise CheckpointError(
+                f"{path} holds no model: neither epoch-*.pt nor exported files.",
+                "name a checkpoint, the folder of a run, or one that export.py wrote.",
+            )
+        run = {name.lower(): text for name, text in training_facts(path).rows}
+        sessions, path = read_sessions(path), epoch_checkpoint(path, max(epochs))
+    chosen = read_chosen(path.parent, ChooseCheckpoint(checkpoint=path))
+    stored = stored_model(chosen, {})
+    entries = chosen.checkpoint
+    facts: Facts = {
+        "files": [str(path)],
+        "model": [stored.describe().partition(": ")[2]],
+        "note": list(stored.notes),
+        "run": run,
+        "counters": {name: entries[name] for name in _COUNTERS if entries.get(name) is not None},
+        "environment": dict(entries.get("env_info") or {}),
+        "settings": dict(entries.get("configs") or {}),
+        "sessions": sessions,
+    }
+    if "tokenizer" in entries:
+        content = bytes(entries["tokenizer"].tolist())
+        digest = hashlib.sha256(content).hexdigest()
+        facts["tokenizer"] = {"vocab_size": stored.vocab_size, "sha256": digest}
+    return facts
