@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,45 @@ def test_comparison(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "good against bad" in (runs / path).read_text()
 
 
+def test_watching_writes_the_report_again_when_something_is_new(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = runs / "good" / "report.html"
+    seen = []
+
+    def wait(seconds: float) -> None:
+        assert seconds == 5.0
+        seen.append(page.read_text())
+        if len(seen) == 1:
+            new = decoding("fast_beam_search", 0.2, 7)
+            write_decoding(runs / "good" / "fast_beam_search", new)
+        if len(seen) == 3:  # nothing was new the second time
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.time, "sleep", wait)
+    assert call("--exp-dir", "good", "--watch", "5") == 130
+    assert ['http-equiv="refresh" content="5.0"' in text for text in seen] == [True] * 3
+    assert ["fast_beam_search" in text for text in seen] == [False, True, True]
+    assert capsys.readouterr().out.count("report.html") == 2
+
+
+def test_a_run_in_training_has_a_report_of_that(runs: Path) -> None:
+    (runs / "new").mkdir()
+    sessions = [{"started": "2026-11-30T05:00:00+00:00", "command": ["train.py"]}]
+    (runs / "new" / "run.json").write_text(json.dumps({"sessions": sessions}))
+    assert call("--exp-dir", "new") == 0
+    text = (runs / "new" / "report.html").read_text()
+    assert "nothing is decoded yet" in text
+    assert "train.py" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--exp-dir", "none"], "the folder none does not exist"),
         (["--exp-dir", "good", "--embed-audio-mb", "-1"], "must not be negative"),
+        (["--exp-dir", "good", "--watch", "-1"], "must not be negative"),
+        (["--exp-dir", "good", "--watch", "1", "--compare-with", "bad"], "report of one run"),
     ],
 )
 @pytest.mark.usefixtures("runs")

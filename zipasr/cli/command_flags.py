@@ -383,9 +383,13 @@ REPORT = Command(
     examples=(
         ("./report.py --recipe espeak", "report.html and report.md in the folder of the run"),
         ("./report.py --exp-dir exp/b --compare-with exp/a", "what b recognises better than a"),
+        (
+            "./report.py --exp-dir exp/a --watch 10",
+            "of a run in training: a page that reloads",
+        ),
         ("./report.py --exp-dir exp/a --embed-audio-mb 0", "without speech in the page"),
     ),
-    basic=("recipe", "exp_dir", "compare_with", "embed_audio_mb"),
+    basic=("recipe", "exp_dir", "compare_with", "watch", "embed_audio_mb"),
     recipe="optional",
 )
 DOCTOR = Command(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from zipasr.base.errors import UserError
 from zipasr.base.files import sweep
+from zipasr.base.run_file import RUN_FILE
 from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli.command_flags import REPORT, read
 from zipasr.cli.entry import guarded
 from zipasr.scoring.config import ReportConfig
+from zipasr.scoring.decodings import decoding_files
 from zipasr.scoring.html_report import comparison_page, matching
 from zipasr.scoring.run_report import load_report, short_comparison, write_report, write_text
+from zipasr.scoring.training_facts import CURVES_FILE
 
 
 @guarded
@@ -27,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     exp_dir, config = run[ExpConfig].exp_dir, run[ReportConfig]
     sweep(exp_dir)
     if config.compare_with is None:
-        for path in write_report(exp_dir, config.embed_audio_mb):
+        for path in write_report(exp_dir, config.embed_audio_mb, config.watch):
             sys.stdout.write(f"{path}\n")
+        if config.watch:
+            watch(exp_dir, config)
         return 0
     second = load_report(exp_dir, config.embed_audio_mb)
     first = load_report(config.compare_with, 0.0)
@@ -42,3 +50,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_text(path, comparison_page(first, second))
     sys.stdout.write(f"{path}\n")
     return 0
+
+
+def watch(exp_dir: Path, config: ReportConfig) -> NoReturn:
+    """Write the report again whenever there is something new, until it is interrupted."""
+    sys.stdout.write("watching; Ctrl-C ends it\n")
+    seen = _stamps(exp_dir)
+    while True:
+        sys.stdout.flush()
+        time.sleep(config.watch)
+        if (now := _stamps(exp_dir)) == seen:
+            continue
+        seen = now
+        try:
+            page, _ = write_report(exp_dir, config.embed_audio_mb, config.watch)
+        except UserError as problem:  # such as a file that is only half written
+            sys.stderr.write(f"{problem}\n")
+            continue
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')} {page}\n")
+
+
+def _stamps(exp_dir: Path) -> dict[Path, int]:
+    """Return the times of what a report is made from."""
+    files = [exp_dir / RUN_FILE, exp_dir / CURVES_FILE, *decoding_files(exp_dir)]
+    return {path: path.stat().st_mtime_ns for path in files if path.exists()}

@@ -15,6 +15,17 @@ class ReportConfig:
     compare_with: Path | None = flag(None, "folder of another training run, to compare with")
     embed_audio_mb: float = flag(10.0, "audio embedded in the page; the rest is linked", unit="MB")
 
+    watch: float = flag(
+        0.0,
+        "look so often for something new, also of a training that runs, and write the report "
+        "again, in a page that reloads itself; 0: write it once",
+        unit="s",
+    )
+
     def __post_init__(self) -> None:
         if self.embed_audio_mb < 0:
             raise ValueError("--embed-audio-mb must not be negative")
+        if self.watch < 0:
+            raise ValueError("--watch must not be negative")
+        if self.watch and self.compare_with is not None:
+            raise ValueError("--watch is for the report of one run, not for a comparison")

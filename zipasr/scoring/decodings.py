@@ -177,6 +177,11 @@ def write_decoding(folder: Path, decoding: Decoding) -> None:
         temporary.write_text(json.dumps(asdict(setting), indent=1) + "\n", encoding="utf-8")
 
 
+def decoding_files(exp_dir: Path) -> list[Path]:
+    """Return the files of the decodings of a training run."""
+    return sorted(exp_dir.glob("**/setting-*.json"))
+
+
 def read_decodings(exp_dir: Path) -> list[Decoding]:
     """Read all decodings of a training run, sorted by test set and error rate.
 
@@ -186,7 +191,7 @@ def read_decodings(exp_dir: Path) -> list[Decoding]:
         UserError: there is none, or no such folder.
         DataError: a file is damaged or missing.
     """
-    decodings = [_read(exp_dir, path) for path in sorted(exp_dir.glob("**/setting-*.json"))]
+    decodings = [_read(exp_dir, path) for path in decoding_files(exp_dir)]
     if not exp_dir.is_dir():
         raise UserError(f"the folder {exp_dir} does not exist.", "choose another --exp-dir.")
     if not decodings:

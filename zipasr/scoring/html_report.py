@@ -51,6 +51,7 @@ class Report:
         decodings: of one or more test sets; the best of each set is shown in detail.
         sounds: id of an utterance -> address of its audio, or the audio itself as a data address.
         training: how the model was trained.
+        reload: seconds after which the page loads itself again; 0: never.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Report:
     decodings: Sequence[Decoding]
     sounds: Mapping[str, str] = field(default_factory=dict)
     training: TrainingFacts = field(default_factory=TrainingFacts)
+    reload: float = 0.0
 
 
 class Shown(NamedTuple):
@@ -96,6 +98,7 @@ def html_page(report: Report) -> str:
         subtitle=report.subtitle,
         names=list(sets),
         training=report.training,
+        reload=report.reload,
         percent=f"{100 * CONFIDENCE:.0f} %",
         sets=[_section(name, decodings, report.sounds) for name, decodings in sets.items()],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from lhotse.cut import Cut
 
 from zipasr.base.files import atomic_path
 from zipasr.scoring.breakdown import Counted, confusions, overview, total_errors, worst
-from zipasr.scoring.decodings import Decoding, UtteranceRecord, by_test_set, labels, read_decodings
+from zipasr.scoring.decodings import (
+    Decoding,
+    UtteranceRecord,
+    by_test_set,
+    decoding_files,
+    labels,
+    read_decodings,
+)
 from zipasr.scoring.html_report import (
     WORST,
     Report,
@@ -188,9 +196,9 @@ def _facts(cut: Cut) -> dict[str, Any]:
     return facts | {"audio": sources[0].source if sources else "", "start": cut.start}
 
 
-def write_report(exp_dir: Path, embed_audio_mb: float = 10.0) -> list[Path]:
+def write_report(exp_dir: Path, embed_audio_mb: float = 10.0, reload: float = 0.0) -> list[Path]:
     """Write the page and its short version into the folder of a run; return their paths."""
-    report = load_report(exp_dir, embed_audio_mb)
+    report = replace(load_report(exp_dir, embed_audio_mb), reload=reload)
     html, short = exp_dir / "report.html", exp_dir / "report.md"
     write_text(html, html_page(report))
     write_text(short, short_report(report))
@@ -198,15 +206,20 @@ def write_report(exp_dir: Path, embed_audio_mb: float = 10.0) -> list[Path]:
 
 
 def load_report(exp_dir: Path, embed_audio_mb: float) -> Report:
-    """Read what was decoded and find the speech of the worst utterances."""
-    decodings = read_decodings(exp_dir)
+    """Read what was decoded and find the speech of the worst utterances.
+
+    Of a run in which nothing is decoded yet it has the training alone.
+    """
+    training = training_facts(exp_dir)
+    in_training = training.rows and not decoding_files(exp_dir)
+    decodings = [] if in_training else read_decodings(exp_dir)
     room = embed_audio_mb * BYTES_PER_MB
     return Report(
         title=str(exp_dir),
-        subtitle=decodings[0].setting.model,
+        subtitle=decodings[0].setting.model if decodings else "nothing is decoded yet",
         decodings=decodings,
         sounds=sound_addresses(_shown(decodings), exp_dir, room),
-        training=training_facts(exp_dir),
+        training=training,
     )
 
 
