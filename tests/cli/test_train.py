@@ -206,6 +206,12 @@ def test_a_read_only_place_is_refused(workdir: Path, call: Call) -> None:
     [
         (["--max-duration", "1000"], 3, "do not fill one batch of 1000 s"),
         (["--min-cut-duration", "15"], 3, "no utterance of train can be trained on"),
+        (["--min-cut-duration", "15"], 3, "Fix: lower --min-cut-duration: train-"),
+        (
+            ["--min-cut-duration", "0", "--max-cut-duration", "0.1"],
+            3,
+            "Fix: raise --max-cut-dur",
+        ),
         (["--start-epoch", "51"], 4, "exp/epoch-50.pt holds a model without the state"),
     ],
 )

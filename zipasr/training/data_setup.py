@@ -16,7 +16,7 @@ from zipasr.audio.sound_profile import Measures, SoundProfile, measure, profile_
 from zipasr.base.errors import DataError, is_machine_fault
 from zipasr.data.corpus_mixing import combine_sources
 from zipasr.data.cuts import TrainCuts
-from zipasr.data.filters import TrainFilter, text_of
+from zipasr.data.filters import TOO_LONG, TOO_SHORT, DropReport, TrainFilter, text_of
 from zipasr.data.index import load_extra_cuts, load_train_cuts
 from zipasr.data.loaders import load_cuts
 from zipasr.text.tokenizer import Tokenizer
@@ -104,7 +104,7 @@ def load_sets(
         raise DataError(
             f"no utterance of {', '.join(source.train)} can be trained on:"
             f" {'; '.join(report.dropped)}.",
-            "./prepare.sh --stage 4 --force shows why.",
+            _what_to_do(report),
         )
     extras = []
     for extra in configs.data.extras:
@@ -118,6 +118,15 @@ def load_sets(
         combine_sources(train, extras, source.corpus),
         load_cuts(folder, source.corpus, source.valid, allow_commands=configs.data.allow_commands),
     )
+
+
+def _what_to_do(report: DropReport) -> str:
+    """Say what lets utterances be trained on of which every one was dropped."""
+    reason = report.dropped.most_common(1)[0][0]
+    change = {TOO_LONG: "raise --max-cut-duration", TOO_SHORT: "lower --min-cut-duration"}
+    if reason not in change:
+        return "./prepare.sh --stage 4 --force shows why."
+    return f"{change[reason]}: {report.examples[reason][0]} is one of {report.dropped[reason]}."
 
 
 def check_transcripts(
