@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import tones
+from zipasr.base import files
 from zipasr.base.errors import ResourceError
 from zipasr.base.files import FolderIdentity, atomic_path, digest_of, sweep
 
@@ -79,6 +80,24 @@ def test_temporary_files_of_the_dead_are_removed_those_of_the_living_stay(tmp_pa
     assert names == {f".tmp-{dead.pid}-dead.pt", old.name}
     alive.communicate("")
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["alive.pt"]
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, swept = files._lock, []
+
+    def after_a_sweep(descriptor: int) -> None:
+        if not swept:
+            swept.extend(sweep(tmp_path))
+        lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", after_a_sweep)
+    with atomic_path(tmp_path / "a") as temporary:
+        assert swept == [temporary]
+        temporary.write_text("all")
+    assert (tmp_path / "a").read_text() == "all"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 @pytest.mark.parametrize("name", ["n" * 247 + ".json.gz", "ü" * 123 + ".json.gz"])

@@ -132,8 +132,16 @@ def test_decode_stream_and_infer(folder: Path, run: Run) -> None:
     assert "hyp=['" in whole
     assert result(folder, "modified_beam_search/recogs-test-plain_*") == whole
     assert result(folder, "streaming/*/recogs-test_*chunk-16*") == whole
-    for method in ("greedy_search", "fast_beam_search", "ctc-greedy-search", "ctc-decoding"):
-        run(decode.main, f"{MODEL} --decoding-method {method}")
+    said = run(decode.main, f"{MODEL} --methods all")
+    tried = {line.split()[1] for line in said.splitlines() if line.startswith("dev ")}
+    assert tried == {
+        "greedy_search",
+        "modified_beam_search",
+        "fast_beam_search",
+        "fast_beam_search_nbest",
+        "ctc-greedy-search",
+        "ctc-prefix-beam-search",
+    }
     run(decode.main, f"--epoch 2 --avg 1 --use-averaged-model 1 {CHUNKS}")
 
 
