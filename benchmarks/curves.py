@@ -17,7 +17,8 @@ from typing import NamedTuple
 import matplotlib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from zipasr.cli.command_flags import DECODE, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.recognition_commands import DECODE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import DataConfig
 from zipasr.data.loaders import load_cuts, test_loader

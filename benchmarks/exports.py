@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 
 from zipasr.audio.log_mel import log_mel
 from zipasr.base.recipe import load_recipe
-from zipasr.cli.command_flags import DECODE, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.recognition_commands import DECODE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data.config import DataConfig
 from zipasr.data.filters import text_of

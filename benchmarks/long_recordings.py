@@ -26,7 +26,8 @@ from lhotse import CutSet
 import zipasr
 from zipasr.audio.loading import load_sound
 from zipasr.base.constants import SAMPLING_RATE
-from zipasr.cli.command_flags import DECODE, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.recognition_commands import DECODE
 from zipasr.data.config import DataConfig
 from zipasr.data.loaders import load_cuts
 from zipasr.recognition.long_form import Piece

@@ -1,6 +1,6 @@
 """Tables of flags in Markdown: all flags of the commands, and what became of those of icefall.
 
-Both are read from the table of the commands in zipasr/cli/command_flags.py.
+Both are read from the commands in zipasr/cli.
 """
 
 from __future__ import annotations
@@ -12,18 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from zipasr.base.config import Flag
-from zipasr.cli.command_flags import (
-    AVERAGE,
-    COMMANDS,
-    CTC_DECODE,
-    DECODE,
-    EXPORT,
-    FINETUNE,
-    IMPORT,
-    STREAMING_DECODE,
-    TRAIN,
-)
+from zipasr.cli.command_flags import COMMANDS
 from zipasr.cli.flags import Command, all_flags
+from zipasr.cli.model_commands import AVERAGE, EXPORT
+from zipasr.cli.preparation_commands import IMPORT
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
+from zipasr.cli.training_commands import FINETUNE, TRAIN
 from zipasr.cli.verbs import VERBS
 
 #: Flags that the published recipe documents, with their defaults, by groups; and its programs.

@@ -10,18 +10,25 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from zipasr.base.config import Flag
-from zipasr.cli.command_flags import DECODE, EXPORT, LOAD_MODEL, TRAIN
 from zipasr.cli.flags import Command, all_flags
+from zipasr.cli.model_commands import EXPORT
+from zipasr.cli.recognition_commands import DECODE, LOAD_MODEL
+from zipasr.cli.training_commands import TRAIN
 
 PATH = Path(__file__).parents[1] / "zipasr" / "cli" / "keywords.py"
 
-#: Name of the class, and the command whose flags it holds.
-CLASSES = {
-    "ModelSettings": LOAD_MODEL,
-    "TrainFlags": TRAIN,
-    "DecodeFlags": DECODE,
-    "ExportFlags": EXPORT,
-}
+#: Name of the class, what it holds, the classes that it extends, and the commands that have the
+#: flags in common.
+CLASSES: tuple[tuple[str, str, tuple[str, ...], tuple[Command, ...]], ...] = (
+    ("SharedFlags", "of all that needs a model", (), (LOAD_MODEL, TRAIN, DECODE, EXPORT)),
+    ("SearchFlags", "of a search", ("SharedFlags",), (LOAD_MODEL, DECODE, EXPORT)),
+    ("DataFlags", "of data", ("SharedFlags",), (TRAIN, DECODE, EXPORT)),
+    ("RunFlags", "of a trained run", ("SearchFlags", "DataFlags"), (DECODE, EXPORT)),
+    ("ModelSettings", "of load_model", ("SearchFlags",), (LOAD_MODEL,)),
+    ("TrainFlags", "of train.py", ("DataFlags",), (TRAIN,)),
+    ("DecodeFlags", "of decode.py", ("RunFlags",), (DECODE,)),
+    ("ExportFlags", "of export.py", ("RunFlags",), (EXPORT,)),
+)
 
 #: Flags that are arguments of their own, or that others stand for.
 OWN = {"recipe"}
@@ -65,20 +72,26 @@ def annotation(one: Flag) -> str:
     return f"Literal[{names}]" if one.choices and one.hint is str else type_of(one.hint)
 
 
-def class_text(name: str, command: Command) -> str:
-    """Return the source of one class."""
-    lines = [
-        f'class {name}(TypedDict, total=False):\n    """Flags of {command.name} by field."""\n'
-    ]
+def keywords_of(command: Command) -> dict[str, str]:
+    """Return the annotations of the flags of a command, by field."""
     own = OWN | (OWN_OF_MODEL if command is LOAD_MODEL else set())
-    known = {one.field: one for one in all_flags(command) if one.field not in own}
-    lines += [f"    {field}: {annotation(known[field])}" for field in sorted(known)]
-    return "\n".join(lines)
+    return {one.field: annotation(one) for one in all_flags(command) if one.field not in own}
 
 
 def source() -> str:
     """Return the source of the module."""
-    return "\n\n\n".join([HEAD, *(class_text(*entry) for entry in CLASSES.items())]) + "\n"
+    texts = [HEAD]
+    held: dict[str, set[str]] = {}
+    for name, about, bases, commands in CLASSES:
+        first, *others = map(keywords_of, commands)
+        common = {field for field in first if all(first[field] == one.get(field) for one in others)}
+        inherited = {field for base in bases for field in held[base]}
+        held[name] = common | inherited
+        lines = [f"class {name}({', '.join(bases) or 'TypedDict'}, total=False):"]
+        lines += [f'    """Flags {about} by field."""\n']
+        lines += [f"    {field}: {first[field]}" for field in sorted(common - inherited)]
+        texts.append("\n".join(lines))
+    return "\n\n\n".join(texts) + "\n"
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import zipasr
 from docs import keywords
-from zipasr.cli.command_flags import DECODE
 from zipasr.cli.flags import read_words, words_of
+from zipasr.cli.recognition_commands import DECODE
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,8 @@ from tests.cli.conftest import Call
 from tests.cli.test_decode import HERE
 from tests.training.short import train
 from zipasr.cli import ctc_decode
-from zipasr.cli.command_flags import CTC_DECODE, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.recognition_commands import CTC_DECODE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig

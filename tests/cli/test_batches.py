@@ -15,7 +15,8 @@ from tests.cli.conftest import Call
 from tests.speaking_model import HEADS, SECOND
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import decode
-from zipasr.cli.command_flags import DECODE, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.recognition_commands import DECODE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig

@@ -33,30 +33,14 @@ from zipasr.cli import (
     train_lm,
     transcribe,
 )
-from zipasr.cli.command_flags import (
-    AVERAGE,
-    BPE,
-    COMMANDS,
-    CORPUS,
-    CTC_DECODE,
-    DECODE,
-    DOCTOR,
-    DOWNLOAD,
-    EXPORT,
-    FBANK,
-    INFO,
-    LM_TEXT,
-    REPORT,
-    STREAMING_DECODE,
-    TRAIN,
-    TRAIN_LM,
-    TRANSCRIBE,
-    VALIDATE,
-    read,
-)
+from zipasr.cli.command_flags import COMMANDS, read
 from zipasr.cli.flags import Command
+from zipasr.cli.model_commands import AVERAGE, DOCTOR, EXPORT, INFO, REPORT
+from zipasr.cli.preparation_commands import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE
 from zipasr.cli.recipes import prepare_command
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE, TRANSCRIBE
 from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.training_commands import TRAIN, TRAIN_LM
 from zipasr.data.config import DataConfig
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
 from zipasr.model.config import TransducerConfig

@@ -14,9 +14,12 @@ from tests.cli.conftest import Call
 from zipasr.base.config import flag
 from zipasr.base.recipe import NO_RECIPE
 from zipasr.cli import decode, train
-from zipasr.cli.command_flags import COMMANDS, DECODE, IMPORT, TRAIN, read
+from zipasr.cli.command_flags import COMMANDS, read
 from zipasr.cli.flags import Command, resolve, settings_of
 from zipasr.cli.help import WIDTH, config_text, long_help
+from zipasr.cli.preparation_commands import IMPORT
+from zipasr.cli.recognition_commands import DECODE
+from zipasr.cli.training_commands import TRAIN
 from zipasr.search.methods import MEANINGS, METHODS
 
 HEAVY = {"torch", "lhotse", "numba", "numpy", "matplotlib", "sentencepiece"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zipasr.cli.command_flags import TRAIN, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.training_commands import TRAIN
 from zipasr.optim.config import EdenConfig, OptimizerConfig
 
 

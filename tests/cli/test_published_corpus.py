@@ -14,7 +14,9 @@ from tests.cli.conftest import Call
 from tests.corpora import libri
 from tests.corpora.server import Site, serve
 from zipasr.cli import prepare
-from zipasr.cli.command_flags import BPE, TRAIN, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.preparation_commands import BPE
+from zipasr.cli.training_commands import TRAIN
 from zipasr.corpora import published
 from zipasr.data.config import DataConfig
 from zipasr.text.config import BpeConfig, TokenizerConfig

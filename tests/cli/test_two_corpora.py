@@ -18,8 +18,9 @@ from tests.training.kill_at import assert_same_training
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import train
-from zipasr.cli.command_flags import TRAIN, encoder_config, read
+from zipasr.cli.command_flags import encoder_config, read
 from zipasr.cli.decode import main as decode_main
+from zipasr.cli.training_commands import TRAIN
 from zipasr.data.config import DataConfig, cuts_path
 from zipasr.data.manifests import split_lazily
 from zipasr.encoder.zipformer1.config import Zipformer1Config

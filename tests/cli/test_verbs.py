@@ -13,8 +13,9 @@ from tests.cli.test_help import HEAVY
 from zipasr import __version__
 from zipasr.base.errors import UserError
 from zipasr.cli import main as zipasr
-from zipasr.cli.command_flags import COMMANDS, IMPORT
+from zipasr.cli.command_flags import COMMANDS
 from zipasr.cli.entry import guarded
+from zipasr.cli.preparation_commands import IMPORT
 from zipasr.cli.train import resume_command
 from zipasr.cli.verbs import VERBS, as_typed, in_verbs, is_zipasr, program_words
 from zipasr.training.config import TrainConfig

@@ -11,7 +11,8 @@ import torch
 from tests import tones
 from zipasr.base.errors import UserError
 from zipasr.cli import decode, streaming_decode
-from zipasr.cli.command_flags import TRAIN, encoder_config, read
+from zipasr.cli.command_flags import encoder_config, read
+from zipasr.cli.training_commands import TRAIN
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 
 SIZES = shlex.split(

@@ -13,18 +13,12 @@ import pytest
 from tests import tones
 from tests.contract.test_flags_table import same
 from zipasr.base.config import shown
-from zipasr.cli.command_flags import (
-    AVERAGE,
-    CTC_DECODE,
-    DECODE,
-    EXPORT,
-    FINETUNE,
-    STREAMING_DECODE,
-    TRAIN,
-    read,
-)
+from zipasr.cli.command_flags import read
 from zipasr.cli.flags import Command, Run
+from zipasr.cli.model_commands import AVERAGE, EXPORT
 from zipasr.cli.recipes import RecipeConfig
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
+from zipasr.cli.training_commands import FINETUNE, TRAIN
 
 DOCUMENTED = json.loads(
     (tones.ROOT / "tests" / "golden" / "contract" / "defaults.json").read_text(encoding="utf-8")

@@ -14,20 +14,13 @@ import pytest
 from tests import tones
 from zipasr.base.config import flag_name, parse_bool, shown
 from zipasr.base.errors import UserError
-from zipasr.cli.command_flags import (
-    AVERAGE,
-    COMMANDS,
-    CTC_DECODE,
-    DECODE,
-    EXPORT,
-    FINETUNE,
-    STREAMING_DECODE,
-    TRAIN,
-    read,
-)
+from zipasr.cli.command_flags import COMMANDS, read
 from zipasr.cli.flags import Command, Run
+from zipasr.cli.model_commands import AVERAGE, EXPORT
 from zipasr.cli.recipes import RECIPE_FLAGS
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
 from zipasr.cli.train import read_training
+from zipasr.cli.training_commands import FINETUNE, TRAIN
 from zipasr.exporting.config import ExportConfig
 from zipasr.optim.config import EdenConfig
 from zipasr.training.config import TrainConfig

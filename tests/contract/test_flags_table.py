@@ -17,17 +17,12 @@ from tests import tones
 from zipasr.base.config import Flag, parse_bool, shown
 from zipasr.base.recipe import RECIPES, load_recipe
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.cli.command_flags import (
-    AVERAGE,
-    CTC_DECODE,
-    DECODE,
-    EXPORT,
-    IMPORT,
-    STREAMING_DECODE,
-    TRAIN,
-    read,
-)
+from zipasr.cli.command_flags import read
 from zipasr.cli.flags import Command
+from zipasr.cli.model_commands import AVERAGE, EXPORT
+from zipasr.cli.preparation_commands import IMPORT
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
+from zipasr.cli.training_commands import TRAIN
 
 TABLE = tones.ROOT / "tests" / "golden" / "contract" / "flags.json"
 COMMANDS = {command.name: command for command in (TRAIN, DECODE, IMPORT)}

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from zipasr.base.errors import UserError
-from zipasr.cli.command_flags import TRAIN, encoder_config, read
+from zipasr.cli.command_flags import encoder_config, read
 from zipasr.cli.train import train_configs
+from zipasr.cli.training_commands import TRAIN
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig

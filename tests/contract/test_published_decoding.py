@@ -8,7 +8,8 @@ import pytest
 
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.config import ChooseCheckpoint
-from zipasr.cli.command_flags import CTC_DECODE, DECODE, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE
 from zipasr.lm.config import LmConfig
 from zipasr.search.config import DecodingConfig, HotWordsConfig
 from zipasr.search.methods import METHODS

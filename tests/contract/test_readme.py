@@ -13,8 +13,8 @@ from tests import tones
 from zipasr.base.errors import UserError
 from zipasr.base.recipe import NO_RECIPE
 from zipasr.cli.command_flags import COMMANDS as TABLE
-from zipasr.cli.command_flags import IMPORT
 from zipasr.cli.flags import Command, read_words, resolve
+from zipasr.cli.preparation_commands import IMPORT
 from zipasr.cli.prepare_options import USAGE, Options, read_options
 from zipasr.cli.verbs import VERBS
 

@@ -25,8 +25,9 @@ from tests.training.short import new_batch, new_session  # noqa: E402
 from zipasr.base.distributed import World  # noqa: E402
 from zipasr.base.seed import fix_seeds  # noqa: E402
 from zipasr.checkpoint import checkpoint_file  # noqa: E402
-from zipasr.cli.command_flags import TRAIN, read  # noqa: E402
+from zipasr.cli.command_flags import read  # noqa: E402
 from zipasr.cli.train import data_source, train_configs  # noqa: E402
+from zipasr.cli.training_commands import TRAIN  # noqa: E402
 from zipasr.data.dataset import Batch  # noqa: E402
 from zipasr.encoder.protocol import EncoderConfig  # noqa: E402
 from zipasr.encoder.zapformer.config import ZapformerConfig  # noqa: E402

@@ -9,8 +9,9 @@ from tests.tones import TONES
 from zipasr.base.distributed import World
 from zipasr.base.seed import generator_for
 from zipasr.checkpoint.checkpoint_file import load_checkpoint
-from zipasr.cli.command_flags import TRAIN, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.train import data_source, train_configs
+from zipasr.cli.training_commands import TRAIN
 from zipasr.data.dataset import Batch
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.session import Session

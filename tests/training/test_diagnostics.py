@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.training.short import ALONE, SHORT
-from zipasr.cli.command_flags import TRAIN, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.train import data_source, train_configs
+from zipasr.cli.training_commands import TRAIN
 from zipasr.nn.activations import SwooshL, SwooshR
 from zipasr.nn.fused import ActivationDropoutAndLinear
 from zipasr.training.diagnostics import AxisSums, Observed, observe, report

@@ -12,7 +12,8 @@ from tests.cli.conftest import Call
 from zipasr.base.errors import UserError
 from zipasr.base.recipe import load_recipe
 from zipasr.cli import train
-from zipasr.cli.command_flags import TRAIN, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.training_commands import TRAIN
 from zipasr.training.dry_run import expected_data, has_statistics, preparation_lines, stand_in
 
 STATISTICS = """

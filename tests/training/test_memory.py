@@ -15,7 +15,8 @@ from tests.training.short import SHORT, new_session, train
 from zipasr.base import environment as machine
 from zipasr.base.errors import ResourceError
 from zipasr.cli import train as train_command
-from zipasr.cli.command_flags import TRAIN, read
+from zipasr.cli.command_flags import read
+from zipasr.cli.training_commands import TRAIN
 from zipasr.data.epoch_plan import RowCost
 from zipasr.training import memory as rehearsal
 from zipasr.training.dry_run import published_batch

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from zipasr.base.distributed import World
-from zipasr.cli.command_flags import TRAIN, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.train import train_configs
+from zipasr.cli.training_commands import TRAIN
 from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from zipasr.api.wording import worded_for_programs
 from zipasr.base.log import logging_put_back
-from zipasr.cli.command_flags import DECODE, EXPORT, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.flags import words_of
+from zipasr.cli.model_commands import EXPORT
+from zipasr.cli.recognition_commands import DECODE
 from zipasr.cli.recognition_flags import recognition_config
 
 if TYPE_CHECKING:

@@ -161,8 +161,9 @@ def _load_torch(
 ) -> Model:
     from zipasr.checkpoint.checkpoint_file import reader_of_parts
     from zipasr.checkpoint.selection import with_last_epoch
-    from zipasr.cli.command_flags import LOAD_MODEL, read
+    from zipasr.cli.command_flags import read
     from zipasr.cli.flags import words_of
+    from zipasr.cli.recognition_commands import LOAD_MODEL
     from zipasr.cli.recognition_flags import recognition_config
     from zipasr.recognition.torch_model import load_model_file, load_torch_model
 

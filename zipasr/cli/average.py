@@ -11,8 +11,9 @@ from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import kept_entries, stored_model, stored_tokenizer
-from zipasr.cli.command_flags import AVERAGE, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
+from zipasr.cli.model_commands import AVERAGE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig

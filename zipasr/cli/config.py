@@ -10,6 +10,8 @@ from zipasr.base.config import flag
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import nearest
 from zipasr.data.config import GigaSpeechSubset
+from zipasr.encoder.registry import ENCODER_TYPES
+from zipasr.model.config import ModelConfig
 from zipasr.text.transcript_formats import FORMATS
 
 
@@ -91,3 +93,15 @@ class AcceptedConfig:
 
     attention_decoder_loss_scale: float = flag(0.8, "not used: weight of a loss in training")
     max_len: int = flag(-1, "not used: utterances are decoded at their own length")
+
+
+# Flags of published commands that change nothing, and why; it is said when one is typed.
+RETURN_CUTS = {"--return-cuts": "a batch always carries the ids of its cuts"}
+
+LM_WITHOUT_EFFECT = {
+    "--use-shallow-fusion": "--decoding-method says whether a language model takes part",
+    "--backoff-id": "an ARPA file needs no number for its back-off arcs",
+}
+
+# Dataclasses whose values a checkpoint has.
+STORED = (*ENCODER_TYPES.values(), ModelConfig)

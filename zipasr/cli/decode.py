@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zipasr.cli.command_flags import DECODE, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
+from zipasr.cli.recognition_commands import DECODE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.decode_sets import decode
 

@@ -22,8 +22,9 @@ from typing import Literal, NamedTuple
 
 from zipasr import __version__
 from zipasr.base.errors import UserError
-from zipasr.cli.command_flags import DOCTOR, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
+from zipasr.cli.model_commands import DOCTOR
 from zipasr.cli.verbs import as_typed
 
 State = Literal["ok", "warn", "fail"]

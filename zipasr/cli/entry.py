@@ -13,8 +13,9 @@ from importlib import import_module
 
 from zipasr.base.errors import Interrupted, ResourceError, UserError, is_not_writable
 from zipasr.base.log import is_first
-from zipasr.cli.command_flags import COMMANDS, IMPORT, read
+from zipasr.cli.command_flags import COMMANDS, read
 from zipasr.cli.flags import Command
+from zipasr.cli.preparation_commands import IMPORT
 from zipasr.cli.recipes import with_recipe
 from zipasr.cli.verbs import as_typed
 

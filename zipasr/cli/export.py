@@ -18,9 +18,10 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
-from zipasr.cli.command_flags import EXPORT, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
+from zipasr.cli.model_commands import EXPORT
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.cli.verbs import as_typed
 from zipasr.data.loaders import load_cuts

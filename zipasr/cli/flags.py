@@ -38,6 +38,11 @@ def not_yet(instead: str) -> str:
     return f"{{flag}} is not built yet; leave it at its default ({{default}}): {instead}."
 
 
+def names(words: str) -> tuple[str, ...]:
+    """Return names that are written with blanks between them."""
+    return tuple(words.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command line.

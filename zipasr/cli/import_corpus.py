@@ -16,8 +16,9 @@ from zipasr.base.files import atomic_path
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.recipe import RECIPES, load_recipe
-from zipasr.cli.command_flags import IMPORT, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
+from zipasr.cli.preparation_commands import IMPORT
 from zipasr.corpora.config import ImportConfig
 from zipasr.corpora.custom.advice import (
     expectation,

@@ -16,8 +16,9 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
 from zipasr.base.recipe import Recipe
-from zipasr.cli.command_flags import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
+from zipasr.cli.preparation_commands import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE
 from zipasr.cli.recipes import data_dir, lm_dir
 from zipasr.corpora.config import CorpusConfig, DownloadConfig, PlaceConfig
 from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus

@@ -12,8 +12,9 @@ from zipasr.base.errors import UserError
 from zipasr.base.files import sweep
 from zipasr.base.run_file import RUN_FILE
 from zipasr.checkpoint.config import ExpConfig
-from zipasr.cli.command_flags import REPORT, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
+from zipasr.cli.model_commands import REPORT
 from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.decodings import decoding_files
 from zipasr.scoring.html_report import comparison_page, matching

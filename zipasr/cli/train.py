@@ -23,12 +23,13 @@ from zipasr.base.recipe import Recipe
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
-from zipasr.cli.command_flags import LATTICE, TRAIN, encoder_config, read
+from zipasr.cli.command_flags import encoder_config, read
 from zipasr.cli.config import CorporaConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import token_source
 from zipasr.cli.run_log import Facts, begin, facts_of, note, with_end
+from zipasr.cli.training_commands import LATTICE, TRAIN
 from zipasr.cli.verbs import is_zipasr, program_words
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.loaders import load_cuts, load_extra

@@ -14,10 +14,11 @@ from zipasr.base.errors import DataError
 from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import Progress
-from zipasr.cli.command_flags import TRAIN_LM, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.recipes import lm_dir, prepare_command
+from zipasr.cli.training_commands import TRAIN_LM
 from zipasr.lm.arpa import write_arpa
 from zipasr.lm.config import LM_SIZES, NgramConfig
 from zipasr.lm.ngram import UNKNOWN, NgramLm

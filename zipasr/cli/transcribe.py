@@ -17,10 +17,11 @@ from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path, sweep
 from zipasr.base.log import setup_logging
-from zipasr.cli.command_flags import TRANSCRIBE, read
+from zipasr.cli.command_flags import read
 from zipasr.cli.config import TranscribeConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
+from zipasr.cli.recognition_commands import TRANSCRIBE
 from zipasr.cli.recognition_flags import recognition_config
 from zipasr.recognition.config import (
     EndpointConfig,

@@ -18,7 +18,8 @@ from tests.conftest import Call
 from tests.speaking_model import make_talkative
 from zipasr.base.errors import UserError
 from zipasr.cli import decode, export, streaming_decode, train, transcribe
-from zipasr.cli.command_flags import TRAIN, encoder_config, read
+from zipasr.cli.command_flags import encoder_config, read
+from zipasr.cli.training_commands import TRAIN
 from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zapformer.penalties import OrthogonalLinear
 from zipasr.model.build import build_model
