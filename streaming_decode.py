@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Entry point; the work is in zipasr.cli.streaming_decode."""
+"""Entry point; the work is in zipasr.cli.decode."""
 
 import sys
 

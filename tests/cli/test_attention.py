@@ -10,7 +10,7 @@ import torch
 from tests.cli.conftest import Call
 from tests.cli.test_decode import HERE
 from tests.training.short import train
-from zipasr.cli import ctc_decode
+from zipasr.cli import decode
 from zipasr.cli.command_flags import read
 from zipasr.cli.recognition_commands import CTC_DECODE
 from zipasr.cli.recognition_flags import recognition_config
@@ -51,7 +51,7 @@ def test_a_trained_attention_decoder_finds_the_words(
     monkeypatch.chdir(workdir)
     train(Path("exp"), TRAINING)
     words = [*HERE, "--epoch", "8", "--use-averaged-model", "0", "--decoding-method", METHOD]
-    said = call(ctc_decode.main, workdir, *words, "--attention-decoder-loss-scale", "0.7")
+    said = call(decode.ctc, workdir, *words, "--attention-decoder-loss-scale", "0.7")
     assert said.status == 0, said.err
     (summary,) = (workdir / "exp" / METHOD).glob("wer-summary-test-*.txt")
     rates = dict(line.split("\t") for line in summary.read_text().splitlines()[1:])

@@ -11,9 +11,8 @@ import zipasr
 from tests import speaking_model
 from tests.cli.conftest import Call
 from zipasr.cli import decode, transcribe
-from zipasr.scoring.calibration import Calibration, fitted
+from zipasr.scoring.calibration import Calibration, fitted, word_outcomes
 from zipasr.scoring.decodings import UtteranceRecord, read_records
-from zipasr.scoring.reliability import word_outcomes
 
 # The model of the last batch, which says a lot though it knows little.
 MODEL = {"epoch": 2, "avg": 1, "use_averaged_model": False}

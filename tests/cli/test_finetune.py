@@ -23,7 +23,7 @@ from zipasr.nn.lora import is_adapter
 from zipasr.text.bpe import train_bpe
 from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.metric_writer import metric_series
+from zipasr.training.metrics import metric_series
 from zipasr.training.state import SCHEDULES_DONE
 
 START = ("--do-finetune", "1", "--finetune-ckpt", "exp/epoch-2.pt", "--exp-dir", "fine")

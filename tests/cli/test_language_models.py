@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Call
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
-from zipasr.cli import ctc_decode, decode, prepare, train_lm
+from zipasr.cli import decode, prepare, train_lm
 from zipasr.lm.arpa import read_arpa
 from zipasr.text.tokenizer import Tokenizer
 
@@ -144,12 +144,12 @@ def test_the_ctc_program_in_icefalls_words(lm_folder: Path, call: Call) -> None:
     method = "ctc-prefix-beam-search-shallow-fussion"
     words = [*HERE, "--decoding-method", method, "--nnlm-type", "rnn"]
     words += ["--lm-exp-dir", "rnn_lm_exp", "--lm-epoch", "2", "--skip-scoring", "1"]
-    said = call(ctc_decode.main, lm_folder, *words)
+    said = call(decode.ctc, lm_folder, *words)
     assert said.status == 2
     assert "the weight of the language model is 0" in said.error
 
     lodr = ["--nnlm-scale", "0.5", "--lodr-ngram", str(LANG / "2gram.arpa")]
-    said = call(ctc_decode.main, lm_folder, *words, *lodr)
+    said = call(decode.ctc, lm_folder, *words, *lodr)
     assert said.status == 2
     assert "LODR subtracts the n-gram. Fix: give a negative scale" in said.error
 
@@ -157,7 +157,7 @@ def test_the_ctc_program_in_icefalls_words(lm_folder: Path, call: Call) -> None:
         (lodr[:2], "_rnn-lm-scale-0.5_use"),
         ([*lodr, "--lodr-lm-scale", "-9.0"], "_rnn-lm-scale-0.5_LODR-2gram-scale--9.0_use"),
     ):
-        said = call(ctc_decode.main, lm_folder, *words, *more)
+        said = call(decode.ctc, lm_folder, *words, *more)
         assert said.status == 0, said.err
         assert list((lm_folder / "exp" / method).glob(f"recogs-test-*{name}*.txt"))
     plain, without = (

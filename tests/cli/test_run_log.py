@@ -17,7 +17,7 @@ from tests.cli.conftest import Call
 from zipasr.base.errors import DataError
 from zipasr.checkpoint.checkpoint_file import load_checkpoint
 from zipasr.cli import decode, run_log
-from zipasr.training.metric_writer import metric_series
+from zipasr.training.metrics import metric_series
 
 
 def sessions(exp: Path) -> list[dict[str, Any]]:

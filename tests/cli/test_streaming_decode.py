@@ -19,7 +19,7 @@ import torch
 
 from tests import speaking_model, tones
 from zipasr.base.errors import DataError, UserError
-from zipasr.cli import decode, live, streaming_decode, transcribe
+from zipasr.cli import decode, live, transcribe
 from zipasr.cli.command_flags import read
 from zipasr.cli.live import LiveText, pcm_pieces
 from zipasr.cli.recognition_commands import DECODE, STREAMING_DECODE
@@ -75,7 +75,7 @@ def test_chunks_give_the_words_of_the_masked_decode(
     flags += ["--max-states", "32", "--pad-look-ahead", "1", "--allow-partial", "1"]
     assert decode.main(flags) == 0
     flags += ["--score-normalised", "1"]
-    assert streaming_decode.main([*flags, "--num-decode-streams", streams]) == 0
+    assert decode.streaming([*flags, "--num-decode-streams", streams]) == 0
     told = capsys.readouterr().out
     assert "test: first word shown for good " in told
     assert "test: last word shown for good " in told
@@ -125,11 +125,11 @@ def test_the_best_average_or_else_the_last_epoch_is_decoded(
     flags = ["--recipe", "./tones", "--chunk-size", "16", "--left-context-frames", "32"]
     flags += ["--num-workers", "0"]
     try:
-        assert streaming_decode.main([*flags, "--label", "last"]) == 0
+        assert decode.streaming([*flags, "--label", "last"]) == 0
         line = "using --epoch 1 --avg 1 --use-averaged-model 0: exp ends with epoch 1, too few"
         assert line in capsys.readouterr().err
         best = ["--auto-avg", "1", "--use-averaged-model", "0", "--label", "best"]
-        assert streaming_decode.main([*flags, *best]) == 0
+        assert decode.streaming([*flags, *best]) == 0
         # There is one epoch: nothing to choose from.
         assert "using --epoch 1 --avg 1: exp ends with epoch 1." in capsys.readouterr().err
     finally:
@@ -223,7 +223,7 @@ def test_live_text_is_that_of_the_streams(
     flags = ["--recipe", "./tones", *MODEL, "--chunk-size", "8", "--left-context-frames", "32"]
     # Without it two tokens are a near tie (1e-4 nats), which rounding decides.
     flags += ["--blank-penalty", "0.2"]
-    assert streaming_decode.main(flags) == 0
+    assert decode.streaming(flags) == 0
     recogs = words(
         causal / "exp" / "streaming" / "greedy_search", "recogs-test_*blank-penalty-0.2*"
     )

@@ -27,7 +27,7 @@ from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.training.config import TrainConfig
-from zipasr.training.metric_writer import metric_series
+from zipasr.training.metrics import metric_series
 
 PUBLISHED = shlex.split(
     "--world-size 8 --num-epochs 20 --full-libri 1 --use-fp16 1 --max-duration 750 "

@@ -11,7 +11,7 @@ import torch
 from tests import tones
 from tests.cli.conftest import Call
 from tests.cli.test_decode import HERE, edit_distance, read_recogs
-from zipasr.cli import ctc_decode, decode, train_lm
+from zipasr.cli import decode, train_lm
 from zipasr.cli.command_flags import read
 from zipasr.cli.recognition_commands import DECODE
 from zipasr.cli.recognition_flags import recognition_config
@@ -54,8 +54,8 @@ def errors_in(folder: Path, name: str) -> tuple[int, set[str]]:
 def test_every_method_decodes_and_the_oracles_are_the_best(with_grammars: Path, call: Call) -> None:
     errors = {}
     for name in NAMES:
-        command = decode if name.startswith("fast") else ctc_decode
-        said = call(command.main, with_grammars, *HERE, "--decoding-method", name)
+        main = decode.main if name.startswith("fast") else decode.ctc
+        said = call(main, with_grammars, *HERE, "--decoding-method", name)
         assert said.status == 0, said.err
         assert said.out.splitlines()[2].split()[1].startswith(name)
         best = "_lm_scale_*" if name in SWEPT else ""

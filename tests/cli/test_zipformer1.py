@@ -10,7 +10,7 @@ import torch
 
 from tests import tones
 from zipasr.base.errors import UserError
-from zipasr.cli import decode, streaming_decode
+from zipasr.cli import decode
 from zipasr.cli.command_flags import encoder_config, read
 from zipasr.cli.training_commands import TRAIN
 from zipasr.encoder.zipformer1.config import Zipformer1Config
@@ -75,7 +75,7 @@ def test_train_decode_and_stream(
     beam = [*model, "--decode-chunk-len", "32", "--decoding-method", "modified_beam_search"]
     assert decode.main([*beam, "--beam-size", "3", "--pad-look-ahead", "1"]) == 0
     streams = ["--num_active_paths", "3", "--num-decode-streams", "3"]
-    assert streaming_decode.main([*beam, *streams]) == 0
+    assert decode.streaming([*beam, *streams]) == 0
     (masked,) = exp.glob("modified_beam_search/recogs-test-*chunk-size-32*beam-size-3*")
     (chunks,) = exp.glob("streaming/*/recogs-test_num-active-paths-3_*chunk-size-32*")
     assert chunks.read_text() == masked.read_text()

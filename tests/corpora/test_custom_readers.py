@@ -15,7 +15,6 @@ from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment,
 from tests.corpora.own import table_of, write_sound
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_folder import NO_SOUND, NO_TRANSCRIPT
-from zipasr.corpora.custom.json_lines import NOT_A_WORD, NOT_JSON
 from zipasr.corpora.custom.lhotse_manifests import (
     BAD_FIELD,
     MIXED,
@@ -26,6 +25,7 @@ from zipasr.corpora.custom.lhotse_manifests import (
 )
 from zipasr.corpora.custom.lhotse_manifests import NO_SOUND as NO_RECORDING_IN_CUT
 from zipasr.corpora.custom.readers import read_source
+from zipasr.corpora.custom.table import NOT_A_WORD, NOT_JSON
 from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance
 
 

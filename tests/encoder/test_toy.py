@@ -87,7 +87,7 @@ def test_decode_stream_and_infer(folder: Path) -> None:
         folder,
         f"decode {recipe} {MODEL}",
         f"decode {recipe} {MODEL} --decoding-method ctc-greedy-search",
-        f"streaming_decode {recipe} {MODEL} --num-decode-streams 3",
+        f"decode:streaming {recipe} {MODEL} --num-decode-streams 3",
         f"decode {recipe} --checkpoint exp/plain.pt {CHUNK}",
     )
     assert "toy with 2 layers of 24 channels, causal" in said

@@ -14,7 +14,7 @@ from tests.training.short import ALONE
 from zipasr.cli.command_flags import read
 from zipasr.cli.train import data_source, train_configs
 from zipasr.cli.training_commands import TRAIN
-from zipasr.training.metric_writer import metric_series
+from zipasr.training.metrics import metric_series
 from zipasr.training.worker import run
 
 pytestmark = pytest.mark.skipif(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.optim.golden import Run
-from zipasr.optim import triton_update as triton_sweeps
-from zipasr.optim.triton_update import TritonSweeps
+from zipasr.optim import compiled_update as triton_sweeps
+from zipasr.optim.compiled_update import TritonSweeps
 
 
 def test_the_self_check_agrees_with_torch() -> None:
@@ -17,7 +17,7 @@ def test_the_self_check_agrees_with_torch() -> None:
 
 @pytest.mark.parametrize("blocks", [2048, 16])
 def test_sums_of_many_blocks(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_sweeps, "BLOCK_ELEMENTS", blocks)
+    monkeypatch.setattr(triton_sweeps, "TRITON_BLOCK_ELEMENTS", blocks)
     monkeypatch.setattr(triton_sweeps, "LANES", 4)
     assert triton_sweeps.largest_error(torch.device("cpu")) < 1e-6
 

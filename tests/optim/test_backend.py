@@ -10,12 +10,11 @@ from torch import nn
 from tests.optim.golden import Run
 from tests.other_process import needs_triton, run_python
 from zipasr.base.errors import UserError
-from zipasr.optim import numba_update as compiled_sweeps
+from zipasr.optim import compiled_update as compiled_sweeps
 from zipasr.optim import parameter_batches as backends
-from zipasr.optim.numba_update import CompiledSweeps
+from zipasr.optim.compiled_update import CompiledSweeps, TritonSweeps
 from zipasr.optim.parameter_batches import sweeps_for
 from zipasr.optim.scaled_adam import ScaledAdam
-from zipasr.optim.triton_update import TritonSweeps
 from zipasr.optim.update_kernels import Elements, TorchSweeps, UpdateConstants
 
 
@@ -73,7 +72,7 @@ def test_kernels_that_fail_are_told_in_half_a_sentence(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
-    monkeypatch.setattr("zipasr.optim.triton_update.problem_of_tensors", lambda *_: None)
+    monkeypatch.setattr("zipasr.optim.compiled_update.problem_of_tensors", lambda *_: None)
     problem = TritonSweeps.problem(elements(torch.ones(3)))
     assert problem is not None
     assert "\n" not in problem

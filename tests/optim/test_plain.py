@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from benchmarks.plain_scaled_adam import PlainScaledAdam
-from zipasr.optim.numba_update import BLOCK_ELEMENTS
+from zipasr.optim.compiled_update import BLOCK_ELEMENTS
 from zipasr.optim.parameter_batches import OptimizerBackend
 from zipasr.optim.scaled_adam import ScaledAdam
 

@@ -20,7 +20,7 @@ from tests.pretended_cuda.graphs import note_or_record, recording
 from zipasr.kernels import elementwise
 from zipasr.kernels.numba import optimizer as loops
 from zipasr.losses import numba_backend, recursion, triton_backend
-from zipasr.optim import triton_update
+from zipasr.optim import compiled_update as triton_update
 from zipasr.search import beam_search, greedy_blocks, triton_steps
 from zipasr.search.beam_state import Beams
 from zipasr.search.transducer_step import ScoreSettings

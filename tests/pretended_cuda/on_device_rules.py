@@ -18,7 +18,7 @@ use_kernels()
 from zipasr.kernels import elementwise  # noqa: E402
 from zipasr.losses import triton_backend  # noqa: E402
 from zipasr.nn.numerics import OnItsWay, to_device  # noqa: E402
-from zipasr.optim import triton_update  # noqa: E402
+from zipasr.optim import compiled_update  # noqa: E402
 
 CUDA = torch.device("cuda", 0)
 
@@ -102,5 +102,5 @@ def test_memory_is_counted_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kernels_pass_the_checks_that_they_have_to_pass_on_a_device() -> None:
     assert triton_backend.self_check(CUDA) is None
-    assert triton_update.self_check(CUDA) is None
+    assert compiled_update.self_check(CUDA) is None
     assert elementwise._problem(CUDA) is None

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.captured_output import Call
-from zipasr.cli import decode, streaming_decode
+from zipasr.cli import decode
 from zipasr.encoder.zipformer.prepared import PreparedZipformer
 from zipasr.lm import ngram_file
 from zipasr.recognition import acoustic_model
@@ -101,7 +101,7 @@ def test_streams_read_a_language_model_once(
 ) -> None:
     count(ngram_file, "open_ngrams")
     words = (*token_ngram, "--decoding-method", "modified_beam_search_lm_shallow_fusion")
-    said = call(streaming_decode.main, run_folder, *HERE, *words)
+    said = call(decode.streaming, run_folder, *HERE, *words)
     # The model of the run is not causal: that is found after all files were read.
     assert (said.status, "the model is not causal" in said.error) == (2, True)
     assert counted == {"open_ngrams": 1}

@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.scoring.decoded import decoding
-from zipasr.scoring.calibration import Calibration, fitted
+from zipasr.scoring.calibration import (
+    Calibration,
+    fitted,
+    reliability,
+    share_interval,
+    word_outcomes,
+)
 from zipasr.scoring.decodings import UtteranceRecord
-from zipasr.scoring.reliability import reliability, share_interval, word_outcomes
 
 outcomes_of_words = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=300)
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.scoring.decoded import decoding
+from zipasr.scoring.calibration import reliability, word_outcomes
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
 from zipasr.scoring.html_report import Report, alignment, comparison_page, html_page, matching
-from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.run_report import short_report
 from zipasr.scoring.training_facts import TrainingFacts
 from zipasr.scoring.word_errors import align

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from tests.scoring.decoded import decoding
 from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord
 from zipasr.scoring.html_report import Report, html_page
-from zipasr.scoring.latency import latency, latency_lines, latency_rows
-from zipasr.scoring.latency_plot import HEIGHT, WIDTH, latency_plot
+from zipasr.scoring.latency import HEIGHT, WIDTH, latency, latency_lines, latency_plot, latency_rows
 from zipasr.scoring.run_report import short_report
 
 # THE was heard as A, ON was not heard, UP was not said.

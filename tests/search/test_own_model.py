@@ -19,7 +19,7 @@ from zipasr.search import (
     ctc_search,
     transducer_search,
 )
-from zipasr.search.own_model import CtcMethod, TransducerMethod
+from zipasr.search.registry import CtcMethod, TransducerMethod
 
 
 class LastToken(nn.Embedding):

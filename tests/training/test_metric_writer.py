@@ -12,8 +12,8 @@ import pytest
 
 from tests import disk
 from zipasr.base.log import _PatientFile
-from zipasr.training import metric_writer as scalars
-from zipasr.training.metric_writer import MetricWriter, append_line, metric_series, read_metrics
+from zipasr.training import metrics as scalars
+from zipasr.training.metrics import MetricWriter, append_line, metric_series, read_metrics
 
 
 def written(folder: Path, steps: int) -> MetricWriter:

@@ -21,7 +21,7 @@ from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.epoch_report import course_line, dev_errors, draw_curves, sparkline
-from zipasr.training.metric_writer import MetricWriter
+from zipasr.training.metrics import MetricWriter
 from zipasr.training.worker import build_session
 
 

@@ -55,7 +55,7 @@ def train(recipe: str = "espeak", **flags: Unpack[TrainFlags]) -> TrainResult:
     """
     from zipasr.cli.train import BEGINNINGS, beginning_to_resume
     from zipasr.cli.train import train as run_training
-    from zipasr.training.metric_writer import METRICS_FILE, metric_series
+    from zipasr.training.metrics import METRICS_FILE, metric_series
 
     given = {"recipe": recipe, **flags}
 

@@ -98,7 +98,7 @@ CTC_DECODE = replace(
     DECODE,
     name="ctc_decode.py",
     about="Transcribe the test sets through the CTC head and report word error rates.",
-    main="ctc_decode:main",
+    main="decode:ctc",
     examples=(
         ("./ctc_decode.py --recipe espeak", "the last epoch, averaged, by greedy search"),
         ("./ctc_decode.py --recipe espeak --decoding-method 1best", "with lexicon and word n-gram"),
@@ -129,7 +129,7 @@ STREAMING_DECODE = replace(
         *(c for c in DECODE.configs if c not in (SweepConfig, ConfidenceConfig)),
         StreamingConfig,
     ),
-    main="streaming_decode:main",
+    main="decode:streaming",
     examples=(
         ("./streaming_decode.py --recipe NAME --chunk-size 16", "chunks of 320 ms"),
         ("./streaming_decode.py --recipe NAME --chunk-size 32", "chunks of 640 ms"),

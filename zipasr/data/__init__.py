@@ -6,10 +6,10 @@ store features, with ``feature_store`` (archives, worker processes) and ``shards
 ``cuts`` and ``index`` find cuts, ``safe_manifests`` refuses those that would run commands,
 ``filters`` drops what cannot be trained on, ``epoch_plan`` decides which cuts go together and
 ``corpus_mixing`` which step takes a batch of which corpus; ``dataset`` makes tensors, with
-``augment``, ``alternating_masks``, ``sound_effects`` and ``joined_utterances``, of
-``stored_features`` that are whole, and ``copies`` of them; ``real_epochs`` says how many in which
-epoch; ``loaders`` joins all of it and ``worker_processes`` watches those that load. ``config``:
-settings of all of these.
+``augment``, ``alternating_masks``, ``sound_effects`` and ``joined_utterances``, of what
+``batch_inputs`` reads: stored features that are whole, and copies of them; ``real_epochs`` says how
+many in which epoch; ``loaders`` joins all of it and ``worker_processes`` watches those that load.
+``config``: settings of all of these.
 
 A batch depends on the seed, the epoch, the rank and its index alone: not on the number of workers,
 not on what was trained before, so a run that was killed goes on with exactly the batches that it

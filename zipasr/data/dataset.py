@@ -22,12 +22,11 @@ from torch import Tensor
 from zipasr.base.errors import is_machine_fault
 from zipasr.base.seed import seeded
 from zipasr.data.augment import FeatureTransform, MixNoise, TwoViews
-from zipasr.data.copies import CopiedInputs
+from zipasr.data.batch_inputs import CopiedInputs, with_whole_features
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of_error, text_of
 from zipasr.data.joined_utterances import InputsWithPauses, Pauses
-from zipasr.data.stored_features import with_whole_features
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 from zipasr.nn.numerics import to_device
 

@@ -4,8 +4,8 @@
 schedule that the flags in ``config`` ask for.
 
 ``scaled_adam`` is the usual optimizer: ``parameter_batches`` stacks state by shape and chooses what
-computes a step: ``update_math`` (which clips gradients too) with ``update_kernels``,
-``numba_update`` or ``triton_update``. ``schedules`` has its learning rate, Eden.
+computes a step: ``update_math`` (which clips gradients too) with ``update_kernels`` or
+``compiled_update``. ``schedules`` has its learning rate, Eden.
 
 ``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars. Its
 learning rate is in ``schedules`` too, InterpCosine.

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from zipasr.base.errors import CheckpointError, UserError
+from zipasr.optim.compiled_update import CompiledSweeps, TritonSweeps
 from zipasr.optim.named_state import Group, StateEntry
-from zipasr.optim.numba_update import CompiledSweeps
-from zipasr.optim.triton_update import TritonSweeps
 from zipasr.optim.update_kernels import Elements, Sweeps, TorchSweeps
 
 logger = logging.getLogger(__name__)

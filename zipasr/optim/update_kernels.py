@@ -1,7 +1,7 @@
 """The two passes of an optimizer step over all elements: interface, and plain PyTorch.
 
-This module says what a sweep does, in torch operations that run everywhere. ``numba_update`` and
-``triton_update`` do the same in one visit to memory each, on CPU and GPU.
+This module says what a sweep does, in torch operations that run everywhere. ``compiled_update``
+does the same in one visit to memory each, on CPU and GPU.
 """
 
 from __future__ import annotations

@@ -23,9 +23,8 @@ from zipasr.recognition.method_sweep import check_can_be_chosen, with_best_metho
 from zipasr.recognition.recogniser import Recognised, Recogniser, load_recogniser, recognise
 from zipasr.recognition.resources import check_resources
 from zipasr.recognition.result_names import ResultFiles, file_suffix, key_of, label_of
-from zipasr.scoring.calibration import fitted
+from zipasr.scoring.calibration import fitted, reliability, word_outcomes
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
-from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.result_files import (
     AS_WRITTEN,
     NORMALISED,

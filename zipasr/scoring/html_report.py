@@ -25,10 +25,9 @@ from zipasr.scoring.breakdown import (
     overview,
     worst,
 )
+from zipasr.scoring.calibration import reliability, word_outcomes
 from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord, by_test_set, labels
-from zipasr.scoring.latency import latency_rows
-from zipasr.scoring.latency_plot import latency_plot
-from zipasr.scoring.reliability import reliability, word_outcomes
+from zipasr.scoring.latency import latency_plot, latency_rows
 from zipasr.scoring.statistics import CONFIDENCE, Comparison, compare
 from zipasr.scoring.training_facts import TrainingFacts
 from zipasr.scoring.word_errors import GAP, AlignedPair

@@ -15,6 +15,7 @@ from lhotse.cut import Cut
 
 from zipasr.base.files import atomic_path
 from zipasr.scoring.breakdown import Counted, confusions, overview, total_errors, worst
+from zipasr.scoring.calibration import reliability, word_outcomes
 from zipasr.scoring.decodings import (
     Decoding,
     UtteranceRecord,
@@ -35,7 +36,6 @@ from zipasr.scoring.html_report import (
     verdict,
 )
 from zipasr.scoring.latency import latency_rows
-from zipasr.scoring.reliability import reliability, word_outcomes
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.training_facts import training_facts
 from zipasr.scoring.word_errors import GAP

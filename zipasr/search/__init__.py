@@ -12,7 +12,7 @@ and ``beam_of_one``), ``full_beam_search`` (any number of tokens per frame), ``f
 probabilities of recognised tokens.
 
 For decoders and joiners of one's own: ``transducer_search`` and ``ctc_search``, defined in
-``own_model``; see docs/parts.md.
+``registry`` too; see docs/parts.md.
 """
 
 from typing import TYPE_CHECKING
@@ -53,9 +53,8 @@ if TYPE_CHECKING:
     from zipasr.search.forced_alignment import ctc_alignment, transducer_alignment
     from zipasr.search.greedy import GreedySearch
     from zipasr.search.hot_words import ContextGraph, HotWords
-    from zipasr.search.own_model import ctc_search, transducer_search
     from zipasr.search.protocol import Search, Utterance
-    from zipasr.search.registry import build_search
+    from zipasr.search.registry import build_search, ctc_search, transducer_search
     from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
 else:
     __getattr__, __dir__ = lazy_names(
@@ -70,9 +69,8 @@ else:
             "fast_beam_search": ["FastBeamSearch"],
             "greedy": ["GreedySearch"],
             "hot_words": ["ContextGraph", "HotWords"],
-            "own_model": ["ctc_search", "transducer_search"],
             "protocol": ["Search", "Utterance"],
-            "registry": ["build_search"],
+            "registry": ["build_search", "ctc_search", "transducer_search"],
             "transducer_step": ["DecoderLike", "JoinerLike", "TransducerSteps"],
         },
     )

@@ -4,8 +4,8 @@
 the epochs of ``loop``, whose updates are in ``update``. ``config``: settings; ``state``: counters;
 ``data_setup``: cuts, and what they sound like; ``precision``, ``memory``, ``dry_run``: resources;
 ``resume_checks``, ``icefall_state``, ``finetune``: where weights come from; ``nonfinite_guard``,
-``diagnostics``: when numbers go wrong; ``metrics``, ``metric_writer``, ``epoch_progress``,
-``epoch_report``: what is shown; ``best_epochs``: which epoch is the best. ``language_model`` trains
-language models. Everything random in a batch is seeded from (seed, epoch, rank, batch), so nothing
-is lost when a run is killed.
+``diagnostics``: when numbers go wrong; ``metrics``, ``epoch_progress``, ``epoch_report``: what is
+shown; ``best_epochs``: which epoch is the best. ``language_model`` trains language models.
+Everything random in a batch is seeded from (seed, epoch, rank, batch), so nothing is lost when a
+run is killed.
 """

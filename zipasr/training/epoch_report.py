@@ -23,7 +23,7 @@ from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.text.scripts import units_of
 from zipasr.training.best_epochs import note_best
 from zipasr.training.epoch_progress import write_scalar
-from zipasr.training.metric_writer import METRICS_FILE, metric_series
+from zipasr.training.metrics import METRICS_FILE, metric_series
 from zipasr.training.session import Session
 
 if TYPE_CHECKING:

@@ -1,13 +1,23 @@
-"""Sums over batches and what they are per frame."""
+"""Metrics of a training: sums over batches, what they are per frame, and their writer."""
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
 import math
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
+from zipasr.base.files import atomic_path
 from zipasr.nn.numerics import OnItsWay
 
 
@@ -67,3 +77,130 @@ class Metrics:
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value:.4g}" for name, value in self.per_frame().items())
+
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+VALID = "valid_"  # begins the names of what was measured on the dev set
+
+Record = dict[str, Any]
+
+
+class MetricWriter:
+    """Write scalars of a run to ``metrics.jsonl`` and, if wanted, to TensorBoard.
+
+    A line of the file is a record: ``step``, ``epoch``, ``time`` (seconds since 1970), ``name``,
+    ``value`` (null when not finite) and ``split``, train or valid. It is written in one piece, so
+    that whoever reads the file finds whole lines.
+
+    Args:
+        exp_dir: folder of the run.
+        step: updates that are done; records of later ones are of a run that did not come to be,
+            and are removed.
+        tensorboard: write to ``exp_dir/tensorboard`` as well.
+
+    Attributes:
+        epoch: in progress; stands in the records.
+    """
+
+    def __init__(self, exp_dir: Path, step: int, *, tensorboard: bool) -> None:
+        self.epoch = 1
+        self._path = exp_dir / METRICS_FILE
+        self._folder = exp_dir / "tensorboard" if tensorboard else None
+        self._events: SummaryWriter | None = None
+        self.go_back(step)
+
+    def go_back(self, step: int) -> None:
+        """Forget what was written of updates after ``step``."""
+        truncate_after(self._path, step)
+        self.close()
+        if self._folder is not None:
+            self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """Write ``value`` of update ``step``; ``tag`` is TensorBoard's, ``train/...``."""
+        with self._patience():
+            if self._events is not None:
+                self._events.add_scalar(tag, value, step)
+        name = tag.removeprefix("train/")
+        record = {
+            "step": step,
+            "epoch": self.epoch,
+            "time": round(time.time(), 3),
+            "name": name.removeprefix(VALID),
+            "value": value if math.isfinite(value) else None,
+            "split": "valid" if name.startswith(VALID) else "train",
+        }
+        try:
+            append_line(self._path, json.dumps(record))
+        except OSError as problem:  # a full disk; the curves miss a point, the training goes on
+            logger.warning("%s is not written: %s", self._path, problem.strerror)
+
+    def close(self) -> None:
+        """Write out what TensorBoard holds back, if its folder is still there."""
+        if self._folder is not None and not self._folder.is_dir():
+            # Its thread would say so at length, and closing it would wait for the thread.
+            self._events = None
+        with self._patience():
+            if self._events is not None:
+                self._events.close()
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Do without TensorBoard once it could not write: its writer does not recover."""
+        try:
+            yield
+        except OSError as problem:
+            # It is not closed, either: that would wait for a thread that is dead.
+            self._events = None
+            logger.warning("TensorBoard stops at %s: %s", self._folder, problem.strerror)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a file, as a whole or not at all."""
+    line = f"{text}\n".encode()
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(file)
+
+
+def truncate_after(path: Path, step: int) -> None:
+    """Remove the records of updates after ``step``, and what is no record."""
+    if not path.is_file():
+        return
+    kept = "".join(
+        json.dumps(record) + "\n" for record in read_metrics(path) if record["step"] <= step
+    )
+    if kept.encode() != path.read_bytes():
+        with atomic_path(path) as temporary:
+            temporary.write_text(kept, encoding="utf-8")
+
+
+def read_metrics(path: Path) -> Iterator[Record]:
+    """Yield the records of a file; a line that is no record, such as a half one, is left out."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and "step" in record:
+                yield record
+
+
+def metric_series(path: Path, name: str, split: str = "train") -> tuple[list[int], list[float]]:
+    """Return steps and values of one curve, without the values that are not finite."""
+    if not path.is_file():
+        return [], []
+    found = [
+        (record["step"], record["value"])
+        for record in read_metrics(path)
+        if record["name"] == name and record["split"] == split and record["value"] is not None
+    ]
+    return [step for step, _ in found], [value for _, value in found]

@@ -34,7 +34,7 @@ from zipasr.optim.named_optimizer import NamedOptimizer
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
 from zipasr.training.icefall_state import with_own_entries
-from zipasr.training.metric_writer import MetricWriter
+from zipasr.training.metrics import MetricWriter
 from zipasr.training.precision import Precision
 from zipasr.training.resume_checks import (
     check_continues,

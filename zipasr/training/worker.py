@@ -63,8 +63,7 @@ from zipasr.training.loop import (
     validation_loss,
 )
 from zipasr.training.memory import batch_sizes, check_model_fits, rehearse, row_cost
-from zipasr.training.metric_writer import MetricWriter
-from zipasr.training.metrics import Metrics
+from zipasr.training.metrics import Metrics, MetricWriter
 from zipasr.training.nonfinite_guard import (
     MAX_ROLLBACKS,
     RollBack,

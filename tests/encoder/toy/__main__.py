@@ -14,7 +14,9 @@ register(ToyConfig)
 if __name__ == "__main__":
     for line in sys.stdin:
         name, *words = shlex.split(line)
-        status = importlib.import_module(f"zipasr.cli.{name}").main(words)
+        module, _, function = name.partition(":")
+        command = getattr(importlib.import_module(f"zipasr.cli.{module}"), function or "main")
+        status = command(words)
         sys.stderr.write(f"{name}: {status}\n")
         if status:
             sys.exit(status)

@@ -17,7 +17,7 @@ from tests import tones
 from tests.conftest import Call
 from tests.speaking_model import make_talkative
 from zipasr.base.errors import UserError
-from zipasr.cli import decode, export, streaming_decode, train, transcribe
+from zipasr.cli import decode, export, train, transcribe
 from zipasr.cli.command_flags import encoder_config, read
 from zipasr.cli.training_commands import TRAIN
 from zipasr.encoder.zapformer.config import ZapformerConfig
@@ -128,7 +128,7 @@ def test_decode_stream_and_infer(folder: Path, run: Run) -> None:
     assert "Zapformer with 1,1 layers of 24,32 channels, causal" in said
     said = run(decode.main, f"--checkpoint exp/plain.pt {CHUNKS} {beam}")
     assert "sizes are read off the weights" in said
-    run(streaming_decode.main, f"{MODEL} {beam} --num-decode-streams 3")
+    run(decode.streaming, f"{MODEL} {beam} --num-decode-streams 3")
     whole = result(folder, "modified_beam_search/recogs-test-epoch-2_*chunk-16_left-context-64_*")
     assert "hyp=['" in whole
     assert result(folder, "modified_beam_search/recogs-test-plain_*") == whole

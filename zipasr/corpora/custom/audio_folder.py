@@ -7,7 +7,6 @@ import unicodedata
 from pathlib import Path
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom import json_lines, table
 from zipasr.corpora.custom.audio_files import (
     NOT_A_FILE,
     AudioFiles,
@@ -18,6 +17,7 @@ from zipasr.corpora.custom.audio_files import (
 )
 from zipasr.corpora.custom.recipe_file import purpose_of
 from zipasr.corpora.custom.source_text import is_one_off, read_whole
+from zipasr.corpora.custom.table import JSON_SUFFIXES, TABLE_SUFFIXES, add_json_lines, add_table
 from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance, is_unicode
 
 NO_TRANSCRIPT = "no .txt of the same name"
@@ -111,7 +111,7 @@ def split_tables(folder: Path) -> list[Path]:
 
 def tables_in(folder: Path) -> list[Path]:
     """Return the tables and JSON lines of a folder, those below it apart."""
-    suffixes = table.SUFFIXES | json_lines.SUFFIXES
+    suffixes = TABLE_SUFFIXES | JSON_SUFFIXES
     return sorted(
         path for path in folder.iterdir()
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and is_file(path)
@@ -129,8 +129,7 @@ def read_split_tables(folder: Path, encoding: str) -> ImportedCorpus:
     found = ImportedCorpus(f"{kind} {folder}")
     files = AudioFiles(folder, found.notes)
     for path in tables:
-        is_json = path.suffix.lower() in json_lines.SUFFIXES
-        add = json_lines.add_json_lines if is_json else table.add_table
+        add = add_json_lines if path.suffix.lower() in JSON_SUFFIXES else add_table
         add(path, encoding, found, files, split=path.stem)
     for path in tables_in(folder):
         if path not in tables:

@@ -26,9 +26,8 @@ from zipasr.corpora.custom.checks import (
     check_utterances,
     odd_files,
 )
-from zipasr.corpora.custom.hints import what_to_do
 from zipasr.corpora.custom.import_report import short_report, write_page, write_report
-from zipasr.corpora.custom.readers import read_source
+from zipasr.corpora.custom.readers import read_source, what_to_do
 from zipasr.corpora.custom.recipe_file import with_splits
 from zipasr.corpora.custom.suspects import find_leaks, find_suspects, refuse_file_names
 from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance

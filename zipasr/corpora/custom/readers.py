@@ -1,13 +1,14 @@
-"""Choice of the reader for --from: what kind of corpus a file or folder is."""
+"""Choice of the reader for --from, and what to do about a source that nothing can read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from zipasr.audio.faults import MISSING
 from zipasr.base.errors import DataError, nearest
-from zipasr.corpora.custom import json_lines, table
 from zipasr.corpora.custom.audio_files import (
     files_below,
     is_file,
@@ -16,13 +17,13 @@ from zipasr.corpora.custom.audio_files import (
     sound_files,
 )
 from zipasr.corpora.custom.audio_folder import (
+    NO_TRANSCRIPT,
     read_folder,
     read_split_tables,
     split_tables,
     tables_in,
 )
-from zipasr.corpora.custom.hints import archive_hint
-from zipasr.corpora.custom.json_lines import read_json_lines
+from zipasr.corpora.custom.columns import NOT_A_TIME
 from zipasr.corpora.custom.kaldi import feats_alone, kaldi_folders, read_kaldi
 from zipasr.corpora.custom.lhotse_manifests import (
     cut_files,
@@ -30,8 +31,74 @@ from zipasr.corpora.custom.lhotse_manifests import (
     read_lhotse,
     supervision_files,
 )
-from zipasr.corpora.custom.table import is_ljspeech, read_ljspeech, read_table
+from zipasr.corpora.custom.table import (
+    JSON_SUFFIXES,
+    TABLE_SUFFIXES,
+    is_ljspeech,
+    read_json_lines,
+    read_ljspeech,
+    read_table,
+)
 from zipasr.corpora.custom.utterances import ImportedCorpus
+
+MEND = "mend the corpus."
+
+_ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar", ".zip", ".7z", ".rar")
+_TABLES = {*TABLE_SUFFIXES, ".jsonl"}
+
+
+def what_to_do(source: Path, reasons: Collection[str]) -> str:
+    """Say what to do about a source of which nothing can be used.
+
+    Args:
+        source: the file or folder.
+        reasons: for which its rows and files are left out.
+    """
+    kinds = set(reasons)
+    if kinds == {NO_TRANSCRIPT}:
+        return _without_transcripts(source)
+    if kinds == {MISSING}:
+        folder = source if source.is_dir() else source.parent
+        return archive_hint(folder) or (
+            f"names in it count from {folder}: give a table that lies above its sound, or names "
+            "with all folders."
+        )
+    if kinds == {NOT_A_TIME}:
+        return "give times in seconds, or as 0:00:12.5."
+    return MEND
+
+
+def archive_hint(folder: Path) -> str:
+    """Return how to unpack the archives of a folder; empty when there are none."""
+    archives = [path for path in files_below(folder) if path.name.lower().endswith(_ARCHIVES)]
+    if not archives:
+        return ""
+    return f"unpack {archives[0]} first."
+
+
+def _without_transcripts(folder: Path) -> str:
+    """Say where the transcripts of a folder may be: in tables, in other files, in other folders."""
+    files = files_below(folder)
+    tables = [path for path in files if path.suffix.lower() in _TABLES]
+    above = tables_in(folder.absolute().parent)
+    for group in (tables, above):
+        if len(group) == 1:
+            return f"--from {group[0]}"
+        if group:
+            return f"give the table of the transcripts: --from {group[0]}, or another one there."
+    stems = {path.stem for path in files if is_sound(path)}
+    beside = Counter(p.suffix for p in files if p.stem in stems and p.suffix and not is_sound(p))
+    for suffix, count in beside.most_common(1):
+        if suffix.lower() == ".txt":
+            return (
+                "put each .txt file beside its sound file, or write a table: columns audio, text."
+            )
+        return (
+            f"{count} {suffix} files have the names of sound files: write what they say to .txt "
+            "files, or to a table with the columns audio and text."
+        )
+    return "write a table with the columns audio and text, or a .txt beside each sound file."
+
 
 _FORMS = (
     "give a table (.tsv, .csv), JSON lines, a folder of sound files with .txt files of the same "
@@ -105,7 +172,7 @@ def _read_file(path: Path, encoding: str) -> ImportedCorpus:
         return read_ljspeech(path, encoding)
     if cut_files(path):
         return read_cuts(path)
-    if path.suffix.lower() in json_lines.SUFFIXES:
+    if path.suffix.lower() in JSON_SUFFIXES:
         return read_json_lines(path, encoding)
     _refuse_other_formats(path)
     return read_table(path, encoding)
@@ -151,7 +218,7 @@ def _with_something(source: Path, found: ImportedCorpus) -> ImportedCorpus:
 def _tables(folder: Path) -> list[Path]:
     """Return the tables of a folder; JSON lines only where there are no others."""
     tables = tables_in(folder)
-    return [path for path in tables if path.suffix.lower() in table.SUFFIXES] or tables
+    return [path for path in tables if path.suffix.lower() in TABLE_SUFFIXES] or tables
 
 
 def _only_table(folder: Path) -> bool:

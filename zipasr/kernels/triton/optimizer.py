@@ -1,6 +1,6 @@
 """GPU kernels of an optimizer step, in Triton: each of two visits every element once.
 
-Launched by ``optim.triton_update``. Tensors are given by
+Launched by ``optim.compiled_update``. Tensors are given by
 their addresses, in a table with rows for values, gradients, second moments and smoothed steps;
 all are float32, and an address of 0 stands for a missing gradient. A program works on one block
 of one parameter.
