@@ -172,6 +172,35 @@ def flags_of(cls: type[DataclassInstance]) -> list[Flag]:
     ]
 
 
+#: What may be demanded of a number.
+_DEMANDS: Mapping[str, Callable[[float], bool]] = {
+    "must be at least 1": lambda value: value >= 1,
+    "must be positive": lambda value: value > 0,
+    "must be above 0": lambda value: value > 0,
+    "must not be negative": lambda value: 0 <= value < math.inf,
+    "must be between 0 and 1": lambda value: 0 <= value <= 1,
+    "must be at least 0 and below 1": lambda value: 0 <= value < 1,
+}
+
+
+def check_numbers(config: Any, demand: str, fields: str) -> None:
+    """Refuse numbers of a config; one that is ``None`` is none.
+
+    Args:
+        config: the dataclass.
+        demand: one of ``_DEMANDS``; the words of the message.
+        fields: names with blanks between them, of numbers or tuples of numbers.
+
+    Raises:
+        ValueError: a number is not as it must be.
+    """
+    for name in fields.split():
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(one is None or _DEMANDS[demand](one) for one in numbers):
+            raise ValueError(f"{flag_name(name)} {demand}, not {shown(value)}")
+
+
 def unknown_value(name: str, value: str, known: Collection[str], more: str = "") -> UserError:
     """Return the error for a value that is none of the known: it names the nearest, and all.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +35,8 @@ class ChooseCheckpoint:
     auto_avg_cuts: int = flag(0, "dev utterances that --auto-avg decodes; 0: all")
 
     def __post_init__(self) -> None:
-        if self.epoch is not None and self.epoch < 1:
-            raise ValueError("--epoch must be at least 1")
-        if self.iter < 0:
-            raise ValueError("--iter must not be negative")
-        if self.avg < 1:
-            raise ValueError("--avg must be at least 1")
-        if self.auto_avg_cuts < 0:
-            raise ValueError("--auto-avg-cuts must not be negative")
+        check_numbers(self, "must be at least 1", "epoch avg")
+        check_numbers(self, "must not be negative", "iter auto_avg_cuts")
         if self.auto_avg and self.checkpoint is not None:
             raise ValueError(
                 f"--auto-avg 1 has nothing to choose from in one file: leave it out, or "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import nearest
 from zipasr.data.config import GigaSpeechSubset
@@ -43,8 +43,7 @@ class TranscribeConfig:
             if name not in FORMATS:
                 hint = nearest(name, FORMATS) or f"choose from {', '.join(FORMATS)}."
                 raise ValueError(f"--format {name} is unknown. Fix: {hint}")
-        if self.batch_windows < 1:
-            raise ValueError("--batch-windows must be at least 1")
+        check_numbers(self, "must be at least 1", "batch_windows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zipasr.base.config import flag, flag_name
+from zipasr.base.config import check_numbers, flag, flag_name
 from zipasr.text.config import UNIT_HELP, UnitChoice
 from zipasr.text.normalise import NORMALISATIONS, read_steps
 
@@ -95,8 +95,7 @@ class CorpusConfig:
     force: bool = flag(False, "run the commands of a wav.scp again whose sound is there already")
 
     def __post_init__(self) -> None:
-        if self.num_jobs < 1:
-            raise ValueError("--num-jobs must be at least 1.")
+        check_numbers(self, "must be at least 1", "num_jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +122,7 @@ class ImportConfig:
     num_jobs: int = flag(2, "threads that read audio files")
 
     def __post_init__(self) -> None:
-        if self.num_jobs < 1:
-            raise ValueError("--num-jobs must be at least 1.")
+        check_numbers(self, "must be at least 1", "num_jobs")
         read_steps(self.normalise)
         if not 0 <= self.max_bad <= 100:
             raise ValueError(f"--max-bad {self.max_bad:g} is no percentage from 0 to 100.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 
 ExecutorName = Literal["local", "dask"]
 GigaSpeechSubset = Literal["XS", "S", "M", "L", "XL"]
@@ -51,10 +50,8 @@ class FbankConfig:
     def __post_init__(self) -> None:
         if (self.executor == "dask") != (self.scheduler is not None):
             raise ValueError("--executor dask and --scheduler ADDRESS belong together")
-        if self.num_mel_bins < 1:
-            raise ValueError("--num-mel-bins must be positive")
-        if self.num_jobs < 0:
-            raise ValueError("--num-jobs must not be negative")
+        check_numbers(self, "must be positive", "num_mel_bins")
+        check_numbers(self, "must not be negative", "num_jobs")
 
     @property
     def jobs(self) -> int:
@@ -136,20 +133,14 @@ class AugmentConfig:
     pause_start_epoch: int = flag(1, "first epoch with --join-prob and --silence-prob")
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.join_prob <= 1.0 and 0.0 <= self.silence_prob <= 1.0):
-            raise ValueError("--join-prob and --silence-prob must be between 0 and 1")
-        if not 0.0 <= self.longest_pause < math.inf:
-            raise ValueError("--longest-pause must not be negative")
-        if self.spec_aug_num_frame_masks < 0 or self.spec_aug_num_feature_masks < 0:
-            raise ValueError("--spec-aug-num-frame-masks and --spec-aug-num-feature-masks: not < 0")
-        if self.spec_aug_frames_mask_size < 1 or self.spec_aug_features_mask_size < 1:
-            raise ValueError("--spec-aug-frames-mask-size and --spec-aug-features-mask-size: >= 1")
+        shares = "join_prob silence_prob spec_aug_max_frames_mask_fraction"
+        check_numbers(self, "must be between 0 and 1", shares)
+        counts = "spec_aug_num_frame_masks spec_aug_num_feature_masks"
+        check_numbers(self, "must not be negative", f"longest_pause time_mask_ratio {counts}")
+        sizes = "spec_aug_frames_mask_size spec_aug_features_mask_size"
+        check_numbers(self, "must be at least 1", sizes)
         if len(self.musan_snr) != 2 or self.musan_snr[0] > self.musan_snr[1]:
             raise ValueError("--musan-snr is two numbers, the smaller first, such as 10,20")
-        if not 0.0 <= self.spec_aug_max_frames_mask_fraction <= 1.0:
-            raise ValueError("--spec-aug-max-frames-mask-fraction must be between 0 and 1")
-        if not 0.0 <= self.time_mask_ratio < math.inf:
-            raise ValueError("--time-mask-ratio must not be negative")
 
 
 #: What the corpus is called in the training, and in the names of its heads.
@@ -266,8 +257,7 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.giga_prob is not None and not 0.0 <= self.giga_prob < 1.0:
-            raise ValueError("--giga-prob must be at least 0 and below 1")
+        check_numbers(self, "must be at least 0 and below 1", "giga_prob")
         more = [Extra.parse(word) for word in self.extra_manifest or ()]
         if sum(extra.weight for extra in more) + (self.giga_prob or 0.0) >= 1.0:
             raise ValueError(
@@ -276,12 +266,9 @@ class DataConfig:
         names = [extra.name for extra in more] + ([GIGA] if self.giga_prob is not None else [])
         if len({*names}) < len(names):
             raise ValueError("--extra-manifest: two corpora have the same name")
-        if self.max_duration <= 0:
-            raise ValueError("--max-duration must be positive")
-        if self.num_buckets < 1:
-            raise ValueError("--num-buckets must be at least 1")
-        if self.num_workers < 0:
-            raise ValueError("--num-workers must not be negative")
+        check_numbers(self, "must be positive", "max_duration")
+        check_numbers(self, "must be at least 1", "num_buckets")
+        check_numbers(self, "must not be negative", "num_workers")
         if not 0 <= self.min_cut_duration <= self.max_cut_duration:
             raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
 

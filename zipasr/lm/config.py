@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,7 @@ class LmConfig:
     backoff_id: int = flag(500, "not used: an ARPA file needs no id of the back-off arcs")
 
     def __post_init__(self) -> None:
-        for name in ("lm_epoch", "lm_avg", "tokens_ngram"):
-            if getattr(self, name) < 1:
-                flags = "--" + name.replace("_", "-")
-                raise ValueError(f"{flags} must be at least 1, not {getattr(self, name)}")
+        check_numbers(self, "must be at least 1", "lm_epoch lm_avg tokens_ngram")
 
     @property
     def exp_dir(self) -> Path | None:
@@ -90,9 +87,8 @@ class RnnLmConfig:
     rnn_lm_tie_weights: bool = flag(True, "share the weights of embedding and output layer")
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "hidden_dim", "num_layers"):
-            if getattr(self, f"rnn_lm_{name}") < 1:
-                raise ValueError(f"--rnn-lm-{name.replace('_', '-')} must be at least 1")
+        sizes = "rnn_lm_embedding_dim rnn_lm_hidden_dim rnn_lm_num_layers"
+        check_numbers(self, "must be at least 1", sizes)
         if self.rnn_lm_tie_weights and self.rnn_lm_embedding_dim != self.rnn_lm_hidden_dim:
             raise ValueError(
                 "--rnn-lm-tie-weights 1 needs --rnn-lm-embedding-dim and --rnn-lm-hidden-dim to be "
@@ -112,9 +108,9 @@ class TransformerLmConfig:
     transformer_lm_tie_weights: bool = flag(True, "share the weights of embedding and output layer")
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "encoder_dim", "dim_feedforward", "nhead", "num_layers"):
-            if getattr(self, f"transformer_lm_{name}") < 1:
-                raise ValueError(f"--transformer-lm-{name.replace('_', '-')} must be at least 1")
+        sizes = ["embedding_dim", "encoder_dim", "dim_feedforward", "nhead", "num_layers"]
+        names = " ".join(f"transformer_lm_{name}" for name in sizes)
+        check_numbers(self, "must be at least 1", names)
         if self.transformer_lm_encoder_dim % (2 * self.transformer_lm_nhead):
             raise ValueError(
                 "--transformer-lm-encoder-dim must be an even multiple of --transformer-lm-nhead, "
@@ -145,8 +141,7 @@ class NgramConfig:
     lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder of token n-grams and transcripts")
 
     def __post_init__(self) -> None:
-        if self.ngram_order < 1:
-            raise ValueError(f"--ngram-order must be at least 1, not {self.ngram_order}")
+        check_numbers(self, "must be at least 1", "ngram_order")
 
 
 LmSizes: TypeAlias = RnnLmConfig | TransformerLmConfig

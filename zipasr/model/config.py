@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypedDict, get_args
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 from zipasr.losses.config import RnntBackend, RnntType
 
 #: Token id of the blank.
@@ -60,8 +60,7 @@ class ModelConfig:
             raise ValueError("--use-transducer 0 and --use-ctc 0 leave no head: turn one on")
         if self.use_cr_ctc and not self.use_ctc:
             raise ValueError("--use-cr-ctc 1 needs --use-ctc 1: it compares the CTC head's outputs")
-        if min(self.decoder_dim, self.joiner_dim, self.context_size) < 1:
-            raise ValueError("--decoder-dim, --joiner-dim and --context-size must be positive")
+        check_numbers(self, "must be positive", "decoder_dim joiner_dim context_size")
         if self.context_size > 1 and self.decoder_dim % CHANNELS_PER_GROUP:
             raise ValueError(
                 f"--decoder-dim must be a multiple of {CHANNELS_PER_GROUP}, got {self.decoder_dim}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 
 OptimizerName = Literal["scaled_adam", "scaled_adam_v1", "rubik"]
 
@@ -45,13 +45,7 @@ class EdenConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.base_lr <= 0:
-            raise ValueError("--base-lr must be positive")
-        if self.lr_batches <= 0 or self.lr_epochs <= 0:
-            raise ValueError("--lr-batches and --lr-epochs must be positive")
-        if self.warmup_batches < 0:
-            raise ValueError("--warmup-batches must not be negative")
-        if self.batches_per_epoch is not None and self.batches_per_epoch < 1:
-            raise ValueError("--batches-per-epoch must be at least 1")
-        if not 0.0 <= self.warmup_start <= 1.0:
-            raise ValueError("--warmup-start must be between 0 and 1")
+        check_numbers(self, "must be positive", "base_lr lr_batches lr_epochs")
+        check_numbers(self, "must not be negative", "warmup_batches")
+        check_numbers(self, "must be at least 1", "batches_per_epoch")
+        check_numbers(self, "must be between 0 and 1", "warmup_start")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 from zipasr.base.errors import UserError
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.data.config import DataConfig
@@ -104,8 +104,7 @@ class StreamingConfig:
     label: str = flag("", "suffix of the names of the result files")
 
     def __post_init__(self) -> None:
-        if self.num_decode_streams < 1:
-            raise ValueError("--num-decode-streams must be at least 1")
+        check_numbers(self, "must be at least 1", "num_decode_streams")
         if "/" in self.label:
             raise ValueError(f"--label {self.label}: it is a part of names of files, without /")
 
@@ -130,9 +129,7 @@ class EndpointConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in RULES:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be above 0")
+        check_numbers(self, "must be above 0", " ".join(RULES))
 
 
 RULES = (

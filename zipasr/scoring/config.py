@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,6 @@ class ReportConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.embed_audio_mb < 0:
-            raise ValueError("--embed-audio-mb must not be negative")
-        if self.watch < 0:
-            raise ValueError("--watch must not be negative")
+        check_numbers(self, "must not be negative", "embed_audio_mb watch")
         if self.watch and self.compare_with is not None:
             raise ValueError("--watch is for the report of one run, not for a comparison")

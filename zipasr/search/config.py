@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zipasr.base.config import flag
+from zipasr.base.config import check_numbers, flag
 from zipasr.search.methods import MEANINGS
 
 
@@ -31,14 +31,8 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers; ``methods.method_of`` checks the name of the method."""
-        if self.beam_size < 1:
-            raise ValueError(f"--beam-size must be at least 1, not {self.beam_size}")
-        if self.max_sym_per_frame < 1:
-            raise ValueError(
-                f"--max-sym-per-frame must be at least 1, not {self.max_sym_per_frame}"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"--temperature must be above 0, not {self.temperature}")
+        check_numbers(self, "must be at least 1", "beam_size max_sym_per_frame")
+        check_numbers(self, "must be above 0", "temperature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +69,9 @@ class LatticeConfig:
     max_active_states: int = flag(10000, "word-based CTC methods: states per frame")
 
     def __post_init__(self) -> None:
-        for name in ("beam", "nbest_scale", "search_beam", "output_beam"):
-            if not getattr(self, name) > 0:
-                flags = "--" + name.replace("_", "-")
-                raise ValueError(f"{flags} must be above 0, not {getattr(self, name)}")
-        for name in ("max_contexts", "max_states", "num_paths", "max_active_states"):
-            if getattr(self, name) < 1:
-                flags = "--" + name.replace("_", "-")
-                raise ValueError(f"{flags} must be at least 1, not {getattr(self, name)}")
+        check_numbers(self, "must be above 0", "beam nbest_scale search_beam output_beam")
+        counts = "max_contexts max_states num_paths max_active_states"
+        check_numbers(self, "must be at least 1", counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

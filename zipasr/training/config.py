@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zipasr.base.config import flag, flag_name
+from zipasr.base.config import check_numbers, flag, flag_name
 from zipasr.base.errors import UserError
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.real_epochs import RealEpochs, copies_per_epoch
@@ -147,30 +147,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.use_fp16 and self.use_bf16:
             raise ValueError("--use-fp16 and --use-bf16 exclude each other.")
-        for name in (
-            "num_epochs",
-            "start_epoch",
-            "accumulate",
-            "save_every_n",
-            "keep_last_k",
-            "save_every_epochs",
-            "average_period",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1.")
-        for name in ("log_interval", "valid_interval", "ref_duration"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive.")
-        for name in ("start_batch", "keep_last_epochs", "valid_wer_cuts", "memory_budget_gb"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative.")
+        counts = "num_epochs start_epoch accumulate save_every_n keep_last_k save_every_epochs"
+        check_numbers(self, "must be at least 1", f"{counts} average_period num_real_epochs")
+        check_numbers(self, "must be positive", "log_interval valid_interval ref_duration")
+        counts = "start_batch keep_last_epochs valid_wer_cuts memory_budget_gb"
+        check_numbers(self, "must not be negative", counts)
         self._check_copies()
 
     def _check_copies(self) -> None:
         if not 1 <= self.min_copies <= self.max_copies:
             raise ValueError("--min-copies must be from 1 to --max-copies.")
-        if self.num_real_epochs is not None and self.num_real_epochs < 1:
-            raise ValueError("--num-real-epochs must be at least 1.")
 
     @property
     def epochs(self) -> RealEpochs:
@@ -238,10 +224,8 @@ class FinetuneConfig:
             raise ValueError("--finetune-tokenizer new goes with --finetune-ckpt FILE: add it.")
 
     def _check_adapters(self) -> None:
-        if self.lora_rank < 0:
-            raise ValueError("--lora-rank must not be negative.")
-        if self.lora_alpha is not None and self.lora_alpha <= 0:
-            raise ValueError("--lora-alpha must be positive.")
+        check_numbers(self, "must not be negative", "lora_rank")
+        check_numbers(self, "must be positive", "lora_alpha")
         for name in ("lora_alpha", "lora_modules"):
             if self.lora_rank == 0 and getattr(self, name) is not None:
                 raise ValueError(f"{flag_name(name)} goes with --lora-rank: add it.")
@@ -262,11 +246,9 @@ class LossConfig:
     ctc_only_batches: int = flag(0, "batches at the start that train only encoder and CTC head")
 
     def __post_init__(self) -> None:
-        if self.warm_step < 1 or self.ctc_only_batches < 0:
-            raise ValueError("--warm-step must be at least 1, --ctc-only-batches at least 0.")
-        for name in ("simple", "ctc", "attention_decoder", "cr"):
-            if getattr(self, f"{name}_loss_scale") < 0:
-                raise ValueError(f"--{name.replace('_', '-')}-loss-scale must not be negative.")
+        check_numbers(self, "must be at least 1", "warm_step")
+        scales = "simple_loss_scale ctc_loss_scale attention_decoder_loss_scale cr_loss_scale"
+        check_numbers(self, "must not be negative", f"ctc_only_batches {scales}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,10 +270,7 @@ class LmTrainConfig:
     seed: int = flag(42, "seed of initial weights and batches")
 
     def __post_init__(self) -> None:
-        if min(self.num_epochs, self.batch_size, self.save_every_n) < 1:
-            raise ValueError("--num-epochs, --batch-size and --save-every-n must be positive")
-        if self.lr is not None and not self.lr > 0:
-            raise ValueError(f"--lr must be positive, not {self.lr}")
+        check_numbers(self, "must be positive", "num_epochs batch_size save_every_n lr")
 
     @property
     def folder(self) -> Path:

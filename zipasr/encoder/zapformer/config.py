@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from zipasr.base.config import flag, flag_name, shown
+from zipasr.base.config import check_numbers, flag, shown
 from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks
 from zipasr.encoder.protocol import (
@@ -133,12 +133,9 @@ class ZapformerConfig(ChunkedConfig):
 
     def __post_init__(self) -> None:
         self.check_counts(_PER_STACK)
-        for name in (*_PER_STACK, *_SINGLE, "downsampling_factor"):
-            value = getattr(self, name)
-            if (min(value) if isinstance(value, tuple) else value) < 1:
-                raise ValueError(f"{flag_name(name)} must be positive, got {value}")
-        if self.aux_loss_scale < 0:
-            raise ValueError(f"--aux-loss-scale must not be negative, got {self.aux_loss_scale}")
+        sizes = " ".join((*_PER_STACK, *_SINGLE, "downsampling_factor"))
+        check_numbers(self, "must be positive", sizes)
+        check_numbers(self, "must not be negative", "aux_loss_scale")
         self._check_time()
 
     def _check_time(self) -> None:

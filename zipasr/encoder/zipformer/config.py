@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from zipasr.base.config import flag, flag_name, shown
+from zipasr.base.config import check_numbers, flag, shown
 from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks, in_full
 from zipasr.encoder.protocol import (
@@ -151,15 +151,13 @@ class ZipformerConfig(ChunkedConfig):
             raise ValueError(f"--embed-channels needs 3 values, got {len(self.embed_channels)}")
 
     def _check_values(self) -> None:
-        for name in (*_PER_STACK, "downsampling_factor", "embed_channels"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"{flag_name(name)} must be positive, got {getattr(self, name)}")
+        sizes = " ".join((*_PER_STACK, "downsampling_factor", "embed_channels"))
+        check_numbers(self, "must be positive", sizes)
         if any(kernel % 2 == 0 for kernel in self.cnn_module_kernel):
             raise ValueError(f"--cnn-module-kernel must be odd, got {self.cnn_module_kernel}")
         if self.pos_dim < 2 or self.pos_dim % 2:
             raise ValueError(f"--pos-dim must be even and positive, got {self.pos_dim}")
-        if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"--dropout must be at least 0 and below 1, got {self.dropout}")
+        check_numbers(self, "must be at least 0 and below 1", "dropout")
         dims, unmasked = self.per_stack("encoder_dim"), self.per_stack("encoder_unmasked_dim")
         if any(kept > dim for kept, dim in zip(unmasked, dims, strict=True)):
             raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from zipasr.base.config import flag, flag_name, shown
+from zipasr.base.config import check_numbers, flag, flag_name, shown
 from zipasr.encoder.chunks import Chunks
 from zipasr.encoder.protocol import (
     Encoder,
@@ -124,13 +124,11 @@ class Zipformer1Config:
                     f"{flag_name(name)} has {len(getattr(self, name))} values, but "
                     f"--zipformer-downsampling-factors has {self.num_stacks}: give as many"
                 )
-        for name in (*_PER_STACK, "zipformer_downsampling_factors"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"{flag_name(name)} must be positive, got {getattr(self, name)}")
+        sizes = " ".join((*_PER_STACK, "zipformer_downsampling_factors"))
+        check_numbers(self, "must be positive", sizes)
         if any(kernel % 2 == 0 for kernel in self.cnn_module_kernels):
             raise ValueError(f"--cnn-module-kernels must be odd, got {self.cnn_module_kernels}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"--dropout must be at least 0 and below 1, got {self.dropout}")
+        check_numbers(self, "must be at least 0 and below 1", "dropout")
         self._check_dims()
         if self.causal:
             self._check_chunks()
@@ -154,8 +152,7 @@ class Zipformer1Config:
                 )
 
     def _check_chunks(self) -> None:
-        if self.num_left_chunks < 1:
-            raise ValueError(f"--num-left-chunks must be at least 1, got {self.num_left_chunks}")
+        check_numbers(self, "must be at least 1", "num_left_chunks")
         slowest = max(self.zipformer_downsampling_factors)
         if self.short_chunk_size < slowest:
             raise ValueError(
