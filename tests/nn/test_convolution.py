@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipasr.nn.cache import Cache
-from zipasr.nn.layers import ChunkCausalDepthwiseConv1d
+from zipasr.nn.layers import Cache, ChunkCausalDepthwiseConv1d
 
 CHANNELS, UTTERANCES = 3, 2
 

@@ -18,7 +18,7 @@ from zipasr.base.recipe import (
     load_recipe,
     recipe_roots,
 )
-from zipasr.base.run_file import read_sessions
+from zipasr.scoring.training_facts import read_sessions
 
 # Published commands name the recipe by these flags alone.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}

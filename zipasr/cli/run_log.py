@@ -18,12 +18,12 @@ from zipasr.base.distributed import INTERRUPTED
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
-from zipasr.base.run_file import RUN_FILE, read_sessions
 from zipasr.cli.flags import Run
 from zipasr.cli.verbs import program_words
 from zipasr.data.config import DataConfig, Extra
 from zipasr.data.loaders import load_cuts, load_extra
 from zipasr.data.manifests import manifests_at, manifests_of_split
+from zipasr.scoring.training_facts import RUN_FILE, read_sessions
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import TrainConfig
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from zipasr.base.config import flag_name
@@ -133,6 +134,35 @@ def _check_left_context(
             f"--left-context-frames {asked_for} is too short for --chunk-size {chunks.size}: "
             f"{chunks.left_frames} frames are left in whole chunks, the convolutions see {needed}"
         )
+
+
+def states_of_stacks(
+    states: Sequence[Tensor], num_layers: Iterable[int], size: int
+) -> list[list[Sequence[Tensor]]]:
+    """Divide states, ``size`` for each layer, among stacks of ``num_layers`` layers."""
+    of_layers = (states[i : i + size] for i in range(0, len(states), size))
+    return [list(islice(of_layers, count)) for count in num_layers]
+
+
+def check_states(
+    x: Tensor, states: Sequence[Tensor], mask: Tensor | None, chunks: Chunks, num: int, factor: int
+) -> None:
+    """Refuse what does not fit a chunk ``x`` (T1, N, C): states, mask (N, left context + T1).
+
+    Of ``num`` states the first has the left context first, at ``factor`` times less frames.
+
+    Raises:
+        ValueError: says what fits.
+    """
+    left = states[0].size(0) * factor if states else 0
+    if len(states) != num or left != chunks.left_frames:
+        raise ValueError(
+            f"expected {num} states with a left context of {chunks.left_frames} frames, "
+            f"got {len(states)} with {left}: begin with those of get_init_states"
+        )
+    seen = (x.size(1), left + x.size(0))
+    if mask is not None and tuple(mask.shape) != seen:
+        raise ValueError(f"the padding mask must be {seen}, got {tuple(mask.shape)}")
 
 
 def as_choices(given: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:

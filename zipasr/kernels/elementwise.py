@@ -93,14 +93,40 @@ def _push_line(  # noqa: PLR0913 - as many as the kernel has
     total: Tensor, norm: Tensor, count: float, mean_min: float, mean_max: float, rms_min: float,
     rms_max: float, eps: float, grad_scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    mean, mean_square = total / count, norm.square() / count
+    limits = mean_min, mean_max, rms_min, rms_max
+    return push_line(total / count, norm.square() / count, limits, eps, grad_scale)
+
+
+def push_line(
+    mean: Tensor,
+    mean_square: Tensor,
+    limits: tuple[float, float, float, float],
+    eps: float,
+    grad_scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the factor and the constant, (C,) each, of the push ``factor * x + constant``.
+
+    The push is the derivative of the distances from the limits, scaled to an RMS of
+    ``grad_scale`` over the channel; zero for a channel within its limits. It is linear
+    in x, so that its RMS follows from the moments.
+
+    Args:
+        mean: (C,) of each channel.
+        mean_square: (C,) of each channel.
+        limits: smallest and largest mean / standard deviation, smallest and largest RMS.
+        eps: floor of variances and of mean squares.
+        grad_scale: RMS of the push.
+    """
+    mean_min, mean_max, rms_min, rms_max = limits
     variance = mean_square - mean.square()
     std, rms = variance.clamp(min=eps).sqrt(), mean_square.clamp(min=eps).sqrt()
     ratio = mean / std
+    # Where a statistic is held at its floor it does not depend on x.
     too_positive = (ratio - ratio.clamp(mean_min, mean_max)).sign()
     too_large = (rms - rms.clamp(rms_min, rms_max)).sign() * (mean_square > eps)
     from_ratio = torch.where(variance > eps, too_positive * ratio / std.square(), 0.0)
     slope = too_large / rms.square() - from_ratio
+    # At the mean of the channel; around it, the push varies by slope * std.
     centre = too_positive / std + too_large * mean / rms.square()
     push_rms = torch.hypot(slope * variance.clamp(min=0.0).sqrt(), centre)
     scale = grad_scale / push_rms.clamp(min=eps)

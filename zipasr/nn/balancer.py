@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zipasr.kernels import elementwise
-from zipasr.kernels.elementwise import has_kernels
+from zipasr.kernels.elementwise import has_kernels, push_line
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import at_least_float32, row_blocks
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
@@ -70,32 +70,6 @@ def _moments(x: Tensor) -> _Moments:
     return _Moments(x.mean((0, 2)), x.square().mean((0, 2)))
 
 
-def _push_line(
-    moments: _Moments, limits: BalancerLimits, grad_scale: float
-) -> tuple[Tensor, Tensor]:
-    """Return the factor and the constant, (C,) each, of the push ``factor * x + constant``.
-
-    The push is the derivative of the distances from the limits, scaled to an RMS of
-    ``grad_scale`` over the channel; zero for a channel within its limits. It is linear
-    in x, so that its RMS follows from the moments.
-    """
-    mean, mean_square = moments
-    variance = mean_square - mean.square()
-    std = variance.clamp(min=EPS).sqrt()
-    rms = mean_square.clamp(min=EPS).sqrt()
-    ratio = mean / std
-    # Where a statistic is held at its floor it does not depend on x.
-    too_positive = (ratio - ratio.clamp(limits.mean_min, limits.mean_max)).sign()
-    too_large = (rms - rms.clamp(limits.rms_min, limits.rms_max)).sign() * (mean_square > EPS)
-    from_ratio = torch.where(variance > EPS, too_positive * ratio / std.square(), 0.0)
-    slope = too_large / rms.square() - from_ratio
-    # At the mean of the channel; around it, the push varies by slope * std.
-    centre = too_positive / std + too_large * mean / rms.square()
-    push_rms = torch.hypot(slope * variance.clamp(min=0.0).sqrt(), centre)
-    scale = grad_scale / push_rms.clamp(min=EPS)
-    return slope * scale, (centre - slope * mean) * scale
-
-
 def balanced_gradient(
     x: Tensor, grad: Tensor, channel_dim: int, limits: BalancerLimits, grad_scale: float
 ) -> Tensor:
@@ -117,7 +91,7 @@ def balanced_gradient(
     moments = _moments(x.reshape(before, channels, -1))
     shape = [1] * x.ndim
     shape[channel_dim] = channels
-    factor, constant = (t.view(shape) for t in _push_line(moments, limits, grad_scale))
+    factor, constant = (t.view(shape) for t in push_line(*moments, limits, EPS, grad_scale))
     return _pushed(grad, x, factor, constant)
 
 
@@ -131,7 +105,7 @@ def _balanced_rows(x: Tensor, grad: Tensor, limits: BalancerLimits, grad_scale: 
     """Do the work of ``balanced_gradient`` with the channels last, in blocks of rows."""
     rows, grad_rows = x.flatten(0, -2), grad.flatten(0, -2)
     result = torch.empty_like(rows, dtype=grad.dtype)
-    line = _push_line(_row_moments(rows), limits, grad_scale)
+    line = push_line(*_row_moments(rows), limits, EPS, grad_scale)
     for block in row_blocks(len(rows), 4 * rows.shape[1], x.device):
         result[block] = _pushed(grad_rows[block], rows[block], *line)
     return result.view(x.shape)

@@ -118,6 +118,21 @@ def fit_state(
     return {"state": state, "param_groups": fitted}, fresh
 
 
+def check_entry_shapes(entry: StateEntry, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse state that was saved for other parameters: its tensors have other shapes.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    for key, shape in expected.items():
+        found = tuple(entry[key].shape) if key in entry else None
+        if found != shape:
+            raise CheckpointError(
+                f"The optimizer state has {key} of shape {found} where the model needs {shape}.",
+                "resume with the same model and the same frozen modules, or start a new optimizer.",
+            )
+
+
 def check_shapes(
     params: Sequence[Tensor], names: Mapping[Tensor, str], known: Mapping[str, tuple[int, ...]]
 ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.optim.compiled_update import CompiledSweeps, TritonSweeps
-from zipasr.optim.named_state import Group, StateEntry
+from zipasr.optim.named_state import Group, StateEntry, check_entry_shapes
 from zipasr.optim.update_kernels import Elements, Sweeps, TorchSweeps
 
 logger = logging.getLogger(__name__)
@@ -136,14 +136,7 @@ class ParameterBatches:
         Raises:
             UserError: a gradient is sparse.
         """
-        grads = [param.grad for param in self.params]
-        for param, grad in zip(self.params, grads, strict=True):
-            if grad is not None and grad.layout is not torch.strided:
-                raise UserError(
-                    f"ScaledAdam got a sparse gradient for a parameter of shape "
-                    f"{tuple(param.shape)}.",
-                    "use dense gradients (for an embedding: sparse=False).",
-                )
+        grads = dense_gradients(self.params, "ScaledAdam")
         self.asleep &= torch.tensor([grad is None for grad in grads])
         return grads
 
@@ -177,6 +170,8 @@ def batch_parameters(
         CheckpointError: the state belongs to other parameters.
     """
     check_uniform(params)
+    if not all(p.is_floating_point() and p.numel() for p in params):
+        raise UserError("ScaledAdam needs non-empty floating-point parameters.")
     buckets = bucket_by_shape(params)
     known = [bucket[0] in state and bool(state[bucket[0]]) for bucket in buckets]
     if any(known) and not all(known):
@@ -192,16 +187,34 @@ def batch_parameters(
     return tie(buckets, [state[bucket[0]] for bucket in buckets], backend)
 
 
+def dense_gradients(params: Sequence[Tensor], optimizer: str) -> list[Tensor | None]:
+    """Return the gradients.
+
+    Args:
+        params: whose they are.
+        optimizer: its name, for the message.
+
+    Raises:
+        UserError: one is sparse.
+    """
+    grads = [param.grad for param in params]
+    for param, grad in zip(params, grads, strict=True):
+        if grad is not None and grad.layout is not torch.strided:
+            raise UserError(
+                f"{optimizer} got a sparse gradient for a parameter of shape {tuple(param.shape)}.",
+                "use dense gradients (for an embedding: sparse=False).",
+            )
+    return grads
+
+
 def check_uniform(params: Sequence[Tensor]) -> None:
-    """Refuse a group whose parameters cannot be worked on together."""
+    """Refuse a group whose parameters differ in type or device."""
     kinds = {(str(p.dtype), str(p.device)) for p in params}
     if len(kinds) > 1:
         raise UserError(
             f"The parameters of one group differ in type or device: {sorted(kinds)}.",
             "give each type and device a parameter group of its own.",
         )
-    if not all(p.is_floating_point() and p.numel() for p in params):
-        raise UserError("ScaledAdam needs non-empty floating-point parameters.")
 
 
 def new_entry(bucket: Sequence[Tensor], size_update_period: int) -> StateEntry:
@@ -228,13 +241,7 @@ def check_entry(bucket: Sequence[Tensor], entry: StateEntry, size_update_period:
     if bucket[0].numel() > 1:
         ones = (1,) * bucket[0].dim()
         expected["scale_grads"] = (size_update_period, len(bucket), *ones)
-    for key, shape in expected.items():
-        found = tuple(entry[key].shape) if key in entry else None
-        if found != shape:
-            raise CheckpointError(
-                f"The optimizer state has {key} of shape {found} where the model needs {shape}.",
-                "resume with the same model and the same frozen modules, or start a new optimizer.",
-            )
+    check_entry_shapes(entry, expected)
 
 
 class ScaledAdamLayout:

@@ -14,7 +14,7 @@ from zipasr.base.errors import CheckpointError, UserError
 from zipasr.nn.numerics import has_bfloat16
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import Group, StateEntry, StateLayout
-from zipasr.optim.parameter_batches import all_zero, tied_vector
+from zipasr.optim.parameter_batches import all_zero, check_uniform, dense_gradients, tied_vector
 from zipasr.optim.rubik_rules import (
     MatrixConstants,
     RubikLayout,
@@ -189,7 +189,7 @@ class BatchedRubik(NamedOptimizer):
 
     def _measure(self) -> list[Measured]:
         stacks = [self._tied(index) for index in range(len(self.param_groups))]
-        grads = [_gradients(each.params) for each in stacks]
+        grads = [dense_gradients(each.params, "BatchedRubik") for each in stacks]
         sums = to_host(
             [
                 each.sweeps.measure(of_group, with_sizes=False)
@@ -350,30 +350,8 @@ def _norm(groups: Sequence[Group], tied: Sequence[Stacks], sums: Sequence[Tensor
     return math.sqrt(total) if total >= 0 else math.nan
 
 
-def _gradients(params: Sequence[Tensor]) -> list[Tensor | None]:
-    """Return the gradients.
-
-    Raises:
-        UserError: one is sparse.
-    """
-    grads = [param.grad for param in params]
-    for param, grad in zip(params, grads, strict=True):
-        if grad is not None and grad.layout is not torch.strided:
-            raise UserError(
-                f"BatchedRubik got a sparse gradient for a parameter of shape "
-                f"{tuple(param.shape)}.",
-                "use dense gradients (for an embedding: sparse=False).",
-            )
-    return grads
-
-
 def _check_uniform(params: Sequence[Tensor]) -> None:
-    kinds = {(str(p.dtype), str(p.device)) for p in params}
-    if len(kinds) > 1:
-        raise UserError(
-            f"The parameters of one group differ in type or device: {sorted(kinds)}.",
-            "give each type and device a parameter group of its own.",
-        )
+    check_uniform(params)
     is_precise = params[0].dtype in (torch.float32, torch.float64)
     if not is_precise or not all(param.numel() for param in params):
         raise UserError("BatchedRubik needs non-empty parameters of float32 or float64.")

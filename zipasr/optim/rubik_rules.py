@@ -17,8 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zipasr.base.errors import CheckpointError
-from zipasr.optim.named_state import Group, StateEntry
+from zipasr.optim.named_state import Group, StateEntry, check_entry_shapes
 
 #: a, b and c of each step X <- (a I + b X X' + c (X X')^2) X. Together they map singular values
 #: between 0.001 and 0.99 to values between 0.86 and 1.14, and smaller ones to at most 989 times
@@ -173,15 +172,7 @@ class RubikLayout:
         Raises:
             CheckpointError: so it is.
         """
-        for key, shape in _shapes(bucket).items():
-            found = tuple(entry[key].shape) if key in entry else None
-            if found != shape:
-                raise CheckpointError(
-                    f"The optimizer state has {key} of shape {found} where the model needs "
-                    f"{shape}.",
-                    "resume with the same model and the same frozen modules, or start a new "
-                    "optimizer.",
-                )
+        check_entry_shapes(entry, _shapes(bucket))
 
 
 def _pieces(same: list[Tensor]) -> list[list[Tensor]]:

@@ -247,9 +247,6 @@ class ScaledAdamV1(ScaledAdam):
 
     early_steps: ClassVar[tuple[int, ...]] = ()
 
-    def _bad_norm(self, measured: Sequence[GradientStats]) -> float | None:
-        return next((look.norm for look in measured if not self._is_usable(look)), None)
-
     def _is_usable(self, look: GradientStats) -> bool:
         """Say whether an update can be made: clipping does not keep an infinite gradient out."""
         return math.isfinite(look.norm)

@@ -1,13 +1,24 @@
-"""How the model of a report was trained: command, date, revision, machine, data, curves."""
+"""run.json of a training, and what a report says of it: command, date, machine, data, curves."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zipasr.base.run_file import read_sessions
+RUN_FILE = "run.json"
+
+
+def read_sessions(exp_dir: Path) -> list[dict[str, Any]]:
+    """Return what each session of a run was made from, in order; nothing of a damaged file."""
+    try:
+        found = json.loads((exp_dir / RUN_FILE).read_text(encoding="utf-8"))["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
 
 CURVES_FILE = "curves.png"
 VERSIONS = ("torch", "lhotse", "k2")

@@ -12,9 +12,8 @@ from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.mixing import Hidden, Inputs, mix
 from zipasr.encoder.zapformer.norm import RmsNorm
 from zipasr.encoder.zapformer.positions import RelativePositions
-from zipasr.nn.cache import Cache
 from zipasr.nn.gradients import penalize_abs_values_gt
-from zipasr.nn.layers import scaled_linear
+from zipasr.nn.layers import Cache, scaled_linear
 from zipasr.nn.numerics import at_least_float32
 
 #: Of biases, see ``scaled_linear``.

@@ -39,9 +39,8 @@ from zipasr.encoder.zapformer.attention import (
 from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.norm import CausalSequenceNorm, SequenceNorm, SquareSums
 from zipasr.encoder.zapformer.penalties import limit_correlation, limit_scale
-from zipasr.nn.cache import Cache
 from zipasr.nn.fused import ActivationDropoutAndLinear
-from zipasr.nn.layers import convolve_time, scaled_linear
+from zipasr.nn.layers import Cache, convolve_time, scaled_linear
 
 #: Share of what the blocks of a layer add to its input.
 RESIDUAL_SCALE = 0.25

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.encoder.chunk_masks import NO_MASKS, Masks, chunk_mask, halved_lens
-from zipasr.encoder.chunks import WHOLE, Chunks, choose_chunks, only_chunks
+from zipasr.encoder.chunks import (
+    WHOLE,
+    Chunks,
+    check_states,
+    choose_chunks,
+    only_chunks,
+    states_of_stacks,
+)
 from zipasr.encoder.zapformer.config import OUTPUT_FACTOR, LayerConfig, ZapformerConfig
 from zipasr.encoder.zapformer.layer import (
     NUM_STATES,
@@ -250,13 +257,9 @@ class Zapformer(nn.Module):
             ValueError: the encoder is in training mode, or chunk, states and mask do not fit.
         """
         self._check_chunk(x, states, src_key_padding_mask)
-        memories, left = [], list(states)
-        for stack in self.encoders:
-            num_layers = len(_layers(stack))
-            used, left = left[: NUM_STATES * num_layers], left[NUM_STATES * num_layers :]
-            memories.append(
-                [to_memory(used[i : i + NUM_STATES]) for i in range(0, len(used), NUM_STATES)]
-            )
+        counts = [len(_layers(stack)) for stack in self.encoders]
+        of_stacks = states_of_stacks(states, counts, NUM_STATES)
+        memories = [[to_memory(used) for used in layers] for layers in of_stacks]
         num_frames = x.size(0)
         if not is_traced():
             x, src_key_padding_mask = self._filled_up(x, src_key_padding_mask)
@@ -271,15 +274,7 @@ class Zapformer(nn.Module):
         if x.size(0) > chunks.size:
             raise ValueError(f"a chunk has {chunks.size} frames of 20 ms, got {x.size(0)}")
         num_states = NUM_STATES * self.num_layers
-        left = states[0].size(0) * self.factors[0] if states else 0
-        if len(states) != num_states or left != chunks.left_frames:
-            raise ValueError(
-                f"expected {num_states} states with a left context of {chunks.left_frames} frames, "
-                f"got {len(states)} with {left}: begin with those of get_init_states"
-            )
-        seen = (x.size(1), left + x.size(0))
-        if mask is not None and tuple(mask.shape) != seen:
-            raise ValueError(f"the padding mask must be {seen}, got {tuple(mask.shape)}")
+        check_states(x, states, mask, chunks, num_states, self.factors[0])
 
 
 def _build_stack(config: ZapformerConfig, index: int) -> ZapformerStack:

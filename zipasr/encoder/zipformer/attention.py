@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.cache import Cache
-from zipasr.nn.layers import scaled_linear
+from zipasr.nn.layers import Cache, scaled_linear
 from zipasr.nn.numerics import is_traced, to_device
 from zipasr.nn.schedule import Dropout2, FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from zipasr.nn.balancer import Balancer
-from zipasr.nn.cache import Cache
 from zipasr.nn.fused import ActivationDropoutAndLinear
-from zipasr.nn.layers import ChunkCausalDepthwiseConv1d, DepthwiseConv1d
+from zipasr.nn.layers import Cache, ChunkCausalDepthwiseConv1d, DepthwiseConv1d
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten
 

@@ -34,8 +34,8 @@ from zipasr.encoder.zipformer.config import LayerConfig
 from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardModule
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.bias_norm import BiasNorm
-from zipasr.nn.cache import Cache
 from zipasr.nn.gradients import TensorFunction, limit_param_value
+from zipasr.nn.layers import Cache
 from zipasr.nn.numerics import no_autocast
 from zipasr.nn.schedule import FloatLike, ScheduledFloat
 from zipasr.nn.whiten import Whiten

@@ -27,8 +27,7 @@ from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardM
 from zipasr.encoder.zipformer.layer import LayerCache, Zipformer2EncoderLayer
 from zipasr.nn.activations import SLOPE, SWOOSHES, SwooshName
 from zipasr.nn.bias_norm import BiasNorm
-from zipasr.nn.cache import Cache
-from zipasr.nn.layers import ChunkCausalDepthwiseConv1d
+from zipasr.nn.layers import Cache, ChunkCausalDepthwiseConv1d
 
 #: The exponential of more than this has no room in float32.
 _LARGEST = 80.0

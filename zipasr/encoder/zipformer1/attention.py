@@ -13,8 +13,7 @@ from zipasr.encoder.chunk_masks import Masks
 from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
 from zipasr.encoder.zipformer1.config import POS_HEAD_DIM
 from zipasr.encoder.zipformer1.scaling import EarlyWhiten
-from zipasr.nn.cache import Cache
-from zipasr.nn.layers import scaled_linear
+from zipasr.nn.layers import Cache, scaled_linear
 from zipasr.nn.numerics import is_traced
 
 #: Share of the training calls in which large scores are penalised.

@@ -21,8 +21,7 @@ from zipasr.encoder.zipformer1.scaling import (
     DoubleSwish,
     EarlyWhiten,
 )
-from zipasr.nn.cache import Cache
-from zipasr.nn.layers import convolve_time, scaled_conv1d, scaled_linear
+from zipasr.nn.layers import Cache, convolve_time, scaled_conv1d, scaled_linear
 from zipasr.nn.schedule import ScheduledFloat
 
 

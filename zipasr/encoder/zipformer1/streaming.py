@@ -31,7 +31,7 @@ from zipasr.encoder.protocol import ChunkSize
 from zipasr.encoder.zipformer1.config import Zipformer1Config
 from zipasr.encoder.zipformer1.layer import LayerCache, MeanCache
 from zipasr.encoder.zipformer1.model import Zipformer
-from zipasr.nn.cache import Cache
+from zipasr.nn.layers import Cache
 from zipasr.nn.numerics import is_traced
 
 #: Kinds of tensors in a state.
