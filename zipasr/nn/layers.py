@@ -1,4 +1,4 @@
-"""Linear and convolution layers: scaled initial weights, and frames kept between chunks.
+"""Linear and convolution layers: scaled initial weights, and frames kept between chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forced alignment of a transcript, and times of the tokens that a search found."""
+"""Recognition of windows with the times of words, and forced alignment of a transcript."""
 
 from __future__ import annotations
 
@@ -19,13 +19,8 @@ from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
 from zipasr.recognition.long_form import Cutting, Piece, WordTimes, piece_of, prepared
 from zipasr.recognition.recogniser import Recogniser, naming_model
 from zipasr.recognition.transcription import TimedHypothesis
-from zipasr.recognition.word_bounds import bounded
-from zipasr.search.forced_alignment import (
-    AlignedSpan,
-    ctc_alignment,
-    ctc_spans,
-    transducer_alignment,
-)
+from zipasr.recognition.word_bounds import bounded, timed_tokens
+from zipasr.search.forced_alignment import AlignedSpan, ctc_alignment, transducer_alignment
 from zipasr.search.protocol import Utterance
 from zipasr.text.scripts import units_of
 from zipasr.text.timed_words import Token, Word, aligned_words
@@ -94,45 +89,6 @@ def encoded_pieces(
     """Return the encoder frames (N, T', C) of windows, and their lengths (N,)."""
     samples = [piece.samples for piece in pieces]
     return recogniser.acoustics.encode(*_features(samples, recogniser.geometry))
-
-
-def timed_tokens(
-    tokenizer: Tokenizer,
-    geometry: Geometry,
-    utterance: Utterance,
-    log_probs: Tensor | None = None,
-    start: float = 0.0,
-    token_log_probs: Sequence[float] | None = None,
-) -> list[Token]:
-    """Return the tokens of an utterance and when they were said.
-
-    Args:
-        tokenizer: of its tokens.
-        geometry: of the encoder.
-        utterance: what was recognised.
-        log_probs: (T', V) of the CTC head, to align with; by default tokens begin when the search
-            emitted them.
-        start: second at which the utterance begins.
-        token_log_probs: of its tokens, where they are known.
-    """
-    pieces, times = tokenizer.pieces(), _times(utterance, log_probs, geometry)
-    known = token_log_probs or [0.0] * len(utterance.tokens)
-    return [
-        Token(pieces[token], start + begin, start + end, log_prob)
-        for token, (begin, end), log_prob in zip(utterance.tokens, times, known, strict=True)
-        if tokenizer.is_text(token)
-    ]
-
-
-def _times(
-    utterance: Utterance, log_probs: Tensor | None, geometry: Geometry
-) -> list[tuple[float, float]]:
-    """Return when each token begins and ends, in seconds of the utterance."""
-    seconds = geometry.seconds_per_frame
-    spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
-    if spans is None:
-        return [(seconds * f, seconds * (f + 1)) for f in utterance.frames]
-    return [(seconds * span.start, seconds * span.end) for span in spans]
 
 
 def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from zipasr.recognition.exported_files import TABLE, check_settings
 from zipasr.recognition.exported_model import Chunks, Encode, ModelFile, read_model_file
 from zipasr.recognition.recogniser import Recogniser, recogniser_with, with_ctc_method
 from zipasr.recognition.resources import ResourceReader, check_resources
-from zipasr.recognition.streaming import StreamState
+from zipasr.recognition.streaming import ChunkwiseRecogniser
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of_table
 from zipasr.search.components import ModelParts
 from zipasr.search.methods import check_streams, method_of
@@ -61,15 +61,13 @@ class FileModel:
         return frames, num.long()
 
 
-@dataclass(frozen=True, slots=True)
-class FileChunkRecogniser:
-    """A model for speech as it comes in exported files; see ``streaming.ChunkwiseRecogniser``.
+@dataclass(frozen=True)
+class FileChunkRecogniser(ChunkwiseRecogniser):
+    """A model for speech as it comes in exported files.
 
     Attributes:
         chunks: its encoder.
-        search: that goes on from chunk to chunk.
         tokenizer: from tokens to text.
-        reads_ctc: whether the search reads the CTC head.
     """
 
     chunks: Chunks
@@ -78,25 +76,23 @@ class FileChunkRecogniser:
     reads_ctc: bool = False
 
     @property
+    def device(self) -> torch.device:
+        """Exported files are for the CPU."""
+        return _CPU
+
+    @property
     def size(self) -> ChunkSize:
         """How speech is cut."""
         return self.chunks.size
 
-    def start(self, num: int) -> StreamState:
-        """Streams of which nothing has been heard."""
-        return StreamState(self.chunks.start(num), self.search.start(num, _CPU))
+    def start_encoder(self, num: int) -> Any:
+        """State of the encoder before anything was heard."""
+        return self.chunks.start(num)
 
-    @torch.inference_mode()
-    def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
-        """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
-        frames, num, states = self.chunks.step(features, lens, state.encoder)
-        return StreamState(states, self.search.advance(state.search, frames, num.long()))
-
-    def restart(self, state: StreamState) -> StreamState:
-        """Streams after the end of an utterance."""
-        if self.reads_ctc:
-            return self.start(len(self.search.results(state.search)))
-        return StreamState(state.encoder, self.search.restart(state.search, _CPU))
+    def encode(self, features: Tensor, lens: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Frames of the next chunk, and the state after it; see ``ChunkwiseRecogniser``."""
+        frames, num, after = self.chunks.step(features, lens, state)
+        return frames, num.long(), after
 
 
 def load_file_recogniser(

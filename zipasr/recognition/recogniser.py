@@ -26,6 +26,7 @@ from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, acoustic
 from zipasr.recognition.confidence import stored_calibration
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import ResourceReader, check_resources
+from zipasr.recognition.word_bounds import timed_tokens
 from zipasr.scoring.calibration import Calibration
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.word_errors import count_errors
@@ -122,13 +123,8 @@ class Recogniser(Generic[A]):
 
     def confidences(self, utterance: Utterance, frames: Tensor) -> list[float]:
         """Return the confidence of each recognised word; see ``token_log_probs``."""
-        pieces = self.tokenizer.pieces()
         log_probs = self.token_log_probs(utterance, frames)
-        tokens = [
-            Token(pieces[token], 0.0, 0.0, log_prob)
-            for token, log_prob in zip(utterance.tokens, log_probs, strict=True)
-            if self.tokenizer.is_text(token)
-        ]
+        tokens = timed_tokens(self.tokenizer, self.geometry, utterance, token_log_probs=log_probs)
         return [one.confidence for one in self.words_of_tokens(tokens)]
 
     def best_by_setting(

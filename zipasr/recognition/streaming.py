@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -37,22 +38,44 @@ class StreamState:
     search: Any
 
 
-class ChunkwiseRecogniser(Protocol):
-    """A model and a search that go on from chunk to chunk, whatever the model is made of."""
+class ChunkwiseRecogniser(ABC):
+    """A model and a search that go on from chunk to chunk, whatever the model is made of.
+
+    Attributes:
+        search: the search, from encoder frames to tokens.
+        reads_ctc: whether it reads the CTC head.
+    """
+
+    search: Search[Any]
+    reads_ctc: bool
 
     @property
-    def search(self) -> Search[Any]:
-        """From encoder frames to tokens."""
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the search runs."""
 
     @property
+    @abstractmethod
     def size(self) -> ChunkSize:
         """How speech is cut."""
 
+    @abstractmethod
+    def start_encoder(self, num: int) -> Any:
+        """State of the encoder before anything was heard."""
+
+    @abstractmethod
+    def encode(self, features: Tensor, lens: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Frames (N, T', C) of the next chunk, how many (N,) are valid, the state after it."""
+
     def start(self, num: int) -> StreamState:
         """Streams of which nothing has been heard."""
+        return StreamState(self.start_encoder(num), self.search.start(num, self.device))
 
+    @torch.inference_mode()
     def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
+        frames, num, encoder = self.encode(features, lens, state.encoder)
+        return StreamState(encoder, self.search.advance(state.search, frames, num))
 
     def restart(self, state: StreamState) -> StreamState:
         """Streams after the end of an utterance.
@@ -60,21 +83,27 @@ class ChunkwiseRecogniser(Protocol):
         As in sherpa-onnx the encoder goes on where the search reads a transducer, and begins anew
         where it reads the CTC head.
         """
+        if self.reads_ctc:
+            return self.start(len(self.search.results(state.search)))
+        return StreamState(state.encoder, self.search.restart(state.search, self.device))
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRecogniser:
+@dataclass(frozen=True)
+class ChunkRecogniser(ChunkwiseRecogniser):
     """A causal model and a search that goes on from chunk to chunk.
 
     Attributes:
         acoustics: the model.
-        search: the search.
-        reads_ctc: whether it reads the CTC head.
     """
 
     acoustics: AcousticModel
     search: Search[Any]
     reads_ctc: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.acoustics.device
 
     @property
     def model(self) -> AsrModel:
@@ -86,22 +115,13 @@ class ChunkRecogniser:
         """How speech is cut."""
         return self.model.chunk_encoder.size()
 
-    def start(self, num: int) -> StreamState:
-        """Streams of which nothing has been heard."""
-        device = next(self.model.parameters()).device
-        return StreamState(self.model.init_state(num), self.search.start(num, device))
+    def start_encoder(self, num: int) -> Any:
+        """State of the encoder before anything was heard."""
+        return self.model.init_state(num)
 
-    @torch.inference_mode()
-    def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
-        """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
-        frames, num, encoder = self.acoustics.advance(features, lens, state.encoder)
-        return StreamState(encoder, self.search.advance(state.search, frames, num))
-
-    def restart(self, state: StreamState) -> StreamState:
-        """Streams after the end of an utterance."""
-        if self.reads_ctc:
-            return self.start(len(self.search.results(state.search)))
-        return StreamState(state.encoder, self.search.restart(state.search, self.acoustics.device))
+    def encode(self, features: Tensor, lens: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Frames of the next chunk, and the state after it; see ``ChunkwiseRecogniser``."""
+        return self.acoustics.advance(features, lens, state)
 
     def warm_up(self, num_chunks: int = 6) -> float:
         """Hear silence: what a first call prepares counts to no utterance.

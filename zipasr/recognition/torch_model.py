@@ -14,13 +14,7 @@ from zipasr.base.errors import UserError
 from zipasr.checkpoint.checkpoint_file import ReadCheckpoint, load_checkpoint
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
-from zipasr.recognition.alignment import (
-    align,
-    encoded_pieces,
-    recognise_pieces,
-    timed_tokens,
-    tokens_of,
-)
+from zipasr.recognition.alignment import align, encoded_pieces, recognise_pieces, tokens_of
 from zipasr.recognition.config import EndpointConfig, ModelFileConfig, RecognitionConfig
 from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
@@ -30,6 +24,7 @@ from zipasr.recognition.speech_model import Encoding, HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
 from zipasr.recognition.transcription import TimedHypothesis
+from zipasr.recognition.word_bounds import timed_tokens
 from zipasr.search.methods import MethodSpec
 from zipasr.text.timed_words import Token, Word
 from zipasr.text.tokenizer import Tokenizer

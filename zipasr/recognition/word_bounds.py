@@ -1,4 +1,4 @@
-"""Starts and ends of words, from the moments at which a model emits their tokens."""
+"""Times of tokens, and starts and ends of words from the moments at which they are emitted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from zipasr.audio.speech_activity import Pause
-from zipasr.text.timed_words import Word
+from zipasr.encoder.protocol import Geometry
+from zipasr.search.forced_alignment import ctc_spans
+from zipasr.search.protocol import Utterance
+from zipasr.text.timed_words import Token, Word
+from zipasr.text.tokenizer import Tokenizer
 
 # No word is shorter than this (seconds), unless the recording is too short for its words.
 SHORTEST_WORD = 0.06
@@ -110,3 +115,42 @@ def _end(word: Word, after: float, pauses: Sequence[Pause] | None) -> float:
     if place < len(pauses) and pauses[place].start < after:
         return pauses[place].start
     return after
+
+
+def timed_tokens(
+    tokenizer: Tokenizer,
+    geometry: Geometry,
+    utterance: Utterance,
+    log_probs: Tensor | None = None,
+    start: float = 0.0,
+    token_log_probs: Sequence[float] | None = None,
+) -> list[Token]:
+    """Return the tokens of an utterance and when they were said.
+
+    Args:
+        tokenizer: of its tokens.
+        geometry: of the encoder.
+        utterance: what was recognised.
+        log_probs: (T', V) of the CTC head, to align with; by default tokens begin when the search
+            emitted them.
+        start: second at which the utterance begins.
+        token_log_probs: of its tokens, where they are known.
+    """
+    pieces, times = tokenizer.pieces(), _times(utterance, log_probs, geometry)
+    known = token_log_probs or [0.0] * len(utterance.tokens)
+    return [
+        Token(pieces[token], start + begin, start + end, log_prob)
+        for token, (begin, end), log_prob in zip(utterance.tokens, times, known, strict=True)
+        if tokenizer.is_text(token)
+    ]
+
+
+def _times(
+    utterance: Utterance, log_probs: Tensor | None, geometry: Geometry
+) -> list[tuple[float, float]]:
+    """Return when each token begins and ends, in seconds of the utterance."""
+    seconds = geometry.seconds_per_frame
+    spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
+    if spans is None:
+        return [(seconds * f, seconds * (f + 1)) for f in utterance.frames]
+    return [(seconds * span.start, seconds * span.end) for span in spans]
