@@ -97,7 +97,7 @@ def test_names_may_be_spelt_with_either_stroke(
 )
 def test_which_program_was_started(program: str, is_it: bool) -> None:
     assert is_zipasr(program) is is_it
-    assert program_words(program, "train") == (["zipasr", "train"] if is_it else [program])
+    assert program_words(program) == (["zipasr", "train"] if is_it else [program])
 
 
 @pytest.mark.parametrize(

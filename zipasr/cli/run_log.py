@@ -43,7 +43,7 @@ def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
     Raises:
         DataError: manifests are missing or damaged.
     """
-    program, *verb = program_words(words[0], "train")
+    program, *verb = program_words(words[0])
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "ended": None,

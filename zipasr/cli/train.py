@@ -295,10 +295,10 @@ def _starter(script: str, environment: Mapping[str, str]) -> list[str]:
         )
         # Addresses and ports are known to torchrun alone.
         shared = [] if nodes == "1" else ["--nnodes", nodes, "..."]
-        program = ["-m", *program_words(script, "train")] if is_zipasr(script) else [script]
+        program = ["-m", *program_words(script)] if is_zipasr(script) else [script]
         return ["torchrun", *shared, "--nproc-per-node", each, *program]
     if is_zipasr(script):
-        return program_words(script, "train")
+        return program_words(script)
     if "/" in script and os.access(script, os.X_OK) and Path(script).suffix == ".py":
         return [script]
     return ["python3", script]

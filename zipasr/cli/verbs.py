@@ -56,9 +56,9 @@ def is_zipasr(program: str) -> bool:
     return path.stem == "zipasr" or path.parts[-2:] == ("zipasr", "__main__.py")
 
 
-def program_words(program: str, verb: str) -> list[str]:
-    """Return what was typed before the flags: the script, or ``zipasr`` and its verb."""
-    return ["zipasr", verb] if is_zipasr(program) else [program]
+def program_words(program: str) -> list[str]:
+    """Return what was typed before the flags of a training: the script, or ``zipasr train``."""
+    return ["zipasr", "train"] if is_zipasr(program) else [program]
 
 
 def in_verbs(text: str) -> str:

@@ -17,9 +17,9 @@ def warmup_factor(batch: float, warmup_batches: float, warmup_start: float) -> f
     return warmup_start + (1.0 - warmup_start) * (batch / warmup_batches)
 
 
-def decay_factor(progress: float, scale: float, power: float) -> float:
-    """Return 1 for progress far below ``scale``, and a falling power of it far above."""
-    return float(((progress**2 + scale**2) / scale**2) ** -power)
+def decay_factor(progress: float, scale: float) -> float:
+    """Return 1 for progress far below ``scale``, and its power -1/2 far above."""
+    return float(((progress**2 + scale**2) / scale**2) ** -0.25)
 
 
 def eden_factor(
@@ -41,8 +41,8 @@ def eden_factor(
         warmup_batches: batches until warm-up ends.
         warmup_start: factor at batch 0.
     """
-    by_batch = decay_factor(batch, lr_batches, 0.25)
-    by_epoch = decay_factor(epoch, lr_epochs, 0.25)
+    by_batch = decay_factor(batch, lr_batches)
+    by_epoch = decay_factor(epoch, lr_epochs)
     return by_batch * by_epoch * warmup_factor(batch, warmup_batches, warmup_start)
 
 

@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
 
 
 def rate_interval(
-    errors: Sequence[int], words: Sequence[int], seed: int = 0, resamples: int = RESAMPLES
+    errors: Sequence[int], words: Sequence[int], resamples: int = RESAMPLES
 ) -> Interval:
     """Return the bootstrap interval of a word error rate in percent.
 
@@ -62,14 +62,13 @@ def rate_interval(
     Args:
         errors: of each utterance.
         words: of each reference.
-        seed: of the draws.
         resamples: number of draws.
 
     Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
     evaluation", 2004.
     """
     lost, said = np.asarray(errors, dtype=float), np.asarray(words, dtype=float)
-    return _interval(lost, said, seed, resamples)
+    return _interval(lost, said, 0, resamples)
 
 
 def compare(

@@ -35,9 +35,9 @@ class AlignedSpan(NamedTuple):
     log_prob: float
 
 
-def ctc_spans(log_probs: Tensor, tokens: Sequence[int], blank: int = 0) -> list[Span] | None:
+def ctc_spans(log_probs: Tensor, tokens: Sequence[int]) -> list[Span] | None:
     """Align tokens with the frames on the best CTC path; see ``ctc_alignment``."""
-    aligned = ctc_alignment(log_probs, tokens, blank)
+    aligned = ctc_alignment(log_probs, tokens)
     return None if aligned is None else [Span(one.start, one.end) for one in aligned]
 
 

@@ -154,13 +154,12 @@ def likely_encoding(raw: bytes) -> str:
 _LINES_PER_STEP = 100_000
 
 
-def write_lines(path: Path, texts: Iterable[str], total: int | None = None) -> int:
+def write_lines(path: Path, texts: Iterable[str]) -> int:
     """Write the texts that are not empty and return how many there are.
 
     Args:
         path: the file.
         texts: may be more than memory holds.
-        total: about how many there are, to show the remaining time.
 
     Raises:
         DataError: all texts are empty.
@@ -169,7 +168,7 @@ def write_lines(path: Path, texts: Iterable[str], total: int | None = None) -> i
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8") as out,
-        Progress(f"lines of {path.name}", total) as progress,
+        Progress(f"lines of {path.name}", None) as progress,
     ):
         for text in texts:
             line = " ".join(text.split())

@@ -141,7 +141,7 @@ def alignment_ctm(name: str, aligned: Sequence[Word]) -> str:
     )
 
 
-#: By the names of ``formats.FORMATS``.
+#: By the names of ``FORMATS``.
 ALIGNMENT_FORMATS: dict[str, Format] = {
     "txt": alignment_table,
     "json": alignment_json,

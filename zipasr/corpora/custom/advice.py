@@ -148,9 +148,9 @@ def precision(split: str, words: int) -> str:
     )
 
 
-def half_width(words: int, rate: float = EXAMPLE_RATE) -> float:
-    """Return half of the width of the 95 % interval of an error rate.
+def half_width(words: int) -> float:
+    """Return half of the width of the 95 % interval of the example rate.
 
     Errors count as independent of one another: they are not quite, so it is a little wider.
     """
-    return _NORMAL_95 * math.sqrt(rate * (1.0 - rate) / max(words, 1))
+    return _NORMAL_95 * math.sqrt(EXAMPLE_RATE * (1.0 - EXAMPLE_RATE) / max(words, 1))

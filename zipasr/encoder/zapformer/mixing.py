@@ -194,10 +194,8 @@ def _through_softmax(weights: Tensor, grad: Tensor, part: Inputs, into: Inputs) 
     return scores_grad
 
 
-def score_gradient(
-    scores: Tensor, weights: Tensor, penalty: float, limit: float = MAX_SCORE
-) -> Tensor:
-    """Return the gradient of ``penalty * sum(relu(mean |score| - limit))``.
+def score_gradient(scores: Tensor, weights: Tensor, penalty: float) -> Tensor:
+    """Return the gradient of ``penalty * sum(relu(mean |score| - MAX_SCORE))``.
 
     The mean of a query is weighted by its attention, so that what it does not look at is free.
 
@@ -205,11 +203,10 @@ def score_gradient(
         scores: (..., S).
         weights: their softmax.
         penalty: see above.
-        limit: see above.
     """
     size = scores.abs().to(weights.dtype)
     mean = torch.linalg.vecdot(weights, size).unsqueeze(-1)
-    factor = (mean > limit).to(mean.dtype).mul_(penalty)
+    factor = (mean > MAX_SCORE).to(mean.dtype).mul_(penalty)
     gradient: Tensor = (size - mean).add_(scores.sign()).mul_(weights).mul_(factor)
     return gradient
 

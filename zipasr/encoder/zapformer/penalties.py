@@ -29,11 +29,11 @@ WEIGHT_STD = 0.3
 PULL = 20.0
 
 
-def limit_scale(x: Tensor, alpha: float, limit: float = MAX_CHANGE) -> Tensor:
-    """Return ``x``, and penalise ``alpha * relu(rms - limit)`` of each of its vectors (..., C)."""
+def limit_scale(x: Tensor, alpha: float) -> Tensor:
+    """Return ``x``, and penalise ``alpha * relu(rms - MAX_CHANGE)`` of its vectors (..., C)."""
     if not alpha:
         return x
-    return _AddGradient.call(x, None, lambda x, _: scale_gradient(x, alpha, limit))
+    return _AddGradient.call(x, None, lambda x, _: scale_gradient(x, alpha, MAX_CHANGE))
 
 
 class _AddGradient(TensorFunction):
@@ -66,13 +66,12 @@ def scale_gradient(x: Tensor, alpha: float, limit: float) -> Tensor:
         return wide * factor
 
 
-def limit_correlation(
-    x: Tensor, padding: Tensor | None, alpha: float, limit: float = MAX_CORRELATION
-) -> Tensor:
+def limit_correlation(x: Tensor, padding: Tensor | None, alpha: float) -> Tensor:
     """Return ``x``, and penalise channels that are correlated alike in different utterances.
 
     Where the normalised frames of every second utterance have the second moments S1 (C, C) and
-    those of the others S2, ``alpha * N * T * relu(mean(S1 * S2) - limit)`` is added to the loss.
+    those of the others S2, ``alpha * N * T * relu(mean(S1 * S2) - limit)`` is added to the loss,
+    with the limit ``MAX_CORRELATION``.
     Both halves are needed, for the square of one would have a bias by its noise; batches of fewer
     than 4 utterances have no such penalty.
 
@@ -80,11 +79,10 @@ def limit_correlation(
         x: (T, N, C).
         padding: (N, T), True at padding, which does not count.
         alpha: weight of the penalty.
-        limit: see above.
     """
     if alpha == 0.0 or x.size(1) < 4:
         return x
-    gradient = partial(correlation_gradient, alpha=alpha, limit=limit)
+    gradient = partial(correlation_gradient, alpha=alpha, limit=MAX_CORRELATION)
     return _AddGradient.call(x, padding, gradient)
 
 
