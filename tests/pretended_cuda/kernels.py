@@ -20,7 +20,7 @@ from tests.pretended_cuda.graphs import note_or_record, recording
 from zipasr.kernels import elementwise
 from zipasr.kernels.numba import optimizer as loops
 from zipasr.losses import numba_backend, recursion, triton_backend
-from zipasr.optim import compiled_update as triton_update
+from zipasr.optim import compiled_update
 from zipasr.search import beam_search, greedy_blocks, triton_steps
 from zipasr.search.beam_state import Beams
 from zipasr.search.transducer_step import ScoreSettings
@@ -79,12 +79,12 @@ def use_kernels() -> None:
     )
     triton_steps._kernels = lambda: steps  # type: ignore[assignment, return-value]
     triton_backend._kernels = lambda: lattices  # type: ignore[assignment, return-value]
-    triton_update._kernels = lambda: sweeps  # type: ignore[assignment, return-value]
+    compiled_update._kernels = lambda: sweeps  # type: ignore[assignment, return-value]
     elementwise.ElementwiseKernel.__call__ = _elementwise  # type: ignore[method-assign]
     if not Mode.values:
         elementwise._problem = lambda device: None  # type: ignore[assignment]
         triton_backend.self_check = lambda device: None
-        triton_update.self_check = lambda device: None  # type: ignore[assignment]
+        compiled_update.self_check = lambda device: None  # type: ignore[assignment]
         triton_steps.self_check = lambda device: None  # type: ignore[assignment]
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from zipasr.base.errors import CheckpointError
-from zipasr.base.run_file import read_sessions
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli.command_flags import read
 from zipasr.cli.config import InfoConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.model_commands import INFO
 from zipasr.recognition.exported_files import files_in, is_exported_folder, read_header
-from zipasr.scoring.training_facts import training_facts
+from zipasr.scoring.training_facts import read_sessions, training_facts
 
 Facts = dict[str, Any]
 

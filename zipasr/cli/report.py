@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from zipasr.base.errors import UserError
 from zipasr.base.files import sweep
-from zipasr.base.run_file import RUN_FILE
 from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
@@ -19,7 +18,7 @@ from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.decodings import decoding_files
 from zipasr.scoring.html_report import comparison_page, matching
 from zipasr.scoring.run_report import load_report, short_comparison, write_report, write_text
-from zipasr.scoring.training_facts import CURVES_FILE
+from zipasr.scoring.training_facts import CURVES_FILE, RUN_FILE
 
 
 @guarded
