@@ -23,7 +23,7 @@ FIRST_CAUSAL = replace(FIRST, causal=True)
 
 
 def test_sizes_of_the_published_streaming_model_of_the_first() -> None:
-    assert Zipformer1Config(causal=True).export_layout().streaming_metadata() == {
+    assert Zipformer1Config(causal=True).export_layout().streaming_metadata == {
         "decode_chunk_len": "32",
         "T": "39",
         "num_encoder_layers": "2,4,3,2,4",
@@ -36,7 +36,7 @@ def test_sizes_of_the_published_streaming_model_of_the_first() -> None:
 
 def test_sizes_of_the_second() -> None:
     config = ZipformerConfig(causal=True, chunk_size=(16,), left_context_frames=(70,))
-    found = config.export_layout().streaming_metadata()
+    found = config.export_layout().streaming_metadata
     assert (found["decode_chunk_len"], found["T"]) == ("32", "45")
     assert found["left_context_len"] == "64,32,16,8,16,32"
     assert "attention_dims" not in found
@@ -48,7 +48,7 @@ def test_states_go_to_a_file_and_back(config: EncoderConfig) -> None:
     chunks = model.chunk_encoder
     states = [torch.randn(t.shape).to(t.dtype) for t in chunks.to_list(model.init_state(3))]
     layout = config.export_layout()
-    names, there = layout.state_names(), layout.to_file(states)
+    names, there = layout.state_names, layout.to_file(states)
     assert len(names) == len(set(names)) == len(there) == len(chunks.batch_dims())
     assert all(t.size(dim) == 3 for t, dim in zip(there, chunks.batch_dims(), strict=True))
     for before, after in zip(states, layout.from_file(there), strict=True):

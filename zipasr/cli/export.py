@@ -153,7 +153,8 @@ def check_can_export(stored: StoredModel, shape: Shape) -> None:
             "leave them out; or let it hear whole utterances (--chunk-size -1 "
             "--left-context-frames -1, not with the first Zipformer).",
         )
-    layout.check()
+    if layout.problem:
+        raise UserError(layout.problem)
 
 
 def limits_of(export: ExportConfig, layout: ExportLayout, heads: ModelConfig) -> list[str]:
@@ -162,7 +163,7 @@ def limits_of(export: ExportConfig, layout: ExportLayout, heads: ModelConfig) ->
         return []
     lines = [*client_limits(layout, heads), *export.shape.client_limits()]
     if layout.is_streaming and export.shape.is_fixed:
-        seconds = int(layout.streaming_metadata()["T"]) / FRAMES_PER_SECOND
+        seconds = int(layout.streaming_metadata["T"]) / FRAMES_PER_SECOND
         lines.append(f"the encoder's file takes one chunk of {seconds} s, of one stream.")
     return lines
 

@@ -1,6 +1,6 @@
 """Chunks of time in a causal encoder: their size, the left context, and which sizes fit.
 
-``ChunkedConfig`` and ``ChunkedLayout`` are what the settings and the exported files of encoders
+``ChunkedConfig`` and ``chunked_layout`` are what the settings and the exported files of encoders
 with ``--chunk-size`` and ``--left-context-frames`` have in common.
 """
 
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zipasr.base.config import flag_name
-from zipasr.base.errors import UserError
+from zipasr.encoder.protocol import ExportLayout, Geometry, joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,6 +187,11 @@ class ChunkedConfig:
     downsampling_factor: tuple[int, ...]
 
     @property
+    def geometry(self) -> Geometry:
+        """Features in, frames out."""
+        raise NotImplementedError
+
+    @property
     def num_stacks(self) -> int:
         """Number of stacks."""
         return len(self.downsampling_factor)
@@ -223,62 +227,48 @@ class ChunkedConfig:
         return f"chunk-{chunk}_left-context-{left}"
 
 
-C = TypeVar("C", bound=ChunkedConfig)
+def chunked_layout(
+    config: ChunkedConfig,
+    layer_states: Sequence[str],
+    front_state: str,
+    lists: Mapping[str, Sequence[int]],
+    **fields: Any,
+) -> ExportLayout:
+    """Return the ``ExportLayout`` of an encoder with ``ChunkedConfig``.
+
+    A causal model may also hear whole utterances.
+
+    Args:
+        config: settings of the encoder.
+        layer_states: names of the states of a layer.
+        front_state: name of that of the front end.
+        lists: metadata of this encoder alone, with one value for each stack.
+        fields: the other fields of the layout.
+    """
+    size, left = config.chunk_size[0], config.left_context_frames[0]
+    is_streaming, num_layers = config.causal and size > 0, config.per_stack("num_encoder_layers")
+    seen = chunks_of(size, left).left_frames
+    every = {
+        "num_encoder_layers": num_layers,
+        **lists,
+        "left_context_len": tuple(seen // factor for factor in config.downsampling_factor),
+        "query_head_dims": config.per_stack("query_head_dim"),
+        "value_head_dims": config.per_stack("value_head_dim"),
+        "num_heads": config.per_stack("num_heads"),
+    }
+    step, frames = 2 * size, 2 * size + config.geometry.look_ahead
+    layers = (f"{name}_{i}" for i in range(sum(num_layers)) for name in layer_states)
+    return ExportLayout(
+        state_names=(*layers, front_state, "processed_lens"),
+        streaming_metadata={"decode_chunk_len": f"{step}", "T": f"{frames}"} | joined(every),
+        is_streaming=is_streaming,
+        chunks_name=f"-chunk-{size}-left-{left}" if is_streaming else "",
+        problem=_UNEVEN if config.causal and (size > 0) != (left > 0) else "",
+        **fields,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkedLayout(Generic[C]):
-    """Base of the ``ExportLayout`` of encoders with ``ChunkedConfig``."""
-
-    config: C
-
-    @property
-    def is_streaming(self) -> bool:
-        """See ``ExportLayout``: a causal model may also hear whole utterances."""
-        return self.config.causal and self.config.chunk_size[0] > 0
-
-    @property
-    def chunks_name(self) -> str:
-        """See ``ExportLayout``."""
-        if not self.is_streaming:
-            return ""
-        config = self.config
-        return f"-chunk-{config.chunk_size[0]}-left-{config.left_context_frames[0]}"
-
-    def check(self) -> None:
-        """See ``ExportLayout``."""
-        config = self.config
-        if config.causal and (config.chunk_size[0] > 0) != (config.left_context_frames[0] > 0):
-            raise UserError(
-                "--chunk-size and --left-context-frames must both be positive, or both -1 for an "
-                "export that hears whole utterances."
-            )
-
-    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ExportLayout``."""
-        return [t if t.is_floating_point() else t.long() for t in states]
-
-    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ExportLayout``."""
-        return list(states)
-
-    def metadata_of(self, num_frames: int, lists: Mapping[str, Sequence[int]]) -> dict[str, str]:
-        """Return the metadata of a streaming file; see ``ExportLayout.streaming_metadata``.
-
-        Args:
-            num_frames: feature frames of a chunk.
-            lists: of this encoder alone, with one value for each stack.
-        """
-        config = self.config
-        (size,), (left,) = config.chunk_size, config.left_context_frames
-        left = chunks_of(size, left).left_frames
-        every = {
-            "num_encoder_layers": config.per_stack("num_encoder_layers"),
-            **lists,
-            "left_context_len": tuple(left // factor for factor in config.downsampling_factor),
-            "query_head_dims": config.per_stack("query_head_dim"),
-            "value_head_dims": config.per_stack("value_head_dim"),
-            "num_heads": config.per_stack("num_heads"),
-        }
-        numbers = {"decode_chunk_len": str(2 * size), "T": str(num_frames)}
-        return numbers | {name: ",".join(map(str, values)) for name, values in every.items()}
+_UNEVEN = (
+    "--chunk-size and --left-context-frames must both be positive, or both -1 for an export that "
+    "hears whole utterances."
+)

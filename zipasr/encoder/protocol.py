@@ -8,7 +8,7 @@ checks of flags need none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import (
     TYPE_CHECKING,
@@ -285,54 +285,47 @@ class Preparable(Protocol):
         """Return its function with the weights of now, products of matrices in ``dtype``."""
 
 
-class ExportLayout(Protocol):
-    """Names, metadata and states of exported files, as clients such as sherpa-onnx expect them."""
+def with_long_counts(states: Sequence[Tensor]) -> list[Tensor]:
+    """Return states as clients give them: all counts have 64 bits."""
+    return [state if state.is_floating_point() else state.long() for state in states]
 
-    @property
-    def model_type(self) -> str:
-        """What clients call the encoder."""
 
-    @property
-    def is_streaming(self) -> bool:
-        """Whether files work on speech as it comes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportLayout:
+    """Names, metadata and states of exported files, as clients such as sherpa-onnx expect them.
 
-    @property
-    def chunks_name(self) -> str:
-        """Part of the names of streaming files that says how speech is cut; empty for others."""
+    Attributes:
+        model_type: what clients call the encoder.
+        state_names: names of the states, in the order of ``ChunkEncoder.to_list``.
+        streaming_metadata: what a client needs to make the states of streams and to cut speech.
+        is_streaming: whether files work on speech as it comes.
+        chunks_name: part of the names of streaming files that says how speech is cut.
+        has_client: whether sherpa-onnx runs the files.
+        streams_ctc: whether sherpa-onnx runs streaming files of the CTC head.
+        limits: sentences for the user: what sherpa-onnx will not do with the files.
+        ctc_limits: the same of files of a model with a CTC head.
+        problem: sentence that says why no file exists for the settings; empty where one does.
+        to_file: from the states of the model to those that clients give.
+        from_file: back again.
+    """
 
-    @property
-    def streams_ctc(self) -> bool:
-        """Whether sherpa-onnx runs streaming files of the CTC head."""
+    model_type: str
+    state_names: tuple[str, ...]
+    streaming_metadata: Mapping[str, str]
+    is_streaming: bool
+    chunks_name: str
+    has_client: bool
+    streams_ctc: bool = False
+    limits: tuple[str, ...] = ()
+    ctc_limits: tuple[str, ...] = ()
+    problem: str = ""
+    to_file: Callable[[Sequence[Tensor]], list[Tensor]] = with_long_counts
+    from_file: Callable[[Sequence[Tensor]], list[Tensor]] = list
 
-    @property
-    def has_client(self) -> bool:
-        """Whether sherpa-onnx runs the files."""
 
-    def check(self) -> None:
-        """Refuse settings that no file exists for.
-
-        Raises:
-            UserError: says which.
-        """
-
-    def client_limits(self, use_ctc: bool) -> list[str]:
-        """Sentences for the user: what sherpa-onnx will not do with the files.
-
-        Args:
-            use_ctc: whether the model has a CTC head.
-        """
-
-    def state_names(self) -> list[str]:
-        """Names of the states, in the order of ``ChunkEncoder.to_list``."""
-
-    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """States as clients give them: all counts have 64 bits."""
-
-    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """States of the model; undoes ``to_file``."""
-
-    def streaming_metadata(self) -> dict[str, str]:
-        """What a client needs to make the states of streams and to cut speech."""
+def joined(lists: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Return lists as the metadata of a file has them: numbers with commas between them."""
+    return {name: ",".join(map(str, values)) for name, values in lists.items()}
 
 
 class EncoderConfig(Protocol):

@@ -214,7 +214,7 @@ def client_limits(layout: ExportLayout, heads: ModelConfig) -> list[str]:
     lines = []
     if heads.use_attention_decoder:
         lines = ["the attention decoder is in pretrained.pt alone: no client runs it."]
-    return [*lines, *layout.client_limits(heads.use_ctc)]
+    return [*lines, *layout.limits, *(layout.ctc_limits if heads.use_ctc else ())]
 
 
 def write_readme(about: str, checks: Sequence[Check], files: ExportedFiles) -> None:

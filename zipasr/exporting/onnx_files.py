@@ -182,7 +182,7 @@ def shaped(graph: Graph, shape: Shape) -> Graph:
 def chunk_graph(model: AsrModel, layout: ExportLayout, head: nn.Module, output: str) -> Graph:
     """Return the encoder for one chunk of streams, with a head."""
     encoder = FullChunkEncoder(ChunkEncoder(model, head), layout)
-    chunks, names, kind = model.chunk_encoder, layout.state_names(), layout.model_type
+    chunks, names, kind = model.chunk_encoder, layout.state_names, layout.model_type
     states = layout.to_file(chunks.to_list(model.init_state(1)))
     axes = {"x": {0: "N"}, output: {0: "N"}}
     for name, dim in zip(names, chunks.batch_dims(), strict=True):
@@ -196,7 +196,7 @@ def chunk_graph(model: AsrModel, layout: ExportLayout, head: nn.Module, output: 
         axes,
         {
             **_about(kind, f"streaming {kind}"),
-            **layout.streaming_metadata(),
+            **layout.streaming_metadata,
             **_initial_values(names, states),
             **model.geometry.to_metadata(),
         },

@@ -75,9 +75,9 @@ class ToyConfig:
         return f"toy-chunk-{self.toy_chunk[0]}"
 
     def export_layout(self) -> ExportLayout:
-        from tests.encoder.toy.model import ToyLayout
+        from tests.encoder.toy.model import export_layout
 
-        return ToyLayout(self)
+        return export_layout(self)
 
     def build(self) -> Encoder:
         from tests.encoder.toy.model import build

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.encoder.toy.config import ToyConfig
-from zipasr.encoder.protocol import ChunkSize
+from zipasr.encoder.protocol import ChunkSize, ExportLayout
 from zipasr.nn.masks import make_pad_mask
 
 
@@ -107,43 +107,18 @@ class ToyChunks:
         return [1]
 
 
-@dataclass(frozen=True, slots=True)
-class ToyLayout:
-    """An ``ExportLayout``: files for onnxruntime."""
-
-    config: ToyConfig
-
-    model_type = "toy"
-    streams_ctc = False
-    has_client = False
-
-    @property
-    def is_streaming(self) -> bool:
-        return self.config.causal
-
-    @property
-    def chunks_name(self) -> str:
-        return f"-toy-{self.config.toy_chunk[0]}" if self.is_streaming else ""
-
-    def check(self) -> None:
-        pass
-
-    def client_limits(self, use_ctc: bool) -> list[str]:
-        return ["no client knows the toy encoder."]
-
-    def state_names(self) -> list[str]:
-        return ["toy_state"]
-
-    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        return list(states)
-
-    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        return list(states)
-
-    def streaming_metadata(self) -> dict[str, str]:
-        geometry = self.config.geometry
-        step = geometry.subsampling * self.config.toy_chunk[0]
-        return {"decode_chunk_len": str(step), "T": str(step + geometry.look_ahead)}
+def export_layout(config: ToyConfig) -> ExportLayout:
+    step = config.geometry.subsampling * config.toy_chunk[0]
+    frames = step + config.geometry.look_ahead
+    return ExportLayout(
+        model_type="toy",
+        state_names=("toy_state",),
+        streaming_metadata={"decode_chunk_len": str(step), "T": str(frames)},
+        is_streaming=config.causal,
+        chunks_name=f"-toy-{config.toy_chunk[0]}" if config.causal else "",
+        has_client=False,
+        limits=("no client knows the toy encoder.",),
+    )
 
 
 def build(config: ToyConfig) -> ToyEncoder:

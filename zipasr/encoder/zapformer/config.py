@@ -197,9 +197,9 @@ class ZapformerConfig(ChunkedConfig):
 
     def export_layout(self) -> ExportLayout:
         """Layout of icefall's exports, which no client reads yet."""
-        from zipasr.encoder.zapformer.construction import ZapformerLayout
+        from zipasr.encoder.zapformer.construction import export_layout
 
-        return ZapformerLayout(self)
+        return export_layout(self)
 
     @classmethod
     def from_preset(

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from zipasr.encoder.chunks import ChunkedLayout
+from zipasr.encoder.chunks import chunked_layout
 from zipasr.encoder.inference import WeightShapes
-from zipasr.encoder.protocol import Flags, Geometry
+from zipasr.encoder.protocol import ExportLayout, Flags, Geometry
 from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zapformer.front_end import FrontEnd
 from zipasr.encoder.zapformer.model import Zapformer
-from zipasr.encoder.zapformer.streaming import ZapformerChunks, chunk_frames
+from zipasr.encoder.zapformer.streaming import ZapformerChunks
 from zipasr.nn.masks import make_pad_mask
 
 
@@ -133,42 +133,22 @@ _LAYER_STATES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ZapformerLayout(ChunkedLayout[ZapformerConfig]):
-    """An ``ExportLayout``."""
+def export_layout(config: ZapformerConfig) -> ExportLayout:
+    """Return the layout of exported files.
 
-    streams_ctc = False
-
-    @property
-    def model_type(self) -> str:
-        """See ``ExportLayout``: clients know whole utterances by the name of the Zipformer."""
-        return "zapformer" if self.is_streaming else "zipformer2"
-
-    @property
-    def has_client(self) -> bool:
-        """See ``ExportLayout``: whole utterances need no state, and so nothing that is new."""
-        return not self.is_streaming
-
-    def client_limits(self, use_ctc: bool) -> list[str]:  # noqa: ARG002
-        """See ``ExportLayout``."""
-        if self.has_client:
-            return []
-        return [
-            "sherpa-onnx does not know the states of a streaming Zapformer yet: the files are for "
-            "onnxruntime, and transcribe.py --model FOLDER runs them."
-        ]
-
-    def state_names(self) -> list[str]:
-        """See ``ExportLayout``."""
-        num_layers = sum(self.config.per_stack("num_encoder_layers"))
-        layers = [f"{name}_{i}" for i in range(num_layers) for name in _LAYER_STATES]
-        return [*layers, "embed_cache", "processed_lens"]
-
-    def streaming_metadata(self) -> dict[str, str]:
-        """See ``ExportLayout``; lists have one value for each stack."""
-        config = self.config
-        lists = {
-            "encoder_dims": config.encoder_dims,
-            "conv_params": config.per_stack("conv_params"),
-        }
-        return self.metadata_of(chunk_frames(config.chunk_size[0]), lists)
+    Whole utterances need no state, and so nothing that clients do not know of the Zipformer.
+    """
+    is_streaming = config.causal and config.chunk_size[0] > 0
+    told = (
+        "sherpa-onnx does not know the states of a streaming Zapformer yet: the files are for "
+        "onnxruntime, and transcribe.py --model FOLDER runs them."
+    )
+    return chunked_layout(
+        config,
+        _LAYER_STATES,
+        "embed_cache",
+        {"encoder_dims": config.encoder_dims, "conv_params": config.per_stack("conv_params")},
+        model_type="zapformer" if is_streaming else "zipformer2",
+        has_client=not is_streaming,
+        limits=(told,) * is_streaming,
+    )

@@ -197,9 +197,9 @@ class ZipformerConfig(ChunkedConfig):
 
     def export_layout(self) -> ExportLayout:
         """Layout that sherpa-onnx calls ``zipformer2``."""
-        from zipasr.encoder.zipformer.construction import ZipformerLayout
+        from zipasr.encoder.zipformer.construction import export_layout
 
-        return ZipformerLayout(self)
+        return export_layout(self)
 
     @classmethod
     def from_preset(

@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 from zipasr.base.config import flag_name, shown
 from zipasr.encoder.chunk_masks import subsampled_lens
-from zipasr.encoder.chunks import ChunkedLayout
+from zipasr.encoder.chunks import chunked_layout
 from zipasr.encoder.inference import WeightShapes
-from zipasr.encoder.protocol import Flags
+from zipasr.encoder.protocol import ExportLayout, Flags
 from zipasr.encoder.zipformer.config import HEAD_FLAGS, PRESETS, ZipformerConfig, preset_name
 from zipasr.encoder.zipformer.front_end import Conv2dSubsampling
 from zipasr.encoder.zipformer.model import Zipformer2, dropout_rate
 from zipasr.encoder.zipformer.prepared import PreparedZipformer
-from zipasr.encoder.zipformer.streaming import Zipformer2Chunks, chunk_frames
+from zipasr.encoder.zipformer.streaming import Zipformer2Chunks
 from zipasr.nn.masks import make_pad_mask
 
 
@@ -264,53 +264,38 @@ _LAYER_STATES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ZipformerLayout(ChunkedLayout[ZipformerConfig]):
-    """An ``ExportLayout``."""
+def export_layout(config: ZipformerConfig) -> ExportLayout:
+    """Return the layout of exported files."""
+    channels = config.embed_channels[2]
+    is_wide = channels > CLIENT_CHANNELS and config.causal and config.chunk_size[0] > 0
+    told = (
+        f"sherpa-onnx streams front ends of at most {CLIENT_CHANNELS} channels, this one has "
+        f"{channels}: the files are for onnxruntime. For sherpa-onnx, train with --embed-channels "
+        f"8,32,{CLIENT_CHANNELS}."
+    )
 
-    model_type = "zipformer2"
-    streams_ctc = True
-
-    @property
-    def has_client(self) -> bool:
-        """See ``ExportLayout``: sherpa-onnx makes the front end's state too small for wide ones."""
-        return not self.is_streaming or self.config.embed_channels[2] <= CLIENT_CHANNELS
-
-    def client_limits(self, use_ctc: bool) -> list[str]:  # noqa: ARG002
-        """See ``ExportLayout``."""
-        if self.has_client:
-            return []
-        return [
-            f"sherpa-onnx streams front ends of at most {CLIENT_CHANNELS} channels, this one has "
-            f"{self.config.embed_channels[2]}: the files are for onnxruntime. For sherpa-onnx, "
-            f"train with --embed-channels 8,32,{CLIENT_CHANNELS}."
-        ]
-
-    def state_names(self) -> list[str]:
-        """See ``ExportLayout``."""
-        num_layers = sum(self.config.per_stack("num_encoder_layers"))
-        layers = [f"{name}_{i}" for i in range(num_layers) for name in _LAYER_STATES]
-        return [*layers, "embed_states", "processed_lens"]
-
-    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ExportLayout``.
-
-        The front end's state is filled with zeros up to the channels that sherpa-onnx gives it.
-        """
+    def to_file(states: Sequence[Tensor]) -> list[Tensor]:
+        # The front end's state is filled with zeros up to the channels that sherpa-onnx gives it.
         *layers, embed, processed = states
         missing = max(0, CLIENT_CHANNELS - embed.size(1))
         return [*layers, F.pad(embed, (0, 0, 0, 0, 0, missing)), processed.to(torch.int64)]
 
-    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ExportLayout``."""
+    def from_file(states: Sequence[Tensor]) -> list[Tensor]:
         *layers, embed, processed = states
-        return [*layers, embed[:, : self.config.embed_channels[2]], processed]
+        return [*layers, embed[:, :channels], processed]
 
-    def streaming_metadata(self) -> dict[str, str]:
-        """See ``ExportLayout``; lists have one value for each stack."""
-        config = self.config
-        lists = {
+    return chunked_layout(
+        config,
+        _LAYER_STATES,
+        "embed_states",
+        {
             "encoder_dims": config.per_stack("encoder_dim"),
             "cnn_module_kernels": config.per_stack("cnn_module_kernel"),
-        }
-        return self.metadata_of(chunk_frames(config.chunk_size[0]), lists)
+        },
+        model_type="zipformer2",
+        has_client=not is_wide,
+        streams_ctc=True,
+        limits=(told,) * is_wide,
+        to_file=to_file,
+        from_file=from_file,
+    )

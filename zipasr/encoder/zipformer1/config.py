@@ -225,9 +225,9 @@ class Zipformer1Config:
 
     def export_layout(self) -> ExportLayout:
         """Layout that sherpa-onnx calls ``zipformer``."""
-        from zipasr.encoder.zipformer1.construction import Zipformer1Layout
+        from zipasr.encoder.zipformer1.construction import export_layout
 
-        return Zipformer1Layout(self)
+        return export_layout(self)
 
     def build(self) -> Encoder:
         """The encoder, its front end inside."""

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from zipasr.encoder.inference import WeightShapes
-from zipasr.encoder.protocol import Flags
+from zipasr.encoder.protocol import ExportLayout, Flags, joined
 from zipasr.encoder.zipformer1.config import POS_HEAD_DIM, Zipformer1Config
 from zipasr.encoder.zipformer1.model import Zipformer
 from zipasr.encoder.zipformer1.scaling import call_counts, set_call_counts
@@ -108,62 +107,27 @@ _STATES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Zipformer1Layout:
-    """An ``ExportLayout``."""
-
-    config: Zipformer1Config
-
-    model_type = "zipformer"
-    streams_ctc = False
-    has_client = True
-
-    @property
-    def is_streaming(self) -> bool:
-        """See ``ExportLayout``: a causal model always hears chunks."""
-        return self.config.causal
-
-    @property
-    def chunks_name(self) -> str:
-        """See ``ExportLayout``."""
-        chunks = self.config.chunks
-        return f"-chunk-{chunks.size}-left-{chunks.left_frames}" if self.is_streaming else ""
-
-    def check(self) -> None:
-        """See ``ExportLayout``: there is a file for all settings."""
-
-    def client_limits(self, use_ctc: bool) -> list[str]:
-        """See ``ExportLayout``."""
-        if not (self.is_streaming and use_ctc):
-            return []
-        return [
-            "sherpa-onnx does not stream the CTC head of the first Zipformer: that file is for "
-            "onnxruntime."
-        ]
-
-    def state_names(self) -> list[str]:
-        """See ``ExportLayout``."""
-        return [f"{kind}_{stack}" for kind in _STATES for stack in range(self.config.num_stacks)]
-
-    def to_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ExportLayout``."""
-        return [t if t.is_floating_point() else t.to(torch.int64) for t in states]
-
-    def from_file(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ExportLayout``."""
-        return list(states)
-
-    def streaming_metadata(self) -> dict[str, str]:
-        """See ``ExportLayout``; lists have one value for each stack."""
-        config = self.config
-        left = config.chunks.left_frames
-        factors = config.zipformer_downsampling_factors
-        lists = {
-            "num_encoder_layers": config.num_encoder_layers,
-            "encoder_dims": config.encoder_dims,
-            "attention_dims": config.attention_dims,
-            "cnn_module_kernels": config.cnn_module_kernels,
-            "left_context_len": tuple(left // factor for factor in factors),
-        }
-        numbers = {"decode_chunk_len": str(config.decode_chunk_len), "T": str(chunk_frames(config))}
-        return numbers | {name: ",".join(map(str, values)) for name, values in lists.items()}
+def export_layout(config: Zipformer1Config) -> ExportLayout:
+    """Return the layout of exported files; a causal model always hears chunks."""
+    chunks, factors = config.chunks, config.zipformer_downsampling_factors
+    lists = {
+        "num_encoder_layers": config.num_encoder_layers,
+        "encoder_dims": config.encoder_dims,
+        "attention_dims": config.attention_dims,
+        "cnn_module_kernels": config.cnn_module_kernels,
+        "left_context_len": tuple(chunks.left_frames // factor for factor in factors),
+    }
+    numbers = {"decode_chunk_len": str(config.decode_chunk_len), "T": str(chunk_frames(config))}
+    told = (
+        "sherpa-onnx does not stream the CTC head of the first Zipformer: that file is for "
+        "onnxruntime."
+    )
+    return ExportLayout(
+        model_type="zipformer",
+        state_names=tuple(f"{kind}_{i}" for kind in _STATES for i in range(config.num_stacks)),
+        streaming_metadata=numbers | joined(lists),
+        is_streaming=config.causal,
+        chunks_name=f"-chunk-{chunks.size}-left-{chunks.left_frames}" if config.causal else "",
+        has_client=True,
+        ctc_limits=(told,) * config.causal,
+    )
