@@ -98,14 +98,14 @@ def test_streams(streams: int) -> None:
         lens = torch.tensor(
             [size.frames if full else rng.randint(13, size.frames) for _ in range(streams)]
         )
-        before = [tensor.clone() for tensor in ours.to_list()]
+        before = [tensor.clone() for tensor in ours]
         expected, num, theirs = chunks.advance(part, lens, theirs)
         found, found_num, after = prepared.advance(part, lens, ours)
-        assert all(map(torch.equal, before, ours.to_list()))  # a state is left as it was
+        assert all(map(torch.equal, before, ours))  # a state is left as it was
         ours = after
         assert torch.equal(found_num, num)
         assert_same(found, expected, num.clamp(min=1))
-        for mine, other in zip(ours.to_list(), theirs.to_list(), strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
             assert mine.dtype == other.dtype
             torch.testing.assert_close(mine, other, rtol=0, atol=1e-3)
 

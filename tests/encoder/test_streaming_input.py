@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.encoder.test_streaming import SMALL, Causal, noisy
 from zipasr.encoder.stream_states import stack
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.encoder.zipformer.streaming import StreamingState, chunk_frames
+from zipasr.encoder.zipformer.streaming import chunk_frames
 
 CHUNK, LEFT = 4, 8
 WIDTH = chunk_frames(CHUNK)
@@ -31,7 +31,7 @@ def model() -> Iterator[Causal]:
         yield causal()
 
 
-def two_steps(model: Causal, x: Tensor, state: StreamingState) -> tuple[Tensor, StreamingState]:
+def two_steps(model: Causal, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     for _ in range(2):
         frames, _, state = model.step(x, LENS, state)
     return frames, state
@@ -44,21 +44,22 @@ def test_autocast_leaves_the_type_of_the_state(model: Causal, with_gradients: bo
     with torch.set_grad_enabled(with_gradients), torch.autocast("cpu", torch.bfloat16):
         frames, state = two_steps(model, x, model.start(2))
     torch.testing.assert_close(frames.float(), exact, rtol=0, atol=0.1)
-    assert {t.dtype for t in state.to_list()[:-1]} == {torch.float32}
+    assert {t.dtype for t in state[:-1]} == {torch.float32}
 
 
 def test_a_state_in_half_precision(model: Causal) -> None:
     x = torch.randn(2, WIDTH, 80)
     exact, _ = two_steps(model, x, model.start(2))
-    frames, state = two_steps(model, x, model.start(2).to(dtype=torch.bfloat16))
+    *floats, processed = model.start(2)
+    frames, state = two_steps(model, x, [*(t.bfloat16() for t in floats), processed])
     torch.testing.assert_close(frames, exact, rtol=0, atol=0.1)
-    assert {t.dtype for t in state.to_list()[:-1]} == {torch.bfloat16}
+    assert {t.dtype for t in state[:-1]} == {torch.bfloat16}
 
 
 def test_lengths_beyond_the_chunk_count_as_the_chunk(model: Causal) -> None:
     _, lens, state = model.step(torch.randn(2, WIDTH, 80), LENS + 50, model.start(2))
     assert lens.tolist() == [2, 2]
-    assert state.processed_lens.tolist() == [CHUNK, CHUNK]
+    assert state[-1].tolist() == [CHUNK, CHUNK]
 
 
 def test_training_mode_is_refused(model: Causal) -> None:
@@ -78,13 +79,14 @@ def test_states_that_do_not_fit_are_refused(model: Causal) -> None:
     with pytest.raises(ValueError, match="different models or left contexts"):
         stack(model.chunks, [state, causal(left_frames=12).start(1)])
     x, mask = torch.randn(CHUNK, 2, 8), torch.zeros(2, LEFT + CHUNK, dtype=torch.bool)
-    for states in (state.layers[:-6], state.layers * 2, []):
+    layers = state[:-2]
+    for states in (layers[:-6], layers * 2, []):
         with pytest.raises(ValueError, match="expected 18 states"):
             model.encoder.streaming_forward(x, LENS, states, mask)
 
 
 def test_chunks_and_masks_that_do_not_fit_are_refused(model: Causal) -> None:
-    states, mask = model.start(2).layers, torch.zeros(2, LEFT + CHUNK, dtype=torch.bool)
+    states, mask = model.start(2)[:-2], torch.zeros(2, LEFT + CHUNK, dtype=torch.bool)
     with pytest.raises(ValueError, match="a chunk has 4 frames of 20 ms, got 5"):
         model.encoder.streaming_forward(torch.randn(5, 2, 8), LENS, states, mask)
     with pytest.raises(ValueError, match=r"mask must be \(2, 12\), got \(2, 4\)"):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.encoder.sizes import small_config
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.encoder.zipformer.streaming import StreamingState, chunk_frames
+from zipasr.encoder.zipformer.streaming import chunk_frames
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
@@ -51,8 +51,8 @@ class Chunk(nn.Module):
 
     def forward(self, features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         lens = torch.full((features.size(0),), features.size(1))
-        encoded, after = self.model.encode_chunk(features, lens, StreamingState.from_list(states))
-        return encoded.frames, after.to_list()
+        encoded, after = self.model.encode_chunk(features, lens, states)
+        return encoded.frames, after
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -76,14 +76,14 @@ def test_whole_utterances_of_other_lengths(causal: bool) -> None:
 def test_chunks_of_several_streams() -> None:
     model = build(small_config(causal=True, chunk_size=(16,), left_context_frames=(32,)))
     length = chunk_frames(16)
-    example = torch.randn(1, length, 80), model.init_state(1).to_list()
+    example = torch.randn(1, length, 80), model.init_state(1)
     traced = torch.jit.trace(Chunk(model), example, check_trace=False)
     state = model.init_state(3)
-    tensors = state.to_list()
+    tensors = list(state)
     for _ in range(4):
         features = torch.randn(3, length, 80)
         expected, state = model.encode_chunk(features, torch.full((3,), length), state)
         frames, tensors = traced(features, tensors)
         torch.testing.assert_close(frames, expected.frames, rtol=0, atol=1e-5)
-        for found, wanted in zip(tensors, state.to_list(), strict=True):
+        for found, wanted in zip(tensors, state, strict=True):
             torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)

@@ -46,7 +46,7 @@ def test_sizes_of_the_second() -> None:
 def test_states_go_to_a_file_and_back(config: EncoderConfig) -> None:
     model = build_model(config, HEADS, 20)
     chunks = model.chunk_encoder
-    states = [torch.randn(t.shape).to(t.dtype) for t in chunks.to_list(model.init_state(3))]
+    states = [torch.randn(t.shape).to(t.dtype) for t in model.init_state(3)]
     layout = config.export_layout()
     names, there = layout.state_names, layout.to_file(states)
     assert len(names) == len(set(names)) == len(there) == len(chunks.batch_dims())

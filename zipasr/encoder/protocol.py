@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from zipasr.encoder.inference import WeightShapes
 
-S = TypeVar("S")
 #: One number of frames, or (N,) of them as a tensor.
 Length = TypeVar("Length", "int", "Tensor")
 Flags = Mapping[str, Any]
@@ -187,8 +186,11 @@ class ChunkSize(NamedTuple):
         return found.clamp(min=0, max=num_frames)
 
 
-class ChunkEncoder(Protocol[S]):
-    """An encoder of a causal model that works chunk by chunk; a state holds N streams."""
+class ChunkEncoder(Protocol):
+    """An encoder of a causal model that works chunk by chunk.
+
+    The state of N streams is a list of tensors, in the order in which published exports have them.
+    """
 
     def size(self) -> ChunkSize:
         """How speech must be cut.
@@ -197,14 +199,16 @@ class ChunkEncoder(Protocol[S]):
             ValueError: the model cannot work on speech as it comes; says why.
         """
 
-    def start(self, batch_size: int, device: torch.device | str) -> S:
+    def start(self, batch_size: int, device: torch.device | str) -> list[Tensor]:
         """State of streams before their first chunk.
 
         Raises:
             ValueError: as ``size``.
         """
 
-    def advance(self, features: Tensor, feature_lens: Tensor, state: S) -> tuple[Tensor, Tensor, S]:
+    def advance(
+        self, features: Tensor, feature_lens: Tensor, state: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encode the next chunk of each stream.
 
         Args:
@@ -214,16 +218,6 @@ class ChunkEncoder(Protocol[S]):
 
         Returns:
             (N, T', C); (N,) valid lengths; the state after the chunk.
-        """
-
-    def to_list(self, state: S) -> list[Tensor]:
-        """Tensors of a state, in the order in which published exports have them."""
-
-    def from_list(self, tensors: Sequence[Tensor]) -> S:
-        """State of which these are the tensors.
-
-        Raises:
-            ValueError: their number does not fit.
         """
 
     def batch_dims(self) -> Sequence[int]:
@@ -238,7 +232,7 @@ class Encoder(Protocol):
         """Modules by the name that the keys of their weights begin with, in the keys' order."""
 
     @property
-    def chunks(self) -> ChunkEncoder[Any]:
+    def chunks(self) -> ChunkEncoder:
         """The same modules, chunk by chunk."""
 
     def __call__(
@@ -272,8 +266,8 @@ class PreparedEncoder(Protocol):
         """Encode whole utterances; see ``Encoder.__call__``."""
 
     def advance(
-        self, features: Tensor, feature_lens: Tensor, state: Any, /
-    ) -> tuple[Tensor, Tensor, Any]:
+        self, features: Tensor, feature_lens: Tensor, state: Sequence[Tensor], /
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encode the next chunk of each stream; see ``ChunkEncoder``."""
 
 
@@ -296,7 +290,7 @@ class ExportLayout:
 
     Attributes:
         model_type: what clients call the encoder.
-        state_names: names of the states, in the order of ``ChunkEncoder.to_list``.
+        state_names: names of the states, in the order of ``ChunkEncoder``.
         streaming_metadata: what a client needs to make the states of streams and to cut speech.
         is_streaming: whether files work on speech as it comes.
         chunks_name: part of the names of streaming files that says how speech is cut.

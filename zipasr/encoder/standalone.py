@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -43,7 +42,7 @@ class StandaloneEncoder(nn.Module):
         return self.config.geometry
 
     @property
-    def chunks(self) -> ChunkEncoder[Any]:
+    def chunks(self) -> ChunkEncoder:
         """The same weights, chunk by chunk; of a causal encoder, in evaluation mode."""
         return self._speech_encoder.chunks
 

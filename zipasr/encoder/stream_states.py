@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from zipasr.encoder.protocol import ChunkEncoder
 
-S = TypeVar("S")
 
-
-def stack(chunks: ChunkEncoder[S], states: Sequence[S]) -> S:
+def stack(chunks: ChunkEncoder, states: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Put streams side by side; they may have gone through different numbers of chunks.
 
     Args:
@@ -24,22 +22,19 @@ def stack(chunks: ChunkEncoder[S], states: Sequence[S]) -> S:
     """
     if not states:
         raise ValueError("a stack of states needs at least one")
-    dims, lists = chunks.batch_dims(), [chunks.to_list(state) for state in states]
+    dims = chunks.batch_dims()
     shapes = {
-        tuple((*t.shape[:dim], *t.shape[dim + 1 :]) for dim, t in zip(dims, tensors, strict=True))
-        for tensors in lists
+        tuple((*t.shape[:dim], *t.shape[dim + 1 :]) for dim, t in zip(dims, state, strict=True))
+        for state in states
     }
     if len(shapes) > 1:
         raise ValueError("states of different models or left contexts cannot be stacked")
-    columns = zip(*lists, strict=True)
-    return chunks.from_list(
-        [torch.cat(column, dim=dim) for dim, column in zip(dims, columns, strict=True)]
-    )
+    columns = zip(*states, strict=True)
+    return [torch.cat(column, dim=dim) for dim, column in zip(dims, columns, strict=True)]
 
 
-def rows_of(chunks: ChunkEncoder[S], state: S, rows: Sequence[int]) -> S:
+def rows_of(chunks: ChunkEncoder, state: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
     """Take some of the streams, in the order given, as copies."""
-    tensors = chunks.to_list(state)
-    index = torch.tensor(rows, dtype=torch.int64, device=tensors[0].device)
-    pairs = zip(chunks.batch_dims(), tensors, strict=True)
-    return chunks.from_list([tensor.index_select(dim, index) for dim, tensor in pairs])
+    index = torch.tensor(rows, dtype=torch.int64, device=state[0].device)
+    pairs = zip(chunks.batch_dims(), state, strict=True)
+    return [tensor.index_select(dim, index) for dim, tensor in pairs]

@@ -97,14 +97,13 @@ class ExportJob:
 
     def start(self, num: int) -> list[Tensor]:
         """Return the states of ``num`` streams before the first chunk."""
-        return self.model.chunk_encoder.to_list(self.model.init_state(num))
+        return self.model.init_state(num)
 
     def step(self, features: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Encode the next chunk (N, T, 80) of streams: frames, and the states after."""
-        chunks = self.model.chunk_encoder
         lens = torch.full((features.size(0),), features.size(1))
-        encoded, after = self.model.encode_chunk(features, lens, chunks.from_list(states))
-        return encoded.frames, chunks.to_list(after)
+        encoded, after = self.model.encode_chunk(features, lens, states)
+        return encoded.frames, after
 
     @property
     def size(self) -> ChunkSize:

@@ -101,8 +101,8 @@ class ChunkEncoder(nn.Module):
         self, x: Tensor, x_lens: Tensor, states: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encode a chunk (N, T, mel bins): (N, T', D), lengths, and the list of states after."""
-        frames, lens, after = self.chunks.advance(x, x_lens, self.chunks.from_list(states))
-        return self.head(frames), lens, self.chunks.to_list(after)
+        frames, lens, after = self.chunks.advance(x, x_lens, states)
+        return self.head(frames), lens, after
 
 
 class FullChunkEncoder(nn.Module):

@@ -183,7 +183,7 @@ def chunk_graph(model: AsrModel, layout: ExportLayout, head: nn.Module, output: 
     """Return the encoder for one chunk of streams, with a head."""
     encoder = FullChunkEncoder(ChunkEncoder(model, head), layout)
     chunks, names, kind = model.chunk_encoder, layout.state_names, layout.model_type
-    states = layout.to_file(chunks.to_list(model.init_state(1)))
+    states = layout.to_file(model.init_state(1))
     axes = {"x": {0: "N"}, output: {0: "N"}}
     for name, dim in zip(names, chunks.batch_dims(), strict=True):
         axes[name] = axes[f"new_{name}"] = {dim: "N"}

@@ -145,7 +145,7 @@ def _whole_encoder(model: AsrModel) -> nn.Module:
 
 def _chunk_encoder(model: AsrModel) -> nn.Module:
     encoder, chunks = ChunkEncoder(model, nn.Identity()), model.chunk_encoder
-    size, states = chunks.size(), chunks.to_list(model.init_state(1))
+    size, states = chunks.size(), model.init_state(1)
     features = torch.zeros(1, size.frames, model.geometry.mel_bins)
     example = features, torch.tensor([size.frames]), states
     recorded = _recorded(encoder, example)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ class AsrModel(nn.Module):
         self.speech_encoder = encoder
         for name, module in encoder.parts.items():
             self.add_module(name, module)
-        self.chunk_encoder: ChunkEncoder[Any] = encoder.chunks
+        self.chunk_encoder: ChunkEncoder = encoder.chunks
         self.encoder_dim = config.output_dim
         self.own_heads = ""
         self.decoder = decoder
@@ -170,11 +170,10 @@ class AsrModel(nn.Module):
             num = torch.tensor([self.geometry.output_lens(length) for length in lens])
         return EncoderOutput(frames, num)
 
-    def init_state(self, batch_size: int = 1) -> Any:
+    def init_state(self, batch_size: int = 1) -> list[Tensor]:
         """Return the state of streams of which nothing has been heard, where the model is.
 
-        What it is depends on the encoder; ``encoder.stream_states`` puts states together and takes
-        streams out.
+        ``encoder.stream_states`` puts states together and takes streams out.
 
         Raises:
             ValueError: the model is not causal, or has several chunk sizes or left contexts.
@@ -183,8 +182,8 @@ class AsrModel(nn.Module):
 
     @torch.no_grad()
     def encode_chunk(
-        self, features: Tensor, feature_lens: Tensor, state: Any
-    ) -> tuple[EncoderOutput, Any]:
+        self, features: Tensor, feature_lens: Tensor, state: Sequence[Tensor]
+    ) -> tuple[EncoderOutput, list[Tensor]]:
         """Run the front end and the encoder on the next chunk of each stream.
 
         Args:
@@ -201,8 +200,8 @@ class AsrModel(nn.Module):
             ValueError: the shape of the features does not fit, or the model is not causal.
         """
         check_features(features, self.geometry.mel_bins)
-        frames, lens, state = self.chunk_encoder.advance(features, feature_lens, state)
-        return EncoderOutput(frames, lens), state
+        frames, lens, after = self.chunk_encoder.advance(features, feature_lens, state)
+        return EncoderOutput(frames, lens), after
 
     def forward(
         self,

@@ -85,23 +85,16 @@ class ToyChunks:
         step = geometry.subsampling * config.toy_chunk[0]
         return ChunkSize(step + geometry.look_ahead, step, geometry)
 
-    def start(self, batch_size: int, device: torch.device | str) -> Tensor:
+    def start(self, batch_size: int, device: torch.device | str) -> list[Tensor]:
         self.size()
-        return self.whole.encoder.zeros(batch_size, device)
+        return [self.whole.encoder.zeros(batch_size, device)]
 
     def advance(
-        self, features: Tensor, feature_lens: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        frames, after = self.whole.encoder(self.whole.half(features), state)
+        self, features: Tensor, feature_lens: Tensor, state: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        frames, after = self.whole.encoder(self.whole.half(features), state[0])
         lens = self.whole.config.geometry.output_lens(feature_lens).clamp(min=0)
-        return frames, lens, after
-
-    def to_list(self, state: Tensor) -> list[Tensor]:
-        return [state]
-
-    def from_list(self, tensors: Sequence[Tensor]) -> Tensor:
-        (state,) = tensors
-        return state
+        return frames, lens, [after]
 
     def batch_dims(self) -> Sequence[int]:
         return [1]

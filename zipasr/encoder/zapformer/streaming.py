@@ -25,7 +25,7 @@ from torch import Tensor
 from zipasr.encoder.chunk_masks import not_yet_heard
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.encoder.zapformer.front_end import FrontEnd
-from zipasr.encoder.zapformer.layer import BATCH_DIMS, NUM_STATES
+from zipasr.encoder.zapformer.layer import BATCH_DIMS
 from zipasr.encoder.zapformer.model import Zapformer
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.numerics import is_traced
@@ -123,18 +123,6 @@ class ZapformerChunks:
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """See ``ChunkEncoder``."""
         return encode_chunk(self.embed, self.encoder, features, feature_lens, state)
-
-    def to_list(self, state: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ChunkEncoder``."""
-        return list(state)
-
-    def from_list(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ChunkEncoder``."""
-        if len(tensors) % NUM_STATES != 2:
-            raise ValueError(
-                f"a state has {NUM_STATES} tensors for each layer and 2 more, got {len(tensors)}"
-            )
-        return list(tensors)
 
     def batch_dims(self) -> Sequence[int]:
         """See ``ChunkEncoder``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ from zipasr.encoder.zipformer.stack import (
     frame_groups,
     widest_output,
 )
-from zipasr.encoder.zipformer.streaming import StreamingState, check_chunk
+from zipasr.encoder.zipformer.streaming import check_chunk
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.numerics import row_blocks
 
@@ -76,29 +75,23 @@ class PreparedZipformer:
 
     @torch.inference_mode()
     def advance(
-        self, features: Tensor, feature_lens: Tensor, state: StreamingState
-    ) -> tuple[Tensor, Tensor, StreamingState]:
+        self, features: Tensor, feature_lens: Tensor, state: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encode the next chunk of each stream as the modules do; see ``ChunkEncoder.advance``."""
         config = self._config
         chunks = config.streaming_chunks()
-        check_chunk(features, feature_lens, chunks.size, state.batch_size)
-        x, left_pad = self._front_end.advance(features, state.embed_left_pad)
-        context = state.embed_left_pad.size(2)
+        *layers, left_pad, processed = state
+        check_chunk(features, feature_lens, chunks.size, processed.numel())
+        context = left_pad.size(2)
+        x, left_pad = self._front_end.advance(features, left_pad)
         x_lens = (subsampled_lens(feature_lens) - context).clamp(min=0, max=x.size(1))
-        fresh = not_yet_heard(state.processed_lens, chunks.left_frames)
+        fresh = not_yet_heard(processed, chunks.left_frames)
         mask = torch.cat([fresh, make_pad_mask(x_lens, x.size(1))], dim=1)
-        memories = [
-            to_cache(state.layers[i : i + NUM_STATES])
-            for i in range(0, len(state.layers), NUM_STATES)
-        ]
+        memories = [to_cache(layers[i : i + NUM_STATES]) for i in range(0, len(layers), NUM_STATES)]
         frames = self._encoded(x, Masks(mask if bool(mask.any()) else None), memories)
-        after = replace(
-            state,
-            layers=[tensor for memory in memories for tensor in from_cache(memory)],
-            embed_left_pad=left_pad,
-            processed_lens=state.processed_lens + x_lens.to(torch.int32),
-        )
-        return frames, halved_lens(x_lens), after
+        layers = [tensor for memory in memories for tensor in from_cache(memory)]
+        processed = processed + x_lens.to(torch.int32)
+        return frames, halved_lens(x_lens), [*layers, left_pad, processed]
 
     def _encoded(self, x: Tensor, masks: Masks, memories: list[LayerCache] | None) -> Tensor:
         """Run the stacks on (N, T1, C); return (N, T', C)."""

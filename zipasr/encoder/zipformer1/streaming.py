@@ -197,14 +197,6 @@ class Zipformer1Chunks:
         masked = self.encoder.config.mask_unfilled_cache
         return encode_chunk(self.encoder, features, feature_lens, state, masked)
 
-    def to_list(self, state: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ChunkEncoder``."""
-        return list(state)
-
-    def from_list(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """See ``ChunkEncoder``; the number is looked at by ``advance``."""
-        return list(tensors)
-
     def batch_dims(self) -> Sequence[int]:
         """See ``ChunkEncoder``."""
         return [dim for dim in BATCH_DIMS for _ in range(self.encoder.config.num_stacks)]
