@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from zipasr.model.build import build_model
 from zipasr.optim.rubik import BatchedRubik, Stack
-from zipasr.optim.rubik_rules import COEFFICIENTS, RubikLayout, is_matrix, matrix_shape
+from zipasr.optim.rubik_rules import COEFFICIENTS, RUBIK_LAYOUT, is_matrix, matrix_shape
 from zipasr.optim.scaled_adam import ScaledAdam
 
 VOCAB_SIZE = 500
@@ -45,7 +45,7 @@ def small_model_parameters(device: torch.device) -> list[nn.Parameter]:
 def products(params: list[nn.Parameter], dtype: torch.dtype) -> Callable[[], object]:
     """Return a function that makes the matrix products of a step, on numbers that stay."""
     pieces: list[Tensor] = []
-    for bucket in RubikLayout().buckets(params):
+    for bucket in RUBIK_LAYOUT.buckets(params):
         if is_matrix(bucket[0].shape):
             rows, cols = matrix_shape(bucket[0].shape)
             stack = torch.randn(len(bucket), rows, cols, device=bucket[0].device).to(dtype)

@@ -66,33 +66,12 @@ class CorpusOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _espeak(options: CorpusOptions) -> Corpus:
-    return EspeakCorpus.from_settings(options.recipe_dir, options.audio_dir, options.settings)
-
-
-def _gigaspeech(options: CorpusOptions) -> Corpus:
-    return GigaSpeechCorpus.from_settings(options.giga_dir, options.splits, options.settings)
-
-
-def _librispeech(options: CorpusOptions) -> Corpus:
-    return LibriSpeechCorpus.from_settings(options.download_dir, options.splits, options.settings)
-
-
-def _manifests(options: CorpusOptions) -> Corpus:
-    return ManifestsCorpus.from_settings(options.settings)
-
-
-def _own(options: CorpusOptions) -> Corpus:
-    corpus = OwnCorpus.from_settings(options.audio_dir, options.settings)
-    return replace(corpus, force=options.force)
-
-
 CORPORA: dict[str, Callable[[CorpusOptions], Corpus]] = {
-    "espeak": _espeak,
-    "gigaspeech": _gigaspeech,
-    "librispeech": _librispeech,
-    "manifests": _manifests,
-    "own": _own,
+    "espeak": lambda o: EspeakCorpus.from_settings(o.recipe_dir, o.audio_dir, o.settings),
+    "gigaspeech": lambda o: GigaSpeechCorpus.from_settings(o.giga_dir, o.splits, o.settings),
+    "librispeech": lambda o: LibriSpeechCorpus.from_settings(o.download_dir, o.splits, o.settings),
+    "manifests": lambda o: ManifestsCorpus.from_settings(o.settings),
+    "own": lambda o: replace(OwnCorpus.from_settings(o.audio_dir, o.settings), force=o.force),
 }
 
 

@@ -6,8 +6,9 @@ fits exactly one list of parameters. Names and shapes of that list are enough to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ NamedShapes = Sequence[Sequence[tuple[str, Sequence[int]]]]
 _Bucket = tuple[list[str], int]
 
 
-class StateLayout(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateLayout:
     """How an optimizer stacks the state of its parameters.
 
     Attributes:
@@ -31,22 +33,19 @@ class StateLayout(Protocol):
         shared: entries that belong to a group or a bucket, not to a parameter.
         second_axis: entries whose axis of the parameters is the second; else it is the first.
         counts_groups: whether ``step`` is that of the group; else each bucket has its own.
+        buckets: collects the parameters whose state is stacked; the first one's entry holds it.
+        new_entry: makes the state of a bucket, given the options of its group.
+        check_entry: refuses state that is not of this bucket, given the options of its group.
     """
 
     optimizer: str
     option: str
     shared: tuple[str, ...]
-    second_axis: tuple[str, ...]
-    counts_groups: bool
-
-    def buckets(self, params: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Collect the parameters whose state is stacked; the first one's entry holds it."""
-
-    def new_entry(self, bucket: Sequence[Tensor], group: Group) -> StateEntry:
-        """Make the state of a bucket."""
-
-    def check_entry(self, bucket: Sequence[Tensor], entry: StateEntry, group: Group) -> None:
-        """Refuse state that is not of this bucket."""
+    second_axis: tuple[str, ...] = ()
+    counts_groups: bool = False
+    buckets: Callable[[Sequence[Tensor]], list[list[Tensor]]]
+    new_entry: Callable[[Sequence[Tensor], Group], StateEntry]
+    check_entry: Callable[[Sequence[Tensor], StateEntry, Group], None]
 
 
 def check_kind(saved: Mapping[str, Any], layout: StateLayout) -> None:

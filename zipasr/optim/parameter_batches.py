@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.optim.compiled_update import CompiledSweeps, TritonSweeps
-from zipasr.optim.named_state import Group, StateEntry, check_entry_shapes
+from zipasr.optim.named_state import StateEntry, StateLayout, check_entry_shapes
 from zipasr.optim.update_kernels import Elements, Sweeps, TorchSweeps
 
 logger = logging.getLogger(__name__)
@@ -244,26 +244,18 @@ def check_entry(bucket: Sequence[Tensor], entry: StateEntry, size_update_period:
     check_entry_shapes(entry, expected)
 
 
-class ScaledAdamLayout:
-    """How ScaledAdam stacks its state; see ``named_state.StateLayout``."""
-
-    optimizer = "ScaledAdam"
-    option = "scalar_max"
-    shared: tuple[str, ...] = ("step", "model_norms", "model_norm_threshold", "num_clipped")
-    second_axis: tuple[str, ...] = ("scale_grads",)
-    counts_groups = True
-
-    def buckets(self, params: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Collect tensors of equal shape."""
-        return bucket_by_shape(params)
-
-    def new_entry(self, bucket: Sequence[Tensor], group: Group) -> StateEntry:
-        """Make the state of a bucket."""
-        return new_entry(bucket, group["size_update_period"])
-
-    def check_entry(self, bucket: Sequence[Tensor], entry: StateEntry, group: Group) -> None:
-        """Refuse state that was saved for other parameters than these."""
-        check_entry(bucket, entry, group.get("size_update_period", 0))
+SCALED_ADAM_LAYOUT = StateLayout(
+    optimizer="ScaledAdam",
+    option="scalar_max",
+    shared=("step", "model_norms", "model_norm_threshold", "num_clipped"),
+    second_axis=("scale_grads",),
+    counts_groups=True,
+    buckets=bucket_by_shape,
+    new_entry=lambda bucket, group: new_entry(bucket, group["size_update_period"]),
+    check_entry=lambda bucket, entry, group: check_entry(
+        bucket, entry, group.get("size_update_period", 0)
+    ),
+)
 
 
 def tie(

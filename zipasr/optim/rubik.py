@@ -16,8 +16,8 @@ from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import Group, StateEntry, StateLayout
 from zipasr.optim.parameter_batches import all_zero, check_uniform, dense_gradients, tied_vector
 from zipasr.optim.rubik_rules import (
+    RUBIK_LAYOUT,
     MatrixConstants,
-    RubikLayout,
     Workspace,
     is_matrix,
     is_scalar,
@@ -128,7 +128,7 @@ class BatchedRubik(NamedOptimizer):
     Source: icefall pull request 2082, ``batched_rubik.py``.
     """
 
-    layout: ClassVar[StateLayout] = RubikLayout()
+    layout: ClassVar[StateLayout] = RUBIK_LAYOUT
 
     def __init__(  # noqa: PLR0913 - the option names are those of published training programs
         self,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zipasr.optim.named_state import Group, StateEntry, check_entry_shapes
+from zipasr.optim.named_state import Group, StateEntry, StateLayout, check_entry_shapes
 
 #: a, b and c of each step X <- (a I + b X X' + c (X X')^2) X. Together they map singular values
 #: between 0.001 and 0.99 to values between 0.86 and 1.14, and smaller ones to at most 989 times
@@ -135,44 +135,38 @@ def _rounded_step(
 MAX_STACK_BYTES = 1 << 30
 
 
-class RubikLayout:
-    """How BatchedRubik stacks its state; see ``named_state.StateLayout``."""
+def rubik_buckets(params: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Collect tensors of equal shape, in order of first appearance."""
+    of_shape: dict[tuple[int, ...], list[Tensor]] = {}
+    for param in params:
+        of_shape.setdefault(tuple(param.shape), []).append(param)
+    return [piece for same in of_shape.values() for piece in _pieces(same)]
 
-    optimizer = "BatchedRubik"
-    option = "scale_limits"
-    shared: tuple[str, ...] = ("step",)
-    second_axis: tuple[str, ...] = ()
-    counts_groups = False
 
-    def buckets(self, params: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Collect tensors of equal shape, in order of first appearance."""
-        of_shape: dict[tuple[int, ...], list[Tensor]] = {}
-        for param in params:
-            of_shape.setdefault(tuple(param.shape), []).append(param)
-        return [piece for same in of_shape.values() for piece in _pieces(same)]
+def new_entry(bucket: Sequence[Tensor], group: Group) -> StateEntry:
+    """Make the state of a bucket."""
+    first, count = bucket[0], len(bucket)
+    entry: StateEntry = {"step": 0}
+    for key, shape in _shapes(bucket).items():
+        entry[key] = first.new_zeros(shape)
+    if "second_momentum_buffer" in entry:
+        entry["second_momentum_buffer"].fill_(1.0)
+    if "scale" in entry:
+        norms = torch.stack(torch._foreach_norm(list(bucket)))
+        low, high = group["scale_limits"]
+        rms = (norms / math.sqrt(first.numel())).clamp(low, high)
+        entry["scale"] = rms.view(count, *(1 for _ in first.shape))
+    return entry
 
-    def new_entry(self, bucket: Sequence[Tensor], group: Group) -> StateEntry:
-        """Make the state of a bucket."""
-        first, count = bucket[0], len(bucket)
-        entry: StateEntry = {"step": 0}
-        for key, shape in _shapes(bucket).items():
-            entry[key] = first.new_zeros(shape)
-        if "second_momentum_buffer" in entry:
-            entry["second_momentum_buffer"].fill_(1.0)
-        if "scale" in entry:
-            norms = torch.stack(torch._foreach_norm(list(bucket)))
-            low, high = group["scale_limits"]
-            rms = (norms / math.sqrt(first.numel())).clamp(low, high)
-            entry["scale"] = rms.view(count, *(1 for _ in first.shape))
-        return entry
 
-    def check_entry(self, bucket: Sequence[Tensor], entry: StateEntry, group: Group) -> None:  # noqa: ARG002
-        """Refuse state that was saved for other parameters than these.
-
-        Raises:
-            CheckpointError: so it is.
-        """
-        check_entry_shapes(entry, _shapes(bucket))
+RUBIK_LAYOUT = StateLayout(
+    optimizer="BatchedRubik",
+    option="scale_limits",
+    shared=("step",),
+    buckets=rubik_buckets,
+    new_entry=new_entry,
+    check_entry=lambda bucket, entry, _: check_entry_shapes(entry, _shapes(bucket)),
+)
 
 
 def _pieces(same: list[Tensor]) -> list[list[Tensor]]:

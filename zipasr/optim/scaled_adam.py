@@ -12,9 +12,9 @@ from torch import Tensor
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.named_state import StateLayout
 from zipasr.optim.parameter_batches import (
+    SCALED_ADAM_LAYOUT,
     OptimizerBackend,
     ParameterBatches,
-    ScaledAdamLayout,
     batch_parameters,
 )
 from zipasr.optim.update_math import (
@@ -75,7 +75,7 @@ class ScaledAdam(NamedOptimizer):
     recognition", ICLR 2024, section 3.5.
     """
 
-    layout: ClassVar[StateLayout] = ScaledAdamLayout()
+    layout: ClassVar[StateLayout] = SCALED_ADAM_LAYOUT
 
     early_steps: ClassVar[tuple[int, ...]] = EARLY_STEPS
     """Updates after which a first clipping threshold is set, before a whole period is over."""
