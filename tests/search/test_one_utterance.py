@@ -17,9 +17,10 @@ from zipasr.search import transducer_step
 from zipasr.search.batched_state import rows_of, stack
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.beam_state import extend_fingerprints, fingerprint_of
-from zipasr.search.components import ModelParts, transducer
+from zipasr.search.components import DecodingResources, MethodInputs, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.greedy import GreedySearch
+from zipasr.search.methods import method_of
 from zipasr.search.protocol import Search
 from zipasr.search.transducer_step import TransducerSteps
 
@@ -29,6 +30,11 @@ KINDS = {
     "greedy": lambda steps: GreedySearch(steps, max_sym_per_frame=2),
     "beam": lambda steps: ModifiedBeamSearch(steps, beam_size=4),
 }
+
+
+def inputs(parts: ModelParts) -> MethodInputs:
+    config = DecodingConfig()
+    return MethodInputs(method_of(config.decoding_method), config, parts, DecodingResources())
 
 
 def in_batch(search: Search[Any], frames: Tensor, num: int) -> Any:
@@ -91,7 +97,7 @@ def counted_steps(seed: int) -> tuple[TransducerSteps, Counted]:
     plain = tiny_steps(seed)
     decoder = Counted(CachedDecoder(plain.decoder))
     parts = ModelParts(decoder, PreparedJoiner(plain.joiner))
-    return transducer(DecodingConfig(), parts), decoder
+    return inputs(parts).transducer(), decoder
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +127,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_decoder_that_may_learn_is_asked_each_time() -> None:
     plain = tiny_steps(0)
-    assert transducer(DecodingConfig(), ModelParts(plain.decoder, plain.joiner)).memory is None
+    assert inputs(ModelParts(plain.decoder, plain.joiner)).transducer().memory is None
 
 
 def test_the_prepared_joiner_has_the_gain_in_its_weights() -> None:

@@ -11,7 +11,7 @@ from zipasr.base.errors import UserError
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc_greedy import CtcHead, CtcOutput
 from zipasr.search.hot_words import ContextGraph, HotWords
-from zipasr.search.methods import Need
+from zipasr.search.methods import MethodSpec, Need
 from zipasr.search.scorers import TokenScorer, sum_scorers
 from zipasr.search.transducer_step import Context, DecoderLike, JoinerLike, TransducerSteps
 
@@ -89,59 +89,61 @@ class DecodingResources:
         return sum_scorers(scorers)
 
 
-def ctc_head(config: DecodingConfig, parts: ModelParts) -> CtcHead:
-    """Return the CTC head of a model.
+@dataclass(frozen=True, slots=True)
+class MethodInputs:
+    """What the search of a decoding method is built of."""
 
-    Raises:
-        UserError: it has none.
-    """
-    if parts.ctc_output is None:
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs a CTC head, this model has none.",
-            "use greedy_search, or train with --use-ctc 1.",
+    method: MethodSpec
+    config: DecodingConfig
+    parts: ModelParts
+    resources: DecodingResources
+
+    def ctc_head(self) -> CtcHead:
+        """Return the CTC head of the model.
+
+        Raises:
+            UserError: it has none.
+        """
+        if self.parts.ctc_output is None:
+            raise self._lacks("a CTC head", "greedy_search", "--use-ctc")
+        return CtcHead(
+            self.parts.ctc_output,
+            blank_penalty=self.config.blank_penalty,
+            temperature=self.config.temperature,
         )
-    return CtcHead(
-        parts.ctc_output, blank_penalty=config.blank_penalty, temperature=config.temperature
-    )
 
+    def transducer(self) -> TransducerSteps:
+        """Return the steps of the transducer of the model.
 
-def transducer(config: DecodingConfig, parts: ModelParts) -> TransducerSteps:
-    """Return the steps of the transducer of a model.
+        Raises:
+            UserError: it has none.
+        """
+        decoder, joiner = self.parts.decoder, self.parts.joiner
+        if decoder is None or joiner is None:
+            raise self._lacks("a transducer", "ctc-greedy-search", "--use-transducer")
+        # A module may go on learning; tables and files do not.
+        memory: dict[Context, Tensor] | None = None if isinstance(decoder, nn.Module) else {}
+        settings = self.config.blank_penalty, self.config.temperature
+        return TransducerSteps(decoder, joiner, *settings, memory)
 
-    Raises:
-        UserError: it has none.
-    """
-    if parts.decoder is None or parts.joiner is None:
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs a transducer, this model has none.",
-            "use ctc-greedy-search, or train with --use-transducer 1.",
+    def attention_decoder(self, instead: str) -> AttentionDecoderLike:
+        """Return the attention decoder of the model.
+
+        Args:
+            instead: a method that does without.
+
+        Raises:
+            UserError: it has none.
+        """
+        if self.parts.attention_decoder is None:
+            raise self._lacks("an attention decoder", instead, "--use-attention-decoder")
+        return self.parts.attention_decoder
+
+    def _lacks(self, part: str, instead: str, flag: str) -> UserError:
+        return UserError(
+            f"--decoding-method {self.config.decoding_method} needs {part}, this model has none.",
+            f"use {instead}, or train with {flag} 1.",
         )
-    # A module may go on learning; tables and files do not.
-    memory: dict[Context, Tensor] | None = None if isinstance(parts.decoder, nn.Module) else {}
-    settings = config.blank_penalty, config.temperature
-    return TransducerSteps(parts.decoder, parts.joiner, *settings, memory)
-
-
-def attention_decoder(
-    config: DecodingConfig, parts: ModelParts, instead: str
-) -> AttentionDecoderLike:
-    """Return the attention decoder of a model.
-
-    Args:
-        config: names the method.
-        parts: of the model.
-        instead: a method that does without.
-
-    Raises:
-        UserError: it has none.
-    """
-    if parts.attention_decoder is None:
-        raise UserError(
-            f"--decoding-method {config.decoding_method} needs an attention decoder, this model "
-            "has none.",
-            f"use {instead}, or train with --use-attention-decoder 1.",
-        )
-    return parts.attention_decoder
 
 
 R = TypeVar("R")

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Literal, Protocol, get_args
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
 
 from zipasr.base.config import unknown_value
 from zipasr.search.beam_search import ModifiedBeamSearch
-from zipasr.search.components import DecodingResources, ModelParts, ctc_head, transducer
+from zipasr.search.components import DecodingResources, MethodInputs, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcGreedySearch, CtcOutput
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.hot_words import ContextGraph
-from zipasr.search.methods import MethodSpec, check_takes_hot_words, method_of
+from zipasr.search.methods import check_takes_hot_words, method_of
 from zipasr.search.protocol import Search
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 
-
-class Factory(Protocol):
-    """A function that a row of the table names."""
-
-    def __call__(
-        self,
-        method: MethodSpec,
-        config: DecodingConfig,
-        parts: ModelParts,
-        resources: DecodingResources,
-    ) -> Search[Any]:
-        """Build the search of a method.
-
-        Raises:
-            UserError: the model lacks a part that the method needs.
-        """
+Factory: TypeAlias = Callable[[MethodInputs], Search[Any]]
+"""What a row of the table names; it raises a ``UserError`` where the model lacks a part."""
 
 
 def build_search(
@@ -54,47 +41,37 @@ def build_search(
         check_takes_hot_words(method)
     module, _, name = method.factory.partition(":")
     factory: Factory = getattr(importlib.import_module(module), name)
-    return factory(method, config, parts, resources)
+    return factory(MethodInputs(method, config, parts, resources))
 
 
-def greedy(
-    _: MethodSpec, config: DecodingConfig, parts: ModelParts, __: DecodingResources
-) -> GreedySearch:
+def greedy(given: MethodInputs) -> GreedySearch:
     """Build greedy search of the transducer."""
-    return GreedySearch(transducer(config, parts), config.max_sym_per_frame)
+    return GreedySearch(given.transducer(), given.config.max_sym_per_frame)
 
 
-def modified_beam(
-    method: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
-) -> ModifiedBeamSearch:
+def modified_beam(given: MethodInputs) -> ModifiedBeamSearch:
     """Build modified beam search with the language models that the method needs."""
-    scorer = resources.scorer(method.needs)
-    return ModifiedBeamSearch(transducer(config, parts), config.beam_size, scorer)
+    scorer = given.resources.scorer(given.method.needs)
+    return ModifiedBeamSearch(given.transducer(), given.config.beam_size, scorer)
 
 
-def modified_beam_ranked(
-    _: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
-) -> ModifiedBeamSearch:
+def modified_beam_ranked(given: MethodInputs) -> ModifiedBeamSearch:
     """Build modified beam search in which an n-gram takes part in the choice alone."""
-    steps = transducer(config, parts)
-    ngram = resources.low_order
-    scorer = None if ngram is None else ngram.scorer(resources.low_order_scale)
-    return ModifiedBeamSearch(steps, config.beam_size, scorer, ranks_only=True)
+    steps = given.transducer()
+    ngram = given.resources.low_order
+    scorer = None if ngram is None else ngram.scorer(given.resources.low_order_scale)
+    return ModifiedBeamSearch(steps, given.config.beam_size, scorer, ranks_only=True)
 
 
-def ctc_greedy(
-    _: MethodSpec, config: DecodingConfig, parts: ModelParts, __: DecodingResources
-) -> CtcGreedySearch:
+def ctc_greedy(given: MethodInputs) -> CtcGreedySearch:
     """Build the search for the best path of the CTC head."""
-    return CtcGreedySearch(ctc_head(config, parts))
+    return CtcGreedySearch(given.ctc_head())
 
 
-def ctc_prefix(
-    method: MethodSpec, config: DecodingConfig, parts: ModelParts, resources: DecodingResources
-) -> CtcPrefixBeamSearch:
+def ctc_prefix(given: MethodInputs) -> CtcPrefixBeamSearch:
     """Build CTC prefix beam search with the language models that the method uses."""
-    scorer = resources.scorer(method.needs | method.optional, strict=True)
-    return CtcPrefixBeamSearch(ctc_head(config, parts), config.beam_size, scorer)
+    scorer = given.resources.scorer(given.method.needs | given.method.optional, strict=True)
+    return CtcPrefixBeamSearch(given.ctc_head(), given.config.beam_size, scorer)
 
 
 #: Methods that need a transducer and nothing else.
