@@ -16,6 +16,8 @@ GigaSpeechSubset = Literal["XS", "S", "M", "L", "XL"]
 SpecAugmentName = Literal["standard", "alternating"]
 
 NUM_MEL_BINS = 80
+#: Data-loading processes where nothing asks for more.
+USUAL_WORKERS = 2
 MAX_JOBS = 15
 
 
@@ -234,7 +236,11 @@ class DataConfig:
     shuffle: bool = flag(True, "shuffle the cuts in every epoch")
     drop_last: bool = flag(True, "drop incomplete batches at the end of an epoch")
     return_cuts: bool = flag(True, "not used: a batch always has the ids of its cuts")
-    num_workers: int = flag(2, "data-loading processes; 0: load in the training process")
+    num_workers: int | None = flag(
+        None,
+        "data-loading processes; 0: load in the training process; none: 2, for a training on GPUs "
+        "as many as these need and the cores allow",
+    )
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
         "PrecomputedFeatures",
         "PrecomputedFeatures, or AudioSamples: the same as --on-the-fly-feats 1",
@@ -280,7 +286,7 @@ class DataConfig:
             raise ValueError("--max-duration must be positive")
         if self.num_buckets < 1:
             raise ValueError("--num-buckets must be at least 1")
-        if self.num_workers < 0:
+        if self.num_workers is not None and self.num_workers < 0:
             raise ValueError("--num-workers must not be negative")
         if not 0 <= self.min_cut_duration <= self.max_cut_duration:
             raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
@@ -293,6 +299,11 @@ class DataConfig:
             path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
             more = (*more, Extra(GIGA, path, self.giga_prob, _GIGASPEECH_FIX))
         return tuple(replace(extra, allow_commands=self.allow_commands) for extra in more)
+
+    @property
+    def workers(self) -> int:
+        """Data-loading processes."""
+        return USUAL_WORKERS if self.num_workers is None else self.num_workers
 
     @property
     def from_audio(self) -> bool:
