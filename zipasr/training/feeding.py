@@ -46,7 +46,8 @@ def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Bat
     if device.type != "cuda":
         yield from batches
         return
-    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    current = torch.cuda.current_stream(device)
     waiting: _Copied | None = None
     for batch in batches:
         with torch.cuda.stream(stream):

@@ -48,7 +48,8 @@ class GradientReducer:
         self._is_last = False
         for number, bucket in enumerate(self._buckets):
             for parameter in bucket:
-                parameter.register_post_accumulate_grad_hook(partial(self._note, number))
+                note = partial(self._note, number)
+                parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def last_backward(self) -> Iterator[None]:
