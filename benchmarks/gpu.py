@@ -35,6 +35,12 @@ from zipasr.base.files import atomic_path
 #: Share of what the device can do below which a part is said to fall short.
 ENOUGH = 0.5
 COUNTING_SECONDS = 300
+PRELOADED = (
+    "benchmarks.gpu_parts",
+    "zipasr.encoder.zipformer.construction",
+    "zipasr.encoder.zapformer.construction",
+    "zipasr.losses.numba_backend",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,9 @@ def answers(
     work: Callable[[Works, Place, Connection], None], part: Part, place: Place, seconds: float
 ) -> Iterator[Any]:
     """Yield what a process sends; at last what became of it, if that is nothing good."""
-    # The server has imported everything, and has not touched the device.
+    # The server has imported most of what is needed, and has not touched the device.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.gpu_parts"])
+    context.set_forkserver_preload(list(PRELOADED))
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(part.works, place, there))
     process.start()
