@@ -11,72 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-
-from zipasr.base.seed import fix_seeds
-from zipasr.data.dataset import Batch
+from benchmarks.training_step import Step
 from zipasr.encoder.zipformer.config import ZipformerConfig
-from zipasr.model.build import build_model
-from zipasr.model.config import ModelConfig, TransducerConfig
-from zipasr.nn.schedule import set_batch_count
-from zipasr.optim.build import build_optimizer, parameter_groups
-from zipasr.optim.config import OptimizerConfig
-from zipasr.training.config import LossConfig
-from zipasr.training.update import compute_loss, loss_scales
-
-#: Updates after which the schedules inside the model have come to their ends.
-LATE = 50_000.0
-VOCAB_SIZE = 500
-
-
-class Step:
-    """A training step of a Zipformer transducer on a made-up batch.
-
-    Args:
-        preset: size of the model.
-        rows: utterances of the batch.
-        frames: feature frames of the longest one.
-        late: schedules at their ends, as most of a training has them, instead of at the start.
-        device: where it is made.
-    """
-
-    def __init__(self, preset: str, rows: int, frames: int, late: bool, device: str) -> None:
-        fix_seeds(1)
-        self.config, self.heads, self.device = (
-            ZipformerConfig.from_preset(preset),
-            ModelConfig(),
-            device,
-        )
-        self.model = build_model(self.config, self.heads, VOCAB_SIZE).to(device).train()
-        set_batch_count(self.model, LATE if late else 0.0)
-        self.optimizer = build_optimizer(OptimizerConfig(), parameter_groups(self.model, 0.045, ()))
-        self.batch = Batch(
-            features=torch.randn(rows, frames, 80),
-            feature_lens=torch.tensor([frames - 7 * n % (frames // 3) for n in range(rows)]),
-            texts=[""] * rows,
-            cut_ids=[""] * rows,
-            seconds=1.0,
-        )
-        self.tokens = [[1 + n % (VOCAB_SIZE - 1) for n in range(frames // 25)]] * rows
-
-    def losses(self, half: bool, update: bool = False) -> dict[str, float]:
-        """Compute the losses, in bfloat16 or float32; and make an update, if asked to."""
-        fix_seeds(7)
-        scales = loss_scales(LossConfig(), self.heads, 5000)
-        with torch.autocast(self.device, torch.bfloat16, enabled=half):
-            batch = self.batch.to(self.device)
-            settings = (scales, TransducerConfig(), self.config.geometry)
-            loss, metrics = compute_loss(self.model, batch, self.tokens, *settings)
-        if update:
-            loss.backward()
-            self.optimizer.measure()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        return metrics.sums
-
-    def run(self) -> None:
-        """Make one update in bfloat16."""
-        self.losses(half=True, update=True)
 
 
 def main() -> None:
@@ -94,7 +30,8 @@ def main() -> None:
     given = parser.parse_args()
     install(values=False)
     use_kernels()
-    step = Step(given.preset, given.rows, given.frames, bool(given.late), "cuda")
+    encoder = ZipformerConfig.from_preset(given.preset)
+    step = Step(encoder, given.rows, given.frames, late=bool(given.late), device="cuda")
     step.run()  # makes tables and the state of the optimizer
     with recorded() as record:
         step.run()

@@ -1,25 +1,22 @@
-"""What decoding launches and waits for on a CUDA device, counted without one; or timed on one.
+"""What decoding launches and waits for on a CUDA device, counted without one.
 
-    python -m benchmarks.device_decoding [--rows 16] [--frames 100] [--device pretended]
-    python -m benchmarks.device_decoding --rows 128 --frames 250 --device cuda
+    python -m benchmarks.device_decoding [--rows 16] [--frames 100]
 
 A joiner, a decoder and a CTC head of the published medium width with random weights read random
 encoder frames; one frame in seven emits, as in English speech. What is counted, and what is not,
-stands in ``tests/pretended_cuda``. On a real device results are compared with those of the CPU, and
-each search is timed.
+stands in ``tests/pretended_cuda``. On a real device ``benchmarks.gpu`` times these searches.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.decoding import FRAMES_PER_SECOND, VOCAB_SIZE, WIDTH, random_transducer
+from benchmarks.decoding import VOCAB_SIZE, WIDTH, random_transducer
 from zipasr.lm.ngram_estimation import Sentences, kneser_ney
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner, PreparedJoiner
@@ -140,44 +137,14 @@ def count(rows: int, num_frames: int, methods: str) -> None:
         )
 
 
-def measure(rows: int, num_frames: int, methods: str) -> None:
-    """Compare each search with the CPU's, and print how long it takes."""
-    here, there = Bench(rows, num_frames, "cuda"), Bench(rows, num_frames, "cpu")
-    seconds = int(here.lens.sum()) / FRAMES_PER_SECOND
-    print(f"{torch.cuda.get_device_name()}, {rows} utterances, {seconds:.0f} s of speech")
-    print("| search | ms | times real time | utterances as on the CPU |")
-    print("|---|--:|--:|--:|")
-    for case in cases(methods):
-        search = here.search(case)
-        # Once as it is, once recorded as a CUDA graph; then it is replayed.
-        found = [here.run(search) for _ in range(3)][-1]
-        wanted = there.run(there.search(case))
-        same = sum(one.tokens == two.tokens for one, two in zip(found, wanted, strict=True))
-        best = min(_seconds_of(here, search) for _ in range(5))
-        print(
-            f"| {case.name} | {1e3 * best:.1f} | {seconds / best:.0f} | {same} of {rows} |",
-            flush=True,
-        )
-
-
-def _seconds_of(bench: Bench, search: Search) -> float:
-    torch.cuda.synchronize()
-    begun = time.perf_counter()
-    bench.run(search)
-    torch.cuda.synchronize()
-    return time.perf_counter() - begun
-
-
 def main() -> None:
-    """Count, or measure."""
+    """Count."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=16, help="utterances")
     parser.add_argument("--frames", type=int, default=100, help="of the longest one, encoded")
     parser.add_argument("--methods", default="", help="beginning of their names")
-    parser.add_argument("--device", choices=("pretended", "cuda"), default="pretended")
     given = parser.parse_args()
-    run = measure if given.device == "cuda" else count
-    run(given.rows, given.frames, given.methods)
+    count(given.rows, given.frames, given.methods)
 
 
 if __name__ == "__main__":

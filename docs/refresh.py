@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from docs import demonstrations, flag_tables, shapes
+from docs import demonstrations, flag_tables, scaling, shapes
 
 PAGE = Path(__file__).with_name("zipformer.md")
 FLAGS_PAGE = Path(__file__).with_name("coming_from_icefall.md")
+SCALING_PAGE = Path(__file__).with_name("scaling.md")
 
 #: What the first table says it shows.
 PRESET, NUM_FRAMES = "medium", 150
@@ -58,7 +59,8 @@ def with_blocks(page: str, texts: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Rewrite the pages."""
-    for path, texts in ((PAGE, printed()), (FLAGS_PAGE, flags())):
+    pages = ((PAGE, printed()), (FLAGS_PAGE, flags()), (SCALING_PAGE, scaling.printed()))
+    for path, texts in pages:
         page = path.read_text(encoding="utf-8")
         path.write_text(with_blocks(page, texts), encoding="utf-8")
 

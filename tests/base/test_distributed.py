@@ -113,18 +113,64 @@ def test_torchrun_says_it_once_too(tmp_path: Path) -> None:
         "    launch(work, 1, 12357)\n"
         "sys.exit(main())\n"
     )
+    said = what_fails_under_torchrun(script)
+    assert said.count("error: no data.") == 1
+    assert "exitcode  : 3" in said
+
+
+def what_fails_under_torchrun(script: Path) -> str:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [sys.executable, *launcher, str(script)],
         env=tones.environment() | {"PYTHONPATH": str(tones.ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
         check=False,
     )
     assert done.returncode != 0
-    assert done.stderr.count("error: no data.") == 1
-    assert "exitcode  : 3" in done.stderr
+    return done.stderr
+
+
+AS_NCCL = """
+import sys, time
+import torch
+import torch.distributed as dist
+from zipasr.base import distributed
+from zipasr.base.errors import DataError
+from zipasr.cli.entry import guarded
+
+by_gloo = dist.init_process_group
+
+def join(backend, timeout, **others):
+    assert (backend, timeout) == ("nccl", distributed.GROUP_TIMEOUT)
+    by_gloo("gloo", timeout=timeout, **others)
+
+dist.init_process_group = join
+# To leave the group, and to read a tensor, it waits for all that was asked of the others.
+dist.destroy_process_group = lambda *_: time.sleep(1000)
+torch.cuda.set_device = lambda device: None
+distributed.device_for = lambda number: torch.device("cuda", number)
+
+def work(world):
+    if world.rank == 1:
+        raise DataError("process 1 has no data.")
+    time.sleep(1000)
+
+@guarded
+def main(argv=None):
+    distributed.launch(work, 1, 12357)
+
+sys.exit(main())
+"""
+
+
+def test_one_that_fails_ends_those_that_wait_for_it_on_a_gpu(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(AS_NCCL)
+    said = what_fails_under_torchrun(script)
+    assert said.count("error: process 1 has no data.") == 1
+    assert "AssertionError" not in said
 
 
 def looks_who_listens(world: World, folder: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,26 @@ from zipasr.data.worker_processes import (
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and forks")
+
+
+class WithoutItsThread:
+    """Torch's loader whose thread, which pins batches for a GPU, has ended."""
+
+    def __init__(self) -> None:
+        self._workers: list[Any] = []
+        self._pin_memory_thread = SimpleNamespace(is_alive=lambda: False)
+
+    def __iter__(self) -> WithoutItsThread:
+        return self
+
+    def __next__(self) -> Any:
+        raise RuntimeError("DataLoader timed out after 5.0 seconds")
+
+
+def test_a_thread_that_pins_no_more_is_a_lost_worker() -> None:
+    loading = batches_of_workers(lambda _: WithoutItsThread(), lambda: False)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ResourceError, match="for the second time"):
+        next(loading)
 
 
 def loader_of(corpus: TinyCorpus, num_workers: int) -> Loader:

@@ -85,4 +85,4 @@ def test_names_of_numbers_are_those_of_the_code() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.cuda
 def test_kernels_on_a_gpu() -> None:
-    assert elementwise._problem(torch.device("cuda")) is None
+    assert elementwise.self_check(torch.device("cuda")) is None

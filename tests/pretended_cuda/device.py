@@ -139,6 +139,9 @@ class Pretended(Tensor):
     def is_pinned(self, *_: Any) -> bool:
         return False
 
+    def record_stream(self, stream: Any) -> None:
+        pass
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copy = self.detach().clone()
         if getattr(self, "_is_param", False):
@@ -325,6 +328,21 @@ class Event:
             note_wait("event")
 
 
+class Stream:
+    """The only one: what is launched in any of them is done in order."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def record_event(self) -> Event:
+        event = Event()
+        event.record()
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        pass
+
+
 def install(values: bool = True) -> None:
     """Make this process believe in the device until it ends; a second call does nothing.
 
@@ -409,7 +427,9 @@ def _answer_for_cuda() -> None:
     torch.cuda.Event = Event  # type: ignore[misc, assignment]
     torch.cuda.CUDAGraph = Graph  # type: ignore[misc, assignment]
     torch.cuda.graph = recording_into  # type: ignore[misc, assignment]
-    torch.cuda.current_stream = lambda *_: None
+    torch.cuda.Stream = Stream  # type: ignore[misc, assignment]
+    torch.cuda.stream = lambda stream: nullcontext()
+    torch.cuda.current_stream = lambda *_: Stream()
     torch.cuda.synchronize = lambda *_: note_wait("synchronize")
     torch.cuda.mem_get_info = lambda *_: (MEMORY.total - MEMORY.now, MEMORY.total)
     torch.cuda.max_memory_reserved = torch.cuda.max_memory_allocated = lambda *_: MEMORY.peak

@@ -82,7 +82,7 @@ def use_kernels() -> None:
     compiled_update._kernels = lambda: sweeps  # type: ignore[assignment, return-value]
     elementwise.ElementwiseKernel.__call__ = _elementwise  # type: ignore[method-assign]
     if not Mode.values:
-        elementwise._problem = lambda device: None  # type: ignore[assignment]
+        elementwise.self_check = lambda device: None  # type: ignore[assignment]
         triton_backend.self_check = lambda device: None
         compiled_update.self_check = lambda device: None  # type: ignore[assignment]
         triton_steps.self_check = lambda device: None  # type: ignore[assignment]

@@ -260,9 +260,9 @@ def test_a_language_model_waits_once_in_an_update(kind: Any, tmp_path: Path) -> 
     config = LmTrainConfig(lm_type=kind, exp_dir=tmp_path, num_epochs=1, batch_size=4)
     text = Sentences.of([[2, 3, 4], [2, 3], [], [5, 3, 4]] * 2)
     about = {"vocab_size": 6, "token_table": "abc"}
-    language_model.train_lm(config, sizes[kind], text, text, about)
+    language_model.train_lm(config, sizes[kind], text, text, about, GPU)
     training = language_model._Training(
-        replace(config, num_epochs=2), sizes[kind], text, text, about
+        replace(config, num_epochs=2), sizes[kind], text, text, about, GPU
     )
     assert training.restored() == (2, 0)
     with recorded() as record:

@@ -1,12 +1,16 @@
 import math
+import os
 
 import pytest
 import torch
 
 from tests.lm import test_transformer
+from tests.training.short import ALONE
+from zipasr.base.distributed import launch
 from zipasr.base.errors import CheckpointError
 from zipasr.checkpoint.checkpoint_file import find_checkpoints, load_checkpoint
 from zipasr.checkpoint.language_model_file import read_lm, sizes_of
+from zipasr.lm import transformer
 from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram_estimation import Sentences
 from zipasr.lm.rnn import RnnLm
@@ -23,11 +27,11 @@ LINES = [[2, 3, 4], [2, 3], [], [5, 3, 4]] * 4
 TEXT = Sentences.of(LINES)
 
 
-def train(folder, kind, num_epochs, **flags):
+def train(folder, kind, num_epochs, world=ALONE, **flags):
     config = LmTrainConfig(
         lm_type=kind, exp_dir=folder, num_epochs=num_epochs, batch_size=4, lr=0.05, **flags
     )
-    return train_lm(config, SIZES[kind], TEXT, TEXT, ABOUT)
+    return train_lm(config, SIZES[kind], TEXT, TEXT, ABOUT, world)
 
 
 def test_perplexity_is_that_of_the_definition():
@@ -39,7 +43,7 @@ def test_perplexity_is_that_of_the_definition():
         for token in [*ids, 1]:
             total, count = total - log_probs[0, token].item(), count + 1
             log_probs, hidden, cell = model.step(torch.tensor([token]), hidden, cell)
-    assert perplexity(model, TEXT, 3) == pytest.approx(math.exp(total / count), rel=1e-4)
+    assert perplexity(model, TEXT, 3, ALONE) == pytest.approx(math.exp(total / count), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", SIZES)
@@ -68,7 +72,7 @@ def test_it_learns_and_goes_on_where_it_was(kind, tmp_path, monkeypatch):
     assert train(parts, kind, 6) == whole
     stored = read_lm(parts, kind, 6, 1)
     assert (stored.config, stored.vocab_size, stored.token_table) == (SIZES[kind], 6, "abc")
-    assert perplexity(stored.build().eval(), TEXT, 4) == pytest.approx(whole, rel=1e-6)
+    assert perplexity(stored.build().eval(), TEXT, 4, ALONE) == pytest.approx(whole, rel=1e-6)
     values = [load_checkpoint(parts / f"epoch-{n}.pt")["valid_perplexity"] for n in range(1, 7)]
     # The best one may have been within an epoch.
     assert load_checkpoint(parts / "best-valid-loss.pt")["valid_perplexity"] <= min(values)
@@ -88,4 +92,32 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
         )
     config = LmTrainConfig(exp_dir=tmp_path, num_epochs=2)
     with pytest.raises(CheckpointError, match="is a language model of other tokens"):
-        train_lm(config, SIZES["rnn"], TEXT, TEXT, ABOUT | {"token_table": "xyz"})
+        train_lm(config, SIZES["rnn"], TEXT, TEXT, ABOUT | {"token_table": "xyz"}, ALONE)
+
+
+def trains_both_kinds(world, folder):
+    transformer.DROPOUT = 0.0  # each process draws its own
+    torch.set_default_dtype(torch.float64)
+    for kind in SIZES:
+        train(folder / kind, kind, 2, world, save_every_n=2)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
+def test_two_processes_train_as_one_does(tmp_path, monkeypatch):
+    launch(trains_both_kinds, 2, 12371, tmp_path / "two")
+    monkeypatch.setattr(transformer, "DROPOUT", 0.0)
+    try:
+        trains_both_kinds(ALONE, tmp_path / "one")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for kind in SIZES:
+        one, two = (load_checkpoint(tmp_path / n / kind / "epoch-2.pt") for n in ("one", "two"))
+        assert two["valid_perplexity"] == pytest.approx(one["valid_perplexity"], rel=1e-9)
+        for name, value in one["model"].items():
+            torch.testing.assert_close(two["model"][name], value, rtol=1e-7, atol=1e-7)
+
+
+def test_in_bfloat16_it_learns_as_in_float32(tmp_path):
+    values = [train(tmp_path / str(half), "rnn", 3, use_bf16=half) for half in (False, True)]
+    assert values[1] == pytest.approx(values[0], rel=0.02)
+    assert values[1] != values[0]

@@ -38,6 +38,12 @@ def test_the_line_has_all_figures() -> None:
     assert FIGURES.line(len(WHOLE)) == WHOLE
 
 
+def test_loading_is_named_where_it_is_the_brake() -> None:
+    line = replace(FIGURES, loading=0.35)
+    assert "load 35%, the brake" in line.line()
+    assert "load 35%, the brake" in line.line(99)
+
+
 def test_what_is_not_known_is_left_out() -> None:
     line = replace(FIGURES, num_batches=None, epoch_seconds=None, run_seconds=None, notes=()).line()
     assert line.startswith("epoch 3/30  batch 1240/?  loss")

@@ -108,9 +108,6 @@ def _watch(store: Store, over: threading.Event) -> None:
 LOOPBACK = "127.0.0.1"
 INTERRUPTED = 130  # exit status, as shells report SIGINT
 
-# Numbers that go over the wire together: enough to use it well, few enough to overlap with copies.
-BUCKET_ELEMENTS = 1 << 23
-
 GRACE_SECONDS = 5.0  # that the other processes get to end when one has failed
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -220,27 +217,6 @@ def all_reduce_sum(values: Tensor, world: World) -> Tensor:
     if world.size > 1:
         dist.all_reduce(values)
     return values
-
-
-def all_reduce_mean(values: Sequence[Tensor], world: World) -> None:
-    """Put in the place of each tensor its mean over all processes; all must have the same ones."""
-    if world.size == 1:
-        return
-    buckets: list[list[Tensor]] = [[]]
-    filled = 0
-    for value in values:
-        if filled and filled + value.numel() > BUCKET_ELEMENTS:
-            buckets.append([])
-            filled = 0
-        buckets[-1].append(value)
-        filled += value.numel()
-    flats = [torch.cat([value.reshape(-1) for value in bucket]) for bucket in buckets if bucket]
-    waiting = [dist.all_reduce(flat.div_(world.size), async_op=True) for flat in flats]
-    for bucket, flat, work in zip(buckets, flats, waiting, strict=True):
-        work.wait()
-        pieces = torch.split(flat, [value.numel() for value in bucket])
-        for value, piece in zip(bucket, pieces, strict=True):
-            value.copy_(piece.view(value.shape))
 
 
 def broadcast_from_main(values: Iterable[Tensor], world: World) -> None:

@@ -6,10 +6,13 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from zipasr.base.distributed import World, launch, rank0_errors
 from zipasr.base.errors import DataError
 from zipasr.base.lock import only_run_in
 from zipasr.base.log import setup_logging
@@ -20,7 +23,7 @@ from zipasr.cli.flags import Run
 from zipasr.cli.recipes import lm_dir, prepare_command
 from zipasr.cli.training_commands import TRAIN_LM
 from zipasr.lm.arpa import write_arpa
-from zipasr.lm.config import LM_SIZES, NgramConfig
+from zipasr.lm.config import LM_SIZES, LmSizes, NgramConfig
 from zipasr.lm.ngram import UNKNOWN, NgramLm
 from zipasr.lm.ngram_estimation import Sentences, kneser_ney
 from zipasr.text.config import TokenizerConfig
@@ -40,15 +43,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.lm_type == "ngram":
         setup_logging()
         return train_ngram(run)
-    tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
-    train = token_ids(config.lm_data or lm_dir(run.recipe) / "train.txt", tokenizer)
-    valid = token_ids(config.lm_data_valid or lm_dir(run.recipe) / "valid.txt", tokenizer)
-    setup_logging(config.folder / "log-train-lm")
+    with rank0_errors():
+        tokenizer = Tokenizer.from_file(run[TokenizerConfig].bpe_model)
+        train = token_ids(config.lm_data or lm_dir(run.recipe) / "train.txt", tokenizer)
+        valid = token_ids(config.lm_data_valid or lm_dir(run.recipe) / "valid.txt", tokenizer)
     about = {"vocab_size": tokenizer.vocab_size, "token_table": tokenizer.table_hash()}
-    with only_run_in(config.folder):
-        value = train_lm(config, run[LM_SIZES[config.lm_type]], train, valid, about)
-    sys.stdout.write(f"perplexity on dev: {value:.3f}\n")
+    sizes = run[LM_SIZES[config.lm_type]]
+    launch(train_process, config.world_size, config.master_port, config, sizes, train, valid, about)
     return 0
+
+
+def train_process(
+    world: World,
+    config: LmTrainConfig,
+    sizes: LmSizes,
+    train: Sentences,
+    valid: Sentences,
+    about: dict[str, Any],
+) -> None:
+    """Train in a folder that no other run writes to; see ``train_lm``.
+
+    Raises:
+        ResourceError: another run holds it.
+    """
+    setup_logging(config.folder / "log-train-lm", world.rank, world.size)
+    with only_run_in(config.folder) if world.is_main else nullcontext():
+        value = train_lm(config, sizes, train, valid, about, world)
+    if world.is_main:
+        sys.stdout.write(f"perplexity on dev: {value:.3f}\n")
 
 
 def train_ngram(run: Run) -> int:

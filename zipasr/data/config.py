@@ -15,6 +15,8 @@ GigaSpeechSubset = Literal["XS", "S", "M", "L", "XL"]
 SpecAugmentName = Literal["standard", "alternating"]
 
 NUM_MEL_BINS = 80
+#: Data-loading processes where nothing asks for more.
+USUAL_WORKERS = 2
 MAX_JOBS = 15
 
 
@@ -225,7 +227,11 @@ class DataConfig:
     shuffle: bool = flag(True, "shuffle the cuts in every epoch")
     drop_last: bool = flag(True, "drop incomplete batches at the end of an epoch")
     return_cuts: bool = flag(True, "not used: a batch always has the ids of its cuts")
-    num_workers: int = flag(2, "data-loading processes; 0: load in the training process")
+    num_workers: int | None = flag(
+        None,
+        "data-loading processes; 0: load in the training process; none: 2, for a training on GPUs "
+        "as many as these need and the cores allow",
+    )
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
         "PrecomputedFeatures",
         "PrecomputedFeatures, or AudioSamples: the same as --on-the-fly-feats 1",
@@ -280,6 +286,11 @@ class DataConfig:
             path = gigaspeech_cuts(self.manifest_dir, self.giga_subset)
             more = (*more, Extra(GIGA, path, self.giga_prob, _GIGASPEECH_FIX))
         return tuple(replace(extra, allow_commands=self.allow_commands) for extra in more)
+
+    @property
+    def workers(self) -> int:
+        """Data-loading processes."""
+        return USUAL_WORKERS if self.num_workers is None else self.num_workers
 
     @property
     def from_audio(self) -> bool:

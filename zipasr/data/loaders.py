@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from lhotse import CutSet
 from lhotse.dataset import CutConcatenate, OnTheFlyFeatures
 from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
@@ -150,6 +151,8 @@ class Loader:
             worker_init_fn=leave_signals_to_parent,
             multiprocessing_context=process_context(),
             timeout=TICK_SECONDS,
+            # A thread copies what comes to where a GPU reads it while the host goes on.
+            pin_memory=torch.cuda.is_available(),
             # Without one of its own, the loader draws from the generator of the training process.
             generator=generator_for(0),
         )
@@ -213,7 +216,7 @@ def train_loader(
             start=place.start,
             copies=place.layout.copies,
         ),
-        num_workers=data.num_workers,
+        num_workers=data.workers,
         num_batches=first + len(plan),
         plan_digest=plan.digest(),
     )
@@ -230,7 +233,7 @@ def valid_loader(cuts: CutSet, data: DataConfig, rank: int = 0, world_size: int 
     return Loader(
         BatchDataset(source, FeatureRecipe(read=_input_strategy(source, data)), (0, 0, rank)),
         batches,
-        num_workers=data.num_workers,
+        num_workers=data.workers,
         num_batches=len(batches),
     )
 

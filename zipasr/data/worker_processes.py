@@ -200,6 +200,9 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
             except (RuntimeError, EOFError, OSError) as problem:
                 waiting.look()
                 _raise_unless_late(problem)
+                thread = getattr(iterator, "_pin_memory_thread", None)
+                if thread is not None and not thread.is_alive():
+                    raise WorkerLostError("sent what could not be received") from problem
                 continue
             waiting = _Waiting(workers, interrupted)
             yield pickle.loads(item.content) if isinstance(item, _Pickled) else item

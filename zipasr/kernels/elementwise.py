@@ -242,11 +242,11 @@ def has_kernels(x: Tensor) -> bool:
     """Say whether the kernels work for a tensor of this type and on its device."""
     if not x.is_cuda or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
-    return _problem(x.device) is None
+    return self_check(x.device) is None
 
 
 @functools.cache
-def _problem(device: torch.device) -> str | None:
+def self_check(device: torch.device) -> str | None:
     """Compare all kernels with their definitions; what does not work must not stop a training."""
     try:
         worst = max(_errors(device))

@@ -264,12 +264,28 @@ class LmTrainConfig:
     )
     lm_data_valid: Path | None = flag(None, "validation text; none: data/RECIPE/lm/valid.txt")
     num_epochs: int = flag(30, "passes over the text")
-    batch_size: int = flag(400, "sentences per update; fewer where they are long")
+    batch_size: int = flag(
+        400, "sentences per update, of all processes together; fewer where they are long"
+    )
     lr: float | None = flag(None, "learning rate of Adam; none: 0.001, for a transformer 0.0005")
     save_every_n: int = flag(2000, "updates between two checkpoints within an epoch")
     seed: int = flag(42, "seed of initial weights and batches")
+    world_size: int = flag(
+        1, "number of processes, which share the sentences of an update: one for each GPU"
+    )
+    master_port: int = flag(
+        12355, "TCP port of the process group; another one is taken if it is busy"
+    )
+    use_fp16: bool = flag(False, "mixed precision with float16 (GPU)")
+    use_bf16: bool | None = flag(
+        None,
+        "mixed precision with bfloat16, unless the device is slow at it; none: yes on a GPU "
+        "that supports it, unless --use-fp16 1",
+    )
 
     def __post_init__(self) -> None:
+        if self.use_fp16 and self.use_bf16:
+            raise ValueError("--use-fp16 and --use-bf16 exclude each other.")
         check_numbers(self, "must be positive", "num_epochs batch_size save_every_n lr")
 
     @property

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from lhotse import CutSet
 from numpy.typing import NDArray
 
@@ -23,16 +21,15 @@ from zipasr.data.real_epochs import RealEpochs
 from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, PieceTokenizer, Tokenizer
 from zipasr.training.data_setup import TrainData
-from zipasr.training.memory import (
-    Size,
-    batch_sizes,
-    final_loss_scales,
-    noise_batch,
-    predicted_bytes,
-    row_cost,
+from zipasr.training.feeding import (
+    UTTERANCE_SECONDS,
+    Feed,
+    device_pace,
+    measured_feed,
+    trial_seconds,
 )
+from zipasr.training.memory import batch_sizes, predicted_bytes, row_cost
 from zipasr.training.session import Session, TrainConfigs
-from zipasr.training.update import weighted_loss
 
 #: Copies of an utterance that is also heard slower and faster.
 SPEEDS = (0.9, 1.0, 1.1)
@@ -82,11 +79,6 @@ def preparation_lines(recipe: Recipe) -> list[str]:
     return [f"stage {stage}    {said}" for stage, said in needs if said]
 
 
-TRIAL_SECONDS = 40.0  # of noise that the trial batch holds
-UTTERANCE_SECONDS = 10.0
-TOKENS_PER_SECOND = 3
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Estimated steps, memory, disk space and time of a run.
@@ -100,6 +92,8 @@ class Estimate:
         state_bytes: of parameters, gradients, optimizer and running average.
         batch_bytes: of what the largest batch needs beside that.
         seconds_per_step: forward and backward, without loading.
+        trial: seconds of noise that this was scaled from.
+        feed: what the device takes and what loading gives; None without data.
         device: of a process, GPU or CPU.
     """
 
@@ -111,6 +105,8 @@ class Estimate:
     state_bytes: int
     batch_bytes: int
     seconds_per_step: float
+    trial: float
+    feed: Feed | None
     device: str
 
     def text(self, configs: TrainConfigs) -> str:
@@ -127,7 +123,8 @@ class Estimate:
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
             f"           about {clock(run_hours * 3600)} for the run on this machine, "
             f"{run_hours * configs.train.world_size:.2g} {self.device}-hours",
-            f"Memory is scaled from one utterance, time from {TRIAL_SECONDS:g} s of noise.",
+            *([] if self.feed is None else [f"loading    {self.feed.text(self.device)}"]),
+            f"Memory is scaled from one utterance, time from {self.trial:g} s of noise.",
         ]
         return "\n".join(lines)
 
@@ -166,7 +163,9 @@ def estimate(session: Session, data: TrainData) -> Estimate:
     configs = session.configs
     parameters = sum(p.numel() for p in session.model.parameters())
     trained = sum(p.numel() for p in session.model.parameters() if p.requires_grad)
-    scale = configs.data.max_duration * configs.train.accumulate / TRIAL_SECONDS
+    has_cuts = len(data.train.source) > 0
+    feed = measured_feed(session, data, configs.train.world_size) if has_cuts else None
+    pace = device_pace(session) if feed is None else feed.taken
     sizes = batch_sizes(session, data.train.lengths)
     cost = row_cost(session, max((size.seconds for size in sizes), default=UTTERANCE_SECONDS))
     return Estimate(
@@ -181,7 +180,9 @@ def estimate(session: Session, data: TrainData) -> Estimate:
         # Parameters in float32, the average in float64; gradients and two moments in float32.
         state_bytes=parameters * (4 + 8) + trained * 3 * 4,
         batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
-        seconds_per_step=_trial(session) * scale,
+        seconds_per_step=configs.data.max_duration * configs.train.accumulate / pace,
+        trial=trial_seconds(session),
+        feed=feed,
         device="GPU" if session.world.device.type == "cuda" else "CPU",
     )
 
@@ -231,23 +232,6 @@ def published_batch(configs: TrainConfigs) -> tuple[int, int] | None:
         if all(getattr(encoder, field) == value for field, value in sizes.items()):
             return encoder.published_batches.get((name, heads))
     return None
-
-
-def _trial(session: Session) -> float:
-    """Return the seconds that a batch of noise takes, forward and backward."""
-    rows = int(TRIAL_SECONDS / UTTERANCE_SECONDS)
-    tokens = int(TOKENS_PER_SECOND * UTTERANCE_SECONDS)
-    batch, labels = noise_batch(session, Size(rows, UTTERANCE_SECONDS, tokens))
-    scales = final_loss_scales(session)
-    for _ in range(2):  # what is compiled or cached at first does not count
-        begun = time.monotonic()
-        loss, _ = weighted_loss(session, batch, labels, scales)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if session.world.device.type == "cuda":
-            torch.cuda.synchronize(session.world.device)
-        seconds = time.monotonic() - begun
-    session.optimizer.zero_grad()
-    return seconds
 
 
 def _gib(num_bytes: int) -> str:

@@ -94,6 +94,8 @@ class Totals:
 
 
 GIB = 2**30
+#: Share of the time that is waited for data, above which loading is said to be the brake.
+SLOW_LOADING = 0.1
 
 
 class LineField(NamedTuple):
@@ -149,7 +151,7 @@ class ProgressLine:
             LineField(4, f"lr {self.learning_rate:.2e}"),
             LineField(5, f"|g| {self.grad_norm:.2g}"),
             LineField(3, f"{self.audio_per_second:.0f} s-audio/s"),
-            LineField(6, f"load {100 * self.loading:.0f}%"),
+            self._load(),
             LineField(7, f"mem {used:.1f}/{total:.1f}G"),
         ]
         found += [LineField(1, f"{name} {count}") for name, count in self.notes if count]
@@ -157,6 +159,12 @@ class ProgressLine:
             times = f"eta epoch {clock(self.epoch_seconds)} run {clock(self.run_seconds)}"
             found.append(LineField(2, times))
         return found
+
+    def _load(self) -> LineField:
+        share = f"load {100 * self.loading:.0f}%"
+        if self.loading <= SLOW_LOADING:
+            return LineField(6, share)
+        return LineField(1, f"{share}, the brake")
 
     def line(self, width: int | None = None) -> str:
         """Return the line; in ``width`` characters at most, if given."""

@@ -23,6 +23,7 @@ from zipasr.checkpoint.retention import remove_old
 from zipasr.data.dataset import Batch
 from zipasr.nn.schedule import set_batch_count, set_loss_scale
 from zipasr.training.epoch_progress import EpochProgress
+from zipasr.training.feeding import copied_ahead
 from zipasr.training.metrics import Metrics
 from zipasr.training.nonfinite_guard import NonFiniteGuard, RollBack, save_bad_model
 from zipasr.training.session import Session
@@ -153,7 +154,8 @@ def train_one_epoch(
     num_updates = updates_of(session, num_batches)
     guard = NonFiniteGuard(session)
     with EpochProgress(session, num_updates, start=updates_in_epoch(session)) as watch:
-        for group in grouped(watch.loading(batches), config.accumulate):
+        ahead = copied_ahead(batches, session.world.device)
+        for group in grouped(watch.loading(ahead), config.accumulate):
             begun = time.monotonic()
             begin_update(session, group)
             gradients = compute_gradients(session, group)
@@ -292,9 +294,8 @@ def validation_loss(session: Session, loader: Iterable[Batch]) -> Metrics:
     session.model.eval()
     # A causal model draws chunks here as well: the same ones in every validation.
     with torch.no_grad(), seeded(configs.train.seed, session.world.rank):
-        for batch in loader:
+        for batch in copied_ahead(loader, session.world.device):
             tokens = session.tokenizer.encode(batch.texts)
-            batch = batch.to(session.world.device)
             # The bare model: processes may have different numbers of batches here.
             _, metrics = compute_loss(
                 session.model, batch, tokens, scales, configs.transducer, configs.encoder.geometry

@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from zipasr.base.errors import NumericError, UserError
 from zipasr.nn.numerics import can_use_bf16, has_bfloat16
-from zipasr.training.config import TrainConfig
+from zipasr.training.config import LmTrainConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Precision:
         UserError: --use-fp16 without a GPU.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig | LmTrainConfig, device: torch.device) -> None:
         self.device = device
         self.dtype = choose_dtype(config, device)
         self.scaler = GradScaler(device.type, init_scale=1.0, enabled=self.dtype == torch.float16)
@@ -93,7 +93,7 @@ def doubles_scale(scale: float, batch_in_epoch: int) -> bool:
     return any(batch_in_epoch % every == 0 and scale < limit for every, limit in limits)
 
 
-def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+def choose_dtype(config: TrainConfig | LmTrainConfig, device: torch.device) -> torch.dtype:
     """Return the type of matrix products: what was asked for, where the device has it.
 
     What was not asked for is bfloat16 on a GPU that has it, and float32 elsewhere. The sums over

@@ -33,6 +33,7 @@ from zipasr.optim.config import EdenConfig, OptimizerConfig
 from zipasr.optim.named_optimizer import NamedOptimizer
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig
+from zipasr.training.gradient_reduction import GradientReducer
 from zipasr.training.icefall_state import with_own_entries
 from zipasr.training.metrics import MetricWriter
 from zipasr.training.precision import Precision
@@ -102,6 +103,7 @@ class Session:
         row_cost: bytes of an utterance in a batch; None without --memory-budget-gb.
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
         folder: --exp-dir as it was at the start; None except in rank 0.
+        reducer: of the gradients of all processes.
     """
 
     configs: TrainConfigs
@@ -120,6 +122,10 @@ class Session:
     last_good: Path | None = None
     not_saved: str | None = None
     folder: FolderIdentity | None = None
+    reducer: GradientReducer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reducer = GradientReducer(self.model.parameters(), self.world)
 
     @property
     def max_duration(self) -> float:

@@ -6,12 +6,13 @@ import gc
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zipasr.base.distributed import all_reduce_mean, all_reduce_sum
+from zipasr.base.distributed import all_reduce_sum
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import fix_seeds
 from zipasr.data.dataset import Batch
@@ -180,11 +181,11 @@ class Gradients(NamedTuple):
 def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
     """Leave in the parameters the mean over the processes of the sum over ``batches``.
 
-    The processes meet once, when each has all of its own gradients: one that needs more attempts
-    keeps the others waiting, not stuck. A batch that does not fit into memory is halved along its
-    utterances, and the halves again, down to one utterance. Losses are sums, so the gradient is
-    the one of the whole; what layers draw at random or measure over a batch is drawn and measured
-    in each part.
+    Gradients are sent while the last backward pass goes on, in the same order from all processes:
+    one that needs more attempts keeps the others waiting, not stuck. A batch that does not fit into
+    memory is halved along its utterances, and the halves again, down to one utterance. Losses are
+    sums, so the gradient is the one of the whole; what layers draw at random or measure over a
+    batch is drawn and measured in each part.
 
     Args:
         session: its optimizer's gradients are replaced; nothing else changes.
@@ -203,7 +204,7 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
         measured: list[PartLoss] = []
         loss: Tensor | None = None
         try:
-            for batch, keys in parts:
+            for number, (batch, keys) in enumerate(parts, start=1):
                 fix_seeds(*keys)
                 tokens = session.tokenizer.encode(batch.texts)
                 with session.precision.autocast():
@@ -215,7 +216,9 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
                         configs.transducer,
                         configs.encoder.geometry,
                     )
-                session.precision.backward(loss)
+                is_last = number == len(parts)
+                with session.reducer.last_backward() if is_last else nullcontext():
+                    session.precision.backward(loss)
                 measured.append(PartLoss(batch, metrics))
             done = True
         except Exception as error:
@@ -226,7 +229,7 @@ def compute_gradients(session: Session, batches: Sequence[Batch]) -> Gradients:
             parts = halve(parts, len(measured))
             splits += 1
             free_memory(world.device)
-    all_reduce_mean(_gradients(session), world)
+    session.reducer.finish()
     # The one wait for a device: with the norms of the gradients come the losses.
     session.precision.measure(session.optimizer)
     bad = sum(not part.is_finite for part in measured)
@@ -299,15 +302,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-
-
-def _gradients(session: Session) -> list[Tensor]:
-    """Return the gradients of all parameters; a missing one is made, full of zeros."""
-    parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
-    for parameter in parameters if session.world.size > 1 else ():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    return [p.grad for p in parameters if p.grad is not None]
 
 
 def free_memory(device: torch.device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ from zipasr.training.data_setup import (
 from zipasr.training.diagnostics import diagnose
 from zipasr.training.epoch_progress import write_scalar, write_scalars
 from zipasr.training.epoch_report import Note, Recognise, report_before_training, report_epoch
+from zipasr.training.feeding import choose_workers
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
 from zipasr.training.loop import (
     Stopped,
@@ -172,6 +174,8 @@ def get_ready(session: Session, data: TrainData, epoch: int) -> None:
     train = session.configs.train
     if train.rehearse and epoch <= len(train.epochs):
         rehearse(session, batch_sizes(session, data.train.lengths))
+    if epoch <= len(train.epochs):
+        session.configs = replace(session.configs, data=choose_workers(session, data))
     session.writer = open_writer(session)
     if session.world.is_main:
         session.folder = FolderIdentity(train.exp_dir)
