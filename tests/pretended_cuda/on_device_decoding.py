@@ -38,7 +38,7 @@ from zipasr.search import triton_steps  # noqa: E402
 from zipasr.search.components import DecodingResources, ModelParts  # noqa: E402
 from zipasr.search.config import DecodingConfig  # noqa: E402
 from zipasr.search.hot_words import ContextGraph  # noqa: E402
-from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens  # noqa: E402
+from zipasr.search.language_models import NeuralTokens, NgramTokens  # noqa: E402
 from zipasr.search.protocol import Search  # noqa: E402
 from zipasr.search.registry import build_search  # noqa: E402
 
@@ -60,7 +60,7 @@ def bigram(_: str) -> DecodingResources:
 
 def recurrent(place: str) -> DecodingResources:
     model = language_model().model.to(place)
-    return DecodingResources(lm=RnnTokens(model), hot_words=hot_words(place).hot_words)
+    return DecodingResources(lm=NeuralTokens(model), hot_words=hot_words(place).hot_words)
 
 
 class Case(NamedTuple):
@@ -182,7 +182,7 @@ def test_without_the_kernels_the_same_is_found(name: str, monkeypatch: pytest.Mo
 
 def test_a_scorer_that_walks_on_the_host_still_finds_the_same() -> None:
     model = tiny_transformer()
-    model_on_cpu = TransformerTokens(model)
+    model_on_cpu = NeuralTokens(model)
     frames, lens = tiny_batch(11, [9, 5])
     steps = tiny_steps(11)
     parts = ModelParts(steps.decoder, steps.joiner)
@@ -190,7 +190,7 @@ def test_a_scorer_that_walks_on_the_host_still_finds_the_same() -> None:
     wanted = build_search(config, parts, DecodingResources(lm=model_on_cpu))(frames, lens)
     steps = tiny_steps(11)
     parts = ModelParts(steps.decoder.to("cuda"), steps.joiner.to("cuda"))
-    search = build_search(config, parts, DecodingResources(lm=TransformerTokens(model.to("cuda"))))
+    search = build_search(config, parts, DecodingResources(lm=NeuralTokens(model.to("cuda"))))
     assert_same(search(frames.to("cuda"), lens), wanted)
 
 

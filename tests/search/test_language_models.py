@@ -15,7 +15,7 @@ from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
-from zipasr.search.language_models import NgramTokens, RnnTokens, TransformerTokens
+from zipasr.search.language_models import NeuralTokens, NgramTokens
 from zipasr.search.registry import build_search
 from zipasr.search.scorers import Sum, sum_scorers
 
@@ -31,8 +31,8 @@ def models(exact_backoff=True):
         rnn = RnnLm(7, sizes, 1).eval()
     return {
         "ngram": NgramTokens(read_arpa(GOLDEN / "trigram.arpa"), PIECES, exact_backoff),
-        "rnn": RnnTokens(rnn),
-        "transformer": TransformerTokens(test_transformer.tiny()),
+        "rnn": NeuralTokens(rnn),
+        "transformer": NeuralTokens(test_transformer.tiny()),
     }
 
 

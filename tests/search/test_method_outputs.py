@@ -22,7 +22,7 @@ from zipasr.lm.rnn import RnnLm
 from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.hot_words import ContextGraph
-from zipasr.search.language_models import NgramTokens, RnnTokens
+from zipasr.search.language_models import NeuralTokens, NgramTokens
 from zipasr.search.lexicon_graph import word_graph
 from zipasr.search.methods import METHODS, Need
 from zipasr.search.protocol import Utterance
@@ -61,7 +61,7 @@ class AttentionDecoder:
         return losses
 
 
-def language_model() -> RnnTokens:
+def language_model() -> NeuralTokens:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         config = RnnLmConfig(rnn_lm_embedding_dim=6, rnn_lm_hidden_dim=6, rnn_lm_num_layers=1)
@@ -69,7 +69,7 @@ def language_model() -> RnnTokens:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(0.0, 0.5)
-    return RnnTokens(model.eval())
+    return NeuralTokens(model.eval())
 
 
 def resources(name: str) -> DecodingResources:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zipasr.api.wording import in_arguments, worded_for_programs
 from zipasr.base.errors import CheckpointError, UserError, nearest
@@ -74,19 +74,24 @@ def load_model(
     own = {"path": path, "tokens": tokens, "decoding_method": decoding_method}
     table = None if tokens is None else Path(tokens)
     with worded_for_programs(settings | own, _ARGUMENTS):
-        return _load(Path(path), table, device, precision, decoding_method, dict(settings))
+        return _load(_Wanted(Path(path), table, device, precision, decoding_method, dict(settings)))
 
 
-def _load(
-    place: Path,
-    tokens: Path | None,
-    device: str,
-    precision: Precision,
-    decoding_method: str,
-    values: dict[str, Any],
-) -> Model:
+class _Wanted(NamedTuple):
+    """What ``load_model`` is given; see there."""
+
+    place: Path
+    tokens: Path | None
+    device: str
+    precision: str
+    decoding_method: str
+    values: dict[str, Any]
+
+
+def _load(wanted: _Wanted) -> Model:
+    place, precision = wanted.place, wanted.precision
     if is_exported_folder(place):
-        return _load_exported(place, tokens, device, precision, decoding_method, values)
+        return _load_exported(wanted)
     if place.suffix == ".onnx":
         raise UserError(f"{place} is one file of an exported model.", "give the folder of it.")
     if precision not in ("auto", "float32", "bfloat16"):
@@ -97,17 +102,11 @@ def _load(
         place = _model_in(place)
     elif not place.is_file():
         raise CheckpointError(f"there is no file or folder {place}.", "see that the path is right.")
-    return _load_torch(place, tokens, device, precision, decoding_method, values)
+    return _load_torch(wanted._replace(place=place))
 
 
-def _load_exported(
-    folder: Path,
-    tokens: Path | None,
-    device: str,
-    precision: str,
-    decoding_method: str,
-    values: dict[str, Any],
-) -> SherpaModel:
+def _load_exported(wanted: _Wanted) -> SherpaModel:
+    folder, _, device, precision, decoding_method, values = wanted
     if device != "cpu":
         raise UserError(f"device={device!r}: exported folders run on the CPU.")
     if precision not in _EXPORTED_KINDS:
@@ -120,7 +119,7 @@ def _load_exported(
         raise UserError(f"{name}={values[name]!r} cannot change the exported model {folder}.", hint)
     kept = {name: value for name, value in values.items() if name in _SHERPA_SETTINGS}
     config = SherpaConfig(decoding_method=decoding_method, kind=_EXPORTED_KINDS[precision], **kept)
-    return load_sherpa_model(folder, config, _cutting(values), tokens)
+    return load_sherpa_model(folder, config, _cutting(values), wanted.tokens)
 
 
 def _cutting(values: Mapping[str, Any]) -> Cutting:
@@ -151,14 +150,7 @@ def _model_in(folder: Path) -> Path:
     )
 
 
-def _load_torch(
-    place: Path,
-    tokens: Path | None,
-    device: str,
-    precision: str,
-    decoding_method: str,
-    values: dict[str, Any],
-) -> Model:
+def _load_torch(wanted: _Wanted) -> Model:
     from zipasr.checkpoint.checkpoint_file import reader_of_parts
     from zipasr.checkpoint.selection import with_last_epoch
     from zipasr.cli.command_flags import read
@@ -167,6 +159,7 @@ def _load_torch(
     from zipasr.cli.recognition_flags import recognition_config
     from zipasr.recognition.torch_model import load_model_file, load_torch_model
 
+    place, tokens, device, precision, decoding_method, values = wanted
     is_script = place.is_file() and _is_torchscript(place)
     own: dict[str, Any] = {"decoding_method": decoding_method}
     if not is_script:

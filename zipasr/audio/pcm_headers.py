@@ -163,7 +163,6 @@ def _riff(form: bytes, length: int, order: Order) -> bytes:
     return b"RF64" + unknown + b"WAVE" + ds64 + fmt + b"data" + unknown
 
 
-_W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 

@@ -1,4 +1,4 @@
-"""Constants of every part: the sample rate of audio, the window of a feature frame."""
+"""Constants of several parts: of audio and its features, and of confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,3 +6,6 @@ SAMPLING_RATE = 16_000
 
 #: Samples in the window of a feature frame; less sound than that has none.
 WINDOW = 400
+
+#: Standard errors on either side in which 95 % of a normal distribution lie.
+NORMAL_95 = 1.96

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zipasr.base.config import flag_name
-from zipasr.encoder.protocol import ExportLayout, Geometry, joined
+from zipasr.encoder.protocol import BuiltElsewhere, ExportLayout, Geometry, joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,7 +176,7 @@ def in_full(value: Any, num_stacks: int) -> Any:
     return value * num_stacks if isinstance(value, tuple) and len(value) == 1 else value
 
 
-class ChunkedConfig:
+class ChunkedConfig(BuiltElsewhere):
     """Base of the settings of encoders of stacks, which work on whole utterances or in chunks."""
 
     __slots__ = ()

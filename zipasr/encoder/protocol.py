@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -423,3 +424,42 @@ class EncoderConfig(Protocol):
         Args:
             flags: what is known of the flags of these settings: by default, preset or typed.
         """
+
+
+class BuiltElsewhere:
+    """Base of an ``EncoderConfig`` whose modules are built in a module of their own.
+
+    Attributes:
+        construction: the module, with the functions ``build``, ``infer`` and ``export_layout``; it
+            imports torch.
+    """
+
+    __slots__ = ()
+
+    construction: ClassVar[str]
+
+    def build(self) -> Encoder:
+        """See ``EncoderConfig``."""
+        encoder: Encoder = import_module(self.construction).build(self)
+        return encoder
+
+    def export_layout(self) -> ExportLayout:
+        """See ``EncoderConfig``."""
+        layout: ExportLayout = import_module(self.construction).export_layout(self)
+        return layout
+
+    @classmethod
+    def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[Any, list[str]]:
+        """See ``EncoderConfig``."""
+        found: tuple[Any, list[str]] = import_module(cls.construction).infer(shapes, hints)
+        return found
+
+    @classmethod
+    def with_implied(cls, flags: Flags) -> dict[str, Any]:
+        """See ``EncoderConfig``: published flags say all themselves."""
+        return dict(flags)
+
+    @classmethod
+    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
+        """See ``EncoderConfig``: none, the defaults of all flags are for this encoder."""
+        return {}

@@ -72,20 +72,8 @@ def rnnt_loss_simple(  # noqa: PLR0913 - the signature is k2's
 
     It is ``rnnt_loss_smoothed`` with both scales 0; see there for arguments, result and errors.
     """
-    return rnnt_loss_smoothed(  # type: ignore[call-overload, no-any-return]
-        lm=lm,
-        am=am,
-        symbols=symbols,
-        termination_symbol=termination_symbol,
-        lm_only_scale=0.0,
-        am_only_scale=0.0,
-        boundary=boundary,
-        rnnt_type=rnnt_type,
-        delay_penalty=delay_penalty,
-        reduction=reduction,
-        return_grad=return_grad,
-        backend=backend,
-    )
+    options = boundary, rnnt_type, delay_penalty, reduction, return_grad, backend
+    return rnnt_loss_smoothed(lm, am, symbols, termination_symbol, 0.0, 0.0, *options)  # type: ignore[call-overload, no-any-return]
 
 
 @overload

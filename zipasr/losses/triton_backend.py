@@ -16,6 +16,7 @@ from torch import Tensor
 from zipasr.kernels.availability import triton_fault
 from zipasr.losses import recursion
 from zipasr.losses.recursion import LatticeSums
+from zipasr.nn.cuda_graph import power_of_two
 
 MAX_LANES = 4096  # labels that one program can hold
 _MAX_COLUMNS = 4096  # of a softmax row that are read at a time
@@ -172,7 +173,7 @@ def _launch_recursion(
     batch, num_frames, width = py.shape
     if starts is None:
         num_frames, width = py.shape[2], num_symbols
-    lanes = max(_WARP, _power_of_two(width + 1))
+    lanes = max(_WARP, power_of_two(width + 1))
     if lanes > MAX_LANES:
         raise ValueError(f"the lattice needs {lanes} lanes; the kernels have {MAX_LANES}")
     num_steps = num_frames + num_symbols if regular else num_frames
@@ -209,13 +210,8 @@ def _launch(
 
 def _softmax_block(vocab: int) -> tuple[int, int]:
     """Columns per block and warps per program; at least four columns for each thread."""
-    block = min(_MAX_COLUMNS, max(4 * _WARP, _power_of_two(vocab)))
+    block = min(_MAX_COLUMNS, max(4 * _WARP, power_of_two(vocab)))
     return block, min(8, max(1, block // (8 * _WARP)))
-
-
-def _power_of_two(size: int) -> int:
-    """The smallest power of two that is not below ``size``."""
-    return 1 << (size - 1).bit_length()
 
 
 def _check_logits(logits: Tensor) -> None:

@@ -184,11 +184,9 @@ class ResourceReader:
         return Vocabulary(graphs[0], graphs[1] if len(graphs) > 1 else None, about)
 
     def _neural_lm(self, config: RecognitionConfig) -> LanguageModel:
-        from zipasr.lm.rnn import RnnLm
-        from zipasr.search.language_models import RnnTokens, TransformerTokens
+        from zipasr.search.language_models import NeuralTokens
 
-        model = neural_lm(config, self.tokenizer).to(self._device)
-        return RnnTokens(model) if isinstance(model, RnnLm) else TransformerTokens(model)
+        return NeuralTokens(neural_lm(config, self.tokenizer).to(self._device))
 
     def _once(self, key: Hashable, read: Callable[[], R]) -> R:
         if key not in self._known:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from zipasr.base.constants import NORMAL_95
 from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.statistics import Interval
@@ -133,9 +134,6 @@ def _loss(
 BINS = 10
 LEAST_WORDS = 50
 
-# Of the normal distribution, for an interval that holds the true value in 95 of 100 cases.
-_QUANTILE = 1.96
-
 
 class Bin(NamedTuple):
     """Words of similar confidence.
@@ -224,7 +222,7 @@ def share_interval(count: int, total: int) -> Interval:
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
-    share, square = count / total, _QUANTILE**2 / total
+    share, square = count / total, NORMAL_95**2 / total
     middle = (share + square / 2) / (1 + square)
-    half = _QUANTILE / (1 + square) * math.sqrt(share * (1 - share) / total + square / total / 4)
+    half = NORMAL_95 / (1 + square) * math.sqrt(share * (1 - share) / total + square / total / 4)
     return Interval(max(0.0, middle - half), min(1.0, middle + half))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from zipasr.lm.neural import NeuralLm
 from zipasr.lm.ngram import NgramLm
 from zipasr.lm.ngram_table import NgramStates, ngram_table
 from zipasr.lm.rnn import RnnLm
@@ -50,24 +51,13 @@ class NgramTokens:
         return [self.model.sentence([self.pieces[i] for i in ids]) for ids in sequences]
 
 
-class NgramScorer:
-    """Scores of an n-gram model, by the best path of a hypothesis through its graph.
-
-    The state of a hypothesis: where its paths stand, contexts (order,) and scores (order,) of
-    those, of which the best is 0.
-    """
+class _Scorer:
+    """Base of scorers: one of ``step``, or of ``score`` and ``extend``, says the rest."""
 
     on_host = False
 
-    def __init__(self, tokens: NgramTokens, scale: float) -> None:
-        exact = tokens.exact_backoff
-        self._table = ngram_table(tokens.model, tokens.pieces, exact_backoff=exact)
+    def __init__(self, scale: float) -> None:
         self._scale = scale
-
-    def start(self, num: int, device: torch.device) -> ScorerState:
-        """State of ``num`` hypotheses without tokens."""
-        self._table = self._table.to(device)
-        return tuple(self._table.standing(num))
 
     def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) of the tokens (M,)."""
@@ -79,76 +69,62 @@ class NgramScorer:
 
     def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
         """Return both: scores (M,) of the tokens (M,), and the state after them."""
-        contexts, scores = self._table.moved(NgramStates(*state), tokens)
-        best = scores.amax(dim=1, keepdim=True)
-        return self._scale * best.squeeze(1).float(), (contexts, scores - best)
-
-    def finish(self, state: ScorerState) -> Tensor:
-        """Nothing: as in the published searches, ends are not scored."""
-        return torch.zeros(state[0].size(0), device=state[0].device)
-
-
-@dataclass(frozen=True)
-class RnnTokens:
-    """A recurrent model over tokens."""
-
-    model: RnnLm
-
-    def scorer(self, scale: float) -> TokenScorer:
-        """Return what adds its log-probabilities, times ``scale``."""
-        return RnnScorer(self.model, scale)
-
-    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """Return the log-probability of each token sequence, its end included."""
-        return _whole(self.model.nll, sequences)
-
-
-@dataclass(frozen=True)
-class TransformerTokens:
-    """A transformer over tokens."""
-
-    model: TransformerLm
-
-    def scorer(self, scale: float) -> TokenScorer:
-        """Return what adds its log-probabilities, times ``scale``."""
-        return TransformerScorer(self.model, scale)
-
-    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """Return the log-probability of each token sequence, its end included."""
-        return _whole(self.model.nll, sequences)
-
-
-@torch.no_grad()
-def _whole(
-    nll: Callable[[Sequence[Sequence[int]]], Tensor], sequences: Sequence[Sequence[int]]
-) -> list[float]:
-    values: list[float] = (-nll(sequences).sum(dim=1)).tolist()
-    return values
-
-
-class _NextTokens:
-    """Scores out of a state that begins with the log-probabilities (M, V) of what follows."""
-
-    on_host = False
-
-    def __init__(self, scale: float) -> None:
-        self._scale = scale
-
-    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
-        """Scaled log-probabilities (M,) of the tokens (M,)."""
-        return self._scale * state[0].gather(1, tokens[:, None]).squeeze(1)
-
-    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
-        """State after the tokens (M,)."""
-        raise NotImplementedError
-
-    def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
-        """Return both: scores (M,) of the tokens (M,), and the state after them."""
         return self.score(state, tokens), self.extend(state, tokens)
 
     def finish(self, state: ScorerState) -> Tensor:
         """Nothing: as in the published searches, ends are not scored."""
         return torch.zeros(state[0].size(0), device=state[0].device)
+
+
+class NgramScorer(_Scorer):
+    """Scores of an n-gram model, by the best path of a hypothesis through its graph.
+
+    The state of a hypothesis: where its paths stand, contexts (order,) and scores (order,) of
+    those, of which the best is 0.
+    """
+
+    def __init__(self, tokens: NgramTokens, scale: float) -> None:
+        super().__init__(scale)
+        exact = tokens.exact_backoff
+        self._table = ngram_table(tokens.model, tokens.pieces, exact_backoff=exact)
+
+    def start(self, num: int, device: torch.device) -> ScorerState:
+        """State of ``num`` hypotheses without tokens."""
+        self._table = self._table.to(device)
+        return tuple(self._table.standing(num))
+
+    def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
+        """Return both: scores (M,) of the tokens (M,), and the state after them."""
+        contexts, scores = self._table.moved(NgramStates(*state), tokens)
+        best = scores.amax(dim=1, keepdim=True)
+        return self._scale * best.squeeze(1).float(), (contexts, scores - best)
+
+
+@dataclass(frozen=True)
+class NeuralTokens:
+    """A recurrent model or a transformer over tokens."""
+
+    model: NeuralLm
+
+    def scorer(self, scale: float) -> TokenScorer:
+        """Return what adds its log-probabilities, times ``scale``."""
+        if isinstance(self.model, RnnLm):
+            return RnnScorer(self.model, scale)
+        return TransformerScorer(self.model, scale)
+
+    @torch.no_grad()
+    def log_probs(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log-probability of each token sequence, its end included."""
+        values: list[float] = (-self.model.nll(sequences).sum(dim=1)).tolist()
+        return values
+
+
+class _NextTokens(_Scorer):
+    """Scores out of a state that begins with the log-probabilities (M, V) of what follows."""
+
+    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
+        """Scaled log-probabilities (M,) of the tokens (M,)."""
+        return self._scale * state[0].gather(1, tokens[:, None]).squeeze(1)
 
 
 class RnnScorer(_NextTokens):

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zipasr.base.constants import NORMAL_95
 from zipasr.base.progress import clock
 from zipasr.corpora.custom.recipe_file import Sizes
 
-# The rate at which the precision of a test set is told, and 1.96 standard errors: 95 %.
+# The rate at which the precision of a test set is told.
 EXAMPLE_RATE = 0.2
-_NORMAL_95 = 1.96
 # Below, the interval is wider than what models differ by.
 FEWEST_WORDS = 100
 
@@ -153,4 +153,4 @@ def half_width(words: int) -> float:
 
     Errors count as independent of one another: they are not quite, so it is a little wider.
     """
-    return _NORMAL_95 * math.sqrt(EXAMPLE_RATE * (1.0 - EXAMPLE_RATE) / max(words, 1))
+    return NORMAL_95 * math.sqrt(EXAMPLE_RATE * (1.0 - EXAMPLE_RATE) / max(words, 1))

@@ -203,10 +203,6 @@ class AudioFiles:
         return names
 
 
-def _goes_up(name: str) -> bool:
-    return ".." in Path(name).parts
-
-
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zipasr.base.config import check_numbers, flag, shown
 from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks
-from zipasr.encoder.protocol import (
-    Encoder,
-    ExportLayout,
-    Flags,
-    Geometry,
-    HeadStyle,
-    LossStyle,
-)
+from zipasr.encoder.protocol import Flags, Geometry, HeadStyle, LossStyle
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -65,6 +58,7 @@ class ZapformerConfig(ChunkedConfig):
     """Shape of the Zapformer; a comma list has one value for each stack, or one for all."""
 
     name: ClassVar[str] = "zapformer"
+    construction: ClassVar[str] = "zipasr.encoder.zapformer.construction"
     schema: ClassVar[str] = "zapformer"
     former_schemas: ClassVar[tuple[str, ...]] = ()
     free_when_decoding: ClassVar[tuple[str, ...]] = ("chunk_size", "left_context_frames")
@@ -195,12 +189,6 @@ class ZapformerConfig(ChunkedConfig):
         layers, dims = shown(self.per_stack("num_encoder_layers")), shown(self.encoder_dims)
         return f"Zapformer with {layers} layers of {dims} channels"
 
-    def export_layout(self) -> ExportLayout:
-        """Layout of icefall's exports, which no client reads yet."""
-        from zipasr.encoder.zapformer.construction import export_layout
-
-        return export_layout(self)
-
     @classmethod
     def from_preset(
         cls,
@@ -233,12 +221,6 @@ class ZapformerConfig(ChunkedConfig):
             left_context_frames=as_choices(left_context_frames, sizes.left_context_frames),
         )
 
-    def build(self) -> Encoder:
-        """Front end and encoder."""
-        from zipasr.encoder.zapformer.construction import build
-
-        return build(self)
-
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
         """Sizes of the published encoders."""
@@ -250,21 +232,9 @@ class ZapformerConfig(ChunkedConfig):
         return shapes.has("encoder_embed.") and shapes.has("encoder.encoders.0.proj.")
 
     @classmethod
-    def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[ZapformerConfig, list[str]]:
-        """Read the sizes off the weights, which tell them all."""
-        from zipasr.encoder.zapformer.construction import infer
-
-        return infer(shapes, hints)
-
-    @classmethod
     def settling_flags(cls, _typed: Flags) -> Sequence[str]:
         """Which of the possible units the multiples are of."""
         return ("base_dim",)
-
-    @classmethod
-    def with_implied(cls, flags: Flags) -> dict[str, Any]:
-        """Published flags say all themselves."""
-        return dict(flags)
 
     @classmethod
     def defaults_of_others(cls, flags: Flags) -> dict[str, Any]:

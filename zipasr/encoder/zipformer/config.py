@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zipasr.base.config import check_numbers, flag, shown
 from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks, in_full
-from zipasr.encoder.protocol import (
-    Encoder,
-    ExportLayout,
-    Flags,
-    Geometry,
-    HeadStyle,
-    LossStyle,
-)
+from zipasr.encoder.protocol import Flags, Geometry, HeadStyle, LossStyle
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -26,7 +19,6 @@ PresetName = Literal["small", "medium", "large"]
 
 #: Number of frames at 20 ms that make one output frame.
 OUTPUT_FACTOR = 2
-
 
 _PER_STACK = (
     "num_encoder_layers",
@@ -39,7 +31,6 @@ _PER_STACK = (
     "encoder_unmasked_dim",
     "cnn_module_kernel",
 )
-
 
 #: Fields that describe attention heads: their number, and channels of each.
 HEAD_FLAGS = ("num_heads", "query_head_dim", "value_head_dim", "pos_head_dim")
@@ -78,6 +69,7 @@ class ZipformerConfig(ChunkedConfig):
     """Shape of the encoder; a comma list has one value for each stack, or one for all."""
 
     name: ClassVar[str] = "zipformer"
+    construction: ClassVar[str] = "zipasr.encoder.zipformer.construction"
     schema: ClassVar[str] = "zipformer"
     former_schemas: ClassVar[tuple[str, ...]] = ("ZipformerConfig",)
     free_when_decoding: ClassVar[tuple[str, ...]] = ("chunk_size", "left_context_frames")
@@ -195,12 +187,6 @@ class ZipformerConfig(ChunkedConfig):
         layers, dims = (shown(self.per_stack(n)) for n in ("num_encoder_layers", "encoder_dim"))
         return f"Zipformer with {layers} layers of {dims} channels"
 
-    def export_layout(self) -> ExportLayout:
-        """Layout that sherpa-onnx calls ``zipformer2``."""
-        from zipasr.encoder.zipformer.construction import export_layout
-
-        return export_layout(self)
-
     @classmethod
     def from_preset(
         cls,
@@ -236,12 +222,6 @@ class ZipformerConfig(ChunkedConfig):
             dropout=dropout,
         )
 
-    def build(self) -> Encoder:
-        """Front end and encoder."""
-        from zipasr.encoder.zipformer.construction import build
-
-        return build(self)
-
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
         """Sizes of the published encoders."""
@@ -253,26 +233,9 @@ class ZipformerConfig(ChunkedConfig):
         return shapes.has("encoder_embed.") and shapes.has("encoder.downsample_output.")
 
     @classmethod
-    def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[ZipformerConfig, list[str]]:
-        """Read the sizes off the weights."""
-        from zipasr.encoder.zipformer.construction import infer
-
-        return infer(shapes, hints)
-
-    @classmethod
     def settling_flags(cls, _typed: Flags) -> Sequence[str]:
         """Heads and their channels are a product in the weights."""
         return (*HEAD_FLAGS, "causal")
-
-    @classmethod
-    def with_implied(cls, flags: Flags) -> dict[str, Any]:
-        """Published flags say all themselves."""
-        return dict(flags)
-
-    @classmethod
-    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
-        """None: the defaults of all flags are for this encoder."""
-        return {}
 
 
 PRESETS: dict[str, ZipformerConfig] = {

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from zipasr.base.config import check_numbers, flag, flag_name, shown
 from zipasr.encoder.chunks import Chunks
-from zipasr.encoder.protocol import (
-    Encoder,
-    ExportLayout,
-    Flags,
-    Geometry,
-    HeadStyle,
-    LossStyle,
-)
+from zipasr.encoder.protocol import BuiltElsewhere, Flags, Geometry, HeadStyle, LossStyle
 
 if TYPE_CHECKING:
     from zipasr.encoder.inference import WeightShapes
@@ -51,10 +44,11 @@ class LayerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Zipformer1Config:
+class Zipformer1Config(BuiltElsewhere):
     """Shape of the first Zipformer; a comma list has one value for each stack."""
 
     name: ClassVar[str] = "zipformer1"
+    construction: ClassVar[str] = "zipasr.encoder.zipformer1.construction"
     schema: ClassVar[str] = "zipformer1"
     former_schemas: ClassVar[tuple[str, ...]] = ("Zipformer1Config",)
     free_when_decoding: ClassVar[tuple[str, ...]] = (
@@ -223,18 +217,6 @@ class Zipformer1Config:
         """Chunk size, as published results are named."""
         return f"streaming-chunk-size-{self.decode_chunk_len}"
 
-    def export_layout(self) -> ExportLayout:
-        """Layout that sherpa-onnx calls ``zipformer``."""
-        from zipasr.encoder.zipformer1.construction import export_layout
-
-        return export_layout(self)
-
-    def build(self) -> Encoder:
-        """The encoder, its front end inside."""
-        from zipasr.encoder.zipformer1.construction import build
-
-        return build(self)
-
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
         """One size was published: the defaults."""
@@ -246,13 +228,6 @@ class Zipformer1Config:
         return shapes.has("encoder.encoder_embed.") and shapes.has("encoder.encoders.0.")
 
     @classmethod
-    def infer(cls, shapes: WeightShapes, hints: Flags) -> tuple[Zipformer1Config, list[str]]:
-        """Read the sizes off the weights; the streaming version has the same."""
-        from zipasr.encoder.zipformer1.construction import infer
-
-        return infer(shapes, hints)
-
-    @classmethod
     def settling_flags(cls, typed: Flags) -> Sequence[str]:
         """Published commands say with nothing else that a model is a streaming one."""
         return ("causal", *(cls.free_when_decoding if typed.get("causal", True) else ()))
@@ -261,8 +236,3 @@ class Zipformer1Config:
     def with_implied(cls, flags: Flags) -> dict[str, Any]:
         """Only the streaming recipe has the flags of streaming."""
         return {**flags, "causal": bool(flags.keys() & {*cls.free_when_decoding})}
-
-    @classmethod
-    def defaults_of_others(cls, _flags: Flags) -> Mapping[str, Any]:
-        """None: its recipes differ in nothing else."""
-        return {}
