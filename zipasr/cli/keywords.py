@@ -221,7 +221,7 @@ class TrainFlags(TypedDict, total=False):
     num_heads: Sequence[int] | int | str
     num_left_chunks: int
     num_real_epochs: int | None
-    num_workers: int | None
+    num_workers: int
     on_the_fly_feats: bool
     optimizer: Literal["scaled_adam", "scaled_adam_v1", "rubik"]
     own_heads: str
@@ -385,7 +385,7 @@ class DecodeFlags(TypedDict, total=False):
     num_heads: Sequence[int] | int | str
     num_left_chunks: int
     num_paths: int
-    num_workers: int | None
+    num_workers: int
     on_the_fly_feats: bool
     output_beam: float
     own_heads: str
@@ -549,7 +549,7 @@ class ExportFlags(TypedDict, total=False):
     num_heads: Sequence[int] | int | str
     num_left_chunks: int
     num_paths: int
-    num_workers: int | None
+    num_workers: int
     on_the_fly_feats: bool
     output_beam: float
     output_dir: Path | str | None

@@ -18,6 +18,8 @@ SpecAugmentName = Literal["standard", "alternating"]
 NUM_MEL_BINS = 80
 #: Data-loading processes where nothing asks for more.
 USUAL_WORKERS = 2
+#: Stands for as many as a GPU is measured to need.
+MEASURED_WORKERS = -1
 MAX_JOBS = 15
 
 
@@ -236,10 +238,10 @@ class DataConfig:
     shuffle: bool = flag(True, "shuffle the cuts in every epoch")
     drop_last: bool = flag(True, "drop incomplete batches at the end of an epoch")
     return_cuts: bool = flag(True, "not used: a batch always has the ids of its cuts")
-    num_workers: int | None = flag(
-        None,
-        "data-loading processes; 0: load in the training process; none: 2, for a training on GPUs "
-        "as many as these need and the cores allow",
+    num_workers: int = flag(
+        USUAL_WORKERS,
+        "data-loading processes; 0: load in the training process; -1: for a training on GPUs as "
+        "many as these need and the cores allow, else 2",
     )
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
         "PrecomputedFeatures",
@@ -286,8 +288,8 @@ class DataConfig:
             raise ValueError("--max-duration must be positive")
         if self.num_buckets < 1:
             raise ValueError("--num-buckets must be at least 1")
-        if self.num_workers is not None and self.num_workers < 0:
-            raise ValueError("--num-workers must not be negative")
+        if self.num_workers < MEASURED_WORKERS:
+            raise ValueError("--num-workers must not be negative, or -1: as many as are needed")
         if not 0 <= self.min_cut_duration <= self.max_cut_duration:
             raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
 
@@ -303,7 +305,7 @@ class DataConfig:
     @property
     def workers(self) -> int:
         """Data-loading processes."""
-        return USUAL_WORKERS if self.num_workers is None else self.num_workers
+        return USUAL_WORKERS if self.num_workers == MEASURED_WORKERS else self.num_workers
 
     @property
     def from_audio(self) -> bool:
