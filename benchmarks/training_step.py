@@ -51,7 +51,7 @@ class Step:
             texts=[""] * rows,
             cut_ids=[""] * rows,
             seconds=self.seconds,
-        )
+        ).to(device)  # as trainings have it, which copy a batch while another is computed
         self.tokens = [[1 + n % (VOCAB_SIZE - 1) for n in range(frames // 25)]] * rows
 
     def losses(self, half: bool) -> tuple[Tensor, dict[str, float]]:
@@ -59,9 +59,8 @@ class Step:
         fix_seeds(7)
         scales = loss_scales(LossConfig(), self.heads, 5000)
         with torch.autocast(self.device, torch.bfloat16, enabled=half):
-            batch = self.batch.to(self.device)
             settings = (scales, TransducerConfig(), self.encoder.geometry)
-            loss, metrics = compute_loss(self.model, batch, self.tokens, *settings)
+            loss, metrics = compute_loss(self.model, self.batch, self.tokens, *settings)
         return loss, metrics.sums
 
     def gradients(self) -> tuple[dict[str, float], Tensor]:

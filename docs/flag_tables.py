@@ -35,7 +35,6 @@ PROGRAMS: Mapping[str, Command] = {
 #: Why a default is another one; the contract tests hold that there are no others.
 OTHER_DEFAULTS = {
     "--epoch": "the last complete epoch of the run",
-    "--num-workers": "as many as GPUs need, 2 without one",
     "--use-bf16": "on where the device computes in it",
     "--finetune-ckpt": "none: it has to be typed",
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests import tones
 from tests.cli.conftest import Call
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import decode, prepare, train_lm
@@ -126,6 +128,17 @@ def test_every_search_takes_a_transformer(lm_folder: Path, call: Call) -> None:
         f"{methods[4]}_2gram-scale-0.01",
         f"{methods[5]}{scale}",
     ]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
+def test_two_processes_go_on_with_a_language_model(lm_folder: Path) -> None:
+    words = ["--lm-type", "rnn", *SIZES["rnn"].split(), "--num-epochs", "3", "--batch-size", "10"]
+    done = tones.run(lm_folder, "train_lm.py", *words, "--world-size", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("perplexity on dev: ") == 1
+    folder = lm_folder / "rnn_lm_exp"
+    assert (folder / "epoch-3.pt").is_file()
+    assert {path.name[-2:] for path in folder.glob("log-train-lm-*-[01]")} == {"-0", "-1"}
 
 
 def test_weights_of_a_language_model_are_tried_on_dev(lm_folder: Path, call: Call) -> None:

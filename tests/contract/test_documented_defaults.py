@@ -41,10 +41,6 @@ PROGRAMS: dict[str, tuple[Command, Callable[[list[str]], Run], list[str]]] = {
 DIFFERENCES = {
     ("train.py", "--use-bf16"): ("none", "on a GPU that has it, mixed precision is the default"),
     ("finetune.py", "--use-bf16"): ("none", "on a GPU that has it, mixed precision is the default"),
-    **{
-        (program, "--num-workers"): ("none", "2 without a GPU; with one, as many as it needs")
-        for program in ("train.py", "finetune.py", "decode.py", "ctc_decode.py")
-    },
     ("finetune.py", "--finetune-ckpt"): ("pretrained.pt", "it is typed: there is no other model"),
     **{
         (program, "--epoch"): ("none", "the last complete epoch of the run; the line says which")

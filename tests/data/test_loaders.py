@@ -357,7 +357,7 @@ def test_damaged_manifest_is_an_error(tmp_path: Path, content: bytes) -> None:
 def test_flags_are_checked() -> None:
     for flags, name in (
         ({"max_duration": 0.0}, "--max-duration"),
-        ({"num_workers": -1}, "--num-workers"),
+        ({"num_workers": -2}, "--num-workers"),
         ({"num_buckets": 0}, "--num-buckets"),
         ({"min_cut_duration": 30.0}, "--min-cut-duration"),
     ):

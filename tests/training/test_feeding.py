@@ -85,7 +85,7 @@ def test_a_gpu_gets_as_many_workers_as_it_needs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = new_session("")
-    session.configs = replace(session.configs, data=replace(session.configs.data, num_workers=None))
+    session.configs = replace(session.configs, data=replace(session.configs.data, num_workers=-1))
     data: Any = None  # not looked at: what is measured is given here
     assert choose_workers(session, data).workers == 2  # beside a CPU
     session.world = replace(ALONE, device=torch.device("cuda"))

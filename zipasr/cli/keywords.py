@@ -149,7 +149,7 @@ class DataFlags(SharedFlags, total=False):
     mini_libri: bool
     musan_snr: Sequence[float] | float | str
     num_buckets: int
-    num_workers: int | None
+    num_workers: int
     on_the_fly_feats: bool
     pause_start_epoch: int
     return_cuts: bool

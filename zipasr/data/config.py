@@ -17,6 +17,8 @@ SpecAugmentName = Literal["standard", "alternating"]
 NUM_MEL_BINS = 80
 #: Data-loading processes where nothing asks for more.
 USUAL_WORKERS = 2
+#: Stands for as many as a GPU is measured to need.
+MEASURED_WORKERS = -1
 MAX_JOBS = 15
 
 
@@ -227,10 +229,10 @@ class DataConfig:
     shuffle: bool = flag(True, "shuffle the cuts in every epoch")
     drop_last: bool = flag(True, "drop incomplete batches at the end of an epoch")
     return_cuts: bool = flag(True, "not used: a batch always has the ids of its cuts")
-    num_workers: int | None = flag(
-        None,
-        "data-loading processes; 0: load in the training process; none: 2, for a training on GPUs "
-        "as many as these need and the cores allow",
+    num_workers: int = flag(
+        USUAL_WORKERS,
+        "data-loading processes; 0: load in the training process; -1: for a training on GPUs as "
+        "many as these need and the cores allow, else 2",
     )
     input_strategy: Literal["PrecomputedFeatures", "AudioSamples"] = flag(
         "PrecomputedFeatures",
@@ -274,7 +276,8 @@ class DataConfig:
             raise ValueError("--extra-manifest: two corpora have the same name")
         check_numbers(self, "must be positive", "max_duration")
         check_numbers(self, "must be at least 1", "num_buckets")
-        check_numbers(self, "must not be negative", "num_workers")
+        if self.num_workers < MEASURED_WORKERS:
+            raise ValueError("--num-workers must not be negative, or -1: as many as are needed")
         if not 0 <= self.min_cut_duration <= self.max_cut_duration:
             raise ValueError("--min-cut-duration must be from 0 to --max-cut-duration")
 
@@ -290,7 +293,7 @@ class DataConfig:
     @property
     def workers(self) -> int:
         """Data-loading processes."""
-        return USUAL_WORKERS if self.num_workers is None else self.num_workers
+        return USUAL_WORKERS if self.num_workers == MEASURED_WORKERS else self.num_workers
 
     @property
     def from_audio(self) -> bool:

@@ -15,7 +15,7 @@ import torch
 
 from zipasr.base.distributed import all_gather
 from zipasr.base.seed import seeded
-from zipasr.data.config import DataConfig
+from zipasr.data.config import MEASURED_WORKERS, DataConfig
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.training.data_setup import TrainData
@@ -175,12 +175,12 @@ def measured_feed(session: Session, data: TrainData, world_size: int) -> Feed:
 
 
 def choose_workers(session: Session, data: TrainData) -> DataConfig:
-    """Return the settings of the data, with as many loading processes as a GPU needs.
+    """Return the settings of the data; with ``--num-workers -1``, as many as a GPU needs.
 
-    What ``--num-workers`` says is left, and so is the usual number beside a CPU, whose cores train.
+    Beside a CPU, whose cores train, there are as many as usual.
     """
     world, config = session.world, session.configs.data
-    if config.num_workers is not None or world.device.type != "cuda":
+    if config.num_workers != MEASURED_WORKERS or world.device.type != "cuda":
         return config
     feed = measured_feed(session, data, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
     workers = max(all_gather(feed.workers, world))
