@@ -207,7 +207,7 @@ def test_a_mutated_source_is_imported_or_refused(
 ) -> None:
     """As above, through sound, splits, manifests and report; nothing is written elsewhere."""
 
-    def refuse(utterances: Sequence[Utterance], num_jobs: int) -> dict[Path, str]:
+    def refuse(utterances: Sequence[Utterance], *_: object) -> dict[Path, str]:
         return {one.audio: "not run here" for one in utterances if one.command}
 
     # No shell is given what chance has written.
