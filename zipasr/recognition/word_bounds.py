@@ -5,16 +5,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from zipasr.audio.speech_activity import Pause
-from zipasr.encoder.protocol import Geometry
-from zipasr.search.forced_alignment import ctc_spans
-from zipasr.search.protocol import Utterance
 from zipasr.text.timed_words import Token, Word
-from zipasr.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zipasr.encoder.protocol import Geometry
+    from zipasr.search.protocol import Utterance
+    from zipasr.text.tokenizer import Tokenizer
 
 # No word is shorter than this (seconds), unless the recording is too short for its words.
 SHORTEST_WORD = 0.06
@@ -149,6 +152,10 @@ def _times(
     utterance: Utterance, log_probs: Tensor | None, geometry: Geometry
 ) -> list[tuple[float, float]]:
     """Return when each token begins and ends, in seconds of the utterance."""
+    from zipasr.search.forced_alignment import (
+        ctc_spans,  # imports torch, which clients may not need
+    )
+
     seconds = geometry.seconds_per_frame
     spans = None if log_probs is None else ctc_spans(log_probs, utterance.tokens)
     if spans is None:
