@@ -27,7 +27,8 @@ OTHERS += ("valid_wer",)
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) \S")
 PROGRESS = (
     r" epoch 1/1  batch 5/8  loss \d\S* \(avg \d\S*\)  lr \d\.\d\de-0\d  \|g\| \d\S*  "
-    r"\d+ s-audio/s  load \d+%  mem \d+\.\d/\d+\.\dG  eta epoch \d+s run \d+s; \d+ utterances: "
+    r"\d+ s-audio/s  load \d+%(?:, the brake)?  mem \d+\.\d/\d+\.\dG  "
+    r"eta epoch \d+s run \d+s; \d+ utterances: "
 )
 
 

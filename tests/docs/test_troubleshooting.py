@@ -69,6 +69,7 @@ def documents() -> list[tuple[str, str]]:
 OTHERS = """
 --port --nproc-per-node --server-port --strict --site-dir --frames --utterances --basetemp --encoder
 --decoder --joiner --tokens --compare --folders --split --only --out --version --hotwords-score
+--node-rank --requeue
 """
 
 
