@@ -61,6 +61,19 @@ def test_an_exported_file_says_what_is_in_its_header(
     assert list(shapes["inputs"]["x"]) == ["N", "T", 80]
 
 
+def test_damaged_files_are_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"x" * 99)
+    checkpoint = torch.load(trained / "exp" / "epoch-2.pt", weights_only=True)
+    torch.save({**checkpoint, "tokenizer": "bpe.model"}, tmp_path / "b.pt")
+    for name, message in (("a.onnx", "is no ONNX file"), ("b.pt", "the tokenizer in the")):
+        assert info.main([str(tmp_path / name)]) == CheckpointError.exit_code
+        said = capsys.readouterr()
+        assert (said.out, len(said.err.splitlines())) == ("", 1)
+        assert message in said.err
+
+
 @pytest.mark.parametrize("name", ["README.md", "nothing.pt", "docs"])
 def test_what_is_no_model_is_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert info.main([str(ROOT / name)]) == CheckpointError.exit_code

@@ -62,8 +62,7 @@ def sweep(folder: Path, *, levels: int = 1) -> list[Path]:
     for path in _temporary_files(folder, levels):
         try:
             size = path.stat().st_size
-            if _is_abandoned(path):
-                path.unlink()
+            if _unlink_abandoned(path):
                 removed.append(path)
                 freed += size
         except OSError:  # it has its name by now, or is not ours to remove
@@ -159,11 +158,8 @@ def _created(temporary: Path) -> int:
     while True:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
         _lock(descriptor)
-        try:
-            if os.path.samestat(os.fstat(descriptor), temporary.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass
+        if temporary.exists():
+            return descriptor
         os.close(descriptor)  # another process swept it before it was locked
 
 
@@ -171,18 +167,22 @@ def _lock(descriptor: int) -> None:
     # flock, not lockf: the libraries that write open and close the file themselves, and the first
     # close would end a lock of the other kind.
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # It waits for a process that sweeps: the name is this process's own.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError:  # not every file system has locks; then nothing is swept either
         return
 
 
-def _is_abandoned(path: Path) -> bool:
+def _unlink_abandoned(path: Path) -> bool:
+    """Remove a file that nobody writes, under its lock; say whether it was one."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
     except OSError:
         return False
+    else:
+        path.unlink()
+        return True
     finally:
         os.close(descriptor)
 

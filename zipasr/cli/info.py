@@ -60,7 +60,7 @@ def facts_of(path: Path) -> Facts:
     """
     if path.is_dir() and is_exported_folder(path):
         return _exported(files_in(path, prefers_ctc=False))
-    if path.is_file() and read_header(path) is not None:
+    if path.suffix == ".onnx" and path.is_file():
         return _exported([path])
     return _checkpoint(path)
 
@@ -101,20 +101,21 @@ def _progress(counters: Mapping[str, Any]) -> str:
 
 def _exported(files: Sequence[Path]) -> Facts:
     # Torch is not imported for these.
-    headers = {str(path): read_header(path) for path in files}
-    first = next(header for header in headers.values() if header is not None)
-    shapes = {
-        name: {"inputs": dict(header.inputs), "outputs": dict(header.outputs)}
-        for name, header in headers.items()
-        if header is not None
-    }
-    return {"files": [*headers], "metadata": dict(first.metadata), "shapes": shapes}
+    shapes: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    for path in files:
+        header = read_header(path)
+        if header is None:
+            raise CheckpointError(f"{path} is no ONNX file, or a damaged one.", "export it again.")
+        shapes[str(path)] = {"inputs": dict(header.inputs), "outputs": dict(header.outputs)}
+        metadata = metadata or dict(header.metadata)
+    return {"files": [*shapes], "metadata": metadata, "shapes": shapes}
 
 
 def _checkpoint(path: Path) -> Facts:
     from zipasr.checkpoint.averaging import read_chosen
     from zipasr.checkpoint.checkpoint_file import epoch_checkpoint, saved_epochs
-    from zipasr.checkpoint.model_file import stored_model
+    from zipasr.checkpoint.model_file import stored_model, stored_tokenizer
 
     run: dict[str, str] = {}
     sessions: list[dict[str, Any]] = []
@@ -141,7 +142,6 @@ def _checkpoint(path: Path) -> Facts:
         "sessions": sessions,
     }
     if "tokenizer" in entries:
-        content = bytes(entries["tokenizer"].tolist())
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(stored_tokenizer(entries).model_bytes).hexdigest()
         facts["tokenizer"] = {"vocab_size": stored.vocab_size, "sha256": digest}
     return facts

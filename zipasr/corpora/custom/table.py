@@ -33,8 +33,12 @@ def read_table(path: Path, encoding: str) -> ImportedCorpus:
     """
     found = ImportedCorpus(f"table {path}")
     add_table(path, encoding, found, AudioFiles(path.parent, found.notes))
+    return _not_empty(found, path, _FIX)
+
+
+def _not_empty(found: ImportedCorpus, path: Path, fix: str) -> ImportedCorpus:
     if not found.utterances and not found.dropped:
-        raise DataError(f"{path} is empty: 0 utterances.", _FIX)
+        raise DataError(f"{path} is empty: 0 utterances.", fix)
     return found
 
 
@@ -190,9 +194,7 @@ def read_json_lines(path: Path, encoding: str) -> ImportedCorpus:
     """
     found = ImportedCorpus(f"JSON lines {path}")
     add_json_lines(path, encoding, found, AudioFiles(path.parent, found.notes))
-    if not found.utterances and not found.dropped:
-        raise DataError(f"{path} is empty: 0 utterances.", _JSON_FIX)
-    return found
+    return _not_empty(found, path, _JSON_FIX)
 
 
 def add_json_lines(
