@@ -73,6 +73,12 @@ def test_the_oldest_is_spared_first_and_the_best_and_the_newest_never(tmp_path: 
     assert oldest_to_spare(tmp_path / "nowhere", tmp_path) is None
 
 
+def test_a_clock_that_was_set_back_makes_no_checkpoint_older(tmp_path: Path) -> None:
+    age(tmp_path, "checkpoint-12", "checkpoint-8", "checkpoint-4")
+    spared = oldest_to_spare(tmp_path, tmp_path / "checkpoint-16.pt")
+    assert spared == tmp_path / "checkpoint-4.pt"
+
+
 def test_a_full_disk_loses_its_oldest_checkpoint_and_no_other(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -255,6 +255,17 @@ def test_what_an_earlier_stage_has_not_made_is_named(
     assert not (workdir / "exp").exists()
 
 
+def test_damaged_features_are_no_fault_of_the_corpus(workdir: Path, call: Call) -> None:
+    archives = sorted((workdir / "data/tones/fbank").rglob("*.lca"))
+    archives[0].unlink()
+    said = call(prepare.validate, workdir)
+    assert said.status == 3
+    again = "./prepare.sh --recipe ./tones --stage 2 --force"
+    assert said.error.endswith(f"Fix: compute the features again: {again}")
+    assert call(prepare.compute_features, workdir, "--num-jobs", "1").status == 0
+    assert call(prepare.validate, workdir).status == 0
+
+
 def test_many_damaged_files_stop_the_stage(fresh: Path, call: Call) -> None:
     assert call(prepare.make_manifests, fresh).status == 0
     for number in range(4):

@@ -18,7 +18,7 @@ from zipasr.cli.flags import Command, Run
 from zipasr.cli.model_commands import AVERAGE, EXPORT
 from zipasr.cli.recipes import RecipeConfig
 from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
-from zipasr.cli.training_commands import FINETUNE, TRAIN
+from zipasr.cli.training_commands import FINETUNE, TRAIN, TRAIN_LM
 
 DOCUMENTED = json.loads(
     (tones.ROOT / "tests" / "golden" / "contract" / "defaults.json").read_text(encoding="utf-8")
@@ -36,12 +36,14 @@ PROGRAMS: dict[str, tuple[Command, Callable[[list[str]], Run], list[str]]] = {
     "streaming_decode.py": (STREAMING_DECODE, lambda words: read(STREAMING_DECODE, words), []),
     "export.py": (EXPORT, lambda words: read(EXPORT, words), []),
     "generate_averaged_model.py": (AVERAGE, lambda words: read(AVERAGE, words), []),
+    "rnn_lm/train.py": (TRAIN_LM, lambda words: read(TRAIN_LM, words), []),
 }
 # Deliberate differences: program and flag -> our default, and why.
 DIFFERENCES = {
     ("train.py", "--use-bf16"): ("none", "on a GPU that has it, mixed precision is the default"),
     ("finetune.py", "--use-bf16"): ("none", "on a GPU that has it, mixed precision is the default"),
     ("finetune.py", "--finetune-ckpt"): ("pretrained.pt", "it is typed: there is no other model"),
+    ("rnn_lm/train.py", "--lr"): ("none", "it is 0.001, for a transformer 0.0005"),
     **{
         (program, "--epoch"): ("none", "the last complete epoch of the run; the line says which")
         for program in (

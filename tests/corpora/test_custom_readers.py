@@ -13,6 +13,7 @@ import pytest
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from tests.corpora.own import table_of, write_sound
+from zipasr.audio.faults import NO_FFMPEG
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_folder import NO_SOUND, NO_TRANSCRIPT
 from zipasr.corpora.custom.lhotse_manifests import (
@@ -24,7 +25,7 @@ from zipasr.corpora.custom.lhotse_manifests import (
     OUTSIDE_CUT,
 )
 from zipasr.corpora.custom.lhotse_manifests import NO_SOUND as NO_RECORDING_IN_CUT
-from zipasr.corpora.custom.readers import read_source
+from zipasr.corpora.custom.readers import MEND, read_source, what_to_do
 from zipasr.corpora.custom.table import NOT_A_WORD, NOT_JSON
 from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance
 
@@ -305,6 +306,20 @@ def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t.tsv")
     with pytest.raises(DataError, match="is a named pipe, which can be read only once"):
         read(tmp_path / "t.tsv")
+    with pytest.raises(DataError, match="/dev/fd/63 is a named pipe, which can be read only once"):
+        read(Path("/dev/fd/63"))  # of a shell, as --from <(command)
+
+
+def test_a_kaldi_directory_without_transcripts_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "wav.scp").write_text("a a.wav\n")
+    with pytest.raises(DataError, match=r"text does not exist\. Fix: a Kaldi .* wav.scp and text"):
+        read(tmp_path)
+
+
+def test_sound_that_ffmpeg_reads_names_it(tmp_path: Path) -> None:
+    missing = f"cannot be decoded: Format not recognised; {NO_FFMPEG}"
+    assert what_to_do(tmp_path, [missing, missing]).startswith("install ffmpeg, or convert")
+    assert what_to_do(tmp_path, [missing, "no samples"]) == what_to_do(tmp_path, []) == MEND
 
 
 def test_features_without_sound_are_refused(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_faults_are_found_and_counted(corpus: TinyCorpus) -> None:
     )
     report = validate_cuts(cuts, WANTED, "tiny broken")
     assert not report.is_sound
+    assert not report.lacks_features_alone
     for kind in (NOT_ONE_SUPERVISION, SAME_ID_TWICE, SUPERVISION_SHIFTED, UNREADABLE):
         assert report.problems[kind] == 1
     # The shifted one ends late too.
@@ -56,6 +57,7 @@ def test_faults_are_found_and_counted(corpus: TinyCorpus) -> None:
     text = report_text([report])
     assert "tiny broken: HAS FAULTS" in text
     assert f"  fault, 1 times: {UNREADABLE}, e.g. {f.id} (" in text
+    assert validate_cuts(CutSet([a, cuts[f.id]]), WANTED, "tiny broken").lacks_features_alone
 
 
 def test_quarantined_cuts_are_reported(tmp_path: Path) -> None:

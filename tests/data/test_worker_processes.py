@@ -143,6 +143,19 @@ def items(*numbers: int) -> Callable[[int], DataLoader[Any]]:
     return start
 
 
+def test_a_batch_without_room_in_shared_memory_comes_all_the_same(
+    corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(_: torch.Tensor) -> None:
+        raise OSError(28, "No space left on device")
+
+    caplog.set_level("INFO")
+    expected = list(loader_of(corpus, 0))
+    monkeypatch.setattr(torch.Tensor, "share_memory_", no_room)
+    assert_same(list(loader_of(corpus, 1)), expected)
+    assert caplog.text.count("shared memory (/dev/shm) has no room") == 1
+
+
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
     [

@@ -51,7 +51,7 @@ def download(argv: Sequence[str] | None = None) -> int:
     if not isinstance(corpus, PublishedCorpus):
         raise UserError(
             f"recipe {run.recipe.name!r} has nothing to download.",
-            f"begin with ./prepare.sh --recipe {run.recipe.name} --stage 1.",
+            "begin with ./prepare.sh --stage 1",
         )
     fetch_corpus(corpus.downloads(), run[DownloadConfig])
     return 0
@@ -140,11 +140,14 @@ def validate(argv: Sequence[str] | None = None) -> int:
     if (data_dir(run.recipe) / "manifests").is_dir():
         sys.stdout.write("\n" + check_recipe(run.recipe, _threads()).text())
         sys.stdout.write(unseen_characters(run.recipe))
-    faulty = [report.name for report in reports if not report.is_sound]
+    faulty = [report for report in reports if not report.is_sound]
     if faulty:
         raise DataError(
-            f"{', '.join(faulty)}: the manifests have faults (see the report above).",
-            "mend the corpus, then ./prepare.sh --stage 1 --force.",
+            f"{', '.join(report.name for report in faulty)}: the manifests have faults (see the "
+            "report above).",
+            "compute the features again: ./prepare.sh --stage 2 --force"
+            if all(report.lacks_features_alone for report in faulty)
+            else "mend the corpus, then ./prepare.sh --stage 1 --force",
         )
     return 0
 

@@ -26,6 +26,7 @@ INVALID = "refused by lhotse"
 UNREADABLE = "features cannot be read"
 WRONG_FEATURES = "features of the wrong size or not finite"
 DAMAGED_FEATURES = "features that are not as they were written"
+_OF_FEATURES = {UNREADABLE, WRONG_FEATURES, DAMAGED_FEATURES}
 
 _TOLERANCE_SECONDS = 2e-3
 _MAX_EXAMPLES = 5
@@ -57,6 +58,11 @@ class SplitReport:
     def is_sound(self) -> bool:
         """There are no faults (drops are none)."""
         return not self.problems
+
+    @property
+    def lacks_features_alone(self) -> bool:
+        """There are faults, and computing the features again mends all of them."""
+        return bool(self.problems) and self.problems.keys() <= _OF_FEATURES
 
     def add_problem(self, kind: str, example: str) -> None:
         """Count a fault."""

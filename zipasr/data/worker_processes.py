@@ -34,6 +34,10 @@ SLOW_SECONDS = 60.0  # of waiting, after which it is said
 SILENT_SECONDS = 600.0  # of waiting, after which it ends
 JOIN_SECONDS = 1.0  # that workers get to end by themselves
 FEW_FILES = 64  # that a process needs to read data at all
+NO_ROOM = (
+    "shared memory (/dev/shm) has no room for a batch of %.0f MB: batches that do not fit come "
+    "through a pipe, which is slower"
+)
 
 
 class LoadingStoppedError(Exception):
@@ -190,6 +194,7 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
     # Before multiprocessing's own end, which waits for them without a limit.
     ending = partial(_end, workers)
     atexit.register(ending)
+    is_told = False
     try:
         waiting = _Waiting(workers, interrupted)
         while True:
@@ -205,7 +210,12 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
                     raise WorkerLostError("sent what could not be received") from problem
                 continue
             waiting = _Waiting(workers, interrupted)
-            yield pickle.loads(item.content) if isinstance(item, _Pickled) else item
+            if isinstance(item, _Pickled):
+                if not is_told:
+                    logger.info(NO_ROOM, len(item.content) / 1e6)
+                is_told = True
+                item = pickle.loads(item.content)
+            yield item
     finally:
         ending()
         atexit.unregister(ending)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from zipasr.audio.faults import MISSING
+from zipasr.audio.faults import MISSING, NO_FFMPEG
 from zipasr.base.errors import DataError, nearest
 from zipasr.corpora.custom.audio_files import (
     files_below,
@@ -65,6 +65,8 @@ def what_to_do(source: Path, reasons: Collection[str]) -> str:
         )
     if kinds == {NOT_A_TIME}:
         return "give times in seconds, or as 0:00:12.5."
+    if kinds and all(NO_FFMPEG in reason for reason in kinds):
+        return "install ffmpeg, or convert the files to WAV or FLAC."
     return MEND
 
 
@@ -106,6 +108,7 @@ _FORMS = (
     "LJSpeech."
 )
 _MOST_SHOWN = 5
+_DESCRIPTORS = Path("/dev/fd")  # what a shell makes of <(command); stages do not have it
 _SAVE_AS_CSV = "save it as CSV, in UTF-8."
 _OTHER_FORMATS = {
     b"PK\x03\x04": ("a zip archive or an Excel sheet", _SAVE_AS_CSV),
@@ -137,7 +140,7 @@ def read_source(source: Path, encoding: str, piped: Path) -> ImportedCorpus:
     Raises:
         DataError: it is of no such kind, is empty or damaged.
     """
-    kind = kind_of(source)
+    kind = "a named pipe" if source.parent == _DESCRIPTORS else kind_of(source)
     if kind not in ("", "a folder"):
         raise DataError(f"{source} is {kind}, which can be read only once.", "give a file.")
     if not kind and not is_file(source):
