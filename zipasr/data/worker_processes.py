@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import torch
@@ -194,22 +195,15 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
     # Before multiprocessing's own end, which waits for them without a limit.
     ending = partial(_end, workers)
     atexit.register(ending)
+    reader = _Reader(iterator)
+    del iterator  # of which the thread lets go when it ends
     is_told = False
     try:
-        waiting = _Waiting(workers, interrupted)
         while True:
             try:
-                item = next(iterator)
+                item = reader.next_item(_Waiting(workers, interrupted))
             except StopIteration:
                 return
-            except (RuntimeError, EOFError, OSError) as problem:
-                waiting.look()
-                _raise_unless_late(problem)
-                thread = getattr(iterator, "_pin_memory_thread", None)
-                if thread is not None and not thread.is_alive():
-                    raise WorkerLostError("sent what could not be received") from problem
-                continue
-            waiting = _Waiting(workers, interrupted)
             if isinstance(item, _Pickled):
                 if not is_told:
                     logger.info(NO_ROOM, len(item.content) / 1e6)
@@ -219,7 +213,65 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
     finally:
         ending()
         atexit.unregister(ending)
-        del iterator
+        reader.end()
+
+
+class _Reader:
+    """A thread that takes the items of a loader, so that the program never waits for ever.
+
+    The message of a worker that was stopped has come, but not the memory that it speaks of: to
+    fetch that is to ask the worker, which cannot answer.
+    """
+
+    def __init__(self, iterator: Any) -> None:
+        self._pinning: threading.Thread | None = getattr(iterator, "_pin_memory_thread", None)
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
+        self._found: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+        self._thread = threading.Thread(
+            target=_read, args=(iterator, self._wanted, self._found), daemon=True
+        )
+        self._thread.start()
+
+    def next_item(self, waiting: _Waiting) -> Any:
+        """Return the next item, looking after the workers while none comes.
+
+        Raises:
+            StopIteration: there is none.
+            WorkerLostError: it will not come, as for all that ``waiting`` raises.
+        """
+        self._wanted.put(True)
+        while True:
+            try:
+                item, problem = self._found.get(timeout=2 * TICK_SECONDS)
+            except Empty:
+                waiting.look(2)
+                continue
+            if problem is None:
+                return item
+            if not isinstance(problem, (RuntimeError, EOFError, OSError)):
+                raise problem
+            waiting.look()
+            _raise_unless_late(problem)
+            if self._pinning is not None and not self._pinning.is_alive():
+                raise WorkerLostError("sent what could not be received") from problem
+            self._wanted.put(True)
+
+    def end(self) -> None:
+        """End the thread, unless what it waits for never comes."""
+        self._wanted.put(False)
+        self._thread.join(JOIN_SECONDS)
+
+
+def _read(
+    iterator: Iterator[Any],
+    wanted: SimpleQueue[bool],
+    found: SimpleQueue[tuple[Any, Exception | None]],
+) -> None:
+    while wanted.get():
+        try:
+            found.put((next(iterator), None))
+        except Exception as problem:
+            found.put((None, problem))
 
 
 def _raise_unless_late(problem: Exception) -> None:
@@ -259,8 +311,8 @@ class _Waiting:
         self._stopped = 0
         self._is_told = False
 
-    def look(self) -> None:
-        """Look why no item came.
+    def look(self, ticks: int = 1) -> None:
+        """Look why no item came in so many ticks.
 
         Raises:
             WorkerLostError: a worker is gone, or was stopped for long.
@@ -271,7 +323,7 @@ class _Waiting:
             if not worker.is_alive() and worker.exitcode != 0:
                 raise WorkerLostError(_end_of(worker.exitcode))
         is_stopped = any(process_state(worker.pid) == "T" for worker in self._workers)
-        self._stopped = self._stopped + 1 if is_stopped else 0
+        self._stopped = self._stopped + ticks if is_stopped else 0
         if self._stopped * TICK_SECONDS >= STOPPED_SECONDS:
             raise WorkerLostError("was stopped (SIGSTOP)")
         if self._interrupted():
