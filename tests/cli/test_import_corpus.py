@@ -146,3 +146,16 @@ def test_an_encoding_without_a_source_is_refused(project: Path) -> None:
     done = sh(project, "--recipe", "x", "--encoding", "latin-1")
     assert done.returncode == 2
     assert done.stderr == "prepare.sh: --encoding is about the text of --from PATH.\n"
+
+
+def test_the_way_on_without_what_is_bad_names_the_recipe(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = table_of(project / "speech", 12)
+    lines = table.read_text().splitlines()
+    missing = [lines[1].replace(".flac", f"-{n}.flac") for n in range(12)]
+    table.write_text("\n".join([*lines, *missing, ""]))
+    monkeypatch.chdir(project)
+    assert import_corpus.main(["--recipe", "mine", "--from", "speech"]) == 3
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("./prepare.sh --recipe mine --from speech --max-bad 50")

@@ -111,7 +111,7 @@ def test_too_many_unusable_ones_stop_the_import(tmp_path: Path) -> None:
     ) as caught:
         prepare(table, tmp_path / "data")
     assert str(caught.value).count("table.tsv, line 2") == 1
-    assert caught.value.fix.endswith(f"./prepare.sh --recipe NAME --from {table} --max-bad 59")
+    assert caught.value.fix.endswith(f"./prepare.sh --from {table} --max-bad 59")
     assert len(Quarantine.read(tmp_path / "data/manifests")) == 7
     report = (tmp_path / "data/import-report.md").read_text()
     assert all(f"table.tsv, line {line}; " in report for line in range(2, 9))

@@ -322,6 +322,21 @@ def test_sound_that_ffmpeg_reads_names_it(tmp_path: Path) -> None:
     assert what_to_do(tmp_path, [missing, "no samples"]) == what_to_do(tmp_path, []) == MEND
 
 
+def test_a_corpus_further_down_is_proposed(tmp_path: Path) -> None:
+    write_sound(tmp_path / "up/wavs/a.wav")
+    kaldi = tmp_path / "up/more/train"
+    kaldi.mkdir(parents=True)
+    (kaldi / "wav.scp").write_text("a ../../wavs/a.wav\n")
+    (kaldi / "text").write_text("a one\n")
+    (tmp_path / "elsewhere/deeper").mkdir(parents=True)
+    (tmp_path / "elsewhere/deeper/table.tsv").write_text("audio\ttext\n")
+    with pytest.raises(
+        DataError, match=rf"nothing to import; .* Fix: --from {tmp_path}/elsewhere/"
+    ):
+        read(tmp_path / "elsewhere")
+    assert what_to_do(tmp_path / "up", [NO_TRANSCRIPT]) == f"--from {kaldi.parent}"
+
+
 def test_features_without_sound_are_refused(tmp_path: Path) -> None:
     (tmp_path / "feats.scp").write_text("a a.ark:3\n")
     (tmp_path / "text").write_text("a x\n")

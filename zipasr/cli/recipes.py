@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
@@ -123,9 +124,8 @@ def recipe_flags_in(words: Sequence[str]) -> dict[str, Any]:
 def with_recipe(message: str, words: Sequence[str]) -> str:
     """Name the recipe in the command that a message proposes: the layers below do not know it."""
     chosen = choose_recipe(recipe_flags_in(words))
-    return message.replace(
-        "./prepare.sh --stage", f"{_prepare(chosen.recipe, chosen.subset)} --stage"
-    )
+    command = _prepare(chosen.recipe, chosen.subset)
+    return re.sub(r"\./prepare\.sh(?= --(stage|from))", lambda _: command, message)
 
 
 def prepare_command(recipe: Recipe, stage: int) -> str:

@@ -257,8 +257,8 @@ class OwnCorpus:
             return what_to_do(self.source, [one.reason for one in bad])
         percentage = -(-100 * lost // (usable + lost))
         return (
-            "mend the corpus, or go on without them: ./prepare.sh --recipe NAME --from "
-            f"{self.source} --max-bad {percentage}"
+            f"mend the corpus, or go on without them: ./prepare.sh --from {self.source} --max-bad "
+            f"{percentage}"
         )
 
 

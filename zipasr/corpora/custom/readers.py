@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +79,15 @@ def archive_hint(folder: Path) -> str:
     return f"unpack {archives[0]} first."
 
 
+def _corpus_below(folder: Path) -> str:
+    """Return how to name the first corpus one or two levels below a folder; empty without any."""
+    below = (path for levels in ("*", "*/*") for path in sorted(folder.glob(levels)))
+    for path in islice(filter(Path.is_dir, below), _MOST_FOLDERS):
+        if kaldi_folders(path) or supervision_files(path) or cut_files(path) or _tables(path):
+            return f"--from {path}"
+    return ""
+
+
 def _without_transcripts(folder: Path) -> str:
     """Say where the transcripts of a folder may be: in tables, in other files, in other folders."""
     files = files_below(folder)
@@ -88,6 +98,8 @@ def _without_transcripts(folder: Path) -> str:
             return f"--from {group[0]}"
         if group:
             return f"give the table of the transcripts: --from {group[0]}, or another one there."
+    if corpus := _corpus_below(folder):
+        return corpus
     stems = {path.stem for path in files if is_sound(path)}
     beside = Counter(p.suffix for p in files if p.stem in stems and p.suffix and not is_sound(p))
     for suffix, count in beside.most_common(1):
@@ -108,6 +120,7 @@ _FORMS = (
     "LJSpeech."
 )
 _MOST_SHOWN = 5
+_MOST_FOLDERS = 1000  # that are looked into for a corpus
 _DESCRIPTORS = Path("/dev/fd")  # what a shell makes of <(command); stages do not have it
 _SAVE_AS_CSV = "save it as CSV, in UTF-8."
 _OTHER_FORMATS = {
@@ -157,7 +170,7 @@ def read_source(source: Path, encoding: str, piped: Path) -> ImportedCorpus:
             f"{source} has feats.scp, but no wav.scp.",
             "features are computed here, from sound: give a directory with wav.scp.",
         )
-    fix = archive_hint(source) or _FORMS
+    fix = _corpus_below(source) or archive_hint(source) or _FORMS
     raise DataError(f"{source} holds nothing to import; {_inside(source)}.", fix)
 
 
