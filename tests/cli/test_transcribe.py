@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 
 from tests import speaking_model, tones
 from zipasr.base.constants import WINDOW
-from zipasr.cli import transcribe
+from zipasr.cli import decode, export, train, transcribe
 
 MODEL = ("--epoch", "2", "--avg", "1", "--use-averaged-model", "0")
 
@@ -144,3 +145,23 @@ def test_bad_flags(
 ) -> None:
     assert call(folder, *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_network_is_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    def refuse(_socket: socket.socket, address: object) -> None:
+        asked.append(address)
+        raise PermissionError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    audio = next((folder / "source" / "test").glob("*.flac"))
+    assert call(folder, str(audio)) == 0
+    words = ["--recipe", "./tones", "--num-workers", "0"]
+    assert train.main([*words, "--num-epochs", "1", "--exp-dir", "exp/new"]) == 0
+    assert decode.main([*words, *MODEL]) == 0
+    assert export.main([*words, *MODEL, "--jit", "1"]) == 0, capsys.readouterr().err
+    assert asked == []
