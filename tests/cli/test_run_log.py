@@ -14,9 +14,10 @@ from lhotse import CutSet
 import zipasr
 from tests import tones
 from tests.cli.conftest import Call
-from zipasr.base.errors import DataError
+from zipasr.base.errors import CheckpointError, DataError
 from zipasr.checkpoint.checkpoint_file import load_checkpoint
-from zipasr.cli import decode, run_log
+from zipasr.cli import decode, run_log, train
+from zipasr.scoring.training_facts import training_facts
 from zipasr.training.metrics import metric_series
 
 
@@ -63,6 +64,24 @@ def test_sessions_follow_one_another(tmp_path: Path) -> None:
     # Of a run that never began here, because another one holds the folder.
     run_log.end(tmp_path, {"started": "9"}, "error")
     assert sessions(tmp_path)[-1]["exit"] == "interrupted"
+
+
+def test_a_start_that_is_refused_does_not_take_over_the_run(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run_folder)
+    text = (run_folder / "tones" / "recipe.toml").read_text()
+    text = text.replace('test = ["test"]', 'test = ["dev"]')
+    (run_folder / "other").mkdir()
+    (run_folder / "other" / "recipe.toml").write_text(text.replace('"32,40"', '"32,48"'))
+    before = training_facts(run_folder / "exp").rows
+    words = ["--recipe", "./other", "--exp-dir", "exp", "--num-epochs", "3"]
+    assert train.main(words) == CheckpointError.exit_code
+    capsys.readouterr()
+    assert [one["trained"] for one in sessions(run_folder / "exp")] == [True, False]
+    assert training_facts(run_folder / "exp").rows == before
+    assert decode.main(["--exp-dir", "exp", "--num-workers", "0"]) == 0, capsys.readouterr().err
+    assert [*(run_folder / "exp" / "greedy_search").glob("wer-summary-test-*")]
 
 
 @pytest.mark.parametrize("text", ["", '{"sessions": ', "[]", '{"sessions": 3}'])

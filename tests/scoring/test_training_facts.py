@@ -55,6 +55,34 @@ def test_the_last_session_is_told(tmp_path: Path) -> None:
     assert date == "2026-11-29 14:07 UTC, no end is known; session 2"
 
 
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        # Of each session: whether it trained, None in files of earlier versions; how it ended.
+        ([(True, "finished"), (False, "error: it does not fit.")], 1),
+        ([(True, "finished"), (True, "error: the disk is full."), (False, None)], 2),
+        ([(True, "interrupted"), (False, "finished")], 1),
+        ([(False, "error: no data."), (False, "error: it does not fit.")], 2),
+        ([(None, "finished"), (None, "error: it does not fit.")], 1),
+        ([(None, "finished"), (None, "interrupted")], 2),
+        ([(None, "error: the disk is full.")], 1),
+        ([(None, "finished"), (False, "error: it does not fit.")], 1),
+        ([(None, "finished"), (True, None), (False, "error: it does not fit.")], 2),
+    ],
+)
+def test_a_session_that_did_not_train_is_passed_over(
+    ends: list[tuple[bool | None, str | None]], told: int, tmp_path: Path
+) -> None:
+    sessions = []
+    for number, (trained, end) in enumerate(ends, start=1):
+        session = SESSION | {"seed": number, "exit": end}
+        sessions.append(session if trained is None else session | {"trained": trained})
+    write(tmp_path, *sessions)
+    rows = dict(training_facts(tmp_path).rows)
+    assert rows["Seed"] == str(told)
+    assert rows["Date"].endswith(f"; session {told}") == (told > 1)
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -62,7 +90,7 @@ anything = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*SESSION]), anything))
+@given(st.dictionaries(st.sampled_from([*SESSION, "trained"]), anything))
 def test_other_contents_are_passed_over(folder: Path, values: dict[str, Any]) -> None:
     write(folder, SESSION | values)
     for name, text in training_facts(folder).rows:

@@ -19,7 +19,7 @@ from zipasr.base.recipe import (
     load_recipe,
     recipe_roots,
 )
-from zipasr.scoring.training_facts import read_sessions
+from zipasr.scoring.training_facts import last_trained, read_sessions
 
 # Published commands name the recipe by these flags alone.
 LIBRI_FLAGS = {"--full-libri", "--mini-libri"}
@@ -162,9 +162,10 @@ def _recipe_of(typed: Mapping[str, Any]) -> RecipeConfig:
 
 
 def _command_of_run(exp_dir: Path) -> list[str]:
-    """Return the flags that say the recipe in the last command of a training run, with values."""
+    """Return the flags that say the recipe in the command that trained a run last, with values."""
     try:
-        last = read_sessions(exp_dir)[-1]
+        sessions = read_sessions(exp_dir)
+        last = sessions[last_trained(sessions) - 1]
         words = [str(word) for word in last["command"]]
     except (KeyError, TypeError, IndexError):
         return []

@@ -48,6 +48,7 @@ def facts_of(run: Run, words: Sequence[str], tokenizer: Tokenizer) -> Facts:
         "started": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "ended": None,
         "exit": None,
+        "trained": False,
         "command": [Path(program).name, *verb, *(portable(word) for word in words[1:])],
         "recipe": run.recipe.name,
         "world_size": run[TrainConfig].world_size,

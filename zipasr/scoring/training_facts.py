@@ -20,6 +20,19 @@ def read_sessions(exp_dir: Path) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
+def last_trained(sessions: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many sessions there are up to the last that trained; all if none did.
+
+    One that was refused, because it does not fit the checkpoint, made nothing of the model. Files
+    of earlier versions do not say which trained: there it is each that did not end with an error.
+    """
+    for number in range(len(sessions), 0, -1):
+        one = sessions[number - 1]
+        if one.get("trained", not str(one.get("exit")).startswith("error:")):
+            return number
+    return len(sessions)
+
+
 CURVES_FILE = "curves.png"
 VERSIONS = ("torch", "lhotse", "k2")
 
@@ -37,12 +50,13 @@ class TrainingFacts(NamedTuple):
 
 
 def training_facts(exp_dir: Path) -> TrainingFacts:
-    """Return what is known of the training in a folder, from its last session."""
+    """Return what is known of the training in a folder, from the last session that trained."""
     sessions = read_sessions(exp_dir)
-    last = sessions[-1] if sessions else {}
+    number = last_trained(sessions)
+    last = sessions[number - 1] if sessions else {}
     rows = {
         "Command": " ".join(map(str, _list(last.get("command")))),
-        "Date": _date(last, len(sessions)),
+        "Date": _date(last, number),
         "Revision": _of(last, "environment", "revision"),
         "Machine": _machine(last),
         "Data": "; ".join(_sets(last)),

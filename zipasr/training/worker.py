@@ -108,7 +108,7 @@ def run(
         configs: of the run.
         source: where its data are.
         recognise: how to transcribe for the word error rate after each epoch; None leaves it out.
-        note: where to write down what a fine-tuning began with.
+        note: where to write down that it trains, and what a fine-tuning began with.
 
     Raises:
         SystemExit: status 130 after a signal; the state is saved.
@@ -124,6 +124,8 @@ def run(
             print_diagnostics(session, data, epoch)
             return
         get_ready(session, data, epoch)
+        if note is not None and world.is_main and epoch <= len(train.epochs):
+            note({"trained": True})
         report_before_training(session, data.valid, recognise, note)
     try:
         with StopRequest() as stop:
