@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError, UserError
+from zipasr.text.encodings import differing_words
 from zipasr.text.text_io import (
     BOM,
     CRLF,
@@ -15,6 +16,11 @@ from zipasr.text.text_io import (
 )
 
 GERMAN = "Grüße aus Köln, schöne Straße\nÜbermorgen hören wir wieder größere Vögel\n"
+FRENCH = "c'était très beau et ça nous a plu, nous sommes allés près de la forêt à Noël\n" * 3
+SPANISH = "¿cómo está usted? mañana iré al médico, después comeremos en casa\n" * 3
+POLISH = "chciałbym kupić świeży chleb, żółty ser i trochę masła, proszę pani\n" * 3
+CZECH = "učitel řekl dětem, že zítra nebude škola, půjdeme se projít k řece\n" * 3
+HUNGARIAN = "az öreg tanár szívesen mesél róluk, mert ő is szereti a történeteket\n" * 3
 RUSSIAN = "съешь же ещё этих мягких французских булок да выпей чаю\n" * 3
 
 
@@ -29,7 +35,18 @@ def test_the_place_and_the_likely_encoding_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "encoding"), [(GERMAN, "cp1252"), (RUSSIAN, "cp1251"), (GERMAN, "utf-16")]
+    ("text", "encoding"),
+    [
+        (GERMAN, "cp1252"),
+        (GERMAN, "latin-1"),
+        (FRENCH, "cp1252"),
+        (SPANISH, "latin-1"),
+        (POLISH, "cp1250"),
+        (CZECH, "cp1250"),
+        (HUNGARIAN, "cp1250"),
+        (RUSSIAN, "cp1251"),
+        (GERMAN, "utf-16"),
+    ],
 )
 def test_the_guess_reads_the_text(text: str, encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
@@ -38,6 +55,47 @@ def test_the_guess_reads_the_text(text: str, encoding: str, tmp_path: Path) -> N
         read_text(path)
     guess = said.value.fix.split()[2].rstrip(",")
     assert read_text(path, guess) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "likely", "other", "words"),
+    [
+        (FRENCH, "cp1252", "cp1250", "'très' as cp1252, 'trčs' as cp1250"),
+        (SPANISH, "cp1252", "cp1250", "'¿cómo' as cp1252, 'żcómo' as cp1250"),
+        (POLISH, "cp1250", "cp1252", "'chciałbym' as cp1250, 'chcia³bym' as cp1252"),
+        (CZECH, "cp1250", "cp1252", "'učitel' as cp1250, 'uèitel' as cp1252"),
+        (HUNGARIAN, "cp1250", "cp1252", "'ő' as cp1250, 'õ' as cp1252"),
+    ],
+)
+def test_a_word_tells_the_likely_encodings_apart(
+    text: str, likely: str, other: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode(likely))
+    with pytest.raises(DataError) as said:
+        read_text(path)
+    assert said.value.what.endswith(f"; it looks like {likely} or {other}: {words}.")
+    assert said.value.fix == (
+        f"give --encoding {likely}, or {other} if that word is right, or convert the file to UTF-8."
+    )
+
+
+def test_the_part_of_a_long_word_that_differs_is_shown() -> None:
+    raw = b"same " + b"a" * 99 + b"\xe8" + b"b" * 99
+    assert differing_words(raw, "cp1252", "cp1250") == (
+        f"{'a' * 12}è{'b' * 11}",
+        f"{'a' * 12}č{'b' * 11}",
+    )
+    assert differing_words(b"same", "cp1252", "cp1250") is None
+
+
+def test_encodings_that_give_the_same_text_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(GERMAN.encode("cp1250"))
+    with pytest.raises(
+        DataError, match=r"it looks like cp1252\. Fix: give --encoding cp1252, or con"
+    ):
+        read_text(path)
 
 
 def test_small_things_are_put_right_and_counted(tmp_path: Path) -> None:

@@ -10,15 +10,13 @@ from pathlib import Path
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
+from zipasr.text.encodings import differing_words, likely_encodings
 
 BOM = "byte-order marks removed"
 CRLF = "files with Windows line ends"
 NOT_COMPOSED = "files with decomposed characters, composed now (NFC)"
 
 _SHOWN_BYTES = 6
-_BYTES_FOR_GUESS = 200_000
-# What most files that are not UTF-8 are written in, by the languages that one meets.
-_USUAL = ["cp1252", "cp1251", "cp1250", "gb18030", "big5", "shift_jis", "euc_kr", "utf_16"]
 
 
 def check_encoding(name: str) -> None:
@@ -131,24 +129,18 @@ def encoding_problem(path: Path, raw: bytes, problem: UnicodeDecodeError) -> tup
     start = before.rfind(b"\n") + 1
     column = len(before[start:].decode(problem.encoding, errors="replace")) + 1
     shown = raw[problem.start : problem.start + _SHOWN_BYTES].hex(" ").upper()
-    likely = likely_encoding(raw)
+    likely, *others = likely_encodings(raw)
+    looks, choice = likely, likely
+    for other in others:
+        if words := differing_words(raw, likely, other):
+            looks = f"{likely} or {other}: {words[0]!r} as {likely}, {words[1]!r} as {other}"
+            choice = f"{likely}, or {other} if that word is right"
+            break
     what = (
         f"{path} is not {problem.encoding}: line {line}, column {column}, bytes {shown}; "
-        f"it looks like {likely}."
+        f"it looks like {looks}."
     )
-    return what, f"give --encoding {likely}, or convert the file to UTF-8."
-
-
-def likely_encoding(raw: bytes) -> str:
-    """Guess the encoding of bytes that are not UTF-8."""
-    sample = raw[:_BYTES_FOR_GUESS]
-    for candidates in (_USUAL, None):
-        import charset_normalizer  # takes as long as the recognition of a sentence
-
-        best = charset_normalizer.from_bytes(sample, cp_isolation=candidates).best()
-        if best is not None:
-            return str(best.encoding).replace("_", "-")
-    return "latin-1"
+    return what, f"give --encoding {choice}, or convert the file to UTF-8."
 
 
 _LINES_PER_STEP = 100_000
