@@ -105,6 +105,37 @@ def test_an_epoch_that_was_chosen_stays_and_later_ones_are_told(run: Path) -> No
         assert with_last_epoch(run, choose) == (choose, tuple(notes))
 
 
+@pytest.mark.parametrize(
+    ("epoch", "avg", "flags"),
+    [
+        (2, 1, "--epoch 2 --avg 1"),
+        (1, 1, "--epoch 1 --avg 1 --use-averaged-model 0"),
+        (11, 10, "--epoch 11 --avg 10"),
+    ],
+)
+def test_an_avg_that_was_not_typed_fits_the_epoch(
+    epoch: int, avg: int, flags: str, run: Path
+) -> None:
+    choose, notes = with_last_epoch(run, ChooseCheckpoint(epoch=epoch, avg=17), is_avg_typed=False)
+    assert (choose.epoch, choose.avg, choose.use_averaged_model) == (epoch, avg, epoch > 1)
+    assert notes[-1] == f"using {flags}: {run} is used up to epoch {epoch}, too few for --avg 17."
+    assert ["later epochs" in note for note in notes[:-1]] == [True] * (epoch < 11)
+    with pytest.raises(
+        CheckpointError, match=f"--epoch {epoch} --avg 17 needs a checkpoint before"
+    ):
+        with_last_epoch(run, ChooseCheckpoint(epoch=epoch, avg=17))
+
+
+def test_an_avg_that_fits_is_kept_though_it_was_not_typed(run: Path) -> None:
+    choose = ChooseCheckpoint(epoch=11, avg=10)
+    assert with_last_epoch(run, choose, is_avg_typed=False) == (choose, ())
+    (run / "epoch-4.pt").unlink()
+    found, (note,) = with_last_epoch(run, ChooseCheckpoint(epoch=11, avg=7), is_avg_typed=False)
+    assert (found.epoch, found.avg) == (11, 8)
+    words = f"{run} is used up to epoch 11, without epoch 4 of --avg 7."
+    assert note == f"using --epoch 11 --avg 8: {words}"
+
+
 @pytest.mark.parametrize("choice", [{"iter": 70}, {"checkpoint": Path("nosuch.pt")}])
 def test_without_epochs_nothing_is_looked_up(tmp_path: Path, choice: dict[str, Any]) -> None:
     choose = ChooseCheckpoint(**choice)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,36 @@ def test_where_no_average_can_be_made_the_last_epoch_is_used(
     assert (
         "using epoch 2 avg 1, not averaged: There is nothing to average in exp for 2." in said.out
     )
+
+
+@pytest.mark.parametrize(
+    ("main", "words"), [(decode.main, ()), (export.main, ("--format", "pretrained"))]
+)
+def test_where_the_last_epoch_is_cut_the_one_before_it_is_used(
+    main: Callable[[list[str]], int], words: tuple[str, ...], run_folder: Path, call: Call
+) -> None:
+    path = run_folder / "exp" / "epoch-2.pt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    said = call(main, run_folder, "--num-workers", "0", "--auto-avg", "1", *words)
+    assert said.status == 0, said.err
+    passed_over, used = (
+        line
+        for line in (said.out + said.err).splitlines()
+        if line.startswith(("epoch 2 is passed over", "using"))
+    )
+    assert passed_over.startswith("epoch 2 is passed over: exp/epoch-2.pt is cut: ")
+    assert used.startswith("using epoch 1 avg 1, not averaged: exp/epoch-2.pt is cut: ")
+    (run_folder / "exp" / "epoch-1.pt").write_bytes(b"")
+    said = call(main, run_folder, "--num-workers", "0", "--auto-avg", "1", *words)
+    assert said.status == 4
+    assert "there is no complete epoch to use: epoch 2 is passed over: " in said.err
+
+
+def test_the_utterances_that_were_decoded_are_counted(run_folder: Path, call: Call) -> None:
+    for asked, told in (("3", " (3 utterances)"), ("500", " (8 utterances)")):
+        said = call(decode.main, run_folder, *AUTO, "--auto-avg-cuts", asked)
+        assert said.status == 0, said.err
+        assert f" on dev{told}, greedy_search; see " in said.out
 
 
 def test_what_cannot_be_chosen_on_is_one_line(run_folder: Path, call: Call) -> None:

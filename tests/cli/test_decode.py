@@ -435,6 +435,27 @@ def test_a_run_shorter_than_avg_can_be_used(
     assert [*(run_folder / "exp").glob(written)]
 
 
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (decode.main, HERE),
+        (average.main, ()),
+        (transcribe.main, ("source/test/test-000.flac",)),
+    ],
+)
+def test_a_typed_epoch_lowers_the_avg_of_the_recipe_and_not_a_typed_one(
+    main: Callable[[list[str]], int], words: tuple[str, ...], run_folder: Path, call: Call
+) -> None:
+    without_epoch(run_folder, avg=17)
+    said = call(main, run_folder, *words, "--epoch", "2")
+    assert said.status == 0, said.err
+    line = "using --epoch 2 --avg 1: exp is used up to epoch 2, too few for --avg 17."
+    assert line in said.err.splitlines()
+    said = call(main, run_folder, *words, "--epoch", "2", "--avg", "17")
+    assert said.status == 4
+    assert "--epoch 2 --avg 17 needs a checkpoint before the first epoch" in said.error
+
+
 def test_an_average_that_was_written_to_a_file_decodes_the_same(
     run_folder: Path, call: Call
 ) -> None:

@@ -181,7 +181,9 @@ def _load_torch(wanted: _Wanted) -> Model:
         file = ModelFileConfig(nn_model_filename=place)
         return load_model_file(file, config, cutting, long.word_times)
     checkpoints = reader_of_parts()
-    choose, notes = with_last_epoch(config.exp_dir, config.checkpoint, checkpoints)
+    choose, notes = with_last_epoch(
+        config.exp_dir, config.checkpoint, checkpoints, is_avg_typed=config.is_avg_typed
+    )
     config = replace(config, checkpoint=choose)
     model = load_torch_model(config, cutting, long.word_times, checkpoints)
     model.about = (*model.about, *(in_arguments(note, values) for note in notes))

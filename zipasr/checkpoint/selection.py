@@ -170,46 +170,71 @@ class ResolvedCheckpoint(NamedTuple):
 
 
 def with_last_epoch(
-    exp_dir: Path, choose: ChooseCheckpoint, read: ReadCheckpoint = load_checkpoint
+    exp_dir: Path,
+    choose: ChooseCheckpoint,
+    read: ReadCheckpoint = load_checkpoint,
+    *,
+    is_avg_typed: bool = True,
 ) -> ResolvedCheckpoint:
     """Choose the last complete epoch where none was chosen, and say so.
 
     A run that is shorter than ``avg`` asks for is then averaged over what it has: over all epochs
     after the first, or the only epoch alone. An epoch that was chosen stays, and so does ``avg``
-    with it; when the run has later ones, a line says so.
+    where it was typed, too; when the run has later ones, a line says so.
 
     Args:
         exp_dir: folder of a training run.
         choose: with ``iter`` or ``checkpoint``, it is returned as it is.
         read: reads a checkpoint.
+        is_avg_typed: whether ``avg`` is kept beside an epoch that was chosen; else it is made to
+            fit, as without one.
 
     Raises:
         CheckpointError: there is no complete epoch, or a checkpoint of the choice is missing.
     """
     if choose.iter > 0 or choose.checkpoint is not None:
         return ResolvedCheckpoint(choose, ())
+    saved = saved_epochs(exp_dir)
     if choose.epoch is not None:
-        last_file(exp_dir, choose)
-        later = [epoch for epoch in saved_epochs(exp_dir) if epoch > choose.epoch]
-        note = f"--epoch {choose.epoch} is used, though {exp_dir} has later epochs"
-        return ResolvedCheckpoint(choose, (f"{note}, up to {later[-1]}.",) if later else ())
-    epoch, passed_over = _last_complete(exp_dir, read)
-    found = _within(saved_epochs(exp_dir), replace(choose, epoch=epoch))
+        found = choose if is_avg_typed else _within(saved, choose)
+        last_file(exp_dir, found)
+        notes = []
+        if later := [epoch for epoch in saved if epoch > choose.epoch]:
+            note = f"--epoch {choose.epoch} is used, though {exp_dir} has later epochs"
+            notes += [f"{note}, up to {later[-1]}."]
+        if found != choose:
+            notes += [_note(choose, found, f"{exp_dir} is used up to epoch {choose.epoch}")]
+        return ResolvedCheckpoint(found, tuple(notes))
+    epoch, notes = last_complete(exp_dir, read)
+    choose = replace(choose, epoch=epoch)
+    found = _within(saved, choose)
     last_file(exp_dir, found)
-    flags = f"--epoch {epoch} --avg {found.avg}"
-    if found.use_averaged_model != choose.use_averaged_model:
+    note = _note(choose, found, f"{exp_dir} ends with epoch {epoch}")
+    return ResolvedCheckpoint(found, (*notes, note))
+
+
+def _note(asked: ChooseCheckpoint, found: ChooseCheckpoint, why: str) -> str:
+    """Say what is used and why, and what the epochs lack for the average that was asked for."""
+    flags = f"--epoch {found.epoch} --avg {found.avg}"
+    if found.use_averaged_model != asked.use_averaged_model:
         flags += " --use-averaged-model 0"
-    short = ""
-    if found != replace(choose, epoch=epoch):
-        is_short = epoch - choose.avg < 1
-        why = "too few for" if is_short else f"without epoch {epoch - choose.avg} of"
-        short = f", {why} --avg {choose.avg}"
-    note = f"using {flags}: {exp_dir} ends with epoch {epoch}{short}."
-    return ResolvedCheckpoint(found, (*passed_over, note))
+    if found != asked:
+        start = asked.number - asked.avg
+        lack = "too few for" if start < 1 else f"without epoch {start} of"
+        why += f", {lack} --avg {asked.avg}"
+    return f"using {flags}: {why}."
 
 
-def _last_complete(exp_dir: Path, read: ReadCheckpoint) -> tuple[int, list[str]]:
-    """Return the last epoch whose file is whole and finite, and what is wrong with later ones."""
+def last_complete(exp_dir: Path, read: ReadCheckpoint = load_checkpoint) -> tuple[int, list[str]]:
+    """Return the last epoch whose file is whole and finite, and what is wrong with later ones.
+
+    Args:
+        exp_dir: folder of a training run.
+        read: reads a checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     passed_over: list[str] = []
     for epoch in reversed(saved_epochs(exp_dir)):
         try:

@@ -40,6 +40,7 @@ def recognition_config(run: Run, device: str | None = None) -> RecognitionConfig
     return RecognitionConfig(
         exp_dir=_of(run, ExpConfig).exp_dir,
         checkpoint=_of(run, ChooseCheckpoint),
+        is_avg_typed=run.is_typed("avg"),
         model_flags=run.typed,
         tokens=token_source(run),
         decoding=_decoding(run),

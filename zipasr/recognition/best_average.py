@@ -20,6 +20,7 @@ from zipasr.checkpoint.selection import (
     best_of,
     candidates,
     files_of,
+    last_complete,
     next_to_try,
     ranked,
     with_last_epoch,
@@ -73,7 +74,12 @@ def with_checkpoints(
         config, report = with_best_average(config)
         reports.write(report)
         return config
-    choose, more = with_last_epoch(config.exp_dir, replace(choose, auto_avg=False), read)
+    choose, more = with_last_epoch(
+        config.exp_dir,
+        replace(choose, auto_avg=False),
+        read,
+        is_avg_typed=config.is_avg_typed,
+    )
     sys.stderr.write("".join(f"{note}\n" for note in (*notes, *more)))
     return replace(config, checkpoint=choose)
 
@@ -109,11 +115,11 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
     found: what was scored before with the same settings, from files that have not changed since,
     is not scored again. The order of the search is that of ``next_to_try``; an average that
     cannot be made, such as one over too few batches, is left out. Where none can be made, the last
-    epoch is used as it is.
+    complete epoch is used as it is.
 
     Returns:
         The settings with the best epoch (or iteration) and avg, and a table of all scores, which
-        ends with a line that says what was chosen.
+        ends with a line that says what was chosen; or lines that say which epoch is used, and why.
 
     Raises:
         CheckpointError: there are no checkpoints, or none that can be used.
@@ -124,7 +130,8 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
 
     exp_dir = config.exp_dir
     offered = candidates(exp_dir, config.checkpoint)
-    loader = test_loader(dev_cuts(config), config.sets.loading)
+    cuts = dev_cuts(config)
+    loader = test_loader(cuts, config.sets.loading)
     record = Record(exp_dir, settings_of(config))
     scores = record.known(offered)
     setup_logging()
@@ -149,10 +156,11 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
         first = next(iter(refusals.values()))
         if config.checkpoint.iter or not config.checkpoint.use_averaged_model:
             raise first
-        last = replace(offered[0], epoch=saved_epochs(exp_dir)[-1], avg=1, use_averaged_model=False)
-        told = f"using {label(last)}, not averaged: {first.what.rstrip('.')}.\n"
-        return replace(config, checkpoint=last), told
-    return replace(config, checkpoint=best), report(scores, best, config)
+        epoch, passed_over = last_complete(exp_dir)
+        last = replace(offered[0], epoch=epoch, avg=1, use_averaged_model=False)
+        told = (*passed_over, f"using {label(last)}, not averaged: {first.what.rstrip('.')}.")
+        return replace(config, checkpoint=last), "".join(f"{line}\n" for line in told)
+    return replace(config, checkpoint=best), report(scores, best, config, sum(1 for _ in cuts))
 
 
 def dev_cuts(config: RecognitionConfig) -> CutSet:
@@ -301,16 +309,24 @@ def searches_in(path: Path) -> list[dict[str, Any]]:
     return list(searches)
 
 
-def report(scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig) -> str:
-    """Format the scores as a table, best first, and say in a last line what was chosen."""
+def report(
+    scores: Scores, best: ChooseCheckpoint, config: RecognitionConfig, utterances: int
+) -> str:
+    """Format the scores as a table, best first, and say in a last line what was chosen.
+
+    Args:
+        scores: of all averages.
+        best: of them.
+        config: settings.
+        utterances: how many were decoded, which is told where they may be a part of the dev set.
+    """
     style = "iter" if best.iter else "epoch"
     metric = scores[best].metric
     lines = [f"{style:>7}  avg  dev {metric} %", "-------  ---  ---------"]
     for one in ranked(_errors(scores)):
         lines.append(f"{one.number:7d}  {one.avg:3d}  {scores[one].rate:9.2f}")
     sets = ",".join(config.sets.splits["valid"])
-    count = config.checkpoint.auto_avg_cuts
-    of_them = f" ({count} utterances)" if count else ""
+    of_them = f" ({utterances} utterances)" if config.checkpoint.auto_avg_cuts else ""
     return "\n".join(lines) + (
         f"\n--auto-avg chose --{style} {best.number} --avg {best.avg}: "
         f"{metric} {scores[best].rate:.2f} % on {sets}{of_them}, "

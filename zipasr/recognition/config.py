@@ -217,6 +217,7 @@ class RecognitionConfig:
     Attributes:
         exp_dir: folder of the training run; also of the results.
         checkpoint: which checkpoints make up the model.
+        is_avg_typed: whether their number was asked for; else it may be lowered to fit the epoch.
         model_flags: settings of the model that were asked for, field to value; they must agree
             with the checkpoint, or be among those that any use of a model may change.
         tokens: where the tokens come from if the checkpoint does not say.
@@ -237,6 +238,7 @@ class RecognitionConfig:
 
     exp_dir: Path
     checkpoint: ChooseCheckpoint
+    is_avg_typed: bool = True
     model_flags: Mapping[str, Any] = field(default_factory=dict)
     tokens: TokenSource = field(default_factory=TokenSource)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
