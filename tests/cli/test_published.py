@@ -265,3 +265,14 @@ def test_a_typed_tokenizer_must_be_that_of_the_checkpoint(run_folder: Path, call
     assert "--bpe-model other/bpe.model (12 tokens) is not the tokenizer that exp/epoch-2.pt" in (
         said.error
     )
+
+
+def test_a_typed_tokenizer_is_compared_though_it_is_where_the_recipe_has_it(
+    run_folder: Path, call: Call
+) -> None:
+    usual = "data/tones/lang_bpe"
+    train_bpe(["OTHER WORDS", "WORDS"], BpeConfig(lang_dir=run_folder / usual, vocab_size=12))
+    assert call(decode.main, run_folder, *HERE).status == 0
+    said = call(decode.main, run_folder, *HERE, "--bpe-model", f"{usual}/bpe.model")
+    assert said.status == 4
+    assert f"--bpe-model {usual}/bpe.model (12 tokens) is not the tokenizer that exp/" in said.error

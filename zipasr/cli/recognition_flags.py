@@ -69,11 +69,9 @@ def _decoding(run: Run) -> DecodingConfig:
 
 def token_source(run: Run) -> TokenSource:
     """Return the files that say what the tokens of a model are."""
-    config = _of(run, TokenizerConfig)
-    usual = run.recipe.flags.get("bpe-model", TokenizerConfig().bpe_model)
     return TokenSource(
-        bpe_model=config.bpe_model,
-        is_bpe_model_given=str(config.bpe_model) != str(usual),
+        bpe_model=_of(run, TokenizerConfig).bpe_model,
+        is_bpe_model_given=run.is_typed("bpe_model"),
         tokens=_of(run, TokenTableConfig).tokens,
     )
 
