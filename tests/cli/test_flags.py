@@ -286,6 +286,8 @@ max-duration = 11.5
         (train.main, ["--num-epoch=3"], "did you mean '--num-epochs'?"),
         (train.main, ["--world", "2"], "--world 2. Fix: did you mean '--world-size'?"),
         (decode.main, ["--beam-sise", "2"], "did you mean '--beam-size'?"),
+        (decode.main, ["--preset", "small"], "Fix: the checkpoint knows its model: leave it out."),
+        (average.main, ["--preset=small"], "Fix: the checkpoint knows its model: leave it out."),
         (average.main, ["--zzz"], "average.py --help lists the flags."),
         (train.main, ["now"], "now. Fix: every value has a flag, as in --recipe now"),
         (train.main, ["exp/now"], "Fix: every value has a flag, as in --exp-dir exp/now"),

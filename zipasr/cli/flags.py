@@ -160,7 +160,16 @@ TYPED = "typed"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says one line and raises instead of printing its whole usage."""
+    """A parser that says one line and raises instead of printing its whole usage.
+
+    Args:
+        of_training: flags of train.py alone, about what a checkpoint knows.
+        options: of argparse.
+    """
+
+    def __init__(self, *, of_training: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self._of_training = of_training
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's complaint into a ``UserError`` with the nearest flag or value."""
@@ -169,7 +178,9 @@ class Parser(argparse.ArgumentParser):
             flags = [name for action in self._actions for name in action.option_strings]
             word = message.split()[2]
             hint = nearest(word.split("=")[0], flags) or hint
-            if "--recipe" in flags and re.match(r"[^\W\d]|[./]", word):
+            if word.split("=")[0] in self._of_training:
+                hint = "the checkpoint knows its model: leave it out."
+            elif "--recipe" in flags and re.match(r"[^\W\d]|[./]", word):
                 is_recipe = "/" not in word or Path(word, "recipe.toml").is_file()
                 flag_of_it = "--recipe" if is_recipe else "--exp-dir"
                 hint = f"every value has a flag, as in {flag_of_it} {word}"
@@ -184,7 +195,13 @@ def read_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: a flag is unknown, or a value is none that it takes.
     """
-    parser = Parser(prog=command.name, add_help=False, allow_abbrev=False)
+    parser = Parser(
+        # All other flags of a model may be typed: they must agree with the checkpoint.
+        of_training=("--preset",) if command.stored else (),
+        prog=command.name,
+        add_help=False,
+        allow_abbrev=False,
+    )
     spellings: dict[str, list[str]] = {}
     for other, name in command.spellings.items():
         spellings.setdefault(name, []).append(other)
