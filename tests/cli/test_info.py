@@ -74,6 +74,23 @@ def test_damaged_files_are_one_line(
         assert message in said.err
 
 
+def test_a_file_that_is_no_model_does_not_hide_the_others(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.pt").touch()
+    epochs = [str(trained / "exp" / f"epoch-{epoch}.pt") for epoch in (1, 2)]
+    words = [epochs[0], str(tmp_path / "a.pt"), epochs[1], str(tmp_path / "b.pt")]
+    assert info.main(words) == CheckpointError.exit_code
+    said = capsys.readouterr()
+    found = [line for line in said.out.splitlines() if line.startswith("file ")]
+    assert [line[12:].split(" (")[0] for line in found] == epochs
+    empty, missing = said.err.splitlines()
+    assert empty.startswith(f"error: {tmp_path}/a.pt is empty (0 bytes)")
+    assert missing.startswith(f"error: {tmp_path}/b.pt does not exist")
+    assert info.main([*words, "--json", "1"]) == CheckpointError.exit_code
+    assert [*json.loads(capsys.readouterr().out)] == epochs
+
+
 @pytest.mark.parametrize("name", ["README.md", "nothing.pt", "docs"])
 def test_what_is_no_model_is_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert info.main([str(ROOT / name)]) == CheckpointError.exit_code

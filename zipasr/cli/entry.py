@@ -41,8 +41,7 @@ def guarded(work: Work, speaker: str = "error") -> Main:
                 sys.stdout.flush()
             return result if isinstance(result, int) else 0
         except UserError as error:
-            words = list(sys.argv[1:] if argv is None else argv)
-            sys.stderr.write(as_typed(f"{speaker}: {with_recipe(str(error), words)}\n"))
+            tell(error, argv, speaker)
             return error.exit_code
         except OSError as problem:
             return _status_of(problem, speaker)
@@ -55,6 +54,18 @@ def guarded(work: Work, speaker: str = "error") -> Main:
             return 130
 
     return safe_main
+
+
+def tell(error: UserError, argv: Sequence[str] | None, speaker: str = "error") -> None:
+    """Write a mistake to the error stream, in one line.
+
+    Args:
+        error: what is wrong, and what to do.
+        argv: the words of the command; None reads the process's own.
+        speaker: what the line begins with.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    sys.stderr.write(as_typed(f"{speaker}: {with_recipe(str(error), words)}\n"))
 
 
 def _status_of(problem: OSError, speaker: str) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zipasr.base.errors import CheckpointError
+from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli.command_flags import read
 from zipasr.cli.config import InfoConfig
-from zipasr.cli.entry import guarded
+from zipasr.cli.entry import guarded, tell
 from zipasr.cli.model_commands import INFO
 from zipasr.recognition.exported_files import files_in, is_exported_folder, read_header
 from zipasr.scoring.training_facts import read_sessions, training_facts
@@ -35,21 +35,28 @@ _COUNTERS = (
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what each file or folder is.
+    """Print what each file or folder is; one that is no model is told, and the others go on.
 
-    Raises:
-        CheckpointError: one is missing, damaged, or no model.
+    Returns:
+        The exit status of the last that is missing, damaged, or no model; 0 if all are models.
     """
     run = read(INFO, argv)
-    found = {word: facts_of(Path(word)) for word in run.operands}
-    if run[InfoConfig].json:
+    found: dict[str, Facts] = {}
+    status = 0
+    for word in run.operands:
+        try:
+            found[word] = facts_of(Path(word))
+        except UserError as problem:
+            tell(problem, argv)
+            status = problem.exit_code
+    if run[InfoConfig].json and found:
         sys.stdout.write(json.dumps(found, indent=1, default=str, ensure_ascii=False) + "\n")
-        return 0
+        return status
     for facts in found.values():
         for name, text in lines_of(facts):
             sys.stdout.write(f"{name:<12}{text}\n")
         sys.stdout.write("\n" * (len(found) > 1))
-    return 0
+    return status
 
 
 def facts_of(path: Path) -> Facts:
