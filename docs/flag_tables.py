@@ -17,7 +17,7 @@ from zipasr.cli.flags import Command, all_flags
 from zipasr.cli.model_commands import AVERAGE, EXPORT
 from zipasr.cli.preparation_commands import IMPORT
 from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
-from zipasr.cli.training_commands import FINETUNE, TRAIN
+from zipasr.cli.training_commands import FINETUNE, TRAIN, TRAIN_LM
 from zipasr.cli.verbs import VERBS
 
 #: Flags that the published recipe documents, with their defaults, by groups; and its programs.
@@ -31,10 +31,12 @@ PROGRAMS: Mapping[str, Command] = {
     "streaming_decode.py": STREAMING_DECODE,
     "export.py": EXPORT,
     "generate_averaged_model.py": AVERAGE,
+    "rnn_lm/train.py": TRAIN_LM,
 }
 #: Why a default is another one; the contract tests hold that there are no others.
 OTHER_DEFAULTS = {
     "--epoch": "the last complete epoch of the run",
+    "--lr": "0.001, for a transformer 0.0005",
     "--use-bf16": "on where the device computes in it",
     "--finetune-ckpt": "none: it has to be typed",
 }
@@ -49,6 +51,7 @@ _TITLES = {
     "streaming decoding": "Streaming decoding",
     "export": "Export",
     "averaging": "Averaging",
+    "training of language models": "Training of language models",
 }
 
 
