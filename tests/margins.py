@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -249,8 +250,8 @@ def check_agree(
         ours: of each utterance, what our program found.
         theirs: the same of the other program.
         scorers: of an utterance, our model's scores in float64 and the other program's scores.
-        method: the search. The frames of a beam search are not compared: they depend on which of
-            several merged paths is kept.
+        method: the search. The frames of a beam search are not compared one by one: they depend on
+            which of several merged paths is kept. That all of them are later is a fault.
     """
     assert ours.keys() == theirs.keys()
     faults = []
@@ -266,6 +267,14 @@ def check_agree(
         print(line)  # noqa: T201 - shown when the test fails, and with pytest -s
         if not verdict.allowed:
             faults.append(line)
+    shifts = [
+        after - before
+        for name in ours
+        if ours[name].tokens == theirs[name].tokens
+        for before, after in zip(ours[name].frames, theirs[name].frames, strict=True)
+    ]
+    if shifts and median(shifts):
+        faults.append(f"{method}: half of the tokens come {median(shifts):g} frames later")
     assert not faults, "differences that rounding does not explain:\n" + "\n".join(faults)
 
 
