@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ def test_the_estimate_of_a_batch_agrees_with_its_count_and_nothing_is_disturbed(
         assert predicted_bytes(size, cost) == pytest.approx(
             activation_bytes(session, size), rel=0.15
         )
+
+
+@pytest.mark.usefixtures("here")
+def test_what_was_counted_is_free_again() -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+    session = new_session()
+    activation_bytes(session, Size(1, 2.0, 4))
+    before = alive()
+    activation_bytes(session, Size(1, 2.0, 4))
+    assert alive() == before
 
 
 @given(st.lists(SIZES, min_size=1), st.integers(1, 8))

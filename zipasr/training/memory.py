@@ -118,7 +118,8 @@ def activation_bytes(session: Session, size: Size) -> int:
     def note(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         seen[storage.data_ptr()] = storage.nbytes()
-        return x
+        # The tensor itself would keep the operation that made it, which keeps this: for ever.
+        return x.detach()
 
     before = session.own_state()
     set_batch_count(session.model, 0.0)
@@ -294,10 +295,18 @@ def fits_in_memory(session: Session, size: Size) -> bool:
     return True
 
 
+def room_for_batch(session: Session, processes: int) -> float:
+    """Return the bytes that a batch may take, in each of ``processes`` that share the device.
+
+    What the optimizer takes with the first update is left out.
+    """
+    state = 0 if session.optimizer.state else state_bytes(session) * 3 // 4
+    return free_bytes(session.world.device) / processes - state
+
+
 def _compare(session: Session, size: Size, cost: RowCost) -> tuple[str, str] | None:
     """Compare the estimate of a batch with what this process can have of the free memory."""
-    state = 0 if session.optimizer.state else state_bytes(session) * 3 // 4
-    room = free_bytes(session.world.device) / session.world.size - state
+    room = room_for_batch(session, session.world.size)
     logger.info(
         "largest batch: %d utterances of %.1f s, about %.2f GiB of %.2f GiB that are free",
         size.rows,
