@@ -1,6 +1,7 @@
 """The small modules of the ground floor: masks, errors, progress, log, environment."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,10 @@ def test_environment_names_versions_and_nothing_private() -> None:
 def test_more_processes_than_devices_are_refused() -> None:
     with pytest.raises(ResourceError, match=r"--world-size 9999.*Fix: --world-size \d"):
         check_world_size(9999)
+    have = os.cpu_count() or 1 if not torch.cuda.is_available() else torch.cuda.device_count()
+    # An update of as many batches as before, at least.
+    with pytest.raises(ResourceError, match=rf"Fix: --world-size {have} --accumulate 15$"):
+        check_world_size(4 * have + 1, 3)
     with pytest.raises(UserError, match="at least 1"):
         check_world_size(0)
 

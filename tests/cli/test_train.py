@@ -145,7 +145,9 @@ def test_a_run_leaves_its_best_and_its_last_checkpoints(trained: Path) -> None:
 def test_more_processes_than_devices_are_refused(workdir: Path, call: Call) -> None:
     said = call(train.main, workdir, "--world-size", "9999")
     assert said.status == 5
-    assert re.search(r"--world-size 9999, but .* has \d+ .*Fix: --world-size \d+$", said.error)
+    assert re.search(
+        r"--world-size 9999, but .* has \d+ .*Fix: --world-size \d+ --accumulate \d+$", said.error
+    )
     assert not (workdir / "exp").exists()
 
 
@@ -156,7 +158,9 @@ def test_more_processes_than_gpus_are_refused(
     monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: 1)
     said = call(train.main, workdir, "--world-size", "2")
     assert said.status == 5
-    assert "--world-size 2, but this machine has 1 GPUs. Fix: --world-size 1" in said.error
+    assert "--world-size 2, but this machine has 1 GPUs. Fix: --world-size 1 --accumulate 2" in (
+        said.error
+    )
 
 
 def not_a_tokenizer(folder: Path) -> None:

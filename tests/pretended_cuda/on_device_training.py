@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from zipasr.checkpoint import checkpoint_file  # noqa: E402
 from zipasr.cli.command_flags import read  # noqa: E402
 from zipasr.cli.train import data_source, train_configs  # noqa: E402
 from zipasr.cli.training_commands import TRAIN  # noqa: E402
+from zipasr.cli.training_plan import dry_run, for_gpus  # noqa: E402
 from zipasr.data.dataset import Batch  # noqa: E402
 from zipasr.encoder.protocol import EncoderConfig  # noqa: E402
 from zipasr.encoder.zapformer.config import ZapformerConfig  # noqa: E402
@@ -41,6 +43,7 @@ from zipasr.optim.build import build_optimizer, parameter_groups  # noqa: E402
 from zipasr.optim.config import OptimizerConfig, OptimizerName  # noqa: E402
 from zipasr.optim.named_optimizer import NamedOptimizer  # noqa: E402
 from zipasr.training import language_model  # noqa: E402
+from zipasr.training.batch_for_memory import gpu_gib  # noqa: E402
 from zipasr.training.config import LmTrainConfig, LossConfig  # noqa: E402
 from zipasr.training.loop import apply_gradients, begin_update  # noqa: E402
 from zipasr.training.metrics import Metrics  # noqa: E402
@@ -224,6 +227,22 @@ def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not torch.equal(
         first["model"]["joiner.output_linear.bias"], second["model"]["joiner.output_linear.bias"]
     )
+
+
+def test_a_batch_is_chosen_for_the_memory_of_the_device() -> None:
+    assert gpu_gib() == [131]
+    run = read(TRAIN, ["--recipe", "librispeech", "--preset", "small", "--gpu-memory", "auto"])
+    configs, said = for_gpus(run, train_configs(run), data_source(run))
+    assert said.startswith("1 x 131 GiB: --max-duration 3000 --accumulate 1 ")
+    assert (configs.data.max_duration, configs.train.world_size) == (3000.0, 1)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_dry_run_looks_at_the_memory_of_the_device(tmp_path: Path) -> None:
+    run = read(TRAIN, f"--recipe ./tones --exp-dir {tmp_path} {SHORT}".split())
+    said = dry_run(train_configs(run), data_source(run), run.recipe)
+    assert re.search(r"^ +fits here: 130 GiB are free for a batch$", said, re.MULTILINE)
+    assert " GPU-hours" in said
 
 
 @pytest.mark.usefixtures("here")

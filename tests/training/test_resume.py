@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def test_other_processes_and_batches_go_on_with_what_is_left(run_folder: Path) -
     assert "continuing from exp/checkpoint-12.pt" in done.stderr
     change = "max_duration changed from 10.0 to 4.0: epoch 2 goes on with the utterances"
     assert f"world_size changed from 1 to 2, {change}" in done.stderr
+    # Of two processes, the last line tells what they took together.
+    assert re.search(r"trained 2 epochs in \S+ \([\d.]+ [CG]PU-hours\), see exp\n", done.stderr)
     (leg,) = load_checkpoint(folder / "exp" / "epoch-2.pt")["sampler"]["legs"]
     assert (leg["layout"]["world_size"], leg["steps"]) == (1, 4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -186,8 +187,13 @@ def _number_of(name: str) -> int:
     return int(word)
 
 
-def check_world_size(world_size: int) -> None:
+def check_world_size(world_size: int, accumulate: int | None = None) -> None:
     """Refuse more processes than there are devices, before anything is spent.
+
+    Args:
+        world_size: number of processes.
+        accumulate: batches per update of a training: the advice keeps its updates as large as
+            they are; None where there is no such flag.
 
     Raises:
         ResourceError: says what was asked for and what there is.
@@ -197,10 +203,10 @@ def check_world_size(world_size: int) -> None:
     else:
         have, kind = os.cpu_count() or 1, "CPU cores (there is no GPU)"
     if world_size > have:
-        raise ResourceError(
-            f"--world-size {world_size}, but this machine has {have} {kind}.",
-            f"--world-size {have}",
-        )
+        fix = f"--world-size {have}"
+        if accumulate is not None:
+            fix += f" --accumulate {math.ceil(world_size / have) * accumulate}"
+        raise ResourceError(f"--world-size {world_size}, but this machine has {have} {kind}.", fix)
     if world_size < 1:
         raise UserError(f"--world-size {world_size} must be at least 1.")
 

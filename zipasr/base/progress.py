@@ -108,6 +108,11 @@ class Progress(_LastLine):
         return f"{text}, {note}" if note else text
 
 
+def two_digits(number: float) -> str:
+    """Return a number with two significant digits, without an exponent: 0.012, 1.5, 160."""
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def clock(seconds: float) -> str:
     """Format a duration: ``45s``, ``12m05s``, ``3h04m``."""
     whole = round(seconds)

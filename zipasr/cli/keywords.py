@@ -209,6 +209,7 @@ class TrainFlags(DataFlags, total=False):
     finetune_ckpt: Path | str | None
     finetune_tokenizer: Literal["keep", "new"]
     freeze: Sequence[str] | str | None
+    gpu_memory: str | None
     inf_check: bool
     init_modules: Sequence[str] | str | None
     keep_last_epochs: int

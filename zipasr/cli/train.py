@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import torch
-
 from zipasr.base.config import flag_name, save
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch, rank0_errors
-from zipasr.base.errors import CheckpointError, DataError, Interrupted, ResourceError, UserError
+from zipasr.base.errors import CheckpointError, Interrupted, ResourceError, UserError
 from zipasr.base.lock import check_unused, only_run_in
 from zipasr.base.log import is_first
-from zipasr.base.recipe import Recipe
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.checkpoint.model_file import stored_model
@@ -30,9 +27,9 @@ from zipasr.cli.flags import Run
 from zipasr.cli.recognition_flags import token_source
 from zipasr.cli.run_log import Facts, begin, facts_of, note, with_end
 from zipasr.cli.training_commands import LATTICE, TRAIN
+from zipasr.cli.training_plan import dry_run, for_gpus
 from zipasr.cli.verbs import is_zipasr, program_words
 from zipasr.data.config import AugmentConfig, DataConfig
-from zipasr.data.loaders import load_cuts, load_extra
 from zipasr.encoder.registry import ENCODER_TYPES
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import EdenConfig, OptimizerConfig
@@ -40,17 +37,9 @@ from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.text.config import TokenizerConfig
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig, check_heads
-from zipasr.training.data_setup import DataSource, check_transcripts, load_sets
-from zipasr.training.dry_run import (
-    estimate,
-    expected_data,
-    has_statistics,
-    preparation_lines,
-    stand_in,
-)
+from zipasr.training.data_setup import DataSource
 from zipasr.training.epoch_report import recognise_greedily
 from zipasr.training.session import TrainConfigs
-from zipasr.training.worker import build_session
 from zipasr.training.worker import run as run_training
 
 
@@ -76,11 +65,14 @@ def train(
     words = [script or sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     with rank0_errors():
         run, tokenizer = read_training(words[1:])
-        configs = train_configs(run)
         source = data_source(run, tokenizer)
+        configs, machine = for_gpus(run, train_configs(run), source)
+        run = run.having(configs.train, configs.data)
         if configs.train.dry_run:
-            sys.stdout.write(dry_run(configs, source, run.recipe) + "\n")
+            sys.stdout.write(dry_run(configs, source, run.recipe, machine) + "\n")
             return configs.train.exp_dir
+        if machine and is_first():
+            sys.stderr.write(f"--gpu-memory {configs.train.gpu_memory}: {machine}\n")
         facts = check_before_spending(run, words, source.tokenizer)
         make_folder(configs.train.exp_dir)
         if is_first():
@@ -153,7 +145,7 @@ def check_before_spending(
         UserError: devices, folder, tokenizer or manifests are not as they must be.
     """
     if "WORLD_SIZE" not in os.environ:
-        check_world_size(run[TrainConfig].world_size)
+        check_world_size(run[TrainConfig].world_size, run[TrainConfig].accumulate)
     return facts_of(run, words, tokenizer())
 
 
@@ -313,71 +305,3 @@ def _without(names: Sequence[str], flags: Sequence[str]) -> list[str]:
         if not dropping:
             kept.append(word)
     return kept
-
-
-def dry_run(configs: TrainConfigs, source: DataSource, recipe: Recipe) -> str:
-    """Return the lines that are printed.
-
-    Where nothing is prepared yet, the statistics in the recipe take the place of the data.
-
-    A run that is meant for another machine, with more or other devices, is measured on this one;
-    a note says so.
-
-    Raises:
-        DataError: names all of tokenizer and manifests that are missing or damaged.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    notes = [*_notes(configs, device)]
-    if device.type == "cpu":
-        configs = replace(configs, train=replace(configs.train, use_fp16=False))
-    if not configs.data.manifest_dir.exists() and has_statistics(recipe):
-        tokenizer, data = stand_in(recipe), expected_data(recipe, configs)
-        notes += ["Nothing is prepared yet: hours and steps are by published sizes. It takes"]
-        notes += preparation_lines(recipe)
-    else:
-        check_data(configs, source)
-        tokenizer = source.tokenizer()
-        data = load_sets(source, configs, tokenizer, verbose=False, writes=False)
-        check_transcripts(data.train, tokenizer, configs.finetune, verbose=False)
-    session = build_session(World(0, 1, device), configs, tokenizer)
-    return "\n".join([estimate(session, data).text(configs), *notes])
-
-
-def check_data(configs: TrainConfigs, source: DataSource) -> None:
-    """Look for all that a run reads.
-
-    Raises:
-        DataError: names everything that is missing or damaged, not only what is found first.
-    """
-    folder, allowed = configs.data.manifest_dir, configs.data.allow_commands
-    checks: list[Callable[[], object]] = [
-        source.tokenizer,
-        *(
-            partial(load_cuts, folder, source.corpus, [split], allow_commands=allowed)
-            for split in (*source.train, *source.valid)
-        ),
-        *(partial(load_extra, extra) for extra in configs.data.extras),
-    ]
-    problems = []
-    for check in checks:
-        try:
-            check()
-        except DataError as problem:
-            problems.append(problem)
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        sentences = " ".join(problem.what for problem in problems)
-        raise DataError(
-            f"{len(problems)} things are missing. {sentences}",
-            "./prepare.sh makes what is missing; --manifest-dir and --bpe-model say where it is.",
-        )
-
-
-def _notes(configs: TrainConfigs, device: torch.device) -> Iterator[str]:
-    try:
-        check_world_size(configs.train.world_size)
-    except ResourceError as problem:
-        yield f"Note: {problem.what} Time and memory are those of one process here."
-    if configs.train.use_fp16 and device.type == "cpu":
-        yield "Note: --use-fp16 1 needs a GPU; there is none, so this is float32 on the CPU."

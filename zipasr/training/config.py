@@ -77,6 +77,12 @@ class TrainConfig:
         unit="GiB",
         group="Precision and memory",
     )
+    gpu_memory: str | None = flag(
+        None,
+        "choose --max-duration, --accumulate and --world-size, where they are not typed, for GPUs "
+        "of so many GiB and the updates of the published training; auto: for those of this machine",
+        group="Precision and memory",
+    )
     rehearse: bool = flag(
         True,
         "run the largest batches before the first epoch, to see that they fit in memory",
@@ -153,6 +159,19 @@ class TrainConfig:
         counts = "start_batch keep_last_epochs valid_wer_cuts memory_budget_gb"
         check_numbers(self, "must not be negative", counts)
         self._check_copies()
+        self._check_gpu_memory()
+
+    def _check_gpu_memory(self) -> None:
+        if self.gpu_memory in (None, "auto"):
+            return
+        try:
+            is_size = 0.0 < float(self.gpu_memory) < math.inf
+        except ValueError:
+            is_size = False
+        if not is_size:
+            raise ValueError(
+                f"--gpu-memory must be auto or a number of GiB, such as 24, not {self.gpu_memory}"
+            )
 
     def _check_copies(self) -> None:
         if not 1 <= self.min_copies <= self.max_copies:

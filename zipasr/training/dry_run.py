@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 from lhotse import CutSet
 from numpy.typing import NDArray
 
-from zipasr.base.progress import clock
+from zipasr.base.lock import check_unused
+from zipasr.base.progress import clock, two_digits
 from zipasr.base.recipe import Recipe
-from zipasr.checkpoint.retention import BYTES_PER_PARAMETER, most_epoch_files
+from zipasr.checkpoint.retention import BYTES_PER_PARAMETER, bytes_to_come, most_epoch_files
 from zipasr.data.cuts import TrainCuts
-from zipasr.data.epoch_plan import CutLengths
+from zipasr.data.epoch_plan import CutLengths, RowCost
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.data.real_epochs import RealEpochs
 from zipasr.text.config import BpeConfig
@@ -28,8 +30,18 @@ from zipasr.training.feeding import (
     measured_feed,
     trial_seconds,
 )
-from zipasr.training.memory import batch_sizes, predicted_bytes, row_cost
+from zipasr.training.memory import (
+    MARGIN,
+    Size,
+    batch_sizes,
+    fitting_duration,
+    largest,
+    predicted_bytes,
+    room_for_batch,
+    row_cost,
+)
 from zipasr.training.session import Session, TrainConfigs
+from zipasr.training.worker import choose_checkpoint, restore
 
 #: Copies of an utterance that is also heard slower and faster.
 SPEEDS = (0.9, 1.0, 1.1)
@@ -91,6 +103,10 @@ class Estimate:
         steps: number of copies -> updates of an epoch whose batches have so many.
         state_bytes: of parameters, gradients, optimizer and running average.
         batch_bytes: of what the largest batch needs beside that.
+        fit: whether it fits into the memory of this machine, and what would.
+        first: epoch to begin or to go on with.
+        updates: of the run so far.
+        updates_of_epoch: of ``first`` so far.
         seconds_per_step: forward and backward, without loading.
         trial: seconds of noise that this was scaled from.
         feed: what the device takes and what loading gives; None without data.
@@ -104,25 +120,38 @@ class Estimate:
     steps: Mapping[int, int]
     state_bytes: int
     batch_bytes: int
+    fit: str
+    first: int
+    updates: int
+    updates_of_epoch: int
     seconds_per_step: float
     trial: float
     feed: Feed | None
     device: str
 
-    def text(self, configs: TrainConfigs) -> str:
-        """Return the lines that ``--dry-run`` prints."""
+    def text(self, configs: TrainConfigs, machine: str = "", run: str = "") -> str:
+        """Return the lines that ``--dry-run`` prints.
+
+        Args:
+            configs: of the run.
+            machine: what ``--gpu-memory`` chose; empty without.
+            run: what happens to the run in the folder; empty where there is none.
+        """
         run_hours = self.all_steps * self.seconds_per_step / 3600
         lines = [
             f"model      {self.parameters:,} parameters{self._trained_text()}",
             f"data       {self.hours:.2f} hours of speech an epoch",
+            *([f"run        {run}"] if run else []),
             *self._step_lines(),
+            *([f"machine    {machine}"] if machine else []),
             *_update_lines(configs),
             f"memory     {_gib(self.state_bytes)} GiB for the model and its optimizer, about "
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
-            f"disk       about {_gib(self._disk_bytes(configs))} GiB of checkpoints",
+            f"           {self.fit}",
+            self._disk_line(configs),
             f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
             f"           about {clock(run_hours * 3600)} for the run on this machine, "
-            f"{run_hours * configs.train.world_size:.2g} {self.device}-hours",
+            f"{two_digits(run_hours * configs.train.world_size)} {self.device}-hours",
             *([] if self.feed is None else [f"loading    {self.feed.text(self.device)}"]),
             f"Memory is scaled from one utterance, time from {self.trial:g} s of noise.",
         ]
@@ -130,37 +159,99 @@ class Estimate:
 
     @property
     def all_steps(self) -> int:
-        """Updates of the run."""
-        return sum(self.steps[copies] for copies in self.epochs.copies)
+        """Updates that are to come; finished epochs do not count."""
+        to_come = sum(self.steps[copies] for copies in self.epochs.copies[self.first - 1 :])
+        return max(0, to_come - self.updates_of_epoch)
+
+    def _span(self) -> str:
+        last = len(self.epochs)
+        if self.first > last:
+            return "0 to come"
+        if self.updates == 0:
+            return f"{self.all_steps} in {last} epochs"
+        return f"{self.all_steps} to come until the end of epoch {last}"
 
     def _step_lines(self) -> list[str]:
         each = [f"{count} an epoch" for count in self.steps.values()]
         if self.epochs.total == len(self.epochs):
-            return [f"steps      {each[0]}, {self.all_steps} in {len(self.epochs)} epochs"]
+            return [f"steps      {each[0]}, {self._span()}"]
         each = [
             f"{text} of {copies} {'copy' if copies == 1 else 'copies'}"
             for copies, text in zip(self.steps, each, strict=True)
         ]
+        in_all = f"{self.all_steps} in all" if self.updates == 0 else self._span()
         return [
             f"epochs     {len(self.epochs)}, which count as {self.epochs.total} real ones; copies "
             f"of each utterance in a batch: {' '.join(map(str, self.epochs.copies))}",
             f"steps      {'; '.join([each[0], *each[1:][-1:]])}",
-            f"           {self.all_steps} in all",
+            f"           {in_all}",
         ]
 
     def _trained_text(self) -> str:
         return "" if self.trained == self.parameters else f", {self.trained:,} of them are trained"
 
-    def _disk_bytes(self, configs: TrainConfigs) -> int:
+    def _disk_line(self, configs: TrainConfigs) -> str:
+        """Say how much the checkpoints to come take, and how much room there is for them."""
         train = configs.train
-        iterations = min(train.keep_last_k, self.all_steps // train.save_every_n)
-        epochs = most_epoch_files(train.epoch_files_from(1), train.keep_last_epochs)
-        return self.parameters * BYTES_PER_PARAMETER * (iterations + epochs)
+        iterations = min(train.keep_last_k, (self.updates + self.all_steps) // train.save_every_n)
+        epochs = most_epoch_files(train.epoch_files_from(self.first), train.keep_last_epochs)
+        each = self.parameters * BYTES_PER_PARAMETER
+        need = bytes_to_come(each, train.exp_dir, iterations=iterations, epochs=epochs)
+        folders = (train.exp_dir.absolute(), *train.exp_dir.absolute().parents)
+        free = shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
+        room = f", and {_gib(free)} GiB are free"
+        if need > free:
+            room += ": make room, or lower --keep-last-k or --keep-last-epochs"
+        return f"disk       about {_gib(need)} GiB of checkpoints{room}"
 
 
-def estimate(session: Session, data: TrainData) -> Estimate:
-    """Measure a small batch on the device of ``session`` and scale it to the run's batches."""
-    configs = session.configs
+def going_on(session: Session) -> str:
+    """Take over what the run in the folder would go on from, and say so; empty for a new run.
+
+    Raises:
+        UserError: the start of the run would be refused with it.
+    """
+    train, alone = session.configs.train, session.world
+    check_unused(train.exp_dir)
+    found = choose_checkpoint(session.configs)
+    if found is None:
+        return ""
+    # An epoch in progress is compared with how all processes will cut it.
+    session.world = replace(alone, size=train.world_size)
+    epoch, last = restore(session, *found), len(train.epochs)
+    session.world = alone
+    if epoch > last:
+        return f"is at its end: {found[0]} is of epoch {last}; --num-epochs can be more"
+    return f"goes on from epoch {epoch} of {last}, after {found[0]}"
+
+
+def _fit(
+    configs: TrainConfigs, sizes: Sequence[Size], cost: RowCost, room: float, gpu: bool
+) -> str:
+    """Say whether the largest batch fits into the memory that is free here, and what would."""
+    found = largest(sizes, cost)[:1]
+    if not found or predicted_bytes(found[0], cost) * (MARGIN if gpu else 1) <= room:
+        return f"fits here: {_gib(room)} GiB are free for a batch"
+    what = f"does not fit here, where {_gib(max(0, room))} GiB are free for a batch: "
+    fitting = fitting_duration(found[0], cost, room / MARGIN)
+    if fitting == 0:
+        return what + "take a smaller model, or leave long utterances out with --max-cut-duration"
+    update = float(configs.data.max_duration) * configs.train.accumulate
+    accumulate = math.ceil(update / fitting)
+    return what + f"--max-duration {int(update / accumulate)} --accumulate {accumulate}"
+
+
+def estimate(session: Session, data: TrainData, processes: int = 1) -> Estimate:
+    """Measure a small batch on the device of ``session`` and scale it to the run's batches.
+
+    Args:
+        session: at its start, or with what the run goes on from.
+        data: of the training.
+        processes: of the run on this machine.
+    """
+    configs, state = session.configs, session.state
+    gpu = session.world.device.type == "cuda"
+    room = room_for_batch(session, 1 if gpu else processes)
     parameters = sum(p.numel() for p in session.model.parameters())
     trained = sum(p.numel() for p in session.model.parameters() if p.requires_grad)
     has_cuts = len(data.train.source) > 0
@@ -179,11 +270,15 @@ def estimate(session: Session, data: TrainData) -> Estimate:
         },
         # Parameters in float32, the average in float64; gradients and two moments in float32.
         state_bytes=parameters * (4 + 8) + trained * 3 * 4,
+        fit=_fit(configs, sizes, cost, room, gpu),
+        first=state.cur_epoch,
+        updates=state.batch_idx_train,
+        updates_of_epoch=math.ceil(state.batches_done / configs.train.accumulate),
         batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
         seconds_per_step=configs.data.max_duration * configs.train.accumulate / pace,
         trial=trial_seconds(session),
         feed=feed,
-        device="GPU" if session.world.device.type == "cuda" else "CPU",
+        device="GPU" if gpu else "CPU",
     )
 
 
@@ -234,5 +329,5 @@ def published_batch(configs: TrainConfigs) -> tuple[int, int] | None:
     return None
 
 
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.2g}"
+def _gib(num_bytes: float) -> str:
+    return two_digits(num_bytes / 2**30)

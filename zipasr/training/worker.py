@@ -23,7 +23,7 @@ from zipasr.base.distributed import (
 from zipasr.base.errors import CheckpointError, ResourceError
 from zipasr.base.files import FolderIdentity
 from zipasr.base.log import log_untold, setup_logging
-from zipasr.base.progress import clock
+from zipasr.base.progress import clock, two_digits
 from zipasr.base.seed import fix_seeds
 from zipasr.checkpoint.averaging import start_average
 from zipasr.checkpoint.checkpoint_file import first_line, load_checkpoint
@@ -145,6 +145,11 @@ def run(
     log_untold()
     if world.is_main:
         spent = clock(session.state.seconds_trained)
+        if world.size > 1:
+            hours = session.state.seconds_trained * world.size / 3600
+            spent += (
+                f" ({two_digits(hours)} {'GPU' if world.device.type == 'cuda' else 'CPU'}-hours)"
+            )
         logger.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
 
 
