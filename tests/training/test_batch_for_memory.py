@@ -200,7 +200,7 @@ def test_a_run_writes_down_what_was_chosen(
 @pytest.mark.slow
 def test_the_table_in_the_documents_is_what_is_counted() -> None:
     page = (tones.ROOT / "docs/training.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) GiB \| (\d+) s \|", page, re.MULTILINE)
+    rows = re.findall(r"^ *\| (\d+) GiB \| (\d+) s \|", page, re.MULTILINE)
     assert len(rows) == 7
     for gib, seconds in rows[::3]:
         counted = seconds_that_fit(configs_of("--preset small"), float(gib), tokenizer())

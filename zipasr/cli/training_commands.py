@@ -69,7 +69,7 @@ _TRAIN = Command(
         ),
     ),
     basic=names(
-        "recipe exp_dir world_size num_epochs max_duration base_lr use_fp16 preset "
+        "recipe exp_dir world_size num_epochs max_duration gpu_memory base_lr use_fp16 preset "
         "encoder_type causal use_transducer use_ctc bpe_model finetune_ckpt dry_run"
     ),
     without_effect=RETURN_CUTS,
