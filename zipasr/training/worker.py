@@ -144,13 +144,16 @@ def run(
             session.writer.close()
     log_untold()
     if world.is_main:
-        spent = clock(session.state.seconds_trained)
-        if world.size > 1:
-            hours = session.state.seconds_trained * world.size / 3600
-            spent += (
-                f" ({two_digits(hours)} {'GPU' if world.device.type == 'cuda' else 'CPU'}-hours)"
-            )
+        spent = _spent(session.state.seconds_trained, world)
         logger.info("trained %d epochs in %s, see %s", len(train.epochs), spent, train.exp_dir)
+
+
+def _spent(seconds: float, world: World) -> str:
+    """Say how long the training took, and how long all its devices together."""
+    if world.size == 1:
+        return clock(seconds)
+    device = "GPU" if world.device.type == "cuda" else "CPU"
+    return f"{clock(seconds)} ({two_digits(seconds * world.size / 3600)} {device}-hours)"
 
 
 def prepare_training(
