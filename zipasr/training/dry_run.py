@@ -149,7 +149,7 @@ class Estimate:
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"           {self.fit}",
             self._disk_line(configs),
-            f"time       about {self.seconds_per_step:.2f} s a step, loading apart",
+            f"time       about {two_digits(self.seconds_per_step)} s a step, loading apart",
             f"           about {clock(run_hours * 3600)} for the run on this machine, "
             f"{two_digits(run_hours * configs.train.world_size)} {self.device}-hours",
             *([] if self.feed is None else [f"loading    {self.feed.text(self.device)}"]),
