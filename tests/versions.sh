@@ -12,11 +12,12 @@ case ${1:-} in oldest | newest) names=("$1"); shift ;; esac
 files=(requirements.txt egs/espeak/requirements.txt export-requirements.txt dask-requirements.txt
   tests/requirements.txt)
 mkdir -p "$folder"
-# The lower bounds of what users install, and torchaudio, which belongs to one torch; other tools
-# of the tests are the newest.
+# The lower bounds of what users install, of torchaudio, which belongs to one torch, and of
+# pymdown-extensions, whose newest the mkdocstrings of Python 3.10 does not know; other tools of the
+# tests are the newest.
 {
   cat requirements.txt egs/espeak/requirements.txt export-requirements.txt
-  grep '^torchaudio' tests/requirements.txt
+  grep -E '^(torchaudio|pymdown)' tests/requirements.txt
 } | sed -n 's/ *[;#].*//; s/>=/==/p' >"$folder/oldest.txt"
 
 for name in "${names[@]}"; do
