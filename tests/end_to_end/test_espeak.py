@@ -34,8 +34,8 @@ pytestmark = [
 ]
 
 METHODS = ("greedy_search", "modified_beam_search")
-# Percent on test, of 140 words: seeds 42, 1, 2, 3 and 4 have 4.3, 13.6, 9.3, 11.4 and 8.6 with greedy
-# search, and 4.3, 12.9, 10.7, 12.1 and 9.3 with a beam; saying nothing has 100.
+# Percent on test, of 140 words: seeds 42, 1, 2, 3 and 4 have 4.3, 13.6, 9.3, 11.4 and 8.6 with
+# greedy search, and 4.3, 12.9, 10.7, 12.1 and 9.3 with a beam; saying nothing has 100.
 LIMIT = 35.0
 
 

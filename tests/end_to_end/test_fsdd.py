@@ -17,9 +17,9 @@ from tests.end_to_end.results import word_error_rate
 
 FSDD = tones.ROOT.parent / "shared" / "data" / "fsdd"
 RATE = 8000
-# Percent on test, of 409 words: seeds 42 to 46 have 10.0, 8.6, 9.3, 9.3 and 40.3 with greedy search,
-# and 7.3, 6.9, 6.6, 7.6 and 25.9 with a beam: so short a training is chaos, and the limit five
-# standard deviations above the mean. Saying nothing has 100.
+# Percent on test, of 409 words: seeds 42 to 46 have 10.0, 8.6, 9.3, 9.3 and 40.3 with greedy
+# search, and 7.3, 6.9, 6.6, 7.6 and 25.9 with a beam: so short a training is chaos, and the limit
+# five standard deviations above the mean. Saying nothing has 100.
 LIMIT = 85.0
 IS_LONG = "LONG_TESTS" in os.environ  # else one epoch, after which no model knows words
 SPLITS = {"train": 800, "dev": 40, "test": 120}  # digit strings
