@@ -6,6 +6,7 @@ A process cannot be told otherwise once it believes in the device: each module h
 import importlib.util
 
 import pytest
+import torch
 
 from tests.other_process import run_python
 
@@ -15,6 +16,9 @@ needs_numba = pytest.mark.skipif(
 
 
 @needs_numba
+@pytest.mark.skipif(
+    not hasattr(torch._C, "_ensureCUDADeviceGuardSet"), reason="this torch cannot pretend a device"
+)
 @pytest.mark.parametrize("modules", [("rules", "decoding"), ("training",)], ids="-".join)
 def test_on_the_device(modules: tuple[str, ...]) -> None:
     files = [f"tests/pretended_cuda/on_device_{module}.py" for module in modules]

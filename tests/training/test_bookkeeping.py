@@ -90,7 +90,7 @@ def test_bfloat16_is_used_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch)
     config = TrainConfig(use_bf16=True)
     for capable, dtype in [(True, torch.bfloat16), (False, torch.float32)]:
         capabilities = {"avx512_bf16": capable}
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c, raising=False)
         assert choose_dtype(config, CPU) is dtype
         with Precision(config, CPU).autocast():
             product = torch.ones(2, 2) @ torch.ones(2, 2)
@@ -102,7 +102,9 @@ def test_bfloat16_is_the_default_of_a_gpu_that_has_it(
     capable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capable)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable}, raising=False
+    )
     gpu, bfloat16 = torch.device("cuda"), torch.bfloat16 if capable else torch.float32
     assert choose_dtype(TrainConfig(), gpu) is bfloat16
     assert choose_dtype(TrainConfig(use_bf16=True), gpu) is bfloat16

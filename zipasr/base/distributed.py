@@ -301,7 +301,8 @@ def _store_of_machine(listening: socket.socket, rank: int, size: int) -> Store:
     if rank != 0:
         listening.close()
         return TCPStore(LOOPBACK, port, size, is_master=False, timeout=GROUP_TIMEOUT)
-    # By itself it would listen at all addresses of the machine.
+    # By itself it would listen at all addresses of the machine. libuv takes no open socket in torch
+    # 2.6.
     return TCPStore(
         LOOPBACK,
         port,
@@ -310,6 +311,7 @@ def _store_of_machine(listening: socket.socket, rank: int, size: int) -> Store:
         timeout=GROUP_TIMEOUT,
         wait_for_workers=False,
         master_listen_fd=listening.detach(),
+        use_libuv=False,
     )
 
 
