@@ -97,7 +97,7 @@ def test_a_log_in_a_pipe_is_plain_and_ours_alone(
     assert done.stdout == ""
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stderr)
     lines = done.stderr.splitlines()
-    assert all(LOG_LINE.match(line) for line in lines)
+    assert [line for line in lines if not LOG_LINE.match(line)] == []
     # Gradient clipping is normal: its quartiles are no warning.
     assert not [line for line in lines if " WARNING " in line]
     (log,) = (folder / "exp" / "log").iterdir()

@@ -14,7 +14,7 @@ from benchmarks import gpu
 from benchmarks.gpu import Part, main, peak_of, table
 from benchmarks.gpu_parts import Counted, Measured, Place, Work
 from benchmarks.roofline import KNOWN, Peak, known_peak
-from tests.pretended_cuda.test_pretended_cuda import needs_numba
+from tests.pretended_cuda.test_pretended_cuda import needs_numba, needs_pretended_device
 
 SMALL = ("--device", "cpu", "--tiny", "1", "--patience", "50")
 
@@ -25,6 +25,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 @needs_numba
+@needs_pretended_device
 def test_the_whole_program_runs_on_a_cpu(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "folder" / "gpu.md"
     status = main([*SMALL, "--table", str(path)])
