@@ -78,7 +78,8 @@ def dry_run(configs: TrainConfigs, source: DataSource, recipe: Recipe, machine: 
         DataError: names all of tokenizer and manifests that are missing or damaged.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    too_many, notes = _too_many(configs), [*_notes(configs, device)]
+    too_many = _too_many(configs)
+    notes = [*_notes(configs, device, too_many)]
     if device.type == "cpu":
         configs = replace(configs, train=replace(configs.train, use_fp16=False))
     run, world = "", World(0, 1, device)
@@ -142,8 +143,8 @@ def _too_many(configs: TrainConfigs) -> str:
     return ""
 
 
-def _notes(configs: TrainConfigs, device: torch.device) -> Iterator[str]:
-    if missing := _too_many(configs):
-        yield f"Note: {missing} Time and memory are those of one process here."
+def _notes(configs: TrainConfigs, device: torch.device, too_many: str) -> Iterator[str]:
+    if too_many:
+        yield f"Note: {too_many} Time and memory are those of one process here."
     if configs.train.use_fp16 and device.type == "cpu":
         yield "Note: --use-fp16 1 needs a GPU; there is none, so this is float32 on the CPU."
