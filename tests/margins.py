@@ -26,6 +26,7 @@ from tests import tones
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.recogniser import Recogniser
+from zipasr.search.hot_words import ContextGraph
 from zipasr.search.transducer_step import TransducerSteps
 
 BLANK = 0
@@ -197,10 +198,12 @@ def total_log_prob(scorer: Scorer, tokens: Sequence[int]) -> float:
     return float(totals[-1])
 
 
-def nearest_choice(scorer: Scorer, method: str, beam_size: int = 4) -> float:
+def nearest_choice(
+    scorer: Scorer, method: str, beam_size: int = 4, graph: ContextGraph | None = None
+) -> float:
     """Return the smallest gap between what a search takes and what it leaves, in one utterance."""
     if method == "modified_beam_search":
-        return nearest_drop(scorer, beam_size)
+        return nearest_drop(scorer, beam_size, graph)
     tokens: list[int] = []
     gaps = []
     for time in range(len(scorer.frames)):
@@ -210,13 +213,20 @@ def nearest_choice(scorer: Scorer, method: str, beam_size: int = 4) -> float:
     return min(gaps)
 
 
-def nearest_drop(scorer: Scorer, beam_size: int) -> float:
+def nearest_drop(scorer: Scorer, beam_size: int, graph: ContextGraph | None = None) -> float:
     """Return the smallest gap between a hypothesis that a beam search keeps and one it drops.
 
     The last choice is that of the best one, by log-probability per symbol. The search is written
     for being read: a dictionary of hypotheses, a frame at a time.
+
+    Args:
+        scorer: of the utterance.
+        beam_size: of the search.
+        graph: hot-words, whose bonus a hypothesis has once its token is kept.
     """
+    graph = graph or ContextGraph([], 0.0)
     beam: dict[tuple[int, ...], float] = {(): 0.0}
+    nodes = {(): graph.root}
     nearest = math.inf
     for time in range(len(scorer.frames)):
         scores = scorer.log_probs(list(beam), [time])[:, 0]
@@ -226,11 +236,18 @@ def nearest_drop(scorer: Scorer, beam_size: int) -> float:
         histories, grown = list(beam), {}
         for value, place in zip(values[:-1].tolist(), places[:-1].tolist(), strict=True):
             row, symbol = divmod(place, scores.size(1))
-            key = histories[row] if symbol == BLANK else (*histories[row], symbol)
+            key = old = histories[row]
+            if symbol != BLANK:
+                key = (*old, symbol)
+                step = graph.step(nodes[old], symbol, strict=True)
+                nodes[key], value = step.node, value + step.bonus
             grown[key] = float(np.logaddexp(grown.get(key, -math.inf), value))
         beam = grown
     size = scorer.steps.context_size
-    ranks = sorted(total / (len(tokens) + size) for tokens, total in beam.items())
+    ranks = sorted(
+        (total + graph.finish(nodes[tokens])) / (len(tokens) + size)
+        for tokens, total in beam.items()
+    )
     return min(nearest, *(ranks[-1] - rank for rank in ranks[:-1]))
 
 

@@ -13,10 +13,12 @@ import torch
 import zipasr
 from tests import tones
 from tests.speaking_model import HEADS, SECOND, write_talkative, write_untrained
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import export
 from zipasr.text.bpe import train_bpe
 from zipasr.text.config import BpeConfig
 from zipasr.text.scripts import Unit
+from zipasr.text.tokenizer import Tokenizer
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
@@ -37,11 +39,13 @@ def test_an_exported_folder_writes_and_cuts_text_as_the_model_does(
     torch.set_num_threads(1)
     train_bpe(texts, BpeConfig(lang_dir=tmp_path, unit=unit, vocab_size=300))
     rng = np.random.default_rng(0)
-    sounds = [tones.audio_of(words.split(), rng) for words in ("LOW TOP MID", "TOP MID HIGH TOP")]
+    texts_of_tones = ("LOW TOP MID", "TOP MID HIGH TOP", "MID LOW HIGH", "HIGH LOW TOP LOW")
+    sounds = [tones.audio_of(words.split(), rng) for words in texts_of_tones]
     soundfile.write("sound.flac", sounds[0], tones.RATE)
     checkpoint, folder = tmp_path / "model.pt", tmp_path / "out"
     write_untrained(checkpoint, SECOND, tmp_path / "bpe.model", HEADS)
     write_talkative(checkpoint, checkpoint, Path("sound.flac"))
+    favour(checkpoint, phrases, tmp_path / "bpe.model")
     words = ["--checkpoint", str(checkpoint), "--exp-dir", str(tmp_path), "--format", "onnx"]
     words += ["--output-dir", str(folder), "--enable-int8-quantization", "0"]
     assert export.main(words) == 0
@@ -61,3 +65,11 @@ def test_an_exported_folder_writes_and_cuts_text_as_the_model_does(
         assert ours.text == theirs.text
         changed += ours.text != model.transcribe((sound, tones.RATE)).text
     assert changed
+
+
+def favour(checkpoint: Path, phrases: list[str], bpe: Path) -> None:
+    """Let a model of random weights consider the tokens of phrases: a beam has to hold them."""
+    weights = load_checkpoint(checkpoint)
+    for tokens in Tokenizer.from_file(bpe).encode(phrases):
+        weights["model"]["joiner.output_linear.bias"][tokens] += 4.0
+    save_checkpoint(checkpoint, weights)

@@ -39,8 +39,10 @@ from zipasr.scoring.decodings import read_decodings
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
+from zipasr.search.hot_words import ContextGraph
 from zipasr.search.registry import build_search
 from zipasr.search.transducer_step import TransducerSteps
+from zipasr.text.phrases import read_phrases
 from zipasr.text.tokenizer import Tokenizer
 
 pytest.importorskip("onnx", reason="export-requirements.txt is not installed")
@@ -215,36 +217,53 @@ def chunk_by_chunk(model: AsrModel, features: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def check_heard(
-    out: Path, method: str, heard: Sequence[str], ours: Sequence[str], streams: bool = False
+    model: AsrModel,
+    method: str,
+    heard: Sequence[str],
+    ours: Sequence[str],
+    sounds: Sequence[np.ndarray],
+    *,
+    streams: bool = False,
+    graph: ContextGraph | None = None,
 ) -> None:
     """Compare words, but for utterances where the search has a nearly even choice.
 
     The client rounds differently, and so does every processor: what is nearer than NEARLY_EVEN in
     float64 is not held against it. Few utterances have such a choice.
+
+    Args:
+        model: what is searched.
+        method: the search.
+        heard: words of the client in each utterance.
+        ours: our words.
+        sounds: samples of each utterance.
+        streams: whether it is encoded chunk by chunk.
+        graph: hot-words.
     """
-    model, _ = model_in(out)
     decided = []
-    for samples in recordings(out, TAIL if streams else 0):
+    for samples in sounds:
         features = features_of(samples)
         if streams:
             frames = chunk_by_chunk(model, features)[0].double()
         else:
             frames = model.encode(features, torch.tensor([features.size(1)])).frames[0].double()
-        decided.append(nearest_choice_of(model, frames, method) > NEARLY_EVEN)
+        decided.append(nearest_choice_of(model, frames, method, graph) > NEARLY_EVEN)
     assert sum(decided) > 0.7 * len(decided)
     assert [word for word, far in zip(heard, decided, strict=True) if far] == [
         word for word, far in zip(ours, decided, strict=True) if far
     ]
 
 
-def nearest_choice_of(model: AsrModel, frames: torch.Tensor, method: str) -> float:
+def nearest_choice_of(
+    model: AsrModel, frames: torch.Tensor, method: str, graph: ContextGraph | None
+) -> float:
     """Return the smallest gap of a choice: encoder frames (T', C) of one utterance."""
     double = copy.deepcopy(model).double()
     if method == "ctc":
         values = double.ctc_output(frames).log_softmax(dim=-1).topk(2).values
         return float((values[:, 0] - values[:, 1]).min())
     steps = TransducerSteps(double.decoder, double.joiner)
-    return margins.nearest_choice(margins.Scorer(steps, steps.project(frames)), method)
+    return margins.nearest_choice(margins.Scorer(steps, steps.project(frames)), method, graph=graph)
 
 
 def files(out: Path, kind: str) -> dict[str, str]:
@@ -281,7 +300,7 @@ def test_the_client_hears_our_words(out: Path, method: str) -> None:
     )
     heard = heard_by(recogniser, recordings(out))
     assert all(heard)
-    check_heard(out, method, heard, our_words(out, method))
+    check_heard(model_in(out)[0], method, heard, our_words(out, method), recordings(out))
 
 
 def test_the_client_asks_a_language_model(whole: Path) -> None:
@@ -306,7 +325,7 @@ def test_the_client_hears_our_words_by_ctc(out: Path) -> None:
     )
     heard = heard_by(recogniser, recordings(out))
     assert any(heard)
-    check_heard(out, "ctc", heard, our_words(out, "ctc"))
+    check_heard(model_in(out)[0], "ctc", heard, our_words(out, "ctc"), recordings(out))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -317,7 +336,8 @@ def test_the_client_hears_our_words_as_they_come(out: Path, method: str) -> None
     )
     heard = heard_by(recogniser, recordings(out, TAIL))
     assert all(heard)
-    check_heard(out, method, heard, our_words_chunk_by_chunk(out, method), streams=True)
+    ours, sounds = our_words_chunk_by_chunk(out, method), recordings(out, TAIL)
+    check_heard(model_in(out)[0], method, heard, ours, sounds, streams=True)
 
 
 def test_the_client_hears_our_words_as_they_come_by_ctc(streaming: Path) -> None:
@@ -328,7 +348,8 @@ def test_the_client_hears_our_words_as_they_come_by_ctc(streaming: Path) -> None
     )
     heard = heard_by(recogniser, recordings(streaming, TAIL))
     assert any(heard)
-    check_heard(streaming, "ctc", heard, our_words_chunk_by_chunk(streaming, "ctc"), streams=True)
+    ours, sounds = our_words_chunk_by_chunk(streaming, "ctc"), recordings(streaming, TAIL)
+    check_heard(model_in(streaming)[0], "ctc", heard, ours, sounds, streams=True)
 
 
 @pytest.mark.parametrize("kind", [".int8.onnx", ".fp16.onnx"])
@@ -482,12 +503,14 @@ def test_hot_words_win_in_the_client_as_in_decode(whole: Path, tmp_path: Path) -
     texts = []
     for file in ("", str(phrases)):
         said = [*flags.replace("FILE", file).split()] if file else [flags.split()[0]]
-        command = shlex.join([program, *model, *said, *map(str, waves)])
-        lines = re.findall(r"^\{.*\}$", shell(command, whole), flags=re.MULTILINE)
-        texts.append([" ".join(json.loads(line)["text"].split()) for line in lines])
+        # One at a time: with longer ones beside it, the last frames of an utterance are others.
+        commands = (shlex.join([program, *model, *said, str(wave)]) for wave in waves)
+        texts.append([text_in(shell(command, whole)) for command in commands])
         words = ["--recipe", str(folder / "tones"), "--checkpoint", str(whole / "pretrained.pt")]
         words += ["--exp-dir", str(tmp_path / "exp"), "--decoding-method", "modified_beam_search"]
         words += ["--max-duration", "0.1", "--num-workers", "0", "--context-file", file]
+        # Stored features are rounded: both hear the sound.
+        words += ["--on-the-fly-feats", "1"]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             assert decode.main(words) == 0
@@ -497,10 +520,16 @@ def test_hot_words_win_in_the_client_as_in_decode(whole: Path, tmp_path: Path) -
         "hot" if "context" in one.setting.suffix else "plain": one
         for one in read_decodings(tmp_path / "exp")
     }
+    model, tokenizer = model_in(whole)
+    read = read_phrases(phrases, tokenizer)
+    graph = ContextGraph(read.tokens, 2.0, read.scores)
     for name, heard in zip(("plain", "hot"), texts, strict=True):
         records = decodings[name].records
         hyps = {Path(record.audio).stem: " ".join(record.hyp) for record in records}
-        assert [hyps[path.stem] for path in sounds] == heard
+        ours = [hyps[path.stem] for path in sounds]
+        audio = [soundfile.read(path, dtype="float32")[0] for path in sounds]
+        method = "modified_beam_search"
+        check_heard(model, method, heard, ours, audio, graph=graph if name == "hot" else None)
 
 
 @needs_programs

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lhotse import CutSet
 
@@ -165,6 +166,9 @@ def prepare_training(
         What trains, what on, and the epoch to start or go on with.
     """
     setup_logging(configs.train.exp_dir / "log" / "log-train", world.rank, world.size)
+    # numpy measures the smallest subnormal number when first asked, and warns where it is flushed.
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)
     torch.set_flush_denormal(True)
     tokenizer = source.tokenizer()
     # What the first process writes beside the manifests, the others only read.
