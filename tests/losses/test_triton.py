@@ -24,28 +24,23 @@ def test_kernels_when_interpreted() -> None:
 
 COMPILE = """
 from itertools import product
-import triton
-from triton.backends.compiler import GPUTarget
+from tests.compiled_triton import compile_everywhere
 from zipasr.kernels.triton import lattices as kernels
 
-def compiled(kernel, types, **constants):
-    signature = {**types, **dict.fromkeys(constants, "constexpr")}
-    assert list(signature) == kernel.arg_names
-    source = triton.compiler.ASTSource(kernel, signature, constants)
-    options = {"num_warps": 2, "num_stages": 1}
-    return triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options).asm["ptx"]
-
+narrow = {"num_warps": 2, "num_stages": 1}
 pointers = ["*fp32"] * 2 + ["*i64"] * 3 + ["*fp32"] * 5
 names = kernels.recursion_kernel.arg_names
 types = dict(zip(names, [*pointers, *["i32"] * 9]))
 for band, regular in product([True, False], repeat=2):
-    ptx = compiled(kernels.recursion_kernel, types, band=band, regular=regular, lanes=64)
-    assert "bar.sync" in ptx and "ld.global.nc" not in ptx
+    for ptx in compile_everywhere(
+        kernels.recursion_kernel, types, narrow, band=band, regular=regular, lanes=64
+    ):
+        assert "bar.sync" in ptx and "ld.global.nc" not in ptx
 types = dict(logits="*bf16", targets="*i64", lse="*fp32", px="*fp32", py="*fp32", blank="i32")
-compiled(kernels.softmax_arcs_kernel, types, vocab=500, block=512)
+compile_everywhere(kernels.softmax_arcs_kernel, types, narrow, vocab=500, block=512)
 types = dict(logits="*bf16", lse="*fp32", targets="*i64", px_grad="*fp32", py_grad="*fp32")
 types |= dict(grad="*bf16", blank="i32")
-compiled(kernels.softmax_arcs_grad_kernel, types, vocab=500, block=512)
+compile_everywhere(kernels.softmax_arcs_grad_kernel, types, narrow, vocab=500, block=512)
 """
 
 

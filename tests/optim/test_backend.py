@@ -123,25 +123,21 @@ def test_triton_kernels_when_interpreted() -> None:
 
 
 COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
+from tests.compiled_triton import compile_everywhere
 from zipasr.kernels.triton import optimizer as kernels
 
-def compile(kernel, types, **constants):
-    signature = {**types, **dict.fromkeys(constants, "constexpr")}
-    assert list(signature) == kernel.arg_names
-    source = triton.compiler.ASTSource(kernel, signature, constants)
-    triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": 8})
-
+wide = {"num_warps": 8}
 counts = dict(num_params="i32", num_blocks="i32")
 where = dict(addresses="*i64", blocks="*i64", sizes="*i64")
-compile(kernels.measure_kernel, {**where, "sums": "*fp32", **counts}, block=2048)
+compile_everywhere(kernels.measure_kernel, {**where, "sums": "*fp32", **counts}, wide, block=2048)
 sums = dict(sums="*fp32", firsts="*i64", totals="*fp64", num_blocks="i32", num_params="i32")
-compile(kernels.collect_kernel, sums, lanes=128, rounds=3)
+compile_everywhere(kernels.collect_kernel, sums, wide, lanes=128, rounds=3)
 floats = dict.fromkeys(("beta1", "beta2", "rest2", "factor", "eps"), "fp32")
 types = {**where, "vectors": "*fp32", "num_params": "i32", **floats}
 for without_grads in (True, False):
-    compile(kernels.move_kernel, types, without_grads=without_grads, block=2048)
+    compile_everywhere(
+        kernels.move_kernel, types, wide, without_grads=without_grads, block=2048
+    )
 """
 
 

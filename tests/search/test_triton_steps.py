@@ -129,19 +129,11 @@ def test_kernels_when_interpreted() -> None:
 
 
 COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
+from tests.compiled_triton import compile_everywhere
 from zipasr.kernels.triton import searches as kernels
 from zipasr.search.beam_state import MULTIPLIER
 
-def compiled(kernel, types, num_warps, capability, **constants):
-    signature = {**types, **dict.fromkeys(constants, "constexpr")}
-    assert list(signature) == kernel.arg_names
-    source = triton.compiler.ASTSource(kernel, signature, constants)
-    options = {"num_warps": num_warps, "num_stages": 1}
-    target = GPUTarget("cuda", capability, 32)
-    return triton.compile(source, target=target, options=options).asm["ptx"]
-
+wide = {"num_warps": 8, "num_stages": 1}
 scores = {"blank": "i32", "penalty": "fp32", "temperature": "fp32"}
 beam = dict(logits="*fp32", lens="*i64", log_probs="*fp32", bonuses="*fp32")
 beam |= dict.fromkeys(["fingerprints", "num_tokens", "contexts", "parents", "symbols"], "*i64")
@@ -149,16 +141,14 @@ beam |= dict(time="i32", **scores)
 greedy = dict(logits="*bf16", lens="*i64", place="*i64", num_here="*i64", log_probs="*fp64")
 greedy |= dict.fromkeys(["contexts", "num_tokens", "tokens", "times", "rows"], "*i64")
 greedy |= dict(num_frames="i32", most_tokens="i32", most_here="i32", **scores)
-for capability in (80, 90, 100):
-    ptx = compiled(
-        kernels.beam_frame_kernel, beam, 8, capability, multiplier=MULTIPLIER, vocab=500, beam=4,
-        context_size=2, slots=4, places=2, block=512,
-    )
-    assert "bar.sync" in ptx and "ld.global.nc" not in ptx
-    ptx = compiled(
-        kernels.greedy_step_kernel, greedy, 8, capability, vocab=500, width=8, context_size=2,
-        places=2, block=512,
-    )
+codes = compile_everywhere(
+    kernels.beam_frame_kernel, beam, wide, multiplier=MULTIPLIER, vocab=500, beam=4,
+    context_size=2, slots=4, places=2, block=512,
+) + compile_everywhere(
+    kernels.greedy_step_kernel, greedy, wide, vocab=500, width=8, context_size=2, places=2,
+    block=512,
+)
+for ptx in codes:
     assert "bar.sync" in ptx and "ld.global.nc" not in ptx
 """
 
