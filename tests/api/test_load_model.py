@@ -11,6 +11,7 @@ import pytest
 
 import zipasr
 from tests.api.conftest import SETTINGS
+from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import transcribe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,3 +149,24 @@ def test_loading_a_model_starts_no_compiler_of_torch(whole: Path) -> None:
         for more in ("", load)
     ]
     assert said[1] == said[0]
+
+
+def test_a_transducer_that_is_not_trained_yet_is_not_asked(
+    whole: Path, sounds: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that trains the CTC head alone at first, and was not over with it."""
+    checkpoint = load_checkpoint(whole / "exp" / "epoch-2.pt")
+    done = checkpoint["batch_idx_train"]
+    path = tmp_path / "early.pt"
+    texts = {}
+    for first in (0, done - 1, done):
+        checkpoint["configs"]["LossConfig"]["ctc_only_batches"] = first
+        save_checkpoint(path, checkpoint)
+        caplog.clear()
+        texts[first] = zipasr.load_model(path).transcribe(sounds[0]).text
+        told = [line for line in caplog.messages if "the transducer is not trained yet" in line]
+        assert len(told) == (first == done)
+    assert f"the first {done} batches train the CTC head alone, and {done} are done" in told[0]
+    by_ctc = zipasr.load_model(path, decoding_method="ctc-greedy-search")
+    assert texts[done] == by_ctc.transcribe(sounds[0]).text
+    assert texts[0] == texts[done - 1] != texts[done]

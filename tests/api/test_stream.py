@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ import torch
 import zipasr
 from tests import tones
 from zipasr.audio.loading import Samples
+from zipasr.recognition import streaming
+from zipasr.recognition.torch_model import TorchModel
+from zipasr.scoring.calibration import Calibration
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +106,41 @@ def test_a_model_for_whole_recordings_says_so(whole: Path) -> None:
     for form in ("exp/epoch-2.pt", "out/jit_script.pt", "out"):
         with pytest.raises(zipasr.UserError, match=r"causal|whole recordings"):
             zipasr.load_model(whole / form).stream()
+
+
+@pytest.mark.parametrize("kept", [500, 4])
+def test_the_confidence_of_words_is_that_of_the_whole_recording(
+    causal: Path, samples: Samples, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "KEPT_FRAMES", kept)
+    sound = np.tile(samples, 3)
+    model = zipasr.load_model(causal / "exp/epoch-2.pt", chunk_size=16, left_context_frames=32)
+    whole = model.transcribe((sound, tones.RATE))
+    with model.stream() as stream:
+        for piece in pieces(sound):
+            stream.accept(piece)
+    streamed = stream.finish()
+    assert len({word.confidence for word in streamed.words}) > 1
+    pairs = [
+        (one.confidence, other.confidence)
+        for one, other in zip(streamed.words, whole.words, strict=False)
+        if one.text == other.text and one.end < len(sound) / tones.RATE - 0.5
+    ]
+    assert pairs
+    assert [one for one, _ in pairs] == pytest.approx([other for _, other in pairs], abs=1e-3)
+
+
+def test_a_calibration_of_the_run_holds_for_its_streams(causal: Path, samples: Samples) -> None:
+    settings: dict[str, Any] = {"chunk_size": 16, "left_context_frames": 32, "epoch": 2, "avg": 1}
+    plain = zipasr.load_model(causal / "exp", **settings, use_averaged_model=False)
+    assert isinstance(plain, TorchModel)
+    halving = Calibration(scale=0.0, offset=0.0, fitted_on="dev")
+    model = copy.copy(plain)
+    model.recogniser = plain.recogniser.calibrated_by(halving)
+    with model.stream() as stream:
+        stream.accept(samples)
+    assert stream.words
+    assert {word.confidence for word in stream.words} == {0.5}
+    with plain.stream() as stream:
+        stream.accept(samples)
+    assert {word.confidence for word in stream.words} != {0.5}

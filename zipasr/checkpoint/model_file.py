@@ -148,6 +148,23 @@ def untrained(chosen: LoadedWeights, typed: Flags) -> list[str]:
     ]
 
 
+def untrained_transducer(chosen: LoadedWeights) -> str | None:
+    """Say that a run had trained the CTC head alone so far; ``None`` where it had gone on."""
+    checkpoint = chosen.checkpoint
+    configs = checkpoint.get("configs")
+    configs = configs if isinstance(configs, Mapping) else {}
+    loss, finetune = (configs.get(name) or {} for name in ("LossConfig", "FinetuneConfig"))
+    first, done = loss.get("ctc_only_batches", 0), checkpoint.get("batch_idx_train")
+    if not first or done is None or done > first or finetune.get("do_finetune"):
+        return None
+    if "joiner.output_linear.weight" not in chosen.weights:
+        return None
+    return (
+        f"{chosen.path}: the transducer is not trained yet: the first {first} batches train the "
+        f"CTC head alone, and {done} are done"
+    )
+
+
 def stored_tokenizer(checkpoint: Mapping[str, Any]) -> Tokenizer:
     """Return the tokenizer in a checkpoint's entry ``tokenizer``, uint8 (size of the file,).
 

@@ -17,7 +17,12 @@ from zipasr.audio.sound_profile import copy_profile
 from zipasr.base.errors import DataError, UserError
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
-from zipasr.checkpoint.model_file import StoredModel, entries_of, stored_model
+from zipasr.checkpoint.model_file import (
+    StoredModel,
+    entries_of,
+    stored_model,
+    untrained_transducer,
+)
 from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
@@ -91,7 +96,8 @@ def export_model(run: Run) -> Path:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
     check_can_export(stored, export.shape)
     layout = stored.encoder.export_layout()
-    for line in limits_of(export, layout, stored.model):
+    too_early = untrained_transducer(chosen)
+    for line in (*limits_of(export, layout, stored.model), *([too_early] if too_early else [])):
         warn(line)
     pieces, tokenizer = tokens_of(chosen, config, stored)
     lm = language_model(config, tokenizer)

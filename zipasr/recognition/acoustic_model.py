@@ -28,6 +28,10 @@ from zipasr.nn.numerics import has_bfloat16, to_device
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
 from zipasr.search.components import ModelParts
+from zipasr.search.forced_alignment import ctc_token_log_probs, transducer_token_log_probs
+from zipasr.search.methods import Head
+from zipasr.search.protocol import Utterance
+from zipasr.search.transducer_step import TransducerSteps
 from zipasr.text.tokenizer import Tokenizer
 
 LOG_ZERO = -23.025851  # log(1e-10), the features of silence that pads a batch
@@ -86,6 +90,28 @@ class Acoustics(Protocol):
 
     def encode(self, features: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (N, T, 80) features with (N,) lengths: (N, T', C) and lengths (N,)."""
+
+
+def token_log_probs(
+    parts: ModelParts, head: Head, utterance: Utterance, frames: Tensor
+) -> list[float]:
+    """Return what a head gives to each recognised token at its frame.
+
+    Args:
+        parts: the heads of the model.
+        head: the one that the search read.
+        utterance: what was recognised.
+        frames: (T', C), encoder output of it.
+
+    Returns:
+        For each token, the natural logarithm of its probability among all symbols.
+    """
+    tokens, positions = utterance.tokens, utterance.frames
+    if head == "transducer" and parts.decoder is not None and parts.joiner is not None:
+        steps = TransducerSteps(parts.decoder, parts.joiner)
+        return transducer_token_log_probs(frames, tokens, positions, steps)
+    assert parts.ctc_output is not None, "a search reads a head that there is"
+    return ctc_token_log_probs(parts.ctc_output(frames[None])[0], tokens, positions)
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,12 @@ class FileChunkRecogniser(ChunkwiseRecogniser):
 
     Attributes:
         chunks: its encoder.
+        parts: its heads.
         tokenizer: from tokens to text.
     """
 
     chunks: Chunks
+    parts: ModelParts
     search: Search[Any]
     tokenizer: Tokenizer
     reads_ctc: bool = False
@@ -79,6 +81,10 @@ class FileChunkRecogniser(ChunkwiseRecogniser):
     def device(self) -> torch.device:
         """Exported files are for the CPU."""
         return _CPU
+
+    def heads(self) -> ModelParts:
+        """Return what searches read beside encoder frames."""
+        return self.parts
 
     @property
     def size(self) -> ChunkSize:
@@ -124,10 +130,11 @@ def load_file_recogniser(
     reader = ResourceReader(tokenizer, _CPU)
     if not isinstance(file.encoder, Chunks):
         return recogniser_with(FileModel(file, file.encoder), reader, config)
-    search = build_search(config.decoding, _parts(file), reader.read(config))
+    parts = _parts(file)
+    search = build_search(config.decoding, parts, reader.read(config))
     method = method_of(config.decoding.decoding_method)
     check_streams(method)
-    return FileChunkRecogniser(file.encoder, search, tokenizer, method.head == "ctc")
+    return FileChunkRecogniser(file.encoder, parts, search, tokenizer, method.head == "ctc")
 
 
 def _parts(file: ModelFile) -> ModelParts:

@@ -17,12 +17,18 @@ from zipasr.base.errors import NumericError
 from zipasr.base.progress import Progress
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import ReadCheckpoint, load_checkpoint
-from zipasr.checkpoint.model_file import untrained
+from zipasr.checkpoint.model_file import untrained, untrained_transducer
 from zipasr.encoder.protocol import EncoderConfig, Geometry
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
 from zipasr.nn.numerics import can_use_bf16
-from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, acoustic_model_of, device_of
+from zipasr.recognition.acoustic_model import (
+    AcousticModel,
+    Acoustics,
+    acoustic_model_of,
+    device_of,
+    token_log_probs,
+)
 from zipasr.recognition.confidence import stored_calibration
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import ResourceReader, check_resources
@@ -33,7 +39,6 @@ from zipasr.scoring.word_errors import count_errors
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcOutput
-from zipasr.search.forced_alignment import ctc_token_log_probs, transducer_token_log_probs
 from zipasr.search.methods import GREEDY, MethodSpec, Need, method_of
 from zipasr.search.protocol import ScaleSetting, Search, Utterance
 from zipasr.search.registry import build_search
@@ -108,18 +113,12 @@ class Recogniser(Generic[A]):
             utterance: what was recognised.
             frames: (T', C), encoder output of it.
         """
-        tokens, positions, steps = utterance.tokens, utterance.frames, self.transducer
-        if self.method.head == "transducer" and steps is not None:
-            return transducer_token_log_probs(frames, tokens, positions, steps)
-        assert self.ctc_log_probs is not None, "a search reads a head that there is"
-        return ctc_token_log_probs(self.ctc_log_probs(frames[None])[0], tokens, positions)
+        return token_log_probs(self.acoustics.parts, self.method.head, utterance, frames)
 
     def words_of_tokens(self, tokens: Sequence[Token]) -> list[Word]:
         """Join tokens of recognised text to words, with their confidence."""
         words = words_of_tokens(tokens, self.tokenizer.written)
-        if self.calibration is None:
-            return words
-        return [replace(one, confidence=self.calibration.of(one.confidence)) for one in words]
+        return words if self.calibration is None else self.calibration.calibrated(words)
 
     def confidences(self, utterance: Utterance, frames: Tensor) -> list[float]:
         """Return the confidence of each recognised word; see ``token_log_probs``."""
@@ -182,7 +181,10 @@ def load_recogniser(
     for line in untrained(chosen, config.model_flags):
         logger.warning("%s", line)
     can_use_bf16(config.decoding.use_bf16, device_of(config))  # warns, once for all that follow
-    if any_head and "joiner.output_linear.weight" not in chosen.weights:
+    reads_transducer = method_of(config.decoding.decoding_method).head == "transducer"
+    if too_early := untrained_transducer(chosen) if reads_transducer else None:
+        logger.warning("%s; --decoding-method %s reads that head.", too_early, GREEDY["ctc"])
+    if any_head and (too_early or "joiner.output_linear.weight" not in chosen.weights):
         config = with_ctc_method(config)
     recogniser = recogniser_of(chosen, config)
     calibration = stored_calibration(config, recogniser.acoustics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import soxr
@@ -16,6 +16,9 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.recognition.transcription import Segment, Transcription, text_of
 from zipasr.recognition.word_bounds import bounded
 from zipasr.text.timed_words import Token, Word, Written, words_of_tokens
+
+if TYPE_CHECKING:
+    from zipasr.scoring.calibration import Calibration
 
 S = TypeVar("S", bound="Stream")
 
@@ -39,10 +42,13 @@ class Stream(ABC):
     Args:
         frame: seconds of an encoder frame.
         written: from joined pieces to text.
+        calibration: of the confidence of words; ``None`` for the model's own.
     """
 
-    def __init__(self, frame: float, written: Written) -> None:
-        self._frame, self._written = frame, written
+    def __init__(
+        self, frame: float, written: Written, calibration: Calibration | None = None
+    ) -> None:
+        self._frame, self._written, self._calibration = frame, written, calibration
         self._segments: list[Segment] = []
         self._ended: list[Token] = []
         self._num_samples = 0
@@ -135,6 +141,8 @@ class Stream(ABC):
         if self._is_silent or self._num_samples < WINDOW:
             return ()
         words = words_of_tokens(tokens, self._written)
+        if self._calibration is not None:
+            words = self._calibration.calibrated(words)
         return tuple(bounded(words, self.seconds if end is None else end, self._frame))
 
     def __enter__(self: S) -> S:

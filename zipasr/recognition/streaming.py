@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import median
 from typing import Any, TypeAlias
@@ -19,12 +19,22 @@ from zipasr.base.errors import UserError
 from zipasr.encoder import stream_states
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
 from zipasr.model.transducer import AsrModel
-from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel, filled_chunk, streamed_length
+from zipasr.recognition.acoustic_model import (
+    LOG_ZERO,
+    AcousticModel,
+    filled_chunk,
+    streamed_length,
+    token_log_probs,
+)
 from zipasr.recognition.config import EndpointConfig
 from zipasr.recognition.stream_results import ShownWords, is_end_point, steady
 from zipasr.search import batched_state as streams
+from zipasr.search.components import ModelParts
 from zipasr.search.methods import MethodSpec, check_streams
 from zipasr.search.protocol import Search, Utterance
+
+# Of a live stream, for the confidence of words: 20 s, after which an utterance ends by itself.
+KEPT_FRAMES = 500
 
 WordsOf: TypeAlias = Callable[[Utterance], list[str]]
 """Returns the words of a hypothesis."""
@@ -60,6 +70,10 @@ class ChunkwiseRecogniser(ABC):
         """How speech is cut."""
 
     @abstractmethod
+    def heads(self) -> ModelParts:
+        """Return what searches read beside encoder frames."""
+
+    @abstractmethod
     def start_encoder(self, num: int) -> Any:
         """State of the encoder before anything was heard."""
 
@@ -71,11 +85,23 @@ class ChunkwiseRecogniser(ABC):
         """Streams of which nothing has been heard."""
         return StreamState(self.start_encoder(num), self.search.start(num, self.device))
 
-    @torch.inference_mode()
     def advance(self, state: StreamState, features: Tensor, lens: Tensor) -> StreamState:
         """Take the next chunk (N, ``frames``, 80) of each stream, ``lens`` (N,) of it valid."""
+        return self.advance_with_frames(state, features, lens)[0]
+
+    @torch.inference_mode()
+    def advance_with_frames(
+        self, state: StreamState, features: Tensor, lens: Tensor
+    ) -> tuple[StreamState, Tensor, Tensor]:
+        """Take the next chunk; return its encoder frames (N, T', C) and lengths (N,), too."""
         frames, num, encoder = self.encode(features, lens, state.encoder)
-        return StreamState(encoder, self.search.advance(state.search, frames, num))
+        return StreamState(encoder, self.search.advance(state.search, frames, num)), frames, num
+
+    def token_log_probs(self, found: Utterance, frames: Tensor) -> list[float]:
+        """Return what the head gives to each token; see ``acoustic_model.token_log_probs``."""
+        return token_log_probs(
+            self.heads(), "ctc" if self.reads_ctc else "transducer", found, frames
+        )
 
     def restart(self, state: StreamState) -> StreamState:
         """Streams after the end of an utterance.
@@ -114,6 +140,10 @@ class ChunkRecogniser(ChunkwiseRecogniser):
     def size(self) -> ChunkSize:
         """How speech is cut."""
         return self.model.chunk_encoder.size()
+
+    def heads(self) -> ModelParts:
+        """Return what searches read beside encoder frames."""
+        return self.acoustics.parts
 
     def start_encoder(self, num: int) -> Any:
         """State of the encoder before anything was heard."""
@@ -296,6 +326,10 @@ class LiveStream:
         self._index = 0
         # Chunks before the utterance.
         self._first = 0
+        # Its last frames (T', C), how many there were before them, and the scores of tokens there.
+        self._frames: Tensor | None = None
+        self._num_past = 0
+        self._past_log_probs: list[float] = []
 
     def push(self, samples: Samples) -> Utterance:
         """Take samples in, 16 kHz in [-1, 1]; return what is shown since the last end point."""
@@ -319,13 +353,41 @@ class LiveStream:
         """Seconds before the last end point; its frames count from there."""
         return self._first * self._size.step * SECONDS_PER_FEATURE_FRAME
 
+    @torch.inference_mode()
+    def token_log_probs(self) -> list[float]:
+        """Return the log-probability of each token of ``found``.
+
+        Of tokens more than KEPT_FRAMES ago it is what it was when their frames were let go.
+        """
+        found = self.found
+        if self._frames is None or not found.tokens:
+            return [0.0] * len(found.tokens)
+        recent = [max(frame - self._num_past, 0) for frame in found.frames]
+        log_probs = self._recogniser.token_log_probs(replace(found, frames=recent), self._frames)
+        num_past = sum(frame < self._num_past for frame in found.frames)
+        past = self._past_log_probs[:num_past]
+        return [*past, *log_probs[len(past) :]]
+
+    def _let_go(self) -> None:
+        """Forget old encoder frames, so that a stream of any length takes little memory."""
+        if self._frames is None or len(self._frames) <= 2 * KEPT_FRAMES:
+            return
+        drop = len(self._frames) - KEPT_FRAMES
+        num_past = sum(frame < self._num_past + drop for frame in self.found.frames)
+        self._past_log_probs = self.token_log_probs()[:num_past]
+        self._num_past, self._frames = self._num_past + drop, self._frames[drop:].clone()
+
     def _take(self, features: Tensor) -> None:
         self._waiting = torch.cat([self._waiting, features])
         self._num_features += len(features)
 
     def _advance(self, chunk: Tensor, valid: int) -> None:
         lens = torch.tensor([valid])
-        self._state = self._recogniser.advance(self._state, chunk.unsqueeze(0), lens)
+        self._state, frames, num = self._recogniser.advance_with_frames(
+            self._state, chunk.unsqueeze(0), lens
+        )
+        new = frames[0, : int(num[0])]
+        self._frames = new if self._frames is None else torch.cat([self._frames, new])
         self._waiting = self._waiting[self._size.step :]
         self._index += 1
         (hypotheses,) = self._recogniser.search.hypotheses(self._state.search)
@@ -334,8 +396,10 @@ class LiveStream:
             self._on_end(self._index * self._size.step * SECONDS_PER_FEATURE_FRAME)
             self._state, self._first = self._recogniser.restart(self._state), self._index
             self.found = Utterance([], [], 0.0)
+            self._frames, self._num_past, self._past_log_probs = None, 0, []
         else:
             self.found = steady(self.found, hypotheses)
+            self._let_go()
 
     def _is_end_point(self, found: Utterance) -> bool:
         frames = (self._index - self._first) * self._size.step

@@ -25,6 +25,7 @@ from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.recognition.word_bounds import timed_tokens
+from zipasr.scoring.calibration import Calibration
 from zipasr.search.methods import MethodSpec
 from zipasr.text.timed_words import Token, Word
 from zipasr.text.tokenizer import Tokenizer
@@ -90,7 +91,7 @@ class TorchModel(Model):
                 "load a file that was exported for streaming, with a chunk size.",
             )
         chunks = chunk_recogniser(acoustics, recogniser.method, recogniser.search)
-        return TorchStream(self.tokenizer, chunks, rules)
+        return TorchStream(self.tokenizer, chunks, rules, recogniser.calibration)
 
     @cached_property
     def _resources(self) -> ResourceReader:
@@ -157,10 +158,14 @@ class TorchStream(Stream):
     """Speech as it comes, for a model that goes on from chunk to chunk."""
 
     def __init__(
-        self, tokenizer: Tokenizer, recogniser: ChunkwiseRecogniser, rules: EndpointConfig
+        self,
+        tokenizer: Tokenizer,
+        recogniser: ChunkwiseRecogniser,
+        rules: EndpointConfig,
+        calibration: Calibration | None = None,
     ) -> None:
         self._geometry: Geometry = recogniser.size.geometry
-        super().__init__(self._geometry.seconds_per_frame, tokenizer.written)
+        super().__init__(self._geometry.seconds_per_frame, tokenizer.written, calibration)
         self._tokenizer = tokenizer
         self._live = LiveStream(recogniser, rules, self._end)
 
@@ -175,7 +180,13 @@ class TorchStream(Stream):
 
     def _tokens(self) -> list[Token]:
         live = self._live
-        return timed_tokens(self._tokenizer, self._geometry, live.found, start=live.begin)
+        return timed_tokens(
+            self._tokenizer,
+            self._geometry,
+            live.found,
+            start=live.begin,
+            token_log_probs=live.token_log_probs(),
+        )
 
 
 def load_torch_model(

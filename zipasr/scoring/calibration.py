@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.statistics import Interval
 from zipasr.scoring.word_errors import GAP, AlignedPair, align
+from zipasr.text.timed_words import Word
 
 # Confidence nearer to 0 or 1 counts as this.
 _NEAREST = 1e-6
@@ -57,6 +58,10 @@ class Calibration:
         """Return the probability that a word of this confidence is right."""
         # By the hyperbolic tangent, which overflows nowhere.
         return 0.5 + 0.5 * math.tanh(0.5 * (self.scale * _logit(confidence) + self.offset))
+
+    def calibrated(self, words: Iterable[Word]) -> list[Word]:
+        """Return words with these probabilities as their confidence."""
+        return [replace(word, confidence=self.of(word.confidence)) for word in words]
 
     @property
     def about(self) -> str:
