@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,8 +11,14 @@ import pytest
 import zipasr
 from tests import speaking_model
 from tests.cli.conftest import Call
-from zipasr.cli import decode, transcribe
-from zipasr.scoring.calibration import Calibration, fitted, word_outcomes
+from zipasr.cli import decode, export, transcribe
+from zipasr.scoring.calibration import (
+    Calibration,
+    fitted,
+    read_calibrations,
+    word_outcomes,
+    write_calibrations,
+)
 from zipasr.scoring.decodings import UtteranceRecord, read_records
 
 # The model of the last batch, which says a lot though it knows little.
@@ -71,6 +78,45 @@ def test_a_calibration_is_fitted_on_dev_kept_and_used(run_folder: Path, call: Ca
         zipasr.load_model(run_folder / "exp" / "epoch-2.pt"),
     ):
         assert not any("calibrated" in line for line in other.about)
+
+
+def test_an_export_has_the_calibrations_of_its_weights(run_folder: Path, call: Call) -> None:
+    pytest.importorskip("onnxruntime", reason="export-requirements.txt is not installed")
+    speaking_model.make_talkative(run_folder)
+    maps = [Calibration(scale=0.0, offset=offset, fitted_on="dev") for offset in (1.0, 2.0, 3.0)]
+    beam = "modified_beam_search epoch-2_avg-1__modified_beam_search__beam-size-4"
+    ways = (WAY, beam, WAY.replace("epoch-2", "epoch-1"))
+    write_calibrations(run_folder / "exp" / "confidence.json", dict(zip(ways, maps, strict=True)))
+    out = run_folder / "out"
+    said = call(
+        export.main,
+        run_folder,
+        *HERE[2:],
+        *("--format", "onnx", "--jit", "1", "--enable-int8-quantization", "0"),
+        *("--output-dir", str(out)),
+    )
+    assert said.status == 0, said.err
+    kept = read_calibrations(out / "confidence.json")
+    assert kept == {
+        "greedy_search": maps[0],
+        "modified_beam_search beam-size-4": maps[1],
+    }
+    audio = next((run_folder / "source" / "test").glob("*.flac"))
+    models = {
+        form: zipasr.load_model(out / form, decoding_method=method)
+        for form, method in (("jit_script.pt", "greedy_search"), ("", "modified_beam_search"))
+        if form or importlib.util.find_spec("sherpa_onnx")
+    }
+    for model, calibration in zip(models.values(), maps, strict=False):
+        assert calibration.about in model.about
+        (confidence,) = {word.confidence for word in model.transcribe(audio).words}
+        assert confidence == pytest.approx(calibration.of(0.5))
+    assert not any(
+        "calibrated" in line
+        for line in zipasr.load_model(
+            out / "jit_script.pt", decoding_method="modified_beam_search", beam_size=5
+        ).about
+    )
 
 
 def test_what_cannot_be_calibrated_or_read(run_folder: Path, call: Call) -> None:

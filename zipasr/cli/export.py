@@ -56,6 +56,7 @@ from zipasr.model.build import describe
 from zipasr.model.config import ModelConfig
 from zipasr.recognition.acoustic_model import check_is_settled
 from zipasr.recognition.best_average import with_checkpoints
+from zipasr.recognition.confidence import copy_calibrations
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import neural_lm
 from zipasr.recognition.result_names import search_of
@@ -96,9 +97,7 @@ def export_model(run: Run) -> Path:
         sys.stderr.write("".join(f"{line}\n" for line in (stored.describe(), *stored.notes)))
     check_can_export(stored, export.shape)
     layout = stored.encoder.export_layout()
-    too_early = untrained_transducer(chosen)
-    for line in (*limits_of(export, layout, stored.model), *([too_early] if too_early else [])):
-        warn(line)
+    warn(*limits_of(export, layout, stored.model), untrained_transducer(chosen))
     pieces, tokenizer = tokens_of(chosen, config, stored)
     lm = language_model(config, tokenizer)
     keywords = keywords_of(export, layout, stored.model, tokenizer)
@@ -118,6 +117,7 @@ def export_model(run: Run) -> Path:
         if keywords:
             (folder / KEYWORDS).write_text(keywords, encoding="utf-8")
         copy_profile(chosen.path.parent, folder)
+        copy_calibrations(config, stored, model, folder)
         if not write_sample(folder, cuts):
             warn("no recording of the test set can be read: the folder has no sample.")
         about = describe(stored.encoder, stored.model, stored.vocab_size)
@@ -261,9 +261,9 @@ def utterances_of(cuts: Sequence[Cut], geometry: Geometry) -> list[Tensor]:
     return [*found, *made_up_utterances(geometry)][:NUM_TRIED]
 
 
-def warn(line: str) -> None:
-    """Say what the user may not expect."""
-    sys.stderr.write(f"warning: {line}\n")
+def warn(*lines: str | None) -> None:
+    """Say what the user may not expect, if there is anything."""
+    sys.stderr.write("".join(f"warning: {line}\n" for line in lines if line))
 
 
 def write_models(

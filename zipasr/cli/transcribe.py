@@ -111,7 +111,7 @@ def load(
     settings = with_checkpoints(settings, sys.stderr, read)
     model = load_torch_model(settings, cutting, times, read)
     calibration = model.recogniser.calibration
-    is_shown = "json" in config.format and config.align is None and not config.streaming
+    is_shown = "json" in config.format and config.align is None
     if calibration is not None and is_shown:
         sys.stderr.write(f"{calibration.about}\n")
     return model

@@ -35,7 +35,7 @@ from zipasr.exporting.clients import (
 )
 from zipasr.exporting.parity import Check, table
 from zipasr.model.config import ModelConfig
-from zipasr.recognition.exported_files import modeling_unit
+from zipasr.recognition.exported_files import CONFIDENCE, modeling_unit
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text, unit_of
 
@@ -50,6 +50,7 @@ _WRITTEN = (
     "README.md",
     "RESULTS.txt",
     PROFILE,
+    CONFIDENCE,
     "pretrained.pt",
     "jit_script*.pt",
     "*.onnx",

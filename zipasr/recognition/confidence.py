@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
+from zipasr.checkpoint.model_file import StoredModel
+from zipasr.model.transducer import AsrModel
 from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.exported_files import CONFIDENCE, PLAIN_METHODS, plain_way
 from zipasr.recognition.result_names import file_suffix
-from zipasr.scoring.calibration import Calibration
-
-FILE = "confidence.json"
+from zipasr.scoring.calibration import Calibration, read_calibrations, write_calibrations
+from zipasr.search.config import DecodingConfig
 
 
 def way_of(config: RecognitionConfig, acoustics: AcousticModel) -> str:
@@ -32,14 +30,7 @@ def stored_calibration(config: RecognitionConfig, acoustics: AcousticModel) -> C
     # A checkpoint by itself may be of any run.
     if config.checkpoint.checkpoint is not None:
         return None
-    path = config.exp_dir / FILE
-    values = _read(path).get(way_of(config, acoustics))
-    if values is None:
-        return None
-    try:
-        return Calibration(**values)
-    except (TypeError, ValueError) as problem:
-        raise _damaged(path) from problem
+    return read_calibrations(config.exp_dir / CONFIDENCE).get(way_of(config, acoustics))
 
 
 def store_calibration(
@@ -50,27 +41,33 @@ def store_calibration(
     Raises:
         DataError: the file is damaged.
     """
-    path = config.exp_dir / FILE
-    known = _read(path) | {way_of(config, acoustics): asdict(calibration)}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    path = config.exp_dir / CONFIDENCE
+    write_calibrations(path, read_calibrations(path) | {way_of(config, acoustics): calibration})
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise _damaged(path) from problem
-    if not isinstance(known, dict):
-        raise _damaged(path)
-    return known
+def copy_calibrations(
+    config: RecognitionConfig, stored: StoredModel, model: AsrModel, folder: Path
+) -> None:
+    """Write what a run knows of the plain searches of a model into the folder of its export.
 
+    Args:
+        config: names the run and the checkpoints.
+        stored: settings of the model.
+        model: that is exported.
+        folder: of the export.
 
-def _damaged(path: Path) -> DataError:
-    return DataError(
-        f"{path}, the calibration of confidence, is damaged.",
-        "remove it; ./decode.py --calibrate 1 makes it again.",
-    )
+    Raises:
+        DataError: the file of the run is damaged.
+    """
+    acoustics = AcousticModel(model, stored.encoder, stored.model.context_size)
+    found = {}
+    for method in PLAIN_METHODS:
+        decoding = DecodingConfig(decoding_method=method, beam_size=config.decoding.beam_size)
+        plain = RecognitionConfig(
+            exp_dir=config.exp_dir, checkpoint=config.checkpoint, decoding=decoding
+        )
+        if calibration := stored_calibration(plain, acoustics):
+            found[plain_way(method, decoding.beam_size)] = calibration
+    if found:
+        write_calibrations(folder / CONFIDENCE, found)

@@ -140,6 +140,12 @@ def _number(content: mmap.mmap, place: int) -> tuple[int, int]:
 #: Tokens and their numbers, one on a line.
 TABLE = "tokens.txt"
 
+#: Calibrations of the confidence of words, by the way of decoding.
+CONFIDENCE = "confidence.json"
+
+#: Searches of exported files whose calibration is that of the run.
+PLAIN_METHODS = ("greedy_search", "modified_beam_search", "ctc-greedy-search")
+
 #: Metadata of a state that does not begin with zeros: its name behind this, and its number.
 INITIAL_STATE = "initial_"
 
@@ -199,6 +205,12 @@ def files_in(folder: Path, prefers_ctc: bool, kind: Kind = "") -> list[Path]:
             )
         files.append(folder / found[part][0])
     return files
+
+
+def plain_way(method: str, beam_size: int) -> str:
+    """Name a search of exported files without language model, hot-words or penalties."""
+    beam = f" beam-size-{beam_size}" if method == "modified_beam_search" else ""
+    return f"{method}{beam}"
 
 
 def hears_chunks(encoder: Path) -> bool:

@@ -23,17 +23,20 @@ from zipasr.recognition.config import (
     RecognitionConfig,
 )
 from zipasr.recognition.exported_files import (
+    CONFIDENCE,
     TABLE,
     files_in,
     hears_chunks,
     is_exported_folder,
     modeling_unit,
+    plain_way,
     runs_in_sherpa,
 )
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces
 from zipasr.recognition.speech_model import HotWords, Model
 from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.transcription import TimedHypothesis
+from zipasr.scoring.calibration import Calibration, read_calibrations
 from zipasr.text.timed_words import WORD_START, Token, Written, words_of_tokens
 from zipasr.text.tokenizer import BLANK, PieceTokenizer, read_tokens
 
@@ -146,7 +149,13 @@ def load_sherpa_model(
     table = tokens or folder / TABLE
     if not table.is_file():
         raise DataError(f"there is no {table}.", f"give tokens=PATH, its {TABLE}.")
-    return SherpaModel(files, table, config, cutting._replace(profile=read_profile(folder)))
+    calibration = None
+    if config.blank_penalty == 0.0:
+        method = "ctc-greedy-search" if config.reads_ctc else config.decoding_method
+        way = plain_way(method, config.beam_size)
+        calibration = read_calibrations(folder / CONFIDENCE).get(way)
+    cutting = cutting._replace(profile=read_profile(folder))
+    return SherpaModel(files, table, config, cutting, calibration)
 
 
 class SherpaModel(Model):
@@ -157,13 +166,20 @@ class SherpaModel(Model):
         table: of tokens.
         config: settings.
         cutting: how long recordings are cut.
+        calibration: of the confidence of words; ``None`` for the model's own.
     """
 
     def __init__(
-        self, files: Sequence[Path], table: Path, config: SherpaConfig, cutting: Cutting
+        self,
+        files: Sequence[Path],
+        table: Path,
+        config: SherpaConfig,
+        cutting: Cutting,
+        calibration: Calibration | None = None,
     ) -> None:
-        super().__init__((f"{files[0]}, run by sherpa-onnx",), cutting, FRAME)
-        self._config = config
+        about = (f"{files[0]}, run by sherpa-onnx", *([calibration.about] if calibration else []))
+        super().__init__(about, cutting, FRAME)
+        self._config, self._calibration = config, calibration
         self._is_ctc = len(files) == 1
         self._streams = hears_chunks(files[0])
         names = ("model",) if self._is_ctc else PARTS
@@ -200,7 +216,7 @@ class SherpaModel(Model):
                 streams.append(stream)
             client.decode_streams(streams)
             return [
-                [_hypothesis(_tokens(one.result, piece.start), self._table.written)]
+                [self._hypothesis(_tokens(one.result, piece.start))]
                 for one, piece in zip(streams, pieces, strict=True)
             ]
 
@@ -216,7 +232,8 @@ class SherpaModel(Model):
         if rules.enable_endpoint:
             more |= {name: getattr(rules, name) for name in RULES}
             more["enable_endpoint_detection"] = True
-        return SherpaStream(self._recognizer(more), phrases, self._table.written)
+        client = self._recognizer(more)
+        return SherpaStream(client, phrases, self._table.written, self._calibration)
 
     def _with(self, hot_words: HotWords) -> tuple[dict[str, Any], str | None]:
         """Return settings of the client, and hot-words as it reads them."""
@@ -270,14 +287,26 @@ class SherpaModel(Model):
     def _streamed(self, client: Any, phrases: str | None, piece: Piece) -> TimedHypothesis:
         with SherpaStream(client, phrases, self._table.written) as stream:
             stream.accept(piece.samples)
-        return _hypothesis(stream.tokens(piece.start), self._table.written)
+        return self._hypothesis(stream.tokens(piece.start))
+
+    def _hypothesis(self, tokens: Sequence[Token]) -> TimedHypothesis:
+        words = words_of_tokens(tokens, self._table.written)
+        if self._calibration is not None:
+            words = self._calibration.calibrated(words)
+        return TimedHypothesis(tuple(words), sum(one.log_prob for one in tokens))
 
 
 class SherpaStream(Stream):
     """Speech as it comes, for an exported model."""
 
-    def __init__(self, client: Any, phrases: str | None, written: Written) -> None:
-        super().__init__(FRAME, written)
+    def __init__(
+        self,
+        client: Any,
+        phrases: str | None,
+        written: Written,
+        calibration: Calibration | None = None,
+    ) -> None:
+        super().__init__(FRAME, written, calibration)
         self._client = client
         self._stream = client.create_stream(hotwords=phrases)
 
@@ -325,8 +354,3 @@ def _tokens(result: Any, start: float) -> list[Token]:
         Token(text.replace(" ", WORD_START), start + begin, start + begin + FRAME, min(score, 0.0))
         for text, begin, score in zip(result.tokens, result.timestamps, log_probs, strict=True)
     ]
-
-
-def _hypothesis(tokens: Sequence[Token], written: Written) -> TimedHypothesis:
-    words = words_of_tokens(tokens, written)
-    return TimedHypothesis(tuple(words), sum(one.log_prob for one in tokens))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,7 @@ from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import align, encoded_pieces, recognise_pieces, tokens_of
 from zipasr.recognition.config import EndpointConfig, ModelFileConfig, RecognitionConfig
+from zipasr.recognition.exported_files import CONFIDENCE, plain_way
 from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
 from zipasr.recognition.recogniser import Recogniser, load_recogniser, recogniser_with
@@ -25,8 +27,9 @@ from zipasr.recognition.speech_stream import Stream
 from zipasr.recognition.streaming import ChunkwiseRecogniser, LiveStream, chunk_recogniser
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.recognition.word_bounds import timed_tokens
-from zipasr.scoring.calibration import Calibration
-from zipasr.search.methods import MethodSpec
+from zipasr.scoring.calibration import Calibration, read_calibrations
+from zipasr.search.config import DecodingConfig
+from zipasr.search.methods import GREEDY, MethodSpec
 from zipasr.text.timed_words import Token, Word
 from zipasr.text.tokenizer import Tokenizer
 
@@ -127,10 +130,15 @@ class ChunkModel(Model):
     hears_chunks = True
 
     def __init__(
-        self, recogniser: FileChunkRecogniser, about: Sequence[str], cutting: Cutting
+        self,
+        recogniser: FileChunkRecogniser,
+        about: Sequence[str],
+        cutting: Cutting,
+        calibration: Calibration | None = None,
     ) -> None:
-        super().__init__(about, cutting, recogniser.size.geometry.seconds_per_frame)
-        self.recogniser = recogniser
+        lines = (*about, *([calibration.about] if calibration else []))
+        super().__init__(lines, cutting, recogniser.size.geometry.seconds_per_frame)
+        self.recogniser, self._calibration = recogniser, calibration
 
     def recognise_pieces(self, hot_words: HotWords = (), nbest: int = 1) -> RecognisePieces:
         """Return the function that recognises windows; see ``Model``."""
@@ -145,7 +153,8 @@ class ChunkModel(Model):
                 "hot_words: an exported model that streams takes them when it is loaded.",
                 "load it with decoding_method='modified_beam_search' and context_file=PATH.",
             )
-        return TorchStream(self.recogniser.tokenizer, self.recogniser, rules)
+        tokenizer = self.recogniser.tokenizer
+        return TorchStream(tokenizer, self.recogniser, rules, self._calibration)
 
     def _streamed(self, piece: Piece) -> TimedHypothesis:
         with self.stream() as stream:
@@ -240,8 +249,24 @@ def load_model_file(
     assert place.place is not None
     folder = place.place if place.place.is_dir() else place.place.parent
     cutting = cutting._replace(profile=read_profile(folder))
-    if not isinstance(recogniser, FileChunkRecogniser):
-        return TorchModel(recogniser, config, cutting, times)
-    if times == "ctc":
-        raise UserError("--word-times ctc needs whole recordings.", "leave it out.")
-    return ChunkModel(recogniser, (str(place.place),), cutting)
+    if isinstance(recogniser, FileChunkRecogniser):
+        if times == "ctc":
+            raise UserError("--word-times ctc needs whole recordings.", "leave it out.")
+        calibration = _calibration_of_file(folder, config, recogniser.reads_ctc)
+        return ChunkModel(recogniser, (str(place.place),), cutting, calibration)
+    calibration = _calibration_of_file(folder, config, recogniser.method.head == "ctc")
+    if calibration is not None:
+        recogniser = recogniser.calibrated_by(calibration)
+    return TorchModel(recogniser, config, cutting, times)
+
+
+def _calibration_of_file(
+    folder: Path, config: RecognitionConfig, reads_ctc: bool
+) -> Calibration | None:
+    """Return what the run of an exported model knew of a plain search, if this is one."""
+    decoding = config.decoding
+    method = GREEDY["ctc"] if reads_ctc else decoding.decoding_method
+    plain = DecodingConfig(decoding_method=decoding.decoding_method, beam_size=decoding.beam_size)
+    if decoding != plain or config.phrases or config.hot_words.path or config.lm.exp_dir:
+        return None
+    return read_calibrations(folder / CONFIDENCE).get(plain_way(method, decoding.beam_size))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zipasr.base.constants import NORMAL_95
+from zipasr.base.errors import DataError
+from zipasr.base.files import atomic_path
 from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.statistics import Interval
@@ -74,6 +78,31 @@ class Calibration:
 def _logit(confidence: float) -> float:
     kept = min(max(confidence, _NEAREST), 1.0 - _NEAREST)
     return math.log(kept / (1.0 - kept))
+
+
+def read_calibrations(path: Path) -> dict[str, Calibration]:
+    """Read a file of calibrations by the way of decoding; nothing where there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {way: Calibration(**values) for way, values in known.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as problem:
+        raise DataError(
+            f"{path}, the calibration of confidence, is damaged.",
+            "remove it; ./decode.py --calibrate 1 makes it again.",
+        ) from problem
+
+
+def write_calibrations(path: Path, calibrations: Mapping[str, Calibration]) -> None:
+    """Write calibrations by the way of decoding."""
+    values = {way: asdict(one) for way, one in calibrations.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def fitted(confidences: Sequence[float], are_right: Sequence[bool], fitted_on: str) -> Calibration:
