@@ -67,7 +67,9 @@ def test_help_has_the_defaults_of_the_recipe(
 ) -> None:
     monkeypatch.chdir(tones.ROOT)
     for words, shown in (
-        (["--help"], "(default: 30)"),
+        (["--recipe", "librispeech", "--help"], "(default: 30)"),
+        # What the command does without flags: espeak is the usual recipe.
+        (["--help"], "(default: 11)"),
         (["--recipe", "espeak", "--help"], "(default: 11)"),
         (["--recipe", "espeak", "--help-all"], "(default: 11)"),
     ):

@@ -115,6 +115,6 @@ def test_help_shows_the_default_of_the_command(
     command: Command, avg: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        read(command, ["--help"])
+        read(command, ["--recipe", "librispeech", "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert f"length of the window in checkpoints (default: {avg})" in said

@@ -146,9 +146,9 @@ def _help(command: Command, words: Sequence[str]) -> str:
         typed = recipe_flags_in(words)
     chosen, recipe = None, NO_RECIPE
     try:
-        if {flag_name(name) for name in typed} & RECIPE_FLAGS:
-            recipe = load_chosen(typed, is_needed=True)
-            chosen = recipe.name
+        is_named = bool({flag_name(name) for name in typed} & RECIPE_FLAGS)
+        recipe = load_chosen(typed, is_needed=is_named or command.recipe == "needed")
+        chosen = recipe.name or None
         settings = settings_of(settled(command, typed, recipe), {}, recipe, COMMANDS)
     except UserError:
         chosen, recipe = None, NO_RECIPE
