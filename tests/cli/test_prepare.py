@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from lhotse import SupervisionSet
 
 from tests import tones
 from tests.cli.conftest import Call
+from tests.cli.test_help import LINES
 from zipasr.cli import decode, prepare, train
+from zipasr.cli.help import WIDTH
+from zipasr.cli.prepare_options import USAGE
 from zipasr.text.tokenizer import read_tokens
 
 DAMAGED, WORDY = "train-007", "train-011"
@@ -228,8 +232,13 @@ def test_a_python_that_is_none_is_one_line(fresh: Path) -> None:
     )
 
 
-def test_help_lists_the_stages(fresh: Path) -> None:
-    done = sh(fresh, "--help", python=bare_python(fresh))
+def test_help_fits_a_screen_and_all_of_it_lists_the_stages(fresh: Path) -> None:
+    brief = sh(fresh, "--help", python=bare_python(fresh)).stdout.splitlines()
+    assert len(brief) <= LINES
+    assert max(map(len, brief)) <= WIDTH
+    known = {*re.findall(r"--[a-z-]+", USAGE), "--help-all"}
+    assert {*re.findall(r"--[a-z-]+", " ".join(brief))} <= known
+    done = sh(fresh, "--help-all", python=bare_python(fresh))
     assert done.returncode == 0
     names = ("download", "corpus", "features", "tokenizer", "validate", "lm")
     for number, name in enumerate(names):

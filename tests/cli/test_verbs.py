@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests import tones
-from tests.cli.test_help import HEAVY
+from tests.cli.test_help import HEAVY, LINES
 from zipasr import __version__
 from zipasr.base.errors import UserError
 from zipasr.cli import main as zipasr
@@ -36,6 +36,7 @@ def test_every_script_has_a_verb_and_a_line_in_the_help() -> None:
 def test_help_waits_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert zipasr.main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= LINES
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(VERBS)
     program = (

@@ -117,4 +117,4 @@ def test_help_shows_the_default_of_the_command(
     with pytest.raises(SystemExit):
         read(command, ["--recipe", "librispeech", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert f"length of the window in checkpoints (default: {avg})" in said
+    assert f"number of checkpoints to average (default: {avg})" in said

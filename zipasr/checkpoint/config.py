@@ -26,11 +26,11 @@ class ChooseCheckpoint:
     )
     checkpoint: Path | None = flag(
         None,
-        "use this file, such as a pretrained.pt, instead of checkpoints in --exp-dir",
+        "use this file, such as a pretrained.pt; it takes the place of checkpoints in --exp-dir",
     )
     auto_avg: bool = flag(
         False,
-        "choose the last checkpoint and --avg by the word error rate on the recipe's dev set",
+        "choose checkpoint and --avg by the WER on the dev set",
     )
     auto_avg_cuts: int = flag(0, "dev utterances that --auto-avg decodes; 0: all")
 

@@ -32,8 +32,8 @@ class TranscribeConfig:
     streaming: bool = flag(False, "recognise chunk by chunk, with a causal model; always so for -")
     align: str | None = flag(
         None,
-        "transcript of the recording, or a text file with it: write the time and confidence of "
-        "each word and token, instead of recognising",
+        "transcript, or text file, to align with the audio; writes the time and "
+        "confidence of each word and token, instead of recognising",
     )
 
     def __post_init__(self) -> None:

@@ -14,7 +14,9 @@ _COLUMN = 30
 
 
 def short_help(command: Command, settings: Mapping[str, Setting], recipe: str | None) -> str:
-    """Return what fits on a screen: purpose, examples, and the flags that are used most.
+    """Return what fits in 25 lines: purpose, examples, and the flags that are used most.
+
+    Of the help of a flag it has the first phrase, up to a semicolon.
 
     Args:
         command: settled.
@@ -23,13 +25,13 @@ def short_help(command: Command, settings: Mapping[str, Setting], recipe: str | 
     """
     known = {one.field: one for one in command.flags}
     basic = [known[name] for name in command.basic if name in known]
-    lines = [*_head(command), "", f"flags{_of_recipe(recipe)}:"]
-    lines += [line for one in basic for line in _entry(one, settings)]
+    lines = _head(command, is_brief=True)
+    if basic:
+        lines += ["", f"flags{_of_recipe(recipe)}:"]
+        lines += [line for one in basic for line in _brief(one, settings)]
     lines += [
         "",
-        f"--help-all describes all {len(known)} flags; --print-config, added to a command line, "
-        "prints the",
-        "value of each and its source.",
+        f"--help-all describes all {len(known)} flags; --print-config prints their values.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -81,7 +83,7 @@ _HELP = [
 ]
 
 
-def _head(command: Command) -> list[str]:
+def _head(command: Command, *, is_brief: bool = False) -> list[str]:
     operands = f" {command.operands[0]} ..." if command.operands else ""
     lines = [f"usage: {command.name}{operands} [--FLAG VALUE] ...", ""]
     lines += textwrap.wrap(command.about, WIDTH)
@@ -89,7 +91,9 @@ def _head(command: Command) -> list[str]:
         lines += ["", "examples:"]
         lines += [f"  {typed}  # {does}" for typed, does in command.examples]
     if command.operands:
-        lines += ["", *_row(*command.operands).splitlines()]
+        name, about = command.operands
+        about = about.partition("; ")[0] if is_brief else about
+        lines += ["", *_row(name, about).splitlines()]
     return lines
 
 
@@ -97,10 +101,27 @@ def _of_recipe(recipe: str | None) -> str:
     return f" (defaults of the recipe {recipe})" if recipe else ""
 
 
-def _entry(flag: Flag, settings: Mapping[str, Setting]) -> list[str]:
+def _brief(flag: Flag, settings: Mapping[str, Setting]) -> list[str]:
+    """Return the first phrase of a flag's help, and what is done where nothing is said."""
+    about, *more = flag.help.split("; ")
     setting = settings.get(flag.field)
-    default = "that of the checkpoint" if setting is None else flag.shown(setting.value)
-    about = f"{flag.help} (default: {default or 'empty'})"
+    default = _default(flag, setting)
+    if setting is not None and setting.value in (None, ""):
+        found = [one.partition(": ")[2] for one in more if one.startswith(("none: ", "empty: "))]
+        default = (found or [default])[0]
+    if flag.meanings:
+        about += ", or help to list them"
+    return _row(f"{flag.name} {flag.kind}", f"{about} (default: {default})").splitlines()
+
+
+def _default(flag: Flag, setting: Setting | None) -> str:
+    if setting is None:
+        return "that of the checkpoint"
+    return flag.shown(setting.value) or "empty"
+
+
+def _entry(flag: Flag, settings: Mapping[str, Setting]) -> list[str]:
+    about = f"{flag.help} (default: {_default(flag, settings.get(flag.field))})"
     if flag.meanings:
         about += f"; {flag.name} help lists them"
     return _row(f"{flag.name} {flag.kind}", about).splitlines()

@@ -85,7 +85,6 @@ REPORT = Command(
         ("./report.py --recipe espeak", "report.html and report.md in the folder of the run"),
         ("./report.py --exp-dir exp/b --compare-with exp/a", "what b recognises better than a"),
         ("./report.py --exp-dir exp/a --watch 10", "of a run in training: a page that reloads"),
-        ("./report.py --exp-dir exp/a --embed-audio-mb 0", "without speech in the page"),
     ),
     basic=names("recipe exp_dir compare_with watch embed_audio_mb"),
     recipe="optional",
@@ -110,6 +109,7 @@ INFO = Command(
         ("./info.py pretrained.pt exp/my/onnx", "a file, and a folder of export.py"),
         ("./info.py exp/espeak/epoch-11.pt --json 1", "all settings, for programs"),
     ),
+    basic=names("json"),
     operands=("FILE", "checkpoints, ONNX files, and folders of runs or of export.py"),
     recipe="optional",
 )
@@ -135,8 +135,8 @@ EXPORT = _with_search(
             ("./export.py --recipe espeak --fp16 1 --chunk-size 32", "half precision as well"),
         ),
         basic=names(
-            "recipe exp_dir epoch avg auto_avg checkpoint tokens format "
-            "enable_int8_quantization fp16 output_dir chunk_size left_context_frames"
+            "recipe exp_dir epoch avg auto_avg checkpoint format "
+            "enable_int8_quantization fp16 output_dir chunk_size"
         ),
         defaults={"avg": 9},
         own=("lm-scale",),

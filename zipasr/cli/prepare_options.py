@@ -15,6 +15,33 @@ from zipasr.base.errors import UserError
 from zipasr.cli.recipes import RecipeConfig
 from zipasr.text.scripts import UNITS
 
+SHORT_USAGE = """\
+usage: ./prepare.sh [--recipe NAME] [OPTIONS]
+
+Make the data of a recipe, in stages; what is done is not done again.
+
+examples:
+  ./prepare.sh --recipe espeak  # speech that is synthesised on this machine
+  ./prepare.sh --recipe my --from speech/  # speech of your own, and a recipe for it
+  ./prepare.sh --recipe librispeech --stage 0 --dry-run  # what the download would need
+
+options:
+  --recipe NAME      a folder in egs, or the path of a recipe (default: espeak)
+  --from PATH        table, folder of sound and .txt files, Kaldi directory or lhotse manifests
+  --stage N          first stage: 0 download, 1 corpus, 2 features, 3 tokenizer, 4 validate, 5 lm
+                     (default: 1, or what the recipe says)
+  --stop-stage N     last stage (default: 4, or what the recipe says)
+  --num-jobs N       processes that work side by side (default: the number of cores)
+  --vocab-size N     tokens of the vocabulary (default: what the recipe says)
+  --unit UNIT        tokens: bpe, char or byte-bpe (default: by the script of the transcripts)
+  --dl-dir DIR       where downloads are, and where they go (default: download)
+  --force            do the stages again, even where they are marked as done
+  --dry-run          say what would be done and what it needs, and end
+  --status           say which stages are done, and end
+
+--help-all describes all options and stages.
+"""
+
 USAGE = """\
 usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
        ./prepare.sh [--recipe NAME] --from PATH [--encoding NAME] [OPTIONS]   speech of your own

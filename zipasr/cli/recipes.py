@@ -39,7 +39,7 @@ class RecipeConfig:
 
     recipe: str = flag(
         "espeak",
-        "name of a folder in egs, or path of a recipe folder; if it is not typed: librispeech with "
+        "name of a folder in egs, or path of a recipe; if it is not typed: librispeech with "
         "--full-libri or --mini-libri, the recipe of the training run with its --exp-dir",
     )
     full_libri: bool = flag(True, "LibriSpeech: train on all 960 h; 0: on the 100 clean hours")

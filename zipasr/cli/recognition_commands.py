@@ -56,11 +56,6 @@ _NO_GRAPHS = (
     "--lang-dir and --grammar, an ARPA file, with --method 1best."
 )
 
-_DECODE_BASIC = names(
-    "recipe exp_dir epoch avg auto_avg checkpoint decoding_method beam_size "
-    "context_file lm_exp_dir test_sets max_duration chunk_size left_context_frames"
-)
-
 DECODE = Command(
     "decode.py",
     "Transcribe the test sets of a recipe and report word error rates.",
@@ -83,7 +78,10 @@ DECODE = Command(
         ("./decode.py --recipe espeak --decoding-method modified_beam_search", "by beam search"),
         ("./decode.py --recipe espeak --auto-avg 1", "choose the average on the dev set first"),
     ),
-    basic=(*_DECODE_BASIC, "methods"),
+    basic=names(
+        "recipe exp_dir epoch avg auto_avg checkpoint decoding_method beam_size "
+        "context_file lm_exp_dir test_sets methods"
+    ),
     without_effect={
         **SEARCH_WITHOUT_EFFECT,
         "--attention-decoder-loss-scale": "it is a weight in training",
@@ -135,7 +133,10 @@ STREAMING_DECODE = replace(
         ("./streaming_decode.py --recipe NAME --chunk-size 32", "chunks of 640 ms"),
         ("./streaming_decode.py --recipe NAME --decoding-method modified_beam_search", "by beam"),
     ),
-    basic=(*_DECODE_BASIC, "num_decode_streams"),
+    basic=names(
+        "recipe exp_dir epoch avg checkpoint decoding_method beam_size "
+        "chunk_size left_context_frames num_decode_streams"
+    ),
     defaults={"beam": 4.0, "max_contexts": 4, "max_states": 32},
     spellings={"--num_active_paths": "--beam-size"},
 )
@@ -163,8 +164,8 @@ TRANSCRIBE = Command(
         ("./transcribe.py --checkpoint pretrained.pt --tokens tokens.txt a.wav", "published model"),
     ),
     basic=names(
-        "recipe exp_dir epoch avg checkpoint tokens model decoding_method context_file "
-        "format output_dir streaming window align"
+        "recipe exp_dir checkpoint tokens model decoding_method context_file "
+        "format output_dir streaming align"
     ),
     refused=dict.fromkeys(("--HLG", "--G", "--H", "--HL"), ("", _NO_GRAPHS)),
     spellings={
@@ -180,7 +181,7 @@ TRANSCRIBE = Command(
     own=("lm-scale",),
     operands=(
         "FILE",
-        "audio files: WAV, FLAC, OGG, MP3, and whatever ffmpeg reads if it is installed; - reads "
+        "WAV, FLAC, OGG, MP3, and what ffmpeg reads if it is installed; - reads "
         "raw audio from the standard input (16 kHz, 16 bit, one channel)",
     ),
     recipe="optional",

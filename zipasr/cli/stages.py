@@ -20,7 +20,7 @@ from zipasr.base.errors import UserError, lacks_packages
 from zipasr.base.lock import only_run_in
 from zipasr.base.recipe import LAST_STAGE, Recipe, load_recipe
 from zipasr.cli.entry import guarded
-from zipasr.cli.prepare_options import USAGE, Options, read_options
+from zipasr.cli.prepare_options import SHORT_USAGE, USAGE, Options, read_options
 from zipasr.cli.recipes import SUBSET_FLAGS, data_dir, lm_dir, prepare_command
 from zipasr.cli.verbs import as_typed
 from zipasr.text.config import BpeConfig, lang_name
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None, started_in: Path | None = None) -> i
 
     def prepare(argv: Sequence[str] | None) -> int:
         words = sys.argv[1:] if argv is None else argv
-        if {"-h", "--help"} & {*words}:
-            sys.stdout.write(as_typed(USAGE))
+        if {"-h", "--help", "--help-all"} & {*words}:
+            sys.stdout.write(as_typed(USAGE if "--help-all" in words else SHORT_USAGE))
             return 0
         return _Driver(read_options(words), started_in).run()
 

@@ -56,8 +56,8 @@ _IDLE = {"rubik": _EDEN_ALONE, "scaled_adam": _COSINE_ALONE, "scaled_adam_v1": _
 
 _TRAIN = Command(
     "train.py",
-    "Train a transducer or a CTC model on a prepared corpus. The same command, given again, "
-    "continues an interrupted run.",
+    "Train a transducer or a CTC model; the same command, given again, continues an interrupted "
+    "run.",
     TRAINING_CONFIGS,
     "train:main",
     examples=(
@@ -70,7 +70,7 @@ _TRAIN = Command(
     ),
     basic=names(
         "recipe exp_dir world_size num_epochs max_duration gpu_memory base_lr use_fp16 preset "
-        "encoder_type causal use_transducer use_ctc bpe_model finetune_ckpt dry_run"
+        "causal finetune_ckpt dry_run"
     ),
     without_effect=RETURN_CUTS,
     presets=DEFAULT_ENCODER.presets(),

@@ -79,7 +79,7 @@ class ExportConfig:
     )
     output_dir: Path | None = flag(
         None,
-        "folder to write to; none: a folder in --exp-dir, named after the checkpoints",
+        "folder to write to; none: in --exp-dir, named after checkpoints",
     )
 
     def __post_init__(self) -> None:

@@ -134,8 +134,8 @@ class NgramConfig:
     ngram_order: int = flag(2, "--lm-type ngram: order of the model")
     ngram_unit: Literal["token", "word"] = flag(
         "token",
-        "--lm-type ngram: n-grams of tokens, from the transcripts (LANG_DIR/Ngram.arpa), or of "
-        "words (data/RECIPE/lm/G_N_gram.arpa)",
+        "--lm-type ngram: n-grams of tokens or of words; of tokens from the transcripts "
+        "(LANG_DIR/Ngram.arpa), of words data/RECIPE/lm/G_N_gram.arpa",
     )
     ngram_lm: Path | None = flag(None, "--lm-type ngram: ARPA file to write")
     lang_dir: Path = flag(Path("data/lang_bpe_500"), "folder of token n-grams and transcripts")

@@ -166,8 +166,7 @@ class SweepConfig:
 
     methods: tuple[str, ...] | None = flag(
         None,
-        "comma list of decoding methods, or all: decode the dev set with each, and the test "
-        "sets with the best",
+        "methods to compare on the dev set, comma list or all; the best decodes the test sets",
     )
     lm_scales: tuple[float, ...] = flag(
         (0.1, 0.2, 0.3, 0.5),

@@ -17,8 +17,8 @@ class ReportConfig:
 
     watch: float = flag(
         0.0,
-        "look so often for something new, also of a training that runs, and write the report "
-        "again, in a page that reloads itself; 0: write it once",
+        "seconds between updates of the page, also of a training that runs; the page reloads "
+        "itself; 0: write it once",
         unit="s",
     )
 

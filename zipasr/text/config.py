@@ -40,7 +40,7 @@ class TokenTableConfig:
 
     tokens: Path | None = flag(
         None,
-        "tokens.txt (lines PIECE ID), compared with the tokenizer of the checkpoint, or used if "
+        "tokens.txt (lines PIECE ID); compared with the tokenizer of the checkpoint, or used if "
         "the checkpoint has none",
     )
 

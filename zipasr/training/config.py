@@ -20,7 +20,7 @@ class TrainConfig:
 
     world_size: int = flag(
         1,
-        "number of processes: one for each GPU, or CPU processes where there is no GPU",
+        "number of processes; one for each GPU, or CPU processes where there is no GPU",
     )
     master_port: int = flag(
         12354,
@@ -79,8 +79,9 @@ class TrainConfig:
     )
     gpu_memory: str | None = flag(
         None,
-        "choose --max-duration, --accumulate and --world-size, where they are not typed, for GPUs "
-        "of so many GiB and the updates of the published training; auto: for those of this machine",
+        "GiB of each GPU, or auto, to size the batches by; chooses --max-duration, --accumulate "
+        "and --world-size, where they are not typed, for the updates of the published training; "
+        "auto: the GPUs of this machine",
         group="Precision and memory",
     )
     rehearse: bool = flag(
@@ -130,7 +131,7 @@ class TrainConfig:
     )
     dry_run: bool = flag(
         False,
-        "print the time, memory and disk that the run would need, then stop; nothing is written",
+        "print the time, memory and disk that the run would need; nothing is written",
         group="Diagnostics",
     )
     log_interval: int = flag(50, "batches between two log lines", group="Logging and validation")
@@ -199,7 +200,7 @@ class FinetuneConfig:
     do_finetune: bool = flag(False, "initialise the weights from --finetune-ckpt")
     finetune_ckpt: Path | None = flag(
         None,
-        "model to fine-tune: a checkpoint, an average, or a published pretrained.pt",
+        "model to fine-tune; a checkpoint, an average, or a published pretrained.pt",
     )
     init_modules: tuple[str, ...] | None = flag(
         None,
