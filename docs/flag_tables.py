@@ -18,7 +18,6 @@ from zipasr.cli.model_commands import AVERAGE, EXPORT
 from zipasr.cli.preparation_commands import IMPORT
 from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
 from zipasr.cli.training_commands import FINETUNE, TRAIN, TRAIN_LM
-from zipasr.cli.verbs import VERBS
 
 #: Flags that the published recipe documents, with their defaults, by groups; and its programs.
 DOCUMENTED = Path(__file__).parents[1] / "tests" / "golden" / "contract" / "defaults.json"
@@ -94,7 +93,7 @@ def all_flags_page() -> str:
 def _grouped() -> dict[str, list[_Entry]]:
     found: dict[tuple[str, str, str], _Entry] = {}
     for command in (*COMMANDS, IMPORT):
-        name = command.name if command.name in VERBS.values() else f"prepare.sh: {command.name}"
+        name = command.name if command.name.endswith(".py") else f"prepare.sh: {command.name}"
         for one in all_flags(command):
             entry = found.setdefault((one.group, one.field, one.help), _Entry(one))
             entry.commands.append(name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import SupervisionSet
+from lhotse import CutSet, SupervisionSet
 
 from tests import tones
 from tests.cli.conftest import Call
@@ -277,6 +277,31 @@ def test_damaged_features_are_no_fault_of_the_corpus(workdir: Path, call: Call) 
     assert said.error.endswith(f"Fix: compute the features again: {again}")
     assert call(prepare.compute_features, workdir, "--num-jobs", "1").status == 0
     assert call(prepare.validate, workdir).status == 0
+
+
+def test_the_check_is_a_verb_of_its_own(workdir: Path) -> None:
+    def validate() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "zipasr", "validate", "--recipe", "./tones"],
+            env=tones.environment() | {"PYTHONPATH": str(tones.ROOT)},
+            cwd=workdir,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    before = {path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    done = validate()
+    tones.check(done)
+    cuts = len(CutSet.from_file(workdir / "data/tones/fbank/manifests_cuts_train.jsonl.gz"))
+    assert f"manifests train: sound\n  kept {cuts} of {cuts} cuts, " in done.stdout
+    assert {path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+    next((workdir / "data/tones/fbank").rglob("*.lca")).unlink()
+    done = validate()
+    assert done.returncode == 3
+    assert "HAS FAULTS" in done.stdout
+    again = "zipasr prepare --recipe ./tones --stage 2 --force"
+    assert done.stderr.endswith(f"Fix: compute the features again: {again}\n")
 
 
 def test_many_damaged_files_stop_the_stage(fresh: Path, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""The command ``zipasr``: a verb for each script of the top level."""
+"""The command ``zipasr``: a verb for each script of the top level, and for the check of data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from zipasr.cli.verbs import VERBS
 
 ABOUT = {
     "prepare": "make the data of a recipe: corpus, features, tokenizer, checks",
+    "validate": "check manifests and features, say what training would drop, and why",
     "train": "train a transducer or a CTC model; given again, go on with it",
     "decode": "transcribe the test sets of a recipe, report word error rates",
     "ctc-decode": "the same through the CTC head",
@@ -28,7 +29,6 @@ ELSEWHERE = {
     "demo": "zipasr prepare --recipe espeak, then zipasr train --recipe espeak.",
     "download": "zipasr prepare --recipe librispeech --stage 0 --stop-stage 0",
     "import": "zipasr prepare --recipe my --from FILE_OR_FOLDER",
-    "validate": "zipasr prepare --stage 4 --force",
     "finetune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
     "fine-tune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
     "resume": "zipasr train, with the flags of before.",

@@ -64,11 +64,12 @@ BPE = Command(
 
 VALIDATE = Command(
     "validate_data",
-    "Stage 4 of prepare.sh: check manifests and features, report what training would drop and why.",
+    "Stage 4 of prepare.sh: check manifests and features, report hours, what training would drop, "
+    "and why.",
     (DataConfig, TokenizerConfig, ModelConfig),
     "prepare:validate",
     examples=(
-        ("./prepare.sh --recipe espeak --stage 4", "check the data of the recipe"),
+        ("python -m local.validate_data --recipe espeak", "check the data of the recipe"),
         ("python -m local.validate_data --recipe NAME --max-cut-duration 30", "longer utterances"),
     ),
     basic=names("recipe manifest_dir bpe_model min_cut_duration max_cut_duration"),

@@ -10,9 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-#: Verbs with the scripts that they stand for, in the order of the help.
+#: Verbs with the scripts, or the stage, that they stand for, in the order of the help.
 VERBS = {
     "prepare": "prepare.sh",
+    "validate": "validate_data",
     "train": "train.py",
     "decode": "decode.py",
     "ctc-decode": "ctc_decode.py",
@@ -31,7 +32,7 @@ _SCRIPTS = "|".join(map(re.escape, VERBS.values()))
 # What is typed in a checkout -> what is typed where the package is installed.
 _REPLACED = (
     (
-        re.compile(rf"(?<![\w./-])(?:\./)?({_SCRIPTS})(?!\w)"),
+        re.compile(rf"(?<![\w./-])(?:\./|python3? -m local\.)?({_SCRIPTS})(?!\w)"),
         lambda found: f"zipasr {_VERB_OF[found[1]]}",
     ),
     (re.compile(r"python3? -m local\."), lambda _: "python -m zipasr "),
