@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from zipasr.base.recipe import load_recipe
 from zipasr.data.loaders import load_cuts
 from zipasr.recognition.config import PARTS
-from zipasr.recognition.exported_files import TABLE, files_in, modeling_unit
+from zipasr.recognition.export_check import TABLE
+from zipasr.recognition.exported_files import files_in, modeling_unit
 from zipasr.scoring.decodings import read_decodings
 from zipasr.scoring.word_errors import count_errors
 from zipasr.search.config import HotWordsConfig

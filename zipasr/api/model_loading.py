@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zipasr.api.wording import in_arguments, worded_for_programs
+from zipasr.audio.sound_profile import PROFILE
 from zipasr.base.errors import CheckpointError, UserError, nearest
 from zipasr.recognition.config import Kind, LongFormConfig, ModelFileConfig
+from zipasr.recognition.export_check import check_files
 from zipasr.recognition.exported_files import is_exported_folder
 from zipasr.recognition.long_form import Cutting
 from zipasr.recognition.sherpa_model import SherpaConfig, SherpaModel, load_sherpa_model
@@ -138,12 +140,10 @@ def _model_in(folder: Path) -> Path:
     """
     if any(path for pattern in _CHECKPOINTS for path in folder.glob(pattern)):
         return folder
-    pretrained = folder / "pretrained.pt"
-    if pretrained.is_file():
-        return pretrained
-    scripted = sorted(folder.glob("jit_script*.pt"))
-    if len(scripted) == 1:
-        return scripted[0]
+    files = [*folder.glob("pretrained.pt")] or [*folder.glob("jit_script*.pt")]
+    if len(files) == 1:
+        check_files(folder, [files[0].name, PROFILE])
+        return files[0]
     raise CheckpointError(
         f"there is no model in {folder}: no epoch-*.pt, pretrained.pt or *.onnx.",
         "give the folder of a training run or of an export, or a file.",

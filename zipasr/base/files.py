@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,6 +108,16 @@ class FolderIdentity:
                 "put it back under its name, then give the same command: it goes on from the last "
                 "checkpoint in it.",
             )
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """Return the digest of the contents of files, one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def flush_files(folder: Path) -> None:

@@ -12,11 +12,17 @@ from typing import Any
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.checkpoint.config import ChooseCheckpoint
 from zipasr.cli.command_flags import read
-from zipasr.cli.config import InfoConfig
+from zipasr.cli.config import InfoConfig, TranscribeConfig
 from zipasr.cli.entry import guarded, tell
 from zipasr.cli.model_commands import INFO
+from zipasr.cli.recognition_commands import TRANSCRIBE
+from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.transcribe import load
+from zipasr.recognition.config import LongFormConfig, ModelFileConfig
+from zipasr.recognition.export_check import check_all_files, sample_of
 from zipasr.recognition.exported_files import files_in, is_exported_folder, read_header
 from zipasr.scoring.training_facts import read_sessions, training_facts
+from zipasr.scoring.word_errors import count_errors
 
 Facts = dict[str, Any]
 
@@ -66,7 +72,8 @@ def facts_of(path: Path) -> Facts:
         CheckpointError: there is no such file, it is damaged, or holds no model.
     """
     if path.is_dir() and is_exported_folder(path):
-        return _exported(files_in(path, prefers_ctc=False))
+        facts = _exported(files_in(path, prefers_ctc=False))
+        return facts | {"check": [line for line in (check_all_files(path), *_heard(path)) if line]}
     if path.suffix == ".onnx" and path.is_file():
         return _exported([path])
     return _checkpoint(path)
@@ -77,7 +84,7 @@ def lines_of(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for file in facts["files"]:
         size = Path(file).stat().st_size
         yield "file", f"{file} ({size / 1e6:.1f} MB)"
-    for name in ("model", "note"):
+    for name in ("model", "note", "check"):
         yield from ((name, text) for text in facts.get(name, ()))
     if tokenizer := facts.get("tokenizer"):
         size, digest = tokenizer["vocab_size"], tokenizer["sha256"]
@@ -117,6 +124,24 @@ def _exported(files: Sequence[Path]) -> Facts:
         shapes[str(path)] = {"inputs": dict(header.inputs), "outputs": dict(header.outputs)}
         metadata = metadata or dict(header.metadata)
     return {"files": [*shapes], "metadata": metadata, "shapes": shapes}
+
+
+def _heard(folder: Path) -> Iterator[str]:
+    """Yield what the model of an exported folder hears in its recording, beside what is said."""
+    sample = sample_of(folder)
+    if sample is None:
+        return
+    path, said = sample
+    run = read(TRANSCRIBE, ["--model", str(folder), str(path)], tells=False)
+    parts = (run[ModelFileConfig], recognition_config(run), run[LongFormConfig])
+    try:
+        heard = load(*parts, run[TranscribeConfig]).transcribe(path).text
+    except UserError as problem:  # a package is missing, or the recording is damaged
+        yield f"{path} was not transcribed: {problem}"
+        return
+    errors = count_errors([(said.split(), heard.split())])
+    found = "as expected" if not errors.total else f"{errors.total} errors, expected: {said}"
+    yield f"{path}: {heard} ({found})"
 
 
 def _checkpoint(path: Path) -> Facts:

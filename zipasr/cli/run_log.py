@@ -17,7 +17,7 @@ from zipasr.base.config import schema_of, to_dict
 from zipasr.base.distributed import INTERRUPTED
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, sha256_of
 from zipasr.cli.flags import Run
 from zipasr.cli.verbs import program_words
 from zipasr.data.config import DataConfig, Extra
@@ -93,7 +93,7 @@ def extra_facts(extra: Extra) -> Facts:
 def _facts_of(paths: Sequence[Path], cuts: CutSet) -> Facts:
     """Name manifests by the first of them, or the folder they are pieces in, and by their hash."""
     name = paths[0] if len(paths) == 1 else paths[0].parent
-    found: Facts = {"manifest": portable(str(name)), "sha256": _sha256(paths)}
+    found: Facts = {"manifest": portable(str(name)), "sha256": sha256_of(paths)}
     if not cuts.is_lazy:
         hours = sum(cut.duration for cut in cuts) / 3600
         found |= {"cuts": len(cuts), "hours": round(hours, 4)}
@@ -169,16 +169,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UserError):
         return f"error: {error.what}"
     return f"{type(error).__name__}: {error}"
-
-
-def _sha256(paths: Sequence[Path]) -> str:
-    """Return the digest of the contents, one after another."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _write(exp_dir: Path, sessions: Sequence[Facts]) -> None:

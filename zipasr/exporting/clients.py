@@ -14,18 +14,15 @@ from zipasr.encoder.protocol import ExportLayout
 from zipasr.exporting.config import ExportConfig
 from zipasr.model.config import ModelConfig
 from zipasr.recognition.config import KINDS, PARTS, EndpointConfig, Kind
-from zipasr.recognition.exported_files import TABLE, kind_of
+from zipasr.recognition.export_check import SAMPLE, SETTINGS, TABLE
+from zipasr.recognition.exported_files import kind_of
 from zipasr.search.config import HotWordsConfig
 from zipasr.text.phrases import phrases_of
 from zipasr.text.text_io import read_lines
 from zipasr.text.tokenizer import Tokenizer
 
-#: File that says, with its key "checks", that a folder was made here.
-SETTINGS = "config.json"
 #: Entries of the settings: what tokens are, and the flag --modeling-unit of sherpa-onnx.
 UNIT, MODELING_UNIT = "unit", "modeling_unit"
-#: Recording of the test set, and what is said in it.
-SAMPLE, SAMPLE_TEXT = "test_wavs/0.wav", "test_wavs/trans.txt"
 #: A page of Python that needs onnxruntime alone.
 PAGE = "onnxruntime_client.py"
 #: Phrases for the keyword spotter.

@@ -26,16 +26,21 @@ from zipasr.exporting.clients import (
     MODELING_UNIT,
     ONNX_ASR,
     PAGE,
-    SAMPLE,
-    SAMPLE_TEXT,
-    SETTINGS,
     UNIT,
     ExportedFiles,
     page_of_commands,
 )
 from zipasr.exporting.parity import Check, table
 from zipasr.model.config import ModelConfig
-from zipasr.recognition.exported_files import CONFIDENCE, modeling_unit
+from zipasr.recognition.export_check import (
+    CONFIDENCE,
+    FILES,
+    SAMPLE,
+    SAMPLE_TEXT,
+    SETTINGS,
+    stamps_of,
+)
+from zipasr.recognition.exported_files import modeling_unit
 from zipasr.text.bpe import vocab_text
 from zipasr.text.tokenizer import Tokenizer, tokens_text, unit_of
 
@@ -104,6 +109,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             new = work / _NEW
             new.mkdir()
             yield new
+            _write_stamps(new)
             if (path / LICENCE_NOTE).is_file():
                 shutil.copyfile(path / LICENCE_NOTE, new / LICENCE_NOTE)
             flush_files(new)
@@ -208,6 +214,13 @@ def write_sample(folder: Path, cuts: Sequence[Cut]) -> bool:
         (folder / SAMPLE_TEXT).write_text(f"0.wav {text}\n", encoding="utf-8")
         return True
     return False
+
+
+def _write_stamps(folder: Path) -> None:
+    """Add sizes and hashes of the files to the settings: loading the folder compares them."""
+    path = folder / SETTINGS
+    settings = json.loads(path.read_text(encoding="utf-8")) | {FILES: stamps_of(folder)}
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def client_limits(layout: ExportLayout, heads: ModelConfig) -> list[str]:

@@ -9,7 +9,8 @@ from zipasr.checkpoint.model_file import StoredModel
 from zipasr.model.transducer import AsrModel
 from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.config import RecognitionConfig
-from zipasr.recognition.exported_files import CONFIDENCE, PLAIN_METHODS, plain_way
+from zipasr.recognition.export_check import CONFIDENCE
+from zipasr.recognition.exported_files import PLAIN_METHODS, plain_way
 from zipasr.recognition.result_names import file_suffix
 from zipasr.scoring.calibration import Calibration, read_calibrations, write_calibrations
 from zipasr.search.config import DecodingConfig

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from zipasr.audio.sound_profile import PROFILE
 from zipasr.base.config import flag_name
 from zipasr.base.errors import CheckpointError, UserError
 from zipasr.recognition.config import (
@@ -17,6 +18,7 @@ from zipasr.recognition.config import (
     ModelFileConfig,
     RecognitionConfig,
 )
+from zipasr.recognition.export_check import CONFIDENCE, TABLE, check_files
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import unit_of
 
@@ -137,12 +139,6 @@ def _number(content: mmap.mmap, place: int) -> tuple[int, int]:
         shift += 7
 
 
-#: Tokens and their numbers, one on a line.
-TABLE = "tokens.txt"
-
-#: Calibrations of the confidence of words, by the way of decoding.
-CONFIDENCE = "confidence.json"
-
 #: Searches of exported files whose calibration is that of the run.
 PLAIN_METHODS = ("greedy_search", "modified_beam_search", "ctc-greedy-search")
 
@@ -178,7 +174,7 @@ def files_in(folder: Path, prefers_ctc: bool, kind: Kind = "") -> list[Path]:
         kind: precision of the files.
 
     Raises:
-        CheckpointError: there is no such folder, or a file is missing.
+        CheckpointError: there is no such folder; a file is missing, damaged or of another export.
         UserError: the folder holds several models.
     """
     if not folder.is_dir():
@@ -204,6 +200,9 @@ def files_in(folder: Path, prefers_ctc: bool, kind: Kind = "") -> list[Path]:
                 f"name the files of one: {'--nn-model-filename' if is_ctc else PART_FLAGS[0]}.",
             )
         files.append(folder / found[part][0])
+    # A table may be elsewhere, and calibrations may be done without.
+    beside = (name for name in (TABLE, CONFIDENCE) if (folder / name).is_file())
+    check_files(folder, [*(file.name for file in files), *beside, PROFILE])
     return files
 
 

@@ -13,7 +13,8 @@ from zipasr.base.errors import DataError
 from zipasr.encoder.protocol import ChunkSize, Geometry
 from zipasr.recognition.acoustic_model import with_silence
 from zipasr.recognition.config import ModelFileConfig, RecognitionConfig, TokenSource
-from zipasr.recognition.exported_files import TABLE, check_settings
+from zipasr.recognition.export_check import TABLE
+from zipasr.recognition.exported_files import check_settings
 from zipasr.recognition.exported_model import Chunks, Encode, ModelFile, read_model_file
 from zipasr.recognition.recogniser import Recogniser, recogniser_with, with_ctc_method
 from zipasr.recognition.resources import ResourceReader, check_resources

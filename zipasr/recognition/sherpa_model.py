@@ -22,9 +22,8 @@ from zipasr.recognition.config import (
     ModelFileConfig,
     RecognitionConfig,
 )
+from zipasr.recognition.export_check import CONFIDENCE, TABLE
 from zipasr.recognition.exported_files import (
-    CONFIDENCE,
-    TABLE,
     files_in,
     hears_chunks,
     is_exported_folder,

@@ -17,7 +17,8 @@ from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.acoustic_model import AcousticModel, Acoustics, device_of
 from zipasr.recognition.alignment import align, encoded_pieces, recognise_pieces, tokens_of
 from zipasr.recognition.config import EndpointConfig, ModelFileConfig, RecognitionConfig
-from zipasr.recognition.exported_files import CONFIDENCE, plain_way
+from zipasr.recognition.export_check import CONFIDENCE
+from zipasr.recognition.exported_files import plain_way
 from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
 from zipasr.recognition.recogniser import Recogniser, load_recogniser, recogniser_with
