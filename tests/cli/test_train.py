@@ -19,6 +19,7 @@ from tests.cli.conftest import Call
 from zipasr.base import distributed
 from zipasr.cli import train
 from zipasr.text.tokenizer import Tokenizer
+from zipasr.training.epoch_report import REFERENCE_FILE
 
 BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-dev-wer.pt"}
 LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
@@ -39,6 +40,7 @@ def watched(
     """A run of one epoch with TensorBoard, and what it wrote into a pipe."""
     folder = tmp_path_factory.mktemp("watched") / "run"
     shutil.copytree(prepared, folder)
+    (folder / "tones" / REFERENCE_FILE).write_text('{"about": "another run"}\n')
     flags = ("--num-epochs", "1", "--tensorboard", "1", "--ctc-only-batches", "2")
     done = tones.run(folder, "train.py", *flags)
     assert done.returncode == 0, done.stderr
@@ -81,6 +83,13 @@ def test_the_same_numbers_are_in_the_lines_of_json(
         for tag in events.Tags()["scalars"]
     }
     assert written == found
+
+
+def test_the_reference_of_the_recipe_is_copied_into_the_run(
+    watched: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    reference = watched[0] / "exp" / REFERENCE_FILE
+    assert reference.read_text() == '{"about": "another run"}\n'
 
 
 def test_one_line_tells_how_the_training_goes(

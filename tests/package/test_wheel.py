@@ -55,7 +55,8 @@ def test_every_module_and_template_of_the_package_is_in_it(names: set[str]) -> N
 
 
 def test_the_recipes_are_in_it_with_all_that_they_read(names: set[str], wheel: Path) -> None:
-    files = [*(ROOT / "egs").rglob("*.toml"), *(ROOT / "egs").rglob("requirements.txt")]
+    patterns = ("*.toml", "requirements.txt", "reference*.jsonl")
+    files = [path for pattern in patterns for path in (ROOT / "egs").rglob(pattern)]
     assert len(files) > 6
     with zipfile.ZipFile(wheel) as file:
         for path in files:

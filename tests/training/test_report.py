@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import logging
 import math
 import struct
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from tests.tones import ROOT
 from zipasr.base.distributed import World
 from zipasr.cli.command_flags import read
 from zipasr.cli.train import train_configs
@@ -20,8 +23,15 @@ from zipasr.cli.training_commands import TRAIN
 from zipasr.data.loaders import load_cuts
 from zipasr.data.manifests import evenly_spread
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.epoch_report import course_line, dev_errors, draw_curves, sparkline
-from zipasr.training.metrics import MetricWriter
+from zipasr.training.epoch_report import (
+    REFERENCE_FILE,
+    copy_reference,
+    course_line,
+    dev_errors,
+    draw_curves,
+    sparkline,
+)
+from zipasr.training.metrics import MetricWriter, metric_series
 from zipasr.training.worker import build_session
 
 
@@ -55,6 +65,54 @@ def test_curves_become_a_picture(tmp_path: Path) -> None:
     width, height = struct.unpack(">II", picture[16:24])
     assert width > height > 600
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_reference_run_is_drawn_thin_and_grey_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, picture: Path, **_: object) -> None:
+        drawn.append(figure)
+        picture.touch()
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    history(tmp_path)
+    for _ in range(2):
+        draw_curves(tmp_path)
+        copy_reference(ROOT / "egs" / "espeak", tmp_path, causal=True)
+    alone, beside = drawn
+    more = [len(b.lines) - len(a.lines) for a, b in zip(alone.axes, beside.axes, strict=True)]
+    assert more == [2, 1, 0, 0]
+    steps, rates = metric_series(tmp_path / REFERENCE_FILE, "wer", "valid")
+    line = beside.axes[1].lines[-1]
+    assert (line.get_linewidth(), line.get_label()) == (0.9, "reference run, greedy search")
+    assert [*line.get_xdata()] == steps
+    assert [*line.get_ydata()] == rates
+    assert max(steps) <= beside.axes[1].get_xlim()[1]
+    assert alone.get_supxlabel() == ""
+    assert beside.get_supxlabel().startswith("reference run: train.py --recipe espeak ")
+
+
+def test_a_reference_that_is_there_stays_and_no_recipe_needs_one(tmp_path: Path) -> None:
+    copy_reference(tmp_path / "recipe", tmp_path, causal=False)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / REFERENCE_FILE).write_text("mine")
+    copy_reference(ROOT / "egs" / "espeak", tmp_path, causal=True)
+    assert (tmp_path / REFERENCE_FILE).read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "egs").rglob("reference*.jsonl")), ids=str)
+def test_references_are_small_and_say_how_they_were_made(path: Path) -> None:
+    assert path.stat().st_size < 20_000
+    first, *records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert all(word in first["about"] for word in ("train.py --recipe", "seed", "revision"))
+    for name, split in (("tot_loss", "train"), ("loss", "valid"), ("wer", "valid")):
+        steps, values = metric_series(path, name, split)
+        assert len(steps) >= 10
+        assert steps == sorted(steps)
+        assert values[-1] < values[0]
+    assert {record["name"] for record in records} == {"tot_loss", "loss", "wer"}
 
 
 def test_a_picture_that_fails_stops_nothing(

@@ -30,7 +30,7 @@ from zipasr.cli.training_commands import LATTICE, TRAIN
 from zipasr.cli.training_plan import dry_run, for_gpus
 from zipasr.cli.verbs import is_zipasr, program_words
 from zipasr.data.config import AugmentConfig, DataConfig
-from zipasr.encoder.registry import ENCODER_TYPES
+from zipasr.encoder.registry import DEFAULT_ENCODER, ENCODER_TYPES
 from zipasr.model.config import ModelConfig, TransducerConfig
 from zipasr.optim.config import EdenConfig, OptimizerConfig
 from zipasr.recognition.token_sources import check_vocab_size, tokenizer_of
@@ -38,7 +38,7 @@ from zipasr.text.config import TokenizerConfig
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig, LossConfig, TrainConfig, check_heads
 from zipasr.training.data_setup import DataSource
-from zipasr.training.epoch_report import recognise_greedily
+from zipasr.training.epoch_report import copy_reference, recognise_greedily
 from zipasr.training.session import TrainConfigs
 from zipasr.training.worker import run as run_training
 
@@ -78,6 +78,9 @@ def train(
         if is_first():
             check_unused(configs.train.exp_dir)
             save(configs.train.exp_dir / "config.json", *run.values.values())
+            if is_of_recipe(run):
+                causal = configs.encoder.causal
+                copy_reference(run.recipe.folder, configs.train.exp_dir, causal=causal)
     try:
         with with_end(configs.train.exp_dir, facts) if is_first() else nullcontext():
             train = configs.train
@@ -104,6 +107,12 @@ def train_process(world: World, configs: TrainConfigs, source: DataSource, facts
             begin(configs.train.exp_dir, facts)
         told = partial(note, configs.train.exp_dir, facts)
         run_training(world, configs, source, recognise_greedily, told)
+
+
+def is_of_recipe(run: Run) -> bool:
+    """Say whether a run can be compared with the reference run of its recipe."""
+    is_usual = isinstance(encoder_config(run), DEFAULT_ENCODER)
+    return is_usual and run.recipe.chosen is None and not run[FinetuneConfig].do_finetune
 
 
 def train_configs(run: Run) -> TrainConfigs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CURVES_FILE = "curves.png"
+REFERENCE_FILE, CAUSAL_REFERENCE = "reference.jsonl", "reference-causal.jsonl"
 BARS = "▁▂▃▄▅▆▇█"
-BLUE, RED, GREY = "#0072B2", "#D55E00", "#777777"
+BLUE, RED, GREY, REFERENCE_GREY = "#0072B2", "#D55E00", "#777777", "#999999"
 FEW = 40  # points of a curve that are marked one by one, epochs that get a line
 
 
@@ -69,9 +72,13 @@ PANELS = (
 
 
 def draw_curves(exp_dir: Path) -> None:
-    """Draw the numbers of ``metrics.jsonl`` to ``curves.png``; a failure is logged, no more."""
+    """Draw the numbers of ``metrics.jsonl`` to ``curves.png``; a failure is logged, no more.
+
+    Where there is a ``reference.jsonl``, from the recipe or the ``metrics.jsonl`` of any other run,
+    its numbers are thin grey lines beside them.
+    """
     try:
-        _draw(exp_dir / METRICS_FILE, exp_dir / CURVES_FILE)
+        _draw(exp_dir / METRICS_FILE, exp_dir / REFERENCE_FILE, exp_dir / CURVES_FILE)
     except Exception as problem:
         logger.warning("%s is not drawn: %s", exp_dir / CURVES_FILE, problem)
 
@@ -86,7 +93,21 @@ def sparkline(values: Sequence[float], width: int = 30) -> str:
     return "".join(BARS[round((value - low) * steps)] for value in shown)
 
 
-def _draw(metrics: Path, picture: Path) -> None:
+def copy_reference(recipe: Path, exp_dir: Path, *, causal: bool) -> None:
+    """Copy the curves of the reference run of a recipe, if it has one, into the folder of a run.
+
+    Args:
+        recipe: its folder.
+        exp_dir: of the run; a reference that is there stays.
+        causal: whether the run is of a causal model.
+    """
+    source = recipe / (CAUSAL_REFERENCE if causal else REFERENCE_FILE)
+    if source.is_file() and not (exp_dir / REFERENCE_FILE).exists():
+        with atomic_path(exp_dir / REFERENCE_FILE) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _draw(metrics: Path, reference: Path, picture: Path) -> None:
     # Imported here: it takes a second, and drawing is not what training is for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -95,12 +116,31 @@ def _draw(metrics: Path, picture: Path) -> None:
     FigureCanvasAgg(figure)
     epochs = metric_series(metrics, "epoch")[0]
     for panel, axes in zip(PANELS, figure.subplots(2, 2).flat, strict=True):
-        _draw_panel(panel, axes, metrics, epochs)
+        _draw_panel(panel, axes, metrics, reference, epochs)
+    if reference.is_file() and (about := _about(reference)):
+        figure.supxlabel(f"reference run: {about}", fontsize=8, color=GREY)
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _draw_panel(panel: Panel, axes: Axes, metrics: Path, epochs: Sequence[int]) -> None:
+def _draw_reference(panel: Panel, axes: Axes, reference: Path) -> None:
+    for curve in panel.curves:
+        steps, values = metric_series(reference, curve.name, curve.split)
+        if steps:
+            style = ":" if curve.split == "train" else "-"
+            label = f"reference run, {curve.label}".removesuffix(", ")
+            axes.plot(steps, values, color=REFERENCE_GREY, lw=0.9, ls=style, label=label)
+
+
+def _about(reference: Path) -> str:
+    """Return what the first line says of the run; nothing if that is a record like the others."""
+    with reference.open(encoding="utf-8") as file:
+        return str(json.loads(file.readline()).get("about", ""))
+
+
+def _draw_panel(
+    panel: Panel, axes: Axes, metrics: Path, reference: Path, epochs: Sequence[int]
+) -> None:
     axes.set_title(panel.title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
@@ -122,6 +162,7 @@ def _draw_panel(panel: Panel, axes: Axes, metrics: Path, epochs: Sequence[int]) 
     if is_empty:
         axes.text(0.5, 0.5, "nothing yet", ha="center", color=GREY, transform=axes.transAxes)
         return
+    _draw_reference(panel, axes, reference)
     if panel.is_log:
         _plain_log_scale(axes)
     else:
