@@ -26,6 +26,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
     "egs/README.md": "recipes/index.md",
+    "egs/digits/README.md": "recipes/digits.md",
     "egs/espeak/README.md": "recipes/espeak.md",
     "egs/espeak/RESULTS.md": "recipes/espeak_results.md",
     "egs/gigaspeech/README.md": "recipes/gigaspeech.md",

@@ -129,7 +129,7 @@ def test_a_recipe_of_the_current_folder_comes_before_one_that_is_built_in(
     assert load_recipe("librispeech").corpus == "librispeech"
     with pytest.raises(UserError) as refusal:
         load_recipe("libri")
-    assert "egs has espeak. Built in: gigaspeech, librispeech." in str(refusal.value)
+    assert "egs has espeak. Built in: digits, gigaspeech, librispeech." in str(refusal.value)
     assert refusal.value.fix == "did you mean 'librispeech'?"
 
 

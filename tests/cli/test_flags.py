@@ -326,7 +326,7 @@ def test_a_slip_of_the_pen_costs_one_line(
     [
         (["--recipe", "espaek"], "no recipe 'espaek'"),
         (["--recipe", "espaek"], "Fix: did you mean 'espeak'?"),
-        (["--recipe", "./nosuch"], "nosuch/recipe.toml does not exist; egs has espeak"),
+        (["--recipe", "./nosuch"], "nosuch/recipe.toml does not exist; egs has digits, espeak"),
         (["--recipe"], "train.py: argument --recipe: expected one argument"),
     ],
 )

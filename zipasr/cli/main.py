@@ -26,7 +26,7 @@ ABOUT = {
 }
 # What other programs call what a command with flags does here.
 ELSEWHERE = {
-    "demo": "zipasr prepare --recipe espeak, then zipasr train --recipe espeak.",
+    "demo": "zipasr prepare, train and decode --recipe digits, one after the other.",
     "download": "zipasr prepare --recipe librispeech --stage 0 --stop-stage 0",
     "import": "zipasr prepare --recipe my --from FILE_OR_FOLDER",
     "finetune": "zipasr train --do-finetune 1 --finetune-ckpt FILE",
