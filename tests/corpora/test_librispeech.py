@@ -104,7 +104,9 @@ def test_marks_and_line_ends_of_other_systems_are_no_text(chapter: Path, tmp_pat
         ("other", "download", "run ./prepare.sh --stage 0 first"),
         ("download/LibriSpeech", "download/LibriSpeech", "give --dl-dir {}/download"),
         ("corpora/LibriSpeech/LibriSpeech", "corpora", "give --dl-dir {}/corpora/LibriSpeech"),
-        ("corpora", "corpora", "--dl-dir is the folder above LibriSpeech"),
+        ("corpora/LibriSpeech", "corpora/LibriSpeech/dev-clean-2", "give --dl-dir {}/corpora"),
+        ("a/speech/LibriSpeech", "a", "give --dl-dir {}/a/speech"),
+        ("corpora", "corpora", "ln -s {0}/corpora {0}/LibriSpeech, and give --dl-dir {0}"),
     ],
 )
 def test_a_corpus_in_another_place_is_found(
@@ -115,6 +117,18 @@ def test_a_corpus_in_another_place_is_found(
         corpus(tmp_path / dl_dir).prepare(tmp_path / "out", 1)
     assert str(tmp_path / dl_dir / "LibriSpeech" / "dev-clean-2") in raised.value.what
     assert fix.format(tmp_path) in raised.value.fix
+
+
+@pytest.mark.parametrize("place", ["download", "download/LibriSpeech", "", "download/a/b"])
+def test_an_archive_that_is_not_unpacked_is_found(place: str, tmp_path: Path) -> None:
+    (tmp_path / "download").mkdir()
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "dev-clean-2.tar.gz").touch()
+    with pytest.raises(DataError) as raised:
+        corpus(tmp_path / "download").prepare(tmp_path / "out", 1)
+    assert raised.value.fix == (
+        f"run ./prepare.sh --stage 0 --dl-dir {tmp_path / place}, which unpacks dev-clean-2.tar.gz"
+    )
 
 
 def test_what_is_there_is_listed(tmp_path: Path) -> None:

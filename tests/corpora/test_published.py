@@ -65,6 +65,16 @@ def test_what_is_missing_is_fetched_and_unpacked(keep: bool, site: Site, tmp_pat
     ]
 
 
+def test_what_lies_near_by_is_not_downloaded_again(site: Site, tmp_path: Path) -> None:
+    libri.write_part(tmp_path / "LibriSpeech", "dev-clean-2")
+    wanted = downloads(tmp_path / "LibriSpeech")
+    with pytest.raises(DataError) as raised:
+        fetch_corpus(wanted, DownloadConfig(mirror=site.url))
+    assert raised.value.what.startswith(f"{tmp_path / 'LibriSpeech'} lacks {PART}")
+    assert raised.value.fix.startswith(f"give --dl-dir {tmp_path}; ")
+    assert not site.requests
+
+
 def test_nothing_is_unpacked_that_was_not_verified(site: Site, tmp_path: Path) -> None:
     site.files["/31/dev-clean-2.tar.gz"] = site.files["/31/dev-clean-2.tar.gz"][:-20]
     with pytest.raises(DownloadError, match="the archive is damaged"):

@@ -17,7 +17,7 @@ from zipasr.base.progress import Progress
 from zipasr.corpora import openslr
 from zipasr.corpora.manifest_files import write_manifests
 from zipasr.corpora.openslr import write_noise_manifests
-from zipasr.corpora.published import Download
+from zipasr.corpora.published import Download, near_by
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,7 @@ class LibriSpeechCorpus:
 
     def downloads(self) -> list[Download]:
         """Return the archives and files of the recipe."""
-        parts = [
-            Download(openslr.PARTS[part], self.download_dir, PurePosixPath(_ROOT, part))
-            for part in self.parts
-        ]
+        parts = [_download(part, self.download_dir) for part in self.parts]
         noise = [Download(openslr.MUSAN, self.download_dir, PurePosixPath("musan"))]
         texts = [Download(openslr.LM_FILES[name], self.download_dir / "lm") for name in self.lm]
         return parts + noise * self.musan + texts
@@ -97,6 +94,10 @@ class LibriSpeechCorpus:
         return counts
 
 
+def _download(part: str, folder: Path) -> Download:
+    return Download(openslr.PARTS[part], folder, PurePosixPath(_ROOT, part))
+
+
 def _check_known(what: str, names: Any, known: Any) -> None:
     for name in names:
         if name not in known:
@@ -108,7 +109,10 @@ def _require_parts(root: Path, parts: Sequence[str]) -> None:
     absent = [part for part in parts if not (root / part).is_dir()]
     if absent:
         raise DataError(
-            f"{root / absent[0]} does not exist; {_what_is_there(root)}", _way_out(root, absent[0])
+            f"{root / absent[0]} does not exist; {_what_is_there(root)}",
+            near_by(_download(absent[0], root.parent))
+            or "run ./prepare.sh --stage 0 first, which downloads and unpacks it, "
+            f"or tell with --dl-dir where the folder {_ROOT} is",
         )
 
 
@@ -118,18 +122,6 @@ def _what_is_there(root: Path) -> str:
         return f"nor does {folder}."
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return f"{folder} holds {', '.join(names[:10]) or 'nothing'}."
-
-
-def _way_out(root: Path, part: str) -> str:
-    for folder in (root.parent, root / _ROOT, root.parent / "download" / _ROOT):
-        if (folder / part).is_dir() and folder.name == _ROOT:
-            return f"give --dl-dir {folder.parent}"
-    if (root.parent / part).is_dir():
-        return f"--dl-dir is the folder above {_ROOT}: give its parent, and call it {_ROOT}"
-    return (
-        "run ./prepare.sh --stage 0 first, which downloads and unpacks it, "
-        f"or tell with --dl-dir where the folder {_ROOT} is"
-    )
 
 
 def _prepare_part(folder: Path, manifest_dir: Path, num_jobs: int) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from zipasr.base.errors import ResourceError
+from zipasr.base.errors import DataError, ResourceError
 from zipasr.corpora.config import DownloadConfig
+from zipasr.corpora.custom.audio_files import folders_below, is_file, is_folder
 from zipasr.corpora.download import fetch, missing_bytes, unpack
 from zipasr.corpora.openslr import RemoteFile
 
@@ -65,7 +66,7 @@ def fetch_corpus(downloads: Sequence[Download], config: DownloadConfig) -> None:
 
     Raises:
         DownloadError: a file cannot be had.
-        DataError: an archive does not hold what it should.
+        DataError: an archive does not hold what it should, or what is missing lies near by.
         ResourceError: there is not enough room on the disk, found before the first byte is fetched
             or, when others fill it, later.
     """
@@ -74,6 +75,11 @@ def fetch_corpus(downloads: Sequence[Download], config: DownloadConfig) -> None:
         if download.is_done:
             there = download.folder / (download.gives or download.file.name)
             logger.info("%s is there; it is taken as it is", there)
+        elif not is_file(download.folder / download.file.name) and (fix := near_by(download)):
+            raise DataError(
+                f"{download.folder} lacks {download.gives}, which seems to be near by.",
+                f"{fix}; to download it all the same, choose a folder further away with --dl-dir",
+            )
     _require_room(missing, keep=config.keep_archives)
     for number, download in enumerate(missing, start=1):
         logger.info("%d of %d: %s", number, len(missing), download.file.name)
@@ -82,6 +88,28 @@ def fetch_corpus(downloads: Sequence[Download], config: DownloadConfig) -> None:
             unpack(archive, download.folder, download.gives)
             if not config.keep_archives:
                 archive.unlink()
+
+
+def near_by(download: Download) -> str:
+    """Return how to use what was unpacked, or downloaded, near the place where it belongs.
+
+    It is looked for in the two folders above ``download.folder`` and in those up to two levels
+    below. Empty where it is not there.
+    """
+    if download.gives is None:
+        return ""
+    folder, gives, archive = download.folder.resolve(), download.gives, download.file.name
+    for place in (folder, *folder.parents[:2], *folders_below(folder)):
+        if place != folder and is_folder(place / gives):
+            return f"give --dl-dir {place}"
+        if is_file(place / archive):
+            return f"run ./prepare.sh --stage 0 --dl-dir {place}, which unpacks {archive}"
+        if gives.parent.name and is_folder(place / gives.name) and place.name != gives.parent.name:
+            return (
+                f"{place / gives.name} has to be in a folder {gives.parent}: "
+                f"ln -s {place} {place.parent / gives.parent}, and give --dl-dir {place.parent}"
+            )
+    return ""
 
 
 def bytes_needed(downloads: Sequence[Download], *, keep: bool) -> int:

@@ -7,6 +7,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from zipasr.audio.faults import MISSING
@@ -23,6 +24,7 @@ BY_NAME = "files found in another folder than the one that is named, by a name t
 SEVERAL = "the name of several files"
 NOT_A_FILE = "not a file"
 
+_MOST_FOLDERS = 1000  # that are looked into for a corpus
 _HIDDEN_FOLDERS = {"__MACOSX", "@eaDir"}
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -47,6 +49,17 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether there is a folder that can be looked into."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where a folder above is closed
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """Yield the folders one and two levels below a folder, at most a thousand."""
+    below = (path for levels in ("*", "*/*") for path in sorted(folder.glob(levels)))
+    yield from islice(filter(is_folder, below), _MOST_FOLDERS)
 
 
 def files_below(folder: Path, notes: Counter[str] | None = None) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from zipasr.audio.faults import MISSING, NO_FFMPEG
 from zipasr.base.errors import DataError, nearest
 from zipasr.corpora.custom.audio_files import (
     files_below,
+    folders_below,
     is_file,
     is_sound,
     kind_of,
@@ -81,8 +81,7 @@ def archive_hint(folder: Path) -> str:
 
 def _corpus_below(folder: Path) -> str:
     """Return how to name the first corpus one or two levels below a folder; empty without any."""
-    below = (path for levels in ("*", "*/*") for path in sorted(folder.glob(levels)))
-    for path in islice(filter(Path.is_dir, below), _MOST_FOLDERS):
+    for path in folders_below(folder):
         if kaldi_folders(path) or supervision_files(path) or cut_files(path) or _tables(path):
             return f"--from {path}"
     return ""
@@ -120,7 +119,6 @@ _FORMS = (
     "LJSpeech."
 )
 _MOST_SHOWN = 5
-_MOST_FOLDERS = 1000  # that are looked into for a corpus
 _DESCRIPTORS = Path("/dev/fd")  # what a shell makes of <(command); stages do not have it
 _SAVE_AS_CSV = "save it as CSV, in UTF-8."
 _OTHER_FORMATS = {
