@@ -157,6 +157,42 @@ def test_a_transcript_of_which_nothing_is_left_is_left_out(tmp_path: Path) -> No
     assert "empty transcript" in (tmp_path / "data" / "import-report.md").read_text()
 
 
+def test_dev_and_test_keep_what_has_no_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    splits: list[object] = ["train"] * 6 + ["dev", "dev", "test", "test"]
+    table = table_of(tmp_path, 10, id=[f"u{i}" for i in range(10)], split=splits)
+    lines = table.read_text().splitlines()
+    for number, text in ((3, ""), (8, " "), (9, "...")):
+        cells = lines[number].split("\t")
+        lines[number] = "\t".join([cells[0], text, *cells[2:]])
+    table.write_text("\n".join(lines))
+    found = prepare(table, tmp_path / "data", normalise="no-punctuation")
+    assert found == {"train": 5, "dev": 2, "test": 2}
+    texts = {cut.supervisions[0].text for cut in cuts_of(tmp_path / "data", "test")}
+    assert texts == {"", "three"}
+    kept = "2 utterances of dev or test without a text, kept: what is recognised there is"
+    assert kept in caplog.text
+    assert "u7 [table.tsv, line 9]; u8 [table.tsv, line 10]" in caplog.text
+    assert "left out 1: empty transcript, e.g. u2 [table.tsv, line 4]" in caplog.text
+
+
+def test_a_test_set_with_many_that_have_no_text_is_refused(tmp_path: Path) -> None:
+    splits: list[object] = ["train"] * 3 + ["dev"] + ["test"] * 4
+    table = table_of(tmp_path, 8, id=[f"u{i}" for i in range(8)], split=splits)
+    lines = table.read_text().splitlines()
+    for number in range(5, 8):
+        cells = lines[number].split("\t")
+        lines[number] = "\t".join([cells[0], "", *cells[2:]])
+    table.write_text("\n".join(lines))
+    with pytest.raises(DataError) as raised:
+        prepare(table, tmp_path / "data")
+    assert raised.value.what.startswith("test: 3 of 4 utterances have no text, such as u4 [")
+    assert raised.value.fix.startswith("see that the column of the transcripts is the right one;")
+    assert prepare(table, tmp_path / "data", **{"max-bad": 75})["test"] == 4
+
+
 def test_a_recipe_of_an_earlier_version_says_yes_or_no(tmp_path: Path) -> None:
     for value, how in ((True, "1"), (False, "0")):
         settings = {"from": str(tmp_path), "normalise": value}

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.recipe_file import purpose_of, with_splits
-from zipasr.corpora.custom.utterances import Utterance
+from zipasr.corpora.custom.recipe_file import with_splits
+from zipasr.corpora.custom.utterances import Utterance, purpose_of
 
 
 def corpus(count: int, speakers: int = 0, per_file: int = 1) -> list[Utterance]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_file_that_is_no_manifest_is_named(tmp_path: Path) -> None:
     [
         ({"duration": 5.0}, "contradict themselves: Supervision a: exceeded the bounds"),
         ({"channel": 3}, "channel 3 does not exist"),
-        ({"text": " "}, "2 supervisions without text, first a"),
+        ({"text": " "}, "train: 2 of 2 utterances have no text, such as a, b"),
     ],
 )
 def test_manifests_that_cannot_be_true_are_refused(
@@ -87,6 +88,17 @@ def test_manifests_that_cannot_be_true_are_refused(
     with pytest.raises(DataError, match=message):
         corpus_from(tmp_path).prepare(tmp_path / "out", num_jobs=1)
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_few_utterances_without_a_text_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recordings, supervisions = two_utterances(tmp_path)
+    silent = [dataclasses.replace(s, text=s.text if s.id == "b" else None) for s in supervisions]
+    recordings.to_file(tmp_path / "test_recordings.jsonl.gz")
+    SupervisionSet.from_segments(silent).to_file(tmp_path / "test_supervisions.jsonl.gz")
+    assert corpus_from(tmp_path).prepare(tmp_path / "out", num_jobs=1) == {"test": 2}
+    assert "test: 1 of 2 utterances have no text, such as a; they are not trained on" in caplog.text
 
 
 def test_a_split_without_supervisions_is_refused(tmp_path: Path) -> None:

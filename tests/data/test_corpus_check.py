@@ -12,10 +12,10 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import DataError
 from zipasr.data import corpus_check
-from zipasr.data.config import FbankConfig
+from zipasr.data.config import DataConfig, FbankConfig
 from zipasr.data.corpus_check import CorpusReport, check_corpus
 from zipasr.data.fbank import compute_and_store
-from zipasr.data.loaders import load_cuts
+from zipasr.data.loaders import load_cuts, valid_loader
 
 
 class Corpus:
@@ -76,6 +76,7 @@ def test_every_kind_of_fault_is_found(corpus: Corpus) -> None:
     corpus.add("train", "wordy", 20, text="many words " * 9)
     corpus.add("train", "mute", 21, text=" ")
     corpus.add("train", "copy", 101, speaker="t2")  # the sound of b1
+    corpus.add("test", "silence", 22, text="", speaker="t9")
     corpus.supervisions["test"][2].text = "many words " * 9  # a test set stays whole
     report = corpus.check()
     counts = {kind: len(found) for kind, found in report.findings.items()}
@@ -84,6 +85,7 @@ def test_every_kind_of_fault_is_found(corpus: Corpus) -> None:
         corpus_check.WRONG_LENGTH: 1,
         corpus_check.TEXT_TOO_LONG: 1,
         corpus_check.NO_TEXT: 1,
+        corpus_check.UNSPOKEN: 1,
         corpus_check.SAME_SOUND: 1,
         corpus_check.SAME_SPEAKER: 1,
     }
@@ -122,6 +124,13 @@ def test_features_and_training_leave_out_what_is_listed(corpus: Corpus, tmp_path
     config = FbankConfig(num_jobs=1, perturb_speed=True)
     report = compute_and_store("c", "train", corpus.folder, tmp_path / "fbank", config)
     assert (report.cuts, report.failed) == (7 * 3, 0)
+    # A test set keeps utterances without a text.
+    corpus.add("test", "silence", 22, text="", speaker="t9")
+    corpus.check()
+    compute_and_store("c", "test", corpus.folder, tmp_path / "fbank", config)
+    loader = valid_loader(load_cuts(tmp_path / "fbank", "c", ["test"]), DataConfig(num_workers=0))
+    texts = [text for batch in loader for text in batch.texts]
+    assert sorted(texts) == ["", "yes", "yes", "yes"]
     # A line by hand works at once, at all speeds.
     listed = tmp_path / "fbank" / "quarantine.tsv"
     listed.write_text(f"path\treason\tutterance\n{corpus.path('a1')}\tnoise\n\tnoise\ta2\n")

@@ -50,14 +50,29 @@ def test_parts_add_up(split: object) -> None:
     assert sums == whole.errors
 
 
+def test_what_is_recognised_where_nobody_speaks_is_insertions() -> None:
+    silent = UtteranceRecord(id="a", ref=[], hyp=["OH", "NO"], duration=1.0)
+    spoken = UtteranceRecord(id="b", ref=["A", "B"], hyp=["A", "B"], duration=1.0)
+    found = overview([silent, spoken])
+    assert found.errors == (2, 0, 0, 2, 0)
+    assert (found.errors.rate, found.sentence_rate) == (100.0, 50.0)
+    assert found.interval.low == 0.0
+    assert found.interval.high <= 400.0
+    alone = overview([silent])
+    assert (alone.errors.rate, alone.interval) == (200.0, (200.0, 200.0))
+    assert alone.errors.metric == "WER"
+    unheard = overview([replace(silent, hyp=[])])
+    assert (unheard.errors.rate, unheard.interval) == (0.0, (0.0, 0.0))
+
+
 def test_names_of_the_classes() -> None:
     def record(words: int, seconds: float) -> UtteranceRecord:
         return UtteranceRecord(
             id=f"{words}", ref=["A"] * words, hyp=["A"] * words, duration=seconds
         )
 
-    few = [record(1, 1.0), record(2, 1.1), record(3, 30.0), record(51, 30.5)]
-    assert [part.name for part in by_words(few)] == ["1 word", "2 to 3 words", "more"]
+    few = [record(0, 1.0), record(1, 1.0), record(2, 1.1), record(3, 30.0), record(51, 30.5)]
+    assert [part.name for part in by_words(few)] == ["0 words", "1 word", "2 to 3 words", "more"]
     assert [part.name for part in by_duration(few)] == [
         "0 to 1 s",
         "1 to 2 s",

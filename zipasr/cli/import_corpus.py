@@ -28,7 +28,8 @@ from zipasr.corpora.custom.advice import (
 )
 from zipasr.corpora.custom.checks import ScannedCorpus
 from zipasr.corpora.custom.own_corpus import OwnCorpus
-from zipasr.corpora.custom.recipe_file import Sizes, flags_for, purpose_of, recipe_text
+from zipasr.corpora.custom.recipe_file import Sizes, flags_for, recipe_text
+from zipasr.corpora.custom.utterances import purpose_of
 from zipasr.text.characters import count_characters
 from zipasr.text.config import UnitChoice
 from zipasr.text.scripts import choose_unit, units_of

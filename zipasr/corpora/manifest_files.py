@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
@@ -13,6 +14,14 @@ from lhotse.qa import validate_recordings_and_supervisions
 
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+#: So many utterances that cannot be used are tolerated in a corpus of any size.
+TOLERATED = 10
+#: Percentage of a split; more utterances without a text suggest that it is elsewhere.
+MOST_WITHOUT_TEXT = 5.0
+_EXAMPLES = 5
 
 Manifest: TypeAlias = RecordingSet | SupervisionSet
 
@@ -57,10 +66,25 @@ class ManifestsCorpus:
                 self.name,
                 split,
                 cast("RecordingSet", self._read("recordings", split)),
-                cast("SupervisionSet", self._read("supervisions", split)),
+                self._supervisions(split),
             )
             for split in self._splits()
         }
+
+    def _supervisions(self, split: str) -> SupervisionSet:
+        supervisions = cast("SupervisionSet", self._read("supervisions", split))
+        silent = [segment.id for segment in supervisions if not (segment.text or "").strip()]
+        refuse_silence(split, silent, len(supervisions))
+        if silent:
+            logger.warning(
+                "%s: %d of %d utterances have no text, such as %s; they are not trained on, and in "
+                "a test or validation set all that is recognised there is insertions",
+                split,
+                len(silent),
+                len(supervisions),
+                ", ".join(silent[:_EXAMPLES]),
+            )
+        return supervisions
 
     def _splits(self) -> list[str]:
         ending = "_recordings.jsonl.gz"
@@ -98,7 +122,7 @@ def write_manifests(
         corpus: first part of the files' names.
         split: last part of the files' names.
         recordings: audio of the split.
-        supervisions: what is said where; each has to lie inside its recording and to have a text.
+        supervisions: what is said where; each has to lie inside its recording.
 
     Raises:
         DataError: the manifests are empty, contradict themselves or each other.
@@ -112,7 +136,7 @@ def write_manifests(
 
 
 def check_manifests(where: str, recordings: RecordingSet, supervisions: SupervisionSet) -> None:
-    """Raise ``DataError`` unless lhotse accepts the pair and every supervision has a text."""
+    """Raise ``DataError`` unless there are supervisions and lhotse accepts the pair."""
     if not len(supervisions):
         raise DataError(f"{where}: there is no supervision at all.")
     try:
@@ -120,9 +144,29 @@ def check_manifests(where: str, recordings: RecordingSet, supervisions: Supervis
     except (AssertionError, TypeError, ValueError, AttributeError) as problem:
         why = _one_line(problem)
         raise DataError(f"{where}: the manifests contradict themselves: {why}.") from problem
-    silent = [segment.id for segment in supervisions if not (segment.text or "").strip()]
-    if silent:
-        raise DataError(f"{where}: {len(silent)} supervisions without text, first {silent[0]}.")
+
+
+def refuse_silence(
+    where: str, silent: Sequence[str], total: int, most: float = MOST_WITHOUT_TEXT, fix: str = ""
+) -> None:
+    """Refuse a split of which so many utterances have no text that it is probably elsewhere.
+
+    Args:
+        where: name of the split.
+        silent: ids of the utterances without a text.
+        total: number of all utterances.
+        most: percentage that is taken; so are ten, unless they are the most of the split.
+        fix: what else to do about it.
+
+    Raises:
+        DataError: there are more.
+    """
+    if len(silent) > max(most * total / 100, min(TOLERATED, total - len(silent))):
+        raise DataError(
+            f"{where}: {len(silent)} of {total} utterances have no text, such as "
+            f"{', '.join(silent[:_EXAMPLES])}.",
+            f"see that the column of the transcripts is the right one{fix}.",
+        )
 
 
 def _check_item(item: Any) -> None:

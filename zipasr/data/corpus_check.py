@@ -17,6 +17,7 @@ from zipasr.base.errors import DataError
 DAMAGED = "damaged audio"
 WRONG_LENGTH = "the manifest gives another length or rate than the file has"
 NO_TEXT = "no transcript"
+UNSPOKEN = "no transcript in a test or validation set: all that is recognised counts as insertions"
 TEXT_TOO_LONG = "more text than anyone says in that time"
 SAME_ID = "an id that another utterance has too"
 SAME_SOUND = "the same sound in training and in a test or validation set"
@@ -27,6 +28,7 @@ FIXES: Mapping[str, str] = {
     DAMAGED: "fetch or copy the files again",
     WRONG_LENGTH: "make the manifests again from the files",
     NO_TEXT: "give them a text, or take them out",
+    UNSPOKEN: "nothing, if nobody speaks there; else give them a text",
     TEXT_TOO_LONG: "see that the transcripts belong to these files, and that times are right",
     SAME_ID: "give every utterance an id of its own",
     SAME_SOUND: "nothing: the copies in training are left out",
@@ -34,7 +36,7 @@ FIXES: Mapping[str, str] = {
     CLIPPED: "nothing, if there are few; else look at the recording level",
 }
 # These are told; the utterances stay.
-ONLY_TOLD = (SAME_SPEAKER, CLIPPED)
+ONLY_TOLD = (UNSPOKEN, SAME_SPEAKER, CLIPPED)
 
 SURVEY = "audio.jsonl"
 # Seconds; lhotse refuses to read what differs more than that from the manifest.
@@ -208,11 +210,9 @@ def _check_utterances(splits: Sequence[_Split], report: CorpusReport) -> None:
             if segment.id in seen:
                 report.add(SAME_ID, path, segment.id, f"in {split.name}")
             seen.add(segment.id)
-            if not split.is_training:
-                continue
             if not text:
-                report.add(NO_TEXT, path, segment.id)
-            elif len(text) > _MOST_CHARACTERS_PER_SECOND * segment.duration:
+                report.add(NO_TEXT if split.is_training else UNSPOKEN, path, segment.id)
+            elif split.is_training and len(text) > _MOST_CHARACTERS_PER_SECOND * segment.duration:
                 told = f"{len(text)} characters in {segment.duration:.1f} s"
                 report.add(TEXT_TOO_LONG, path, segment.id, told)
 

@@ -18,7 +18,7 @@ PART_RESAMPLES = 1_000
 
 #: Upper edges of the classes of duration in seconds, and of reference words.
 SECONDS = (1, 2, 4, 8, 12, 16, 20, 30)
-WORDS = (1, 3, 5, 10, 20, 30, 50)
+WORDS = (0, 1, 3, 5, 10, 20, 30, 50)
 
 
 class ErrorGroup(NamedTuple):
@@ -90,8 +90,8 @@ def by_duration(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
 def by_words(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
     """Split by the number of reference words, the shortest first."""
     names = [
-        f"{low + 1} to {high} words" if low + 1 < high else f"{high} word{'s' * (high > 1)}"
-        for low, high in pairwise((0, *WORDS))
+        f"{low + 1} to {high} words" if low + 1 < high else f"{high} word{'s' * (high != 1)}"
+        for low, high in pairwise((-1, *WORDS))
     ]
     return _by_class(records, lambda record: float(len(record.ref)), WORDS, [*names, "more"])
 

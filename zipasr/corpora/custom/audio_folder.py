@@ -15,10 +15,9 @@ from zipasr.corpora.custom.audio_files import (
     is_sound,
     kind_of,
 )
-from zipasr.corpora.custom.recipe_file import purpose_of
 from zipasr.corpora.custom.source_text import is_one_off, read_whole
 from zipasr.corpora.custom.table import JSON_SUFFIXES, TABLE_SUFFIXES, add_json_lines, add_table
-from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance, is_unicode
+from zipasr.corpora.custom.utterances import ImportedCorpus, Utterance, is_unicode, purpose_of
 
 NO_TRANSCRIPT = "no .txt of the same name"
 NO_SOUND = ".txt files without a sound file of the same name, not used"

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from zipasr.audio.audio_info import AudioInfo
 from zipasr.corpora.custom.audio_files import NOT_A_FILE, kind_of
 from zipasr.corpora.custom.columns import ROUNDING_SECONDS
-from zipasr.corpora.custom.recipe_file import purpose_of
-from zipasr.corpora.custom.utterances import Dropped, ImportedCorpus, Utterance
+from zipasr.corpora.custom.utterances import Dropped, ImportedCorpus, Utterance, purpose_of
 
 OUTSIDE = "ends after its file"
 BEHIND = "starts after the end of its file"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zipasr.corpora.custom.audio_files import is_sound
-from zipasr.corpora.custom.utterances import NO_TEXT, RowFault, Utterance
+from zipasr.corpora.custom.utterances import NO_TEXT, RowFault, Utterance, is_held_out
 
 # The first name is ours; the others are what well-known corpora call the same thing.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -148,7 +148,8 @@ def utterance_of(
     name = values.get("audio") or values.get("id", "")
     if not name:
         raise RowFault(NO_AUDIO)
-    if not values.get("text"):
+    split = _name(values.get("split"))
+    if not (values.get("text") or is_held_out(split)):
         raise RowFault(NO_TEXT)
     start, end = _times(values, columns)
     channel = channel_of(values.get("channel", ""))
@@ -160,7 +161,7 @@ def utterance_of(
         end=end,
         channel=channel,
         speaker=_name(values.get("speaker")),
-        split=_name(values.get("split")),
+        split=split,
         where=where,
     )
 

@@ -19,8 +19,7 @@ from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import clock
 from zipasr.corpora.custom.checks import ScannedCorpus
-from zipasr.corpora.custom.recipe_file import purpose_of
-from zipasr.corpora.custom.utterances import Dropped, Utterance
+from zipasr.corpora.custom.utterances import Dropped, Utterance, purpose_of
 from zipasr.text.characters import characters_text, count_characters
 
 REPORT = "import-report.md"

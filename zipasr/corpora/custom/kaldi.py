@@ -12,9 +12,8 @@ from typing import NamedTuple
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_files import is_file
 from zipasr.corpora.custom.columns import NOT_A_TIME, channel_of, check_times, seconds_of_word
-from zipasr.corpora.custom.recipe_file import purpose_of
 from zipasr.corpora.custom.source_text import read_lines
-from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance
+from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance, purpose_of
 
 NO_RECORDING = "not in wav.scp"
 NO_SEGMENT = "not in segments"

@@ -14,9 +14,8 @@ from typing import Any
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_files import is_file
 from zipasr.corpora.custom.columns import REVERSED, ROUNDING_SECONDS, check_times
-from zipasr.corpora.custom.recipe_file import purpose_of
 from zipasr.corpora.custom.source_text import place
-from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance
+from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance, purpose_of
 
 NO_RECORDING = "its recording is in no manifest"
 NOT_A_FILE = "its recording is not one plain file"

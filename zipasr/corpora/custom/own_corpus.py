@@ -30,8 +30,13 @@ from zipasr.corpora.custom.import_report import short_report, write_page, write_
 from zipasr.corpora.custom.readers import read_source, what_to_do
 from zipasr.corpora.custom.recipe_file import with_splits
 from zipasr.corpora.custom.suspects import find_leaks, find_suspects, refuse_file_names
-from zipasr.corpora.custom.utterances import NO_TEXT, Dropped, Utterance
-from zipasr.corpora.manifest_files import write_manifests
+from zipasr.corpora.custom.utterances import NO_TEXT, UNSPOKEN, Dropped, Utterance
+from zipasr.corpora.manifest_files import (
+    MOST_WITHOUT_TEXT,
+    TOLERATED,
+    refuse_silence,
+    write_manifests,
+)
 from zipasr.text.normalise import Normaliser, read_steps
 from zipasr.text.text_io import check_encoding
 
@@ -108,8 +113,6 @@ def convert_audio(
 
 
 SURVEY = "audio.jsonl"
-#: So many rows that cannot be used are tolerated in a corpus of any size.
-TOLERATED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,19 +204,22 @@ class OwnCorpus:
             replace(one, text=spell(one.text))
             for one in channels_from_zero(found.utterances, facts, found.notes)
         ]
-        usable, unusable = check_utterances([u for u in utterances if u.text], facts, faults)
+        kept = [u for u in utterances if u.text or u.is_held_out]
+        usable, unusable = check_utterances(kept, facts, faults)
         emptied = [
             Dropped(reason=NO_TEXT, detail="--normalise", where=u.where, utterance=u.id)
             for u in utterances
-            if not u.text
+            if not (u.text or u.is_held_out)
         ]
         dropped = [*found.dropped, *emptied, *unusable]
         listed = write_quarantine(manifest_dir, [one.left_out() for one in dropped], "import")
+        spoken = [u for u in usable if u.text]
         seen = ScannedCorpus(
-            found, facts, usable, dropped, find_suspects(usable, facts), [], spell.lines()
+            found, facts, usable, dropped, find_suspects(spoken, facts), [], spell.lines()
         )
         self._stop_when_too_many(seen, listed)
-        refuse_file_names(usable)
+        self._stop_when_too_silent(seen)
+        refuse_file_names(spoken)
         first = {facts[path].digest: path for path in sorted(facts, reverse=True)}
         originals = {path: first[one.digest] for path, one in facts.items() if one.digest}
         shared, told = with_splits(usable, seen.seconds, self.seed, originals)
@@ -249,6 +255,22 @@ class OwnCorpus:
             f"tells about them; the first: {_named(bad[0])}.",
             self._what_to_do(bad, lost, usable),
         )
+
+    def _stop_when_too_silent(self, seen: ScannedCorpus) -> None:
+        """Refuse a dev or test set of which many utterances have no text.
+
+        Raises:
+            DataError: there is one.
+        """
+        most = max(MOST_WITHOUT_TEXT, self.max_bad)
+        for name, utterances in seen.splits().items():
+            silent = [u for u in utterances if not u.text]
+            share = -(-100 * len(silent) // len(utterances))
+            names = [f"{u.id} [{u.where}]" for u in silent]
+            fix = f"; if nobody speaks in them, add --max-bad {share}"
+            refuse_silence(name, names, len(utterances), most, fix)
+            for one in names:
+                seen.found.note(UNSPOKEN, one)
 
     def _what_to_do(self, bad: Sequence[Dropped], lost: int, usable: int) -> str:
         if 2 * sum(one.reason == NO_TEXT for one in bad) > lost:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zipasr.base.errors import DataError
-from zipasr.corpora.custom.utterances import Utterance
+from zipasr.corpora.custom.utterances import Utterance, purpose_of
 from zipasr.text.config import lang_name
 from zipasr.text.scripts import Unit, units_of
 
@@ -179,11 +179,6 @@ def _lines(table: Mapping[str, Any]) -> str:
     return "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in table.items())
 
 
-PURPOSES: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "tr"),
-    "valid": ("dev", "valid", "val", "cv"),
-    "test": ("test", "eval", "tt"),
-}
 # Name of a split that is made here.
 MADE = {"valid": "dev", "test": "test"}
 
@@ -197,15 +192,6 @@ _MOST_SHARE = 0.2
 _FEWEST_WORDS = 300
 # Speakers, or files that are no copies, have to be left to train on.
 _FEWEST_SPEAKERS = 5
-
-
-def purpose_of(split: str) -> str | None:
-    """Return train, valid or test for a split of that name (``test-clean``); None for others."""
-    word = split.lower().replace("_", "-").split("-")[0]
-    for purpose, names in PURPOSES.items():
-        if word in names or any(word.startswith(name) and len(name) > 2 for name in names):
-            return purpose
-    return None
 
 
 def with_splits(

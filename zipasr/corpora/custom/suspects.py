@@ -13,8 +13,7 @@ from zipasr.audio.audio_info import AudioInfo
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_files import AUDIO_SUFFIXES
 from zipasr.corpora.custom.checks import Suspect, seconds_of
-from zipasr.corpora.custom.recipe_file import purpose_of
-from zipasr.corpora.custom.utterances import Utterance
+from zipasr.corpora.custom.utterances import Utterance, purpose_of
 
 Examples = Iterable[tuple[Utterance, str]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,9 +14,29 @@ NO_TEXT = "empty transcript"
 NOT_UNICODE = "characters that no Unicode text has (lone surrogates)"
 RENAMED = "utterances whose id was that of another one: -2, -3 ... was added to it"
 CONTROLS = "transcripts with control characters: they are blanks now"
+UNSPOKEN = "utterances of dev or test without a text, kept: what is recognised there is insertions"
 
+PURPOSES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "tr"),
+    "valid": ("dev", "valid", "val", "cv"),
+    "test": ("test", "eval", "tt"),
+}
 
 _EXAMPLES = 10
+
+
+def purpose_of(split: str) -> str | None:
+    """Return train, valid or test for a split of that name (``test-clean``); None for others."""
+    word = split.lower().replace("_", "-").split("-")[0]
+    for purpose, names in PURPOSES.items():
+        if word in names or any(word.startswith(name) and len(name) > 2 for name in names):
+            return purpose
+    return None
+
+
+def is_held_out(split: str | None) -> bool:
+    """Say whether a split is dev or test, which are kept as they are: nothing learns from them."""
+    return split is not None and purpose_of(split) in ("valid", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +71,11 @@ class Utterance:
     def is_whole(self) -> bool:
         """The utterance is all of its file."""
         return self.start == 0.0 and self.end is None
+
+    @property
+    def is_held_out(self) -> bool:
+        """The source puts it into dev or test, so that no model learns from it."""
+        return is_held_out(self.split)
 
 
 class RowFault(Exception):  # noqa: N818
@@ -108,7 +134,7 @@ class ImportedCorpus:
 
     Attributes:
         kind: of the source, for people.
-        utterances: with a text, each with an id of its own.
+        utterances: each with an id of its own, and all but those held out with a text.
         dropped: what cannot be used.
         notes: small things that were put right, with their counts.
         examples: of notes, the first places where they hold.
@@ -125,9 +151,9 @@ class ImportedCorpus:
     ids: set[str] = field(default_factory=set)
 
     def add(self, utterance: Utterance) -> None:
-        """Take an utterance in, under an id of its own, unless it has no text."""
+        """Take an utterance in, under an id of its own, unless one to train on has no text."""
         text, id_ = self._clean(utterance.text, utterance.where), self.unique_id(utterance.id)
-        reason = "" if text else NO_TEXT
+        reason = "" if text or utterance.is_held_out else NO_TEXT
         if not is_unicode(f"{text}{id_}{utterance.speaker}{utterance.split}{utterance.audio}"):
             reason, id_ = NOT_UNICODE, ascii(id_)
         if reason:
