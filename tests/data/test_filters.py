@@ -12,6 +12,7 @@ from zipasr.data.filters import (
     NO_TEXT,
     TOO_LONG,
     TOO_SHORT,
+    DropReport,
     TrainFilter,
     keep_alignable,
     keep_duration,
@@ -90,6 +91,18 @@ def test_reasons_are_counted() -> None:
     assert report.dropped == reasons
     assert (report.kept, report.kept_seconds) == (2, 4.0)
     assert report.examples[TOO_LONG] == ["long (21.00 s)"]
+    assert report.warning().startswith("86.0 % of the hours are not trained on (shorter than")
+    assert "lower --min-cut-duration" in report.warning()
+    assert "more tokens than encoder frames: see that the times" in report.warning()
     lines = report.text().splitlines()
     assert lines[0] == "kept 2 of 6 cuts, 0.00 of 0.01 h"
     assert "  dropped 1: more tokens than encoder frames, e.g. dense (1.00 s)" in lines
+
+
+def test_a_small_loss_needs_no_warning() -> None:
+    report = DropReport(kept=98, kept_seconds=980.0)
+    assert report.warning() == DropReport().warning() == ""
+    report.add(cut_of(20.0, "", "silent"), NO_TEXT)
+    assert report.warning() == ""
+    report.add(cut_of(0.5, "A", "short"), TOO_SHORT)
+    assert report.warning().startswith("2.0 % of the hours are not trained on (")

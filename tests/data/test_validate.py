@@ -31,6 +31,9 @@ def test_sound_corpus(corpus: TinyCorpus) -> None:
     text = report_text([report])
     assert text.startswith("tiny train: sound\n")
     assert f"dropped {too_long}: longer than --max-cut-duration" in text
+    assert "% of the hours are not trained on (longer than --max-cut-duration: raise" in text
+    decoded = validate_split(corpus.fbank, "tiny", "train", None, num_samples=6)
+    assert (decoded.drops.kept, dict(decoded.drops.dropped)) == (NUM_CUTS, {})
 
 
 def test_faults_are_found_and_counted(corpus: TinyCorpus) -> None:

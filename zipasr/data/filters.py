@@ -81,6 +81,19 @@ TOO_LONG = "longer than --max-cut-duration"
 NO_TEXT = "no text"
 MORE_TOKENS_THAN_FRAMES = "more tokens than encoder frames"
 
+# What to look at where much is lost for a reason.
+_REMEDIES: Mapping[str, str] = {
+    TOO_SHORT: "lower --min-cut-duration, or see that the times of segments are seconds",
+    TOO_LONG: "raise --max-cut-duration as far as memory allows, cut them at pauses, or see that "
+    "the times of segments are seconds",
+    NO_TEXT: "see that the column of the transcripts is the right one",
+    MORE_TOKENS_THAN_FRAMES: "see that the times of segments are right; if they are, take tokens "
+    "that are longer (--unit bpe in place of char, a larger --vocab-size), or --perturb-speed 0: "
+    "the copies at 1.1 are a tenth shorter",
+}
+# Share of the speech.
+_MOST_LOST = 0.02
+
 _FRAMES_PER_SECOND = 100
 _MAX_EXAMPLES = 5
 
@@ -171,6 +184,14 @@ class DropReport:
         for reason, names in other.examples.items():
             known = self.examples.setdefault(reason, [])
             known += names[: _MAX_EXAMPLES - len(known)]
+
+    def warning(self) -> str:
+        """Explain the loss where it is more than 2 % of the hours; empty where it is not."""
+        lost = self.dropped_seconds / max(self.kept_seconds + self.dropped_seconds, 1e-9)
+        if lost <= _MOST_LOST:
+            return ""
+        reasons = (f"{reason}: {_REMEDIES[reason]}" for reason, _ in self.dropped.most_common())
+        return f"{100 * lost:.1f} % of the hours are not trained on ({'; '.join(reasons)})"
 
     def text(self) -> str:
         """Format the counts: one line for what was kept, one for each reason to drop."""

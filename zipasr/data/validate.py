@@ -76,7 +76,7 @@ def validate_split(
     manifest_dir: Path,
     corpus: str,
     split: str,
-    wanted: TrainFilter,
+    wanted: TrainFilter | None,
     *,
     num_samples: int = 100,
     allow_commands: bool = False,
@@ -87,7 +87,7 @@ def validate_split(
         manifest_dir: where the cuts are.
         corpus: first part of the file names.
         split: last part of the file names.
-        wanted: the filter that the training uses.
+        wanted: the filter that the training uses; None for a split that is decoded, all of it.
         num_samples: the features of so many cuts, evenly spread, are read.
         allow_commands: shell commands that the manifest names may run.
 
@@ -106,7 +106,7 @@ def validate_split(
 
 
 def validate_cuts(
-    cuts: CutSet, wanted: TrainFilter, name: str, *, num_samples: int = 100
+    cuts: CutSet, wanted: TrainFilter | None, name: str, *, num_samples: int = 100
 ) -> SplitReport:
     """Check every cut, and the features of some; see ``validate_split``."""
     report = SplitReport(name)
@@ -118,7 +118,7 @@ def validate_cuts(
             report.add_problem(kind, f"{cut.id}{detail}")
         seen.add(cut.id)
         words.update(units_of(text_of(cut)))
-        report.drops.add(cut, wanted.reason_to_drop(cut))
+        report.drops.add(cut, wanted.reason_to_drop(cut) if wanted else None)
         if index % sample == 0 and cut.has_features:
             _check_features(cut, report)
     report.num_words = len(words)
@@ -137,6 +137,8 @@ def _lines(report: SplitReport) -> Iterator[str]:
     if report.quarantined:
         yield f"  {report.quarantined} cuts are missing because their audio is damaged"
     yield from (f"  {line}" for line in report.drops.text().splitlines())
+    if warning := report.drops.warning():
+        yield f"  warning: {warning}"
     yield f"  {report.num_words} different words; {report.num_features_read} features read"
 
 

@@ -99,7 +99,7 @@ def load_sets(
         allow_commands=configs.data.allow_commands,
     )
     if verbose:
-        logger.info("training set: %s", report.text())
+        _log_dropped("training set", report)
     if report.kept == 0:
         raise DataError(
             f"no utterance of {', '.join(source.train)} can be trained on:"
@@ -112,12 +112,18 @@ def load_sets(
             extra, wanted, tokenizer=vocabulary, verbose=verbose, writes=writes
         )
         if verbose:
-            logger.info("%s, %g of the batches: %s", extra.name, extra.weight, of_extra.text())
+            _log_dropped(f"{extra.name}, {extra.weight:g} of the batches", of_extra)
         extras.append((extra, more))
     return TrainData(
         combine_sources(train, extras, source.corpus),
         load_cuts(folder, source.corpus, source.valid, allow_commands=configs.data.allow_commands),
     )
+
+
+def _log_dropped(name: str, report: DropReport) -> None:
+    logger.info("%s: %s", name, report.text())
+    if said := report.warning():
+        logger.warning("%s: %s", name, said)
 
 
 def _what_to_do(report: DropReport) -> str:
