@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,18 @@ def test_what_stays_bad_ends_with_a_page(
 ) -> None:
     monkeypatch.setattr(guard, "MAX_IN_A_ROW", 2)
     tried = poison(lambda n: n >= 3)
-    with pytest.raises(NumericError, match="going back 3 times did not help"):
+    with pytest.raises(NumericError, match="going back 3 times did not help") as raised:
         train(tmp_path, FLAGS)
+    assert raised.value.fix.startswith("--base-lr 0.014 in place of 0.02; the page has")
     page = (tmp_path / "not-finite.md").read_text()
+    (losses,) = re.findall("Last losses: (.*)[.]\n", page)
+    assert losses.split()[3:] == ["nan"] * 8
+    assert all(math.isfinite(float(loss)) for loss in losses.split()[:3])
+    assert re.search(r"Learning rate: \S+ in the last update; --base-lr 0.02,", page)
+    assert "Precision: float32." in page
+    assert "\n1. --base-lr 0.014 in place of 0.02\n2. --inf-check 1 names every module" in page
+    cuts = guard.bad_cuts(tmp_path)
+    assert f"3. listen to the {len(cuts)} cuts of not-finite-*.jsonl, put bad ones into" in page
     assert "First module that was not finite" in page
     assert "lowered to 0.00686" in page
     assert len(tried) < 30

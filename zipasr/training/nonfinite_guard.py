@@ -7,12 +7,15 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from zipasr.audio.quarantine import FILE_NAME
 from zipasr.base.errors import NumericError, ResourceError
 from zipasr.base.files import atomic_path
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
@@ -137,6 +140,8 @@ class NonFiniteGuard:
             save_bad_model(self._session, "bad-model-first-warning")
             is_watched = self._session.configs.train.inf_check
             self._handles = [] if is_watched else warn_of_non_finite(self._session.model)
+        loss = gradients.metrics.per_frame().get("loss", math.nan)
+        self._session.last_losses.append(loss)
         skipped_by_optimizer = self._session.optimizer.num_skipped > self._known
         self._known = self._session.optimizer.num_skipped
         bad = [part for part in gradients.parts if not part.is_finite]
@@ -210,6 +215,7 @@ def lower_learning_rate(session: Session, rollbacks: int) -> None:
 def final_error(session: Session, culprit: str | None) -> NumericError:
     """Write a page on what happened and return the error that names it."""
     exp_dir, state = session.configs.train.exp_dir, session.state
+    base = session.configs.eden.base_lr
     page = exp_dir / "not-finite.md"
     if session.world.is_main:
         with atomic_path(page) as temporary:
@@ -217,25 +223,58 @@ def final_error(session: Session, culprit: str | None) -> NumericError:
     return NumericError(
         f"the loss stays not finite: {state.skipped_steps} updates were skipped and going back "
         f"{MAX_ROLLBACKS} times did not help; see {page}.",
-        "lower --base-lr, or use float32 (--use-fp16 0 --use-bf16 0).",
+        f"--base-lr {LR_FACTOR * base:.2g} in place of {base:g}; the page has two more ways.",
     )
 
 
+def _fixes(session: Session) -> list[str]:
+    """Return what to try, with values, in this order."""
+    configs, data = session.configs, session.configs.data
+    base = configs.eden.base_lr
+    in_float = "--inf-check 1 names every module concerned (this is float32 already)"
+    precision = {
+        torch.float16: "--use-fp16 0 --use-bf16 1 has the range of float32",
+        torch.bfloat16: "--use-bf16 0 is more exact, in float32",
+    }
+    cuts = len(bad_cuts(configs.train.exp_dir))
+    return [
+        f"--base-lr {LR_FACTOR * base:.2g} in place of {base:g}",
+        precision.get(session.precision.dtype, in_float),
+        f"listen to the {cuts} cuts of not-finite-*.jsonl, put bad ones into "
+        f"{data.manifest_dir / FILE_NAME}, and add --allow-data-change 1",
+    ]
+
+
+def bad_cuts(exp_dir: Path) -> list[str]:
+    """Return the ids of the cuts in batches of a run that were not finite, each once."""
+    found: dict[str, None] = {}
+    for path in sorted(exp_dir.glob("not-finite-*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # half a line of a process that was killed
+                found |= dict.fromkeys(json.loads(line)["cuts"])
+    return [*found]
+
+
 def _report_page(session: Session, culprit: str | None) -> str:
-    state, configs = session.state, session.configs
+    state, base = session.state, session.configs.eden.base_lr
+    rate = max(group["lr"] for group in session.optimizer.param_groups)
+    scaler = session.precision.scaler
+    scale = f", gradient scale {scaler.get_scale():.1e}" if scaler.is_enabled() else ""
     lines = [
         "# Training stopped: the loss is not finite",
         "",
         f"- Epoch {state.cur_epoch}, batch {state.batch_idx_train}; "
         f"{state.skipped_steps} updates skipped, {MAX_ROLLBACKS} times back to what was saved.",
-        f"- Learning rate: --base-lr {configs.eden.base_lr:g}, lowered to "
-        f"{configs.eden.base_lr * LR_FACTOR**MAX_ROLLBACKS:g} by going back.",
+        f"- Last losses: {' '.join(f'{loss:.2g}' for loss in session.last_losses)}.",
+        f"- Learning rate: {rate:.2g} in the last update; --base-lr {base:g}, lowered to "
+        f"{base * LR_FACTOR**MAX_ROLLBACKS:g} by going back.",
+        f"- Precision: {str(session.precision.dtype).removeprefix('torch.')}{scale}.",
         f"- First module that was not finite: {culprit or 'none when asked again'}.",
         "- The cuts of these batches, one line each: `not-finite-*.jsonl` beside this page.",
         "",
-        "What to try, in this order: look at these cuts; lower `--base-lr` in steps of 0.005 down "
-        "to 0.02; train in float32 (`--use-fp16 0 --use-bf16 0`); `--inf-check 1` names modules "
-        "from the first batch on.",
+        "What to try, in this order:",
+        "",
+        *(f"{number}. {fix}" for number, fix in enumerate(_fixes(session), start=1)),
         "",
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,6 +105,7 @@ class Session:
         average: running mean of the parameters, float64 on the CPU; None except in rank 0.
         folder: --exp-dir as it was at the start; None except in rank 0.
         reducer: of the gradients of all processes.
+        last_losses: per frame, of the last 20 updates of this process, the newest last.
     """
 
     configs: TrainConfigs
@@ -123,6 +125,7 @@ class Session:
     not_saved: str | None = None
     folder: FolderIdentity | None = None
     reducer: GradientReducer = field(init=False)
+    last_losses: deque[float] = field(default_factory=lambda: deque(maxlen=20))
 
     def __post_init__(self) -> None:
         self.reducer = GradientReducer(self.model.parameters(), self.world)

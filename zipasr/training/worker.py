@@ -308,7 +308,7 @@ def roll_back(failed: Session, batch: Batch) -> tuple[Session, int]:
     path = failed.last_good
     epoch = resume(session) if path is None else restore(session, path, load_checkpoint(path))
     session.writer, session.state.skipped_steps = failed.writer, skipped
-    session.folder = failed.folder
+    session.folder, session.last_losses = failed.folder, failed.last_losses
     if session.writer is not None:
         session.writer.go_back(session.state.batch_idx_train)
     lower_learning_rate(session, rollbacks)
