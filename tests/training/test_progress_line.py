@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.training.epoch_progress import ProgressLine, Totals
+from tests.training.short import new_batch, new_session
+from zipasr.base.errors import DataError
+from zipasr.training.epoch_progress import EpochProgress, ProgressLine, Totals
 from zipasr.training.metrics import Metrics
 
 FIGURES = ProgressLine(
@@ -93,3 +96,20 @@ def test_every_corpus_has_its_own_means() -> None:
     found = totals({"loss": 4.0, "ctc_loss": 4.0})
     found.of = {"libri": Metrics(10.0, loss=3.0), "giga": Metrics(10.0, loss=5.0)}
     assert str(found) == "ctc_loss alone; giga: loss 0.5; libri: loss 0.3"
+
+
+@pytest.mark.usefixtures("here")
+def test_what_cannot_be_read_is_counted_and_too_much_of_it_ends_the_run(tmp_path: Path) -> None:
+    watch = EpochProgress(new_session(f"--exp-dir {tmp_path}"), None, start=0)
+    whole = new_batch(*[0.3] * 100)
+    few = replace(whole, dropped=("a", "b"))
+    assert len([*watch.loading([few, *[whole] * 4, *[few] * 4])]) == 9
+    assert ("unreadable", 10) in watch.figures().notes
+    with pytest.raises(DataError) as raised:
+        next(watch.loading([replace(whole, dropped=("c",))]))
+    listed = tmp_path / "unreadable-0.txt"
+    assert raised.value.what == (
+        "11 of 1011 utterances of this epoch cannot be read, such as c; "
+        f"{listed} lists them, the log has reasons."
+    )
+    assert listed.read_text().split() == ["a", "b"] * 5 + ["c"]

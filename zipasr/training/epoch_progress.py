@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from zipasr.base.environment import peak_and_total
+from zipasr.base.errors import DataError
 from zipasr.base.progress import LiveLine, clock
 from zipasr.data.dataset import Batch
 from zipasr.training.metrics import Metrics
@@ -94,6 +95,9 @@ class Totals:
 
 
 GIB = 2**30
+#: Share of the utterances that training goes on without when they cannot be read; so are ten.
+MOST_UNREADABLE = 0.01
+TOLERATED = 10
 #: Share of the time that is waited for data, above which loading is said to be the brake.
 SLOW_LOADING = 0.1
 
@@ -207,7 +211,7 @@ class EpochProgress:
         self.totals = Totals(session.state.epoch_totals)
         self._session, self._num_updates, self._done = session, num_updates, start
         self._waited = self._worked = self._audio = self._updates = 0.0
-        self._unreadable = 0
+        self._unreadable = self._utterances = 0
         self._mark = self._last_line = time.monotonic()
         self._live = LiveLine(visible=session.world.is_main)
 
@@ -224,7 +228,11 @@ class EpochProgress:
         self._live.__exit__(kind, error, trace)
 
     def loading(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield ``batches`` and note how long each was waited for."""
+        """Yield ``batches`` and note how long each was waited for.
+
+        Raises:
+            DataError: more than 1 % of the utterances, and more than ten, cannot be read.
+        """
         waiting = iter(batches)
         while True:
             begun = time.monotonic()
@@ -233,8 +241,25 @@ class EpochProgress:
             self._waited += self._mark - begun
             if batch is None:
                 return
-            self._unreadable += len(batch.dropped)
+            self._note_unreadable(batch)
             yield batch
+
+    def _note_unreadable(self, batch: Batch) -> None:
+        lost, session = batch.dropped, self._session
+        self._utterances += len(batch) + len(lost)
+        if not lost:
+            return
+        self._unreadable += len(lost)
+        path = session.configs.train.exp_dir / f"unreadable-{session.world.rank}.txt"
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in lost)
+        if self._unreadable > max(MOST_UNREADABLE * self._utterances, TOLERATED):
+            raise DataError(
+                f"{self._unreadable} of {self._utterances} utterances of this epoch cannot be read,"
+                f" such as {', '.join(lost[:5])}; {path} lists them, the log has reasons.",
+                "./prepare.sh --stage 4 --force finds damaged sound and features, and says what to "
+                "do about them.",
+            )
 
     def update(self, gradients: Gradients) -> None:
         """Take note of an update."""
