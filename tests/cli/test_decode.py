@@ -124,6 +124,12 @@ def test_hot_words_are_read_and_name_the_files(run_folder: Path, call: Call) -> 
     search = "__modified_beam_search__beam-size-4-context-score-2.0_blank-penalty-3.0"
     name = f"epoch-2_avg-1{search}_use-averaged-model"
     assert read_recogs(folder / f"recogs-test-{name}.txt")
+    setting = json.loads((folder / f"setting-test-{name}.json").read_text())
+    assert setting["hot_words"] == ["TOP", "HIGH", "LOW", "MÜNCHEN"]
+    (log,) = folder.glob(f"log-decode-{name}-*")
+    assert re.search(
+        r"\[test\] B-WER \d+[.]\d\d% [(]\d+ words of the hot-words[)]", log.read_text()
+    )
     assert (
         "modified_beam_search_beam-size-4_context-score-2.0\t"
         in (folder / f"wer-summary-test-{name}.txt").read_text()

@@ -15,10 +15,13 @@ from zipasr.scoring.breakdown import (
     by_speaker,
     by_words,
     confusions,
+    hot_word_errors,
     overview,
     worst,
 )
 from zipasr.scoring.decodings import (
+    Decoding,
+    Setting,
     UtteranceRecord,
     read_decodings,
     read_records,
@@ -63,6 +66,26 @@ def test_what_is_recognised_where_nobody_speaks_is_insertions() -> None:
     assert alone.errors.metric == "WER"
     unheard = overview([replace(silent, hyp=[])])
     assert (unheard.errors.rate, unheard.interval) == (0.0, (0.0, 0.0))
+
+
+def test_errors_in_listed_words_and_in_others() -> None:
+    records = [
+        UtteranceRecord(id="a", ref=["CALL", "ANNA", "NOW"], hyp=["CALL", "HANNA", "NOW"]),
+        UtteranceRecord(id="b", ref=["GO", "HOME"], hyp=["ANNA", "GO", "HOME", "NOW"]),
+    ]
+    plain = Decoding(Setting(test_set="t", key="k", suffix="s"), records)
+    hot = replace(plain, setting=replace(plain.setting, hot_words=("ANNA", "BEN")))
+    other = replace(plain, setting=replace(plain.setting, hot_words=("HOME",)))
+    assert hot_word_errors([("plain", plain)]) == []
+    found = hot_word_errors([("hot", hot), ("plain", plain)])
+    assert [row.name for row in found] == ["hot", "plain"]
+    for row in found:
+        assert row.listed == (1, 0, 1, 1, 0)
+        assert row.others == (1, 0, 0, 4, 0)
+        assert (row.listed.rate, row.others.rate) == (200.0, 25.0)
+    # Of two lists none is that of a decoding without.
+    found = hot_word_errors([("hot", hot), ("plain", plain), ("other", other)])
+    assert [(row.name, row.listed.ref_words) for row in found] == [("hot", 1), ("other", 1)]
 
 
 def test_names_of_the_classes() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.scoring.decoded import decoding
+from zipasr.scoring.breakdown import hot_word_errors
 from zipasr.scoring.calibration import reliability, word_outcomes
 from zipasr.scoring.decodings import Decoding, UtteranceRecord, labels
 from zipasr.scoring.html_report import Report, alignment, comparison_page, html_page, matching
@@ -169,6 +170,18 @@ def test_little_to_report_on_is_no_reason_to_fail(records: list[UtteranceRecord]
     parsed(html_page(report))
     assert "greedy_search" in short_report(report)
     assert "no significant difference" in comparison_page(report, report)
+
+
+def test_errors_in_hot_words_stand_apart() -> None:
+    hot = replace(GOOD, setting=replace(GOOD.setting, hot_words=("CAT", "MAT")))
+    report = replace(REPORT, decodings=[hot, PLAIN])
+    row, other = hot_word_errors([("a", hot), ("b", PLAIN)])
+    page = html_page(report)
+    parsed(page)
+    assert page.count("(B-WER)") == 1
+    assert f"<td>{row.listed.rate:.2f}</td><td>{row.listed.ref_words}</td>" in page
+    assert f"| {other.listed.rate:.2f} | {other.listed.ref_words} |" in short_report(report)
+    assert "B-WER" not in html_page(REPORT) + short_report(REPORT)
 
 
 def test_comparison_says_who_is_better() -> None:

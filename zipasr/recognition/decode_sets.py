@@ -23,6 +23,7 @@ from zipasr.recognition.method_sweep import check_can_be_chosen, with_best_metho
 from zipasr.recognition.recogniser import Recognised, Recogniser, load_recogniser, recognise
 from zipasr.recognition.resources import check_resources
 from zipasr.recognition.result_names import ResultFiles, file_suffix, key_of, label_of
+from zipasr.scoring.breakdown import hot_word_errors
 from zipasr.scoring.calibration import fitted, reliability, word_outcomes
 from zipasr.scoring.decodings import Decoding, Setting, write_decoding
 from zipasr.scoring.result_files import (
@@ -42,6 +43,10 @@ from zipasr.scoring.result_files import (
 )
 from zipasr.scoring.run_report import records_of, write_report, write_text
 from zipasr.scoring.word_errors import WordErrors, count_errors
+from zipasr.text.normalise import normalise
+from zipasr.text.phrases import words_of_lines
+from zipasr.text.scripts import units_of
+from zipasr.text.text_io import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +106,9 @@ def decode_sets(
         row, transcripts = write_results(files, name, found, config)
         if not config.decoding.skip_scoring:
             setting = setting_of(config, recogniser, row, suffix)
-            write_decoding(folder, Decoding(setting, records_of(transcripts, cuts)))
+            decoding = Decoding(setting, records_of(transcripts, cuts))
+            write_decoding(folder, decoding)
+            tell_hot_words(decoding)
         rows.append(row._replace(lost=lost_of(cuts, transcripts)))
     return rows
 
@@ -203,7 +210,33 @@ def setting_of(
         scoring=scoring_of(config),
         decoded_at=time.strftime("%Y-%m-%d %H:%M:%S"),
         calibration=recogniser.calibration.about if recogniser.calibration else "",
+        hot_words=tuple(hot_words_of(config)),
     )
+
+
+def hot_words_of(config: RecognitionConfig) -> list[str]:
+    """Return the words of the hot-words, in the spelling that is scored; empty without any."""
+    path, lines = config.hot_words.path, [*config.phrases]
+    if path is not None:
+        lines += read_lines(path, f"--context-file {path}")
+    words = words_of_lines(lines, "hot-words")
+    if not config.sets.score_normalised:
+        return words
+    return [*dict.fromkeys(unit for word in words for unit in units_of(normalise(word)))]
+
+
+def tell_hot_words(decoding: Decoding) -> None:
+    """Log the errors in the words of the hot-words and in all others, if there are hot-words."""
+    name = decoding.setting.test_set
+    for row in hot_word_errors([(name, decoding)]):
+        logger.info(
+            "[%s] B-WER %.2f%% (%d words of the hot-words), U-WER %.2f%% (%d others)",
+            name,
+            row.listed.rate,
+            row.listed.ref_words,
+            row.others.rate,
+            row.others.ref_words,
+        )
 
 
 def tell_report(exp_dir: Path) -> None:

@@ -23,6 +23,7 @@ from zipasr.recognition.decode_sets import (
     load_test_sets,
     lost_of,
     setting_of,
+    tell_hot_words,
     tell_report,
     write_results,
 )
@@ -123,7 +124,9 @@ def _decode_set(
             chunk_seconds=chunkwise.size.step * SECONDS_PER_FEATURE_FRAME,
             chunk_computing=round(computing, 5),
         )
-        write_decoding(files.folder, Decoding(setting, records))
+        decoding = Decoding(setting, records)
+        write_decoding(files.folder, decoding)
+        tell_hot_words(decoding)
     for line in latency_lines(records, computing):
         sys.stdout.write(f"{name}: {line}\n")
         logger.info("%s: %s", name, line)

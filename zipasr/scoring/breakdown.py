@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from zipasr.scoring.decodings import UtteranceRecord
+from zipasr.scoring.decodings import Decoding, UtteranceRecord
 from zipasr.scoring.statistics import RESAMPLES, Interval, rate_interval
-from zipasr.scoring.word_errors import GAP, WordErrors, count_errors
+from zipasr.scoring.word_errors import GAP, WordErrors, count_errors, errors_of_listed
 from zipasr.text.scripts import joined
 
 # There are many parts, and their intervals are only drawn.
@@ -28,6 +28,20 @@ class ErrorGroup(NamedTuple):
     utterances: int
     errors: WordErrors
     interval: Interval
+
+
+class HotWordErrors(NamedTuple):
+    """Errors of a decoding in the words of a list, and in all others.
+
+    Attributes:
+        name: of the decoding.
+        listed: B-WER; an insertion counts as the word that was inserted.
+        others: U-WER.
+    """
+
+    name: str
+    listed: WordErrors
+    others: WordErrors
 
 
 class Counted(NamedTuple):
@@ -122,6 +136,24 @@ def confusions(records: Sequence[UtteranceRecord], most: int) -> Confusions:
         [c for c in found if c.hyp == GAP][:most],
         [c for c in found if c.ref == GAP][:most],
     )
+
+
+def hot_word_errors(named: Sequence[tuple[str, Decoding]]) -> list[HotWordErrors]:
+    """Return the errors of listed words and of others; empty where no decoding has hot-words.
+
+    A decoding without hot-words is measured with the list of the others if these have the same.
+
+    Args:
+        named: decodings of one test set, with what they are called.
+    """
+    lists = {decoding.setting.hot_words for _, decoding in named} - {()}
+    usual = next(iter(lists)) if len(lists) == 1 else ()
+    measured = [(name, one, {*(one.setting.hot_words or usual)}) for name, one in named]
+    return [
+        HotWordErrors(name, *errors_of_listed((r.alignment for r in one.records), words))
+        for name, one, words in measured
+        if words
+    ]
 
 
 def worst(records: Sequence[UtteranceRecord], most: int) -> list[UtteranceRecord]:

@@ -135,6 +135,7 @@ class Setting:
         chunk_seconds: of new sound in a chunk, if it was streamed.
         chunk_computing: seconds that a chunk of one stream took to compute, if it was streamed.
         calibration: what the confidence of words was calibrated on; empty if it was not.
+        hot_words: words of the phrases that the search preferred; empty without any.
     """
 
     test_set: str
@@ -147,6 +148,7 @@ class Setting:
     chunk_seconds: float | None = None
     chunk_computing: float | None = None
     calibration: str = ""
+    hot_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

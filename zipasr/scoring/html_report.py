@@ -22,6 +22,7 @@ from zipasr.scoring.breakdown import (
     by_speaker,
     by_words,
     confusions,
+    hot_word_errors,
     overview,
     worst,
 )
@@ -255,6 +256,7 @@ def _section(name: str, decodings: Sequence[Decoding], sounds: Mapping[str, str]
         "size": size_and_scoring(rows[0][1], main.setting),
         "rows": rows,
         "errors": rows[0][1].errors,
+        "hot_words": hot_word_errors(list(zip(names, decodings, strict=True))),
         "latency": latencies,
         "plot": latency_plot(latencies),
         "label": names[0],

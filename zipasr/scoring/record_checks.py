@@ -124,6 +124,7 @@ SETTING_CHECKS: Checks = {
     "chunk_seconds": _optional_seconds,
     "chunk_computing": _optional_seconds,
     "calibration": _text,
+    "hot_words": lambda value: tuple(_words(value)),
 }
 
 

@@ -14,7 +14,14 @@ from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut
 
 from zipasr.base.files import atomic_path
-from zipasr.scoring.breakdown import Counted, confusions, overview, total_errors, worst
+from zipasr.scoring.breakdown import (
+    Counted,
+    confusions,
+    hot_word_errors,
+    overview,
+    total_errors,
+    worst,
+)
 from zipasr.scoring.calibration import reliability, word_outcomes
 from zipasr.scoring.decodings import (
     Decoding,
@@ -89,6 +96,7 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
             f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
             f"{'-' if rtf is None else f'{rtf:.4f}'} |"
         )
+    lines += _hot_words(list(zip(names, decodings, strict=True)))
     lines += _latency(list(zip(names, decodings, strict=True)), metric)
     main = decodings[0]
     certain = reliability(*word_outcomes(main.records))
@@ -104,6 +112,23 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         lines += ["", "Worst utterances:", ""]
         lines += [_utterance(record) for record in worst(main.records, SHOWN)]
     return [*lines, ""]
+
+
+def _hot_words(named: Sequence[tuple[str, Decoding]]) -> list[str]:
+    """Return a table of the errors in listed words and in others, if there are hot-words."""
+    rows = [
+        f"| {_plain(row.name)} | {row.listed.rate:.2f} | {row.listed.ref_words} | "
+        f"{row.others.rate:.2f} | {row.others.ref_words} |"
+        for row in hot_word_errors(named)
+    ]
+    head = [
+        "",
+        "Words of the hot-words (B-WER) and all others (U-WER):",
+        "",
+        "| method | B-WER % | words | U-WER % | words |",
+        "|---|---|---|---|---|",
+    ]
+    return [*head, *rows] if rows else []
 
 
 def _latency(named: Sequence[tuple[str, Decoding]], metric: str) -> list[str]:

@@ -5,7 +5,7 @@ A word is one of ``units_of``: where a script has no blanks between words, it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import kaldialign
@@ -90,3 +90,18 @@ def errors_of(alignments: Iterable[Sequence[AlignedPair]]) -> WordErrors:
             else:
                 subs += not pair.is_correct
     return WordErrors(ins, dels, subs, ref_words, characters)
+
+
+def errors_of_listed(
+    alignments: Iterable[Sequence[AlignedPair]], words: Container[str]
+) -> tuple[WordErrors, WordErrors]:
+    """Sum the errors in the words of a list, and those in all others.
+
+    A pair belongs to the word that was said; an insertion to the word that was recognised.
+    """
+    listed: list[AlignedPair] = []
+    others: list[AlignedPair] = []
+    for alignment in alignments:
+        for pair in alignment:
+            (listed if (pair.ref or pair.hyp) in words else others).append(pair)
+    return errors_of([listed]), errors_of([others])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.base.errors import DataError
+from zipasr.text.scripts import units_of
 from zipasr.text.text_io import read_lines
 from zipasr.text.tokenizer import Tokenizer
 
@@ -66,6 +67,20 @@ def phrases_of(lines: Iterable[str], source: str, tokenizer: Tokenizer) -> Phras
             "write one phrase per line, in the spelling of the transcripts.",
         )
     return found
+
+
+def words_of_lines(lines: Iterable[str], source: str) -> list[str]:
+    """Return the words of phrases, each once, in the units in which errors are counted.
+
+    Args:
+        lines: of a file or of a program; see ``read_phrases``.
+        source: what messages call them.
+
+    Raises:
+        DataError: a score is no number.
+    """
+    texts = (_phrase(line, f"{source}:{n}")[0] for n, line in enumerate(lines, start=1))
+    return [*dict.fromkeys(word for text in texts for word in units_of(text))]
 
 
 def _tokens(text: str, tokenizer: Tokenizer) -> list[int] | None:
