@@ -24,7 +24,7 @@ from zipasr.training.epoch_report import REFERENCE_FILE
 BEST = {"best-valid-loss.pt", "best-train-loss.pt", "best-dev-wer.pt"}
 LOSSES = ("loss", "simple_loss", "pruned_loss", "ctc_loss")
 OTHERS = ("epoch", "learning_rate", "grad_norm", "audio_per_second", "loader_share", "memory_gib")
-OTHERS += ("valid_wer",)
+OTHERS += ("valid_wer", "host_gib", "loading_gib")
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) \S")
 PROGRESS = (
     r" epoch 1/1  batch 5/8  loss \d\S* \(avg \d\S*\)  lr \d\.\d\de-0\d  \|g\| \d\S*  "

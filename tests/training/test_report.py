@@ -141,6 +141,11 @@ def test_the_line_after_an_epoch(tmp_path: Path) -> None:
     assert course_line(session) == (
         "epoch 3 is over: dev loss █▃▁ 0.349 (best), dev wer █▄▁ 22.3 %"
     )
+    writer = MetricWriter(tmp_path, 100_000, tensorboard=False)
+    writer.add_scalar("train/host_gib", 1.26, 8)
+    assert course_line(session).endswith(" 22.3 %, memory 1.3 GiB")
+    writer.add_scalar("train/loading_gib", 2.04, 9)
+    assert course_line(session).endswith(" 22.3 %, memory 1.3 GiB and 2.0 in loading processes")
 
 
 @pytest.mark.usefixtures("here")

@@ -9,8 +9,9 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -62,6 +63,19 @@ def peak_and_total(device: torch.device) -> tuple[int, int]:
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return peak, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_of(pids: Iterable[int | str], proc: Path = Path("/proc")) -> int:
+    """Return the bytes that processes hold; a page that n of them share counts 1/n for each.
+
+    A process that has ended, or of which the system does not tell, counts 0.
+    """
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            lines = (proc / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines()
+            total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
 
 
 def free_bytes(device: torch.device) -> int:

@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
 from types import TracebackType
 from typing import NamedTuple
 
-from zipasr.base.environment import peak_and_total
+from zipasr.base.environment import memory_of, peak_and_total
 from zipasr.base.errors import DataError
 from zipasr.base.progress import LiveLine, clock
 from zipasr.data.dataset import Batch
@@ -331,7 +332,11 @@ class EpochProgress:
         write_scalar(session, "grad_norm", figures.grad_norm)
         write_scalar(session, "audio_per_second", figures.audio_per_second)
         write_scalar(session, "loader_share", figures.loading)
-        write_scalar(session, "memory_gib", figures.memory[0] / 2**30)
+        write_scalar(session, "memory_gib", figures.memory[0] / GIB)
+        write_scalar(session, "host_gib", memory_of(["self"]) / GIB)
+        # The only processes that a training process starts load data; at the end they are gone.
+        if loading := memory_of(child.pid or 0 for child in active_children()):
+            write_scalar(session, "loading_gib", loading / GIB)
         if session.precision.scaler.is_enabled():
             write_scalar(session, "grad_scale", session.precision.scaler.get_scale())
 

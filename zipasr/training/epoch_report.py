@@ -288,7 +288,10 @@ def report_epoch(session: Session, cuts: CutSet, recognise: Recognise | None) ->
 
 
 def course_line(session: Session) -> str:
-    """Return a line with the losses and rates at the ends of the epochs, as bars and the last."""
+    """Return a line with the losses and rates at the ends of the epochs, as bars and the last.
+
+    It ends with the memory of this process and of those that load its data, as last measured.
+    """
     path = session.configs.train.exp_dir / METRICS_FILE
     state, parts = session.state, []
     for name, unit, best_epoch in (
@@ -299,6 +302,10 @@ def course_line(session: Session) -> str:
         if values:
             best = " (best)" if len(values) > 1 and best_epoch == state.cur_epoch else ""
             parts.append(f"dev {name} {sparkline(values)} {values[-1]:.3g}{unit}{best}")
+    held, loading = (metric_series(path, name)[1] for name in ("host_gib", "loading_gib"))
+    if held and held[-1]:
+        more = f" and {loading[-1]:.1f} in loading processes" if loading else ""
+        parts.append(f"memory {held[-1]:.1f} GiB{more}")
     return f"epoch {state.cur_epoch} is over: {', '.join(parts)}"
 
 
