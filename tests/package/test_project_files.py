@@ -48,6 +48,16 @@ def test_the_workflow_runs_what_the_readme_names() -> None:
     assert " ".join(line.split()) in _one_line(ROOT / "CONTRIBUTING.md")
 
 
+def test_a_workflow_tries_the_oldest_and_the_newest_versions_every_week() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/versions.yml").read_text(encoding="utf-8"))
+    assert workflow[True].keys() == {"schedule", "workflow_dispatch"}  # YAML reads "on" so
+    rows = workflow["jobs"]["versions"]["strategy"]["matrix"]["include"]
+    script = (ROOT / "tests/versions.sh").read_text(encoding="utf-8")
+    for row in rows:
+        assert f"{row['versions'].upper()}_PYTHON:-python{row['python']}" in script
+    assert [row["versions"] for row in rows] == ["oldest", "newest"]
+
+
 def _one_line(path: Path) -> str:
     return " ".join(path.read_text(encoding="utf-8").split())
 
