@@ -40,7 +40,18 @@ def test_overview_is_what_counting_gives() -> None:
     assert found.sentence_rate == 100 * sum(list(r.ref) != list(r.hyp) for r in RECORDS) / 40
     assert found.hours == pytest.approx(sum(r.duration for r in RECORDS) / 3600)
     characters = count_errors((list(" ".join(r.ref)), list(" ".join(r.hyp))) for r in RECORDS)
-    assert found.character_rate == characters.rate
+    assert (found.other_metric, found.other_rate) == ("CER", characters.rate)
+
+
+def test_where_characters_are_counted_the_other_rate_is_that_of_words() -> None:
+    def record(ref: str, hyp: str) -> UtteranceRecord:
+        return UtteranceRecord(id=ref, ref=[*ref], hyp=[*hyp], duration=1.0)
+
+    records = [record("今天天气", "今天天"), record("我们", "我们")]
+    found = overview(records)
+    assert (found.errors.metric, found.errors.rate) == ("CER", pytest.approx(100 / 6))
+    assert (found.other_metric, found.other_rate) == ("WER", 50.0)
+    assert [part.name for part in by_words(records)] == ["2 to 3 characters", "4 to 5 characters"]
 
 
 @pytest.mark.parametrize("split", [by_duration, by_words, by_speaker])

@@ -66,7 +66,8 @@ class Overview(NamedTuple):
     Attributes:
         errors: of words.
         interval: of the word error rate.
-        character_rate: errors of characters, spaces included, in percent.
+        other_metric: CER, of which spaces are characters; WER where the errors are of characters.
+        other_rate: in percent.
         sentence_rate: utterances with an error, in percent.
         utterances: how many there are.
         hours: of speech.
@@ -74,7 +75,8 @@ class Overview(NamedTuple):
 
     errors: WordErrors
     interval: Interval
-    character_rate: float
+    other_metric: str
+    other_rate: float
     sentence_rate: float
     utterances: int
     hours: float
@@ -82,13 +84,17 @@ class Overview(NamedTuple):
 
 def overview(records: Sequence[UtteranceRecord]) -> Overview:
     """Sum up a test set."""
-    characters = count_errors((list(joined(r.ref)), list(joined(r.hyp))) for r in records)
+    texts = [(joined(r.ref), joined(r.hyp)) for r in records]
     wrong = sum(record.errors.total > 0 for record in records)
     errors = total_errors(records)
+    is_of_characters = errors.metric == "CER"
+    split: Callable[[str], list[str]] = str.split if is_of_characters else list
+    other = count_errors((split(ref), split(hyp)) for ref, hyp in texts)
     return Overview(
         errors=errors,
         interval=_interval(records, RESAMPLES),
-        character_rate=characters.rate,
+        other_metric="WER" if is_of_characters else "CER",
+        other_rate=other.rate,
         sentence_rate=100.0 * wrong / max(1, len(records)),
         utterances=len(records),
         hours=sum(record.duration for record in records) / 3600.0,
@@ -102,9 +108,12 @@ def by_duration(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
 
 
 def by_words(records: Sequence[UtteranceRecord]) -> list[ErrorGroup]:
-    """Split by the number of reference words, the shortest first."""
+    """Split by the number of reference words or characters, the shortest first."""
+    unit = total_errors(records).unit
     names = [
-        f"{low + 1} to {high} words" if low + 1 < high else f"{high} word{'s' * (high != 1)}"
+        f"{low + 1} to {high} {unit}"
+        if low + 1 < high
+        else f"{high} {unit.removesuffix('s') if high == 1 else unit}"
         for low, high in pairwise((-1, *WORDS))
     ]
     return _by_class(records, lambda record: float(len(record.ref)), WORDS, [*names, "more"])

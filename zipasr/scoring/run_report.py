@@ -78,13 +78,13 @@ def short_comparison(first: Report, second: Report) -> str:
 
 def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
     overviews = [overview(decoding.records) for decoding in decodings]
-    metric = overviews[0].errors.metric
+    metric, other = overviews[0].errors.metric, overviews[0].other_metric
     lines = [
         f"## {_plain(name)}",
         "",
         _plain(size_and_scoring(overviews[0], decodings[0].setting)),
         "",
-        f"| method | {metric} % | 95 % interval | ins | del | sub | CER % | RTF |",
+        f"| method | {metric} % | 95 % interval | ins | del | sub | {other} % | RTF |",
         "|---|---|---|---|---|---|---|---|",
     ]
     names = labels(decodings)
@@ -93,7 +93,7 @@ def _section(name: str, decodings: Sequence[Decoding]) -> list[str]:
         errors, (low, high) = figures.errors, figures.interval
         lines.append(
             f"| {_plain(label)} | {errors.rate:.2f} | {low:.2f} to {high:.2f} | "
-            f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.character_rate:.2f} | "
+            f"{errors.ins} | {errors.dels} | {errors.subs} | {figures.other_rate:.2f} | "
             f"{'-' if rtf is None else f'{rtf:.4f}'} |"
         )
     lines += _hot_words(list(zip(names, decodings, strict=True)))
