@@ -13,9 +13,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-# A100, H100 and H200, B200.
-CAPABILITIES = (80, 90, 100)
-TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+# A100, H100 and H200, and B200, for which Triton 3.2 has no assembler.
+CAPABILITIES = (80, 90, *([100] if (TOOLS / "ptxas-blackwell").is_file() else []))
 
 
 def compile_everywhere(
@@ -49,6 +49,6 @@ def resources(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [str(TOOL), "-res-usage", file.name]
+        command = [str(TOOLS / "cuobjdump"), "-res-usage", file.name]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", said)}

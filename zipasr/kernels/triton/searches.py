@@ -320,8 +320,11 @@ def greedy_step_kernel(
     tl.debug_barrier()
     spot = tl.arange(0, places)[None, :] + one[:, None]
     tl.store(contexts + n * context_size + spot, context, mask=spot < context_size)
-    tl.store(tokens + n * most_tokens + count, token, mask=has_token)
-    tl.store(times + n * most_tokens + count, at + first, mask=has_token)
+    # Blocks of two: the interpreter of Triton 3.2 stores one element whatever the mask says.
+    pair = tl.arange(0, 2)
+    is_new = has_token & (pair == 0)
+    tl.store(tokens + n * most_tokens + count + pair, token + pair, mask=is_new)
+    tl.store(times + n * most_tokens + count + pair, at + first + pair, mask=is_new)
     tl.store(num_tokens + n, count + has_token.to(tl.int64))
     tl.store(place + n, after)
     tl.store(num_here + n, here)
