@@ -144,3 +144,27 @@ def test_a_calibration_of_the_run_holds_for_its_streams(causal: Path, samples: S
     with plain.stream() as stream:
         stream.accept(samples)
     assert {word.confidence for word in stream.words} != {0.5}
+
+
+@pytest.mark.parametrize("method", ["greedy_search", "modified_beam_search"])
+def test_all_engines_give_the_same_confidence(causal: Path, samples: Samples, method: str) -> None:
+    pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
+    chunks = {"chunk_size": 32, "left_context_frames": 32}
+    forms: dict[str, dict[str, int]] = {
+        "exp/epoch-2.pt": chunks,
+        "out/jit_script_chunk_32_left_32.pt": {},
+        "out": {},
+    }
+    found = []
+    for form, settings in forms.items():
+        model = zipasr.load_model(causal / form, decoding_method=method, **settings)
+        with model.stream() as stream:
+            stream.accept(samples)
+        tokens = [token for word in stream.words for token in word.tokens]
+        found.append({(one.text, one.start): one.confidence for one in tokens})
+    ours, *others = found
+    for other in others:
+        both = ours.keys() & other.keys()
+        assert len(both) > len(ours) // 2
+        for token in both:
+            assert other[token] == pytest.approx(ours[token], abs=1e-2)

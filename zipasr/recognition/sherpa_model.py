@@ -273,6 +273,9 @@ class SherpaModel(Model):
                 recognizer.from_zipformer2_ctc if self._streams else recognizer.from_zipformer_ctc
             )
             return make(**self._files, num_threads=config.num_threads, **more)
+        if self._streams:
+            # The client would give the confidence of tokens at a temperature of 2.
+            more = {**more, "temperature_scale": 1.0}
         return recognizer.from_transducer(
             **self._files,
             num_threads=config.num_threads,
