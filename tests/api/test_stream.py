@@ -161,10 +161,14 @@ def test_all_engines_give_the_same_confidence(causal: Path, samples: Samples, me
         with model.stream() as stream:
             stream.accept(samples)
         tokens = [token for word in stream.words for token in word.tokens]
-        found.append({(one.text, one.start): one.confidence for one in tokens})
+        # The last chunk is filled up in different ways.
+        last = len(samples) / tones.RATE - 0.7
+        found.append(
+            {(one.text, round(one.start, 2)): one.confidence for one in tokens if one.end < last}
+        )
     ours, *others = found
     for other in others:
         both = ours.keys() & other.keys()
         assert len(both) > len(ours) // 2
         for token in both:
-            assert other[token] == pytest.approx(ours[token], abs=1e-2)
+            assert other[token] == pytest.approx(ours[token], abs=5e-3)
