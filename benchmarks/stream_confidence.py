@@ -1,9 +1,7 @@
-r"""How far the confidence of words is from the share of right ones, in speech as it comes.
+"""How far the confidence of words is from the share of right ones, in speech as it comes.
 
-    .venv/bin/python -m benchmarks.stream_confidence exp/espeak-causal \
-        epoch=11 avg=2 chunk_size=32 left_context_frames=128
-    .venv/bin/python -m benchmarks.stream_confidence exp/espeak-causal/exported \
-        decoding_method=modified_beam_search
+    .venv/bin/python -m benchmarks.stream_confidence exp/espeak-causal chunk_size=32 avg=2
+    .venv/bin/python -m benchmarks.stream_confidence exp/espeak-causal/exported beam_size=8
 
 The place of a model and settings of ``zipasr.load_model``. Utterances are streamed in pieces of a
 tenth of a second. Calibrate the run first (``decode.py --calibrate 1`` with the same flags); an
