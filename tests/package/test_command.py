@@ -81,7 +81,8 @@ print(*sorted(path.name for path in recipe.folder.iterdir()))
 """
     done = installed_wheel.program(tmp_path, program)
     tones.check(done)
-    names = "README.md grammar.toml recipe.toml reference-causal.jsonl requirements.txt voices.toml"
+    names = "README.md grammar.toml recipe.toml reference-causal.jsonl reference.jsonl "
+    names += "requirements.txt voices.toml"
     assert done.stdout.split() == names.split()
 
 
