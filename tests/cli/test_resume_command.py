@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests import tones
@@ -32,7 +35,23 @@ def test_flags_that_say_where_to_begin_are_left_out(
     assert command == f"{SCRIPT} {wanted}"
 
 
-def test_it_is_started_as_before() -> None:
+def test_the_interpreter_is_the_one_that_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/python3")
+    words = ["train.py", "--seed", "3"]
+    for executable, typed in (
+        ("/usr/bin/python", "python3"),
+        (str(tmp_path / ".venv/bin/python"), ".venv/bin/python"),
+        ("/opt/other/bin/python", "/opt/other/bin/python"),
+    ):
+        monkeypatch.setattr("sys.executable", executable)
+        assert resume_command(words, TrainConfig(), {}) == f"{typed} train.py --seed 3"
+
+
+def test_it_is_started_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: sys.executable)
     words = ["train.py", "--exp-dir", "my exp"]
     assert resume_command(words, TrainConfig(), {}) == "python3 train.py --exp-dir 'my exp'"
     launched = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "1"}

@@ -56,10 +56,10 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (loading_cores(1, gpu), loading_cores(4, gpu), loading_cores(64, gpu)) == (15, 3, 3)
 
 
-def training_data(flags: str = "") -> TrainData:
+def training_data(flags: str = "", *, verbose: bool = False) -> TrainData:
     session = new_session(flags)
     source = data_source(read(TRAIN, ["--recipe", "./tones"]))
-    return load_sets(source, session.configs, session.tokenizer, verbose=False, writes=False)
+    return load_sets(source, session.configs, session.tokenizer, verbose=verbose, writes=False)
 
 
 @pytest.mark.usefixtures("here")
@@ -150,3 +150,15 @@ def test_the_loader_of_torch_pins_batches_and_leaves_faults_alone(
         assert (pinned.texts, pinned.feature_lens) == (batch.texts, batch.feature_lens)
     fault = Fault(None, "what", "fix")
     assert pin_memory(fault) == fault
+
+
+@pytest.mark.usefixtures("here")
+def test_utterances_longer_than_a_batch_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    whole = training_data()
+    longest = float(whole.train.lengths.seconds.max())
+    training_data(f"--max-duration {longest}", verbose=True)
+    assert "longer than --max-duration" not in caplog.text
+    training_data("--max-duration 0.2", verbose=True)
+    num = len(whole.train.lengths)
+    said = f"{num} of {num} utterances are longer than --max-duration 0.2 s: each is a batch"
+    assert said in caplog.text

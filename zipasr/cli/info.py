@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     for facts in found.values():
         for name, text in lines_of(facts):
-            sys.stdout.write(f"{name:<12}{text}\n")
+            sys.stdout.write(f"{name:<11} {text}\n")
         sys.stdout.write("\n" * (len(found) > 1))
     return status
 

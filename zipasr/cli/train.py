@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -302,7 +303,15 @@ def _starter(script: str, environment: Mapping[str, str]) -> list[str]:
         return program_words(script)
     if "/" in script and os.access(script, os.X_OK) and Path(script).suffix == ".py":
         return [script]
-    return ["python3", script]
+    return [_python(), script]
+
+
+def _python() -> str:
+    """Return how the interpreter of this process is typed: the one on the path may be another."""
+    here, found = Path(sys.executable), shutil.which("python3")
+    if found is not None and Path(found).parent == here.parent:
+        return "python3"
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def _without(names: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -142,7 +142,7 @@ def load_sherpa_model(
     """
     if not importlib.util.find_spec("sherpa_onnx"):
         raise ResourceError(
-            f"{folder} needs the package sherpa-onnx.", "pip install 'zipasr[export]'"
+            f"{folder} needs the package sherpa-onnx.", "pip install -r export-requirements.txt"
         )
     files = files_in(folder, config.reads_ctc, config.kind)
     table = tokens or folder / TABLE

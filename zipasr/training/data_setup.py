@@ -114,8 +114,11 @@ def load_sets(
         if verbose:
             _log_dropped(f"{extra.name}, {extra.weight:g} of the batches", of_extra)
         extras.append((extra, more))
+    combined = combine_sources(train, extras, source.corpus)
+    if verbose:
+        _log_too_long(combined, configs.data.max_duration)
     return TrainData(
-        combine_sources(train, extras, source.corpus),
+        combined,
         load_cuts(folder, source.corpus, source.valid, allow_commands=configs.data.allow_commands),
     )
 
@@ -124,6 +127,21 @@ def _log_dropped(name: str, report: DropReport) -> None:
     logger.info("%s: %s", name, report.text())
     if said := report.warning():
         logger.warning("%s: %s", name, said)
+
+
+def _log_too_long(train: TrainCuts, max_duration: float) -> None:
+    """Tell of utterances that are longer than a batch may be: each is a batch of its own."""
+    seconds = train.lengths.seconds
+    num = int((seconds > max_duration).sum())
+    if num:
+        logger.warning(
+            "%d of %d utterances are longer than --max-duration %g s: each is a batch of its own, "
+            "of up to %.1f s",
+            num,
+            len(seconds),
+            max_duration,
+            float(seconds.max()),
+        )
 
 
 def _what_to_do(report: DropReport) -> str:
