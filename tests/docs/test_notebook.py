@@ -25,8 +25,9 @@ def stored() -> Any:
 
 def printed(book: Any) -> list[str]:
     outputs = (output for cell in book.cells for output in cell.get("outputs", []))
-    texts = (output.text for output in outputs if output.output_type == "stream")
-    return [line for text in texts for line in text.splitlines()]
+    # The kernel sends what is printed in pieces, which end where they happen to.
+    text = "".join(output.text for output in outputs if output.output_type == "stream")
+    return [line for line in text.splitlines() if line]
 
 
 def compared(book: Any) -> list[str]:
