@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,9 @@ def test_an_export_has_the_calibrations_of_its_weights(run_folder: Path, call: C
     speaking_model.make_talkative(run_folder)
     maps = [Calibration(scale=0.0, offset=offset, fitted_on="dev") for offset in (1.0, 2.0, 3.0)]
     beam = "modified_beam_search epoch-2_avg-1__modified_beam_search__beam-size-4"
-    ways = (WAY, beam, WAY.replace("epoch-2", "epoch-1"))
+    ctc = "ctc-greedy-search epoch-2_avg-1"
+    ways = (WAY, beam, WAY.replace("epoch-2", "epoch-1"), ctc)
+    maps.append(Calibration(scale=0.0, offset=4.0, fitted_on="dev"))
     write_calibrations(run_folder / "exp" / "confidence.json", dict(zip(ways, maps, strict=True)))
     out = run_folder / "out"
     said = call(
@@ -100,6 +103,7 @@ def test_an_export_has_the_calibrations_of_its_weights(run_folder: Path, call: C
     assert kept == {
         "greedy_search": maps[0],
         "modified_beam_search beam-size-4": maps[1],
+        "ctc-greedy-search": maps[3],
     }
     audio = next((run_folder / "source" / "test").glob("*.flac"))
     models = {
@@ -111,12 +115,13 @@ def test_an_export_has_the_calibrations_of_its_weights(run_folder: Path, call: C
         assert calibration.about in model.about
         (confidence,) = {word.confidence for word in model.transcribe(audio).words}
         assert confidence == pytest.approx(calibration.of(0.5))
-    assert not any(
-        "calibrated" in line
-        for line in zipasr.load_model(
-            out / "jit_script.pt", decoding_method="modified_beam_search", beam_size=5
-        ).about
+    others: tuple[dict[str, Any], ...] = (
+        {"decoding_method": "modified_beam_search", "beam_size": 5},
+        {"decoding_method": "ctc-prefix-beam-search"},
     )
+    for settings in others:
+        about = zipasr.load_model(out / "jit_script.pt", **settings).about
+        assert not any("calibrated" in line for line in about)
 
 
 def test_what_cannot_be_calibrated_or_read(run_folder: Path, call: Call) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from zipasr.audio.coded_headers import coded_layout
 from zipasr.audio.faults import (
     CANNOT_DECODE,
+    CUT,
     EMPTY,
     HTML,
     MISSING,
@@ -207,7 +208,7 @@ def _blocks(
                 yield block
     except soundfile.LibsndfileError:
         if layout.declared is None:
-            raise UndecodableError(f"{CANNOT_DECODE} to its end: it is damaged or cut") from None
+            raise UndecodableError(CUT) from None
         for block in _to_declared_end(file, count, layout.declared):
             count += len(block)
             yield block
@@ -248,4 +249,4 @@ def _to_declared_end(file: BinaryIO, skipped: int, declared: int) -> Iterator[Bl
                     yield block[skipped:]
                 skipped = max(0, skipped - len(block))
     except soundfile.LibsndfileError:
-        raise UndecodableError(f"{CANNOT_DECODE} to its end: it is damaged or cut") from None
+        raise UndecodableError(CUT) from None

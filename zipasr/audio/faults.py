@@ -18,6 +18,7 @@ SILENT = "all samples are zero"
 NOT_FINITE = "samples that are not finite"
 TOO_LOUD = "samples far beyond full scale (integers stored as floating point?)"
 CANNOT_DECODE = "cannot be decoded"
+CUT = f"{CANNOT_DECODE} to its end: it is damaged or cut"
 CANNOT_READ = "cannot be read"
 NO_FFMPEG = "ffmpeg, which reads more formats, is not installed"
 

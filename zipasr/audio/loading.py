@@ -18,6 +18,7 @@ from zipasr.audio.audio_info import AudioInfo, SampleMeasures, survey
 from zipasr.audio.channels import ONE_CHANNEL
 from zipasr.audio.faults import (
     CANNOT_DECODE,
+    CUT,
     MISSING,
     NOT_A_FILE,
     SILENT,
@@ -282,7 +283,7 @@ def _fix(path: Path, fault: str) -> str:
         return f"name the files in it, for example {path}/*.wav."
     if fault == NOT_A_FILE:
         return "write the sound to a file first, or give - for samples on the standard input."
-    if fault.startswith(CANNOT_DECODE) and "damaged or cut" not in fault:
+    if fault.startswith(CANNOT_DECODE) and not fault.startswith(CUT):
         return _FORMATS
     if " Hz" in fault or " channels" in fault:
         return "its header is wrong: write it with the right rate and number of channels."

@@ -330,6 +330,8 @@ class LiveStream:
         self._frames: Tensor | None = None
         self._num_past = 0
         self._past_log_probs: list[float] = []
+        # What was asked last, and the answer: a reader asks more often than it changes.
+        self._scored: tuple[Utterance, list[float]] = (self.found, [])
 
     def push(self, samples: Samples) -> Utterance:
         """Take samples in, 16 kHz in [-1, 1]; return what is shown since the last end point."""
@@ -360,13 +362,16 @@ class LiveStream:
         Of tokens more than KEPT_FRAMES ago it is what it was when their frames were let go.
         """
         found = self.found
-        if self._frames is None or not found.tokens:
+        if self._frames is None:
             return [0.0] * len(found.tokens)
+        if self._scored[0] is found:
+            return self._scored[1]
         recent = [max(frame - self._num_past, 0) for frame in found.frames]
         log_probs = self._recogniser.token_log_probs(replace(found, frames=recent), self._frames)
         num_past = sum(frame < self._num_past for frame in found.frames)
         past = self._past_log_probs[:num_past]
-        return [*past, *log_probs[len(past) :]]
+        self._scored = found, [*past, *log_probs[len(past) :]]
+        return self._scored[1]
 
     def _let_go(self) -> None:
         """Forget old encoder frames, so that a stream of any length takes little memory."""

@@ -21,7 +21,12 @@ from zipasr.recognition.export_check import CONFIDENCE
 from zipasr.recognition.exported_files import plain_way
 from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
-from zipasr.recognition.recogniser import Recogniser, load_recogniser, recogniser_with
+from zipasr.recognition.recogniser import (
+    Recogniser,
+    load_recogniser,
+    recogniser_with,
+    with_ctc_method,
+)
 from zipasr.recognition.resources import ResourceReader
 from zipasr.recognition.speech_model import Encoding, HotWords, Model
 from zipasr.recognition.speech_stream import Stream
@@ -30,7 +35,7 @@ from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.recognition.word_bounds import timed_tokens
 from zipasr.scoring.calibration import Calibration, read_calibrations
 from zipasr.search.config import DecodingConfig
-from zipasr.search.methods import GREEDY, MethodSpec
+from zipasr.search.methods import MethodSpec, method_of
 from zipasr.text.timed_words import Token, Word
 from zipasr.text.tokenizer import Tokenizer
 
@@ -266,7 +271,8 @@ def _calibration_of_file(
 ) -> Calibration | None:
     """Return what the run of an exported model knew of a plain search, if this is one."""
     decoding = config.decoding
-    method = GREEDY["ctc"] if reads_ctc else decoding.decoding_method
+    used = with_ctc_method(config) if reads_ctc else config
+    method = method_of(used.decoding.decoding_method).name
     plain = DecodingConfig(decoding_method=decoding.decoding_method, beam_size=decoding.beam_size)
     if decoding != plain or config.phrases or config.hot_words.path or config.lm.exp_dir:
         return None
