@@ -199,6 +199,7 @@ def test_a_stage_that_fails_ends_the_run_and_is_not_marked(fresh: Path) -> None:
         (["--full-libri", "maybe"], "--full-libri: expected 1 or 0, got 'maybe'"),
         (["--mini-libri", "2"], "--mini-libri: expected 1 or 0, got '2'"),
         (["--num-jobs", "-1"], "--num-jobs: expected a whole number, got '-1'"),
+        (["--strict-rate", "1"], "--strict-rate is about the sound files of --from PATH"),
         (["--from", "x", "--max-bad", "few"], "--max-bad: expected a number, got 'few'"),
         (["--recipe", "espaek"], "no recipe 'espaek': egs/espaek/recipe.toml does not exist"),
         (["--recipe", "espaek"], "egs has espeak."),

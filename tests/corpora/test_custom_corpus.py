@@ -72,6 +72,16 @@ def test_any_rate_and_channels_become_16_khz_and_one(
     assert made == ["u5.wav.flac", "u6.wav.flac", "u7.wav.flac", "u8.wav.flac"]
 
 
+def test_other_rates_are_refused_on_request(mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(mixed, tmp_path / "data", **{"strict-rate": True})
+    assert caught.value.what == (
+        "4 of 9 sound files do not have 16000 Hz: 1 of 8000 Hz, 1 of 22050 Hz, 1 of 44100 Hz, "
+        f"1 of 48000 Hz; the first: {tmp_path}/u5.wav."
+    )
+    assert not (tmp_path / "data/audio").exists()
+
+
 def test_a_second_time_nothing_is_converted_and_the_result_is_the_same(
     mixed: Path, tmp_path: Path
 ) -> None:

@@ -23,7 +23,8 @@ use_kernels()
 from tests.lm import test_transformer  # noqa: E402
 from tests.speaking_model import FIRST, SECOND  # noqa: E402
 from tests.training.short import new_batch, new_session  # noqa: E402
-from zipasr.base.distributed import World  # noqa: E402
+from zipasr.base.distributed import World, check_world_size  # noqa: E402
+from zipasr.base.errors import ResourceError  # noqa: E402
 from zipasr.base.seed import fix_seeds  # noqa: E402
 from zipasr.checkpoint import checkpoint_file  # noqa: E402
 from zipasr.cli.command_flags import read  # noqa: E402
@@ -235,6 +236,25 @@ def test_a_batch_is_chosen_for_the_memory_of_the_device() -> None:
     configs, said = for_gpus(run, train_configs(run), data_source(run))
     assert said.startswith("1 x 131 GiB: --max-duration 3000 --accumulate 1 ")
     assert (configs.data.max_duration, configs.train.world_size) == (3000.0, 1)
+
+
+@pytest.mark.usefixtures("here")
+def test_other_programs_on_the_device_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def free(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (count, pretended.MEMORY.total))
+
+    new_session("", GPU)
+    assert "other programs" not in caplog.text
+    free(3 * 2**30)
+    new_session("", GPU)
+    assert "GPU 0: 3.0 of 131.3 GiB free: other programs hold the rest" in caplog.text
+    with pytest.raises(ResourceError, match=r"has 1 GPUs \(0: 3.0 of 131.3 GiB free\)"):
+        check_world_size(2)
+    free(1000)
+    with pytest.raises(ResourceError, match="Fix: end the programs that hold memory of GPU 0"):
+        new_session("", GPU)
 
 
 @pytest.mark.usefixtures("here")

@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests import disk
+from zipasr.base.errors import UserError
 from zipasr.base.log import _PatientFile
 from zipasr.training import metrics as scalars
-from zipasr.training.metrics import MetricWriter, append_line, metric_series, read_metrics
+from zipasr.training.metrics import (
+    MetricWriter,
+    append_line,
+    metric_series,
+    read_metrics,
+    wandb_sender,
+)
 
 
 def written(folder: Path, steps: int) -> MetricWriter:
@@ -102,3 +112,34 @@ def test_a_full_disk_ends_neither_curves_nor_log_with_an_error(
         assert [record["step"] for record in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2, 3]
         scalars_of_run.close()
     assert "Logging error" not in capsys.readouterr().err
+
+
+def test_weights_and_biases_gets_the_scalars_of_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[dict[str, Any]] = []
+    sent: list[dict[str, float]] = []
+
+    def init(**words: Any) -> SimpleNamespace:
+        if words["project"] == "closed":
+            raise OSError("403")
+        runs.append(words)
+        return SimpleNamespace(define_metric=lambda *_, **__: None, log=sent.append)
+
+    stub = SimpleNamespace(init=init, errors=SimpleNamespace(Error=OSError))
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    exp = tmp_path / "exp" / "small"
+    for step in (1, 2):  # the second one goes on with the first
+        send = wandb_sender("asr", exp, {"train": {"seed": 42}})
+        writer = MetricWriter(exp, step - 1, tensorboard=False, send=send)
+        writer.add_scalar("train/tot_loss", 0.5, step)
+    assert sent == [{"train/tot_loss": 0.5, "update": step} for step in (1, 2)]
+    assert [run["name"] for run in runs] == ["small", "small"]
+    assert runs[0]["id"] == runs[1]["id"]
+    assert runs[0]["config"] == {"train": {"seed": 42}}
+    with pytest.raises(UserError, match="--wandb closed: 403"):
+        wandb_sender("closed", exp, {})
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="needs the package wandb") as caught:
+        wandb_sender("asr", exp, {})
+    assert caught.value.fix == "pip install wandb"

@@ -199,7 +199,8 @@ def check_world_size(world_size: int, accumulate: int | None = None) -> None:
         ResourceError: says what was asked for and what there is.
     """
     if torch.cuda.is_available():
-        have, kind = torch.cuda.device_count(), "GPUs"
+        have = torch.cuda.device_count()
+        kind = f"GPUs ({', '.join(map(gpu_text, range(have)))})"
     else:
         have, kind = os.cpu_count() or 1, "CPU cores (there is no GPU)"
     if world_size > have:
@@ -209,6 +210,12 @@ def check_world_size(world_size: int, accumulate: int | None = None) -> None:
         raise ResourceError(f"--world-size {world_size}, but this machine has {have} {kind}.", fix)
     if world_size < 1:
         raise UserError(f"--world-size {world_size} must be at least 1.")
+
+
+def gpu_text(number: int) -> str:
+    """Return the number of a GPU with its memory and how much of it no program holds."""
+    free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
+    return f"{number}: {free:.1f} of {total:.1f} GiB free"
 
 
 def device_for(local_rank: int) -> torch.device:

@@ -115,7 +115,7 @@ def splits_of(seen: ScannedCorpus) -> dict[str, list[str]]:
 def _typed(config: ImportConfig) -> dict[str, Any]:
     """Return the options that are not at their defaults; the recipe says no more than it must."""
     usual = ImportConfig()
-    names = ("encoding", "seed", "normalise", "max_bad")
+    names = ("encoding", "seed", "normalise", "max_bad", "strict_rate")
     typed = (name for name in names if getattr(config, name) != getattr(usual, name))
     return {name.replace("_", "-"): getattr(config, name) for name in typed}
 

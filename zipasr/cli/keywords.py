@@ -249,6 +249,7 @@ class TrainFlags(DataFlags, total=False):
     use_mux: bool
     valid_interval: int
     valid_wer_cuts: int
+    wandb: str | None
     warm_step: int
     warmup_batches: float
     warmup_start: float

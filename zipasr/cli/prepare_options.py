@@ -70,6 +70,7 @@ usage: ./prepare.sh [--recipe NAME] [--stage N] [--stop-stage N] [OPTIONS]
                      no-punctuation, or two of them with a comma
   --max-bad N        most utterances of PATH that may be left out, in percent (default: 1); ten are
                      tolerated always
+  --strict-rate 1    refuse sound files that do not have 16000 Hz, instead of resampling them
   --noise-dir DIR    sound of any kind (stage 2), to mix into the training with --enable-musan 1
   --force            do the stages again, even where they are marked as done: features are computed
                      and the commands of a wav.scp are run again
@@ -113,6 +114,7 @@ class Options:
     encoding: str | None
     normalise: str | None
     max_bad: str | None
+    strict_rate: bool
     noise_dir: Path | None
     allow_commands: bool
     force: bool
@@ -133,6 +135,15 @@ class Options:
     def subset(self) -> str | None:
         """The part of the recipe that is prepared; None is the whole."""
         return RecipeConfig(full_libri=self.full_libri, mini_libri=self.mini_libri).subset
+
+
+#: Option -> what of the corpus it is about.
+_OF_SOURCE = {
+    "encoding": "text",
+    "normalise": "transcripts",
+    "max_bad": "utterances",
+    "strict_rate": "sound files",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -170,18 +181,17 @@ def read_options(words: Sequence[str]) -> Options:
         "--full-libri": True,
         "--mini-libri": False,
         "--allow-commands": False,
+        "--strict-rate": False,
     }
     for name, usual in switches.items():
         parser.add_argument(name, type=_switch, default=usual)
     for name in ("--force", "--dry-run", "--status"):
         parser.add_argument(name, action="store_true")
     options = Options(**vars(parser.parse_args(words)))
-    if options.encoding and options.source is None:
-        raise UserError("--encoding is about the text of --from PATH.")
-    if options.normalise and options.source is None:
-        raise UserError("--normalise is about the transcripts of --from PATH.")
-    if options.max_bad and options.source is None:
-        raise UserError("--max-bad is about the utterances of --from PATH.")
+    if options.source is None:
+        for name, what in _OF_SOURCE.items():
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} is about the {what} of --from PATH.")
     return options
 
 

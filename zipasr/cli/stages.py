@@ -157,9 +157,11 @@ class _Driver:
         encoding = ("--encoding", options.encoding) if options.encoding else ()
         normalise = ("--normalise", options.normalise) if options.normalise else ()
         max_bad = ("--max-bad", options.max_bad) if options.max_bad else ()
+        strict = ("--strict-rate", "1") if options.strict_rate else ()
         unit = ("--unit", options.unit) if options.unit else ()
-        where = ("--recipe", options.name, "--from", str(source), *normalise, *max_bad, *unit)
-        return self.start("import_corpus", *where, "--num-jobs", str(options.num_jobs), *encoding)
+        where = ("--recipe", options.name, "--from", str(source), "--num-jobs", options.num_jobs)
+        typed = (*encoding, *normalise, *max_bad, *strict, *unit)
+        return self.start("import_corpus", *map(str, (*where, *typed)))
 
     def do(self, stage: Stage, stages: Sequence[Stage], recipe: Recipe) -> int:
         """Do one stage unless it is done; return the exit status.

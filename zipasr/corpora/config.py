@@ -119,6 +119,9 @@ class ImportConfig:
     max_bad: float = flag(
         1.0, "most utterances that may be left out; ten are tolerated always", unit="%"
     )
+    strict_rate: bool = flag(
+        False, "refuse sound files of another rate than 16000 Hz; 0: they are resampled"
+    )
     num_jobs: int = flag(2, "threads that read audio files")
 
     def __post_init__(self) -> None:

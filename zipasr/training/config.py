@@ -150,6 +150,11 @@ class TrainConfig:
         "draw EXP_DIR/curves.png after each epoch",
         group="Logging and validation",
     )
+    wandb: str | None = flag(
+        None,
+        "project of Weights & Biases that gets the scalars, too; it needs the package wandb",
+        group="Logging and validation",
+    )
 
     def __post_init__(self) -> None:
         if self.use_fp16 and self.use_bf16:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 from numpy.typing import NDArray
 
 from zipasr.base.lock import check_unused
@@ -23,13 +23,7 @@ from zipasr.data.real_epochs import RealEpochs
 from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import BLANK, SENTENCE_ENDS, PieceTokenizer, Tokenizer
 from zipasr.training.data_setup import TrainData
-from zipasr.training.feeding import (
-    UTTERANCE_SECONDS,
-    Feed,
-    device_pace,
-    measured_feed,
-    trial_seconds,
-)
+from zipasr.training.feeding import UTTERANCE_SECONDS, Feed, loading_cores, loading_pace
 from zipasr.training.memory import (
     MARGIN,
     Size,
@@ -41,6 +35,7 @@ from zipasr.training.memory import (
     row_cost,
 )
 from zipasr.training.session import Session, TrainConfigs
+from zipasr.training.trial import measured_pace
 from zipasr.training.worker import choose_checkpoint, restore
 
 #: Copies of an utterance that is also heard slower and faster.
@@ -67,7 +62,14 @@ def expected_data(recipe: Recipe, configs: TrainConfigs) -> TrainData:
     kept = seconds[(seconds >= data.min_cut_duration) & (seconds <= data.max_cut_duration)]
     tokens = np.rint(kept * recipe.statistics["tokens-per-second"]).astype(np.int64)
     nothing: Sequence[Any] = ()
-    return TrainData(TrainCuts(nothing, CutLengths(kept, tokens), names=""), CutSet.from_cuts([]))
+    valid = [
+        MonoCut(f"{part}-{n}", 0, float(duration), 0)
+        for part in recipe.parts(["valid"])
+        if part in recipe.statistics["parts"]
+        for n, duration in enumerate(_seconds(recipe.statistics, part))
+    ]
+    train = TrainCuts(nothing, CutLengths(kept, tokens), names="")
+    return TrainData(train, CutSet.from_cuts(valid))
 
 
 def _seconds(statistics: Mapping[str, Any], part: str) -> NDArray[np.float64]:
@@ -107,8 +109,9 @@ class Estimate:
         first: epoch to begin or to go on with.
         updates: of the run so far.
         updates_of_epoch: of ``first`` so far.
-        seconds_per_step: forward and backward, without loading.
-        trial: seconds of noise that this was scaled from.
+        seconds_per_step: of an update, without loading.
+        seconds_per_validation: after each epoch, with the decoding of dev utterances.
+        start: seconds until all processes are ready.
         feed: what the device takes and what loading gives; None without data.
         device: of a process, GPU or CPU.
     """
@@ -125,7 +128,8 @@ class Estimate:
     updates: int
     updates_of_epoch: int
     seconds_per_step: float
-    trial: float
+    seconds_per_validation: float
+    start: float
     feed: Feed | None
     device: str
 
@@ -137,7 +141,6 @@ class Estimate:
             machine: what ``--gpu-memory`` chose; empty without.
             run: what happens to the run in the folder; empty where there is none.
         """
-        run_hours = self.all_steps * self.seconds_per_step / 3600
         lines = [
             f"model      {self.parameters:,} parameters{self._trained_text()}",
             f"data       {self.hours:.2f} hours of speech an epoch",
@@ -149,11 +152,9 @@ class Estimate:
             f"{_gib(self.batch_bytes)} GiB for a batch, in each process",
             f"           {self.fit}",
             self._disk_line(configs),
-            f"time       about {two_digits(self.seconds_per_step)} s a step, loading apart",
-            f"           about {clock(run_hours * 3600)} for the run on this machine, "
-            f"{two_digits(run_hours * configs.train.world_size)} {self.device}-hours",
+            *self._time_lines(configs),
             *([] if self.feed is None else [f"loading    {self.feed.text(self.device)}"]),
-            f"Memory is scaled from one utterance, time from {self.trial:g} s of noise.",
+            "Memory is scaled from one utterance, time from some updates on noise.",
         ]
         return "\n".join(lines)
 
@@ -162,6 +163,19 @@ class Estimate:
         """Updates that are to come; finished epochs do not count."""
         to_come = sum(self.steps[copies] for copies in self.epochs.copies[self.first - 1 :])
         return max(0, to_come - self.updates_of_epoch)
+
+    def _time_lines(self, configs: TrainConfigs) -> list[str]:
+        epochs = max(0, len(self.epochs) - self.first + 1)
+        validations = epochs + self.all_steps // configs.train.valid_interval
+        seconds = self.all_steps * self.seconds_per_step
+        seconds += self.start + validations * self.seconds_per_validation
+        hours = seconds * configs.train.world_size / 3600
+        return [
+            f"time       about {two_digits(self.seconds_per_step)} s a step, loading apart, and "
+            f"{two_digits(self.seconds_per_validation)} s a validation",
+            f"           about {clock(seconds)} for the run on this machine, "
+            f"{two_digits(hours)} {self.device}-hours",
+        ]
 
     def _span(self) -> str:
         last = len(self.epochs)
@@ -255,9 +269,11 @@ def estimate(session: Session, data: TrainData, processes: int = 1) -> Estimate:
     parameters = sum(p.numel() for p in session.model.parameters())
     trained = sum(p.numel() for p in session.model.parameters() if p.requires_grad)
     has_cuts = len(data.train.source) > 0
-    feed = measured_feed(session, data, configs.train.world_size) if has_cuts else None
-    pace = device_pace(session) if feed is None else feed.taken
     sizes = batch_sizes(session, data.train.lengths)
+    padded = sum(size.rows * size.seconds for size in sizes) / max(1, len(sizes))
+    pace = measured_pace(configs, session.tokenizer, sizes, processes)
+    cores = loading_cores(configs.train.world_size, session.world.device)
+    feed = Feed(1 / pace.update, loading_pace(session, data), cores) if has_cuts else None
     cost = row_cost(session, max((size.seconds for size in sizes), default=UTTERANCE_SECONDS))
     return Estimate(
         parameters=parameters,
@@ -275,11 +291,19 @@ def estimate(session: Session, data: TrainData, processes: int = 1) -> Estimate:
         updates=state.batch_idx_train,
         updates_of_epoch=math.ceil(state.batches_done / configs.train.accumulate),
         batch_bytes=int(max((predicted_bytes(size, cost) for size in sizes), default=0)),
-        seconds_per_step=configs.data.max_duration * configs.train.accumulate / pace,
-        trial=trial_seconds(session),
+        seconds_per_step=padded * configs.train.accumulate * pace.update,
+        seconds_per_validation=_speech_of_validation(data.valid, configs) * pace.validation,
+        start=pace.start,
         feed=feed,
         device="GPU" if gpu else "CPU",
     )
+
+
+def _speech_of_validation(cuts: CutSet, configs: TrainConfigs) -> float:
+    """Return the seconds of speech that each process computes after an epoch: loss, then words."""
+    seconds = [cut.duration for cut in cuts]
+    decoded = min(1.0, configs.train.valid_wer_cuts / max(1, len(seconds)))
+    return float(sum(seconds)) * (1 + decoded) / configs.train.world_size
 
 
 def _batches(session: Session, data: TrainData, epoch: int) -> int:

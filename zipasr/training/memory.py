@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zipasr.base.distributed import all_gather
+from zipasr.base.distributed import all_gather, gpu_text
 from zipasr.base.environment import free_bytes, peak_and_total
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import seeded
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 SHORTEST_PROBE = 0.5  # seconds
 TOKENS_PER_SECOND = 4  # as many as fast speech has with 500 tokens
 BYTES_PER_PARAMETER = 4
+#: Of a GPU's memory; with less, it is told that other programs use it.
+MOSTLY_FREE = 0.75
 # Parameters, gradients and two moments of the optimizer.
 COPIES_OF_PARAMETERS = 4
 
@@ -41,10 +43,19 @@ COPIES_OF_PARAMETERS = 4
 def check_model_fits(configs: TrainConfigs, vocab_size: int, device: torch.device) -> None:
     """Refuse a model that the device cannot hold, before memory is asked for.
 
+    A GPU that other programs use is told.
+
     Raises:
         ResourceError: says how large it is, and how much memory there is.
     """
     have = peak_and_total(device)[1]
+    fix = "lower --encoder-dim, --feedforward-dim or --num-encoder-layers."
+    if device.type == "cuda":
+        total, have = have, free_bytes(device)
+        if have < MOSTLY_FREE * total:
+            text = gpu_text(device.index or 0)
+            logger.warning("GPU %s: other programs hold the rest; nvidia-smi names them", text)
+            fix = f"end the programs that hold memory of GPU {device.index or 0}, or {fix}"
     try:
         model = shapes_of(configs.encoder, configs.model, vocab_size)
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -57,7 +68,7 @@ def check_model_fits(configs: TrainConfigs, vocab_size: int, device: torch.devic
         raise ResourceError(
             f"the model has {count:,} parameters; with gradients and optimizer they take "
             f"{need / 2**30:.0f} GiB, and there are {have / 2**30:.0f} GiB.",
-            "lower --encoder-dim, --feedforward-dim or --num-encoder-layers.",
+            fix,
         )
 
 

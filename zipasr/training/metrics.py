@@ -8,7 +8,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from zipasr.base.errors import UserError
 from zipasr.base.files import atomic_path
 from zipasr.nn.numerics import OnItsWay
 
@@ -87,6 +89,9 @@ VALID = "valid_"  # begins the names of what was measured on the dev set
 Record = dict[str, Any]
 
 
+Send = Callable[[dict[str, float]], None]
+
+
 class MetricWriter:
     """Write scalars of a run to ``metrics.jsonl`` and, if wanted, to TensorBoard.
 
@@ -99,12 +104,16 @@ class MetricWriter:
         step: updates that are done; records of later ones are of a run that did not come to be,
             and are removed.
         tensorboard: write to ``exp_dir/tensorboard`` as well.
+        send: takes the scalars of an update as well: values by tag, and ``update``, its number.
 
     Attributes:
         epoch: in progress; stands in the records.
     """
 
-    def __init__(self, exp_dir: Path, step: int, *, tensorboard: bool) -> None:
+    def __init__(
+        self, exp_dir: Path, step: int, *, tensorboard: bool, send: Send | None = None
+    ) -> None:
+        self._send = send
         self.epoch = 1
         self._path = exp_dir / METRICS_FILE
         self._folder = exp_dir / "tensorboard" if tensorboard else None
@@ -123,6 +132,8 @@ class MetricWriter:
         with self._patience():
             if self._events is not None:
                 self._events.add_scalar(tag, value, step)
+        if self._send is not None:
+            self._send({tag: value, "update": step})
         name = tag.removeprefix("train/")
         record = {
             "step": step,
@@ -155,6 +166,44 @@ class MetricWriter:
             # It is not closed, either: that would wait for a thread that is dead.
             self._events = None
             logger.warning("TensorBoard stops at %s: %s", self._folder, problem.strerror)
+
+
+def wandb_sender(project: str, exp_dir: Path, config: Mapping[str, Any]) -> Send:
+    """Begin or go on with a run of Weights & Biases; return what sends scalars to it.
+
+    It is named after ``exp_dir``, whose file ``wandb/run-id`` says which one to go on with.
+
+    Args:
+        project: at Weights & Biases, that the run belongs to.
+        exp_dir: folder of the run.
+        config: settings to show beside it.
+
+    Raises:
+        UserError: the package is missing, or the service refuses the run.
+    """
+    try:
+        import wandb
+    except ImportError as problem:
+        raise UserError("--wandb needs the package wandb.", "pip install wandb") from problem
+    folder = exp_dir / "wandb"
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder / "run-id"
+    run_id = known.read_text(encoding="ascii").strip() if known.is_file() else uuid.uuid4().hex[:12]
+    try:
+        run = wandb.init(
+            project=project, name=exp_dir.name, id=run_id, resume="allow", dir=exp_dir,
+            config=dict(config),
+        )  # fmt: skip
+    except wandb.errors.Error as problem:
+        raise UserError(
+            f"--wandb {project}: {problem}", "wandb login, or WANDB_MODE=offline to send it later."
+        ) from problem
+    with atomic_path(known) as temporary:
+        temporary.write_text(run_id, encoding="ascii")
+    # Updates come again after a run has gone back; wandb's own count of steps may not.
+    run.define_metric("*", step_metric="update")
+    send: Send = run.log
+    return send
 
 
 def append_line(path: Path, text: str) -> None:

@@ -66,7 +66,7 @@ from zipasr.training.loop import (
     validation_loss,
 )
 from zipasr.training.memory import batch_sizes, check_model_fits, rehearse, row_cost
-from zipasr.training.metrics import Metrics, MetricWriter
+from zipasr.training.metrics import Metrics, MetricWriter, wandb_sender
 from zipasr.training.nonfinite_guard import (
     MAX_ROLLBACKS,
     RollBack,
@@ -332,8 +332,11 @@ def open_writer(session: Session) -> MetricWriter | None:
     train = session.configs.train
     if not session.world.is_main:
         return None
+    send = None
+    if train.wandb:
+        send = wandb_sender(train.wandb, train.exp_dir, session.configs.to_dict())
     step = session.state.batch_idx_train
-    return MetricWriter(train.exp_dir, step, tensorboard=train.tensorboard)
+    return MetricWriter(train.exp_dir, step, tensorboard=train.tensorboard, send=send)
 
 
 def run_epoch(

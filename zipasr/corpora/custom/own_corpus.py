@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -126,6 +127,7 @@ class OwnCorpus:
         seed: of the splits that are made here.
         normalise: spelling of the transcripts, as ``normalise.read_steps`` takes it.
         max_bad: percentage of the utterances that may be left out.
+        strict_rate: refuse sound of another rate than that of models instead of resampling it.
         force: run commands again whose sound is there; see ``run_commands``.
     """
 
@@ -135,6 +137,7 @@ class OwnCorpus:
     seed: int = 42
     normalise: str = ImportConfig().normalise
     max_bad: float = ImportConfig().max_bad
+    strict_rate: bool = ImportConfig().strict_rate
     force: bool = False
     name: ClassVar[str] = "own"
 
@@ -147,6 +150,7 @@ class OwnCorpus:
         """
         kinds: dict[str, type | tuple[type, ...]] = {
             "from": str, "encoding": str, "seed": int, "normalise": str, "max-bad": (float, int),
+            "strict-rate": bool,
         }  # fmt: skip
         if isinstance(settings.get("normalise"), bool):  # of recipes of earlier versions
             settings = {**settings, "normalise": str(int(settings["normalise"]))}
@@ -172,7 +176,8 @@ class OwnCorpus:
         form of it is logged.
 
         Raises:
-            DataError: more of the utterances than ``max_bad`` (and than ten) cannot be used.
+            DataError: more of the utterances than ``max_bad`` (and than ten) cannot be used; or
+                a file has another rate, and ``strict_rate``.
         """
         seen = self.survey(manifest_dir, num_jobs)
         files = convert_audio(seen.utterances, seen.facts, self._target, num_jobs)
@@ -199,6 +204,8 @@ class OwnCorpus:
         faults |= odd_files(found.utterances)
         paths = dict.fromkeys(u.audio for u in found.utterances if u.audio not in faults)
         facts = scan_files(paths, manifest_dir / SURVEY, num_jobs)
+        if self.strict_rate:
+            _refuse_other_rates(facts)
         spell = Normaliser(read_steps(self.normalise))
         utterances = [
             replace(one, text=spell(one.text))
@@ -281,6 +288,24 @@ class OwnCorpus:
         return (
             f"mend the corpus, or go on without them: ./prepare.sh --from {self.source} --max-bad "
             f"{percentage}"
+        )
+
+
+def _refuse_other_rates(facts: Mapping[Path, AudioInfo]) -> None:
+    """Refuse sound files that would have to be resampled.
+
+    Raises:
+        DataError: there is one; says how many there are of each rate.
+    """
+    others = {path: one.rate for path, one in facts.items() if not one.fault}
+    others = {path: rate for path, rate in others.items() if rate != SAMPLING_RATE}
+    if others:
+        counts = sorted(Counter(others.values()).items())
+        raise DataError(
+            f"{len(others)} of {len(facts)} sound files do not have {SAMPLING_RATE} Hz: "
+            f"{', '.join(f'{count} of {rate} Hz' for rate, count in counts)}; the first: "
+            f"{next(iter(others))}.",
+            "leave --strict-rate out, and they are resampled.",
         )
 
 
