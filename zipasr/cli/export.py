@@ -311,6 +311,11 @@ def settings_of(stored: StoredModel, name: str, checks: Sequence[Check]) -> dict
     }
 
 
+def _with_rest(key: str, search: str) -> str:
+    """Return the name of a setting, and after it what else its files say of the search."""
+    return " ".join([key, *(part for part in search.split("_") if part and part not in key)])
+
+
 def results_of(config: RecognitionConfig) -> str:
     """Return the error rates of the decodings of these checkpoints; empty without."""
     try:
@@ -320,7 +325,7 @@ def results_of(config: RecognitionConfig) -> str:
     rows = [
         ResultRow(
             decoding.setting.test_set,
-            f"{decoding.setting.key} {search}".rstrip(),
+            _with_rest(decoding.setting.key, search),
             count_errors((record.ref, record.hyp) for record in decoding.records),
             decoding.setting.rtf,
         )
