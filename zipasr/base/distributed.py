@@ -137,6 +137,11 @@ class World:
         """Whether this process writes the files and speaks to the user."""
         return self.rank == 0
 
+    @property
+    def device_kind(self) -> str:
+        """What the user is told that the device is."""
+        return "GPU" if self.device.type == "cuda" else "CPU"
+
 
 def launch(work: Callable[..., None], world_size: int, master_port: int, *args: Any) -> None:
     """Run ``work(world, *args)`` in ``world_size`` processes and wait for them.

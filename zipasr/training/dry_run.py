@@ -26,6 +26,7 @@ from zipasr.training.data_setup import TrainData
 from zipasr.training.feeding import UTTERANCE_SECONDS, Feed, loading_cores, loading_pace
 from zipasr.training.memory import (
     MARGIN,
+    NOTHING_FITS,
     Size,
     batch_sizes,
     fitting_duration,
@@ -247,9 +248,9 @@ def _fit(
     if not found or predicted_bytes(found[0], cost) * (MARGIN if gpu else 1) <= room:
         return f"fits here: {_gib(room)} GiB are free for a batch"
     what = f"does not fit here, where {_gib(max(0, room))} GiB are free for a batch: "
-    fitting = fitting_duration(found[0], cost, room / MARGIN)
+    fitting = fitting_duration(found[0], cost, room)
     if fitting == 0:
-        return what + "take a smaller model, or leave long utterances out with --max-cut-duration"
+        return what + NOTHING_FITS
     update = float(configs.data.max_duration) * configs.train.accumulate
     accumulate = math.ceil(update / fitting)
     return what + f"--max-duration {int(update / accumulate)} --accumulate {accumulate}"
@@ -295,7 +296,7 @@ def estimate(session: Session, data: TrainData, processes: int = 1) -> Estimate:
         seconds_per_validation=_speech_of_validation(data.valid, configs) * pace.validation,
         start=pace.start,
         feed=feed,
-        device="GPU" if gpu else "CPU",
+        device=session.world.device_kind,
     )
 
 

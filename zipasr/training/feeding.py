@@ -184,7 +184,7 @@ def choose_workers(session: Session, data: TrainData) -> DataConfig:
         return config
     feed = measured_feed(session, data, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
     workers = max(all_gather(feed.workers, world))
-    logger.info("%s", feed.text("GPU"))
+    logger.info("%s", feed.text(world.device_kind))
     if feed.needed > feed.cores:
         logger.warning("loading will be the brake: this machine has too few cores for its GPUs")
     return replace(config, num_workers=workers)

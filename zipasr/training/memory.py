@@ -185,6 +185,7 @@ NUM_CLASSES = 8  # of length, each with its largest batch
 GIB = 2**30
 # What a GPU takes beside what the forward pass keeps, at least.
 MARGIN = 1.1
+NOTHING_FITS = "take a smaller model, or leave long utterances out with --max-cut-duration"
 
 
 def batch_sizes(session: Session, lengths: CutLengths) -> list[Size]:
@@ -247,11 +248,11 @@ def rehearse(session: Session, sizes: Sequence[Size]) -> None:
 
 
 def fitting_duration(size: Size, cost: RowCost, room: float) -> int:
-    """Return the --max-duration with which batches like ``size`` take no more than ``room`` bytes.
+    """Return the --max-duration with which batches like ``size`` fit safely into ``room`` bytes.
 
     0 when one utterance of that length does not fit alone.
     """
-    rows = int(room / max(cost(size.seconds, size.tokens), 1.0))
+    rows = int(room / MARGIN / max(cost(size.seconds, size.tokens), 1.0))
     return int(min(rows, size.rows) * size.seconds)
 
 
@@ -330,7 +331,7 @@ def _compare(session: Session, size: Size, cost: RowCost) -> tuple[str, str] | N
 
 def _advice(session: Session, size: Size, cost: RowCost, room: float) -> tuple[str, str]:
     """Return what is wrong and what to do about a batch that does not fit."""
-    fitting = fitting_duration(size, cost, room / MARGIN)
+    fitting = fitting_duration(size, cost, room)
     what = (
         f"a batch of {size.rows} utterances of {size.seconds:.1f} s takes about "
         f"{predicted_bytes(size, cost) / GIB:.2f} GiB beside the model; "
@@ -338,7 +339,7 @@ def _advice(session: Session, size: Size, cost: RowCost, room: float) -> tuple[s
         f"{max(room, 0.0) / GIB:.2f} GiB for it."
     )
     if fitting == 0:
-        return what, "take a smaller model, or leave long utterances out with --max-cut-duration."
+        return what, f"{NOTHING_FITS}."
     return what, (
         f"--max-duration {fitting} (with --accumulate an update can be as large as before); "
         "--rehearse 0 starts without this check."

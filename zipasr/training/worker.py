@@ -153,8 +153,8 @@ def _spent(seconds: float, world: World) -> str:
     """Say how long the training took, and how long all its devices together."""
     if world.size == 1:
         return clock(seconds)
-    device = "GPU" if world.device.type == "cuda" else "CPU"
-    return f"{clock(seconds)} ({two_digits(seconds * world.size / 3600)} {device}-hours)"
+    hours = two_digits(seconds * world.size / 3600)
+    return f"{clock(seconds)} ({hours} {world.device_kind}-hours)"
 
 
 def prepare_training(
