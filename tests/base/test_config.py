@@ -105,9 +105,3 @@ def test_flags_and_json_give_back_any_config(value: Example) -> None:
             words.append(f"{config.flag_name(name)}={text}")
     assert read(*words) == value
     assert config.from_dict(Example, config.to_dict(value)) == value
-
-
-def test_save_and_load(tmp_path: Path) -> None:
-    value = Example(layers=(7,), folder=tmp_path)
-    config.save(tmp_path / "config.json", value)
-    assert config.load(tmp_path / "config.json", Example) == value

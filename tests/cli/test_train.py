@@ -147,7 +147,7 @@ def test_a_run_leaves_its_best_and_its_last_checkpoints(trained: Path) -> None:
     last = torch.load(exp / "epoch-2.pt", weights_only=True)
     best = torch.load(exp / "best-valid-loss.pt", weights_only=True)
     assert best["cur_epoch"] == last["best_valid_epoch"]
-    assert (exp / "config.json").is_file()
+    assert (exp / "run.json").is_file()
     assert not list(exp.glob(".tmp-*"))
 
 

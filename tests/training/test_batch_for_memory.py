@@ -188,9 +188,6 @@ def test_a_run_writes_down_what_was_chosen(
     for configs in (of_run, of_checkpoint):
         assert configs["DataConfig"]["max_duration"] == 8.0
         assert configs["TrainConfig"]["accumulate"] == 3
-    config = (workdir / "exp/config.json").read_text()
-    assert re.search(r'"max_duration": 8', config)
-    assert re.search(r'"accumulate": 3', config)
     said = call(train.main, workdir, "--dry-run", *words)
     lines = said.out.splitlines()
     place = lines.index(f"machine    {chosen}")

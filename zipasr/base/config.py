@@ -22,7 +22,6 @@ from typing import (
 )
 
 from zipasr.base.errors import UserError, nearest
-from zipasr.base.files import atomic_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -269,18 +268,6 @@ def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
         elif isinstance(value, str) and Path in (hints.get(name), *get_args(hints.get(name))):
             plain[name] = Path(value)
     return cls(**plain)
-
-
-def save(path: Path, *configs: DataclassInstance) -> None:
-    """Write configs to ``path`` as one JSON object keyed by class name."""
-    payload = {type(config).__name__: to_dict(config) for config in configs}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
-
-
-def load(path: Path, cls: type[C]) -> C:
-    """Read back what ``save`` wrote for ``cls``; an unknown field raises ``TypeError``."""
-    return from_dict(cls, json.loads(path.read_text(encoding="utf-8"))[cls.__name__])
 
 
 def title_of(cls: type[DataclassInstance]) -> str:

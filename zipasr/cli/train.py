@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from zipasr.base.config import flag_name, save
+from zipasr.base.config import flag_name
 from zipasr.base.distributed import INTERRUPTED, World, check_world_size, launch, rank0_errors
 from zipasr.base.errors import CheckpointError, Interrupted, ResourceError, UserError
 from zipasr.base.lock import check_unused, only_run_in
@@ -78,7 +78,6 @@ def train(
         make_folder(configs.train.exp_dir)
         if is_first():
             check_unused(configs.train.exp_dir)
-            save(configs.train.exp_dir / "config.json", *run.values.values())
             if is_of_recipe(run):
                 causal = configs.encoder.causal
                 copy_reference(run.recipe.folder, configs.train.exp_dir, causal=causal)

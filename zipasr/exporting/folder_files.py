@@ -148,7 +148,7 @@ def _tidy(path: Path, work: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Leave alone what an export did not write: training runs have a config.json too.
+    """Leave alone what an export did not write: other programs write a config.json too.
 
     Raises:
         UserError: the folder holds something else.
