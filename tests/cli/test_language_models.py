@@ -13,7 +13,7 @@ from tests import tones
 from tests.cli.conftest import Call
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import decode, prepare, train_lm
-from zipasr.lm.arpa import read_arpa
+from zipasr.lm.ngram_file import open_ngrams
 from zipasr.text.tokenizer import Tokenizer
 
 # Reading in this process: starting another one takes longer than the work.
@@ -61,7 +61,7 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
     assert "perplexity" not in said.out
     assert "valid.txt; ./prepare.sh --recipe ./tones --stage 5 makes it" in said.err
     first = (run_folder / LANG / "2gram.arpa").read_bytes()
-    model = read_arpa(run_folder / LANG / "2gram.arpa")
+    model = open_ngrams(run_folder / LANG / "2gram.arpa")
     tokenizer = Tokenizer.from_file(run_folder / LANG / "bpe.model")
     assert model.token_table == tokenizer.table_hash()
     assert {*tokenizer.pieces()[3:]} <= model.words
@@ -73,7 +73,7 @@ def test_ngrams_over_tokens_and_over_words(run_folder: Path, call: Call) -> None
 
     said = call(train_lm.main, run_folder, *words, "--ngram-unit", "word", "--ngram-order", "3")
     assert said.status == 0, said.err
-    assert read_arpa(run_folder / "data/tones/lm/G_3_gram.arpa").words == {
+    assert open_ngrams(run_folder / "data/tones/lm/G_3_gram.arpa").words == {
         *("LOW", "MID", "HIGH", "TOP"),
         *("<s>", "</s>", "<unk>"),
     }
@@ -203,7 +203,7 @@ def test_a_model_of_other_tokens_is_refused(kind: str, lm_folder: Path, call: Ca
 
 def test_an_ngram_of_other_tokens_is_refused(lm_folder: Path, call: Call) -> None:
     path = lm_folder / LANG / "2gram.arpa"
-    text, table = path.read_text(), read_arpa(path).token_table
+    text, table = path.read_text(), open_ngrams(path).token_table
     assert table is not None
     fusion = ["--decoding-method", "modified_beam_search_lm_shallow_fusion", "--lm-type", "ngram"]
     # A file of another program does not say whose tokens it has; its words do.

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.mutated import EXAMPLES, mutated, read_or_refused
 from zipasr.base.errors import DataError
-from zipasr.lm.arpa import read_arpa
 from zipasr.lm.ngram import END, LN10, START, UNKNOWN, NgramLm
+from zipasr.lm.ngram_file import open_ngrams
 from zipasr.lm.ngram_table import ngram_table
 
 from .backoff_graph import WORDS, models
@@ -45,7 +45,7 @@ WAIT_UNTIL_TEN = -0.3 - 0.4 - 0.5 - 1.0
 def read(folder: Path, content: str | bytes, name: str = "g.arpa") -> NgramLm:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_arpa(path)
+    return open_ngrams(path)
 
 
 def total(model: NgramLm) -> float:
@@ -175,9 +175,9 @@ def test_what_cannot_be_right_is_refused_with_the_line(case, tmp_path):
 
 def test_what_is_no_file(tmp_path):
     with pytest.raises(DataError, match=r"at .*/none.arpa: it does not exist. Fix: give an ARPA"):
-        read_arpa(tmp_path / "none.arpa")
+        open_ngrams(tmp_path / "none.arpa")
     with pytest.raises(DataError, match="it is a folder"):
-        read_arpa(tmp_path)
+        open_ngrams(tmp_path)
     with pytest.raises(DataError, match=r"give the .arpa file that it was made from"):
         read(tmp_path, "0 1 5 0.5\n", "G_3_gram.fst.txt")
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.peers import needed
-from zipasr.lm.arpa import arpa_text, read_arpa, write_arpa
+from zipasr.lm.arpa import arpa_text, write_arpa
 from zipasr.lm.ngram import END, LN10, START
 from zipasr.lm.ngram_estimation import Sentences, kneser_ney
+from zipasr.lm.ngram_file import open_ngrams
 
 from .backoff_graph import WORDS, models
 from .dictionary import DictionaryLm, backoffs_of, lm_of, log_probs_of
@@ -23,7 +24,7 @@ CASES = json.loads((GOLDEN / "kenlm.json").read_text())
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_scores_are_those_of_kenlm(case):
-    model = read_arpa(GOLDEN / "trigram.arpa")
+    model = open_ngrams(GOLDEN / "trigram.arpa")
     assert model.sentence(case["words"]) / LN10 == pytest.approx(case["total"], abs=1e-4)
     context, each = model.start, []
     for word in (*case["words"], END):
@@ -33,20 +34,20 @@ def test_scores_are_those_of_kenlm(case):
 
 
 def test_a_file_that_was_written_is_read_back(tmp_path):
-    model = read_arpa(GOLDEN / "trigram.arpa")
+    model = open_ngrams(GOLDEN / "trigram.arpa")
     write_arpa(tmp_path / "again.arpa", model)
-    again = read_arpa(tmp_path / "again.arpa")
+    again = open_ngrams(tmp_path / "again.arpa")
     assert log_probs_of(again) == log_probs_of(model)
     assert backoffs_of(again) == backoffs_of(model)
     with gzip.open(tmp_path / "packed.arpa.gz", "wt") as packed:
         packed.write("token-table: abc\n\n" + arpa_text(model))
-    assert read_arpa(tmp_path / "packed.arpa.gz").token_table == "abc"
+    assert open_ngrams(tmp_path / "packed.arpa.gz").token_table == "abc"
 
 
 def test_a_word_nobody_knows_without_unk(tmp_path):
     path = tmp_path / "tiny.arpa"
     path.write_text("\\data\\\nngram 1=2\n\n\\1-grams:\n-0.5\ta\n-1\t</s>\n\n\\end\\\n")
-    model = read_arpa(path)
+    model = open_ngrams(path)
     assert model.score((), "a") == pytest.approx(-0.5 * math.log(10))
     assert model.score((), "b") == pytest.approx(-100 * math.log(10))
 
@@ -55,9 +56,9 @@ def test_unknown_words_can_be_as_rare_as_the_rarest(tmp_path):
     path = tmp_path / "tiny.arpa"
     head = "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-0.1\t</s>\n-0.5\ta\n"
     path.write_text(f"{head}-0.9\tb\n\n\\end\\\n")
-    assert read_arpa(path).with_unknown().score((), "c") == pytest.approx(-0.9 * LN10)
+    assert open_ngrams(path).with_unknown().score((), "c") == pytest.approx(-0.9 * LN10)
     path.write_text(f"{head}-0.7\t<unk>\n\n\\end\\\n")
-    model = read_arpa(path)
+    model = open_ngrams(path)
     assert model.with_unknown() is model
 
 
@@ -105,7 +106,7 @@ def test_scores_are_those_of_kenlm_today(order, tmp_path):
     text = [draw.choices(range(50), chances[:50], k=draw.randint(0, 12)) for _ in range(400)]
     path = tmp_path / "g.arpa"
     write_arpa(path, kneser_ney(Sentences.of(text), names, order).with_unknown())
-    model, peer = read_arpa(path), kenlm.Model(str(path))
+    model, peer = open_ngrams(path), kenlm.Model(str(path))
     for _ in range(200):
         words = draw.choices(names, chances, k=draw.randint(0, 9))
         each = [value for value, _, _ in peer.full_scores(" ".join(words))]

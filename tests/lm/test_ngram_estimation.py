@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.arpa import read_arpa, write_arpa
+from zipasr.lm.arpa import write_arpa
 from zipasr.lm.ngram import END, LN10, START
 from zipasr.lm.ngram_estimation import Sentences, kneser_ney
+from zipasr.lm.ngram_file import open_ngrams
 
 from .dictionary import backoffs_of, log_probs_of
 
@@ -141,7 +142,7 @@ def test_the_file_has_the_numbers_of_the_script(order, seed, tmp_path):
     ids = [draw.choices(range(30), chances, k=draw.randint(0, 9)) for _ in range(60)]
     path = tmp_path / "n.arpa"
     write_arpa(path, trained(ids, order, names))
-    model = read_arpa(path)
+    model = open_ngrams(path)
     f, bow = entries_of_the_script([[names[i] for i in row] for row in ids], order)
     f[START,] = 1e-99
     assert log_probs_of(model).keys() == f.keys()
@@ -190,7 +191,7 @@ def test_a_bigram_by_hand():
 def test_a_file_says_the_same(tmp_path):
     model = trained([[0, 1, 2], [0, 1], [2, 2, 0], []], 3).with_unknown()
     write_arpa(tmp_path / "3gram.arpa", model)
-    again = read_arpa(tmp_path / "3gram.arpa")
+    again = open_ngrams(tmp_path / "3gram.arpa")
     for words in (["a", "b", "c"], ["d", "a"], [], ["c", "c", "c"]):
         assert again.sentence(words) == pytest.approx(model.sentence(words), abs=1e-5 * LN10)
 

@@ -9,7 +9,6 @@ import pytest
 
 from zipasr.base.errors import DataError
 from zipasr.lm import ngram_file
-from zipasr.lm.arpa import read_arpa
 from zipasr.lm.ngram import END, LN10
 from zipasr.lm.ngram_file import open_ngrams
 from zipasr.lm.ngram_table import ngram_table
@@ -34,7 +33,7 @@ def not_read(*_):
 def test_the_second_time_the_text_is_not_read(arpa, monkeypatch):
     arpa.write_text("token-table: abc\n" + READ_RIGHT["capitals"])
     first = open_ngrams(arpa, 0)
-    monkeypatch.setattr(ngram_file, "read_with_remarks", not_read)
+    monkeypatch.setattr(ngram_file, "read_arpa", not_read)
     again = open_ngrams(arpa, 0)
     assert log_probs_of(again) == log_probs_of(first)
     assert backoffs_of(again) == backoffs_of(first)
@@ -83,7 +82,7 @@ def test_where_the_folder_takes_no_files_the_cache_does(arpa, monkeypatch, tmp_p
     open_ngrams(arpa, 0)
     assert [path.name for path in arpa.parent.iterdir()] == ["g.arpa"]
     assert len(list((tmp_path / "cache" / "zipasr").iterdir())) == 1
-    monkeypatch.setattr(ngram_file, "read_with_remarks", not_read)
+    monkeypatch.setattr(ngram_file, "read_arpa", not_read)
     assert open_ngrams(arpa, 0).order == 2
 
 
@@ -93,10 +92,10 @@ class Interrupted(np.ndarray):
 
 
 def test_nothing_is_left_by_an_interruption_or_a_refusal(arpa, monkeypatch):
-    model = read_arpa(arpa)
+    model = open_ngrams(arpa)
     halfway = replace(model, after=model.after.view(Interrupted))
     with monkeypatch.context() as patch:
-        patch.setattr(ngram_file, "read_with_remarks", lambda *_: (halfway, []))
+        patch.setattr(ngram_file, "read_arpa", lambda *_: (halfway, []))
         with pytest.raises(KeyboardInterrupt):
             open_ngrams(arpa, 0)
     arpa.write_text(GOOD.replace("2=3", "2=4"))

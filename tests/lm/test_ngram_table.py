@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.lm.arpa import read_arpa
 from zipasr.lm.ngram import END, LN10, UNKNOWN
+from zipasr.lm.ngram_file import open_ngrams
 from zipasr.lm.ngram_table import ngram_table
 
 from .backoff_graph import WORDS, BackoffGraph, models
@@ -16,7 +16,7 @@ from .test_ngram import GOLDEN
 
 UNIGRAMS = {("a",): -0.5, ("b",): -0.9, ("<s>",): -99.0, (END,): -1.1}
 MODELS = {
-    "golden": read_arpa(GOLDEN / "trigram.arpa"),
+    "golden": open_ngrams(GOLDEN / "trigram.arpa"),
     "unigrams": lm_of(UNIGRAMS, {}, 1),
     "no-unk": lm_of({**UNIGRAMS, ("a", "b"): -0.2}, {("a",): -0.3, ("<s>",): -0.1}, 2),
     # Weights of n-grams that nothing continues, and an n-gram whose beginning the file leaves out.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lm.backoff_graph import BackoffGraph, log_sum, models
-from zipasr.lm.arpa import read_arpa
+from zipasr.lm.ngram_file import open_ngrams
 from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
 from zipasr.search.graph_search import (
     CtcAcousticScorer,
@@ -154,7 +154,7 @@ def test_a_transducer_over_words_adds_up_the_alignments_of_a_sentence(seed, num,
 @pytest.mark.parametrize("case", WORDS_OF_K2, ids=range(len(WORDS_OF_K2)))
 def test_best_paths_are_those_of_k2(case, tmp_path):
     (tmp_path / "g.arpa").write_text(case["arpa"])
-    grammar, log_probs = read_arpa(tmp_path / "g.arpa"), torch.tensor(case["log_probs"])
+    grammar, log_probs = open_ngrams(tmp_path / "g.arpa"), torch.tensor(case["log_probs"])
     graphs = [word_graph(case["lexicon"], grammar, 0.6, exact_backoff=one) for one in (False, True)]
     best, exact = (
         BestPath(ctc_lattice(graph), graph.words)(log_probs, torch.tensor(case["lens"]))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.lm import backoff_graph, test_transformer
 from tests.lm.test_ngram import GOLDEN
-from zipasr.lm.arpa import read_arpa
 from zipasr.lm.config import RnnLmConfig
+from zipasr.lm.ngram_file import open_ngrams
 from zipasr.lm.rnn import RnnLm
 from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts
@@ -30,7 +30,7 @@ def models(exact_backoff=True):
         sizes = RnnLmConfig(rnn_lm_embedding_dim=6, rnn_lm_hidden_dim=6, rnn_lm_num_layers=2)
         rnn = RnnLm(7, sizes, 1).eval()
     return {
-        "ngram": NgramTokens(read_arpa(GOLDEN / "trigram.arpa"), PIECES, exact_backoff),
+        "ngram": NgramTokens(open_ngrams(GOLDEN / "trigram.arpa"), PIECES, exact_backoff),
         "rnn": NeuralTokens(rnn),
         "transformer": NeuralTokens(test_transformer.tiny()),
     }
@@ -47,7 +47,7 @@ def test_token_by_token_is_the_whole_but_its_end(kind):
         state = scorer.extend(state, torch.tensor(column))
     if kind == "ngram":
         ends = [
-            read_arpa(GOLDEN / "trigram.arpa").score(c, "</s>") for c in (("b", "c"), ("a", "b"))
+            open_ngrams(GOLDEN / "trigram.arpa").score(c, "</s>") for c in (("b", "c"), ("a", "b"))
         ]
     else:
         ends = state[0][:, 1].tolist()

@@ -8,7 +8,6 @@ nothing else: other white space, such as a no-break space, may be part of a word
 from __future__ import annotations
 
 import gzip
-import logging
 import math
 import re
 import zlib
@@ -25,8 +24,6 @@ from zipasr.lm.arpa_text import AGAIN, ArpaText, NgramLines, word_table
 from zipasr.lm.ngram import END, NEVER, START, UNKNOWN, NgramLm, Ngrams
 from zipasr.lm.ngram_levels import NgramLevels
 
-logger = logging.getLogger(__name__)
-
 _HASH = "token-table: "
 _COUNT = re.compile(r"ngram[ \t]+([0-9]{1,4})[ \t]*=[ \t]*([0-9]{1,15})", re.IGNORECASE)
 _SECTION = re.compile(r"\\([0-9]{1,4})-grams:", re.IGNORECASE)
@@ -37,33 +34,24 @@ _ZERO = -1000.0
 _ROUNDING = 1e-4
 
 
-def read_arpa(path: Path) -> NgramLm:
-    r"""Read an ARPA file, which may be gzipped.
+def read_arpa(
+    path: Path, watch: Callable[[int], None] = lambda _: None
+) -> tuple[NgramLm, list[str]]:
+    r"""Read an ARPA file, which may be gzipped; return what there is to tell of it, too.
 
     What stands before ``\data\`` is not read, the hash of a token table excepted. ``<S>``,
     ``</S>`` and ``<UNK>`` in capitals are the sentence marks and the unknown word where the file
     has no others, minus infinity is the logarithm -99 of other programs, and n-grams with words
     that are no 1-grams are left out; all of this is told.
 
+    Args:
+        path: of the file.
+        watch: told how many bytes of the file are read, from time to time.
+
     Raises:
         DataError: the file is missing, is no ARPA file, is cut off or says something that cannot
             be: a probability above 1 or that is no number, an n-gram twice, other counts than
             n-grams, no end of sentences. The message names the line.
-    """
-    model, remarks = read_with_remarks(path)
-    for remark in remarks:
-        logger.warning("%s", remark)
-    return model
-
-
-def read_with_remarks(
-    path: Path, watch: Callable[[int], None] = lambda _: None
-) -> tuple[NgramLm, list[str]]:
-    """Read as ``read_arpa`` does, and return what there is to tell.
-
-    Args:
-        path: of the file.
-        watch: told how many bytes of the file are read, from time to time.
     """
     if not path.is_file():
         what = (

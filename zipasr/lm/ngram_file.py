@@ -20,7 +20,7 @@ import numpy as np
 
 from zipasr.base.files import atomic_path, sweep
 from zipasr.base.progress import Progress
-from zipasr.lm.arpa import read_with_remarks
+from zipasr.lm.arpa import read_arpa
 from zipasr.lm.ngram import NgramLm
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def open_ngrams(path: Path, large: int = LARGE) -> NgramLm:
         DataError: as ``read_arpa``.
     """
     if not path.is_file() or path.stat().st_size < large:
-        model, remarks = read_with_remarks(path)
+        model, remarks = read_arpa(path)
     else:
         key = _key(path)
         model, remarks = _found(path, key) or _converted(path, key)
@@ -88,7 +88,7 @@ def _converted(path: Path, key: dict[str, Any]) -> tuple[NgramLm, list[str]]:
     megabytes = key["size"] // _MB
     logger.info("%s is read as text this once: %d MB", path, megabytes)
     with Progress(f"MB of {path.name}", megabytes) as progress:
-        model, remarks = read_with_remarks(
+        model, remarks = read_arpa(
             path, lambda done: progress.step(count=done // _MB - progress.done)
         )
     for place in _places(path):

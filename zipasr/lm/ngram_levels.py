@@ -254,18 +254,15 @@ class _Graph:
         return after, total
 
 
-def ngram_lm(
-    names: Sequence[str], by_length: Sequence[Ngrams], token_table: str | None = None
-) -> NgramLm:
+def ngram_lm(names: Sequence[str], by_length: Sequence[Ngrams]) -> NgramLm:
     """Build a model of n-grams by length.
 
     Args:
         names: the words, each of which is an n-gram.
         by_length: the n-grams of one word in the order of ``names``, those of two, and so on.
-        token_table: see ``NgramLm``.
     """
     levels = NgramLevels(len(names))
     for ngrams in by_length:
         levels.add(ngrams, np.arange(len(ngrams.ids)))
         levels.close()
-    return levels.model(names, token_table)
+    return levels.model(names)

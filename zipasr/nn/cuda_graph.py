@@ -81,10 +81,6 @@ class Recent(Generic[T]):
         self._things.move_to_end(key)
         return self._things[key]
 
-    def things(self) -> list[T]:
-        """Return all that are kept."""
-        return [*self._things.values()]
-
 
 def power_of_two(size: int) -> int:
     """Return the smallest power of two that is not below ``size``: so shapes are few."""

@@ -204,17 +204,14 @@ class Zipformer2EncoderLayer(nn.Module):
     Args:
         config: sizes.
         dropout: rate inside the feed-forward blocks.
-        bypass_skip_rate: probability that an utterance skips the whole layer in training.
     """
 
-    def __init__(
-        self, config: LayerConfig, dropout: FloatLike, bypass_skip_rate: FloatLike = 0.0
-    ) -> None:
+    def __init__(self, config: LayerConfig, dropout: FloatLike) -> None:
         super().__init__()
         num_channels = config.encoder_dim
         # Never used, but every published checkpoint has it.
         self.bypass_scale = nn.Parameter(torch.full((num_channels,), 0.5))
-        self.bypass = BypassModule(num_channels, skip_rate=bypass_skip_rate)
+        self.bypass = BypassModule(num_channels)
         self.bypass_mid = BypassModule(num_channels)
         self._add_attention(config)
         self._add_feedforward(config, dropout)

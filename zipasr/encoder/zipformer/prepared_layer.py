@@ -163,7 +163,6 @@ class _Convolution:
         kernel = Linear(_kernel(whole.weight), whole.bias.detach())
         self.kernel, self.second = folded(kernel, last, "SwooshR")
         self.padding = 0 if self.causal else whole.kernel_size[0] // 2
-        self._edges: dict[int, Tensor] = {}
 
     def __call__(self, x: Tensor, call: Call, past: Cache | None) -> Tensor:
         gated = F.glu(self.first(x), dim=1).view(call.frames, call.streams, -1)

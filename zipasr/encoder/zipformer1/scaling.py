@@ -200,14 +200,11 @@ class BasicNorm(nn.Module):
     """``x / sqrt(mean(x^2) + exp(eps))`` over the last dimension; no mean is subtracted.
 
     Key: ``eps`` (), the logarithm of the constant.
-
-    Args:
-        initial: of the constant itself.
     """
 
-    def __init__(self, initial: float = 0.25) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.eps = nn.Parameter(torch.tensor(math.log(initial)))
+        self.eps = nn.Parameter(torch.tensor(math.log(0.25)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised ``x``, (..., C)."""
