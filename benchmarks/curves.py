@@ -18,8 +18,7 @@ import matplotlib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zipasr.cli.command_flags import read
-from zipasr.cli.recognition_commands import DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, recognition_config
 from zipasr.data.config import DataConfig
 from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.recogniser import load_recogniser, recognise

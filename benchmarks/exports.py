@@ -39,8 +39,7 @@ from numpy.typing import NDArray
 from zipasr.audio.log_mel import log_mel
 from zipasr.base.recipe import load_recipe
 from zipasr.cli.command_flags import read
-from zipasr.cli.recognition_commands import DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, recognition_config
 from zipasr.data.config import DataConfig
 from zipasr.data.filters import text_of
 from zipasr.data.loaders import load_cuts, test_loader

@@ -13,7 +13,6 @@ from tests import tones
 from zipasr.base.config import to_dict
 from zipasr.checkpoint.averaging import LoadedWeights
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
-from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
 from zipasr.checkpoint.model_file import stored_model
 from zipasr.data.feature_store import fbank_extractor
 from zipasr.encoder.protocol import EncoderConfig
@@ -23,6 +22,7 @@ from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.neural import build_lm
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
+from zipasr.text.config import SENTENCE_ENDS_ID
 from zipasr.text.tokenizer import Tokenizer
 
 SECOND = ZipformerConfig(

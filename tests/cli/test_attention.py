@@ -12,8 +12,7 @@ from tests.cli.test_decode import HERE
 from tests.training.short import train
 from zipasr.cli import decode
 from zipasr.cli.command_flags import read
-from zipasr.cli.recognition_commands import CTC_DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import CTC_DECODE, recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig
 from zipasr.recognition.decode_sets import load_test_sets

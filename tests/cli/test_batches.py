@@ -16,8 +16,7 @@ from tests.speaking_model import HEADS, SECOND
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import decode
 from zipasr.cli.command_flags import read
-from zipasr.cli.recognition_commands import DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, recognition_config
 from zipasr.data import loaders
 from zipasr.data.config import DataConfig
 from zipasr.recognition.recogniser import load_recogniser

@@ -21,8 +21,7 @@ from tests.margins import Scorer
 from zipasr.checkpoint.checkpoint_file import load_checkpoint, save_checkpoint
 from zipasr.cli import average, decode, export, transcribe
 from zipasr.cli.command_flags import read
-from zipasr.cli.recognition_commands import DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, recognition_config
 from zipasr.data.config import cuts_path
 from zipasr.encoder.protocol import Geometry
 from zipasr.nn.numerics import has_bfloat16

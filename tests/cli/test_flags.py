@@ -36,8 +36,13 @@ from zipasr.cli.flags import Command
 from zipasr.cli.model_commands import AVERAGE, DOCTOR, EXPORT, INFO, REPORT
 from zipasr.cli.preparation_commands import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEXT, VALIDATE
 from zipasr.cli.recipes import prepare_command
-from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE, TRANSCRIBE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import (
+    CTC_DECODE,
+    DECODE,
+    STREAMING_DECODE,
+    TRANSCRIBE,
+    recognition_config,
+)
 from zipasr.cli.training_commands import TRAIN, TRAIN_LM
 from zipasr.data.config import DataConfig
 from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig

@@ -22,8 +22,7 @@ from zipasr.base.errors import DataError, UserError
 from zipasr.cli import decode, live, transcribe
 from zipasr.cli.command_flags import read
 from zipasr.cli.live import LiveText, pcm_pieces
-from zipasr.cli.recognition_commands import DECODE, STREAMING_DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, STREAMING_DECODE, recognition_config
 from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.config import StreamingConfig
 from zipasr.recognition.recogniser import load_recogniser

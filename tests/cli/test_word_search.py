@@ -13,8 +13,7 @@ from tests.cli.conftest import Call
 from tests.cli.test_decode import HERE, edit_distance, read_recogs
 from zipasr.cli import decode, train_lm
 from zipasr.cli.command_flags import read
-from zipasr.cli.recognition_commands import DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, recognition_config
 from zipasr.recognition.resources import ResourceReader
 from zipasr.search.methods import Need
 from zipasr.text.tokenizer import Tokenizer

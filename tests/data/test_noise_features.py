@@ -11,7 +11,7 @@ from lhotse import CutSet
 
 from tests.corpora import libri
 from zipasr.base.errors import DataError
-from zipasr.corpora.noise_folder import write_folder_manifest
+from zipasr.corpora.manifest_files import write_folder_manifest
 from zipasr.corpora.openslr import write_noise_manifests
 from zipasr.data.augment import mix_noise
 from zipasr.data.config import AugmentConfig, FbankConfig

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.text.encodings import differing_words
 from zipasr.text.text_io import (
     BOM,
     CRLF,
     NOT_COMPOSED,
     check_encoding,
+    differing_words,
     fields_of,
     read_lines,
     read_text,

@@ -11,8 +11,7 @@ from zipasr.base.log import logging_put_back
 from zipasr.cli.command_flags import read
 from zipasr.cli.flags import words_of
 from zipasr.cli.model_commands import EXPORT
-from zipasr.cli.recognition_commands import DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import DECODE, recognition_config
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

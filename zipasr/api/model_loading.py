@@ -155,8 +155,7 @@ def _load_torch(wanted: _Wanted) -> Model:
     from zipasr.checkpoint.selection import with_last_epoch
     from zipasr.cli.command_flags import read
     from zipasr.cli.flags import words_of
-    from zipasr.cli.recognition_commands import LOAD_MODEL
-    from zipasr.cli.recognition_flags import recognition_config
+    from zipasr.cli.recognition_commands import LOAD_MODEL, recognition_config
     from zipasr.recognition.torch_model import load_model_file, load_torch_model
 
     place, tokens, device, precision, decoding_method, values = wanted

@@ -15,7 +15,7 @@ from zipasr.base.errors import UserError
 from zipasr.cli.flags import words_of
 from zipasr.cli.keywords import DecodeFlags, ExportFlags, ModelSettings, TrainFlags
 from zipasr.cli.recipes import with_recipe
-from zipasr.cli.verbs import VERBS
+from zipasr.cli.verbs import VERB_OF
 
 #: Keyword arguments of all functions, with their types as they are written.
 _TYPES: Mapping[str, str] = {
@@ -27,8 +27,7 @@ _TYPES: Mapping[str, str] = {
     },
 }
 _FUNCTIONS = {"train", "decode", "export"}
-_VERB_OF = {script: verb for verb, script in VERBS.items()}
-_SCRIPTS = "|".join(map(re.escape, _VERB_OF))
+_SCRIPTS = "|".join(map(re.escape, VERB_OF))
 
 # A script with the flags behind it: a command line, of which the flags stay as they are.
 _COMMAND = re.compile(
@@ -74,7 +73,7 @@ def in_arguments(
 def _command_named(script: str, flags: str) -> str:
     if script == "load_model":  # its keywords are flags of this command
         return f"python -m zipasr transcribe{flags}"
-    verb = _VERB_OF[script]
+    verb = VERB_OF[script]
     if verb in _FUNCTIONS and not flags:
         return f"zipasr.{verb}"
     return f"python -m zipasr {verb}{flags}"

@@ -8,6 +8,5 @@ of what was left out, and why. ``silence_windows`` cuts long recordings at silen
 
 ``decoding`` gives the samples, by libsndfile or by ``ffmpeg``. Before, ``pcm_headers`` and
 ``coded_headers`` compare what a ``header`` promises with what is in the file; where it is wrong,
-libsndfile reads a ``spliced`` file with a right one. ``flac`` writes conversions, ``piped`` what
-commands give.
+libsndfile reads the file with a right one. ``flac`` writes conversions.
 """

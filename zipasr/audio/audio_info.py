@@ -169,6 +169,13 @@ class _Stamp(NamedTuple):
     ctime_ns: int
 
 
+#: Usual name of the file in which ``scan_files`` notes what it found.
+SURVEY = "audio.jsonl"
+
+#: Share of samples at full scale above which a file is clipped.
+CLIPPED_SHARE = 1e-3
+
+
 def scan_files(paths: Iterable[Path], cache: Path, num_jobs: int = 1) -> dict[Path, AudioInfo]:
     """Return the facts about each file, in the order of ``paths``, for manifests.
 

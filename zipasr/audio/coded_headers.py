@@ -6,8 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zipasr.audio.header import TOLERANCE, Layout, cut, more
-from zipasr.audio.spliced import Content, Piece, Stretch
+from zipasr.audio.header import TOLERANCE, Content, Layout, Piece, Stretch, cut, more
 
 _FLAC_SAMPLES = 36  # bits
 _ID3_V1 = 128

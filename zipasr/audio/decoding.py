@@ -30,9 +30,8 @@ from zipasr.audio.faults import (
     error_of_system,
 )
 from zipasr.audio.ffmpeg import is_installed, through_ffmpeg
-from zipasr.audio.header import TOLERANCE, Layout, cut, more
+from zipasr.audio.header import TOLERANCE, Content, Layout, SplicedFile, cut, more
 from zipasr.audio.pcm_headers import pcm_layout
-from zipasr.audio.spliced import Content, SplicedFile
 
 BY_FFMPEG = "decoded by ffmpeg"
 

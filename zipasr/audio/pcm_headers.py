@@ -11,8 +11,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from zipasr.audio.header import Layout, is_no_length, judge
-from zipasr.audio.spliced import Content, Piece, Stretch
+from zipasr.audio.header import Content, Layout, Piece, Stretch, is_no_length, judge
 
 Order = Literal["little", "big"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 
 FILE_NAME = "quarantine.tsv"
 
@@ -81,11 +81,7 @@ def write_quarantine(folder: Path, rows: Iterable[LeftOut], found_by: str) -> Pa
     if not table:
         path.unlink(missing_ok=True)
         return path
-    with atomic_path(path) as temporary:
-        temporary.write_text(
-            "".join("\t".join(map(_field, row)) + "\n" for row in (_HEAD, *table)),
-            encoding="utf-8",
-        )
+    write_text(path, "".join("\t".join(map(_field, row)) + "\n" for row in (_HEAD, *table)))
     return path
 
 

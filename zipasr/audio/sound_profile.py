@@ -14,7 +14,7 @@ import numpy as np
 
 from zipasr.audio.speech_activity import LEVEL_SECONDS, Samples, activity_by_level, stretches
 from zipasr.base.constants import SAMPLING_RATE
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 
 #: File in the folder of a training run or an export.
 PROFILE = "training_sound.json"
@@ -144,8 +144,7 @@ def profile_of(measures: Sequence[Measures]) -> SoundProfile:
 
 def write_profile(profile: SoundProfile, folder: Path) -> None:
     """Write a profile into the folder of a training run."""
-    with atomic_path(folder / PROFILE) as temporary:
-        temporary.write_text(json.dumps(asdict(profile), indent=1) + "\n")
+    write_text(folder / PROFILE, json.dumps(asdict(profile), indent=1) + "\n")
 
 
 def read_profile(folder: Path) -> SoundProfile:

@@ -46,6 +46,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a UTF-8 file whole or not at all; see ``atomic_path``.
+
+    Args:
+        path: of the file.
+        text: its contents.
+        errors: what to do about characters that UTF-8 has not, as in ``str.encode``.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
 def sweep(folder: Path, *, levels: int = 1) -> list[Path]:
     """Remove the temporary files that killed processes left, and say so.
 

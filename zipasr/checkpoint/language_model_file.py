@@ -13,9 +13,7 @@ from zipasr.checkpoint.checkpoint_file import epoch_checkpoint, load_checkpoint
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
 from zipasr.lm.config import LM_SIZES, LmSizes, RnnLmConfig
 from zipasr.lm.neural import NeuralLm, build_lm
-
-# The token before and after a sentence, in icefall's models and in ours.
-SENTENCE_ENDS_ID = 1
+from zipasr.text.config import SENTENCE_ENDS_ID
 
 
 class StoredLm(NamedTuple):

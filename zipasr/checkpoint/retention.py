@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from zipasr.base.errors import ResourceError, is_disk_full
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, write_text
 from zipasr.checkpoint.checkpoint_file import (
     epoch_checkpoint,
     find_checkpoints,
@@ -190,7 +190,6 @@ def _note_last(path: Path, content: Mapping[str, Any]) -> None:
         name: content[name] for name in ("cur_epoch", "batch_idx_train") if name in content
     }
     try:
-        with atomic_path(path.with_name(LAST_FILE)) as temporary:
-            temporary.write_text(json.dumps(about) + "\n", encoding="utf-8")
+        write_text(path.with_name(LAST_FILE), json.dumps(about) + "\n")
     except OSError as problem:  # a note, for a sentence when the file is damaged later
         logger.warning("%s cannot be written: %s", path.with_name(LAST_FILE), problem.strerror)

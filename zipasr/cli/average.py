@@ -14,7 +14,7 @@ from zipasr.checkpoint.model_file import kept_entries, stored_model, stored_toke
 from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
 from zipasr.cli.model_commands import AVERAGE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import recognition_config
 from zipasr.recognition.best_average import with_checkpoints
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.token_sources import check_table, check_vocab_size

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
-from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import CTC_DECODE, DECODE, STREAMING_DECODE, recognition_config
 from zipasr.recognition.decode_sets import decode
 from zipasr.recognition.decode_streams import decode_streams
 

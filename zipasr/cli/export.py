@@ -27,7 +27,7 @@ from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
 from zipasr.cli.model_commands import EXPORT
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import recognition_config
 from zipasr.cli.verbs import as_typed
 from zipasr.data.loaders import load_cuts
 from zipasr.encoder.protocol import ExportLayout, Geometry

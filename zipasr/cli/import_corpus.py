@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zipasr.base.errors import UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.base.log import setup_logging
 from zipasr.base.progress import clock
 from zipasr.base.recipe import RECIPES, load_recipe
@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = flags_for(folder.name, sizes)
     why = [*reasons(sizes, flags)]
     about = [f"{seen.found.kind}: {clock(sizes.hours * 3600)} of training speech.", *why]
-    with atomic_path(folder / "recipe.toml") as temporary:
-        temporary.write_text(recipe_text(options, splits_of(seen), flags, about), encoding="utf-8")
+    write_text(folder / "recipe.toml", recipe_text(options, splits_of(seen), flags, about))
     model = flags.get("preset", "model of the embedded recipe")
     sys.stdout.write(
         f"wrote {folder / 'recipe.toml'}: {clock(sizes.hours * 3600)} of training speech, {model}, "

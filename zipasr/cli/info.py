@@ -15,8 +15,7 @@ from zipasr.cli.command_flags import read
 from zipasr.cli.config import InfoConfig, TranscribeConfig
 from zipasr.cli.entry import guarded, tell
 from zipasr.cli.model_commands import INFO
-from zipasr.cli.recognition_commands import TRANSCRIBE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import TRANSCRIBE, recognition_config
 from zipasr.cli.transcribe import load
 from zipasr.recognition.config import LongFormConfig, ModelFileConfig
 from zipasr.recognition.export_check import check_all_files, sample_of

@@ -22,7 +22,7 @@ from zipasr.cli.preparation_commands import BPE, CORPUS, DOWNLOAD, FBANK, LM_TEX
 from zipasr.cli.recipes import data_dir, lm_dir
 from zipasr.corpora.config import CorpusConfig, DownloadConfig, PlaceConfig
 from zipasr.corpora.corpus import Corpus, CorpusOptions, get_corpus
-from zipasr.corpora.noise_folder import write_folder_manifest
+from zipasr.corpora.manifest_files import write_folder_manifest
 from zipasr.corpora.published import PublishedCorpus, WithText, fetch_corpus
 from zipasr.data.config import DataConfig, FbankConfig
 from zipasr.data.corpus_check import CorpusReport, check_corpus

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from zipasr.base.errors import UserError
-from zipasr.base.files import sweep
+from zipasr.base.files import sweep, write_text
 from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
@@ -17,7 +17,7 @@ from zipasr.cli.model_commands import REPORT
 from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.decodings import decoding_files
 from zipasr.scoring.html_report import comparison_page, matching
-from zipasr.scoring.run_report import load_report, short_comparison, write_report, write_text
+from zipasr.scoring.run_report import load_report, short_comparison, write_report
 from zipasr.scoring.training_facts import CURVES_FILE, RUN_FILE
 
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     sys.stdout.write(short_comparison(first, second))
     path = exp_dir / f"report-against-{config.compare_with.resolve().name}.html"
-    write_text(path, comparison_page(first, second))
+    write_text(path, comparison_page(first, second), "replace")
     sys.stdout.write(f"{path}\n")
     return 0
 

@@ -17,7 +17,7 @@ from zipasr.base.config import schema_of, to_dict
 from zipasr.base.distributed import INTERRUPTED
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import UserError
-from zipasr.base.files import atomic_path, sha256_of
+from zipasr.base.files import sha256_of, write_text
 from zipasr.cli.flags import Run
 from zipasr.cli.verbs import program_words
 from zipasr.data.config import DataConfig, Extra
@@ -172,6 +172,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _write(exp_dir: Path, sessions: Sequence[Facts]) -> None:
-    with atomic_path(exp_dir / RUN_FILE) as temporary:
-        text = json.dumps({"sessions": sessions}, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps({"sessions": sessions}, indent=1, ensure_ascii=False)
+    write_text(exp_dir / RUN_FILE, text + "\n")

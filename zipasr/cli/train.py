@@ -25,7 +25,7 @@ from zipasr.cli.command_flags import encoder_config, read
 from zipasr.cli.config import CorporaConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.flags import Run
-from zipasr.cli.recognition_flags import token_source
+from zipasr.cli.recognition_commands import token_source
 from zipasr.cli.run_log import Facts, begin, facts_of, note, with_end
 from zipasr.cli.training_commands import LATTICE, TRAIN
 from zipasr.cli.training_plan import dry_run, for_gpus

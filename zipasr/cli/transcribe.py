@@ -15,14 +15,13 @@ from zipasr.audio.loading import load_sound
 from zipasr.audio.silence_windows import Window
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
-from zipasr.base.files import atomic_path, sweep
+from zipasr.base.files import sweep, write_text
 from zipasr.base.log import setup_logging
 from zipasr.cli.command_flags import read
 from zipasr.cli.config import TranscribeConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.live import LiveText, pcm_pieces
-from zipasr.cli.recognition_commands import TRANSCRIBE
-from zipasr.cli.recognition_flags import recognition_config
+from zipasr.cli.recognition_commands import TRANSCRIBE, recognition_config
 from zipasr.recognition.config import (
     EndpointConfig,
     LongFormConfig,
@@ -325,8 +324,7 @@ def write(path: Path, texts: Mapping[str, str], folder: Path | None) -> None:
         if folder is None:
             print_text(text)
             continue
-        with atomic_path(folder / f"{path.stem}.{name}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / f"{path.stem}.{name}", text)
 
 
 def print_text(text: str) -> None:

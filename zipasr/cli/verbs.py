@@ -26,14 +26,14 @@ VERBS = {
     "info": "info.py",
     "doctor": "doctor.py",
 }
-_VERB_OF = {script: verb for verb, script in VERBS.items()}
+VERB_OF = {script: verb for verb, script in VERBS.items()}
 _SCRIPTS = "|".join(map(re.escape, VERBS.values()))
 
 # What is typed in a checkout -> what is typed where the package is installed.
 _REPLACED = (
     (
         re.compile(rf"(?<![\w./-])(?:\./|python3? -m local\.)?({_SCRIPTS})(?!\w)"),
-        lambda found: f"zipasr {_VERB_OF[found[1]]}",
+        lambda found: f"zipasr {VERB_OF[found[1]]}",
     ),
     (re.compile(r"python3? -m local\."), lambda _: "python -m zipasr "),
     (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from zipasr.audio.audio_info import AudioInfo, scan_files
+from zipasr.audio.audio_info import CLIPPED_SHARE, SURVEY, AudioInfo, scan_files
 from zipasr.audio.quarantine import LeftOut, write_quarantine
 from zipasr.base.errors import DataError
 
@@ -38,12 +38,10 @@ FIXES: Mapping[str, str] = {
 # These are told; the utterances stay.
 ONLY_TOLD = (UNSPOKEN, SAME_SPEAKER, CLIPPED)
 
-SURVEY = "audio.jsonl"
 # Seconds; lhotse refuses to read what differs more than that from the manifest.
 _TOLERANCE = 0.025
 # Fast speech has 20 characters a second; an encoder has 25 frames.
 _MOST_CHARACTERS_PER_SECOND = 40.0
-_CLIPPED_SHARE = 1e-3
 _MAX_EXAMPLES = 5
 _TOLERATED_FAILURES = 3
 _TOLERATED_SHARE = 0.01
@@ -197,7 +195,7 @@ def _check_files(split: _Split, facts: Mapping[Path, AudioInfo], report: CorpusR
                 f"{recording.duration:.2f} s in the manifest, {of_file.seconds:.2f} s in the file"
             )
             report.add(WRONG_LENGTH, path, detail=told)
-        if of_file.clipped > _CLIPPED_SHARE:
+        if of_file.clipped > CLIPPED_SHARE:
             report.add(CLIPPED, path)
 
 

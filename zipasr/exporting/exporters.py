@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from zipasr.encoder.protocol import ChunkSize, EncoderConfig, ExportLayout
 from zipasr.exporting.config import Shape
 from zipasr.exporting.parity import (
-    LOG_ZERO,
     TOLERANCE,
     Check,
     ParityMode,
@@ -27,6 +26,7 @@ from zipasr.exporting.parity import (
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.config import Kind
 from zipasr.recognition.exported_files import in_kind
 from zipasr.recognition.exported_model import Encode

@@ -6,11 +6,11 @@ from torch import Tensor, arange, cat, full_like, int32, int64, nn, ones, ones_l
 from torch import full as full_of
 
 from zipasr.encoder.protocol import ExportLayout
-from zipasr.exporting.parity import LOG_ZERO
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+from zipasr.recognition.acoustic_model import LOG_ZERO
 
 
 class WholeEncoder(nn.Module):

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from zipasr.base.errors import NumericError
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME, ChunkSize, Geometry
+from zipasr.recognition.acoustic_model import LOG_ZERO
 from zipasr.recognition.exported_model import Encode
 from zipasr.search.protocol import Utterance
-
-LOG_ZERO = -23.025851  # log(1e-10), silence
 
 #: Largest difference between the outputs of the encoders, in float32.
 TOLERANCE = 1e-3

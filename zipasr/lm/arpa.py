@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.lm.arpa_text import AGAIN, ArpaText, NgramLines, word_table
 from zipasr.lm.ngram import END, NEVER, START, UNKNOWN, NgramLm, Ngrams
 from zipasr.lm.ngram_levels import NgramLevels
@@ -78,8 +78,7 @@ def read_arpa(
 
 def write_arpa(path: Path, model: NgramLm) -> None:
     """Write an ARPA file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(arpa_text(model), encoding="utf-8")
+    write_text(path, arpa_text(model))
 
 
 def arpa_text(model: NgramLm) -> str:

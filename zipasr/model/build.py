@@ -14,10 +14,11 @@ from zipasr.base.errors import nearest
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.registry import DEFAULT_ENCODER
 from zipasr.model.attention_decoder import AttentionDecoderModel
-from zipasr.model.config import BLANK_ID, SENTENCE_ENDS_ID, HeadFields, ModelConfig
+from zipasr.model.config import HeadFields, ModelConfig
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
+from zipasr.text.config import BLANK_ID, SENTENCE_ENDS_ID
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

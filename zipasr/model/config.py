@@ -8,12 +8,6 @@ from typing import ClassVar, TypedDict, get_args
 from zipasr.base.config import check_numbers, flag
 from zipasr.losses.config import RnntBackend, RnntType
 
-#: Token id of the blank.
-BLANK_ID = 0
-
-#: Id of the token before and after a transcript, which the attention decoder uses.
-SENTENCE_ENDS_ID = 1
-
 #: Input and output channels of each group in the convolution over tokens.
 CHANNELS_PER_GROUP = 4
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import HeadStyle
-from zipasr.model.config import BLANK_ID, CHANNELS_PER_GROUP
+from zipasr.model.config import CHANNELS_PER_GROUP
 from zipasr.nn.balancer import Balancer
+from zipasr.text.config import BLANK_ID
 
 
 class Decoder(nn.Module):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from zipasr.base.errors import CheckpointError, DataError, UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import ReadCheckpoint, load_checkpoint, saved_epochs
@@ -279,9 +279,8 @@ class Record:
             ],
         }
         others = [one for one in searches_in(self.path) if not self._is_mine(one)]
-        with atomic_path(self.path) as temporary:
-            text = json.dumps({"searches": [*others, mine]}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"searches": [*others, mine]}, indent=1)
+        write_text(self.path, text + "\n")
 
     def _key(self, choose: ChooseCheckpoint) -> dict[str, Any]:
         return _name(choose) | {"files": stamps(files_of(self.path.parent, choose))}

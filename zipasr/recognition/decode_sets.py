@@ -12,7 +12,7 @@ from pathlib import Path
 from lhotse import CutSet
 
 from zipasr.base.errors import DataError, UserError, nearest
-from zipasr.base.files import sweep
+from zipasr.base.files import sweep, write_text
 from zipasr.base.log import setup_logging
 from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.acoustic_model import AcousticModel
@@ -41,7 +41,7 @@ from zipasr.scoring.result_files import (
     wer_summary,
     word_rate,
 )
-from zipasr.scoring.run_report import records_of, write_report, write_text
+from zipasr.scoring.run_report import records_of, write_report
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.text.normalise import normalise
 from zipasr.text.phrases import words_of_lines
@@ -266,12 +266,12 @@ def write_results(
     transcripts, key = compared[best], files.key
     wer = word_rate(transcripts, scored[best])
     row = ResultRow(name, config.decoding.decoding_method + best, scored[best], found.rtf, wer=wer)
-    write_text(files.path("recogs", name, best), recogs_text(found.by_setting[best]))
+    write_text(files.path("recogs", name, best), recogs_text(found.by_setting[best]), "replace")
     if config.decoding.skip_scoring:
         return row, transcripts
     rates = {f"{key}{setting}": round(errors.rate, 2) for setting, errors in scored.items()}
-    write_text(files.path("errs", name, best), errs_text(transcripts))
-    write_text(files.path("wer-summary", name), wer_summary(rates, row.errors.metric))
+    write_text(files.path("errs", name, best), errs_text(transcripts), "replace")
+    write_text(files.path("wer-summary", name), wer_summary(rates, row.errors.metric), "replace")
     logger.info("%s: %s", name, scoring_of(config))
     logger.info("%s", wer_log_line(name, f"{key}{best}", row.errors))
     logger.info("%s", wer_log_text(name, rates, row.errors.metric))

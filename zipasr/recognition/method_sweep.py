@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.base.log import setup_logging
 from zipasr.checkpoint.averaging import read_chosen
 from zipasr.data.loaders import test_loader
@@ -79,8 +79,7 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     )
     for line in warnings_about(rows):
         logger.warning("%s", line)
-    with atomic_path(config.exp_dir / f"methods-dev-{suffix}.txt") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(config.exp_dir / f"methods-dev-{suffix}.txt", text)
     return best.config, best.setting, text
 
 

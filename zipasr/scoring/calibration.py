@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zipasr.base.constants import NORMAL_95
 from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.result_files import Transcript
 from zipasr.scoring.statistics import Interval
@@ -101,8 +101,7 @@ def read_calibrations(path: Path) -> dict[str, Calibration]:
 def write_calibrations(path: Path, calibrations: Mapping[str, Calibration]) -> None:
     """Write calibrations by the way of decoding."""
     values = {way: asdict(one) for way, one in calibrations.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def fitted(confidences: Sequence[float], are_right: Sequence[bool], fitted_on: str) -> Calibration:

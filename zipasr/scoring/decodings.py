@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from zipasr.base.errors import DataError, UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, write_text
 from zipasr.scoring.record_checks import RECORD_CHECKS, SETTING_CHECKS, checked
 from zipasr.scoring.result_files import AS_WRITTEN
 from zipasr.scoring.word_errors import AlignedPair, WordErrors, align, errors_of
@@ -175,8 +175,7 @@ def write_decoding(folder: Path, decoding: Decoding) -> None:
     """Write the two files of a decoding into the folder of its method."""
     setting = decoding.setting
     write_records(folder / records_name(setting.test_set, setting.suffix), decoding.records)
-    with atomic_path(folder / _setting_name(setting)) as temporary:
-        temporary.write_text(json.dumps(asdict(setting), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / _setting_name(setting), json.dumps(asdict(setting), indent=1) + "\n")
 
 
 def decoding_files(exp_dir: Path) -> list[Path]:

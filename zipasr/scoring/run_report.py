@@ -13,7 +13,7 @@ from typing import Any
 from lhotse import CutSet, MonoCut
 from lhotse.cut import Cut
 
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.scoring.breakdown import (
     Counted,
     confusions,
@@ -225,8 +225,8 @@ def write_report(exp_dir: Path, embed_audio_mb: float = 10.0, reload: float = 0.
     """Write the page and its short version into the folder of a run; return their paths."""
     report = replace(load_report(exp_dir, embed_audio_mb), reload=reload)
     html, short = exp_dir / "report.html", exp_dir / "report.md"
-    write_text(html, html_page(report))
-    write_text(short, short_report(report))
+    write_text(html, html_page(report), "replace")
+    write_text(short, short_report(report), "replace")
     return [html, short]
 
 
@@ -253,9 +253,3 @@ def _shown(decodings: Sequence[Decoding]) -> list[UtteranceRecord]:
     best = [group[0] for group in by_test_set(decodings).values()]
     in_turn = zip_longest(*(worst(decoding.records, WORST) for decoding in best))
     return [record for record in chain.from_iterable(in_turn) if record is not None]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or not there; half a character becomes a question mark."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace")

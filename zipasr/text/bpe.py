@@ -6,13 +6,12 @@ import io
 import logging
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
 from zipasr.base.errors import DataError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, write_text
 from zipasr.text.characters import TEXT_CHARACTERS
 from zipasr.text.config import BpeConfig
 from zipasr.text.lexicon import lang_files
@@ -71,11 +70,11 @@ def train_bpe(texts: Iterable[str], config: BpeConfig, more_words: Iterable[str]
             config.vocab_size,
             tokenizer.vocab_size,
         )
-    _write(config.lang_dir / "transcript_words.txt", "".join(f"{line}\n" for line in lines))
+    write_text(config.lang_dir / "transcript_words.txt", "".join(f"{line}\n" for line in lines))
     words = {word for line in lines for word in units_of(line)}
     for name, content in lang_files(words.union(more_words), tokenizer).items():
-        _write(config.lang_dir / name, content)
-    _write(config.lang_dir / "bpe.vocab", vocab_text(tokenizer))
+        write_text(config.lang_dir / name, content)
+    write_text(config.lang_dir / "bpe.vocab", vocab_text(tokenizer))
     with atomic_path(config.lang_dir / "bpe.model") as temporary:
         temporary.write_bytes(tokenizer.model_bytes)
     _tell_what_changes(lines, tokenizer)
@@ -162,8 +161,3 @@ def _explained(error: RuntimeError, unit: Unit, vocab_size: int) -> DataError:
         f"sentencepiece could not be trained: {' '.join(str(error).split())}",
         "look at the training transcripts",
     )
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -8,6 +8,12 @@ from typing import Literal
 
 from zipasr.base.config import flag
 
+#: Token id of the blank.
+BLANK_ID = 0
+
+#: Id of the token before and after a transcript, which attention decoder and language models use.
+SENTENCE_ENDS_ID = 1
+
 UnitChoice = Literal["auto", "bpe", "char", "byte-bpe"]
 UNIT_HELP = (
     "tokens: bpe, pieces of words; char, characters; byte-bpe, pieces of bytes; auto: char for "

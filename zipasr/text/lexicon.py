@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zipasr.base.errors import DataError
+from zipasr.text.config import BLANK_ID, SENTENCE_ENDS_ID
 from zipasr.text.text_io import fields_of, read_lines
 from zipasr.text.timed_words import WORD_START
 from zipasr.text.tokenizer import (
-    BLANK_ID,
     DISAMBIGUATION,
-    SENTENCE_ENDS_ID,
     UNKNOWN_ID,
     Tokenizer,
     tokens_text,

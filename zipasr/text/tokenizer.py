@@ -17,14 +17,13 @@ import sentencepiece
 
 from zipasr.base.errors import DataError
 from zipasr.text.characters import are_byte_pieces, from_bytes, to_bytes
+from zipasr.text.config import BLANK_ID, SENTENCE_ENDS_ID
 from zipasr.text.scripts import Unit, cjk_units, is_cjk, joined
 from zipasr.text.text_io import read_lines
 from zipasr.text.timed_words import WORD_START
 
 BLANK = "<blk>"
 SENTENCE_ENDS = "<sos/eos>"
-BLANK_ID = 0
-SENTENCE_ENDS_ID = 1
 UNKNOWN_ID = 2
 
 _NOT_TEXT = (BLANK_ID, SENTENCE_ENDS_ID)

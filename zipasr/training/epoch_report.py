@@ -21,6 +21,7 @@ from zipasr.data.dataset import Batch
 from zipasr.data.loaders import valid_loader
 from zipasr.data.manifests import evenly_spread
 from zipasr.recognition.recogniser import greedy_recogniser, texts_of
+from zipasr.scoring.training_facts import CURVES_FILE
 from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.text.scripts import units_of
 from zipasr.training.best_epochs import note_best
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CURVES_FILE = "curves.png"
 REFERENCE_FILE, CAUSAL_REFERENCE = "reference.jsonl", "reference-causal.jsonl"
 BARS = "▁▂▃▄▅▆▇█"
 BLUE, RED, GREY, REFERENCE_GREY = "#0072B2", "#D55E00", "#777777", "#999999"

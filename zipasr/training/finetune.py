@@ -19,7 +19,8 @@ from zipasr.checkpoint.model_file import stored_tokenizer
 from zipasr.checkpoint.weights import StateDict, differences, model_state, summary
 from zipasr.nn.lora import add_adapter, draw_adapters, is_adapter, plain_name, without_adapters
 from zipasr.optim.build import is_named
-from zipasr.text.tokenizer import BLANK_ID, Tokenizer
+from zipasr.text.config import BLANK_ID
+from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.config import FinetuneConfig
 from zipasr.training.session import Session
 from zipasr.training.state import SCHEDULES_DONE

@@ -23,12 +23,12 @@ from zipasr.checkpoint.checkpoint_file import (
     save_checkpoint,
     saved_epochs,
 )
-from zipasr.checkpoint.language_model_file import SENTENCE_ENDS_ID
 from zipasr.checkpoint.retention import remove_old
 from zipasr.checkpoint.weights import StateDict, load_model, model_state
 from zipasr.lm.config import LmSizes
 from zipasr.lm.neural import NeuralLm, build_lm
 from zipasr.lm.ngram_estimation import Sentences
+from zipasr.text.config import SENTENCE_ENDS_ID
 from zipasr.training.config import LmTrainConfig
 from zipasr.training.gradient_reduction import GradientReducer
 from zipasr.training.precision import Precision

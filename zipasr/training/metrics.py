@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from zipasr.base.errors import UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.nn.numerics import OnItsWay
 
 
@@ -198,8 +198,7 @@ def wandb_sender(project: str, exp_dir: Path, config: Mapping[str, Any]) -> Send
         raise UserError(
             f"--wandb {project}: {problem}", "wandb login, or WANDB_MODE=offline to send it later."
         ) from problem
-    with atomic_path(known) as temporary:
-        temporary.write_text(run_id, encoding="ascii")
+    write_text(known, run_id)
     # Updates come again after a run has gone back; wandb's own count of steps may not.
     run.define_metric("*", step_metric="update")
     send: Send = run.log
@@ -227,8 +226,7 @@ def truncate_after(path: Path, step: int) -> None:
         json.dumps(record) + "\n" for record in read_metrics(path) if record["step"] <= step
     )
     if kept.encode() != path.read_bytes():
-        with atomic_path(path) as temporary:
-            temporary.write_text(kept, encoding="utf-8")
+        write_text(path, kept)
 
 
 def read_metrics(path: Path) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from zipasr.audio.quarantine import FILE_NAME
 from zipasr.base.errors import NumericError, ResourceError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
 from zipasr.data.dataset import Batch
 from zipasr.training.session import Session
@@ -218,8 +218,7 @@ def final_error(session: Session, culprit: str | None) -> NumericError:
     base = session.configs.eden.base_lr
     page = exp_dir / "not-finite.md"
     if session.world.is_main:
-        with atomic_path(page) as temporary:
-            temporary.write_text(_report_page(session, culprit), encoding="utf-8")
+        write_text(page, _report_page(session, culprit))
     return NumericError(
         f"the loss stays not finite: {state.skipped_steps} updates were skipped and going back "
         f"{MAX_ROLLBACKS} times did not help; see {page}.",

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from zipasr.audio.audio_info import CLIPPED_SHARE
 from zipasr.audio.loading import AS_IT_IS, treatment
 from zipasr.base.constants import SAMPLING_RATE
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.base.progress import clock
 from zipasr.corpora.custom.checks import ScannedCorpus
 from zipasr.corpora.custom.utterances import Dropped, Utterance, purpose_of
@@ -29,7 +30,6 @@ BY_CHANNEL = "each taken for itself"
 _FEW = 5
 # Of each kind; quarantine.tsv has all that are left out.
 _MANY = 200
-_CLIPPED_SHARE = 1e-3
 _IDS = (
     "An utterance keeps the id that the source gives it. Others are called after their file, "
     "folders included, then the milliseconds of start and end and the channel, as far as the "
@@ -68,8 +68,7 @@ def write_report(folder: Path, seen: ScannedCorpus) -> Path:
         seen: after its scan, with splits or without.
     """
     path = folder / REPORT
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(_paragraphs(seen)) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(_paragraphs(seen)) + "\n")
     return path
 
 
@@ -120,7 +119,7 @@ def _found(seen: ScannedCorpus) -> list[str]:
         for path, f in seen.facts.items() if not f.fault
     )  # fmt: skip
     lines += [_row_of_kind(*kind, count) for kind, count in sorted(kinds.items())]
-    clipped = sum(of_file.clipped > _CLIPPED_SHARE for of_file in sound)
+    clipped = sum(of_file.clipped > CLIPPED_SHARE for of_file in sound)
     if clipped:
         lines.append(f"  {clipped} files are clipped: more than 0.1 % of the samples at full scale")
     return lines
@@ -270,8 +269,7 @@ def write_page(
         samples=[_sample(one, files[one], seen.seconds(one)) for one in chosen],
         longest=_LONGEST_SECONDS,
     )
-    with atomic_path(folder / PAGE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(folder / PAGE, page)
 
 
 def _sample(utterance: Utterance, file: Path, seconds: float) -> Sample:

@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from zipasr.audio.audio_info import AudioInfo, scan_files
+from zipasr.audio.audio_info import SURVEY, AudioInfo, scan_files
 from zipasr.audio.loading import convert, converted_name, is_converted, needs_conversion
-from zipasr.audio.piped import is_written, run_command
 from zipasr.audio.quarantine import write_quarantine
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, UserError, nearest
@@ -28,6 +27,7 @@ from zipasr.corpora.custom.checks import (
     odd_files,
 )
 from zipasr.corpora.custom.import_report import short_report, write_page, write_report
+from zipasr.corpora.custom.kaldi import is_written, run_command
 from zipasr.corpora.custom.readers import read_source, what_to_do
 from zipasr.corpora.custom.recipe_file import with_splits
 from zipasr.corpora.custom.suspects import find_leaks, find_suspects, refuse_file_names
@@ -111,9 +111,6 @@ def convert_audio(
         for _ in pool.map(write, missing):
             progress.step()
     return {u: targets[u.audio, u.channel] for u in utterances}
-
-
-SURVEY = "audio.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

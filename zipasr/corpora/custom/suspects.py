@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from zipasr.audio.audio_info import AudioInfo
+from zipasr.audio.audio_info import CLIPPED_SHARE, AudioInfo
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_files import AUDIO_SUFFIXES
 from zipasr.corpora.custom.checks import Suspect, seconds_of
@@ -22,7 +22,6 @@ _RATE_FACTOR = 3.0
 # Pauses around the words of a short text.
 _PAUSE_SECONDS = 2.0
 _FEWEST_FOR_MEDIAN = 10
-_CLIPPED_SHARE = 1e-3
 _QUIET = 1e-6  # mean square: -60 dB
 _OFTEN = 100
 
@@ -48,7 +47,7 @@ def find_suspects(
             "most of it is in another utterance, too": _overlapping(utterances, facts),
             "clipped: more than 0.1 % of the samples at full scale": (
                 (u, f"{100 * facts[u.audio].clipped:.1f} %")
-                for u in utterances if facts[u.audio].clipped > _CLIPPED_SHARE
+                for u in utterances if facts[u.audio].clipped > CLIPPED_SHARE
             ),
             "nearly silent: less than -60 dB": (
                 (u, "") for u in utterances if _loudness(u, facts[u.audio]) < _QUIET

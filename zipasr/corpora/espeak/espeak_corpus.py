@@ -18,7 +18,7 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from tqdm import tqdm
 
 from zipasr.base.errors import DataError, ResourceError, UserError, nearest
-from zipasr.base.files import atomic_path
+from zipasr.base.files import write_text
 from zipasr.corpora.config import EspeakConfig
 from zipasr.corpora.espeak import voice as espeak_voice
 from zipasr.corpora.espeak.text import (
@@ -86,8 +86,7 @@ class EspeakCorpus:
         missing = [utterance for utterance in plan if not self.audio_path(utterance).exists()]
         digest = checksum(plan)
         logger.info("espeak: plan %s, %d of %d to be spoken", digest, len(missing), len(plan))
-        with atomic_path(self.audio_dir / "plan.tsv") as temporary:
-            temporary.write_text(plan_table(plan), encoding="utf-8")
+        write_text(self.audio_dir / "plan.tsv", plan_table(plan))
         if missing:
             require_espeak()
             synthesise([self.order(utterance) for utterance in missing], num_jobs)

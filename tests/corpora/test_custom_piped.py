@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from zipasr.audio.piped import is_written, run_command
+from zipasr.corpora.custom.kaldi import is_written, run_command
 
 
 def test_a_command_runs_again_when_it_or_its_files_change(tmp_path: Path) -> None:
