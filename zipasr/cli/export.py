@@ -56,7 +56,7 @@ from zipasr.model.build import describe
 from zipasr.model.config import ModelConfig
 from zipasr.recognition.acoustic_model import check_is_settled
 from zipasr.recognition.best_average import with_checkpoints
-from zipasr.recognition.confidence import copy_calibrations
+from zipasr.recognition.calibration_file import copy_calibrations
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import neural_lm
 from zipasr.recognition.result_names import search_of

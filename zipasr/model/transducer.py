@@ -27,8 +27,8 @@ from zipasr.model.inputs import (
     padded_labels,
 )
 from zipasr.model.joiner import Joiner, PreparedJoiner
+from zipasr.nn.autocast_weights import narrow_weights
 from zipasr.nn.layers import scaled_linear
-from zipasr.nn.narrow import narrow_weights
 from zipasr.nn.numerics import at_least_float32, to_device
 
 #: Scales, lattice and prune range of the published recipe.

@@ -6,11 +6,11 @@
 
 ``config`` gathers the settings, ``token_sources`` and ``resources`` read what a search needs beside
 the model. ``acoustic_model`` encodes, ``recogniser`` turns batches into words, ``streaming`` speech
-as it comes, whose utterances end and are shown as in ``stream_results``; ``confidence`` keeps the
-calibrations of a run; ``alignment`` finds times, of what was recognised and of a given transcript,
-``word_bounds`` where words begin and end. ``exported_files`` and ``exported_model`` find and read
-exported files (with ``onnx_runtime``), ``export_check`` whether they are those of one export;
-``file_recogniser`` recognises with them. ``decode_sets``
-and ``decode_streams`` decode test sets into files named by ``result_names``; ``best_average`` and
-``method_sweep`` choose checkpoints and decoding method on the dev set.
+as it comes, whose utterances end and are shown as in ``stream_results``; ``calibration_file`` keeps
+the calibrations of a run; ``alignment`` finds times, of what was recognised and of a given
+transcript, ``word_bounds`` where words begin and end. ``exported_files`` and ``exported_model``
+find and read exported files (with ``onnx_runtime``), ``export_check`` whether they are those of one
+export; ``exported_recogniser`` recognises with them. ``decode_sets`` and ``decode_streams`` decode
+test sets into files named by ``result_names``; ``best_average`` and ``method_sweep`` choose
+checkpoints and decoding method on the dev set.
 """

@@ -17,7 +17,7 @@ from zipasr.base.log import setup_logging
 from zipasr.data.loaders import load_cuts, test_loader
 from zipasr.recognition.acoustic_model import AcousticModel
 from zipasr.recognition.best_average import dev_cuts, with_checkpoints
-from zipasr.recognition.confidence import store_calibration
+from zipasr.recognition.calibration_file import store_calibration
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.method_sweep import check_can_be_chosen, with_best_method
 from zipasr.recognition.recogniser import Recognised, Recogniser, load_recogniser, recognise

@@ -29,7 +29,7 @@ from zipasr.recognition.acoustic_model import (
     device_of,
     token_log_probs,
 )
-from zipasr.recognition.confidence import stored_calibration
+from zipasr.recognition.calibration_file import stored_calibration
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.resources import ResourceReader, check_resources
 from zipasr.recognition.word_bounds import timed_tokens

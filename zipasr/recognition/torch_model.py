@@ -19,7 +19,7 @@ from zipasr.recognition.alignment import align, encoded_pieces, recognise_pieces
 from zipasr.recognition.config import EndpointConfig, ModelFileConfig, RecognitionConfig
 from zipasr.recognition.export_check import CONFIDENCE
 from zipasr.recognition.exported_files import plain_way
-from zipasr.recognition.file_recogniser import FileChunkRecogniser, load_file_recogniser
+from zipasr.recognition.exported_recogniser import FileChunkRecogniser, load_file_recogniser
 from zipasr.recognition.long_form import Cutting, Piece, RecognisePieces, WordTimes
 from zipasr.recognition.recogniser import (
     Recogniser,

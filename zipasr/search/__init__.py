@@ -4,10 +4,10 @@
 ``lattice_methods``: those with a lattice or a second score), ``components`` are what it is built
 of, ``protocol`` what it takes and returns, ``config`` its flags. Transducer: ``transducer_step``,
 ``greedy`` (on a GPU: ``greedy_blocks``), ``beam_search`` (with ``beam_state``, ``batched_state``
-and ``beam_of_one``), ``full_beam_search`` (any number of tokens per frame), ``fast_beam_search``
-(with ``fast_beam_frame``); their steps on a GPU: ``triton_steps``. CTC: ``ctc_greedy``,
-``ctc_prefix``. Beside the model: ``scorers`` (what they are, and sums), ``hot_words`` and
-``language_models``. Lattices: ``lattice``, ``lexicon_graph``, ``graph_search``,
+and ``single_utterance_beam``), ``full_beam_search`` (any number of tokens per frame),
+``fast_beam_search`` (with ``fast_beam_frame``); their steps on a GPU: ``triton_steps``. CTC:
+``ctc_greedy``, ``ctc_prefix``. Beside the model: ``scorers`` (what they are, and sums),
+``hot_words`` and ``language_models``. Lattices: ``lattice``, ``lexicon_graph``, ``graph_search``,
 ``lattice_intersect``, ``rescoring``. ``forced_alignment``: times of a given transcript,
 probabilities of recognised tokens.
 

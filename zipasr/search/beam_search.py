@@ -2,8 +2,8 @@
 
 ``choose`` is the search: which hypotheses a frame leaves. On a CPU, ``advance`` takes a frame of
 all utterances that have one, and does the rest for those hypotheses that took a token; one
-utterance alone is left to ``beam_of_one``. On a GPU nothing may depend on which these are, as the
-host would have to wait: ``take_frames`` does everything for all of them, in place.
+utterance alone is left to ``single_utterance_beam``. On a GPU nothing may depend on which these
+are, as the host would have to wait: ``take_frames`` does everything for all of them, in place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch import Tensor
 from zipasr.nn.cuda_graph import Recent, Replay, power_of_two
 from zipasr.nn.numerics import to_device
 from zipasr.search import triton_steps
-from zipasr.search.beam_of_one import advance_one
 from zipasr.search.beam_state import (
     BackPointers,
     Beams,
@@ -33,6 +32,7 @@ from zipasr.search.beam_state import (
 )
 from zipasr.search.protocol import Search, Utterance
 from zipasr.search.scorers import TokenScorer, scored, step_all, step_where, view_as_beams
+from zipasr.search.single_utterance_beam import advance_one
 from zipasr.search.transducer_step import (
     ScoreSettings,
     TransducerSteps,
