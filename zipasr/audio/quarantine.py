@@ -70,6 +70,11 @@ class Quarantine:
         return path in self._files or bool(self._utterances & {(path, utterance), ("", utterance)})
 
 
+def too_many_lost(lost: int, total: int) -> bool:
+    """Say whether more than 1 % (and more than three), or all, cannot be used: a broken copy."""
+    return lost > max(3, total // 100) or 0 < lost == total
+
+
 def write_quarantine(folder: Path, rows: Iterable[LeftOut], found_by: str) -> Path:
     """Write what one step found to ``quarantine.tsv``; rows of the other steps stay.
 

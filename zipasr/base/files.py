@@ -122,6 +122,11 @@ class FolderIdentity:
             )
 
 
+def lack_of(path: Path) -> str:
+    """Return why a path is no file that can be read, for an error message."""
+    return "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+
+
 def sha256_of(paths: Iterable[Path]) -> str:
     """Return the digest of the contents of files, one after another, in hexadecimal."""
     digest = hashlib.sha256()

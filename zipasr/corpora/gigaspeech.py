@@ -21,6 +21,7 @@ import soundfile
 from lhotse import CutSet, RecordingSet, SupervisionSegment, SupervisionSet, fix_manifests
 from lhotse.recipes.gigaspeech import parse_utterance
 
+from zipasr.audio.quarantine import too_many_lost
 from zipasr.base.errors import DataError, ResourceError, UserError, nearest
 from zipasr.base.files import atomic_path
 from zipasr.base.progress import Progress
@@ -42,9 +43,6 @@ _KINDS: Mapping[str, Any] = {
 }
 # Recordings whose headers are read side by side.
 _AHEAD = 64
-# Preparation goes on without so many damaged or missing recordings; more suggest a broken copy.
-_TOLERATED = 3
-_TOLERATED_SHARE = 0.01
 
 
 class _Entry(NamedTuple):
@@ -242,7 +240,7 @@ def _check(part: str, found: _Found, folder: Path) -> None:
     if not lost:
         return
     message = f"{part}: {lost} of {total} recordings cannot be read: {found.faults[0]}"
-    if lost > max(_TOLERATED, int(_TOLERATED_SHARE * total)) or lost == total:
+    if too_many_lost(lost, total):
         raise DataError(
             f"{message}.", f"complete the copy of GigaSpeech, or take {part} out of the recipe"
         )

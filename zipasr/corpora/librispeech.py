@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.recipes.librispeech import parse_utterance
 
+from zipasr.audio.quarantine import too_many_lost
 from zipasr.base.errors import DataError, UserError, nearest
 from zipasr.base.progress import Progress
 from zipasr.corpora import openslr
@@ -23,9 +24,6 @@ logger = logging.getLogger(__name__)
 
 _ROOT = "LibriSpeech"
 _OPTIONS = ("lm", "musan")
-# Preparation goes on without so many damaged or missing files; more suggest a broken copy.
-_TOLERATED = 3
-_TOLERATED_SHARE = 0.01
 _EXAMPLES = 3
 
 
@@ -200,7 +198,7 @@ def _report_lost(names: list[str], folder: Path) -> None:
         f"{folder}: the audio of {len(names)} of {total} utterances is missing or damaged, "
         f"such as {', '.join(names[:_EXAMPLES])}"
     )
-    if len(names) > max(_TOLERATED, int(_TOLERATED_SHARE * total)) or len(names) == total:
+    if too_many_lost(len(names), total):
         raise DataError(
             f"{message}.",
             "delete the folder and run ./prepare.sh --stage 0 --force, which unpacks it again",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from zipasr.audio.audio_info import CLIPPED_SHARE, SURVEY, AudioInfo, scan_files
-from zipasr.audio.quarantine import LeftOut, write_quarantine
+from zipasr.audio.quarantine import LeftOut, too_many_lost, write_quarantine
 from zipasr.base.errors import DataError
 
 DAMAGED = "damaged audio"
@@ -43,8 +43,6 @@ _TOLERANCE = 0.025
 # Fast speech has 20 characters a second; an encoder has 25 frames.
 _MOST_CHARACTERS_PER_SECOND = 40.0
 _MAX_EXAMPLES = 5
-_TOLERATED_FAILURES = 3
-_TOLERATED_SHARE = 0.01
 
 
 class Finding(NamedTuple):
@@ -82,8 +80,7 @@ class CorpusReport:
             DataError: there are so many.
         """
         damaged = self.findings.get(DAMAGED, []) + self.findings.get(WRONG_LENGTH, [])
-        tolerated = max(_TOLERATED_FAILURES, int(_TOLERATED_SHARE * self.files))
-        if damaged and (len(damaged) > tolerated or len(damaged) == self.files):
+        if too_many_lost(len(damaged), self.files):
             raise DataError(
                 f"{len(damaged)} of {self.files} sound files cannot be used; {self.quarantine} "
                 f"lists them; the first: {damaged[0].path}: {damaged[0].detail}.",

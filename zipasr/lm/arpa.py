@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from zipasr.base.errors import DataError
-from zipasr.base.files import write_text
+from zipasr.base.files import lack_of, write_text
 from zipasr.lm.arpa_text import AGAIN, ArpaText, NgramLines, word_table
 from zipasr.lm.ngram import END, NEVER, START, UNKNOWN, NgramLm, Ngrams
 from zipasr.lm.ngram_levels import NgramLevels
@@ -54,11 +54,9 @@ def read_arpa(
             n-grams, no end of sentences. The message names the line.
     """
     if not path.is_file():
-        what = (
-            "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
-        )
         raise DataError(
-            f"there is no n-gram language model at {path}: it {what}.", "give an ARPA file."
+            f"there is no n-gram language model at {path}: it {lack_of(path)}.",
+            "give an ARPA file.",
         )
     number = 0
     try:

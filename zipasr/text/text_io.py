@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zipasr.base.errors import DataError, ResourceError, UserError
-from zipasr.base.files import atomic_path
+from zipasr.base.files import atomic_path, lack_of
 from zipasr.base.progress import Progress
 
 _BYTES_FOR_GUESS = 200_000
@@ -183,10 +183,7 @@ def read_lines(path: Path, name: str = "", fix: str = "convert the file to UTF-8
     """
     name = name or str(path)
     if not path.is_file():
-        what = (
-            "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
-        )
-        raise DataError(f"{name} {what}.", "give a text file.")
+        raise DataError(f"{name} {lack_of(path)}.", "give a text file.")
     try:
         raw = path.read_bytes()
     except OSError as problem:
