@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zipasr.base.config import flag_name
+from zipasr.base.errors import UserError, nearest
 from zipasr.encoder.protocol import BuiltElsewhere, ExportLayout, Geometry, joined
 
 if TYPE_CHECKING:
@@ -174,6 +176,34 @@ def as_choices(given: int | Sequence[int] | None, default: tuple[int, ...]) -> t
 def in_full(value: Any, num_stacks: int) -> Any:
     """Return a list with one value for all stacks as one value for each; others as they are."""
     return value * num_stacks if isinstance(value, tuple) and len(value) == 1 else value
+
+
+C = TypeVar("C", bound="ChunkedConfig")
+
+
+def settings_of_preset(
+    presets: Mapping[str, C],
+    preset: str,
+    chunk_size: int | Sequence[int] | None,
+    left_context_frames: int | Sequence[int] | None,
+    **fields: Any,
+) -> C:
+    """Return the settings of a published size, with chunks and other fields as given.
+
+    Raises:
+        UserError: there is no such size.
+        ValueError: the chunks do not fit.
+    """
+    if preset not in presets:
+        known = f"choose one of: {', '.join(presets)}."
+        raise UserError(f"unknown preset {preset!r}.", nearest(preset, presets) or known)
+    sizes = presets[preset]
+    return replace(
+        sizes,  # type: ignore[type-var]  # all classes of settings are dataclasses
+        chunk_size=as_choices(chunk_size, sizes.chunk_size),
+        left_context_frames=as_choices(left_context_frames, sizes.left_context_frames),
+        **fields,
+    )
 
 
 class ChunkedConfig(BuiltElsewhere):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from zipasr.base.config import check_numbers, flag, shown
-from zipasr.base.errors import UserError, nearest
-from zipasr.encoder.chunks import ChunkedConfig, as_choices, check_chunks
+from zipasr.encoder.chunks import ChunkedConfig, check_chunks, settings_of_preset
 from zipasr.encoder.protocol import Flags, Geometry, HeadStyle, LossStyle
 
 if TYPE_CHECKING:
@@ -210,16 +209,7 @@ class ZapformerConfig(ChunkedConfig):
             UserError: there is no such size.
             ValueError: the chunks do not fit.
         """
-        if preset not in PRESETS:
-            known = f"choose one of: {', '.join(PRESETS)}."
-            raise UserError(f"unknown preset {preset!r}.", nearest(preset, PRESETS) or known)
-        sizes = PRESETS[preset]
-        return replace(
-            sizes,
-            causal=causal,
-            chunk_size=as_choices(chunk_size, sizes.chunk_size),
-            left_context_frames=as_choices(left_context_frames, sizes.left_context_frames),
-        )
+        return settings_of_preset(PRESETS, preset, chunk_size, left_context_frames, causal=causal)
 
     @classmethod
     def presets(cls) -> Mapping[str, Mapping[str, Any]]:
