@@ -11,6 +11,7 @@ import torch
 from tests.encoder.sizes import small_config
 from tests.encoder.zapformer.published import TINY as ZAPFORMER
 from zipasr.base.errors import UserError
+from zipasr.base.seed import seeded
 from zipasr.encoder import (
     Zapformer,
     ZapformerConfig,
@@ -68,8 +69,9 @@ def test_it_learns_and_can_be_copied(make: Callable[[], StandaloneEncoder]) -> N
     encoder.set_batch_count(0.0)
     frames, _ = copy.deepcopy(encoder)(FEATURES, torch.tensor(LENS))
     assert frames.requires_grad
-    frames, _ = encoder(FEATURES, torch.tensor(LENS))
-    frames.square().mean().backward()
+    with seeded(0):  # one call in nine leaves out a layer, and so more than a fifth
+        frames, _ = encoder(FEATURES, torch.tensor(LENS))
+        frames.square().mean().backward()
     # Some take no part: positions are ignored now and then, and a bypass_scale serves nothing.
     learned = [parameter.grad is not None for parameter in encoder.parameters()]
     assert sum(learned) > 0.8 * len(learned)
