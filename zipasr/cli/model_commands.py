@@ -7,7 +7,14 @@ from dataclasses import replace
 from zipasr.base.config import flag_name, parse_bool
 from zipasr.base.recipe import Recipe
 from zipasr.checkpoint.config import ChooseCheckpoint, ExpConfig
-from zipasr.cli.config import LM_WITHOUT_EFFECT, RETURN_CUTS, STORED, AcceptedConfig, InfoConfig
+from zipasr.cli.config import (
+    LM_WITHOUT_EFFECT,
+    RETURN_CUTS,
+    STORED,
+    AcceptedConfig,
+    InfoConfig,
+    ReportConfig,
+)
 from zipasr.cli.flags import CHECKPOINT_CHOICES, Command, Typed, names, not_yet
 from zipasr.cli.recognition_commands import DECODE, SEARCH_WITHOUT_EFFECT
 from zipasr.data.config import DataConfig
@@ -15,7 +22,6 @@ from zipasr.encoder.registry import ENCODER_TYPES
 from zipasr.exporting.config import ExportConfig
 from zipasr.lm.config import LM_SIZES, LmConfig
 from zipasr.recognition.config import ConfidenceConfig
-from zipasr.scoring.config import ReportConfig
 from zipasr.text.config import TokenizerConfig, TokenTableConfig
 
 _AVERAGE_WITHOUT_EFFECT = dict.fromkeys(

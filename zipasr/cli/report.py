@@ -12,9 +12,9 @@ from zipasr.base.errors import UserError
 from zipasr.base.files import sweep, write_text
 from zipasr.checkpoint.config import ExpConfig
 from zipasr.cli.command_flags import read
+from zipasr.cli.config import ReportConfig
 from zipasr.cli.entry import guarded
 from zipasr.cli.model_commands import REPORT
-from zipasr.scoring.config import ReportConfig
 from zipasr.scoring.decodings import decoding_files
 from zipasr.scoring.html_report import comparison_page, matching
 from zipasr.scoring.run_report import load_report, short_comparison, write_report

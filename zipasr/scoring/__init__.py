@@ -5,5 +5,5 @@
 ``decodings`` stores decoded test sets for reports and ``record_checks`` checks what is read of
 them; ``breakdown``, ``latency`` and ``statistics`` analyse them, ``html_report`` shows them,
 ``training_facts`` reads how the model was trained, ``run_report`` writes the report of a training
-run, as Markdown too. ``config``: settings.
+run, as Markdown too.
 """
