@@ -32,6 +32,8 @@ train = ["train"]
 valid = ["dev"]
 test = ["test"]
 [flags]
+join-prob = 0
+silence-prob = 0
 manifest-dir = "data/fsdd/fbank"
 lang-dir = "data/fsdd/lang_bpe"
 vocab-size = 40
