@@ -29,8 +29,8 @@ BLOCKS = [
 STANDS_FOR = {
     "TURN ON THE LIGHT": "LOW HIGH TOP",
     "NEW YORK": "HIGH TOP",
-    "epoch-11.pt": "epoch-2.pt",
-    "num_epochs=11": "num_epochs=2",
+    "epoch-6.pt": "epoch-2.pt",
+    "num_epochs=6": "num_epochs=2",
     "talk.mp3": "talk.wav",
 }
 
