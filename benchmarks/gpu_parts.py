@@ -26,11 +26,13 @@ from benchmarks.training_step import Step
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, batching_of, train_loader
+from zipasr.encoder import triton_attention
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig
 from zipasr.kernels import elementwise
 from zipasr.losses import triton_backend
+from zipasr.nn import triton_bias_norm
 from zipasr.optim import compiled_update
 from zipasr.optim.rubik import BatchedRubik
 from zipasr.optim.scaled_adam import ScaledAdam
@@ -194,7 +196,10 @@ def _half(place: Place) -> torch.dtype:
 
 def kernels(place: Place) -> Iterator[Work]:
     """Yield the checks of the library's kernels against their definitions."""
-    modules = (elementwise, triton_backend, compiled_update, triton_steps)
+    modules = (
+        *(elementwise, triton_backend, compiled_update),
+        *(triton_steps, triton_bias_norm, triton_attention),
+    )
     checks: tuple[Callable[[torch.device], str | None], ...]
     checks = tuple(module.self_check for module in modules)
     for module, check in zip(modules, checks, strict=True):
@@ -215,7 +220,7 @@ def device_tests(_place: Place) -> Iterator[Work]:
 
     def failures() -> float:
         command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda"]
-        folders = [f"tests/{name}" for name in ("losses", "optim", "nn", "search")]
+        folders = [f"tests/{name}" for name in ("losses", "optim", "nn", "search", "encoder")]
         return float(subprocess.run([*command, *folders], check=False).returncode)
 
     yield Work(name="tests that need a GPU", run=None, difference=failures, tolerance=0.0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zipasr.encoder import relative_attention
+from tests.other_process import needs_triton, run_python
+from zipasr.encoder import relative_attention, triton_attention
 from zipasr.encoder.relative_attention import Inputs, attention_weights, shift_positions
 
 Tensors = dict[str, Tensor]
@@ -34,8 +37,11 @@ def random_tensors(
 
 
 def random_mask(num_utterances: int, num_targets: int, num_sources: int, seed: int) -> Tensor:
+    """Hide some sources: a target that sees none has weights, and a gradient, all the same."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(num_utterances, 1, num_targets, num_sources, generator=generator) < 0.3
+    mask = torch.rand(num_utterances, 1, num_targets, num_sources, generator=generator) < 0.3
+    mask[..., 0] = False
+    return mask
 
 
 def ours(tensors: Tensors, mask: Tensor | None, penalize: bool = False) -> Tensor:
@@ -74,17 +80,19 @@ def gradients(result: Tensor, tensors: Tensors) -> tuple[Tensor, ...]:
         st.integers(0, 4),
         st.integers(0, 99),
     ),
-    block_bytes=st.sampled_from((1, 500, 5000, 1 << 20)),
+    block_bytes=st.sampled_from((None, 1, 500, 5000, 1 << 20)),
     is_masked=st.booleans(),
 )
 def test_values_and_gradients_follow_the_formula_for_every_size_of_block(
-    sizes: tuple[int, int, int, int, int], block_bytes: int, is_masked: bool
+    sizes: tuple[int, int, int, int, int], block_bytes: int | None, is_masked: bool
 ) -> None:
+    """None: all at once, as on a GPU."""
     utterances, heads, targets, left_context, seed = sizes
     tensors = random_tensors(utterances, heads, targets, targets + left_context, seed)
     mask = random_mask(utterances, targets, targets + left_context, seed) if is_masked else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relative_attention, "block_bytes", lambda _: block_bytes // 2)
+        patch.setattr(relative_attention, "block_bytes", lambda _: (block_bytes or 1 << 20) // 2)
+        patch.setattr(relative_attention, "_is_one_block", lambda _: block_bytes is None)
         result = ours(tensors, mask)
         grads = gradients(result, tensors)
     expected = by_formula(tensors, mask)
@@ -110,7 +118,9 @@ def test_a_second_backward_pass_gives_the_same() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_large_scores_are_penalized() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_large_scores_are_penalized(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relative_attention, "_is_one_block", lambda _: at_once)
     tensors = random_tensors(1, 2, 4, 4, seed=3)
     with torch.no_grad():
         tensors["query"].mul_(30)
@@ -152,3 +162,53 @@ def test_shift_with_more_sources_than_targets() -> None:
     shifted = shift_positions(scores, num_sources=5)
     for i in range(3):
         assert torch.equal(shifted[:, i], scores[:, i, 2 - i : 7 - i])
+
+
+@needs_triton
+def test_kernels_when_interpreted() -> None:
+    command = "-m pytest -q -p no:cacheprovider tests/encoder/interpreted_triton.py"
+    run_python(*command.split(), TRITON_INTERPRET="1")
+
+
+COMPILE = """
+from tests.compiled_triton import compile_everywhere
+from zipasr.kernels.triton import attention as kernels
+
+sizes = dict.fromkeys(
+    ("num_heads", "num_targets", "num_sources", "num_distances", "num_utterances"), "i32"
+)
+strides = dict.fromkeys(("mask_utterance", "mask_head", "mask_target", "mask_source"), "i32")
+for kind in ("*bf16", "*fp32"):
+    forward = {"scores": kind, "by_distance": kind, "mask": "*u8", **sizes, **strides}
+    names = ("grad", "weights", "scores", "by_distance", "distance_grad")
+    backward = {**dict.fromkeys(names, kind), **sizes}
+    for rows, lanes, warps in ((4, 512, 4), (2, 1024, 4), (1, 8192, 16)):
+        options, size = {"num_warps": warps, "num_stages": 1}, dict(rows=rows, lanes=lanes)
+        compile_everywhere(
+            kernels.attention_weights_kernel, forward, options, masked_score=-1000.0,
+            positions=True, masked=True, **size,
+        )
+        compile_everywhere(
+            kernels.attention_grad_kernel, backward, options, limit=25.0, penalty=1e-4,
+            positions=True, penalized=True, **size,
+        )
+"""
+
+
+@needs_triton
+def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    run_python("-c", COMPILE, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+
+
+def test_a_device_without_kernels_is_told_in_one_sentence() -> None:
+    """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
+    reason = triton_attention.self_check(torch.device("cpu"))
+    assert reason is not None
+    assert reason.endswith(".")
+    assert not triton_attention.works_on(torch.device("cpu"))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_kernels_on_a_gpu() -> None:
+    assert triton_attention.self_check(torch.device("cuda", 0)) is None

@@ -1,11 +1,15 @@
 """BiasNorm against its formula."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.other_process import needs_triton, run_python
+from zipasr.nn import triton_bias_norm
 from zipasr.nn.bias_norm import BiasNorm
 
 
@@ -82,3 +86,45 @@ def test_scale_above_its_limit_is_pushed_down(monkeypatch: pytest.MonkeyPatch) -
     norm.log_scale.grad = None
     norm.eval()(torch.ones(3, 4)).sum().neg().backward()
     assert norm.log_scale.grad.item() < 0
+
+
+@needs_triton
+def test_kernels_when_interpreted() -> None:
+    command = "-m pytest -q -p no:cacheprovider tests/nn/interpreted_triton.py"
+    run_python(*command.split(), TRITON_INTERPRET="1")
+
+
+COMPILE = """
+from tests.compiled_triton import compile_everywhere
+from zipasr.kernels.triton import bias_norm as kernels
+
+floats = dict.fromkeys(("bias", "log_scale", "y", "lengths", "factors"), "*fp32")
+for kind, (channels, rows, lanes, warps) in {
+    "*bf16": (192, 8, 256, 4), "*fp32": (512, 4, 512, 4), "*fp16": (3000, 1, 4096, 8),
+}.items():
+    sizes = dict(channels=channels, rows=rows, lanes=lanes)
+    forward = {"x": kind, **floats, "num_rows": "i32"}
+    backward = dict(grad="*fp32", x=kind, bias="*fp32", lengths="*fp32", factors="*fp32")
+    backward |= dict(x_grad=kind, sums="*fp32", num_rows="i32", rounds="i32")
+    compile_everywhere(kernels.bias_norm_kernel, forward, {"num_warps": warps}, **sizes)
+    compile_everywhere(kernels.bias_norm_grad_kernel, backward, {"num_warps": warps}, **sizes)
+"""
+
+
+@needs_triton
+def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
+    run_python("-c", COMPILE, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+
+
+def test_a_device_without_kernels_is_told_in_one_sentence() -> None:
+    """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
+    reason = triton_bias_norm.self_check(torch.device("cpu"))
+    assert reason is not None
+    assert reason.endswith(".")
+    assert not triton_bias_norm.works_on(torch.device("cpu"))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_kernels_on_a_gpu() -> None:
+    assert triton_bias_norm.self_check(torch.device("cuda", 0)) is None

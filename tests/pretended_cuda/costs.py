@@ -42,6 +42,8 @@ FREE = {
 WRITES_ONLY = {
     "copy_", "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "random_", "exponential_",
 }  # fmt: skip
+#: Operations that take from their first operand what kind of tensor it is, not its elements.
+FILLS = {"new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"}
 #: Operations that read the elements they pick, not all of their first operand.
 PICKS = {"index", "gather", "index_select", "embedding"}
 #: Operations that write some elements of the operand they change.
@@ -130,7 +132,7 @@ def cost_of(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any], o
 
 
 def _moved(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> float:
-    reads = _tensors((args, kwargs))
+    reads = [] if name in FILLS else _tensors((args, kwargs))
     changed = changed_by(func, args, kwargs)
     fresh = [x for x in _tensors(out) if not _has(changed, x)]
     if name in PICKS:

@@ -17,9 +17,11 @@ from torch import Tensor
 from tests.pretended_cuda.costs import Cost, touched
 from tests.pretended_cuda.device import Mode, Pretended, host_of
 from tests.pretended_cuda.graphs import note_or_record, recording
+from zipasr.encoder import triton_attention
 from zipasr.kernels import elementwise
 from zipasr.kernels.numba import optimizer as loops
 from zipasr.losses import numba_backend, recursion, triton_backend
+from zipasr.nn import bias_norm, triton_bias_norm
 from zipasr.optim import compiled_update
 from zipasr.search import beam_search, greedy_blocks, triton_steps
 from zipasr.search.beam_state import Beams
@@ -33,10 +35,13 @@ class Kernel:
         name: of it.
         function: does the same on the host.
         times: how often it moves each element of a block that it finds by its address.
+        in_place: whether it reads its first argument and writes over it.
     """
 
-    def __init__(self, name: str, function: Callable[..., None], times: int = 0) -> None:
-        self.name, self.function, self.times = name, function, times
+    def __init__(
+        self, name: str, function: Callable[..., None], times: int = 0, in_place: bool = False
+    ) -> None:
+        self.name, self.function, self.times, self.in_place = name, function, times, in_place
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def launch(*args: Any, num_warps: int = 4, num_stages: int = 1, **constants: Any) -> None:
@@ -45,7 +50,8 @@ class Kernel:
             if strange:
                 raise ValueError(f"Pointer argument cannot be accessed from Triton: {strange}")
             hidden = 4 * self.times * grid[0] * constants.get("block", 0)
-            moved = hidden + sum(touched(host_of(x)) for x in tensors)
+            different = list({id(x): x for x in tensors}.values())
+            moved = hidden + sum(touched(host_of(x)) for x in different + tensors[: self.in_place])
             hosts = [host_of(x) for x in args]
 
             def work() -> None:
@@ -77,6 +83,16 @@ def use_kernels() -> None:
         beam_frame_kernel=Kernel("beam_frame", _beam_frame),
         greedy_step_kernel=Kernel("greedy_step", _greedy_step),
     )
+    norms = SimpleNamespace(
+        bias_norm_kernel=Kernel("bias_norm", _bias_norm),
+        bias_norm_grad_kernel=Kernel("bias_norm_grad", _bias_norm_grad),
+    )
+    attention = SimpleNamespace(
+        attention_weights_kernel=Kernel("attention_weights", _attention_weights, in_place=True),
+        attention_grad_kernel=Kernel("attention_grad", _attention_grad, in_place=True),
+    )
+    triton_attention._kernels = lambda: attention  # type: ignore[assignment, return-value]
+    triton_bias_norm._kernels = lambda: norms  # type: ignore[assignment, return-value]
     triton_steps._kernels = lambda: steps  # type: ignore[assignment, return-value]
     triton_backend._kernels = lambda: lattices  # type: ignore[assignment, return-value]
     compiled_update._kernels = lambda: sweeps  # type: ignore[assignment, return-value]
@@ -86,6 +102,8 @@ def use_kernels() -> None:
         triton_backend.self_check = lambda device: None
         compiled_update.self_check = lambda device: None  # type: ignore[assignment]
         triton_steps.self_check = lambda device: None  # type: ignore[assignment]
+        triton_attention.self_check = lambda device: None  # type: ignore[assignment]
+        triton_bias_norm.self_check = lambda device: None  # type: ignore[assignment]
 
 
 def _elementwise(
@@ -135,6 +153,54 @@ def _softmax_arcs_grad(
     blank: int, **_: int,
 ) -> None:  # fmt: skip
     grad.copy_(recursion.softmax_arcs_grad(logits, lse, targets, blank, px_grad, py_grad, False))
+
+
+def _bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor, *rest: Any, **_: int) -> None:
+    for out, found in zip(rest[:3], bias_norm.normalized(x, bias, log_scale, -1), strict=True):
+        out.copy_(found)
+
+
+def _bias_norm_grad(
+    grad: Tensor, x: Tensor, bias: Tensor, length: Tensor, factor: Tensor, x_grad: Tensor,
+    sums: Tensor, *_: int, **__: int,
+) -> None:  # fmt: skip
+    found = bias_norm.gradients(grad, x, bias, length, factor, -1)
+    x_grad.copy_(found[0])
+    # Of all programs together: the rows are added afterwards.
+    sums.zero_()[0, :-1].copy_(found[1].flatten())
+    sums[0, -1].copy_(found[2])
+
+
+def _by_source(by_distance: Tensor, like: Tensor) -> Tensor:
+    """Return a view (N, H, T, S) of (H, T, N, K)."""
+    head, target, utterance, _ = by_distance.stride()
+    return by_distance.as_strided(like.shape, (utterance, head, target - 1, 1), like.size(2) - 1)
+
+
+def _attention_weights(
+    scores: Tensor, by_distance: Tensor, mask: Tensor, *_: int, masked_score: float,
+    positions: bool, masked: bool, **__: int,
+) -> None:  # fmt: skip
+    x = scores.float()
+    if positions:
+        x = x + _by_source(by_distance, x)
+    if masked:
+        x = x.masked_fill(mask != 0, masked_score)
+    scores.copy_(x.softmax(-1))
+
+
+def _attention_grad(
+    grad: Tensor, weights: Tensor, scores: Tensor, by_distance: Tensor, distance_grad: Tensor,
+    *_: int, limit: float, penalty: float, positions: bool, penalized: bool, **__: int,
+) -> None:  # fmt: skip
+    w, g = weights.float(), weights.float() * grad
+    g -= w * g.sum(-1, keepdim=True)
+    if penalized:
+        x = scores.float() + (_by_source(by_distance, scores) if positions else 0.0)
+        g += penalty * x.sign() * (x.abs() > limit)
+    grad.copy_(g)
+    if positions:
+        _by_source(distance_grad.zero_(), grad).copy_(g)
 
 
 def _with_counts(blocks: Tensor, sizes: Tensor, block: int) -> Any:

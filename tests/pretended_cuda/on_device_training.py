@@ -56,7 +56,7 @@ VOCAB_SIZE = 20
 #: torch's own CTC copies lengths to the device and waits: four in forward, three in backward.
 CTC_WAITS = 7
 #: Of forward and backward in bfloat16.
-LAUNCHES_OF_LAYER = {"zipformer": 272, "zapformer": 416}
+LAUNCHES_OF_LAYER = {"zipformer": 237, "zapformer": 416}
 #: Of a step of the optimizer, for the model of the test: one shape after another.
 LAUNCHES_OF_OPTIMIZER: dict[OptimizerName, int] = {"scaled_adam": 8, "rubik": 2080}
 
@@ -203,13 +203,13 @@ def test_launches_of_a_layer_do_not_grow(name: str, monkeypatch: pytest.MonkeyPa
     """Two models differ by a layer; without Balancers and Whitens, which act now and then."""
     monkeypatch.setattr(random, "random", lambda: 1.0)
     counts = []
-    for layers in (1, 2):
+    for layers in (1, 1, 2):  # kernels are compared with their definitions at first
         encoder = replace(ENCODERS[name], num_encoder_layers=(layers, 1))  # type: ignore[call-arg]
         model = make_model(encoder, SMALL).to("cuda")
         with recorded() as record, torch.autocast("cuda", torch.bfloat16):
             losses_of(model, encoder, SMALL)[0].backward()
         counts.append(record.total.launches)
-    assert counts[1] - counts[0] <= LAUNCHES_OF_LAYER[name], record.told(40)
+    assert counts[2] - counts[1] <= LAUNCHES_OF_LAYER[name], record.told(40)
 
 
 @pytest.mark.usefixtures("here")

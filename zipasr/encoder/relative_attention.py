@@ -8,13 +8,14 @@ and the gradient of the scores is made from all of them at once, again in blocks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from zipasr.encoder import triton_attention
 from zipasr.nn.gradients import TensorFunction, abs_penalty_gradient
 from zipasr.nn.numerics import block_bytes, is_traced, no_autocast
 
@@ -45,6 +46,10 @@ class Inputs(NamedTuple):
     def shape(self) -> tuple[int, int, int, int]:
         """N, H, T' and S."""
         return (*self.query.shape[:3], self.key.shape[2])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """Return them with each tensor changed."""
+        return Inputs(*(None if x is None else change(x) for x in self))  # type: ignore[arg-type]
 
 
 class _Use(NamedTuple):
@@ -110,11 +115,12 @@ class _Mix(TensorFunction):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
         values, matrix = ctx.saved_tensors
         with no_autocast(matrix):
             ctx.uses.append(_Use(grad, values))
-            return matrix.new_zeros(1), matrix.transpose(2, 3) @ grad, None, None
+            # No gradient of the token is needed for the order of the backward passes.
+            return None, matrix.transpose(2, 3) @ grad, None, None
 
 
 def shift_positions(scores: Tensor, num_sources: int) -> Tensor:
@@ -164,19 +170,24 @@ def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeight
         return AttentionWeights(matrix, token, uses)
     if is_traced():
         # One piece, whatever its size: an exported model knows no blocks.
-        return AttentionWeights(_softmax(_masked(_scores(inputs), inputs.mask)))
+        return AttentionWeights(weights_of_block(inputs))
     return AttentionWeights(_weights(inputs))
 
 
 def _weights(inputs: Inputs) -> Tensor:
     blocks = list(_blocks(inputs))
+    compute = triton_attention.weights if triton_attention.suits(inputs) else weights_of_block
     if len(blocks) == 1:
-        return _softmax(_masked(_scores(inputs), inputs.mask))
+        return compute(inputs)
     weights = inputs.query.new_empty(inputs.shape)
     for block in blocks:
-        part = _take(inputs, block)
-        weights[block] = _softmax(_masked(_scores(part), part.mask))
+        weights[block] = compute(_take(inputs, block))
     return weights
+
+
+def weights_of_block(inputs: Inputs) -> Tensor:
+    """Return the weights (N, H, T', S), computed in one piece."""
+    return _softmax(_masked(_scores(inputs), inputs.mask))
 
 
 def _scores(inputs: Inputs) -> Tensor:
@@ -265,16 +276,20 @@ class _Weights(torch.autograd.Function):
         uses: list[_Use],
     ) -> tuple[Tensor, Tensor]:
         inputs = Inputs(query, key, pos_query, pos_key, mask)
+        if _is_one_block(inputs):
+            # Copied here, they need not be copied for each product.
+            inputs = inputs._replace(query=query.contiguous(), key=key.contiguous())
         with no_autocast(query):
             matrix = _weights(inputs)
         ctx.save_for_backward(*inputs, matrix)
         ctx.penalize, ctx.uses = penalize, uses
         ctx.mark_non_differentiable(matrix)
-        return query.new_zeros(1), matrix
+        ctx.set_materialize_grads(False)
+        return query.new_empty(1), matrix
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: Tensor, __: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, _: None, __: None) -> tuple[Tensor | None, ...]:
         *saved, matrix = ctx.saved_tensors
         inputs = Inputs(*saved)
         if _is_one_block(inputs):
@@ -314,17 +329,46 @@ def _gradients_at_once(
     else:
         total = torch.zeros_like(matrix)
     for use in some:
-        total[:, : use.num_heads] += use.grad @ use.values.transpose(2, 3)
-    grad = torch._softmax_backward_data(total, matrix, -1, matrix.dtype)
+        for head in range(use.num_heads):
+            total[:, head].baddbmm_(use.grad[:, head], use.values[:, head].transpose(1, 2))
+    differentiate = scores_gradients
+    if triton_attention.suits(inputs):
+        differentiate = triton_attention.scores_gradients
+    grad, by_distance = differentiate(inputs, total, matrix, penalize)
+    by_query, by_key = grad @ inputs.key, grad.transpose(2, 3) @ inputs.query
+    if inputs.pos_query is None or inputs.pos_key is None or by_distance is None:
+        return by_query, by_key, None, None
+    rows = by_distance.flatten(1, 2)
+    by_pos_query = (rows @ inputs.pos_key).view(*by_distance.shape[:3], -1).permute(2, 0, 1, 3)
+    by_pos_key = rows.transpose(1, 2) @ inputs.pos_query.permute(1, 2, 0, 3).flatten(1, 2)
+    return by_query, by_key, by_pos_query, by_pos_key
+
+
+def scores_gradients(
+    inputs: Inputs, grad: Tensor, matrix: Tensor, penalize: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient of the scores by source and by distance from that of the weights.
+
+    Args:
+        inputs: of the scores.
+        grad: (N, H, T', S).
+        matrix: (N, H, T', S), the weights.
+        penalize: whether large scores are penalised.
+
+    Returns:
+        (N, H, T', S) and (H, T', N, K), or None for the second without positions.
+    """
+    grad = torch._softmax_backward_data(grad, matrix, -1, matrix.dtype)
     if penalize:
         grad = grad.add_(abs_penalty_gradient(_scores(inputs), SCORE_LIMIT, SCORE_PENALTY))
-    by_query, by_key = grad @ inputs.key, grad.transpose(2, 3) @ inputs.query
-    if inputs.pos_query is None or inputs.pos_key is None:
-        return by_query, by_key, None, None
-    by_distance = grad.new_zeros(*grad.shape[:3], inputs.pos_key.size(1))
-    shift_positions(by_distance, grad.size(3)).copy_(grad)
-    by_pos_key = torch.einsum("nhtk,nhtp->hkp", by_distance, inputs.pos_query)
-    return by_query, by_key, by_distance @ inputs.pos_key, by_pos_key
+    if inputs.pos_key is None:
+        return grad, None
+    num_utterances, num_heads, num_targets, _ = grad.shape
+    by_distance = grad.new_zeros(num_heads, num_targets, num_utterances, inputs.pos_key.size(1))
+    head, target, utterance, _ = by_distance.stride()
+    strides = (utterance, head, target - 1, 1)
+    by_distance.as_strided(grad.shape, strides, num_targets - 1).copy_(grad)
+    return grad, by_distance
 
 
 def _scores_gradient(uses: list[_Use], matrix: Tensor, block: tuple[slice, slice]) -> Tensor:

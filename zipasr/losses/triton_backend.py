@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zipasr.kernels.availability import triton_fault
+from zipasr.kernels.launch import launch
 from zipasr.losses import recursion
 from zipasr.losses.recursion import LatticeSums
 from zipasr.nn.cuda_graph import power_of_two
@@ -85,7 +85,7 @@ def softmax_arcs(logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, T
     vocab = logits.shape[-1]
     block, num_warps = _softmax_block(vocab)
     kernel = _kernels().softmax_arcs_kernel
-    _launch(kernel, lse.numel(), num_warps, (*tensors, blank), vocab=vocab, block=block)
+    launch(kernel, (lse.numel(),), num_warps, (*tensors, blank), vocab=vocab, block=block)
     return lse, px, py
 
 
@@ -126,7 +126,7 @@ def softmax_arcs_grad(
     vocab = logits.shape[-1]
     block, num_warps = _softmax_block(vocab)
     kernel = _kernels().softmax_arcs_grad_kernel
-    _launch(kernel, lse.numel(), num_warps, (*tensors, grad, blank), vocab=vocab, block=block)
+    launch(kernel, (lse.numel(),), num_warps, (*tensors, grad, blank), vocab=vocab, block=block)
     return grad
 
 
@@ -186,9 +186,9 @@ def _launch_recursion(
     sizes = (num_steps, num_frames, width)
     px_strides, py_strides = (px.stride(0), *strides[:2]), (py.stride(0), *strides[2:])
     num_warps = min(8, max(1, lanes // 128))  # few: warps wait for each other at every step
-    _launch(
+    launch(
         _kernels().recursion_kernel,
-        batch,
+        (batch,),
         num_warps,
         (*tensors, *sizes, *px_strides, *py_strides),
         band=starts is not None,
@@ -196,16 +196,6 @@ def _launch_recursion(
         lanes=lanes,
     )
     return LatticeSums(score, px_grad, py_grad)
-
-
-def _launch(
-    kernel: Any, programs: int, num_warps: int, arguments: tuple[Any, ...], **constants: int
-) -> None:
-    """Run a kernel on the device of its first argument, on a grid of one dimension."""
-    if programs > 0:
-        with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
-            # One stage: no loop here has loads that a compiler should move ahead.
-            kernel[(programs,)](*arguments, **constants, num_warps=num_warps, num_stages=1)
 
 
 def _softmax_block(vocab: int) -> tuple[int, int]:

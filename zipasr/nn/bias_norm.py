@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from zipasr.nn import triton_bias_norm
 from zipasr.nn.gradients import TensorFunction, limit_param_value
 from zipasr.nn.numerics import at_least_float32
 
@@ -22,23 +23,42 @@ class _BiasNormFunction(TensorFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, log_scale: Tensor, dim: int) -> Tensor:
         """Normalise; ``bias`` has the rank of ``x`` and size 1 except at ``dim``."""
-        wide = at_least_float32(x)
-        length = torch.linalg.vector_norm(wide - bias, dim=dim, keepdim=True)
-        factor = log_scale.exp() * math.sqrt(x.shape[dim]) / length
+        if triton_bias_norm.suits(x, dim):
+            y, length, factor = triton_bias_norm.normalized(x, bias, log_scale)
+        else:
+            y, length, factor = normalized(x, bias, log_scale, dim)
         ctx.save_for_backward(x, bias, length, factor)
         ctx.dim = dim
-        y: Tensor = wide * factor
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, bias, length, factor = ctx.saved_tensors
-        wide = at_least_float32(x)
-        inner = (grad * wide).sum(ctx.dim, keepdim=True).mul_(factor)
-        x_grad = (wide - bias).mul_(-inner / length.square())
-        bias_grad = -x_grad.sum_to_size(bias.shape)
-        return x_grad.addcmul_(grad, factor).to(x.dtype), bias_grad, inner.sum(), None
+        if triton_bias_norm.suits(x, ctx.dim):
+            return *triton_bias_norm.gradients(grad, x, bias, length, factor), None
+        return *gradients(grad, x, bias, length, factor, ctx.dim), None
+
+
+def normalized(
+    x: Tensor, bias: Tensor, log_scale: Tensor, dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the normalised ``x``, the lengths of ``x - bias``, and the factors on ``x``."""
+    wide = at_least_float32(x)
+    length = torch.linalg.vector_norm(wide - bias, dim=dim, keepdim=True)
+    factor = log_scale.exp() * math.sqrt(x.shape[dim]) / length
+    return wide * factor, length, factor
+
+
+def gradients(
+    grad: Tensor, x: Tensor, bias: Tensor, length: Tensor, factor: Tensor, dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of ``x``, bias and log_scale from that of the normalised ``x``."""
+    wide = at_least_float32(x)
+    inner = (grad * wide).sum(dim, keepdim=True).mul_(factor)
+    x_grad = (wide - bias).mul_(-inner / length.square())
+    bias_grad = -x_grad.sum_to_size(bias.shape)
+    return x_grad.addcmul_(grad, factor).to(x.dtype), bias_grad, inner.sum()
 
 
 class BiasNorm(nn.Module):

@@ -7,16 +7,15 @@ and ``greedy_blocks`` once per process and device before they are used.
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from zipasr.kernels.availability import triton_fault
+from zipasr.kernels import launch
 from zipasr.nn.cuda_graph import power_of_two
 from zipasr.search.beam_state import MULTIPLIER, Beams
 from zipasr.search.transducer_step import ScoreSettings
@@ -24,11 +23,8 @@ from zipasr.search.transducer_step import ScoreSettings
 if TYPE_CHECKING:
     from zipasr.search.greedy_blocks import GreedyTables
 
-logger = logging.getLogger(__name__)
-
 _MAX_COLUMNS = 1024  # symbols of a row that are read at a time
 _MOST_ELEMENTS = 8192  # of a program
-_LARGEST_ERROR = 1e-4
 
 
 def take_frame(
@@ -44,9 +40,9 @@ def take_frame(
     slots = power_of_two(beam)
     block = min(_MAX_COLUMNS, power_of_two(vocab), max(1, _MOST_ELEMENTS // slots))
     tensors = (beams.log_probs, beams.bonuses, beams.fingerprints, beams.num_tokens, beams.contexts)
-    _launch(
+    launch.launch(
         _kernels().beam_frame_kernel,
-        num,
+        (num,),
         _num_warps(slots * block),
         (logits.contiguous(), lens, *tensors, *records, time, *settings),
         multiplier=MULTIPLIER,
@@ -71,9 +67,9 @@ def take_block(
         *(tables.tokens, tables.times, tables.rows),
     )
     numbers = (num_frames, tables.tokens.size(1), most_here)
-    _launch(
+    launch.launch(
         _kernels().greedy_step_kernel,
-        num,
+        (num,),
         _num_warps(width * block),
         (logits.contiguous(), lens, *tensors, *numbers, *settings),
         vocab=vocab,
@@ -86,35 +82,18 @@ def take_block(
 
 def works_on(device: torch.device) -> bool:
     """Say whether the kernels can be used on a device; say once if not, and why."""
-    if device.type != "cuda":
-        return False
-    problem = self_check(device)
-    if problem is not None:
-        _tell(problem)
-    return problem is None
-
-
-@functools.cache
-def _tell(problem: str) -> None:
-    logger.warning("%s Searches launch about four times as many kernels.", problem)
+    return launch.works_on(device, self_check, "Searches launch about four times as many kernels.")
 
 
 @functools.cache
 def self_check(device: torch.device) -> str | None:
-    """Compare all kernels with their definitions on small numbers.
+    """Compare all kernels with their definitions on small numbers; see ``launch.fault_of``."""
+    return launch.fault_of(_errors, device)
 
-    Waits for the device, and compiles on the first call.
 
-    Returns:
-        One sentence that says why the kernels cannot be used here, or none if they can.
-    """
-    try:
-        errors = torch.tensor([*_beam_errors(device), *_greedy_errors(device)])
-    except Exception as error:
-        # Whatever a compiler or driver raises, there is another way to search.
-        return triton_fault(error, device)
-    worst = float(errors.max())  # nan if any is
-    return None if worst < _LARGEST_ERROR else f"The Triton kernels are off by {worst:.1e}."
+def _errors(device: torch.device) -> Iterator[float]:
+    yield from _beam_errors(device)
+    yield from _greedy_errors(device)
 
 
 def _beam_errors(device: torch.device) -> Iterator[float]:
@@ -175,11 +154,3 @@ def _kernels() -> ModuleType:
 
 def _num_warps(elements: int) -> int:
     return min(8, max(1, elements // 256))
-
-
-def _launch(
-    kernel: Any, programs: int, num_warps: int, arguments: Sequence[Any], **constants: int
-) -> None:
-    if programs > 0:
-        with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
-            kernel[(programs,)](*arguments, **constants, num_warps=num_warps, num_stages=1)
