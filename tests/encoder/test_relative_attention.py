@@ -181,17 +181,19 @@ strides = dict.fromkeys(("mask_utterance", "mask_head", "mask_target", "mask_sou
 for kind in ("*bf16", "*fp32"):
     forward = {"scores": kind, "by_distance": kind, "mask": "*u8", **sizes, **strides}
     names = ("grad", "weights", "scores", "by_distance", "distance_grad")
-    backward = {**dict.fromkeys(names, kind), **sizes}
-    for rows, lanes, warps in ((4, 512, 4), (2, 1024, 4), (1, 8192, 16)):
+    backward = {**dict.fromkeys(names, kind), "silent": "*u8", **sizes}
+    backward |= dict(silent_utterance="i32", limit="fp32", penalty="fp32")
+    for rows, lanes, warps in ((4, 512, 8), (2, 1024, 8), (1, 4096, 16)):
         options, size = {"num_warps": warps, "num_stages": 1}, dict(rows=rows, lanes=lanes)
         compile_everywhere(
             kernels.attention_weights_kernel, forward, options, masked_score=-1000.0,
             positions=True, masked=True, **size,
         )
-        compile_everywhere(
-            kernels.attention_grad_kernel, backward, options, limit=25.0, penalty=1e-4,
-            positions=True, penalized=True, **size,
-        )
+        for penalized in (0, 1, 2):
+            compile_everywhere(
+                kernels.attention_grad_kernel, backward, options, positions=True,
+                penalized=penalized, has_silent=True, **size,
+            )
 """
 
 

@@ -191,13 +191,21 @@ def _attention_weights(
 
 def _attention_grad(
     grad: Tensor, weights: Tensor, scores: Tensor, by_distance: Tensor, distance_grad: Tensor,
-    *_: int, limit: float, penalty: float, positions: bool, penalized: bool, **__: int,
+    silent: Tensor, *numbers: float, positions: bool, penalized: int, has_silent: bool, **_: int,
 ) -> None:  # fmt: skip
+    *_, limit, penalty = numbers
     w, g = weights.float(), weights.float() * grad
     g -= w * g.sum(-1, keepdim=True)
     if penalized:
         x = scores.float() + (_by_source(by_distance, scores) if positions else 0.0)
+    if penalized == 1:
         g += penalty * x.sign() * (x.abs() > limit)
+    if penalized == 2:
+        mean = (w * x.abs()).sum(-1, keepdim=True)
+        is_large = mean > limit
+        if has_silent:
+            is_large &= (silent == 0)[:, None, :, None]
+        g += penalty * is_large * w * (x.abs() - mean + x.sign())
     grad.copy_(g)
     if positions:
         _by_source(distance_grad.zero_(), grad).copy_(g)

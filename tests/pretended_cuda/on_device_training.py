@@ -56,7 +56,7 @@ VOCAB_SIZE = 20
 #: torch's own CTC copies lengths to the device and waits: four in forward, three in backward.
 CTC_WAITS = 7
 #: Of forward and backward in bfloat16.
-LAUNCHES_OF_LAYER = {"zipformer": 237, "zapformer": 416}
+LAUNCHES_OF_LAYER = {"zipformer": 237, "zapformer": 301}
 #: Of a step of the optimizer, for the model of the test: one shape after another.
 LAUNCHES_OF_OPTIMIZER: dict[OptimizerName, int] = {"scaled_adam": 8, "rubik": 2080}
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipasr.encoder import triton_attention
+from zipasr.encoder.triton_attention import Penalty
 from zipasr.nn.gradients import TensorFunction, abs_penalty_gradient
 from zipasr.nn.numerics import block_bytes, is_traced, no_autocast
 
@@ -176,7 +177,7 @@ def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeight
 
 def _weights(inputs: Inputs) -> Tensor:
     blocks = list(_blocks(inputs))
-    compute = triton_attention.weights if triton_attention.suits(inputs) else weights_of_block
+    compute = triton_attention.weights if _suits_kernels(inputs) else weights_of_block
     if len(blocks) == 1:
         return compute(inputs)
     weights = inputs.query.new_empty(inputs.shape)
@@ -238,6 +239,11 @@ def _blocks(inputs: Inputs) -> Iterator[tuple[slice, slice]]:
 def _is_one_block(inputs: Inputs) -> bool:
     """Say whether all is computed at once, so that nothing needs to be put together."""
     return inputs.query.is_cuda and len(list(_blocks(inputs))) == 1
+
+
+def _suits_kernels(inputs: Inputs) -> bool:
+    longest = inputs.key.size(2) if inputs.pos_key is None else inputs.pos_key.size(1)
+    return triton_attention.suits(inputs.query, longest)
 
 
 def _take(inputs: Inputs, block: tuple[slice, slice]) -> Inputs:
@@ -331,10 +337,18 @@ def _gradients_at_once(
     for use in some:
         for head in range(use.num_heads):
             total[:, head].baddbmm_(use.grad[:, head], use.values[:, head].transpose(1, 2))
-    differentiate = scores_gradients
-    if triton_attention.suits(inputs):
+    penalty = Penalty(1, SCORE_LIMIT, SCORE_PENALTY) if penalize else Penalty()
+    if _suits_kernels(inputs):
         differentiate = triton_attention.scores_gradients
-    grad, by_distance = differentiate(inputs, total, matrix, penalize)
+    else:
+        differentiate = scores_gradients
+    return inputs_gradients(inputs, *differentiate(inputs, total, matrix, penalty))
+
+
+def inputs_gradients(
+    inputs: Inputs, grad: Tensor, by_distance: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of queries, keys and positional terms from what those of scores are."""
     by_query, by_key = grad @ inputs.key, grad.transpose(2, 3) @ inputs.query
     if inputs.pos_query is None or inputs.pos_key is None or by_distance is None:
         return by_query, by_key, None, None
@@ -345,22 +359,17 @@ def _gradients_at_once(
 
 
 def scores_gradients(
-    inputs: Inputs, grad: Tensor, matrix: Tensor, penalize: bool
+    inputs: Inputs, grad: Tensor, matrix: Tensor, penalty: Penalty
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradient of the scores by source and by distance from that of the weights.
-
-    Args:
-        inputs: of the scores.
-        grad: (N, H, T', S).
-        matrix: (N, H, T', S), the weights.
-        penalize: whether large scores are penalised.
-
-    Returns:
-        (N, H, T', S) and (H, T', N, K), or None for the second without positions.
-    """
+    """Do as ``triton_attention.scores_gradients``, by operations of torch; ``grad`` is kept."""
     grad = torch._softmax_backward_data(grad, matrix, -1, matrix.dtype)
-    if penalize:
-        grad = grad.add_(abs_penalty_gradient(_scores(inputs), SCORE_LIMIT, SCORE_PENALTY))
+    if penalty.kind == 1:
+        grad = grad.add_(abs_penalty_gradient(_scores(inputs), penalty.limit, penalty.weight))
+    if penalty.kind == 2:
+        extra = mean_penalty_gradient(_scores(inputs), matrix, penalty.limit, penalty.weight)
+        if penalty.silent is not None:
+            extra.masked_fill_(penalty.silent[:, None, :, None], 0.0)
+        grad = grad.add_(extra)
     if inputs.pos_key is None:
         return grad, None
     num_utterances, num_heads, num_targets, _ = grad.shape
@@ -369,6 +378,24 @@ def scores_gradients(
     strides = (utterance, head, target - 1, 1)
     by_distance.as_strided(grad.shape, strides, num_targets - 1).copy_(grad)
     return grad, by_distance
+
+
+def mean_penalty_gradient(scores: Tensor, weights: Tensor, limit: float, penalty: float) -> Tensor:
+    """Return the gradient of ``penalty * sum(relu(mean |score| - limit))``.
+
+    The mean of a query is weighted by its attention, so that what it does not look at is free.
+
+    Args:
+        scores: (..., S).
+        weights: their softmax.
+        limit: see above.
+        penalty: see above.
+    """
+    size = scores.abs().to(weights.dtype)
+    mean = torch.linalg.vecdot(weights, size).unsqueeze(-1)
+    factor = (mean > limit).to(mean.dtype).mul_(penalty)
+    gradient: Tensor = (size - mean).add_(scores.sign()).mul_(weights).mul_(factor)
+    return gradient
 
 
 def _scores_gradient(uses: list[_Use], matrix: Tensor, block: tuple[slice, slice]) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,26 @@ from zipasr.nn.cuda_graph import power_of_two
 if TYPE_CHECKING:
     from zipasr.encoder.relative_attention import Inputs
 
-_MAX_LANES = 8192  # distances that a program can hold
+
+class Penalty(NamedTuple):
+    """What is added to the gradient of large scores.
+
+    Attributes:
+        kind: 0: nothing; 1: ``weight`` with the sign of the score, for each beyond ``limit``;
+            2: the gradient of ``weight * relu(mean |score| - limit)`` of each target, whose mean
+            is that by its attention weights.
+        limit: see above.
+        weight: see above.
+        silent: (N, T), True for targets without penalty; for kind 2.
+    """
+
+    kind: int = 0
+    limit: float = 0.0
+    weight: float = 0.0
+    silent: Tensor | None = None
+
+
+_MAX_LANES = 4096  # distances that a program can hold
 _MOST_ELEMENTS = 2048  # of a program with several rows
 
 
@@ -45,29 +64,38 @@ def weights(inputs: Inputs) -> Tensor:
 
 
 def scores_gradients(
-    inputs: Inputs, grad: Tensor, matrix: Tensor, penalize: bool
+    inputs: Inputs, grad: Tensor, matrix: Tensor, penalty: Penalty
 ) -> tuple[Tensor, Tensor | None]:
-    """Do as ``relative_attention.scores_gradients``; ``grad`` is overwritten by the result."""
-    from zipasr.encoder.relative_attention import SCORE_LIMIT, SCORE_PENALTY
+    """Return the gradient of the scores by source and by distance from that of the weights.
 
+    Args:
+        inputs: of the scores.
+        grad: (N, H, T, S), overwritten by the result.
+        matrix: (N, H, T, S), the weights.
+        penalty: of large scores.
+
+    Returns:
+        (N, H, T, S) and (H, T, N, K), or None for the second without positions.
+    """
     num_columns = grad.size(3)
     scores = distance = distance_grad = grad  # where there are none, they are not touched
-    if penalize:
+    if penalty.kind:
         scores = inputs.query @ inputs.key.transpose(2, 3)
     if inputs.pos_query is not None and inputs.pos_key is not None:
         num_columns = inputs.pos_key.size(1)
         num_utterances, num_heads, num_targets, _ = grad.shape
         distance_grad = grad.new_empty(num_heads, num_targets, num_utterances, num_columns)
-        distance = by_distance(inputs) if penalize else distance_grad
+        distance = by_distance(inputs) if penalty.kind else distance_grad
+    silent = grad if penalty.silent is None else penalty.silent.view(torch.uint8)
     _launch(
         _kernels().attention_grad_kernel,
         inputs,
         num_columns,
-        (grad, matrix, scores, distance, distance_grad),
-        limit=SCORE_LIMIT,
-        penalty=SCORE_PENALTY,
+        (grad, matrix, scores, distance, distance_grad, silent),
+        (silent.stride(0), penalty.limit, penalty.weight),
         positions=inputs.pos_query is not None,
-        penalized=penalize,
+        penalized=penalty.kind,
+        has_silent=penalty.silent is not None,
     )
     return grad, None if inputs.pos_query is None else distance_grad
 
@@ -81,11 +109,10 @@ def by_distance(inputs: Inputs) -> Tensor:
     return product.view(*query.shape[:3], -1)
 
 
-def suits(inputs: Inputs) -> bool:
-    """Say whether the kernels can compute these weights, where they are."""
-    query = inputs.query
-    longest = inputs.key.size(2) if inputs.pos_key is None else inputs.pos_key.size(1)
-    return query.dtype in launch.TYPES and longest <= _MAX_LANES and works_on(query.device)
+def suits(query: Tensor, num_distances: int) -> bool:
+    """Say whether the kernels can compute the weights of these queries, where they are."""
+    fits = query.dtype in launch.TYPES and num_distances <= _MAX_LANES
+    return fits and works_on(query.device)
 
 
 def works_on(device: torch.device) -> bool:
@@ -119,10 +146,12 @@ def _errors(device: torch.device) -> Iterator[float]:
         here = here.map(lambda x: x if x.dtype == torch.bool else x.double())
         matrix = relative_attention.weights_of_block(here)
         yield from launch.differences([weights(there)], [matrix])
-        for penalize in (False, True):
-            wanted = relative_attention.scores_gradients(here, outer.double(), matrix, penalize)
+        silent = torch.rand(2, num_targets, generator=g) < 0.3
+        for penalty in (Penalty(), Penalty(1, 5.0, 0.3), Penalty(2, 5.0, 0.3, silent.to(device))):
+            plain = penalty._replace(silent=silent)
+            wanted = relative_attention.scores_gradients(here, outer.double(), matrix, plain)
             some = outer.to(device, copy=True), matrix.float().to(device)
-            found = scores_gradients(there, *some, penalize)
+            found = scores_gradients(there, *some, penalty)
             yield from launch.differences(
                 *([x for x in those if x is not None] for those in (found, wanted))
             )
@@ -140,7 +169,7 @@ def _launch(
     inputs: Inputs,
     num_columns: int,
     tensors: tuple[Tensor, ...],
-    strides: tuple[int, ...] = (),
+    numbers: tuple[float, ...],
     **constants: float,
 ) -> None:
     """Run a kernel on all rows, of ``num_columns`` lanes."""
@@ -151,8 +180,8 @@ def _launch(
     launch.launch(
         kernel,
         (num_utterances * num_heads, -(-num_targets // rows)),
-        min(16, max(1, rows * lanes // 512)),
-        (*tensors, num_heads, num_targets, num_sources, distances, num_utterances, *strides),
+        min(32, max(1, rows * lanes // 256)),
+        (*tensors, num_heads, num_targets, num_sources, distances, num_utterances, *numbers),
         **constants,
         rows=rows,
         lanes=lanes,

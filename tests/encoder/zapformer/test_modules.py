@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from tests.encoder.zapformer.published import GOLDEN, MORE, filled, load, needs_more
 from zipasr.encoder.chunk_masks import Masks, chunk_mask
 from zipasr.encoder.chunks import Chunks
+from zipasr.encoder.relative_attention import mean_penalty_gradient
 from zipasr.encoder.zapformer.attention import SelfAttention, WeightedMean
 from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.front_end import AddNoise, ConvNeXt
 from zipasr.encoder.zapformer.layer import ConvolutionModule, FeedForward, ZapformerLayer
-from zipasr.encoder.zapformer.mixing import Hidden, Inputs, mix, score_gradient
+from zipasr.encoder.zapformer.mixing import MAX_SCORE, Hidden, Inputs, mix
 from zipasr.encoder.zapformer.model import single_frames, stacked_frames
 from zipasr.encoder.zapformer.norm import CausalSequenceNorm, RmsNorm, SequenceNorm
 from zipasr.encoder.zapformer.penalties import (
@@ -192,7 +193,8 @@ def test_recorded_correlation_penalty(num: int) -> None:
 @pytest.mark.parametrize("name", ["attnpen", "attnpenmask"])
 def test_score_penalty(name: str) -> None:
     scores = tensor(f"{name}.x")  # (H, N, T, S)
-    extra = score_gradient(scores, scores.softmax(-1), 0.6 / (8 * len(scores)))
+    penalty = 0.6 / (8 * len(scores))
+    extra = mean_penalty_gradient(scores, scores.softmax(-1), MAX_SCORE, penalty)
     if "mask" in name:
         extra.masked_fill_(PADDING[None, :, :8, None], 0.0)
     near(tensor(f"{name}.gy") + extra, FIRST[f"{name}.gx"], 2e-5)

@@ -6,6 +6,7 @@ writing and reading the largest tensors of a layer, (N, H, T', S).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,7 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipasr.encoder.relative_attention import MASKED_SCORE, shift_positions
+from zipasr.encoder import relative_attention, triton_attention
+from zipasr.encoder.relative_attention import (
+    MASKED_SCORE,
+    inputs_gradients,
+    mean_penalty_gradient,
+    shift_positions,
+)
+from zipasr.encoder.triton_attention import Penalty
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import block_bytes, is_traced, matmul_dtype, no_autocast
 
@@ -95,7 +103,10 @@ class _Mix(TensorFunction):
             out = value.new_empty(*inputs.query.shape[:3], value.size(3))
             for block in _blocks(inputs):
                 part, seen = _take(inputs, block), hidden.part(block[0], block[2])
-                weights = _softmax(_scores(part, seen)).to(value.dtype)
+                if triton_attention.suits(part.query, part.pos_key.size(1)):
+                    weights = triton_attention.weights(_scored(part, seen))
+                else:
+                    weights = _softmax(_scores(part, seen)).to(value.dtype)
                 out[block] = weights @ part.value
             return out
 
@@ -111,14 +122,21 @@ class _Mix(TensorFunction):
             for block in _blocks(inputs):
                 n, _, t = block
                 part, seen = _take(inputs, block), hidden.part(n, t)
+                into = _take(grads, block)
+                silent = None
+                if padding is not None:
+                    silent = padding[n, late + t.start : late + t.stop]
+                if triton_attention.suits(part.query, part.pos_key.size(1)):
+                    kind = 2 if ctx.penalty else 0
+                    penalty = Penalty(kind, MAX_SCORE, ctx.penalty, silent)
+                    _add_by_kernels(part, seen, grad[block], penalty, into)
+                    continue
                 scores = _scores(part, seen)
                 weights = _softmax(scores)
-                into = _take(grads, block)
                 scores_grad = _through_softmax(weights, grad[block], part, into)
                 if ctx.penalty:
-                    extra = score_gradient(scores, weights, ctx.penalty)
-                    if padding is not None:
-                        silent = padding[n, late + t.start : late + t.stop]
+                    extra = mean_penalty_gradient(scores, weights, MAX_SCORE, ctx.penalty)
+                    if silent is not None:
                         extra.masked_fill_(silent[:, None, :, None], 0.0)
                     scores_grad.add_(extra)
                 if chunk is not None:
@@ -134,17 +152,23 @@ _Block = tuple[slice, slice, slice]
 
 
 def _blocks(inputs: Inputs) -> Iterator[_Block]:
-    """Cut into blocks that fit a cache: all queries of some heads, or some queries of one head."""
+    """Cut into blocks that fit a cache: all queries of some heads, or some queries of one head.
+
+    Where there is more room, all queries of all heads of some utterances.
+    """
     num, heads, targets, _ = inputs.query.shape
     sources = inputs.key.size(2)
     # Scores by distance and by source, and their gradients.
     row_bytes = 4 * 4 * sources
-    rows = max(32, block_bytes(inputs.query.device) // row_bytes)
+    device = inputs.query.device
+    rows = max(32, block_bytes(device) // row_bytes)
     if rows >= 2 * targets:
         step = min(heads, rows // targets)
-        for n in range(num):
+        # Elsewhere than in a cache, what counts is that blocks are few.
+        together = 1 if device.type == "cpu" else max(1, rows // (heads * targets))
+        for n in range(0, num, together):
             for h in range(0, heads, step):
-                yield slice(n, n + 1), slice(h, h + step), slice(0, targets)
+                yield slice(n, n + together), slice(h, h + step), slice(0, targets)
         return
     pieces = -(-targets // rows)
     size = -(-targets // pieces)
@@ -167,6 +191,30 @@ def _take(inputs: Inputs, block: _Block) -> Inputs:
         inputs.pos_key[h, distances],
         inputs.value[n, h],
     )
+
+
+def _scored(inputs: Inputs, hidden: Hidden) -> relative_attention.Inputs:
+    """Return what the scores come from."""
+    masks = [mask if mask.ndim == 4 else mask[None, None] for mask in hidden.masks()]
+    mask = functools.reduce(torch.logical_or, masks) if masks else None
+    return relative_attention.Inputs(*inputs[:4], mask)
+
+
+def _add_by_kernels(
+    part: Inputs, seen: Hidden, grad: Tensor, penalty: Penalty, into: Inputs
+) -> None:
+    """Add the gradients of a block, by the kernels of a GPU."""
+    scored = _scored(part, seen)
+    weights = triton_attention.weights(scored)
+    into.value.add_(weights.transpose(2, 3) @ grad)
+    if seen.chunk is not None and scored.mask is not None:
+        # Queries that see nothing, at padding, have equal weights and no gradient.
+        weights.masked_fill_(scored.mask, 0.0)
+    weights_grad = grad @ part.value.transpose(2, 3)
+    found = triton_attention.scores_gradients(scored, weights_grad, weights, penalty)
+    for total, one in zip(into[:4], inputs_gradients(scored, *found), strict=True):
+        assert one is not None
+        total.add_(one)
 
 
 def _scores(inputs: Inputs, hidden: Hidden) -> Tensor:
@@ -192,23 +240,6 @@ def _through_softmax(weights: Tensor, grad: Tensor, part: Inputs, into: Inputs) 
     # W (g - sum_j W g) in one pass.
     scores_grad: Tensor = torch._softmax_backward_data(weights_grad, weights, -1, weights.dtype)
     return scores_grad
-
-
-def score_gradient(scores: Tensor, weights: Tensor, penalty: float) -> Tensor:
-    """Return the gradient of ``penalty * sum(relu(mean |score| - MAX_SCORE))``.
-
-    The mean of a query is weighted by its attention, so that what it does not look at is free.
-
-    Args:
-        scores: (..., S).
-        weights: their softmax.
-        penalty: see above.
-    """
-    size = scores.abs().to(weights.dtype)
-    mean = torch.linalg.vecdot(weights, size).unsqueeze(-1)
-    factor = (mean > MAX_SCORE).to(mean.dtype).mul_(penalty)
-    gradient: Tensor = (size - mean).add_(scores.sign()).mul_(weights).mul_(factor)
-    return gradient
 
 
 def _add_gradients(grad: Tensor, part: Inputs, into: Inputs) -> None:

@@ -81,22 +81,25 @@ def attention_weights_kernel(
     tl.store(scores + place, x.to(scores.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=_SIZES)
+@triton.jit(do_not_specialize=(*_SIZES, "silent_utterance", "limit", "penalty"))
 def attention_grad_kernel(
     grad: tl.tensor,
     weights: tl.tensor,
     scores: tl.tensor,
     by_distance: tl.tensor,
     distance_grad: tl.tensor,
+    silent: tl.tensor,
     num_heads: tl.tensor,
     num_targets: tl.tensor,
     num_sources: tl.tensor,
     num_distances: tl.tensor,
     num_utterances: tl.tensor,
-    limit: tl.constexpr,
-    penalty: tl.constexpr,
+    silent_utterance: tl.tensor,
+    limit: tl.tensor,
+    penalty: tl.tensor,
     positions: tl.constexpr,
     penalized: tl.constexpr,
+    has_silent: tl.constexpr,
     rows: tl.constexpr,
     lanes: tl.constexpr,
 ) -> None:
@@ -108,15 +111,20 @@ def attention_grad_kernel(
         scores: (N, H, T, S) of content; read only if penalized, like ``by_distance``.
         by_distance: (H, T, N, K) of positions.
         distance_grad: (H, T, N, K), what ``grad`` is for ``by_distance``; only with positions.
+        silent: (N, T) bytes, not 0 for targets without penalty; not read if there is none.
         num_heads: H.
         num_targets: T.
         num_sources: S.
         num_distances: K.
         num_utterances: N.
+        silent_utterance: stride of ``silent``.
         limit: beyond which scores are penalized.
-        penalty: added to the gradient there, with the sign of the score.
+        penalty: see ``penalized``.
         positions: whether there are positions.
-        penalized: whether large scores are penalized.
+        penalized: 1: ``penalty`` is added to the gradient where a score is beyond the limit, with
+            its sign; 2: the gradient of ``penalty * relu(mean |score| - limit)`` of a row, the
+            mean by its weights, is added; 0: neither.
+        has_silent: whether there are such targets.
         rows: power of two, targets of a program.
         lanes: power of two, at least K.
     """
@@ -144,7 +152,17 @@ def attention_grad_kernel(
         x = tl.load(scores + first + place, mask=inside, other=0.0).to(tl.float32)
         if positions:
             x += tl.load(by_distance + along, mask=inside, other=0.0).to(tl.float32)
-        g += tl.where(x > limit, penalty, 0.0) - tl.where(x < -limit, penalty, 0.0)
+        if penalized == 1:
+            g += tl.where(x > limit, penalty, 0.0) - tl.where(x < -limit, penalty, 0.0)
+        else:
+            mean = tl.sum(w * tl.abs(x), 1)
+            is_large = mean > limit
+            if has_silent:
+                row = silent + utterance * silent_utterance + target
+                is_large = is_large & (tl.load(row, mask=is_target, other=1) == 0)
+            sign = tl.where(x > 0.0, 1.0, 0.0) - tl.where(x < 0.0, 1.0, 0.0)
+            push = w * (tl.abs(x) - mean[:, None] + sign)
+            g += tl.where(is_large, penalty, 0.0)[:, None] * push
     tl.store(grad + place, g.to(grad.dtype.element_ty), mask=inside)
     if positions:
         tl.store(
