@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tones
-from zipasr.audio.log_mel import AHEAD, LiveFbank, log_mel
+from zipasr.audio.log_mel import AHEAD, LiveFbank, log_mel, log_mel_batch
 from zipasr.data.feature_store import fbank_extractor
 
 SOUND = np.random.default_rng(0).uniform(-0.5, 0.5, 40_000).astype(np.float32)
@@ -72,3 +72,18 @@ def test_a_frame_is_there_as_soon_as_its_window_is() -> None:
 def test_sound_too_short_for_a_frame() -> None:
     assert live(SOUND[: AHEAD - 1], [100]).shape == (0, 80)
     assert live(SOUND[:0], []).shape == (0, 80)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.just(0) | st.integers(AHEAD, 5000), min_size=1, max_size=5),
+    bins=st.sampled_from([40, 80]),
+)
+def test_a_batch_has_the_features_of_each(lengths: list[int], bins: int) -> None:
+    """As a GPU computes them."""
+    sounds = [SOUND[100 * n : 100 * n + length] for n, length in enumerate(lengths)]
+    found, lens = log_mel_batch(sounds, bins, torch.device("cpu"), -7.0)
+    for row, num_frames, sound in zip(found, lens.tolist(), sounds, strict=True):
+        wanted = log_mel(sound, bins) if len(sound) else torch.zeros(0, bins)
+        torch.testing.assert_close(row[:num_frames], wanted, rtol=0, atol=1e-4)
+        assert (row[num_frames:] == -7.0).all()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from zipasr.model.build import build_model  # noqa: E402
 from zipasr.model.config import ModelConfig  # noqa: E402
 from zipasr.model.decoder import CachedDecoder  # noqa: E402
 from zipasr.model.joiner import PreparedJoiner  # noqa: E402
+from zipasr.recognition import alignment  # noqa: E402
 from zipasr.recognition.acoustic_model import AcousticModel  # noqa: E402
 from zipasr.search import triton_steps  # noqa: E402
 from zipasr.search.components import DecodingResources, ModelParts  # noqa: E402
@@ -235,3 +237,16 @@ def test_the_encoder_does_not_wait() -> None:
     assert record.num_waits == 0, record.told()
     assert found_lens.tolist() == wanted_lens.tolist()
     torch.testing.assert_close(found[0].cpu(), wanted[0], rtol=1e-4, atol=1e-4)
+
+
+def test_features_of_windows_are_computed_on_the_device() -> None:
+    """Two windows and one too short for a frame."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 9000).astype(np.float32)
+    parts, geometry = [sound, sound[:4000], sound[:100]], small_config().geometry
+    with recorded() as record:
+        features, lens = alignment._features(parts, geometry, pretended.DEVICE)
+    assert record.num_waits == 0, record.told()
+    assert record.total.launches <= 25, record.told()
+    wanted, wanted_lens = alignment._features(parts, geometry, torch.device("cpu"))
+    assert lens.tolist() == wanted_lens.tolist()
+    torch.testing.assert_close(features.cpu(), wanted, rtol=0, atol=1e-4)

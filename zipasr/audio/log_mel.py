@@ -7,6 +7,7 @@ recognition of a sentence; these are equal to them up to rounding.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
+from zipasr.nn.numerics import to_device
 
 Samples = NDArray[np.float32]
 
@@ -82,18 +84,56 @@ def log_mel(samples: Samples, num_mel_bins: int) -> Tensor:
 
     Source: Kaldi's fbank with ``--snip-edges=false --dither=0``, as lhotse computes it.
     """
-    window, filters = _constants(num_mel_bins)
-    sound = torch.from_numpy(samples)
+    mirrored, num_frames = _mirrored(torch.from_numpy(samples))
+    frames = mirrored.as_strided((num_frames, WINDOW), (SHIFT, 1))
+    return _energies(frames, _constants(num_mel_bins))
+
+
+def log_mel_batch(
+    sounds: Sequence[Samples], num_mel_bins: int, device: torch.device, padding: float
+) -> tuple[Tensor, Tensor]:
+    """Return the log-mel energies of several sounds, computed on a device, all at once.
+
+    Args:
+        sounds: as for ``log_mel``, or empty: such a sound has no frames.
+        num_mel_bins: from 20 to 7600 Hz.
+        device: where the energies are computed, and stay; the host does not wait for it.
+        padding: beyond the frames of a sound.
+
+    Returns:
+        (N, T, num_mel_bins) float32, those of ``log_mel`` up to rounding, and numbers of frames
+        (N,), on the host.
+    """
+    parts = [_mirrored(torch.from_numpy(s)) if len(s) else (torch.zeros(0), 0) for s in sounds]
+    lens = torch.tensor([num_frames for _, num_frames in parts])
+    most = max(1, int(lens.max()))
+    padded = torch.zeros(len(parts), most * SHIFT + WINDOW)
+    for row, (sound, _) in enumerate(parts):
+        padded[row, : len(sound)] = sound
+    padded = to_device(padded, device)
+    frames = padded.as_strided((len(parts), most, WINDOW), (padded.size(1), SHIFT, 1))
+    constants = _Constants(*(to_device(part, device) for part in _constants(num_mel_bins)))
+    is_beyond = torch.arange(most, device=device) >= to_device(lens, device)[:, None]
+    return _energies(frames, constants).masked_fill_(is_beyond[:, :, None], padding), lens
+
+
+def _mirrored(sound: Tensor) -> tuple[Tensor, int]:
+    """Return what the windows of a sound reach to, and the number of windows."""
     num_frames = (len(sound) + SHIFT // 2) // SHIFT
     behind = (num_frames - 1) * SHIFT + WINDOW - BEFORE - len(sound)
-    mirrored = torch.cat([sound[:BEFORE].flip(0), sound, sound[len(sound) - behind :].flip(0)])
-    frames = mirrored.as_strided((num_frames, WINDOW), (SHIFT, 1))
-    frames = frames - frames.mean(dim=1, keepdim=True)
+    return torch.cat(
+        [sound[:BEFORE].flip(0), sound, sound[len(sound) - behind :].flip(0)]
+    ), num_frames
+
+
+def _energies(frames: Tensor, constants: _Constants) -> Tensor:
+    """Return the log-mel energies (..., mel bins) of windows (..., 400)."""
+    frames = frames - frames.mean(dim=-1, keepdim=True)
     emphasised = torch.empty_like(frames)
-    torch.sub(frames[:, 1:], frames[:, :-1], alpha=_PRE_EMPHASIS, out=emphasised[:, 1:])
-    torch.mul(frames[:, 0], 1.0 - _PRE_EMPHASIS, out=emphasised[:, 0])
-    spectrum = torch.view_as_real(torch.fft.rfft(emphasised.mul_(window), _FFT_LENGTH))
-    return (spectrum.square_().sum(dim=2) @ filters).clamp_(min=_FLOOR).log_()
+    torch.sub(frames[..., 1:], frames[..., :-1], alpha=_PRE_EMPHASIS, out=emphasised[..., 1:])
+    torch.mul(frames[..., 0], 1.0 - _PRE_EMPHASIS, out=emphasised[..., 0])
+    spectrum = torch.view_as_real(torch.fft.rfft(emphasised.mul_(constants.window), _FFT_LENGTH))
+    return (spectrum.square_().sum(dim=-1) @ constants.filters).clamp_(min=_FLOOR).log_()
 
 
 class LiveFbank:

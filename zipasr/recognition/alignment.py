@@ -7,15 +7,16 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from zipasr.audio.loading import Samples, Sound
-from zipasr.audio.log_mel import log_mel
+from zipasr.audio.log_mel import log_mel, log_mel_batch
 from zipasr.audio.silence_windows import Window
 from zipasr.audio.speech_activity import pauses_in
 from zipasr.base.constants import WINDOW
 from zipasr.base.errors import DataError, UserError
 from zipasr.encoder.protocol import Geometry
-from zipasr.recognition.acoustic_model import LOG_ZERO, Acoustics, padded_batch
+from zipasr.recognition.acoustic_model import LOG_ZERO, AcousticModel, Acoustics, padded_batch
 from zipasr.recognition.long_form import Cutting, Piece, WordTimes, piece_of, prepared
 from zipasr.recognition.recogniser import Recogniser, naming_model
 from zipasr.recognition.transcription import TimedHypothesis
@@ -87,13 +88,22 @@ def encoded_pieces(
     recogniser: Recogniser[Acoustics], pieces: Sequence[Piece]
 ) -> tuple[Tensor, Tensor]:
     """Return the encoder frames (N, T', C) of windows, and their lengths (N,)."""
-    samples = [piece.samples for piece in pieces]
-    return recogniser.acoustics.encode(*_features(samples, recogniser.geometry))
+    samples, acoustics = [piece.samples for piece in pieces], recogniser.acoustics
+    device = acoustics.device if isinstance(acoustics, AcousticModel) else torch.device("cpu")
+    return acoustics.encode(*_features(samples, recogniser.geometry, device))
 
 
-def _features(parts: Sequence[Samples], geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return (N, T, mel bins) and the lengths; padding is silence."""
+def _features(
+    parts: Sequence[Samples], geometry: Geometry, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return (N, T, mel bins), computed on a device, and the lengths; padding is silence."""
     # A window too short for a single frame is silence.
+    if device.type == "cuda":
+        known = [part if len(part) >= WINDOW else part[:0] for part in parts]
+        features, lens = log_mel_batch(known, geometry.mel_bins, device, LOG_ZERO)
+        missing = max(0, geometry.min_frames - features.size(1))
+        lens = lens.where(lens > 0, geometry.min_frames)
+        return F.pad(features, (0, 0, 0, missing), value=LOG_ZERO), lens
     long_enough = [
         log_mel(part, geometry.mel_bins)
         if len(part) >= WINDOW
