@@ -50,10 +50,10 @@ def loader_of(
 ) -> Loader:
     """The first epoch of seed 1, unless ``settings`` say otherwise."""
     place = {"seed": 1, "epoch": 1, "layout": batching_of(data, settings.pop("world_size", 1))}
-    doubled = settings.pop("doubled", False)
+    ways = {name: settings.pop(name, False) for name in ("doubled", "late")}
     cuts = settings.pop("cuts", corpus.cuts)
     where = EpochPosition(**(place | settings))
-    return train_loader(in_memory(cuts)[0], data, augment, where, doubled=doubled)
+    return train_loader(in_memory(cuts)[0], data, augment, where, **ways)
 
 
 def epoch_of(corpus: TinyCorpus, data: DataConfig, **settings: Any) -> list[Batch]:

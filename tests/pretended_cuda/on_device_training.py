@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ from zipasr.cli.command_flags import read  # noqa: E402
 from zipasr.cli.train import data_source, train_configs  # noqa: E402
 from zipasr.cli.training_commands import TRAIN  # noqa: E402
 from zipasr.cli.training_plan import dry_run, for_gpus  # noqa: E402
+from zipasr.data.augment import spec_augment, two_views  # noqa: E402
+from zipasr.data.config import AugmentConfig  # noqa: E402
 from zipasr.data.dataset import Batch  # noqa: E402
+from zipasr.data.late_augment import FeatureTransform  # noqa: E402
 from zipasr.encoder.protocol import EncoderConfig  # noqa: E402
 from zipasr.encoder.zapformer.config import ZapformerConfig  # noqa: E402
 from zipasr.lm.config import RnnLmConfig  # noqa: E402
@@ -212,12 +216,31 @@ def test_launches_of_a_layer_do_not_grow(name: str, monkeypatch: pytest.MonkeyPa
     assert counts[2] - counts[1] <= LAUNCHES_OF_LAYER[name], record.told(40)
 
 
+@pytest.mark.parametrize("kind", ["standard", "alternating"])
+@pytest.mark.parametrize("make", [spec_augment, two_views])
+def test_what_loading_draws_is_applied_on_the_device(
+    kind: Any, make: Callable[[AugmentConfig], FeatureTransform | None]
+) -> None:
+    transform = make(AugmentConfig(spec_augment=kind))
+    assert transform is not None
+    batch = replace(
+        new_batch(3.0, 2.5), drawn=transform.draw((2, 300, 80), [(0, 0, 300), (1, 0, 250)])
+    )
+    with recorded() as record:
+        found = batch.to("cuda")
+    assert record.num_waits == 0, record.told()
+    assert record.total.launches <= 60, record.told()
+    wanted = batch.to("cpu")
+    torch.testing.assert_close(found.features.cpu(), wanted.features, rtol=1e-4, atol=1e-4)
+    assert (found.second_view is None) == (make is spec_augment)
+
+
 @pytest.mark.usefixtures("here")
-def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_training_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Epochs, validation, averages, checkpoints: on the device and back."""
 
     def train(epochs: int) -> dict[str, Any]:
-        words = f"--exp-dir {tmp_path} {SHORT} --num-epochs {epochs}"
+        words = f"--exp-dir {tmp_path} {SHORT} --enable-spec-aug 1 --num-epochs {epochs}"
         parsed = read(TRAIN, f"--recipe ./tones {words}".split())
         run(GPU, train_configs(parsed), data_source(parsed))
         return checkpoint_file.load_checkpoint(tmp_path / f"epoch-{epochs}.pt")
@@ -225,6 +248,7 @@ def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
     first, second = train(1), train(2)
     assert second["batch_idx_train"] == 2 * first["batch_idx_train"] > 0
     assert second["skipped_steps"] == 0
+    assert "SpecAugment: loading draws" in capsys.readouterr().err
     assert not torch.equal(
         first["model"]["joiner.output_linear.bias"], second["model"]["joiner.output_linear.bias"]
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from zipasr.data.late_augment import Drawn, Segment, Warp
 
 TIME_WARP_FACTOR = 80
 _SMALLEST_ROOM = 0.2  # share of an axis that is left for what is between masks
@@ -62,16 +66,37 @@ class AlternatingMasks:
             features = warp_some(
                 features, supervision_segments, self._time_warp_factor, self._time_warp_p
             )
-        num_rows, num_frames, num_bins = features.shape
-        masked = torch.zeros(num_rows, num_frames, num_bins, dtype=torch.bool)
-        if self._num_feature_masks > 0:
-            masked |= draw_masks(
-                num_rows, num_bins, self._num_feature_masks, self._feature_fraction
-            )[:, None, :]
-        num_masks = max(1, round(num_frames * self._frame_fraction / self._frame_mask_size))
-        masked |= draw_masks(num_rows, num_frames, num_masks, self._frame_fraction)[:, :, None]
-        masked &= torch.rand(num_rows, 1, 1) < self._p
+        frames, bins = self._draw_masks(features.shape)
+        masked = frames[:, :, None] | bins[:, None, :]
         return torch.where(masked, features.mean(), features)
+
+    def draw(self, shape: Sequence[int], segments: Sequence[Segment]) -> Drawn:
+        """Draw warps and masks; see ``FeatureTransform``."""
+        warps: tuple[Warp, ...] = ()
+        if self._time_warp_factor >= 1 and self._time_warp_p > 0:
+            warps = draw_warps_evenly(segments, self._time_warp_factor, self._time_warp_p)
+        frames, bins = self._draw_masks(shape)
+        return Drawn(warps, frames.numpy(), bins.numpy(), fills_by_batch=True)
+
+    def _draw_masks(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return (N, T) and (N, C), true where frames and mel bins are masked."""
+        num_rows, num_frames, num_bins = shape
+        bins = torch.zeros(num_rows, num_bins, dtype=torch.bool)
+        if self._num_feature_masks > 0:
+            bins = draw_masks(num_rows, num_bins, self._num_feature_masks, self._feature_fraction)
+        num_masks = max(1, round(num_frames * self._frame_fraction / self._frame_mask_size))
+        frames = draw_masks(num_rows, num_frames, num_masks, self._frame_fraction)
+        are_masked = torch.rand(num_rows, 1, 1)[:, :, 0] < self._p
+        return frames & are_masked, bins & are_masked
+
+
+def draw_warps_evenly(segments: Sequence[Segment], factor: int, p: float) -> tuple[Warp, ...]:
+    """Draw which utterances ``warp_some`` warps, and how."""
+    warps = []
+    for row, start, num_frames in segments:
+        if float(torch.rand(1)) <= p and (drawn := _draw_warp(num_frames, factor)) is not None:
+            warps.append(Warp(row, start, num_frames, *drawn))
+    return tuple(warps)
 
 
 def warp_some(features: Tensor, segments: Tensor, factor: int, p: float) -> Tensor:
@@ -98,16 +123,22 @@ def warp_time(frames: Tensor, factor: int) -> Tensor:
         frames: (T, C); up to ``2 factor + 1`` frames stay as they are.
         factor: largest shift, in frames.
     """
-    num_frames = len(frames)
-    if num_frames - factor <= factor + 1:
+    drawn = _draw_warp(len(frames), factor)
+    if drawn is None:
         return frames
+    centre, moved = drawn
+    return torch.cat(
+        [_resized(frames[:centre], moved), _resized(frames[centre:], len(frames) - moved)]
+    )
+
+
+def _draw_warp(num_frames: int, factor: int) -> tuple[int, int] | None:
+    """Return the frame that moves and where it moves to, or None if all stays as it is."""
+    if num_frames - factor <= factor + 1:
+        return None
     centre = int(torch.randint(factor + 1, num_frames - factor, ()))
     moved = int(torch.randint(centre - factor, centre + factor + 1, ()))
-    if moved == centre:
-        return frames
-    return torch.cat(
-        [_resized(frames[:centre], moved), _resized(frames[centre:], num_frames - moved)]
-    )
+    return None if moved == centre else (centre, moved)
 
 
 def _resized(frames: Tensor, num_frames: int) -> Tensor:

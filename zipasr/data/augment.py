@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Protocol
 
+import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.dataset import CutMix, SpecAugment
 from lhotse.dataset.signal_transforms import time_warp
+from numpy.typing import NDArray
 
-from zipasr.data.alternating_masks import AlternatingMasks, warp_some
+from zipasr.data.alternating_masks import AlternatingMasks, draw_warps_evenly, warp_some
 from zipasr.data.config import AugmentConfig
+from zipasr.data.late_augment import Drawn, FeatureTransform, Segment, Warp
 from zipasr.data.noise_features import noise_path
 from zipasr.data.safe_manifests import read_cuts
 
@@ -26,20 +29,6 @@ NOISE_PROBABILITY = 0.5
 
 SPEC_AUG_PROBABILITY = 0.9
 """Share of the utterances that are warped, and, drawn anew, of those that get masks."""
-
-
-class FeatureTransform(Protocol):
-    """What changes the features of a batch."""
-
-    def __call__(
-        self, features: torch.Tensor, supervision_segments: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return a changed copy, with the first axis as it was or several times as long.
-
-        Args:
-            features: (N, T, 80).
-            supervision_segments: (number of supervisions, 3): utterance, first frame, frames.
-        """
 
 
 class MaskFeatures:
@@ -77,9 +66,29 @@ class MaskFeatures:
 
         Source: Park et al., "SpecAugment", 2019; "SpecAugment on large scale datasets", 2020.
         """
-        transform = self._full if self._masks_time(features.size(1)) else self._without_time_masks
+        transform = self._for_length(features.size(1))
         augmented: torch.Tensor = transform(features, supervision_segments=supervision_segments)
         return augmented
+
+    def draw(self, shape: Sequence[int], segments: Sequence[Segment]) -> Drawn:
+        """Draw what lhotse's SpecAugment would; see ``FeatureTransform``."""
+        num_rows, num_frames, num_bins = shape
+        transform = self._for_length(num_frames)
+        warps = draw_warps(segments, transform.time_warp_factor)
+        frames = np.zeros((num_rows, num_frames), bool)
+        bins = np.zeros((num_rows, num_bins), bool)
+        most = transform.max_frames_mask_fraction * num_frames
+        num_masks = min(transform.num_frame_masks, math.ceil(most / transform.frames_mask_size))
+        width = int(min(transform.frames_mask_size, most // num_masks))
+        for row in range(num_rows):
+            if random.random() > transform.p:
+                continue
+            _draw_masks(bins[row], transform.num_feature_masks, transform.features_mask_size)
+            _draw_masks(frames[row], num_masks, width)
+        return Drawn(warps, frames, bins)
+
+    def _for_length(self, num_frames: int) -> SpecAugment:
+        return self._full if self._masks_time(num_frames) else self._without_time_masks
 
     def _masks_time(self, num_frames: int) -> bool:
         budget = self._fraction * num_frames
@@ -124,6 +133,14 @@ class TwoViews:
                 features, supervision_segments, self._warp_factor, SPEC_AUG_PROBABILITY
             )
         return self._mask(features.repeat(2, 1, 1))
+
+    def draw(self, shape: Sequence[int], segments: Sequence[Segment]) -> Drawn:
+        """Draw the warp and the masks of both views; see ``FeatureTransform``."""
+        warps: tuple[Warp, ...] = ()
+        if self._warp_factor >= 1:
+            draw = draw_warps_evenly if self._warp is warp_some else draw_warps
+            warps = draw(segments, self._warp_factor, SPEC_AUG_PROBABILITY)
+        return replace(self._mask.draw((2 * shape[0], *shape[1:]), ()), warps=warps, views=2)
 
 
 class MixNoise:
@@ -190,6 +207,31 @@ def _warp_some_by_lhotse(
             speech = features[row, start : start + num_frames]
             features[row, start : start + num_frames] = time_warp(speech, factor)
     return features
+
+
+def draw_warps(
+    segments: Sequence[Segment], factor: int | None, p: float = SPEC_AUG_PROBABILITY
+) -> tuple[Warp, ...]:
+    """Draw which utterances lhotse warps, and how: its ``time_warp``, without the features."""
+    warps = []
+    for row, start, num_frames in segments:
+        if random.random() > p or factor is None or factor < 1:
+            continue
+        if num_frames - factor <= factor + 1:
+            continue
+        centre = int(np.random.randint(factor + 1, num_frames - factor))
+        moved = int(np.random.randint(centre - factor, centre + factor + 1))
+        if moved != centre:
+            warps.append(Warp(row, start, num_frames, centre, moved))
+    return tuple(warps)
+
+
+def _draw_masks(masked: NDArray[np.bool_], number: int, size: int) -> None:
+    """Draw masks along an axis as lhotse's ``mask_along_axis_optimized``, and set them true."""
+    widths = torch.randint(0, size, (1, number))
+    starts = (torch.rand(1, number) * (len(masked) - widths)).long()
+    for start, width in zip(starts[0].tolist(), widths[0].tolist(), strict=True):
+        masked[start : start + width] = True
 
 
 def _spec_augment(

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from zipasr.base.errors import is_machine_fault
 from zipasr.base.seed import seeded
-from zipasr.data.augment import FeatureTransform, MixNoise, TwoViews
+from zipasr.data.augment import MixNoise, TwoViews
 from zipasr.data.batch_inputs import CopiedInputs, with_whole_features
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of_error, text_of
 from zipasr.data.joined_utterances import InputsWithPauses, Pauses
+from zipasr.data.late_augment import Drawn, FeatureTransform, Late, applied
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 from zipasr.nn.numerics import to_device
 
@@ -51,6 +52,7 @@ class Batch:
         second_view: (N, T, 80), the same utterances as ``features`` under other masks; None
             without consistency training.
         corpus: that the utterances are from, where several are trained on; else empty.
+        drawn: what SpecAugment has yet to do to the features, see ``to``; None if nothing.
     """
 
     features: Tensor
@@ -63,6 +65,7 @@ class Batch:
     step_seconds: float = 0.0
     second_view: Tensor | None = None
     corpus: str = ""
+    drawn: Drawn | None = None
 
     def __len__(self) -> int:
         """N, the number of utterances."""
@@ -74,6 +77,8 @@ class Batch:
         Their padding stays, although they may be shorter: convolutions see it, so the losses of
         the parts add up to the loss of the whole.
         """
+        if self.drawn is not None:
+            return self.to(self.features.device).part(start, stop)
         lens, second = self.feature_lens[start:stop], self.second_view
         return replace(
             self,
@@ -98,16 +103,18 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its features on ``device``.
+        """Return the batch with its features on ``device``, where SpecAugment ends what is drawn.
 
         The lengths stay on the host: who reads them there does not wait for a device.
         """
-        second = self.second_view
-        return replace(
-            self,
-            features=to_device(self.features, device),
-            second_view=None if second is None else to_device(second, device),
-        )
+        features, second = to_device(self.features, device), self.second_view
+        if self.drawn is not None:
+            features, *views = applied(features, self.drawn).chunk(self.drawn.views)
+            return replace(
+                self, features=features, second_view=views[0] if views else None, drawn=None
+            )
+        second = None if second is None else to_device(second, device)
+        return replace(self, features=features, second_view=second)
 
 
 def batch_from_lhotse(raw: Mapping[str, Any], num_views: int = 1) -> Batch:
@@ -250,6 +257,7 @@ class FeatureRecipe:
         views: doubles the batch, with masks of its own; None leaves it single.
         copies: of each cut in the batch, with noise and masks of their own.
         pauses: joins utterances, and puts pauses around them; None leaves them alone.
+        late: masks are drawn here, and applied by ``Batch.to``.
     """
 
     read: BatchIO
@@ -259,6 +267,7 @@ class FeatureRecipe:
     views: TwoViews | None = None
     copies: int = 1
     pauses: Pauses | None = None
+    late: bool = False
 
 
 class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
@@ -303,18 +312,23 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
 
     def _made(self, sampled: SampledBatch, cuts: CutSet) -> Batch:
         # The sum of a mean depends on the number of threads; a worker has one.
-        transforms = [t for t in (self._recipe.mask, self._recipe.views) if t is not None]
+        transform = self._recipe.mask or self._recipe.views
+        late = Late(transform) if self._recipe.late and transform is not None else None
+        transforms = [t for t in (late or transform,) if t is not None]
         with seeded(*self._keys, sampled.index), _one_thread():
             dataset = K2SpeechRecognitionDataset(
                 return_cuts=True, input_transforms=transforms, **self._reading()
             )
-            num_views = 2 if self._recipe.views is not None else 1
-            batch = batch_from_lhotse(dataset[cuts], num_views)
+            raw = dataset[cuts]
+            drawn = None if late is None else late.drawn
+            num_views = 2 if self._recipe.views is not None and drawn is None else 1
+            batch = batch_from_lhotse(raw, num_views)
         return replace(
             batch,
             index=sampled.index,
             step_seconds=sampled.step_seconds,
             corpus=sampled.corpus,
+            drawn=drawn,
         )
 
     def _separated(self, cuts: CutSet) -> tuple[list[Cut], dict[str, str]]:

@@ -176,11 +176,12 @@ def train_loader(
     place: EpochPosition,
     *,
     doubled: bool = False,
+    late: bool = False,
 ) -> Loader:
     """Return the batches of one epoch on one rank.
 
-    The batches depend on the cuts, the two configs, ``place`` and ``doubled``, bit for bit; not
-    on the number of workers or on how many batches are skipped.
+    The batches depend on the cuts, the two configs, ``place``, ``doubled`` and ``late``, bit for
+    bit; not on the number of workers or on how many batches are skipped.
 
     Args:
         cuts: filtered already.
@@ -188,6 +189,7 @@ def train_loader(
         augment: SpecAugment and noise.
         place: which epoch, on which rank, from where on, in which layout.
         doubled: give a second view of each batch, for consistency training; see ``two_views``.
+        late: SpecAugment is drawn by the loader, and applied where ``Batch.to`` brings the batch.
 
     Raises:
         DataError: not one batch can be filled.
@@ -205,6 +207,7 @@ def train_loader(
         views=two_views(augment, epoch) if doubled else None,
         copies=place.layout.copies,
         pauses=pauses_of(augment, epoch, data.max_cut_duration),
+        late=late,
     )
     return Loader(
         BatchDataset(cuts.source, recipe, (seed, epoch, rank)),

@@ -143,6 +143,11 @@ def device_pace(session: Session) -> float:
     return rows * UTTERANCE_SECONDS / seconds
 
 
+def augments_late(device: torch.device) -> bool:
+    """Say whether SpecAugment is applied by the device: by a GPU, which spares the cores."""
+    return device.type == "cuda"
+
+
 def loading_pace(session: Session, data: TrainData) -> float:
     """Return the seconds of speech that one process loads and augments in a second."""
     configs = session.configs
@@ -154,6 +159,7 @@ def loading_pace(session: Session, data: TrainData) -> float:
             layout=session.layout_of(1), seed=configs.train.seed, epoch=1, rank=session.world.rank
         ),
         doubled=configs.model.use_cr_ctc,
+        late=augments_late(session.world.device),
     )
     begun, pace = time.monotonic(), 0.0
     for batch in islice(loader, 2):  # the first opens files
@@ -180,6 +186,10 @@ def choose_workers(session: Session, data: TrainData) -> DataConfig:
     Beside a CPU, whose cores train, there are as many as usual.
     """
     world, config = session.world, session.configs.data
+    augment = session.configs.augment
+    masks = augment.enable_spec_aug or session.configs.model.use_cr_ctc
+    if masks and augments_late(world.device):
+        logger.info("SpecAugment: loading draws warps and masks, the GPU applies them")
     if config.num_workers != MEASURED_WORKERS or world.device.type != "cuda":
         return config
     feed = measured_feed(session, data, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))

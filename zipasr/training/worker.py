@@ -54,7 +54,7 @@ from zipasr.training.data_setup import (
 from zipasr.training.diagnostics import diagnose
 from zipasr.training.epoch_progress import write_scalar, write_scalars
 from zipasr.training.epoch_report import Note, Recognise, report_before_training, report_epoch
-from zipasr.training.feeding import choose_workers
+from zipasr.training.feeding import augments_late, choose_workers
 from zipasr.training.finetune import freeze_or_add_adapters, load_initial_weights
 from zipasr.training.loop import (
     Stopped,
@@ -406,6 +406,7 @@ def batches_of_epoch(session: Session, data: TrainData) -> Loader:
             legs=session.sampler.legs,
         ),
         doubled=configs.model.use_cr_ctc,
+        late=augments_late(session.world.device),
     )
 
 
