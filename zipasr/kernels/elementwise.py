@@ -20,6 +20,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 LARGEST_ERROR = 1e-3
+_SMALL = 1e-20  # in the place of a zero
 
 
 class ElementwiseKernel:
@@ -137,6 +138,26 @@ def _pushed(grad: Tensor, x: Tensor, factor: Tensor, constant: Tensor) -> tuple[
     return (grad + grad.abs() * (factor * x + constant),)
 
 
+def _is_white(diagonal: Tensor, norm: Tensor, count: float, limit: float) -> tuple[Tensor]:
+    metric = norm.square() / count / (diagonal.square() + _SMALL)
+    return ((metric < limit).to(diagonal.dtype),)
+
+
+def _worse(
+    product: Tensor, centred: Tensor, diagonal: Tensor, norm: Tensor, count: float
+) -> tuple[Tensor]:
+    metric = norm.square() / count / (diagonal.square() + _SMALL)
+    return (product / (diagonal + _SMALL) - metric * centred,)
+
+
+def _whitened(
+    grad: Tensor, worse: Tensor, grad_norm: Tensor, worse_norm: Tensor, is_white: Tensor,
+    scale: float,
+) -> tuple[Tensor]:  # fmt: skip
+    factor = grad_norm * scale / (worse_norm + _SMALL)
+    return (torch.where(is_white > 0, grad, grad + factor * worse),)
+
+
 def _tanh_of_sum(x: Tensor, y: Tensor) -> tuple[Tensor]:
     return ((x + y).tanh(),)
 
@@ -221,6 +242,31 @@ PUSHED = ElementwiseKernel(
 }""",
     _pushed,
 )
+#: ``nn.whiten``: 1 where the metric of a scatter matrix, of this norm and mean diagonal, is below
+#: its limit; the derivative of the metric from the product of activations and matrix; the gradient.
+IS_WHITE = ElementwiseKernel(
+    """template <typename T> T is_white(T diagonal, T norm, float count, float limit) {
+    const float d = diagonal, n = norm;
+    return n * n / count / (d * d + 1e-20f) < limit ? T(1.0f) : T(0.0f);
+}""",
+    _is_white,
+)
+WORSE = ElementwiseKernel(
+    """template <typename T> T worse(T product, T centred, T diagonal, T norm, float count) {
+    const float d = diagonal, n = norm;
+    const float metric = n * n / count / (d * d + 1e-20f);
+    return float(product) / (d + 1e-20f) - metric * float(centred);
+}""",
+    _worse,
+)
+WHITENED = ElementwiseKernel(
+    """template <typename T>
+T whitened(T grad, T worse, T grad_norm, T worse_norm, T is_white, float scale) {
+    const float factor = float(grad_norm) * scale / (float(worse_norm) + 1e-20f);
+    return is_white > T(0.0f) ? grad : T(float(grad) + factor * float(worse));
+}""",
+    _whitened,
+)
 #: ``model.joiner``: what a search gives to the output layer.
 TANH_OF_SUM = ElementwiseKernel(
     """template <typename T> T tanh_of_sum(T x, T y) {
@@ -275,6 +321,9 @@ def _errors(device: torch.device) -> list[float]:
         (KEPT_SWOOSH_BOTH, (x, grad, keep), {**swoosh, "scale": 1.25}),
         (PUSH_LINE, (total, norm), line),
         (PUSHED, (grad, x, factor[0], factor[1]), {}),
+        (IS_WHITE, (x, grad), {"count": 2.0, "limit": 1.5}),
+        (WORSE, (x, grad, x.abs().mean(), factor.norm()), {"count": 64.0}),
+        (WHITENED, (x, grad, x.norm(), grad.norm(), keep), {"scale": 0.3}),
         (TANH_OF_SUM, (x, grad), {}),
         (HELD, (x, grad), {"lowest": -1.0, "highest": 1.0}),
     ]

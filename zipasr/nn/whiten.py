@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zipasr.base.errors import CheckpointError
+from zipasr.kernels import elementwise
+from zipasr.kernels.elementwise import has_kernels
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import OnItsWay, at_least_float32, no_autocast
 from zipasr.nn.schedule import FloatLike
@@ -171,10 +173,31 @@ class Whiten(nn.Module):
             x: (..., C), the activations.
             grad: (..., C), the incoming gradient.
         """
+        if has_kernels(x):
+            return self._whiten_on_device(x, grad)
         now = spread(x, self.num_groups)
         is_white = now.metric < float(self.whitening_limit)
         self.act_less(is_white)
         return whitened_gradient(x, grad, now, float(self.grad_scale), is_white)
+
+    def _whiten_on_device(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Do as ``whiten_gradient`` by half as many launches."""
+        wide = at_least_float32(x).flatten(0, -2)
+        centred = (wide - wide.mean(0)).view(len(wide), self.num_groups, -1).transpose(0, 1)
+        scatter = centred.transpose(1, 2) @ centred
+        diagonal = scatter.diagonal(dim1=1, dim2=2).mean()
+        norm = torch.linalg.vector_norm
+        count, size = float(wide.size(-1)), norm(scatter)
+        limit = float(self.whitening_limit)
+        (is_white,) = elementwise.IS_WHITE(diagonal, size, count=count, limit=limit)
+        self.act_less(is_white)
+        (worse,) = elementwise.WORSE(centred @ scatter, centred, diagonal, size, count=count)
+        worse = worse.transpose(0, 1).reshape(x.shape)
+        norms = norm(grad, dtype=torch.float32), norm(worse)
+        (changed,) = elementwise.WHITENED(
+            grad, worse, *norms, is_white, scale=float(self.grad_scale)
+        )
+        return changed.to(grad.dtype)
 
 
 def _named_whiteners(model: nn.Module) -> Iterator[tuple[str, Whiten]]:
