@@ -44,10 +44,10 @@ BATCH = Figure(
     "published for this model",
 )
 MOVED = Figure(
-    189e9 / 840,
+    168e9 / 840,
     "B",
     "moved in the memory of a GPU for a second of speech",
-    "counted on a pretended device, 2026-11-29",
+    "counted on a pretended device, 2026-11-30",
 )
 BANDWIDTH = Figure(4.8e12, "B/s", "memory of a GPU", "data sheet of the H200")
 SHARE = Figure(0.4, "", "of the bandwidth is reached", "assumed: no GPU has run this code")

@@ -158,6 +158,12 @@ def _whitened(
     return (torch.where(is_white > 0, grad, grad + factor * worse),)
 
 
+def _bypassed(
+    original: Tensor, changed: Tensor, scale: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return grad - grad * scale, grad * scale, (changed - original) * grad
+
+
 def _tanh_of_sum(x: Tensor, y: Tensor) -> tuple[Tensor]:
     return ((x + y).tanh(),)
 
@@ -267,6 +273,18 @@ T whitened(T grad, T worse, T grad_norm, T worse_norm, T is_white, float scale) 
 }""",
     _whitened,
 )
+#: ``encoder.zipformer.layer``: gradients of both ends of a bypass, and the terms of its scale's.
+BYPASSED = ElementwiseKernel(
+    """template <typename T>
+void bypassed(T original, T changed, T scale, T grad, T& to_original, T& to_new, T& to_scale) {
+    const float g = grad, share = g * float(scale);
+    to_original = g - share;
+    to_new = share;
+    to_scale = (float(changed) - float(original)) * g;
+}""",
+    _bypassed,
+    num_results=3,
+)
 #: ``model.joiner``: what a search gives to the output layer.
 TANH_OF_SUM = ElementwiseKernel(
     """template <typename T> T tanh_of_sum(T x, T y) {
@@ -324,6 +342,7 @@ def _errors(device: torch.device) -> list[float]:
         (IS_WHITE, (x, grad), {"count": 2.0, "limit": 1.5}),
         (WORSE, (x, grad, x.abs().mean(), factor.norm()), {"count": 64.0}),
         (WHITENED, (x, grad, x.norm(), grad.norm(), keep), {"scale": 0.3}),
+        (BYPASSED, (x, factor, keep[0], grad), {}),
         (TANH_OF_SUM, (x, grad), {}),
         (HELD, (x, grad), {"lowest": -1.0, "highest": 1.0}),
     ]

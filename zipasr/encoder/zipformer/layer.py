@@ -32,6 +32,8 @@ from zipasr.encoder.zipformer.attention import (
 )
 from zipasr.encoder.zipformer.config import LayerConfig
 from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardModule
+from zipasr.kernels import elementwise
+from zipasr.kernels.elementwise import has_kernels
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.bias_norm import BiasNorm
 from zipasr.nn.gradients import TensorFunction, limit_param_value
@@ -109,6 +111,9 @@ class _BypassFunction(TensorFunction):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         original, new, scale = ctx.saved_tensors
+        if has_kernels(grad):
+            to_original, to_new, terms = elementwise.BYPASSED(original, new, scale, grad)
+            return to_original, to_new, terms.sum_to_size(scale.shape)
         to_new = grad * scale
         to_scale = (new - original).mul_(grad).sum_to_size(scale.shape)
         return grad - to_new, to_new, to_scale
