@@ -7,8 +7,9 @@ store features, with ``feature_store`` (archives, worker processes) and ``shards
 ``filters`` drops what cannot be trained on, ``epoch_plan`` decides which cuts go together and
 ``corpus_mixing`` which step takes a batch of which corpus; ``dataset`` makes tensors, with
 ``augment``, ``alternating_masks`` (which ``late_augment`` applies on a GPU), ``sound_effects`` and
-``joined_utterances``, of what ``batch_inputs`` reads: stored features that are whole, and copies of them; ``real_epochs`` says how
-many in which epoch; ``loaders`` joins all of it and ``worker_processes`` watches those that load.
+``joined_utterances``, of what ``batch_inputs`` reads: stored features that are whole, and copies of
+them; ``real_epochs`` says how many in which epoch; ``loaders`` joins all of it and
+``worker_processes`` watches those that load.
 ``config``: settings of all of these.
 
 A batch depends on the seed, the epoch, the rank and its index alone: not on the number of workers,
