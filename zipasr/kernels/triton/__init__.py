@@ -1,4 +1,5 @@
 """Kernels for GPUs, in Triton; import these only where Triton is installed.
 
-``lattices``: losses; ``optimizer``: optimizer steps; ``searches``: transducer searches.
+``attention``: attention weights; ``bias_norm``: BiasNorm; ``lattices``: losses; ``optimizer``:
+optimizer steps; ``searches``: transducer searches.
 """
