@@ -124,6 +124,20 @@ def test_a_batch_is_the_same_each_time_and_differs_from_others() -> None:
     )
 
 
+def test_the_size_of_a_batch_is_told_before_it_is_made() -> None:
+    """On average; utterances that are all speech, which lose no silence of their own."""
+    draws = np.random.default_rng(0)
+    assert Pauses(0.0, 0.0, 1.5, 30.0).padded_size(6, 2.0, draws) == (6, 2.0)
+    rows, seconds = Pauses(1.0, 0.0, 0.0, 5.0).padded_size(5, 2.5, draws)
+    assert (rows, seconds) == (3, pytest.approx(5.0, abs=0.2))  # short pauses between
+    pauses, lens = Pauses(0.5, 0.4, 1.5, 20.0), [200] * 6
+    told = [pauses.padded_size(6, 2.0, draws) for _ in range(400)]
+    made = [batch(lens, pauses, seed).features for seed in range(100)]
+    areas = [rows * seconds for rows, seconds in told]
+    frames = [x.size(0) * x.size(1) / 100.0 for x in made]
+    assert np.mean(areas) == pytest.approx(np.mean(frames), rel=0.1)
+
+
 def test_long_utterances_are_not_joined() -> None:
     made = batch([280] * 6, Pauses(1.0, 0.0, 0.5, 5.0))
     assert len(made.texts) == 6

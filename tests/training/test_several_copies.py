@@ -225,6 +225,18 @@ def test_the_rehearsal_has_batches_of_all_copies_that_are_to_come() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_batches_with_pauses_are_tried_as_well() -> None:
+    flags = "--max-duration 40 --num-epochs 2"
+    plain = batch_sizes(new_session(flags), LENGTHS)
+    words = f"{flags} --join-prob 0.5 --silence-prob 0.5 --pause-start-epoch"
+    half = batch_sizes(new_session(f"{words} 2"), LENGTHS)  # one epoch of two has them
+    assert len(half) == len(plain)
+    assert 0.3 < sum(size == usual for size, usual in zip(half, plain, strict=True)) / len(plain)
+    assert max(size.seconds for size in half) > max(size.seconds for size in plain)
+    assert batch_sizes(new_session(f"{words} 3"), LENGTHS) == plain
+
+
+@pytest.mark.usefixtures("here")
 def test_the_memory_budget_is_for_all_copies() -> None:
     session = new_session("--max-copies 4 --min-copies 4 --memory-budget-gb 0.02")
     assert session.row_cost is not None

@@ -87,6 +87,26 @@ class Pauses:
         longest = _SHORT_PAUSE if draws.random() < _SHORT_SHARE else self.longest_pause
         return _frames(draws.uniform(0.0, longest))
 
+    def padded_size(self, num: int, seconds: float, draws: Generator) -> tuple[int, float]:
+        """Return rows and seconds of a batch whose utterances were joined and have pauses.
+
+        Args:
+            num: utterances.
+            seconds: of each.
+            draws: random numbers.
+        """
+        size = self.group_size(num, _frames(seconds), draws)
+        members = [len(part) for part in np.array_split(np.arange(num), -(-num // size))]
+        pauses = [
+            self.edge(draws) + self.edge(draws) + sum(self.gap(draws) for _ in range(count - 1))
+            for count in members
+        ]
+        lengths = [
+            count * seconds + frames * SECONDS_PER_FEATURE_FRAME
+            for count, frames in zip(members, pauses, strict=True)
+        ]
+        return len(members), max(lengths)
+
 
 def pauses_of(config: AugmentConfig, epoch: int, longest: float) -> Pauses | None:
     """Return how pauses are drawn in ``epoch`` (from 1); ``None`` without any.

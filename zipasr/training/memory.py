@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from zipasr.base.errors import ResourceError
 from zipasr.base.seed import seeded
 from zipasr.data.dataset import Batch
 from zipasr.data.epoch_plan import CutLengths, RowCost, make_plan
+from zipasr.data.joined_utterances import pauses_of
 from zipasr.encoder.protocol import SECONDS_PER_FEATURE_FRAME
 from zipasr.model.build import shapes_of
 from zipasr.nn.schedule import set_batch_count
@@ -192,7 +194,8 @@ def batch_sizes(session: Session, lengths: CutLengths) -> list[Size]:
     """Return the size of every batch of an epoch, over all processes.
 
     Where epochs to come have other numbers of copies than the one in progress, the batches of one
-    epoch of each number are among them.
+    epoch of each number are among them. Of batches whose utterances are joined and get pauses in
+    some epochs, as many as have them on average.
     """
     start = session.state.cur_epoch
     epochs = session.configs.train.epochs.first_of_each(start) or {0: start}
@@ -201,11 +204,20 @@ def batch_sizes(session: Session, lengths: CutLengths) -> list[Size]:
 
 def _sizes_of(session: Session, lengths: CutLengths, epoch: int) -> Iterator[Size]:
     layout = session.layout_of(epoch)
-    plan = make_plan(lengths, layout, seed=session.configs.train.seed, epoch=epoch)
+    configs = session.configs
+    plan = make_plan(lengths, layout, seed=configs.train.seed, epoch=epoch)
+    last, begin = len(configs.train.epochs), configs.augment.pause_start_epoch
+    share = (last - max(begin, epoch) + 1) / max(1, last - epoch + 1)
+    pauses = pauses_of(configs.augment, last, configs.data.max_cut_duration)
+    draws = np.random.default_rng(configs.train.seed)
     for step, rank in itertools.product(range(len(plan)), range(layout.world_size)):
         batch = plan.batch(step, rank)
-        longest, most = lengths.seconds[batch].max(), lengths.tokens[batch].max()
-        yield Size(len(batch) * layout.copies, float(longest), int(most))
+        longest, most = float(lengths.seconds[batch].max()), int(lengths.tokens[batch].max())
+        rows = len(batch)
+        if pauses is not None and draws.random() < share:
+            rows, seconds = pauses.padded_size(rows, longest, draws)
+            most, longest = math.ceil(most * len(batch) / rows), seconds
+        yield Size(rows * layout.copies, longest, most)
 
 
 def largest(sizes: Iterable[Size], cost: RowCost, num_classes: int = NUM_CLASSES) -> list[Size]:
