@@ -167,8 +167,12 @@ def test_more_processes_than_gpus_are_refused(
     monkeypatch.setattr(distributed.torch.cuda, "device_count", lambda: 1)
     said = call(train.main, workdir, "--world-size", "2")
     assert said.status == 5
-    assert "--world-size 2, but this machine has 1 GPUs. Fix: --world-size 1 --accumulate 2" in (
-        said.error
+    assert "has 1 GPUs (0: not usable)" in said.error
+    monkeypatch.setattr(distributed.torch.cuda, "mem_get_info", lambda _: (2**30, 2**34))
+    said = call(train.main, workdir, "--world-size", "2")
+    assert (
+        "--world-size 2, but this machine has 1 GPUs (0: 1.0 of 16.0 GiB free). "
+        "Fix: --world-size 1 --accumulate 2" in said.error
     )
 
 

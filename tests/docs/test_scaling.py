@@ -26,8 +26,8 @@ def test_a_row_by_hand() -> None:
     assert run.steps == 10_000 * 3600 * 3 / 8000 == 13_500
     # Each of eight sends seven eighths of the gradients twice.
     assert scaling.sent_in_step(8) == pytest.approx(65.5e6 * 4 * 1.75)
-    # 189 GB for 840 s, at 40 % of 4.8 TB/s.
-    assert scaling.speed_of_one() == pytest.approx(840 / (189 / (0.4 * 4800)))
+    # 168 GB for 840 s, at 40 % of 4.8 TB/s.
+    assert scaling.speed_of_one() == pytest.approx(840 / (168 / (0.4 * 4800)))
     assert run.time == pytest.approx(20 * 30_000 / (8 * 0.95 * scaling.speed_of_one()))
 
 

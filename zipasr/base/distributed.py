@@ -219,7 +219,10 @@ def check_world_size(world_size: int, accumulate: int | None = None) -> None:
 
 def gpu_text(number: int) -> str:
     """Return the number of a GPU with its memory and how much of it no program holds."""
-    free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
+    try:
+        free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
+    except (RuntimeError, AssertionError):  # a driver that lists it and cannot use it
+        return f"{number}: not usable"
     return f"{number}: {free:.1f} of {total:.1f} GiB free"
 
 

@@ -273,7 +273,7 @@ T whitened(T grad, T worse, T grad_norm, T worse_norm, T is_white, float scale) 
 }""",
     _whitened,
 )
-#: ``encoder.zipformer.layer``: gradients of both ends of a bypass, and the terms of its scale's.
+#: Layers of the Zipformer: gradients of both ends of a bypass, and the terms of its scale's.
 BYPASSED = ElementwiseKernel(
     """template <typename T>
 void bypassed(T original, T changed, T scale, T grad, T& to_original, T& to_new, T& to_scale) {
