@@ -143,7 +143,7 @@ def test_what_is_replayed_is_what_is_done(name: str, caplog: pytest.LogCaptureFi
         assert_same(found, other(frames, lens))
         assert record.num_waits <= 2, record.told(30)
     assert record.total.launches <= 100, record.told(60)
-    (block,) = search._blocks.things()
+    (block,) = search._blocks._things.values()
     graph = block._replay.graph
     assert isinstance(graph, Graph)
     assert graph.num_kernels > 100

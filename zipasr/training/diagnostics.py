@@ -147,9 +147,10 @@ class Observed:
     tensors: dict[str, list[AxisSums]] = field(default_factory=dict)
     curves: dict[str, SortedCurve] = field(default_factory=dict)
 
-    def note(self, name: str, x: Tensor) -> None:
+    def note(self, name: str, x: Tensor | None) -> None:
         """Add a tensor to what is known under ``name``; one of another number of axes is new."""
-        if not x.is_floating_point() or x.numel() == 0:
+        # Outputs without a use have no gradient where a function gives none instead of zeros.
+        if x is None or not x.is_floating_point() or x.numel() == 0:
             return
         x = x.detach().reshape(1) if x.dim() == 0 else x.detach()
         sums = [AxisSums.of(x, axis) for axis in range(x.dim())]
