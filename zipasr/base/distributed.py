@@ -32,6 +32,7 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
+from zipasr.base.environment import gpu_text
 from zipasr.base.errors import ResourceError, UserError
 
 FAULT = "fault"
@@ -215,15 +216,6 @@ def check_world_size(world_size: int, accumulate: int | None = None) -> None:
         raise ResourceError(f"--world-size {world_size}, but this machine has {have} {kind}.", fix)
     if world_size < 1:
         raise UserError(f"--world-size {world_size} must be at least 1.")
-
-
-def gpu_text(number: int) -> str:
-    """Return the number of a GPU with its memory and how much of it no program holds."""
-    try:
-        free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
-    except (RuntimeError, AssertionError):  # a driver that lists it and cannot use it
-        return f"{number}: not usable"
-    return f"{number}: {free:.1f} of {total:.1f} GiB free"
 
 
 def device_for(local_rank: int) -> torch.device:

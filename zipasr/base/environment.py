@@ -78,6 +78,15 @@ def memory_of(pids: Iterable[int | str], proc: Path = Path("/proc")) -> int:
     return total
 
 
+def gpu_text(number: int) -> str:
+    """Return the number of a GPU with its memory and how much of it no program holds."""
+    try:
+        free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
+    except (RuntimeError, AssertionError):  # a driver that lists it and cannot use it
+        return f"{number}: not usable"
+    return f"{number}: {free:.1f} of {total:.1f} GiB free"
+
+
 def free_bytes(device: torch.device) -> int:
     """Return how much more this process can take on ``device``.
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zipasr.base.distributed import all_gather, gpu_text
-from zipasr.base.environment import free_bytes, peak_and_total
+from zipasr.base.distributed import all_gather
+from zipasr.base.environment import free_bytes, gpu_text, peak_and_total
 from zipasr.base.errors import ResourceError
 from zipasr.base.seed import seeded
 from zipasr.data.dataset import Batch
