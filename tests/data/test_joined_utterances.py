@@ -106,6 +106,39 @@ def test_speech_and_words_are_there_once_and_in_order(
         assert begins == sorted(begins)
 
 
+@given(
+    frames=st.lists(st.tuples(st.integers(1, 4), st.integers(10, 900)), min_size=1, max_size=9),
+    silence=st.sampled_from([0.0, 0.4, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_no_row_is_longer_than_the_longest_utterances_with_their_pauses(
+    frames: list[tuple[int, int]], silence: float, seed: int
+) -> None:
+    counts, speech = [count for count, _ in frames], [num for _, num in frames]
+    pauses = Pauses(1.0, silence, 1.5, 20.0)
+    drawn = pauses.of_rows(speech, counts, np.random.default_rng(seed))
+    assert [len(row) for row in drawn] == [count + 1 for count in counts]
+    assert all(0 <= pause <= 150 for row in drawn for pause in row)
+    sizes = [num + sum(row) for num, row in zip(speech, drawn, strict=True)]
+    longest = int(np.argmax(speech))
+    assert max(sizes) == sizes[longest]
+
+
+def test_pauses_of_shorter_rows_are_shortened_alike_and_none_is_left_out() -> None:
+    shortened = 0
+    for seed in range(200):
+        pauses = Pauses(1.0, 1.0, 1.5, 20.0)
+        longer, shorter = pauses.of_rows([400, 300], [1, 1], np.random.default_rng(seed))
+        drawn = np.random.default_rng(seed).uniform(0.0, 150.0, 8)[[1, 3, 5, 7]]
+        assert longer == [round(x) for x in drawn[:2].tolist()]
+        wanted = [round(x) for x in drawn[2:].tolist()]
+        room = 400 + sum(longer) - 300
+        shortened += sum(wanted) > room
+        factor = min(1.0, room / sum(wanted))
+        assert shorter == pytest.approx([x * factor for x in wanted], abs=1.0)
+    assert 10 < shortened < 100
+
+
 def test_without_probabilities_the_batch_is_as_it_was() -> None:
     lens = [300, 250, 200]
     made, plain = batch(lens, Pauses(0.0, 0.0, 1.0, 20.0)), batch(lens, None)

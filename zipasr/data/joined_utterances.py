@@ -76,16 +76,23 @@ class Pauses:
         most = min(_MOST_JOINED, num, room)
         return int(draws.integers(2, most + 1)) if most >= 2 else 1
 
-    def edge(self, draws: Generator) -> int:
-        """Return the frames of a pause before or after all."""
-        if draws.random() >= self.silence_prob:
-            return 0
-        return _frames(draws.uniform(0.0, self.longest_pause))
+    def of_rows(
+        self, frames: Sequence[int], counts: Sequence[int], draws: Generator
+    ) -> list[list[int]]:
+        """Return the frames of each pause of each row: before, between and after its utterances.
 
-    def gap(self, draws: Generator) -> int:
-        """Return the frames of a pause between utterances."""
-        longest = _SHORT_PAUSE if draws.random() < _SHORT_SHARE else self.longest_pause
-        return _frames(draws.uniform(0.0, longest))
+        Pauses of a row are shortened where it would be longer than the longest row with its own.
+        Otherwise padding would cost several times what is put into pauses: each row has others.
+
+        Args:
+            frames: of the utterances of each row together.
+            counts: how many they are.
+            draws: random numbers.
+        """
+        pauses = [self._of_row(count, draws) for count in counts]
+        longest = max(range(len(frames)), key=frames.__getitem__)
+        limit = frames[longest] + sum(pauses[longest])
+        return [_shortened(row, limit - speech) for row, speech in zip(pauses, frames, strict=True)]
 
     def padded_size(self, num: int, seconds: float, draws: Generator) -> tuple[int, float]:
         """Return rows and seconds of a batch whose utterances were joined and have pauses.
@@ -96,16 +103,30 @@ class Pauses:
             draws: random numbers.
         """
         size = self.group_size(num, _frames(seconds), draws)
-        members = [len(part) for part in np.array_split(np.arange(num), -(-num // size))]
-        pauses = [
-            self.edge(draws) + self.edge(draws) + sum(self.gap(draws) for _ in range(count - 1))
-            for count in members
-        ]
-        lengths = [
-            count * seconds + frames * SECONDS_PER_FEATURE_FRAME
-            for count, frames in zip(members, pauses, strict=True)
-        ]
-        return len(members), max(lengths)
+        counts = [len(part) for part in np.array_split(np.arange(num), -(-num // size))]
+        longest = max(counts)
+        return len(counts), longest * seconds + sum(
+            self._of_row(longest, draws)
+        ) * SECONDS_PER_FEATURE_FRAME
+
+    def _of_row(self, count: int, draws: Generator) -> list[int]:
+        gaps = [self._gap(draws) for _ in range(count - 1)]
+        return [self._edge(draws), *gaps, self._edge(draws)]
+
+    def _edge(self, draws: Generator) -> int:
+        if draws.random() >= self.silence_prob:
+            return 0
+        return _frames(draws.uniform(0.0, self.longest_pause))
+
+    def _gap(self, draws: Generator) -> int:
+        longest = _SHORT_PAUSE if draws.random() < _SHORT_SHARE else self.longest_pause
+        return _frames(draws.uniform(0.0, longest))
+
+
+def _shortened(pauses: list[int], most: int) -> list[int]:
+    """Return pauses of at most so many frames together, each shorter by the same factor."""
+    total = sum(pauses)
+    return pauses if total <= most else [pause * most // total for pause in pauses]
 
 
 def pauses_of(config: AugmentConfig, epoch: int, longest: float) -> Pauses | None:
@@ -141,7 +162,16 @@ class InputsWithPauses(BatchIO):  # type: ignore[misc]
         spans = self._read.supervision_intervals(cuts)
         rows = [features[n, : int(num)].float() for n, num in enumerate(lens)]
         groups = self._groups(len(rows), max(map(len, rows)))
-        made = [_Row(group, rows, self._pauses, self._draws) for group in groups]
+        kept = [_kept(row, self._draws) for row in rows]
+        pauses = self._pauses.of_rows(
+            [sum(kept[n][1] - kept[n][0] for n in group) for group in groups],
+            [len(group) for group in groups],
+            self._draws,
+        )
+        made = [
+            _Row(group, rows, kept, pauses[number], self._draws)
+            for number, group in enumerate(groups)
+        ]
         made.sort(key=lambda row: -len(row.features))
         self._intervals = _intervals(made, spans)
         own = list(cuts)
@@ -176,21 +206,23 @@ class _Row:
     """
 
     def __init__(
-        self, members: list[int], rows: list[Tensor], pauses: Pauses, draws: Generator
+        self,
+        members: list[int],
+        rows: list[Tensor],
+        kept: list[tuple[int, int]],
+        pauses: list[int],
+        draws: Generator,
     ) -> None:
         self.members = members
         parts: list[Tensor] = []
         self.begins: list[int] = []
         at = 0
-        for place, number in enumerate(members):
-            is_first = place == 0
-            before = pauses.edge(draws) if is_first else pauses.gap(draws)
-            begin, end = _kept(rows[number], draws)
-            parts += [_fill(before, rows, number, draws), rows[number][begin:end]]
-            self.begins.append(at + before - begin)
-            at += before + end - begin
-        after = pauses.edge(draws)
-        self.features = torch.cat([*parts, _fill(after, rows, members[-1], draws)])
+        for number, pause in zip(members, pauses, strict=False):
+            begin, end = kept[number]
+            parts += [_fill(pause, rows, number, draws), rows[number][begin:end]]
+            self.begins.append(at + pause - begin)
+            at += pause + end - begin
+        self.features = torch.cat([*parts, _fill(pauses[-1], rows, members[-1], draws)])
 
 
 def _intervals(made: Sequence[_Row], spans: dict[str, Tensor]) -> dict[str, Tensor]:
