@@ -43,13 +43,13 @@ def gathers_then_fails_in_rank_1(world: World, folder: Path) -> None:
     (folder / "woke up").touch()
 
 
-def waits(world: World, folder: str) -> None:
+def waits(world: World, folder: str, seconds: float = HANG) -> None:
     with StopRequest() as stop:
         Path(folder, f"waits-{world.rank}").touch()
         while not stop.requested:
             time.sleep(0.05)
         Path(folder, f"asked-{world.rank}").touch()
-        time.sleep(HANG)
+        time.sleep(seconds)
 
 
 def is_killed_in_rank_1(world: World) -> None:
@@ -80,6 +80,24 @@ def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=HANG) == INTERRUPTED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the death of a parent")
+def test_where_the_parent_is_killed_the_others_are_asked_to_end(tmp_path: Path) -> None:
+    script = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    script += "from tests.base.test_distributed import *; launch(waits, 2, 12359, sys.argv[1], 0.0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=tones.ROOT, env=tones.environment()
+    )
+    while len(list(tmp_path.iterdir())) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + HANG
+    while len(list(tmp_path.iterdir())) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_one_that_is_killed_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import os
@@ -108,6 +109,7 @@ def _watch(store: Store, over: threading.Event) -> None:
 
 
 LOOPBACK = "127.0.0.1"
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 INTERRUPTED = 130  # exit status, as shells report SIGINT
 
 GRACE_SECONDS = 5.0  # that the other processes get to end when one has failed
@@ -330,6 +332,7 @@ def _spawned(
     args: tuple[Any, ...],
     faults: SimpleQueue[UserError],
 ) -> None:
+    _end_with_parent()
     try:
         _work_in_group(_store_of_machine(listening, rank, size), rank, rank, size, work, args)
     except UserError as error:
@@ -337,6 +340,15 @@ def _spawned(
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # torch would call this a success
         sys.exit(INTERRUPTED)
+
+
+def _end_with_parent() -> None:
+    """Be asked to end where the parent is killed.
+
+    torch arranges the same with SIGINT, which processes in the background of a script ignore.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _spawn(

@@ -22,8 +22,20 @@ def compiled_module(name: str) -> ModuleType | None:
 
 def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop that has no twin; without numba it stays Python, slow and the same."""
+    return _compiled(function)
+
+
+def inner_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile, as ``loop`` does, what makes no arrays and is called for each step of a loop.
+
+    It counts no references to the arrays that it is given, which would take longer than the step.
+    """
+    return _compiled(function, _nrt=False)
+
+
+def _compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     try:
-        njit = functools.partial(importlib.import_module("numba").njit, nogil=True)
+        njit = functools.partial(importlib.import_module("numba").njit, nogil=True, **options)
     except ImportError:
         return function
     try:

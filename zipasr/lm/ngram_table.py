@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from zipasr.lm.ngram import END, LN10, NgramLm
+from zipasr.lm.ngram import END, LN10, NgramLm, Places
 from zipasr.nn.numerics import to_device
 
 
@@ -86,6 +87,11 @@ class NgramTable:
     def order(self) -> int:
         """Length of the longest n-grams."""
         return len(self.splits) - 1
+
+    def first_keys(self) -> Places:
+        """Where the n-grams of each context begin, and where the last end (C + 1,)."""
+        keys = self.keys.numpy()
+        return keys.searchsorted(np.arange(len(self.backoffs) + 1) * self.num_words)
 
     def lengths(self, contexts: Tensor) -> Tensor:
         """How many words each of the contexts has."""

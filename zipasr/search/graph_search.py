@@ -187,8 +187,8 @@ def _room(num: int) -> tuple[NDArray[Any], ...]:
         np.empty((num, 2)),
         np.empty((num, 4), dtype=np.int64),
         np.empty(num),
-        np.full(2 * num, NONE, dtype=np.int64),
-        np.empty(num, dtype=np.int64),
+        np.full(2 * num, NONE, dtype=np.int32),
+        np.empty(num, dtype=np.int32),
     )
 
 

@@ -142,11 +142,11 @@ class WordGraph:
         if self.grammar is None:
             ids, values = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
             links = ids.astype(np.int32)
-            return ids, values, links, values, links, ids, 0, False, 1.0
+            return ids, ids, values, links, values, links, ids, 0, False, 1.0
         one = self.grammar
         tables = (one.keys, one.log_probs, one.contexts, one.backoffs, one.shorter, one.words)
         arrays = (table.numpy() for table in tables)
-        return *arrays, one.num_words, one.exact_backoff, float(self.scale)
+        return one.first_keys(), *arrays, one.num_words, one.exact_backoff, float(self.scale)
 
     def ends(self, nodes: Tensor, contexts: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) float64 of the best end there; -inf inside a word."""

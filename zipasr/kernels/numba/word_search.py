@@ -5,14 +5,16 @@ tokens of the path as one number. See ``zipasr.search.graph_search`` for what is
 given to the loops:
 
     trie      first, tokens, nodes and words, as in ``Trie``
-    grammar   keys, log_probs, after, backoffs and shorter, as in ``NgramLm``, the numbers of the
-              words, how many the model has, whether no path backs off beside an n-gram, and the
-              weight; with no keys all words are alike
+    grammar   where the n-grams of each context begin (C + 1,); keys, log_probs, after, backoffs
+              and shorter, as in ``NgramLm``, the numbers of the words, how many the model has,
+              whether no path backs off beside an n-gram, and the weight; with no keys all words
+              are alike
     rules     bits of a token in a memory, mask of a memory, whether a token may go on for more
               frames, blank
     limits    beam, states and memories of an utterance
-    out       arcs (A, 5): source, target, token, word, how often the
-              grammar backed off for it, or -1; values (A, 2): sound and grammar;
+    out       arcs (A, 5): source, target, token, word, and by what those of a source are ordered:
+              first how often the grammar backed off, then as in the trie; values (A, 2): sound and
+              grammar;
               states (M, 4) and their scores (M,); a hash table of the states, -1 everywhere, of
               which the length is a power of two above M; the slot (M,) of each state in it
 """
@@ -24,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from zipasr.kernels.availability import loop
+from zipasr.kernels.availability import inner_loop, loop
 
 NONE = -1
 LN10 = math.log(10.0)
+_ARC_BITS = 40  # of the number of an arc of the trie
 
 
 @loop
@@ -92,7 +95,7 @@ def search_frame(
     return counts
 
 
-@loop
+@inner_loop
 def _wait(
     states: Any,
     scores: Any,
@@ -108,21 +111,18 @@ def _wait(
 ) -> Any:
     """Take the steps of an utterance's paths without a new token; False for no room."""
     _, _, repeats, blank = rules
-    place = np.empty(4, np.int64)
     for source in range(first, last):
-        place[:] = states[source]
-        row, memory = rows[source], place[3]
-        if repeats:
-            place[3] = blank
-        sound = np.float64(table[row, blank])
-        if not _reach(source, place, NONE, NONE, NONE, sound, 0.0, scores, beam, out, counts, top):
+        node, context, memory = states[source, 1], states[source, 2], states[source, 3]
+        row = rows[source]
+        symbols = (NONE, NONE, 0)
+        place = (states[source, 0], node, context, blank if repeats else memory)
+        given = (np.float64(table[row, blank]), 0.0)
+        if not _reach(source, place, symbols, given, scores, beam, out, counts, top):
             return False
         if repeats and memory != blank:
-            place[3] = memory
-            sound = np.float64(table[row, memory])
-            if not _reach(
-                source, place, NONE, NONE, NONE, sound, 0.0, scores, beam, out, counts, top
-            ):
+            place = (states[source, 0], node, context, memory)
+            given = (np.float64(table[row, memory]), 0.0)
+            if not _reach(source, place, symbols, given, scores, beam, out, counts, top):
                 return False
     return True
 
@@ -146,24 +146,20 @@ def _follow(
     """Take all steps of an utterance's paths; False where ``out`` is too small."""
     if not _wait(states, scores, table, rows, rules, beam, out, counts, top, first, last):
         return False
-    roots, num_roots, root_row = np.empty(trie[0][1], np.int64), 0, -1
-    best, place = scores[first:last].max(), np.empty(4, np.int64)
+    roots, root_row = np.empty(0, np.int64), -1
+    next_size = 2 * int(top[3])
     for source in range(first, last):
-        row, node = rows[source], states[source, 1]
-        if node == 0 and row != root_row:
-            num_roots, root_row = _hopeful(table[row], trie, _floor(top, beam) - best, roots), row
-        num = num_roots if node == 0 else trie[0][node + 1] - trie[0][node]
-        for k in range(num):
-            arc = roots[k] if node == 0 else trie[0][node] + k
-            sound = np.float64(table[row, trie[1][arc]])
-            # The grammar takes away: what is out of the beam without it need not be asked for.
-            if scores[source] + sound >= _floor(top, beam) and not _grow(
+        next_size = _raise_floor(out[3], counts[1], top, next_size)
+        if states[source, 1] == 0:
+            if rows[source] != root_row:
+                root_row = rows[source]
+                roots = _roots_by_score(table[root_row], trie)
+            is_done = _leave_root(
                 source,
-                arc,
-                sound,
-                place,
+                roots,
                 states,
                 scores,
+                table[root_row],
                 trie,
                 grammar,
                 rules,
@@ -171,31 +167,90 @@ def _follow(
                 out,
                 counts,
                 top,
-            ):
-                return False
+            )
+        else:
+            is_done = _leave_node(
+                source,
+                states,
+                scores,
+                table[rows[source]],
+                trie,
+                grammar,
+                rules,
+                beam,
+                out,
+                counts,
+                top,
+            )
+        if not is_done:
+            return False
     return True
 
 
 @loop
-def _hopeful(table: Any, trie: Any, floor: Any, roots: Any) -> Any:
-    """List the arcs from the root that may stay within the beam; return how many there are.
-
-    Most arcs leave the root, and most of these are hopeless for every state.
-    """
-    num = 0
-    for arc in range(trie[0][1]):
-        if table[trie[1][arc]] >= floor:
-            roots[num] = arc
-            num += 1
-    return num
+def _roots_by_score(table: Any, trie: Any) -> Any:
+    """List the arcs of the root, the most probable first: most are hopeless for most states."""
+    return np.argsort(-table[trie[1][: trie[0][1]]], kind="mergesort")
 
 
-@loop
+@inner_loop
+def _leave_root(
+    source: Any,
+    roots: Any,
+    states: Any,
+    scores: Any,
+    table: Any,
+    trie: Any,
+    grammar: Any,
+    rules: Any,
+    beam: Any,
+    out: Any,
+    counts: Any,
+    top: Any,
+) -> Any:
+    """Take the arcs of the root that stay within the beam; False for no room."""
+    for k in range(len(roots)):
+        sound = np.float64(table[trie[1][roots[k]]])
+        if scores[source] + sound < _floor(top, beam):
+            break
+        if not _grow(
+            source, roots[k], sound, states, scores, trie, grammar, rules, beam, out, counts, top
+        ):
+            return False
+    return True
+
+
+@inner_loop
+def _leave_node(
+    source: Any,
+    states: Any,
+    scores: Any,
+    table: Any,
+    trie: Any,
+    grammar: Any,
+    rules: Any,
+    beam: Any,
+    out: Any,
+    counts: Any,
+    top: Any,
+) -> Any:
+    """Take the arcs of a node that stay within the beam; False for no room."""
+    node = states[source, 1]
+    for arc in range(trie[0][node], trie[0][node + 1]):
+        sound = np.float64(table[trie[1][arc]])
+        # The grammar takes away: what is out of the beam without it need not be asked for.
+        if scores[source] + sound >= _floor(top, beam) and not _grow(
+            source, arc, sound, states, scores, trie, grammar, rules, beam, out, counts, top
+        ):
+            return False
+    return True
+
+
+@inner_loop
 def _grow(
     source: Any,
     arc: Any,
     sound: Any,
-    place: Any,
     states: Any,
     scores: Any,
     trie: Any,
@@ -206,54 +261,55 @@ def _grow(
     counts: Any,
     top: Any,
 ) -> Any:
-    """Take an arc of the trie, and where a word ends, those of the grammar."""
+    """Take an arc of the trie, and where a word ends, those of the grammar; False for no room."""
     bits, mask, repeats, _ = rules
     token, word, memory = trie[1][arc], trie[3][arc], states[source, 3]
     if repeats and token == memory:
         return True
-    place[0], place[2] = states[source, 0], states[source, 2]
-    place[1], place[3] = trie[2][arc], ((memory << bits) | token) & mask
-    keys, log_probs, after, backoffs, shorter, numbers, num_words, is_exact, scale = grammar
+    owner, node, context = states[source, 0], trie[2][arc], states[source, 2]
+    after_token = ((memory << bits) | token) & mask
+    firsts, keys, log_probs, after, backoffs, shorter, numbers, num_words, is_exact, scale = grammar
     if word == NONE or len(keys) == 0:
-        return _reach(source, place, token, word, NONE, sound, 0.0, scores, beam, out, counts, top)
-    context, total, level = place[2], 0.0, 0
+        place = (owner, node, context, after_token)
+        return _reach(
+            source, place, (token, word, arc + 1), (sound, 0.0), scores, beam, out, counts, top
+        )
+    total, rank = 0.0, (1 << _ARC_BITS) + arc + 1
     while True:
-        at = _find(keys, context * num_words + numbers[word])
+        key = context * num_words + numbers[word]
+        at = _find(keys, firsts[context], firsts[context + 1], key)
         if at >= 0:
-            place[2] = after[at]
-            given = scale * (total + log_probs[at]) * LN10
+            place = (owner, node, np.int64(after[at]), after_token)
+            given = (sound, scale * (total + log_probs[at]) * LN10)
             if not _reach(
-                source, place, token, word, level, sound, given, scores, beam, out, counts, top
+                source, place, (token, word, rank), given, scores, beam, out, counts, top
             ):
                 return False
         if context == 0 or (is_exact and at >= 0):
             return True
         total += backoffs[context]
-        context = shorter[context]
-        level += 1
+        context = np.int64(shorter[context])
+        rank += 1 << _ARC_BITS
 
 
-@loop
-def _find(keys: Any, key: Any) -> Any:
-    """Place of a key, -1 where it is not."""
-    low, high = 0, len(keys)
+@inner_loop
+def _find(keys: Any, low: Any, high: Any, key: Any) -> Any:
+    """Place of a key from ``low`` to before ``high``, -1 where it is not."""
+    last = high
     while low < high:
         middle = (low + high) >> 1
         if keys[middle] < key:
             low = middle + 1
         else:
             high = middle
-    return low if low < len(keys) and keys[low] == key else -1
+    return low if low < last and keys[low] == key else -1
 
 
-@loop
+@inner_loop
 def _reach(
     source: Any,
     place: Any,
-    token: Any,
-    word: Any,
-    level: Any,
-    sound: Any,
+    symbols: Any,
     given: Any,
     scores: Any,
     beam: Any,
@@ -261,9 +317,12 @@ def _reach(
     counts: Any,
     top: Any,
 ) -> Any:
-    """Write an arc, and the state that it leads to; False where there is no room."""
+    """Write an arc, and the state that it leads to; False where there is no room.
+
+    ``place`` is that state, ``symbols`` are the last three numbers of an arc, ``given`` its values.
+    """
     arcs, values, states, best, slots, slot_of = out
-    value = scores[source] + sound + given
+    value = scores[source] + given[0] + given[1]
     if not value >= _floor(top, beam):
         return True
     slot = _slot(place, states, slots)
@@ -273,43 +332,49 @@ def _reach(
     if target < 0:
         target = counts[1]
         counts[1] += 1
-        states[target] = place
+        states[target, 0], states[target, 1] = place[0], place[1]
+        states[target, 2], states[target, 3] = place[2], place[3]
         best[target] = value
         slots[slot], slot_of[target] = target, slot
-        _raise_floor(best, counts[1], top)
     best[target] = max(best[target], value)
     top[0] = max(top[0], value)
     arc = counts[0]
-    arcs[arc, 0], arcs[arc, 1], arcs[arc, 2] = source, target, token
-    arcs[arc, 3], arcs[arc, 4] = word, level
-    values[arc, 0], values[arc, 1] = sound, given
+    arcs[arc, 0], arcs[arc, 1], arcs[arc, 2] = source, target, symbols[0]
+    arcs[arc, 3], arcs[arc, 4] = symbols[1], symbols[2]
+    values[arc, 0], values[arc, 1] = given
     counts[0] += 1
     return True
 
 
-@loop
+@inner_loop
 def _floor(top: Any, beam: Any) -> Any:
     """The score that a step needs."""
     return max(top[0] - beam, top[1])
 
 
 @loop
-def _raise_floor(best: Any, num_states: Any, top: Any) -> None:
+def _raise_floor(best: Any, num_states: Any, top: Any, next_size: Any) -> Any:
     """Say what is worse than as many states as may be kept, now and then."""
     first, most = int(top[2]), int(top[3])
     num = num_states - first
-    if num >= 2 * most and num % most == 0:
-        top[1] = np.partition(best[first:num_states], num - most)[num - most]
+    if num < next_size:
+        return next_size
+    top[1] = np.partition(best[first:num_states], num - most)[num - most]
+    return num + most
 
 
-@loop
+@inner_loop
 def _slot(place: Any, states: Any, slots: Any) -> Any:
     """Slot of a state, or the empty one where it belongs."""
     mark = place[1] * 40503 + place[2] * 9973 + (place[3] & 0xFFFFFFFF) * 31337
     slot = (((mark ^ (mark >> 15)) & 0x7FFFFFFF) * 2654435761 >> 12) & (len(slots) - 1)
     while slots[slot] >= 0:
-        there = states[slots[slot]]
-        if there[1] == place[1] and there[2] == place[2] and there[3] == place[3]:
+        there = slots[slot]
+        if (
+            states[there, 1] == place[1]
+            and states[there, 2] == place[2]
+            and states[there, 3] == place[3]
+        ):
             break
         slot = (slot + 1) & (len(slots) - 1)
     return slot
@@ -357,7 +422,7 @@ def _prune(
     _keep_arcs(arcs, values, counts, arcs_before, states_before, target, scores, top - beam)
 
 
-@loop
+@inner_loop
 def _keep_arcs(
     arcs: Any,
     values: Any,
@@ -375,13 +440,15 @@ def _keep_arcs(
         if to == NONE or value < floor:
             continue
         # Of a state first come arcs without a word, then words by how often the grammar backed off.
-        row, given, at = arcs[arc].copy(), values[arc].copy(), num
-        while at > arcs_before and arcs[at - 1, 0] == row[0] and arcs[at - 1, 4] > row[4]:
-            arcs[at] = arcs[at - 1]
-            values[at] = values[at - 1]
+        source, token, word, rank = arcs[arc, 0], arcs[arc, 2], arcs[arc, 3], arcs[arc, 4]
+        sound, given, at = values[arc, 0], values[arc, 1], num
+        while at > arcs_before and arcs[at - 1, 0] == source and arcs[at - 1, 4] > rank:
+            for k in range(5):
+                arcs[at, k] = arcs[at - 1, k]
+            values[at, 0], values[at, 1] = values[at - 1, 0], values[at - 1, 1]
             at -= 1
-        arcs[at] = row
-        arcs[at, 1] = to
-        values[at] = given
+        arcs[at, 0], arcs[at, 1], arcs[at, 2] = source, to, token
+        arcs[at, 3], arcs[at, 4] = word, rank
+        values[at, 0], values[at, 1] = sound, given
         num += 1
     counts[0] = num
