@@ -96,6 +96,7 @@ class ZapformerConfig(ChunkedConfig):
     downsampling_factor: tuple[int, ...] = flag(
         (1, 2, 4, 2), "frames of 20 ms that make one frame of each stack; sets their number"
     )
+    embed_channels: tuple[int, ...] = flag((16, 64, 128), "channels of the front end, three values")
     embed_multiple: int = flag(6, "width between the stacks, for a frame of 20 ms")
     encoder_multiple: tuple[int, ...] = flag((5, 8, 12, 8), "width of each stack")
     feedforward_multiple: tuple[int, ...] = flag(
@@ -126,7 +127,9 @@ class ZapformerConfig(ChunkedConfig):
 
     def __post_init__(self) -> None:
         self.check_counts(_PER_STACK)
-        sizes = " ".join((*_PER_STACK, *_SINGLE, "downsampling_factor"))
+        if len(self.embed_channels) != 3:
+            raise ValueError(f"--embed-channels needs 3 values, got {len(self.embed_channels)}")
+        sizes = " ".join((*_PER_STACK, *_SINGLE, "downsampling_factor", "embed_channels"))
         check_numbers(self, "must be positive", sizes)
         check_numbers(self, "must not be negative", "aux_loss_scale")
         self._check_time()
@@ -263,6 +266,6 @@ _HEAD_DEFAULTS = {
 
 def _sizes_of(config: ZapformerConfig) -> dict[str, Any]:
     """Return the fields that are sizes of the encoder: all that ``--preset`` sets."""
-    sizes: dict[str, Any] = {name: getattr(config, name) for name in ("base_dim", "embed_multiple")}
-    sizes |= {"downsampling_factor": config.downsampling_factor}
+    single = ("base_dim", "embed_multiple", "embed_channels", "downsampling_factor")
+    sizes: dict[str, Any] = {name: getattr(config, name) for name in single}
     return sizes | {name: config.per_stack(name) for name in _PER_STACK}

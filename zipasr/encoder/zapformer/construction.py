@@ -56,7 +56,8 @@ class ZapformerEncoder:
 
 def build(config: ZapformerConfig) -> ZapformerEncoder:
     """Build front end and encoder with fresh weights, in this order."""
-    embed = FrontEnd(config.geometry.mel_bins, config.embed_dim, config.causal)
+    bins, width = config.geometry.mel_bins, config.embed_dim
+    embed = FrontEnd(bins, width, config.causal, config.embed_channels)
     return ZapformerEncoder(embed, Zapformer(config), config.geometry)
 
 
@@ -87,6 +88,9 @@ def infer(shapes: WeightShapes, hints: Flags) -> tuple[ZapformerConfig, list[str
         base_dim=base,
         num_encoder_layers=tuple(stack.num_layers for stack in stacks),
         downsampling_factor=tuple(stack.in_channels // embed_dim for stack in stacks),
+        embed_channels=tuple(
+            shapes.size(f"encoder_embed.conv.{number}.weight", 0) for number in (0, 3, 5)
+        ),
         embed_multiple=embed_dim // base,
         encoder_multiple=tuple(stack.dim // base for stack in stacks),
         feedforward_multiple=tuple(stack.hidden // stack.dim for stack in stacks),

@@ -16,9 +16,6 @@ from zipasr.nn.activations import SwashR
 from zipasr.nn.fused import activation_dropout_linear
 from zipasr.nn.layers import scaled_linear
 
-#: Channels of the three convolutions.
-CHANNELS = (16, 64, 128)
-
 #: Height and width of the depthwise convolution.
 KERNEL_SIZE = 7
 
@@ -100,11 +97,15 @@ class FrontEnd(nn.Module):
         in_channels: number of mel bins.
         out_channels: C of the result.
         causal: whether the ConvNeXt block sees no later frames.
+        channels: of the three convolutions.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, causal: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, causal: bool, channels: tuple[int, ...]
+    ) -> None:
         super().__init__()
-        first, second, third = CHANNELS
+        first, second, third = channels
+        self.channels = third
         self.conv = nn.Sequential(
             SingleChannelConv2d(1, first, kernel_size=3, padding=(0, 1)),
             AddNoise(),
@@ -134,7 +135,7 @@ class FrontEnd(nn.Module):
 
     def get_init_states(self, batch_size: int = 1, device: torch.device | str = "cpu") -> Tensor:
         """Return the zeros before the first chunk, (N, C, 6, F)."""
-        return torch.zeros(batch_size, CHANNELS[2], KERNEL_SIZE - 1, self.width, device=device)
+        return torch.zeros(batch_size, self.channels, KERNEL_SIZE - 1, self.width, device=device)
 
     def streaming_forward(
         self, x: Tensor, x_lens: Tensor, cached_left_pad: Tensor
@@ -157,6 +158,6 @@ class FrontEnd(nn.Module):
     def _project(self, x: Tensor) -> Tensor:
         """Apply ``out`` to (N, C, T1, F), and scale; its weights are stored channel-major."""
         # To reorder and to scale the weights is cheaper than to do so with all frames.
-        by_channel = self.out.weight.view(self.out.out_features, CHANNELS[2], -1)
+        by_channel = self.out.weight.view(self.out.out_features, self.channels, -1)
         weight = OUTPUT_SCALE * by_channel.transpose(1, 2).flatten(1)
         return F.linear(x.permute(0, 2, 3, 1).flatten(2), weight, OUTPUT_SCALE * self.out.bias)

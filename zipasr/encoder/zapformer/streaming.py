@@ -6,7 +6,7 @@ from the first stack to the last (``layer``), then two for the front end and the
 ================ =================== ============================================
 name             shape               content
 ================ =================== ============================================
-embed_cache      (N, 128, 6, 19)     frames before the next depthwise convolution
+embed_cache      (N, C, 6, 19)       frames before the next depthwise convolution
 processed_lens   (N,) int32          frames of 20 ms that each stream has gone through
 ================ =================== ============================================
 
