@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,7 +46,9 @@ def same(left: object, right: ZapformerConfig) -> bool:
     return all(is_same_value(getattr(left, name), getattr(right, name)) for name in fields)
 
 
-@pytest.mark.parametrize("config", [TINY, OTHER, causal(TINY, 16, 32)])
+@pytest.mark.parametrize(
+    "config", [TINY, OTHER, causal(TINY, 16, 32), replace(TINY, embed_channels=(3, 5, 7))]
+)
 def test_settings_are_read_off_the_weights(config: ZapformerConfig) -> None:
     weights = shapes_of(config, HEADS, 23).state_dict()
     chunks = {"chunk_size": config.chunk_size, "left_context_frames": config.left_context_frames}

@@ -34,6 +34,7 @@ from zipasr.model.transducer import AsrModel
 SMALL = ZapformerConfig(
     base_dim=4,
     embed_multiple=3,
+    embed_channels=(2, 4, 6),
     encoder_multiple=(2, 3),
     num_encoder_layers=(1, 2),
     downsampling_factor=(1, 2),

