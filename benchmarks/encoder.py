@@ -4,14 +4,15 @@ Run from the repository root, on an idle machine:
 
     python -m benchmarks.encoder
     python -m benchmarks.encoder --modes eval --threads 1 --repeats 20
+    python -m benchmarks.encoder --encoder zapformer
     python -m benchmarks.encoder --profile train        # where the time of ours goes
 
-The small model reads 4 utterances of up to 10 s. Training means train mode at batch count 50000,
-forward, mean square of the output, backward; no heads, no optimizer. Every variant runs in a
-process of its own with the environment that train.py gives to its processes; the variants take
-turns, so that all meet the same disturbances. Times are the best of all repeats (and the
-median); memory is the peak resident set above what the process had, with torch and numba loaded,
-before its first forward.
+The small model (the Zapformer is ``base-16``) reads 4 utterances of up to 10 s. Training means
+train mode at batch count 50000, forward, mean square of the output, backward; no heads, no
+optimizer. Every variant runs in a process of its own with the environment that train.py gives to
+its processes; the variants take turns, so that all meet the same disturbances. Times are the best
+of all repeats (and the median); memory is the peak resident set above what the process had, with
+torch and numba loaded, before its first forward.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.plain_zapformer import PlainZapformer
 from benchmarks.plain_zipformer import Plain
 from zipasr.base.distributed import CHILD_ENVIRONMENT
-from zipasr.encoder.zipformer.config import PRESETS
+from zipasr.encoder.zapformer.config import PRESETS as ZAPFORMERS
+from zipasr.encoder.zipformer.config import PRESETS as ZIPFORMERS
 from zipasr.model.build import build_model
 from zipasr.model.config import ModelConfig
 from zipasr.model.transducer import AsrModel
@@ -42,7 +45,8 @@ from zipasr.nn.schedule import set_batch_count
 
 LENS = (1000, 960, 900, 800)
 BATCH_COUNT = 50000.0
-VARIANTS = ("plain", "ours", "ours-bf16")
+VARIANTS = ("plain", "plain-bf16", "ours", "ours-bf16")
+CONFIGS = {"zipformer": ZIPFORMERS["small"], "zapformer": ZAPFORMERS["base-16"]}
 
 
 class Result(NamedTuple):
@@ -55,6 +59,7 @@ class Result(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--encoder", choices=tuple(CONFIGS), default="zipformer")
     parser.add_argument("--modes", default="eval,train", help="comma list of eval and train")
     parser.add_argument("--threads", default="1,2", help="comma list of numbers of threads")
     parser.add_argument("--repeats", type=int, default=10, help="runs of each variant")
@@ -62,23 +67,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--serve", nargs=3, metavar=("VARIANT", "MODE", "THREADS"))
     args = parser.parse_args(argv)
     if args.serve:
-        serve(args.serve[0], args.serve[1], int(args.serve[2]))
+        serve(args.encoder, args.serve[0], args.serve[1], int(args.serve[2]))
     elif args.profile:
-        profile(args.profile)
+        profile(args.encoder, args.profile)
     else:
         print("mode   threads  variant      best s  median s  times plain  memory MiB  share")
         for mode in args.modes.split(","):
             for threads in args.threads.split(","):
-                print_rows(mode, int(threads), measure(mode, int(threads), args.repeats))
+                found = measure(args.encoder, mode, int(threads), args.repeats)
+                print_rows(mode, int(threads), found)
 
 
-def measure(mode: str, threads: int, repeats: int) -> dict[str, Result]:
+def measure(encoder: str, mode: str, threads: int, repeats: int) -> dict[str, Result]:
     """Let all variants take turns."""
     names = [v for v in VARIANTS if "bf16" not in v or has_bfloat16(torch.device("cpu"))]
     walls: dict[str, list[float]] = {name: [] for name in names}
     memory = dict.fromkeys(names, 0.0)
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(_server(name, mode, threads)) for name in names}
+        servers = {
+            name: stack.enter_context(_server(encoder, name, mode, threads)) for name in names
+        }
         for _ in range(repeats + 1):
             for name, server in servers.items():
                 seconds, memory[name] = _ask(server)
@@ -100,8 +108,9 @@ def print_rows(mode: str, threads: int, results: dict[str, Result]) -> None:
         )
 
 
-def _server(variant: str, mode: str, threads: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.encoder", "--serve", variant, mode, str(threads)]
+def _server(encoder: str, variant: str, mode: str, threads: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.encoder", "--encoder", encoder]
+    command += ["--serve", variant, mode, str(threads)]
     pipe = subprocess.PIPE
     environment = {**os.environ, **CHILD_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
@@ -116,10 +125,10 @@ def _ask(server: subprocess.Popen[str]) -> tuple[float, float]:
     return float(seconds), float(memory)
 
 
-def serve(variant: str, mode: str, threads: int) -> None:
+def serve(encoder: str, variant: str, mode: str, threads: int) -> None:
     """Run once for each line of standard input; print seconds and memory."""
     torch.set_num_threads(threads)
-    run = make_run(variant, mode)
+    run = make_run(encoder, variant, mode)
     compiled_loops()  # what numba takes is the framework's own, like torch itself
     before = _peak_mib()
     for _ in sys.stdin:
@@ -128,14 +137,15 @@ def serve(variant: str, mode: str, threads: int) -> None:
         print(time.perf_counter() - begun, _peak_mib() - before, flush=True)
 
 
-def make_run(variant: str, mode: str) -> Callable[[], None]:
+def make_run(encoder: str, variant: str, mode: str) -> Callable[[], None]:
     """Return what is measured."""
     torch.manual_seed(0)
-    model = build_model(PRESETS["small"], ModelConfig(), 500)
+    model = build_model(CONFIGS[encoder], ModelConfig(), 500)
     model.train(mode == "train")
     set_batch_count(model, BATCH_COUNT)
     features, lens = torch.randn(len(LENS), max(LENS), 80), torch.tensor(LENS)
-    encode = _plain_encoder(model, mode) if variant == "plain" else _our_encoder(model)
+    is_plain = variant.startswith("plain")
+    encode = _plain_encoder(encoder, model, mode) if is_plain else _our_encoder(model)
 
     def run() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=variant.endswith("bf16")):
@@ -150,19 +160,21 @@ def make_run(variant: str, mode: str) -> Callable[[], None]:
     return run
 
 
-def _plain_encoder(model: AsrModel, mode: str) -> Callable[[Tensor, Tensor], Tensor]:
-    parameters = dict(model.named_parameters())
-    return Plain(parameters, PRESETS["small"], mode == "train", BATCH_COUNT).encode
+def _plain_encoder(encoder: str, model: AsrModel, mode: str) -> Callable[[Tensor, Tensor], Tensor]:
+    parameters, is_training = dict(model.named_parameters()), mode == "train"
+    if encoder == "zapformer":
+        return PlainZapformer(parameters, ZAPFORMERS["base-16"], is_training, BATCH_COUNT).encode
+    return Plain(parameters, ZIPFORMERS["small"], is_training, BATCH_COUNT).encode
 
 
 def _our_encoder(model: AsrModel) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda features, lens: model.encode(features, lens).frames
 
 
-def profile(mode: str) -> None:
+def profile(encoder: str, mode: str) -> None:
     """Print the operations that take most of the time of one thread."""
     torch.set_num_threads(1)
-    run = make_run("ours", mode)
+    run = make_run(encoder, "ours", mode)
     for _ in range(3):
         run()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
