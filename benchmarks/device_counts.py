@@ -1,6 +1,7 @@
-"""What one training step would launch and move on a CUDA device, counted without one.
+"""What a training step, or its features, would launch and move on a CUDA device, without one.
 
     python -m benchmarks.device_counts [--preset small] [--rows 100] [--frames 1000] [--late 0]
+    python -m benchmarks.device_counts --of features [--rows 100] [--frames 1000]
 
 The shapes of all tensors are followed, their values are not computed; random draws of the host
 (which Balancers act, for one) are those of a fixed seed. What is counted, and what is not, stands
@@ -10,9 +11,26 @@ in ``tests/pretended_cuda``.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+
+import torch
 
 from benchmarks.training_step import Step
+from zipasr.audio.log_mel import SHIFT, MirroredSounds
+from zipasr.base.constants import WINDOW
 from zipasr.encoder.zipformer.config import ZipformerConfig
+
+
+def _step(given: argparse.Namespace) -> Callable[[], object]:
+    encoder = ZipformerConfig.from_preset(given.preset)
+    return Step(encoder, given.rows, given.frames, late=bool(given.late), device="cuda").run
+
+
+def _features(given: argparse.Namespace) -> Callable[[], object]:
+    """Log-mel energies of sounds, as loading hands them over."""
+    samples = torch.zeros(given.rows, given.frames * SHIFT + WINDOW).pin_memory()
+    sounds = MirroredSounds(samples, torch.full((given.rows,), given.frames))
+    return lambda: sounds.log_mel(80, torch.device("cuda", 0), 0.0)
 
 
 def main() -> None:
@@ -22,6 +40,7 @@ def main() -> None:
     from tests.pretended_cuda.record import recorded
 
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--of", choices=("step", "features"), default="step")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--frames", type=int, default=1000)
@@ -30,11 +49,10 @@ def main() -> None:
     given = parser.parse_args()
     install(values=False)
     use_kernels()
-    encoder = ZipformerConfig.from_preset(given.preset)
-    step = Step(encoder, given.rows, given.frames, late=bool(given.late), device="cuda")
-    step.run()  # makes tables and the state of the optimizer
+    run = {"step": _step, "features": _features}[given.of](given)
+    run()  # makes tables and the state of the optimizer
     with recorded() as record:
-        step.run()
+        run()
     total = record.total
     print("| part | launches | GB |")
     print("|---|--:|--:|")

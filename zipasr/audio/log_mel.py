@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zipasr.base.constants import SAMPLING_RATE, WINDOW
-from zipasr.nn.numerics import to_device
+from zipasr.nn.numerics import row_blocks, to_device
 
 Samples = NDArray[np.float32]
 
@@ -38,6 +39,8 @@ _FFT_LENGTH = 512
 _LOWEST, _HIGHEST = 20.0, 0.5 * SAMPLING_RATE - 400.0
 _PRE_EMPHASIS = 0.97
 _FLOOR = torch.finfo(torch.float32).eps
+#: Bytes that the steps from a window to its energies take: samples, twice, and a spectrum.
+_SPECTRUM_BYTES = 4 * (2 * WINDOW + _FFT_LENGTH + _FFT_LENGTH // 2)
 
 
 class _Constants(NamedTuple):
@@ -104,17 +107,49 @@ def log_mel_batch(
         (N, T, num_mel_bins) float32, those of ``log_mel`` up to rounding, and numbers of frames
         (N,), on the host.
     """
-    parts = [_mirrored(torch.from_numpy(s)) if len(s) else (torch.zeros(0), 0) for s in sounds]
-    lens = torch.tensor([num_frames for _, num_frames in parts])
-    most = max(1, int(lens.max()))
-    padded = torch.zeros(len(parts), most * SHIFT + WINDOW)
-    for row, (sound, _) in enumerate(parts):
-        padded[row, : len(sound)] = sound
-    padded = to_device(padded, device)
-    frames = padded.as_strided((len(parts), most, WINDOW), (padded.size(1), SHIFT, 1))
-    constants = _Constants(*(to_device(part, device) for part in _constants(num_mel_bins)))
-    is_beyond = torch.arange(most, device=device) >= to_device(lens, device)[:, None]
-    return _energies(frames, constants).masked_fill_(is_beyond[:, :, None], padding), lens
+    mirrored = MirroredSounds.of(sounds)
+    return mirrored.log_mel(num_mel_bins, device, padding), mirrored.lens
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredSounds:
+    """Sounds of a batch with what their windows reach to, of which a device computes features.
+
+    Attributes:
+        samples: (N, S) float32, zeros behind the shorter ones.
+        lens: (N,) int64, numbers of frames.
+    """
+
+    samples: Tensor
+    lens: Tensor
+
+    @classmethod
+    def of(cls, sounds: Sequence[Samples]) -> MirroredSounds:
+        """Return N sounds; see ``log_mel_batch``."""
+        parts = [_mirrored(torch.from_numpy(s)) if len(s) else (torch.zeros(0), 0) for s in sounds]
+        lens = torch.tensor([num_frames for _, num_frames in parts])
+        samples = torch.zeros(len(parts), max(1, int(lens.max())) * SHIFT + WINDOW)
+        for row, (sound, _) in enumerate(parts):
+            samples[row, : len(sound)] = sound
+        return cls(samples, lens)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the longest, at least 1."""
+        return (self.samples.size(1) - WINDOW) // SHIFT
+
+    def log_mel(self, num_mel_bins: int, device: torch.device, padding: float) -> Tensor:
+        """Return the log-mel energies (N, T, mel bins); see ``log_mel_batch``."""
+        samples, most = to_device(self.samples, device), self.num_frames
+        constants = _Constants(*(to_device(part, device) for part in _constants(num_mel_bins)))
+        energies = samples.new_empty(len(samples), most, num_mel_bins)
+        # What lies between samples and energies is a few times as large as all windows.
+        for rows in row_blocks(len(samples), _SPECTRUM_BYTES * most, samples.device):
+            part = samples[rows]
+            frames = part.as_strided((len(part), most, WINDOW), (samples.size(1), SHIFT, 1))
+            energies[rows] = _energies(frames, constants)
+        is_beyond = torch.arange(most, device=device) >= to_device(self.lens, device)[:, None]
+        return energies.masked_fill_(is_beyond[:, :, None], padding)
 
 
 def _mirrored(sound: Tensor) -> tuple[Tensor, int]:

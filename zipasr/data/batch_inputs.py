@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from lhotse import CutSet, Fbank, Features, Recording
 from lhotse.cut import Cut, MixedCut, MonoCut
-from lhotse.dataset.input_strategies import BatchIO
+from lhotse.dataset.input_strategies import BatchIO, OnTheFlyFeatures
 from lhotse.features.base import register_extractor
 from lhotse.utils import compute_num_frames
 from torch import Tensor
+
+from zipasr.audio.log_mel import AHEAD, MirroredSounds
 
 # lhotse makes up for one frame that rounding takes away.
 _TOLERATED_FRAMES = 1
@@ -63,6 +65,39 @@ class FbankMixing(Fbank):  # type: ignore[misc]
 
     def __init__(self, config: Any = None) -> None:
         """Make no tables."""
+
+
+class HeldSounds(Fbank):  # type: ignore[misc]
+    """Extractor that holds the sounds of a batch; their features are for a device to compute.
+
+    Args:
+        extractor: which features; it refuses sounds that are too short for a frame.
+    """
+
+    name = "kaldi-fbank-held"
+
+    def __init__(self, extractor: Fbank) -> None:
+        self.config, self._extractor = extractor.config, extractor
+        self._sounds: list[np.ndarray] = []
+
+    def extract(self, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+        """Return zeros in the shape of the features."""
+        sound = np.atleast_2d(samples)[0]
+        if len(sound) < AHEAD or sampling_rate != self.config.sampling_rate:
+            self._extractor.extract(samples, sampling_rate)
+        self._sounds.append(sound)
+        num_frames = compute_num_frames(
+            len(sound) / sampling_rate, self.config.frame_shift, sampling_rate
+        )
+        return np.zeros((num_frames, self.feature_dim(sampling_rate)), np.float32)
+
+    def read_by(self, read: OnTheFlyFeatures) -> OnTheFlyFeatures:
+        """Return an input strategy that reads as ``read`` does, and leaves the sounds here."""
+        return OnTheFlyFeatures(self, read.wave_transforms, use_batch_extract=False)
+
+    def mirrored(self) -> MirroredSounds:
+        """Return the sounds that were read, in their order."""
+        return MirroredSounds.of(self._sounds)
 
 
 def with_whole_features(cuts: CutSet) -> CutSet:

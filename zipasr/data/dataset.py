@@ -16,13 +16,15 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import K2SpeechRecognitionDataset
-from lhotse.dataset.input_strategies import BatchIO, PrecomputedFeatures
+from lhotse.dataset.input_strategies import BatchIO, OnTheFlyFeatures, PrecomputedFeatures
+from lhotse.utils import LOG_EPSILON
 from torch import Tensor
 
+from zipasr.audio.log_mel import MirroredSounds
 from zipasr.base.errors import is_machine_fault
 from zipasr.base.seed import seeded
 from zipasr.data.augment import MixNoise, TwoViews
-from zipasr.data.batch_inputs import CopiedInputs, with_whole_features
+from zipasr.data.batch_inputs import CopiedInputs, HeldSounds, with_whole_features
 from zipasr.data.cuts import CutSource
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.filters import reason_of_error, text_of
@@ -39,7 +41,8 @@ class Batch:
     """Utterances that are processed together, longest first.
 
     Attributes:
-        features: (N, T, 80) float32 log-mel energies; padding is log(1e-10).
+        features: (N, T, 80) float32 log-mel energies; padding is log(1e-10). Beside ``sounds`` it
+            is a shape alone, on the device "meta".
         feature_lens: (N,) int64, frames of each utterance before padding.
         texts: the N transcripts.
         cut_ids: the N names.
@@ -53,6 +56,7 @@ class Batch:
             without consistency training.
         corpus: that the utterances are from, where several are trained on; else empty.
         drawn: what SpecAugment has yet to do to the features, see ``to``; None if nothing.
+        sounds: of which ``to`` computes the features; None if they are computed.
     """
 
     features: Tensor
@@ -66,6 +70,7 @@ class Batch:
     second_view: Tensor | None = None
     corpus: str = ""
     drawn: Drawn | None = None
+    sounds: MirroredSounds | None = None
 
     def __len__(self) -> int:
         """N, the number of utterances."""
@@ -77,6 +82,8 @@ class Batch:
         Their padding stays, although they may be shorter: convolutions see it, so the losses of
         the parts add up to the loss of the whole.
         """
+        if self.sounds is not None:
+            return self.to("cpu").part(start, stop)
         if self.drawn is not None:
             return self.to(self.features.device).part(start, stop)
         lens, second = self.feature_lens[start:stop], self.second_view
@@ -95,6 +102,9 @@ class Batch:
 
         torch's loader calls it by this name, in a thread.
         """
+        if self.sounds is not None:
+            samples = self.sounds.samples.pin_memory()
+            return replace(self, sounds=replace(self.sounds, samples=samples))
         second = self.second_view
         return replace(
             self,
@@ -103,10 +113,14 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its features on ``device``, where SpecAugment ends what is drawn.
+        """Return the batch on ``device``, where features are computed and masked if they are not.
 
         The lengths stay on the host: who reads them there does not wait for a device.
         """
+        if self.sounds is not None:
+            bins, place = self.features.size(2), torch.device(device)
+            features = self.sounds.log_mel(bins, place, LOG_EPSILON)
+            return replace(self, features=features, sounds=None).to(device)
         features, second = to_device(self.features, device), self.second_view
         if self.drawn is not None:
             features, *views = applied(features, self.drawn).chunk(self.drawn.views)
@@ -257,7 +271,8 @@ class FeatureRecipe:
         views: doubles the batch, with masks of its own; None leaves it single.
         copies: of each cut in the batch, with noise and masks of their own.
         pauses: joins utterances, and puts pauses around them; None leaves them alone.
-        late: masks are drawn here, and applied by ``Batch.to``.
+        late: masks are drawn here, and applied by ``Batch.to``, which also computes the features of
+            sounds that were read, unless there are pauses, whose frames are chosen by features.
     """
 
     read: BatchIO
@@ -312,17 +327,24 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
 
     def _made(self, sampled: SampledBatch, cuts: CutSet) -> Batch:
         # The sum of a mean depends on the number of threads; a worker has one.
-        transform = self._recipe.mask or self._recipe.views
-        late = Late(transform) if self._recipe.late and transform is not None else None
+        recipe, held = self._recipe, None
+        transform = recipe.mask or recipe.views
+        late = Late(transform) if recipe.late and transform is not None else None
         transforms = [t for t in (late or transform,) if t is not None]
+        if recipe.late and recipe.pauses is None and isinstance(recipe.read, OnTheFlyFeatures):
+            held = HeldSounds(recipe.read.extractor)
+            recipe = replace(recipe, read=held.read_by(recipe.read))
         with seeded(*self._keys, sampled.index), _one_thread():
             dataset = K2SpeechRecognitionDataset(
-                return_cuts=True, input_transforms=transforms, **self._reading()
+                return_cuts=True, input_transforms=transforms, **_reading(recipe)
             )
             raw = dataset[cuts]
             drawn = None if late is None else late.drawn
-            num_views = 2 if self._recipe.views is not None and drawn is None else 1
+            num_views = 2 if recipe.views is not None and drawn is None else 1
             batch = batch_from_lhotse(raw, num_views)
+        if held is not None:
+            shape = batch.features.to("meta")
+            batch = replace(batch, features=shape, sounds=held.mirrored())
         return replace(
             batch,
             index=sampled.index,
@@ -345,24 +367,25 @@ class BatchDataset(torch.utils.data.Dataset["Batch | UnreadableCut"]):
                 reasons[cut.id] = reason_of_error(error)
         return readable, reasons
 
-    def _reading(self) -> dict[str, Any]:
-        """Return how the dataset changes and reads its cuts, with a fresh draw of the noise."""
-        # Cuts are joined first, so that noise fills the gaps too.
-        recipe, transforms = self._recipe, [self._recipe.join] if self._recipe.join else []
-        mix: JoinCuts | None = None
-        if recipe.noise is not None:
-            mix = partial(recipe.noise, rng=Random(random.getrandbits(64)))
-        if recipe.copies > 1:
-            # Beyond the dataset's transforms, after which it would sort copies side by side.
-            copied = CopiedInputs(recipe.read, recipe.copies, mix)
-            return {"cut_transforms": transforms, "input_strategy": copied}
-        if mix is not None:
-            transforms.append(mix)
-        read = recipe.read
-        if recipe.pauses is not None:
-            draws = np.random.default_rng(random.getrandbits(64))
-            read = InputsWithPauses(read, recipe.pauses, draws)
-        return {"cut_transforms": transforms, "input_strategy": read}
+
+def _reading(recipe: FeatureRecipe) -> dict[str, Any]:
+    """Return how the dataset changes and reads its cuts, with a fresh draw of the noise."""
+    # Cuts are joined first, so that noise fills the gaps too.
+    transforms = [recipe.join] if recipe.join else []
+    mix: JoinCuts | None = None
+    if recipe.noise is not None:
+        mix = partial(recipe.noise, rng=Random(random.getrandbits(64)))
+    if recipe.copies > 1:
+        # Beyond the dataset's transforms, after which it would sort copies side by side.
+        copied = CopiedInputs(recipe.read, recipe.copies, mix)
+        return {"cut_transforms": transforms, "input_strategy": copied}
+    if mix is not None:
+        transforms.append(mix)
+    read = recipe.read
+    if recipe.pauses is not None:
+        draws = np.random.default_rng(random.getrandbits(64))
+        read = InputsWithPauses(read, recipe.pauses, draws)
+    return {"cut_transforms": transforms, "input_strategy": read}
 
 
 @contextmanager

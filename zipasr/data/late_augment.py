@@ -6,8 +6,7 @@ Loading processes draw, and a GPU warps and masks: the draws are those of the tr
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -45,7 +44,7 @@ class Drawn:
     """What is done to the features (N, T, C) of a batch, for R = N times ``views`` rows.
 
     Attributes:
-        warps: applied at first; those of an utterance do not overlap.
+        warps: applied at first, in their order.
         frames: (R, T), true where a frame is masked.
         bins: (R, C), true where a mel bin is masked.
         fills_by_batch: masks hold the mean of the batch, else that of the utterance.
@@ -82,8 +81,6 @@ class FeatureTransform(Protocol):
 class Late:
     """A transform that draws, and leaves the features as they are.
 
-    Where supervisions of an utterance overlap, it changes them all the same.
-
     Attributes:
         drawn: what is to be applied; None if nothing is.
     """
@@ -96,19 +93,8 @@ class Late:
         """Return the features."""
         assert supervision_segments is not None
         segments = [(row, start, num) for row, start, num in supervision_segments.tolist()]
-        if _overlap(segments):
-            return self._transform(features, supervision_segments)
         self.drawn = self._transform.draw(features.shape, segments)
         return features
-
-
-def _overlap(segments: Sequence[Segment]) -> bool:
-    """Say whether two stretches of an utterance overlap."""
-    ordered = sorted(segments)
-    return any(
-        row == next_row and start + num_frames > next_start
-        for (row, start, num_frames), (next_row, next_start, _) in itertools.pairwise(ordered)
-    )
 
 
 def applied(features: Tensor, drawn: Drawn) -> Tensor:
@@ -118,8 +104,8 @@ def applied(features: Tensor, drawn: Drawn) -> Tensor:
         features: (N, T, C) float32, on any device; the host does not wait for it.
         drawn: see above.
     """
-    if drawn.warps:
-        features = _warped(features, drawn.warps)
+    for warps in _parts(drawn.warps):
+        features = _warped(features, warps)
     # Two views have the same mean, before they are masked.
     mean = features.mean() if drawn.fills_by_batch else features.mean((1, 2), keepdim=True)
     if drawn.views > 1:
@@ -129,6 +115,20 @@ def applied(features: Tensor, drawn: Drawn) -> Tensor:
         to_device(torch.from_numpy(mask), features.device) for mask in (drawn.frames, drawn.bins)
     )
     return torch.where(frames[:, :, None] | bins[:, None, :], mean, features)
+
+
+def _parts(warps: Sequence[Warp]) -> Iterator[list[Warp]]:
+    """Yield warps in their order; those of a part do not overlap, which most often is of all."""
+    part: list[Warp] = []
+    ends: dict[int, int] = {}
+    for warp in warps:
+        if warp.start < ends.get(warp.row, 0):
+            yield part
+            part, ends = [], {}
+        part.append(warp)
+        ends[warp.row] = warp.start + warp.num_frames
+    if part:
+        yield part
 
 
 def _warped(features: Tensor, warps: Sequence[Warp]) -> Tensor:

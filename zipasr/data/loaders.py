@@ -189,7 +189,8 @@ def train_loader(
         augment: SpecAugment and noise.
         place: which epoch, on which rank, from where on, in which layout.
         doubled: give a second view of each batch, for consistency training; see ``two_views``.
-        late: SpecAugment is drawn by the loader, and applied where ``Batch.to`` brings the batch.
+        late: SpecAugment is drawn by the loader, and applied where ``Batch.to`` brings the batch;
+            so are features of sound computed there.
 
     Raises:
         DataError: not one batch can be filled.
@@ -225,24 +226,49 @@ def train_loader(
     )
 
 
-def valid_loader(cuts: CutSet, data: DataConfig, rank: int = 0, world_size: int = 1) -> Loader:
+def valid_loader(
+    cuts: CutSet,
+    data: DataConfig,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | None = None,
+) -> Loader:
     """Return all cuts in batches of similar length, shared out over the ranks, each cut once.
 
     Ranks may get numbers of batches that differ by one: do not synchronise within the loop.
+
+    Args:
+        cuts: all of them.
+        data: workers, and how features are read.
+        rank: of this process.
+        world_size: number of processes.
+        device: that batches are brought to by ``Batch.to``: if it is a GPU, it computes the
+            features of sound.
     """
     source = list(cuts)
     seconds = [cut.duration for cut in source]
     batches = eval_batches(seconds, data.max_duration, rank=rank, world_size=world_size)
+    late = device is not None and device.type == "cuda"
+    recipe = FeatureRecipe(read=_input_strategy(source, data), late=late)
     return Loader(
-        BatchDataset(source, FeatureRecipe(read=_input_strategy(source, data)), (0, 0, rank)),
+        BatchDataset(source, recipe, (0, 0, rank)),
         batches,
         num_workers=data.workers,
         num_batches=len(batches),
     )
 
 
-def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
+def test_loader(
+    cuts: CutSet,
+    data: DataConfig,
+    device: torch.device | None = None,  # noqa: PT028 - no test of pytest's
+) -> Loader:
     """Return all cuts in batches of similar length, longest first, each cut once.
+
+    Args:
+        cuts: all of them.
+        data: workers, and how features are read.
+        device: see ``valid_loader``.
 
     Raises:
         DataError: a cut has no transcript, or several, so that nothing can be compared with it.
@@ -253,7 +279,7 @@ def test_loader(cuts: CutSet, data: DataConfig) -> Loader:
                 f"cut {cut.id} has {len(cut.supervisions)} transcripts, not one.",
                 "./prepare.sh --stage 4 lists all such cuts; mend or remove them.",
             )
-    return valid_loader(cuts, data)
+    return valid_loader(cuts, data, device=device)
 
 
 def load_cuts(

@@ -120,10 +120,12 @@ def to_share(item: Any) -> Any:
 
 
 def _tensors(item: Any) -> Iterator[Tensor]:
+    if isinstance(item, Tensor):
+        if not item.is_meta:
+            yield item
+        return
     for name in getattr(item, "__slots__", ()):
-        value = getattr(item, name)
-        if isinstance(value, Tensor):
-            yield value
+        yield from _tensors(getattr(item, name))
 
 
 def check_open_files() -> None:

@@ -26,6 +26,7 @@ from zipasr.checkpoint.selection import (
     with_last_epoch,
 )
 from zipasr.data.config import cuts_path
+from zipasr.recognition.acoustic_model import device_of
 from zipasr.recognition.config import RecognitionConfig
 from zipasr.recognition.recogniser import recognise, recogniser_of
 from zipasr.scoring.word_errors import WordErrors, count_errors
@@ -131,7 +132,7 @@ def with_best_average(config: RecognitionConfig) -> tuple[RecognitionConfig, str
     exp_dir = config.exp_dir
     offered = candidates(exp_dir, config.checkpoint)
     cuts = dev_cuts(config)
-    loader = test_loader(cuts, config.sets.loading)
+    loader = test_loader(cuts, config.sets.loading, device_of(config))
     record = Record(exp_dir, settings_of(config))
     scores = record.known(offered)
     setup_logging()

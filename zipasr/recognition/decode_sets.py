@@ -100,7 +100,7 @@ def decode_sets(
     introduce(recogniser)
     rows = []
     for name, cuts in test_sets.items():
-        loader = test_loader(cuts, config.sets.loading)
+        loader = test_loader(cuts, config.sets.loading, recogniser.acoustics.device)
         scores = not config.decoding.skip_scoring
         found = recognise(recogniser, loader, name, loader.num_batches, with_confidence=scores)
         row, transcripts = write_results(files, name, found, config)
@@ -127,7 +127,7 @@ def calibrated(
         raise UserError("--calibrate is of a run, --checkpoint names a file.", "give --exp-dir.")
     check_can_be_chosen(config.decoding.decoding_method)
     plain = replace(recogniser, calibration=None)
-    loader = test_loader(dev_cuts(config), config.sets.loading)
+    loader = test_loader(dev_cuts(config), config.sets.loading, plain.acoustics.device)
     found = recognise(plain, loader, "dev", loader.num_batches, with_confidence=True)
     # Of a rescoring without a chosen weight, the words of the first one.
     confidences, outcomes = word_outcomes(next(iter(found.by_setting.values())))

@@ -59,8 +59,8 @@ def with_best_method(config: RecognitionConfig) -> tuple[RecognitionConfig, str,
     """
     setup_logging()
     chosen = read_chosen(config.exp_dir, config.checkpoint)
-    loader = test_loader(dev_cuts(config), config.sets.loading)
     acoustics, tokenizer = acoustic_model_of(chosen, config)
+    loader = test_loader(dev_cuts(config), config.sets.loading, acoustics.device)
     candidates = usable(config, acoustics, ResourceReader(tokenizer, device_of(config)))
     recognisers = [recogniser for _, recogniser in candidates]
     tried: dict[str, Tried] = {}

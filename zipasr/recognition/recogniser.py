@@ -332,6 +332,7 @@ def recognise_with_all(
     with Progress(f"decoding {name}", total) as progress, torch.inference_mode():
         for batch in batches:
             begun = time.monotonic()
+            batch = batch.to(acoustics.device)
             frames, lens = acoustics.encode(batch.features, batch.feature_lens)
             if len(recognisers) > 1 and frames.is_cuda:
                 torch.cuda.synchronize(frames.device)  # else the first search would pay for it

@@ -26,6 +26,7 @@ from zipasr.scoring.word_errors import WordErrors, count_errors
 from zipasr.text.scripts import units_of
 from zipasr.training.best_epochs import note_best
 from zipasr.training.epoch_progress import write_scalar
+from zipasr.training.feeding import copied_ahead
 from zipasr.training.metrics import METRICS_FILE, metric_series
 from zipasr.training.session import Session
 
@@ -212,12 +213,12 @@ def dev_errors(session: Session, cuts: CutSet, recognise: Recognise) -> WordErro
     """
     world, configs = session.world, session.configs
     some = evenly_spread(cuts, configs.train.valid_wer_cuts)
-    loader = valid_loader(some, configs.data, rank=world.rank, world_size=world.size)
+    loader = valid_loader(some, configs.data, world.rank, world.size, world.device)
     pairs = []
     session.model.eval()
     # A causal model draws chunks here as well: the same ones every time.
     with torch.inference_mode(), seeded(configs.train.seed, world.rank):
-        for batch in loader:
+        for batch in copied_ahead(loader, world.device):
             hypotheses = recognise(session, batch)
             pairs += [
                 (units_of(text), units_of(found))

@@ -190,6 +190,10 @@ def choose_workers(session: Session, data: TrainData) -> DataConfig:
     masks = augment.enable_spec_aug or session.configs.model.use_cr_ctc
     if masks and augments_late(world.device):
         logger.info("SpecAugment: loading draws warps and masks, the GPU applies them")
+    if config.from_audio and augments_late(world.device):
+        pauses = augment.join_prob or augment.silence_prob
+        but = f"; with pauses, from epoch {augment.pause_start_epoch} on, loading does"
+        logger.info("features: the GPU computes them%s", but if pauses else "")
     if config.num_workers != MEASURED_WORKERS or world.device.type != "cuda":
         return config
     feed = measured_feed(session, data, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))

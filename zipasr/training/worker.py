@@ -430,7 +430,7 @@ def check_space(session: Session, batches_per_epoch: int | None) -> None:
 def validate(session: Session, cuts: CutSet) -> Metrics:
     """Compute and log the validation loss."""
     world = session.world
-    loader = valid_loader(cuts, session.configs.data, rank=world.rank, world_size=world.size)
+    loader = valid_loader(cuts, session.configs.data, world.rank, world.size, world.device)
     metrics = validation_loss(session, loader)
     if world.is_main:
         logger.info(
