@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from lhotse.utils import LOG_EPSILON
 from torch import Tensor
 
 from tests.pretended_cuda import device as pretended
@@ -30,6 +31,12 @@ from tests.search.test_method_outputs import (  # noqa: E402
 )
 from tests.search.tiny import ENCODER_DIM, assert_same, tiny_batch, tiny_steps  # noqa: E402
 from zipasr.base.errors import NumericError  # noqa: E402
+from zipasr.base.seed import seeded  # noqa: E402
+from zipasr.data.augment import MaskFeatures  # noqa: E402
+from zipasr.data.batch_inputs import HeldSounds  # noqa: E402
+from zipasr.data.config import AugmentConfig  # noqa: E402
+from zipasr.data.dataset import Batch  # noqa: E402
+from zipasr.data.feature_store import fbank_extractor  # noqa: E402
 from zipasr.model.build import build_model  # noqa: E402
 from zipasr.model.config import ModelConfig  # noqa: E402
 from zipasr.model.decoder import CachedDecoder  # noqa: E402
@@ -182,18 +189,31 @@ def test_without_the_kernels_the_same_is_found(name: str, monkeypatch: pytest.Mo
     assert record.num_waits <= 2, record.told(30)
 
 
-def test_a_scorer_that_walks_on_the_host_still_finds_the_same() -> None:
-    model = tiny_transformer()
-    model_on_cpu = NeuralTokens(model)
-    frames, lens = tiny_batch(11, [9, 5])
-    steps = tiny_steps(11)
-    parts = ModelParts(steps.decoder, steps.joiner)
-    config = DecodingConfig(decoding_method=FUSED)
-    wanted = build_search(config, parts, DecodingResources(lm=model_on_cpu))(frames, lens)
-    steps = tiny_steps(11)
-    parts = ModelParts(steps.decoder.to("cuda"), steps.joiner.to("cuda"))
-    search = build_search(config, parts, DecodingResources(lm=NeuralTokens(model.to("cuda"))))
-    assert_same(search(frames.to("cuda"), lens), wanted)
+def with_transformer(place: str) -> DecodingResources:
+    model = NeuralTokens(tiny_transformer().to(place))
+    return DecodingResources(lm=model, lm_scale=0.3, hot_words=hot_words(place).hot_words)
+
+
+@pytest.mark.parametrize(
+    ("method", "more_waits"),
+    [
+        (FUSED, max(LENS)),
+        ("ctc-prefix-beam-search-shallow-fussion", max(LENS)),
+        ("modified_beam_search_lm_rescore", 1),
+    ],
+)
+def test_a_transformer_is_asked_by_the_host(method: str, more_waits: int) -> None:
+    """Once a frame, as only what is new is computed; once for all hypotheses that are rescored."""
+    case = Case(method, 290, with_transformer)
+    frames, lens = tiny_batch(11, LENS)
+    wanted = case.search_on("cpu")(frames, lens)
+    search, on_device = case.search_on("cuda"), frames.to("cuda")
+    search(on_device[:, :2], lens.clamp(max=2))  # makes tables
+    with recorded() as record:
+        found = search(on_device, lens)
+    assert_same(found, wanted)
+    assert record.num_waits <= 3 + more_waits, record.told(30)
+    assert record.total.launches <= case.launches * max(LENS), record.told(60)
 
 
 @pytest.mark.parametrize("graphs", [False, True])
@@ -250,3 +270,31 @@ def test_features_of_windows_are_computed_on_the_device() -> None:
     wanted, wanted_lens = alignment._features(parts, geometry, torch.device("cpu"))
     assert lens.tolist() == wanted_lens.tolist()
     torch.testing.assert_close(features.cpu(), wanted, rtol=0, atol=1e-4)
+
+
+def test_features_of_a_batch_are_computed_on_the_device() -> None:
+    """As ``--on-the-fly-feats 1`` loads it; with SpecAugment, as a training does."""
+    generator = np.random.default_rng(0)
+    sounds = [generator.uniform(-0.5, 0.5, num).astype(np.float32) for num in (90000, 40000, 500)]
+    held = HeldSounds(fbank_extractor())
+    shapes = [held.extract(sound, 16000).shape for sound in sounds]
+    lens = torch.tensor([num_frames for num_frames, _ in shapes])
+    with seeded(1):
+        mask = MaskFeatures(AugmentConfig())
+        drawn = mask.draw((3, *shapes[0]), [(0, 0, 500), (1, 0, 250)])
+    shape = torch.empty(3, *shapes[0], device="meta")
+    batch = Batch(shape, lens, ["", "", ""], ["a", "b", "c"], 1.0, sounds=held.mirrored())
+    for loaded, launches, copies in ((batch, 17, 4), (replace(batch, drawn=drawn), 71, 7)):
+        ready = loaded.pin_memory()
+        with recorded() as record:
+            found = ready.to(pretended.DEVICE)
+        assert record.num_waits == 0, record.told()
+        assert record.total.launches <= launches, record.told()
+        assert record.num_copies == copies
+        assert found.sounds is found.drawn is None
+        wanted = loaded.to("cpu").features
+        torch.testing.assert_close(found.features.cpu(), wanted, rtol=0, atol=1e-3)
+    theirs = torch.from_numpy(fbank_extractor().extract(sounds[1], 16000))
+    found = batch.to(pretended.DEVICE).features[1].cpu()
+    torch.testing.assert_close(found[: len(theirs)], theirs, rtol=0, atol=1e-3)
+    assert (found[len(theirs) :] == LOG_EPSILON).all()

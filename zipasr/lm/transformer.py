@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from zipasr.lm.config import TransformerLmConfig
 from zipasr.lm.perplexity import NextTokenModel
+from zipasr.nn.numerics import to_device
 
 DROPOUT = 0.1
 
@@ -190,11 +191,14 @@ class PrefixCache:
         bytes_each = 4 * (2 * model.dim * model.num_layers + model.vocab_size)
         self._most = most or min(_MOST_SEQUENCES, max(1, _MOST_BYTES // bytes_each))
         # For each sequence, where its positions are kept, the start first.
-        self._rows: dict[Tokens, Tensor] = {}
+        self._rows: dict[Tokens, tuple[int, ...]] = {}
         self._answers, self._kept = self._nothing()
 
     def log_probs(self, sequences: Sequence[Tokens]) -> Tensor:
-        """Return (M, V) log-probabilities of the tokens that follow M sequences."""
+        """Return (M, V) log-probabilities of the tokens that follow M sequences.
+
+        They are where the model is; the host does not wait for them.
+        """
         missing = self._missing(sequences)
         if len(self._rows) + len(missing) > self._most:
             self._rows = {}
@@ -204,8 +208,8 @@ class PrefixCache:
             ready = [tokens for tokens in missing if not tokens or tokens[:-1] in self._rows]
             self._add(ready)
             missing = [tokens for tokens in missing if tokens not in self._rows]
-        last = [int(self._rows[tokens][-1]) for tokens in sequences]
-        return self._answers[torch.tensor(last, dtype=torch.int64, device=self._answers.device)]
+        last = torch.tensor([self._rows[tokens][-1] for tokens in sequences], dtype=torch.int64)
+        return self._answers[to_device(last, self._answers.device)]
 
     def _missing(self, sequences: Sequence[Tokens]) -> list[Tokens]:
         """List the sequences that are not known, and what is not known of their beginnings."""
@@ -223,23 +227,21 @@ class PrefixCache:
         """Take the last token of each sequence; what stands before it is known."""
         device = self._answers.device
         ends = self._model.sentence_ends_id
-        last = torch.tensor([tokens[-1] if tokens else ends for tokens in sequences])
-        places = torch.tensor([len(tokens) for tokens in sequences], device=device)
-        before = torch.zeros(len(sequences), int(places.max()), dtype=torch.int64)
-        for row, tokens in enumerate(sequences):
-            if tokens:
-                before[row, : len(tokens)] = self._rows[tokens[:-1]]
-        before = before.to(device)
+        paths = [self._rows[tokens[:-1]] if tokens else () for tokens in sequences]
+        width = max(map(len, paths))
+        rows = [[*path, *[0] * (width - len(path))] for path in paths]
+        before = to_device(torch.tensor(rows, dtype=torch.int64), device)
+        last = [(tokens[-1] if tokens else ends, len(tokens)) for tokens in sequences]
+        taken, places = to_device(torch.tensor(last), device).unbind(dim=1)
         past = (layer[before] for layer in self._kept)
-        answers, news = self._model.step(last.to(device), places, past)
+        answers, news = self._model.step(taken, places, past)
         first = len(self._rows)
         self._grow(first + len(sequences))
         self._answers[first : first + len(sequences)] = answers
         for layer, new in zip(self._kept, news, strict=True):
             layer[first : first + len(sequences)] = new
-        for row, tokens in enumerate(sequences, start=first):
-            path = self._rows[tokens[:-1]] if tokens else torch.zeros(0, dtype=torch.int64)
-            self._rows[tokens] = torch.cat((path, torch.tensor([row])))
+        for row, (tokens, path) in enumerate(zip(sequences, paths, strict=True), start=first):
+            self._rows[tokens] = (*path, row)
 
     def _grow(self, num: int) -> None:
         """Make room for ``num`` sequences."""

@@ -266,8 +266,10 @@ def advance(
     predictions, is_token = beams.predictions[rows, parents], symbols != steps.blank_id
     # The decoder is stateless: only the hypotheses with a new token need a new prediction.
     is_new = is_token & (left.log_probs > -math.inf)
-    changed = is_new.nonzero(as_tuple=True)
-    if changed[0].numel():
+    if predictions.is_cuda:  # to know which these are, the host would have to wait
+        every = steps.predict(left.contexts.flatten(0, 1)).view_as(predictions)
+        predictions = torch.where(is_new[:, :, None], every, predictions)
+    elif (changed := is_new.nonzero(as_tuple=True))[0].numel():
         predictions[changed] = steps.predict(left.contexts[changed])
     left = replace(left, predictions=predictions)
     if scorer is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zipasr.nn.numerics import to_device
-from zipasr.search.scorers import ScorerState
+from zipasr.search.scorers import ScorerBase, ScorerState
 
 
 @dataclass(eq=False)
@@ -211,7 +211,7 @@ class _HotWordTable(NamedTuple):
         return (gains - self.scores[nodes]).float(), targets
 
 
-class HotWords:
+class HotWords(ScorerBase):
     """Scores of a ``ContextGraph``, as a search asks for them.
 
     Args:
@@ -219,8 +219,6 @@ class HotWords:
         strict: see ``ContextGraph.step``; the published transducer searches use False, the CTC
             prefix search True.
     """
-
-    on_host = False
 
     def __init__(self, graph: ContextGraph, *, strict: bool = False) -> None:
         self.graph = graph
@@ -231,14 +229,6 @@ class HotWords:
         """State of ``num`` hypotheses without tokens: numbers of nodes."""
         self._table = _HotWordTable(*(to_device(part, device) for part in self._table))
         return (torch.zeros(num, dtype=torch.int64, device=device),)
-
-    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
-        """Bonuses (M,) of the tokens (M,)."""
-        return self.step(state, tokens)[0]
-
-    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
-        """State after the tokens (M,)."""
-        return self.step(state, tokens)[1]
 
     def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
         """Return both: bonuses (M,) of the tokens (M,), and the state after them."""

@@ -14,8 +14,9 @@ from zipasr.lm.ngram import NgramLm
 from zipasr.lm.ngram_table import NgramStates, ngram_table
 from zipasr.lm.rnn import RnnLm
 from zipasr.lm.transformer import PrefixCache, TransformerLm
-from zipasr.search.batched_state import PADDING
-from zipasr.search.scorers import ScorerState, TokenScorer
+from zipasr.nn.numerics import OnItsWay, to_device
+from zipasr.search.batched_state import PADDING, pad_last_dim
+from zipasr.search.scorers import ScorerBase, ScorerState, TokenScorer, scored_where
 
 
 class LanguageModel(Protocol):
@@ -51,25 +52,11 @@ class NgramTokens:
         return [self.model.sentence([self.pieces[i] for i in ids]) for ids in sequences]
 
 
-class _Scorer:
-    """Base of scorers: one of ``step``, or of ``score`` and ``extend``, says the rest."""
-
-    on_host = False
+class _Scorer(ScorerBase):
+    """Scores times a scale."""
 
     def __init__(self, scale: float) -> None:
         self._scale = scale
-
-    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
-        """Scaled log-probabilities (M,) of the tokens (M,)."""
-        return self.step(state, tokens)[0]
-
-    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
-        """State after the tokens (M,)."""
-        return self.step(state, tokens)[1]
-
-    def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
-        """Return both: scores (M,) of the tokens (M,), and the state after them."""
-        return self.score(state, tokens), self.extend(state, tokens)
 
     def finish(self, state: ScorerState) -> Tensor:
         """Nothing: as in the published searches, ends are not scored."""
@@ -172,10 +159,37 @@ class TransformerScorer(_NextTokens):
 
     def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
         """State after the tokens (M,): one step of the model for all."""
-        sequences = [
-            (*(token for token in before if token != PADDING), last)
-            for before, last in zip(state[1].tolist(), tokens.tolist(), strict=True)
-        ]
-        width = max(map(len, sequences))
-        rows = [[*ids, *[PADDING] * (width - len(ids))] for ids in sequences]
-        return self._prefixes.log_probs(sequences), torch.tensor(rows, device=tokens.device)
+        sequences = _grown(state[1], tokens)
+        answers = self._prefixes.log_probs(sequences)
+        return answers, to_device(_padded(sequences), tokens.device)
+
+    def step_where(
+        self, state: ScorerState, tokens: Tensor, where: Tensor
+    ) -> tuple[Tensor, ScorerState]:
+        """Return scores (M, B) and the state after the tokens that count; waits for them once."""
+        scores = scored_where(self, state, tokens, where)
+        on_way = OnItsWay(where), OnItsWay(tokens), OnItsWay(state[1])
+        counts, last, before = (values.arrived() for values in on_way)
+        grown = _grown(before[counts], last[counts])
+        if not grown:
+            return scores, state
+        answers = self._prefixes.log_probs(grown)
+        place = to_device(counts.flatten().nonzero().squeeze(1), tokens.device)
+        after = state[0].flatten(0, 1).index_copy(0, place, answers)
+        rows = pad_last_dim([before, _padded(grown)])
+        rows[0][counts] = rows[1]
+        return scores, (after.view_as(state[0]), to_device(rows[0], tokens.device))
+
+
+def _grown(before: Tensor, tokens: Tensor) -> list[tuple[int, ...]]:
+    """Return the tokens before (M, U), padding left out, and those that follow (M,)."""
+    return [
+        (*(token for token in ids if token != PADDING), last)
+        for ids, last in zip(before.tolist(), tokens.tolist(), strict=True)
+    ]
+
+
+def _padded(sequences: Sequence[Sequence[int]]) -> Tensor:
+    """Return token sequences as (M, U), on the host."""
+    width = max(map(len, sequences))
+    return torch.tensor([[*ids, *[PADDING] * (width - len(ids))] for ids in sequences])

@@ -23,7 +23,7 @@ class TokenScorer(Protocol):
 
     @property
     def on_host(self) -> bool:
-        """Whether the host has to know the tokens, so that it waits for a GPU at each frame."""
+        """Whether the host has to know the tokens, so that it waits for a GPU once a frame."""
 
     def start(self, num: int, device: torch.device) -> ScorerState:
         """State of ``num`` hypotheses without tokens."""
@@ -37,8 +37,45 @@ class TokenScorer(Protocol):
     def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
         """Return both: scores (M,) of the tokens (M,), and the state after them."""
 
+    def step_where(
+        self, state: ScorerState, tokens: Tensor, where: Tensor
+    ) -> tuple[Tensor, ScorerState]:
+        """Do as the function ``step_where``; it calls this for a GPU."""
+
     def finish(self, state: ScorerState) -> Tensor:
         """Scores (M,) of ending here, float32."""
+
+
+class ScorerBase:
+    """Base of scorers: one of ``step``, or of ``score`` and ``extend``, says the rest."""
+
+    on_host = False
+
+    def start(self, num: int, device: torch.device) -> ScorerState:
+        """State of ``num`` hypotheses without tokens."""
+        raise NotImplementedError
+
+    def score(self, state: ScorerState, tokens: Tensor) -> Tensor:
+        """Scores (M,) of the tokens (M,) that follow."""
+        return self.step(state, tokens)[0]
+
+    def extend(self, state: ScorerState, tokens: Tensor) -> ScorerState:
+        """State after the tokens (M,)."""
+        return self.step(state, tokens)[1]
+
+    def step(self, state: ScorerState, tokens: Tensor) -> tuple[Tensor, ScorerState]:
+        """Return both: scores (M,) of the tokens (M,), and the state after them."""
+        return self.score(state, tokens), self.extend(state, tokens)
+
+    def step_where(
+        self, state: ScorerState, tokens: Tensor, where: Tensor
+    ) -> tuple[Tensor, ScorerState]:
+        """Return scores (M, B) and the state after the tokens that count; all are scored."""
+        return step_all(self, state, tokens, where)
+
+    def finish(self, state: ScorerState) -> Tensor:
+        """Scores (M,) of ending here."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -81,6 +118,20 @@ class Sum:
             after += news
         return total, tuple(after)
 
+    def step_where(
+        self, state: ScorerState, tokens: Tensor, where: Tensor
+    ) -> tuple[Tensor, ScorerState]:
+        """Let each do as the function ``step_where``; at once, if none is on the host."""
+        if not self.on_host:
+            return step_all(self, state, tokens, where)
+        total = torch.zeros(tokens.shape, device=tokens.device)
+        after: list[Tensor] = []
+        for scorer, own in self._parts(state, tokens.device):
+            scores, news = scorer.step_where(own, tokens, where)
+            total = total + scores
+            after += news
+        return total, tuple(after)
+
     def finish(self, state: ScorerState) -> Tensor:
         """Scores (M,) of ending here."""
         total = torch.zeros(state[0].size(0), device=state[0].device)
@@ -115,7 +166,7 @@ def scored_where(scorer: TokenScorer, state: ScorerState, tokens: Tensor, where:
         tokens: (M, B).
         where: (M, B).
     """
-    if where.is_cuda and not scorer.on_host:
+    if where.is_cuda:
         every = scorer.score(_flat(state), tokens.flatten())
         return torch.where(where, every.view_as(tokens), 0.0)
     scores, at = torch.zeros(tokens.shape, device=tokens.device), where.nonzero(as_tuple=True)
@@ -128,8 +179,8 @@ def step_where(
     scorer: TokenScorer, state: ScorerState, tokens: Tensor, where: Tensor
 ) -> tuple[Tensor, ScorerState]:
     """Return the scores as ``scored_where`` does, and the state after the tokens that count."""
-    if where.is_cuda and not scorer.on_host:
-        return step_all(scorer, state, tokens, where)
+    if where.is_cuda:
+        return scorer.step_where(state, tokens, where)
     scores, at = torch.zeros(tokens.shape, device=tokens.device), where.nonzero(as_tuple=True)
     if not at[0].numel():
         return scores, state
