@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.decoding import VOCAB_SIZE, WIDTH, random_transducer
+from zipasr.lm.config import TransformerLmConfig
 from zipasr.lm.ngram_estimation import Sentences, kneser_ney
+from zipasr.lm.transformer import TransformerLm
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner, PreparedJoiner
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.hot_words import ContextGraph
-from zipasr.search.language_models import NgramTokens
+from zipasr.search.language_models import NeuralTokens, NgramTokens
 from zipasr.search.protocol import Search, Utterance
 from zipasr.search.registry import build_search
 
@@ -76,6 +78,26 @@ def _fused(
     yield Case(f"{plain}, hot-words and trigram", with_lm, both)
 
 
+def with_transformer(methods: str, device: str) -> Iterator[Case]:
+    """Yield searches with a transformer on a device, whose methods begin with ``methods``."""
+    sizes = TransformerLmConfig(
+        transformer_lm_embedding_dim=64,
+        transformer_lm_encoder_dim=64,
+        transformer_lm_nhead=4,
+        transformer_lm_num_layers=3,
+    )
+    model = TransformerLm(VOCAB_SIZE, sizes, 1).eval().to(device)
+    for method in (
+        "modified_beam_search_lm_shallow_fusion",
+        "ctc-prefix-beam-search-shallow-fussion",
+        "modified_beam_search_lm_rescore",
+    ):
+        resources = DecodingResources(lm=NeuralTokens(model), lm_scale=0.3)
+        config = DecodingConfig(decoding_method=method, beam_size=4)
+        if method.startswith(methods):
+            yield Case(f"{method}, transformer of 3 layers", config, resources)
+
+
 class Bench:
     """A model with random weights, and the encoder frames of a batch, on a device."""
 
@@ -100,10 +122,10 @@ class Bench:
         """Build a search for this model."""
         return build_search(case.config, self.parts, case.resources)
 
-    def run(self, search: Search) -> list[Utterance]:
-        """Search the batch."""
+    def run(self, search: Search, most: int | None = None) -> list[Utterance]:
+        """Search the batch, or its first ``most`` frames."""
         with torch.inference_mode():
-            return search(self.frames, self.lens)
+            return search(self.frames[:, :most], self.lens.clamp(max=most or self.frames.size(1)))
 
 
 def count(rows: int, num_frames: int, methods: str) -> None:
@@ -117,11 +139,11 @@ def count(rows: int, num_frames: int, methods: str) -> None:
     bench = Bench(rows, num_frames, "cuda")
     print("| search | launches of a batch | of a frame | replayed | waits of a batch | copies |")
     print("|---|--:|--:|--:|--:|--:|")
-    for case in cases(methods):
+    for case in (*cases(methods), *with_transformer(methods, "cuda")):
         replayed: Any = bench.search(case)
         has_graphs = hasattr(replayed, "cuda_graphs")
         search = replace(replayed, cuda_graphs=False) if has_graphs else replayed
-        bench.run(search)  # makes tables
+        bench.run(search, 2)  # makes tables
         with recorded() as record:
             bench.run(search)
         launches, of_graphs = record.total.launches, ""

@@ -181,9 +181,14 @@ def take_frame(
     """
     num, beam_size = prefixes.last.shape
     best = log_probs.topk(min(beam_size, log_probs.size(-1)), dim=-1)
-    blank, label = _stay(prefixes, best.values, best.indices, blank_id)
-    growth = _grow(prefixes, best.values, best.indices, blank_id, scorer)
-    joined = _join(prefixes, blank, label, growth)
+    total, symbols = prefixes.total(), best.indices
+    is_blank, is_last = symbols == blank_id, symbols[:, None, :] == prefixes.last[:, :, None]
+    blank, label = _stay(prefixes, total, best.values, is_blank, is_last)
+    # The same token again is another one only after a blank.
+    start = torch.where(is_last, prefixes.blank[:, :, None], total[:, :, None])
+    grown = (start + best.values[:, None, :]).masked_fill(is_blank[:, None, :], -math.inf)
+    growth = _grow(prefixes, grown, symbols, scorer)
+    joined = _join(prefixes, total > -math.inf, blank, label, growth)
     stayed = torch.logaddexp(blank, joined.label) + prefixes.bonus
     choice = _choose(stayed, joined, growth)
 
@@ -212,11 +217,13 @@ def take_frame(
     return result, parents, torch.where(choice.took, taken, blank_id)
 
 
-def _join(prefixes: Prefixes, blank: Tensor, label: Tensor, growth: _Growth) -> _Joined:
+def _join(
+    prefixes: Prefixes, is_there: Tensor, blank: Tensor, label: Tensor, growth: _Growth
+) -> _Joined:
     """Let a sequence that grows to one that is there already join it."""
     flat, stayed = growth.label.flatten(1), torch.logaddexp(blank, label)
     same = growth.fingerprints.flatten(1)[:, :, None] == prefixes.fingerprints[:, None, :]
-    same = same & (prefixes.total() > -math.inf)[:, None, :]
+    same = same & is_there[:, None, :]
     parts = flat[:, :, None].masked_fill(~same, -math.inf)
     strongest, origin = parts.max(dim=1)
     return _Joined(
@@ -241,22 +248,18 @@ def _choose(stayed: Tensor, joined: _Joined, growth: _Growth) -> _Choice:
 
 
 def _stay(
-    prefixes: Prefixes, values: Tensor, symbols: Tensor, blank_id: int
+    prefixes: Prefixes, total: Tensor, values: Tensor, is_blank: Tensor, is_last: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Blank, or the last token again: log-probabilities (M, B) by the end of the alignment."""
-    is_blank, is_last = symbols == blank_id, symbols[:, None, :] == prefixes.last[:, :, None]
     of_blank = values.masked_fill(~is_blank, -math.inf).amax(dim=-1, keepdim=True)
     of_last = values[:, None, :].masked_fill(~is_last, -math.inf).amax(dim=-1)
-    return prefixes.total() + of_blank, prefixes.label + of_last
+    return total + of_blank, prefixes.label + of_last
 
 
 def _grow(
-    prefixes: Prefixes, values: Tensor, symbols: Tensor, blank_id: int, scorer: TokenScorer | None
+    prefixes: Prefixes, label: Tensor, symbols: Tensor, scorer: TokenScorer | None
 ) -> _Growth:
-    """One token more; the same token again only after a blank."""
-    is_last = symbols[:, None, :] == prefixes.last[:, :, None]
-    start = torch.where(is_last, prefixes.blank[:, :, None], prefixes.total()[:, :, None])
-    label = (start + values[:, None, :]).masked_fill((symbols == blank_id)[:, None, :], -math.inf)
+    """One token more, whose log-probabilities (M, B, K) are known."""
     spread = symbols[:, None, :].expand_as(label)
     fingerprints = extend_fingerprints(prefixes.fingerprints[:, :, None], spread)
     bonus = prefixes.bonus[:, :, None].expand_as(label)
