@@ -51,15 +51,19 @@ def spread(x: Tensor, num_groups: int) -> Spread:
 
     Numbers of a GPU stay there, as scalars: the host goes on.
     """
-    x = at_least_float32(x).flatten(0, -2)
-    num_channels = x.shape[-1]
-    centred = (x - x.mean(0)).view(len(x), num_groups, -1).transpose(0, 1)
-    scatter = centred.transpose(1, 2) @ centred
-    diagonal = scatter.diagonal(dim1=1, dim2=2).mean()
-    square = scatter.square().sum() / num_channels
+    centred, scatter, diagonal = _scatter(x, num_groups)
+    square = scatter.square().sum() / x.shape[-1]
     if x.is_cuda:
         return Spread(centred, scatter, diagonal, square)
     return Spread(centred, scatter, float(diagonal), float(square))
+
+
+def _scatter(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first three of a ``Spread``."""
+    x = at_least_float32(x).flatten(0, -2)
+    centred = (x - x.mean(0)).view(len(x), num_groups, -1).transpose(0, 1)
+    scatter = centred.transpose(1, 2) @ centred
+    return centred, scatter, scatter.diagonal(dim1=1, dim2=2).mean()
 
 
 def whitened_gradient(
@@ -182,12 +186,9 @@ class Whiten(nn.Module):
 
     def _whiten_on_device(self, x: Tensor, grad: Tensor) -> Tensor:
         """Do as ``whiten_gradient`` by half as many launches."""
-        wide = at_least_float32(x).flatten(0, -2)
-        centred = (wide - wide.mean(0)).view(len(wide), self.num_groups, -1).transpose(0, 1)
-        scatter = centred.transpose(1, 2) @ centred
-        diagonal = scatter.diagonal(dim1=1, dim2=2).mean()
+        centred, scatter, diagonal = _scatter(x, self.num_groups)
         norm = torch.linalg.vector_norm
-        count, size = float(wide.size(-1)), norm(scatter)
+        count, size = float(x.size(-1)), norm(scatter)
         limit = float(self.whitening_limit)
         (is_white,) = elementwise.IS_WHITE(diagonal, size, count=count, limit=limit)
         self.act_less(is_white)
