@@ -2,8 +2,8 @@
 
 Before training: ``corpus_check`` decodes every sound file once; ``fbank`` and ``fbank_pieces``
 store features, with ``feature_store`` (archives, worker processes) and ``shards`` (large corpora);
-``noise_features`` does so for noise; ``validate`` reports what is broken. Training: ``manifests``,
-``cuts`` and ``index`` find cuts, ``safe_manifests`` refuses those that would run commands,
+``noise_features`` does so for noise; ``validate`` reports what is broken. Training: ``manifests``
+(which refuses those that would run commands), ``cuts`` and ``index`` find cuts,
 ``filters`` drops what cannot be trained on, ``epoch_plan`` decides which cuts go together and
 ``corpus_mixing`` which step takes a batch of which corpus; ``dataset`` makes tensors, with
 ``augment``, ``alternating_masks`` (which ``late_augment`` applies on a GPU), ``sound_effects`` and

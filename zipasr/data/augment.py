@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from zipasr.data.alternating_masks import AlternatingMasks, draw_warps_evenly, warp_some
 from zipasr.data.config import AugmentConfig
 from zipasr.data.late_augment import Drawn, FeatureTransform, Segment, Warp
+from zipasr.data.manifests import read_cuts
 from zipasr.data.noise_features import noise_path
-from zipasr.data.safe_manifests import read_cuts
 
 logger = logging.getLogger(__name__)
 

@@ -34,11 +34,12 @@ from zipasr.data.feature_store import (
     store_archive,
 )
 from zipasr.data.filters import BROKEN_MANIFEST, Failure, quarantine_text
-from zipasr.data.safe_manifests import check_rows
+from zipasr.data.manifests import check_rows
 
 logger = logging.getLogger(__name__)
 
-_SPEEDS = (0.9, 1.1)
+#: Of the copies of an utterance with ``--perturb-speed 1``.
+SPEEDS = (0.9, 1.0, 1.1)
 _SHARD_SEED = 42
 _SPEED_SUFFIX = re.compile(r"_sp[0-9.]+$")
 # Seconds; ends are rounded by whoever wrote the manifest.
@@ -275,7 +276,7 @@ def _cuts_to_compute(sources: list[Path], quarantine: Quarantine, *, perturb: bo
     cuts = utterances_of(cuts, quarantine)
     if not len(cuts):
         raise DataError(f"{sources[0]}: the quarantine leaves nothing of it.", "mend the corpus.")
-    speeds = [cuts.perturb_speed(speed) for speed in _SPEEDS] if perturb else []
+    speeds = [cuts.perturb_speed(speed) for speed in SPEEDS if speed != 1.0] if perturb else []
     return [cut for part in (cuts, *speeds) for cut in part]
 
 

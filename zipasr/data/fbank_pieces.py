@@ -15,8 +15,7 @@ from zipasr.base.errors import DataError
 from zipasr.base.files import atomic_path
 from zipasr.data.config import FbankConfig, cuts_path
 from zipasr.data.fbank import FbankReport, FeatureFiles, quarantine_path, store, utterances_of
-from zipasr.data.manifests import numbered_pieces, split_folder, split_lazily
-from zipasr.data.safe_manifests import read_cuts
+from zipasr.data.manifests import numbered_pieces, read_cuts, split_folder, split_lazily
 
 logger = logging.getLogger(__name__)
 

@@ -32,8 +32,7 @@ from zipasr.data.epoch_plan import CutLengths, Numbers
 from zipasr.data.fbank import is_left_out
 from zipasr.data.filters import BROKEN_MANIFEST, DropReport, TrainFilter, broken_manifest
 from zipasr.data.loaders import are_large, load_cuts, load_extra
-from zipasr.data.manifests import manifests_at, manifests_of_split
-from zipasr.data.safe_manifests import check_row
+from zipasr.data.manifests import check_row, manifests_at, manifests_of_split
 
 logger = logging.getLogger(__name__)
 

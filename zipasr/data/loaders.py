@@ -41,8 +41,7 @@ from zipasr.data.fbank import is_left_out
 from zipasr.data.feature_store import fbank_extractor, process_context
 from zipasr.data.filters import BROKEN_MANIFEST, broken_manifest
 from zipasr.data.joined_utterances import pauses_of
-from zipasr.data.manifests import manifests_at, manifests_of_split
-from zipasr.data.safe_manifests import read_cuts
+from zipasr.data.manifests import manifests_at, manifests_of_split, read_cuts
 from zipasr.data.sound_effects import WaveEffect, wave_effects
 from zipasr.data.worker_processes import (
     TICK_SECONDS,

@@ -10,7 +10,7 @@ from lhotse.cut import Cut
 
 from zipasr.data.config import FbankConfig
 from zipasr.data.fbank import FbankReport, FeatureFiles, at_sampling_rate, store
-from zipasr.data.safe_manifests import check_rows
+from zipasr.data.manifests import check_rows
 
 NOISE = "musan"
 
