@@ -196,15 +196,13 @@ def _half(place: Place) -> torch.dtype:
 
 def kernels(place: Place) -> Iterator[Work]:
     """Yield the checks of the library's kernels against their definitions."""
-    modules = (
-        *(elementwise, triton_backend, compiled_update),
-        *(triton_steps, triton_bias_norm, triton_attention),
-    )
-    checks: tuple[Callable[[torch.device], str | None], ...]
-    checks = tuple(module.self_check for module in modules)
-    for module, check in zip(modules, checks, strict=True):
+    modules = (triton_backend, compiled_update, triton_steps, triton_bias_norm, triton_attention)
+    checks: dict[str, Callable[[torch.device], str | None]]
+    checks = {elementwise.__name__: elementwise.self_check}
+    checks |= {module.__name__: module.KERNELS.fault for module in modules}
+    for module, check in checks.items():
         where = partial(_refuse, check, torch.device(place.device, 0))
-        name = module.__name__.removeprefix("zipasr.")
+        name = module.removeprefix("zipasr.")
         yield Work(name=f"kernels of {name}", run=None, difference=where, tolerance=0.0)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from tests.encoder.test_relative_attention import (
@@ -23,6 +23,7 @@ from zipasr.encoder import relative_attention, triton_attention
 CPU = torch.device("cpu")
 
 
+@seed(1)  # the examples stay what they are when the text of the test changes
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     sizes=st.tuples(*(st.integers(1, 3),) * 2, st.integers(1, 6), st.integers(0, 4)),
@@ -45,7 +46,7 @@ def test_weights_and_gradients_follow_the_formula(
     exact = {name: t.detach().double().requires_grad_() for name, t in some.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(relative_attention, "_is_one_block", lambda _: True)
-        patch.setattr(triton_attention, "works_on", lambda _: True)
+        patch.setattr(triton_attention.KERNELS, "work_on", lambda _: True)
         patch.setattr(triton_attention, "_MOST_ELEMENTS", rows_at_once)
         result = ours(some, mask)
         found = gradients(result, some)
@@ -58,4 +59,4 @@ def test_weights_and_gradients_follow_the_formula(
 
 
 def test_the_self_check_passes() -> None:
-    assert triton_attention.self_check(CPU) is None
+    assert triton_attention.KERNELS.fault(CPU) is None

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tests.other_process import needs_triton, run_python
 from zipasr.encoder import relative_attention, triton_attention
-from zipasr.encoder.relative_attention import Inputs, attention_weights, shift_positions
+from zipasr.encoder.attention_scores import Inputs, shift_positions
+from zipasr.encoder.relative_attention import attention_weights
 
 Tensors = dict[str, Tensor]
 
@@ -204,13 +205,13 @@ def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
 
 def test_a_device_without_kernels_is_told_in_one_sentence() -> None:
     """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
-    reason = triton_attention.self_check(torch.device("cpu"))
+    reason = triton_attention.KERNELS.fault(torch.device("cpu"))
     assert reason is not None
     assert reason.endswith(".")
-    assert not triton_attention.works_on(torch.device("cpu"))
+    assert not triton_attention.KERNELS.work_on(torch.device("cpu"))
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_kernels_on_a_gpu() -> None:
-    assert triton_attention.self_check(torch.device("cuda", 0)) is None
+    assert triton_attention.KERNELS.fault(torch.device("cuda", 0)) is None

@@ -51,7 +51,7 @@ def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
 
 def test_a_device_without_kernels_is_told_in_one_sentence() -> None:
     """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
-    reason = triton_backend.self_check(torch.device("cpu"))
+    reason = triton_backend.KERNELS.fault(torch.device("cpu"))
     assert reason is not None
     assert reason.endswith(".")
     assert "\n" not in reason
@@ -82,7 +82,7 @@ def test_what_the_kernels_cannot_do_is_refused() -> None:
 @needs_triton
 @needs_gpu
 def test_self_check_on_a_gpu() -> None:
-    assert triton_backend.self_check(torch.device("cuda")) is None
+    assert triton_backend.KERNELS.fault(torch.device("cuda")) is None
 
 
 @pytest.mark.cuda

@@ -118,13 +118,13 @@ def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
 
 def test_a_device_without_kernels_is_told_in_one_sentence() -> None:
     """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
-    reason = triton_bias_norm.self_check(torch.device("cpu"))
+    reason = triton_bias_norm.KERNELS.fault(torch.device("cpu"))
     assert reason is not None
     assert reason.endswith(".")
-    assert not triton_bias_norm.works_on(torch.device("cpu"))
+    assert not triton_bias_norm.KERNELS.work_on(torch.device("cpu"))
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_kernels_on_a_gpu() -> None:
-    assert triton_bias_norm.self_check(torch.device("cuda", 0)) is None
+    assert triton_bias_norm.KERNELS.fault(torch.device("cuda", 0)) is None

@@ -91,19 +91,19 @@ def use_kernels() -> None:
         attention_weights_kernel=Kernel("attention_weights", _attention_weights, in_place=True),
         attention_grad_kernel=Kernel("attention_grad", _attention_grad, in_place=True),
     )
-    triton_attention._kernels = lambda: attention  # type: ignore[assignment, return-value]
-    triton_bias_norm._kernels = lambda: norms  # type: ignore[assignment, return-value]
-    triton_steps._kernels = lambda: steps  # type: ignore[assignment, return-value]
-    triton_backend._kernels = lambda: lattices  # type: ignore[assignment, return-value]
-    compiled_update._kernels = lambda: sweeps  # type: ignore[assignment, return-value]
+    for user, module in (
+        (triton_attention, attention),
+        (triton_bias_norm, norms),
+        (triton_steps, steps),
+        (triton_backend, lattices),
+        (compiled_update, sweeps),
+    ):
+        user.KERNELS.module = module
+        if not Mode.values:
+            user.KERNELS.fault = lambda device: None
     elementwise.ElementwiseKernel.__call__ = _elementwise  # type: ignore[method-assign]
     if not Mode.values:
         elementwise.self_check = lambda device: None  # type: ignore[assignment]
-        triton_backend.self_check = lambda device: None
-        compiled_update.self_check = lambda device: None  # type: ignore[assignment]
-        triton_steps.self_check = lambda device: None  # type: ignore[assignment]
-        triton_attention.self_check = lambda device: None  # type: ignore[assignment]
-        triton_bias_norm.self_check = lambda device: None  # type: ignore[assignment]
 
 
 def _elementwise(

@@ -178,7 +178,7 @@ def _asking(self: CachedDecoder, y: Tensor, need_pad: bool = False) -> Tensor:
 
 @pytest.mark.parametrize("name", ["greedy", "greedy, 2 tokens a frame", "beam", "beam, bigram"])
 def test_without_the_kernels_the_same_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_steps, "works_on", lambda device: False)
+    monkeypatch.setattr(triton_steps.KERNELS, "work_on", lambda device: False)
     case = CASES[name]
     frames, lens = tiny_batch(11, LENS)
     search, on_device = case.search_on("cuda"), frames.to("cuda")

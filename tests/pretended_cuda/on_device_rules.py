@@ -101,6 +101,6 @@ def test_memory_is_counted_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kernels_pass_the_checks_that_they_have_to_pass_on_a_device() -> None:
-    assert triton_backend.self_check(CUDA) is None
-    assert compiled_update.self_check(CUDA) is None
+    assert triton_backend.KERNELS.fault(CUDA) is None
+    assert compiled_update.KERNELS.fault(CUDA) is None
     assert elementwise.self_check(CUDA) is None

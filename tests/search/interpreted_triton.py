@@ -102,7 +102,7 @@ def test_the_checks_that_they_pass_on_a_device() -> None:
 
 @pytest.mark.parametrize("kind", ["greedy", "beam"])
 def test_whole_searches(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_steps, "works_on", lambda device: True)
+    monkeypatch.setattr(triton_steps.KERNELS, "work_on", lambda device: True)
     steps = tiny_steps(4)
     search = {
         "greedy": GreedySearch(steps, max_sym_per_frame=2, cuda_graphs=False),

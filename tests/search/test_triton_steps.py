@@ -160,14 +160,14 @@ def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
 
 def test_a_device_without_kernels_is_told_in_one_sentence() -> None:
     """Not interpreted, the kernels cannot run on the CPU; without triton they cannot run at all."""
-    reason = triton_steps.self_check(CPU)
+    reason = triton_steps.KERNELS.fault(CPU)
     assert reason is not None
     assert reason.endswith(".")
     assert "\n" not in reason
-    assert not triton_steps.works_on(CPU)
+    assert not triton_steps.KERNELS.work_on(CPU)
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_kernels_on_a_gpu() -> None:
-    assert triton_steps.self_check(torch.device("cuda", 0)) is None
+    assert triton_steps.KERNELS.fault(torch.device("cuda", 0)) is None

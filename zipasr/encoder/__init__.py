@@ -2,10 +2,10 @@
 
 ``protocol`` is what others ask of an encoder, ``registry`` lists them: ``zipformer``,
 ``zipformer1`` and ``zapformer``. ``inference`` has the shapes of weights that a configuration is
-read off; ``chunks``, ``chunk_masks`` (padding, lengths), ``relative_attention`` (on a GPU with
-``triton_attention``) and ``stream_states`` are shared; ``input_checks`` checks a batch. Inside an
-encoder tensors are time-first, (T', N, C): convolutions, products with attention weights and masks
-then need no copies.
+read off; ``chunks``, ``chunk_masks`` (padding, lengths), ``relative_attention`` (of
+``attention_scores``, on a GPU of ``triton_attention``) and ``stream_states`` are shared;
+``input_checks`` checks a batch. Inside an encoder tensors are time-first, (T', N, C): convolutions,
+products with attention weights and masks then need no copies.
 Attribute names are those of published checkpoints, so that their state dicts fit.
 
 For training loops of one's own: ``Zipformer``, ``Zipformer1`` and ``Zapformer``, defined in

@@ -8,7 +8,7 @@ and the gradient of the scores is made from all of them at once, again in blocks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,41 +16,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipasr.encoder import triton_attention
-from zipasr.encoder.triton_attention import Penalty
+from zipasr.encoder.attention_scores import (
+    Inputs,
+    Penalty,
+    inputs_gradients,
+    scores_gradients,
+    scores_of,
+    shift_positions,
+    weights_of_block,
+)
 from zipasr.nn.gradients import TensorFunction, abs_penalty_gradient
 from zipasr.nn.numerics import block_bytes, is_traced, no_autocast
 
-#: Score of a masked source. Its exponential is exactly 0 next to any other score, and a row
-#: in which every source is masked becomes uniform instead of NaN.
-MASKED_SCORE = -1000.0
-
 #: Scores beyond this size are penalised now and then.
 SCORE_LIMIT, SCORE_PENALTY = 25.0, 1.0e-4
-
-
-class Inputs(NamedTuple):
-    """Queries, keys and positional terms of attention scores.
-
-    ``query`` (N, H, T', D), ``key`` (N, H, S, D), ``pos_query`` (N, H, T', P) and ``pos_key``
-    (H, K, P) with K = T' - 1 + S distances; the last two are ``None`` where positions do
-    not count. ``mask``, 4-D booleans that broadcast to (N, H, T', S), is True where a target
-    must not use a source.
-    """
-
-    query: Tensor
-    key: Tensor
-    pos_query: Tensor | None
-    pos_key: Tensor | None
-    mask: Tensor | None
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """N, H, T' and S."""
-        return (*self.query.shape[:3], self.key.shape[2])
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
-        """Return them with each tensor changed."""
-        return Inputs(*(None if x is None else change(x) for x in self))  # type: ignore[arg-type]
 
 
 class _Use(NamedTuple):
@@ -124,36 +103,6 @@ class _Mix(TensorFunction):
             return None, matrix.transpose(2, 3) @ grad, None, None
 
 
-def shift_positions(scores: Tensor, num_sources: int) -> Tensor:
-    """Turn scores by distance into scores by source frame, without a copy.
-
-    Args:
-        scores: (..., T', K), contiguous; column n belongs to the distance n - (K - num_sources)
-            between source and target for the first target, as in ``compact_positions``.
-        num_sources: S; K is ``T' - 1 + S``.
-
-    Returns:
-        (..., T', S), a view: entry (i, j) is column T' - 1 - i + j of row i.
-    """
-    *batch, num_targets, num_columns = scores.shape
-    if is_traced():
-        return _gathered_positions(scores, num_sources)
-    return scores.as_strided(
-        (*batch, num_targets, num_sources),
-        (*scores.stride()[:-2], num_columns - 1, 1),
-        scores.storage_offset() + num_targets - 1,
-    )
-
-
-def _gathered_positions(scores: Tensor, num_sources: int) -> Tensor:
-    """Do the same by index: strides would tie an exported model to the sizes it was traced with."""
-    num_targets = scores.size(-2)
-    targets = torch.arange(num_targets, device=scores.device)
-    sources = torch.arange(num_sources, device=scores.device)
-    columns = num_targets - 1 - targets[:, None] + sources
-    return scores.gather(-1, columns.expand(*scores.shape[:-1], num_sources))
-
-
 def attention_weights(inputs: Inputs, penalize: bool = False) -> AttentionWeights:
     """Normalise scores of content and position over the sources.
 
@@ -184,40 +133,6 @@ def _weights(inputs: Inputs) -> Tensor:
     for block in blocks:
         weights[block] = compute(_take(inputs, block))
     return weights
-
-
-def weights_of_block(inputs: Inputs) -> Tensor:
-    """Return the weights (N, H, T', S), computed in one piece."""
-    return _softmax(_masked(_scores(inputs), inputs.mask))
-
-
-def _scores(inputs: Inputs) -> Tensor:
-    """Return (N, H, T', S) before masking."""
-    content = inputs.query.flatten(0, 1), inputs.key.flatten(0, 1).transpose(1, 2)
-    if inputs.pos_query is None or inputs.pos_key is None:
-        return torch.bmm(*content).view(inputs.shape)
-    by_distance = torch.matmul(inputs.pos_query, inputs.pos_key.transpose(1, 2))
-    shifted = shift_positions(by_distance.flatten(0, 1), inputs.key.size(2))
-    return torch.baddbmm(shifted, *content).view(inputs.shape)
-
-
-def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return scores
-    if mask.device.type == "cpu" and mask.size(2) == 1 and not is_traced():
-        # Padding stands at the end: most of the scores need not be touched.
-        hidden = mask.flatten(0, -2).any(0)
-        first = int(hidden.byte().argmax()) if bool(hidden.any()) else hidden.numel()
-        scores[..., first:].masked_fill_(mask[..., first:], MASKED_SCORE)
-        return scores
-    return scores.masked_fill_(mask, MASKED_SCORE)
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    if scores.is_cuda:  # float32 inside
-        return scores.softmax(dim=-1)
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    return scores.softmax(dim=-1, dtype=wide).to(scores.dtype)
 
 
 def _blocks(inputs: Inputs) -> Iterator[tuple[slice, slice]]:
@@ -311,7 +226,7 @@ class _Weights(torch.autograd.Function):
                 part = _take(inputs, block)
                 scores_grad = _scores_gradient(ctx.uses, matrix, block)
                 if ctx.penalize:
-                    penalty = abs_penalty_gradient(_scores(part), SCORE_LIMIT, SCORE_PENALTY)
+                    penalty = abs_penalty_gradient(scores_of(part), SCORE_LIMIT, SCORE_PENALTY)
                     scores_grad.add_(penalty)
                 _inputs_gradient(part, scores_grad.to(matrix.dtype), _take(grads, block), room)
         ctx.uses.clear()
@@ -343,59 +258,6 @@ def _gradients_at_once(
     else:
         differentiate = scores_gradients
     return inputs_gradients(inputs, *differentiate(inputs, total, matrix, penalty))
-
-
-def inputs_gradients(
-    inputs: Inputs, grad: Tensor, by_distance: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Return the gradients of queries, keys and positional terms from what those of scores are."""
-    by_query, by_key = grad @ inputs.key, grad.transpose(2, 3) @ inputs.query
-    if inputs.pos_query is None or inputs.pos_key is None or by_distance is None:
-        return by_query, by_key, None, None
-    rows = by_distance.flatten(1, 2)
-    by_pos_query = (rows @ inputs.pos_key).view(*by_distance.shape[:3], -1).permute(2, 0, 1, 3)
-    by_pos_key = rows.transpose(1, 2) @ inputs.pos_query.permute(1, 2, 0, 3).flatten(1, 2)
-    return by_query, by_key, by_pos_query, by_pos_key
-
-
-def scores_gradients(
-    inputs: Inputs, grad: Tensor, matrix: Tensor, penalty: Penalty
-) -> tuple[Tensor, Tensor | None]:
-    """Do as ``triton_attention.scores_gradients``, by operations of torch; ``grad`` is kept."""
-    grad = torch._softmax_backward_data(grad, matrix, -1, matrix.dtype)
-    if penalty.kind == 1:
-        grad = grad.add_(abs_penalty_gradient(_scores(inputs), penalty.limit, penalty.weight))
-    if penalty.kind == 2:
-        extra = mean_penalty_gradient(_scores(inputs), matrix, penalty.limit, penalty.weight)
-        if penalty.silent is not None:
-            extra.masked_fill_(penalty.silent[:, None, :, None], 0.0)
-        grad = grad.add_(extra)
-    if inputs.pos_key is None:
-        return grad, None
-    num_utterances, num_heads, num_targets, _ = grad.shape
-    by_distance = grad.new_zeros(num_heads, num_targets, num_utterances, inputs.pos_key.size(1))
-    head, target, utterance, _ = by_distance.stride()
-    strides = (utterance, head, target - 1, 1)
-    by_distance.as_strided(grad.shape, strides, num_targets - 1).copy_(grad)
-    return grad, by_distance
-
-
-def mean_penalty_gradient(scores: Tensor, weights: Tensor, limit: float, penalty: float) -> Tensor:
-    """Return the gradient of ``penalty * sum(relu(mean |score| - limit))``.
-
-    The mean of a query is weighted by its attention, so that what it does not look at is free.
-
-    Args:
-        scores: (..., S).
-        weights: their softmax.
-        limit: see above.
-        penalty: see above.
-    """
-    size = scores.abs().to(weights.dtype)
-    mean = torch.linalg.vecdot(weights, size).unsqueeze(-1)
-    factor = (mean > limit).to(mean.dtype).mul_(penalty)
-    gradient: Tensor = (size - mean).add_(scores.sign()).mul_(weights).mul_(factor)
-    return gradient
 
 
 def _scores_gradient(uses: list[_Use], matrix: Tensor, block: tuple[slice, slice]) -> Tensor:

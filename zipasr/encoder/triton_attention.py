@@ -1,43 +1,20 @@
 """Attention weights on a CUDA device: one Triton kernel from scores to weights, one back.
 
 Importing this needs no triton. The kernels are compared with their definitions in
-``relative_attention`` once per process and device before they are used.
+``attention_scores`` once per process and device before they are used.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from zipasr.encoder import attention_scores
+from zipasr.encoder.attention_scores import MASKED_SCORE, Inputs, Penalty
 from zipasr.kernels import launch
 from zipasr.nn.cuda_graph import power_of_two
-
-if TYPE_CHECKING:
-    from zipasr.encoder.relative_attention import Inputs
-
-
-class Penalty(NamedTuple):
-    """What is added to the gradient of large scores.
-
-    Attributes:
-        kind: 0: nothing; 1: ``weight`` with the sign of the score, for each beyond ``limit``;
-            2: the gradient of ``weight * relu(mean |score| - limit)`` of each target, whose mean
-            is that by its attention weights.
-        limit: see above.
-        weight: see above.
-        silent: (N, T), True for targets without penalty; for kind 2.
-    """
-
-    kind: int = 0
-    limit: float = 0.0
-    weight: float = 0.0
-    silent: Tensor | None = None
-
 
 _MAX_LANES = 4096  # distances that a program can hold
 _MOST_ELEMENTS = 2048  # of a program with several rows
@@ -45,13 +22,11 @@ _MOST_ELEMENTS = 2048  # of a program with several rows
 
 def weights(inputs: Inputs) -> Tensor:
     """Return the weights (N, H, T, S) in the type of the queries."""
-    from zipasr.encoder.relative_attention import MASKED_SCORE
-
     scores = inputs.query @ inputs.key.transpose(2, 3)
     mask = scores if inputs.mask is None else inputs.mask.view(torch.uint8)
     broadcast = zip(mask.shape, mask.stride(), strict=True)
     _launch(
-        _kernels().attention_weights_kernel,
+        KERNELS.module.attention_weights_kernel,
         inputs,
         scores.size(3),
         (scores, scores if inputs.pos_query is None else by_distance(inputs), mask),
@@ -66,17 +41,7 @@ def weights(inputs: Inputs) -> Tensor:
 def scores_gradients(
     inputs: Inputs, grad: Tensor, matrix: Tensor, penalty: Penalty
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradient of the scores by source and by distance from that of the weights.
-
-    Args:
-        inputs: of the scores.
-        grad: (N, H, T, S), overwritten by the result.
-        matrix: (N, H, T, S), the weights.
-        penalty: of large scores.
-
-    Returns:
-        (N, H, T, S) and (H, T, N, K), or None for the second without positions.
-    """
+    """Do as ``attention_scores.scores_gradients``; ``grad`` is overwritten by the result."""
     num_columns = grad.size(3)
     scores = distance = distance_grad = grad  # where there are none, they are not touched
     if penalty.kind:
@@ -88,7 +53,7 @@ def scores_gradients(
         distance = by_distance(inputs) if penalty.kind else distance_grad
     silent = grad if penalty.silent is None else penalty.silent.view(torch.uint8)
     _launch(
-        _kernels().attention_grad_kernel,
+        KERNELS.module.attention_grad_kernel,
         inputs,
         num_columns,
         (grad, matrix, scores, distance, distance_grad, silent),
@@ -112,23 +77,10 @@ def by_distance(inputs: Inputs) -> Tensor:
 def suits(query: Tensor, num_distances: int) -> bool:
     """Say whether the kernels can compute the weights of these queries, where they are."""
     fits = query.dtype in launch.TYPES and num_distances <= _MAX_LANES
-    return fits and works_on(query.device)
-
-
-def works_on(device: torch.device) -> bool:
-    """Say whether the kernels can be used on a device; say once if not, and why."""
-    return launch.works_on(device, self_check, "Attention moves half as many bytes again.")
-
-
-@functools.cache
-def self_check(device: torch.device) -> str | None:
-    """Compare the kernels with their definitions on small numbers; see ``launch.fault_of``."""
-    return launch.fault_of(_errors, device)
+    return fits and KERNELS.work_on(query.device)
 
 
 def _errors(device: torch.device) -> Iterator[float]:
-    from zipasr.encoder import relative_attention
-
     g = torch.Generator().manual_seed(0)
     for num_targets, num_sources, positions, masked in (
         *((3, 5, True, True), (1, 1, True, False), (20, 20, False, True)),
@@ -141,27 +93,20 @@ def _errors(device: torch.device) -> Iterator[float]:
         pos_key = torch.randn(3, num_distances, 2, generator=g) if positions else None
         mask = torch.rand(2, 1, 1, num_sources, generator=g) < 0.3 if masked else None
         outer = torch.randn(2, 3, num_targets, num_sources, generator=g)
-        here = relative_attention.Inputs(query, key, pos_query, pos_key, mask)
+        here = Inputs(query, key, pos_query, pos_key, mask)
         there = here.map(lambda x: x.to(device))
         here = here.map(lambda x: x if x.dtype == torch.bool else x.double())
-        matrix = relative_attention.weights_of_block(here)
+        matrix = attention_scores.weights_of_block(here)
         yield from launch.differences([weights(there)], [matrix])
         silent = torch.rand(2, num_targets, generator=g) < 0.3
         for penalty in (Penalty(), Penalty(1, 5.0, 0.3), Penalty(2, 5.0, 0.3, silent.to(device))):
             plain = penalty._replace(silent=silent)
-            wanted = relative_attention.scores_gradients(here, outer.double(), matrix, plain)
+            wanted = attention_scores.scores_gradients(here, outer.double(), matrix, plain)
             some = outer.to(device, copy=True), matrix.float().to(device)
             found = scores_gradients(there, *some, penalty)
             yield from launch.differences(
                 *([x for x in those if x is not None] for those in (found, wanted))
             )
-
-
-def _kernels() -> ModuleType:
-    """Import the kernels, which needs triton."""
-    from zipasr.kernels.triton import attention as triton_kernels
-
-    return triton_kernels
 
 
 def _launch(
@@ -186,3 +131,6 @@ def _launch(
         rows=rows,
         lanes=lanes,
     )
+
+
+KERNELS = launch.CheckedKernels("attention", _errors, "Attention moves half as many bytes again.")

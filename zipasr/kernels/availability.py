@@ -1,4 +1,4 @@
-"""Availability of numba and of the modules it compiles; why Triton kernels cannot be used."""
+"""Availability of numba and of the modules it compiles."""
 
 from __future__ import annotations
 
@@ -43,16 +43,3 @@ def _compiled(function: Callable[..., Any], **options: bool) -> Callable[..., An
     except RuntimeError:  # nowhere to keep what it compiles
         compiled = njit(error_model="numpy")(function)
     return compiled
-
-
-def triton_fault(error: Exception, device: object) -> str:
-    """Say in one sentence why Triton kernels cannot be used on a device.
-
-    Args:
-        error: that compiling, launching or importing them raised.
-        device: where they were to run.
-    """
-    if isinstance(error, ImportError):
-        return "The package triton is not installed."
-    reason = (str(error).strip() or "no message").splitlines()[0]
-    return f"The Triton kernels fail on {device}: {type(error).__name__}: {reason}."

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from zipasr.kernels.availability import triton_fault
 
 logger = logging.getLogger(__name__)
 
@@ -37,52 +36,67 @@ def launch(
             kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=1)
 
 
-def works_on(
-    device: torch.device, self_check: Callable[[torch.device], str | None], cost: str
-) -> bool:
-    """Say whether kernels can be used on a device; say once if not on a GPU, and why.
+class CheckedKernels:
+    """A module of Triton kernels that are compared with their definitions on each device.
 
     Args:
-        device: where.
-        self_check: of the kernels, see ``fault_of``.
-        cost: a sentence, what it costs to do without them.
+        name: of the module in ``zipasr.kernels.triton``.
+        errors: gives the differences from the definitions on a device.
+        cost: a sentence, what it costs to do without the kernels; ``work_on`` warns with it.
+        largest_error: difference that is tolerated.
     """
-    if device.type != "cuda":
-        return False
-    problem = self_check(device)
-    if problem is not None:
-        _tell(f"{problem} {cost}")
-    return problem is None
+
+    def __init__(
+        self,
+        name: str,
+        errors: Callable[[torch.device], Iterable[float]],
+        cost: str = "",
+        largest_error: float = LARGEST_ERROR,
+    ) -> None:
+        self.name, self.errors, self.cost, self.largest_error = name, errors, cost, largest_error
+        self._faults: dict[torch.device, str | None] = {}
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The module, whose import needs triton."""
+        return importlib.import_module(f"zipasr.kernels.triton.{self.name}")
+
+    def work_on(self, device: torch.device) -> bool:
+        """Say whether the kernels can be used on a device; say once if not on a GPU, and why."""
+        if device.type != "cuda":
+            return False
+        problem = self.fault(device)
+        if problem is not None:
+            _tell(f"{problem} {self.cost}")
+        return problem is None
+
+    def fault(self, device: torch.device) -> str | None:
+        """Say in one sentence why the kernels cannot be used on a device; None if they can.
+
+        Waits for the device and compiles once in a process.
+        """
+        if device not in self._faults:
+            self._faults[device] = self._compared(device)
+        return self._faults[device]
+
+    def _compared(self, device: torch.device) -> str | None:
+        try:
+            worst = float(torch.tensor(list(self.errors(device))).max())  # nan if any is
+        except ImportError:
+            return "The package triton is not installed."
+        except Exception as error:
+            # Whatever a compiler or driver raises, there is another way to compute the same.
+            reason = (str(error).strip() or "no message").splitlines()[0]
+            return f"The Triton kernels fail on {device}: {type(error).__name__}: {reason}."
+        is_right = worst < self.largest_error
+        return (
+            None if is_right else f"The Triton kernels are wrong on {device}: off by {worst:.1e}."
+        )
 
 
 @functools.cache
 def _tell(message: str) -> None:
     logger.warning(message)
-
-
-def fault_of(
-    errors: Callable[[torch.device], Iterable[float]],
-    device: torch.device,
-    largest: float = LARGEST_ERROR,
-) -> str | None:
-    """Compare kernels with their definitions.
-
-    Waits for the device, and compiles on the first call.
-
-    Args:
-        errors: gives the differences on a device.
-        device: where.
-        largest: difference that is tolerated.
-
-    Returns:
-        One sentence that says why the kernels cannot be used there, or none if they can.
-    """
-    try:
-        worst = float(torch.tensor(list(errors(device))).max())  # nan if any is
-    except Exception as error:
-        # Whatever a compiler or driver raises, there is another way to compute the same.
-        return triton_fault(error, device)
-    return None if worst < largest else f"The Triton kernels are off by {worst:.1e}."
 
 
 def differences(found: Iterable[Tensor], expected: Iterable[Tensor]) -> list[float]:

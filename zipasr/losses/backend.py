@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zipasr.base.errors import UserError
 from zipasr.kernels.availability import compiled_module
-from zipasr.losses import recursion
+from zipasr.losses import recursion, triton_backend
 from zipasr.losses import recursion as arcs
 from zipasr.losses.config import RnntBackend
 from zipasr.losses.recursion import LatticeSums
@@ -84,20 +84,8 @@ def _problem(name: str, device: torch.device) -> str | None:
         return None
     if device.type != "cuda":
         return f"Triton needs a CUDA device, not {device.type}"
-    return _triton_problem(device)
-
-
-@functools.cache
-def _triton_problem(device: torch.device) -> str | None:
-    """Try Triton once on each device: a driver or compiler that fails must not stop a training."""
-    try:
-        triton = importlib.import_module("zipasr.losses.triton_backend")
-        problem: str | None = triton.self_check(device)
-    except Exception as error:
-        problem = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    if problem is not None:
-        logger.warning("transducer losses are computed by PyTorch: %s", problem)
-    return problem
+    kernels = triton_backend.KERNELS
+    return None if kernels.work_on(device) else kernels.fault(device)
 
 
 @functools.cache

@@ -1,19 +1,15 @@
 """Transducer losses on CUDA: the functions of ``recursion`` as Triton kernels.
 
-Importing this needs no triton; calling anything but ``self_check`` does. Nothing here waits for
-the device, except ``self_check``.
+Importing this needs no triton; calling anything does. Nothing here waits for the device, except the
+first comparison of the kernels with their definitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
-from zipasr.kernels.availability import triton_fault
-from zipasr.kernels.launch import launch
+from zipasr.kernels.launch import LARGEST_ERROR, TYPES, CheckedKernels, differences, launch
 from zipasr.losses import recursion
 from zipasr.losses.recursion import LatticeSums
 from zipasr.nn.cuda_graph import power_of_two
@@ -21,7 +17,6 @@ from zipasr.nn.cuda_graph import power_of_two
 MAX_LANES = 4096  # labels that one program can hold
 _MAX_COLUMNS = 4096  # of a softmax row that are read at a time
 _WARP = 32  # no fewer lanes than threads
-_LOGIT_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def full_recursion(px: Tensor, py: Tensor, s_lens: Tensor, t_lens: Tensor) -> LatticeSums:
@@ -84,7 +79,7 @@ def softmax_arcs(logits: Tensor, targets: Tensor, blank: int) -> tuple[Tensor, T
     tensors = (logits.contiguous(), targets.contiguous(), lse, px, py)
     vocab = logits.shape[-1]
     block, num_warps = _softmax_block(vocab)
-    kernel = _kernels().softmax_arcs_kernel
+    kernel = KERNELS.module.softmax_arcs_kernel
     launch(kernel, (lse.numel(),), num_warps, (*tensors, blank), vocab=vocab, block=block)
     return lse, px, py
 
@@ -125,37 +120,9 @@ def softmax_arcs_grad(
     grad = logits if in_place else torch.empty_like(tensors[0])
     vocab = logits.shape[-1]
     block, num_warps = _softmax_block(vocab)
-    kernel = _kernels().softmax_arcs_grad_kernel
+    kernel = KERNELS.module.softmax_arcs_grad_kernel
     launch(kernel, (lse.numel(),), num_warps, (*tensors, grad, blank), vocab=vocab, block=block)
     return grad
-
-
-def self_check(device: torch.device) -> str | None:
-    """Compare all kernels with torch on small lattices.
-
-    Waits for the device, and compiles on the first call: do it once per process and device.
-
-    Returns:
-        One sentence that says why the kernels cannot be used here, or none if they can.
-    """
-    try:
-        errors = torch.tensor(_lattice_errors(device) + _softmax_errors(device))
-    except Exception as error:
-        # Whatever a compiler or driver raises, there is another way to compute the losses.
-        return triton_fault(error, device)
-    worst = float(errors.max())  # nan if any is
-    if not worst < 1:
-        return (
-            f"The Triton kernels are wrong on {device}: {worst:.1f} times the tolerated difference."
-        )
-    return None
-
-
-def _kernels() -> ModuleType:
-    """Import the kernels, which needs triton."""
-    from zipasr.kernels.triton import lattices as triton_kernels
-
-    return triton_kernels
 
 
 def _launch_recursion(
@@ -187,7 +154,7 @@ def _launch_recursion(
     px_strides, py_strides = (px.stride(0), *strides[:2]), (py.stride(0), *strides[2:])
     num_warps = min(8, max(1, lanes // 128))  # few: warps wait for each other at every step
     launch(
-        _kernels().recursion_kernel,
+        KERNELS.module.recursion_kernel,
         (batch,),
         num_warps,
         (*tensors, *sizes, *px_strides, *py_strides),
@@ -205,24 +172,29 @@ def _softmax_block(vocab: int) -> tuple[int, int]:
 
 
 def _check_logits(logits: Tensor) -> None:
-    if logits.dtype not in _LOGIT_TYPES:
-        raise ValueError(f"logits are {logits.dtype}; the kernels take {_LOGIT_TYPES}")
+    if logits.dtype not in TYPES:
+        raise ValueError(f"logits are {logits.dtype}; the kernels take {TYPES}")
+
+
+def _all_errors(device: torch.device) -> list[float]:
+    return _lattice_errors(device) + _softmax_errors(device)
 
 
 def _lattice_errors(device: torch.device) -> list[float]:
-    """Differences of the recursions from torch's, in tolerances.
+    """Differences of the recursions from torch's.
 
     The labels exceed a warp: the lanes of a band are handed on, those of a full lattice need two.
     """
     errors = []
     for regular, num_frames, num_symbols in ((True, 8, 130), (False, 12, 9)):
         px, py, lens = _random_lattice(num_frames + regular, num_frames, num_symbols, device)
-        errors += _errors(full_recursion(px, py, *lens), recursion.full_recursion(px, py, *lens))
+        full = full_recursion(px, py, *lens), recursion.full_recursion(px, py, *lens)
+        errors += differences(*full)
         px, py, lens = _random_lattice(40, 40, 36, device)
         lanes = px[:, :4].transpose(1, 2), py[:, :4].transpose(1, 2)
         starts = (torch.arange(40, device=device) * 36 // 40).clamp(max=33).expand(2, 40)
         band = (*lanes, starts, *lens, 36, regular)
-        errors += _errors(band_recursion(*band), recursion.band_recursion(*band))
+        errors += differences(band_recursion(*band), recursion.band_recursion(*band))
     return errors
 
 
@@ -238,7 +210,7 @@ def _random_lattice(
 
 
 def _softmax_errors(device: torch.device) -> list[float]:
-    """Differences of the softmax kernels from torch's, in tolerances."""
+    """Differences of the softmax kernels from torch's; those of a rounded one relative to that."""
     errors = []
     g = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.bfloat16):
@@ -251,14 +223,10 @@ def _softmax_errors(device: torch.device) -> list[float]:
         grad.scatter_add_(3, targets[..., None], gx[..., None])[..., 1] += gy
         lse, px, py = softmax_arcs(logits, targets, 1)
         result = softmax_arcs_grad(logits, lse, targets, 1, gx, gy)
-        errors += _errors((px, py), arcs)
-        errors += _errors([result], [grad], max(1e-4, 2 * torch.finfo(dtype).eps))
+        errors += differences((px, py), arcs)
+        tolerance = max(1.0, 2 * torch.finfo(dtype).eps / LARGEST_ERROR)  # of a rounded gradient
+        errors += [error / tolerance for error in differences([result], [grad])]
     return errors
 
 
-def _errors(
-    results: Iterable[Tensor], expected: Iterable[Tensor], tolerance: float = 1e-4
-) -> list[float]:
-    """Largest difference of each tensor in tolerances, relative to values above one; or nan."""
-    pairs = [(x.double(), y.double()) for x, y in zip(results, expected, strict=True)]
-    return [float(((x - y).abs() / y.abs().clamp(min=1)).max()) / tolerance for x, y in pairs]
+KERNELS = CheckedKernels("lattices", _all_errors, "Transducer losses are computed by PyTorch.")

@@ -6,9 +6,7 @@ once per process and device before they are used.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -28,7 +26,7 @@ def normalized(x: Tensor, bias: Tensor, log_scale: Tensor) -> tuple[Tensor, Tens
     y = torch.empty_like(x, dtype=torch.float32, memory_format=torch.contiguous_format)
     length, factor = (y.new_empty(shape) for _ in range(2))
     launch.launch(
-        _kernels().bias_norm_kernel,
+        KERNELS.module.bias_norm_kernel,
         (_blocks(num_rows, rows),),
         _num_warps(rows * lanes),
         (x.contiguous(), bias.contiguous(), log_scale, y, length, factor, num_rows),
@@ -51,7 +49,7 @@ def gradients(
     x_grad = torch.empty_like(x, memory_format=torch.contiguous_format)
     sums = length.new_empty(programs, channels + 1)
     launch.launch(
-        _kernels().bias_norm_grad_kernel,
+        KERNELS.module.bias_norm_grad_kernel,
         (programs,),
         _num_warps(rows * lanes),
         (
@@ -69,18 +67,7 @@ def gradients(
 def suits(x: Tensor, dim: int) -> bool:
     """Say whether the kernels can normalise ``x`` over ``dim``, where it is."""
     is_last = dim in (-1, x.ndim - 1) and 0 < x.size(-1) <= _MAX_CHANNELS
-    return is_last and x.dtype in launch.TYPES and works_on(x.device)
-
-
-def works_on(device: torch.device) -> bool:
-    """Say whether the kernels can be used on a device; say once if not, and why."""
-    return launch.works_on(device, self_check, "BiasNorm launches six times as many kernels.")
-
-
-@functools.cache
-def self_check(device: torch.device) -> str | None:
-    """Compare the kernels with their definitions on small numbers; see ``launch.fault_of``."""
-    return launch.fault_of(_errors, device)
+    return is_last and x.dtype in launch.TYPES and KERNELS.work_on(x.device)
 
 
 def _errors(device: torch.device) -> Iterator[float]:
@@ -102,13 +89,6 @@ def _errors(device: torch.device) -> Iterator[float]:
         yield from (error / tolerance for error in launch.differences(found, wanted))
 
 
-def _kernels() -> ModuleType:
-    """Import the kernels, which needs triton."""
-    from zipasr.kernels.triton import bias_norm as triton_kernels
-
-    return triton_kernels
-
-
 def _block(x: Tensor) -> tuple[int, int]:
     """Return rows and lanes of a block."""
     lanes = power_of_two(x.size(-1))
@@ -121,3 +101,8 @@ def _blocks(number: int, size: int) -> int:
 
 def _num_warps(elements: int) -> int:
     return min(8, max(1, elements // 512))
+
+
+KERNELS = launch.CheckedKernels(
+    "bias_norm", _errors, "BiasNorm launches six times as many kernels."
+)

@@ -7,8 +7,7 @@ Triton kernels are compared with torch once per process and device before they a
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from zipasr.base.environment import in_threads
 from zipasr.kernels.availability import compiled_module
+from zipasr.kernels.launch import CheckedKernels, differences
 from zipasr.optim.update_kernels import Elements, Gradients, TorchSweeps, UpdateConstants
 
 # Elements of which a sum is taken in float32; the sums of blocks are added in float64.
@@ -125,7 +125,6 @@ def problem_of_tensors(elements: Elements, device: str) -> str | None:
 TRITON_BLOCK_ELEMENTS = 2048  # of a program
 NUM_WARPS = 8  # few elements for each thread: loads of many programs are on their way at a time
 LANES = 128  # sums of blocks that are added at a time
-LARGEST_ERROR = 1e-5
 
 
 class TritonSweeps:
@@ -148,7 +147,7 @@ class TritonSweeps:
     def problem(elements: Elements) -> str | None:
         """Say in half a sentence why these sweeps cannot be used, if so."""
         problem = problem_of_tensors(elements, "cuda")
-        return self_check(elements.params[0].device) if problem is None else problem
+        return KERNELS.fault(elements.params[0].device) if problem is None else problem
 
     def measure(self, grads: Gradients, with_sizes: bool) -> Tensor:  # noqa: ARG002 - costs nothing
         """Look at parameters and gradients once."""
@@ -156,7 +155,7 @@ class TritonSweeps:
         num_blocks, num_params = len(self.blocks), len(flat)
         sums = self.blocks.new_empty((3, num_blocks), dtype=torch.float32)
         totals = self.blocks.new_empty((3, num_params), dtype=torch.float64)
-        kernels = _kernels()
+        kernels = KERNELS.module
         with torch.cuda.device_of(self.blocks):  # type: ignore[no-untyped-call]
             kernels.measure_kernel[(num_blocks,)](
                 self.addresses,
@@ -186,7 +185,7 @@ class TritonSweeps:
         # One small copy; from the host it goes on without waiting for the device.
         vectors = torch.stack([motion.rates, growths, motion.asleep.float()])
         with torch.cuda.device_of(self.blocks):  # type: ignore[no-untyped-call]
-            _kernels().move_kernel[(len(self.blocks),)](
+            KERNELS.module.move_kernel[(len(self.blocks),)](
                 self.addresses,
                 self.blocks,
                 self.sizes,
@@ -213,31 +212,8 @@ class TritonSweeps:
         return flat
 
 
-@functools.cache
-def self_check(device: torch.device) -> str | None:
-    """Compare the kernels with torch on a few small parameters.
-
-    Waits for the device, and compiles on the first call.
-
-    Returns:
-        Half a sentence that says why the kernels cannot be used here, or none if they can.
-    """
-    try:
-        worst = largest_error(device)
-    except ImportError:
-        return "the package triton is not installed"
-    except Exception as error:
-        # Whatever a compiler or driver raises, torch can make the step.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"the Triton kernels fail on {device}: {reason}"
-    if not worst <= LARGEST_ERROR:
-        return f"the Triton kernels are off by {worst:.1e} on {device}"
-    return None
-
-
-def largest_error(device: torch.device) -> float:
-    """Compare the kernels with torch; return the largest difference, relative above 1."""
-    errors = [0.0]
+def _errors(device: torch.device) -> Iterator[float]:
+    """Yield differences of the kernels from torch on a few small parameters."""
     for factor, growing in ((0.5, True), (1.0, False), (0.0, True)):
         results = []
         for kind in (TorchSweeps, TritonSweeps):
@@ -248,11 +224,9 @@ def largest_error(device: torch.device) -> float:
             growths = rates * torch.tensor([0.01, 0.01, 0.01, 0.0, 0.0]) if growing else None
             asleep = torch.tensor([False, False, False, True, False])
             sweeps.move(grads, UpdateConstants(0.9, 0.98, factor, 1e-8, rates, growths, asleep))
-            tensors = (sums, *elements.params, *elements.exp_avg_sq, *elements.delta)
-            results.append(np.concatenate([t.double().cpu().numpy().ravel() for t in tensors]))
-        found, wanted = results
-        errors.append(float(np.max(np.abs(found - wanted) / np.maximum(np.abs(wanted), 1.0))))
-    return max(errors)
+            results.append([sums, *elements.params, *elements.exp_avg_sq, *elements.delta])
+        wanted, found = results
+        yield from differences(found, wanted)
 
 
 def _example(device: torch.device) -> tuple[Elements, list[Tensor | None]]:
@@ -269,8 +243,4 @@ def _example(device: torch.device) -> tuple[Elements, list[Tensor | None]]:
     return Elements(params, seconds, deltas), [grads[0], grads[1], None, None, grads[4]]
 
 
-def _kernels() -> ModuleType:
-    """Import the kernels, which needs triton."""
-    from zipasr.kernels.triton import optimizer as triton_kernels
-
-    return triton_kernels
+KERNELS = CheckedKernels("optimizer", _errors, largest_error=1e-5)

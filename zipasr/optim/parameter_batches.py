@@ -52,7 +52,7 @@ def sweeps_for(elements: Elements, backend: OptimizerBackend = "auto") -> Sweeps
         return _KINDS[wanted](elements)
     if backend == wanted:
         raise UserError(
-            f"The steps of the optimizer cannot be made by {backend}: {problem}.",
+            f"The steps of the optimizer cannot be made by {backend}: {problem.rstrip('.')}.",
             "use the back end auto.",
         )
     _tell(problem)

@@ -309,7 +309,7 @@ def take_frames(
         steps: the transducer.
         scorer: what helps, or ``None``.
     """
-    take = triton_steps.take_frame if triton_steps.works_on(frames.device) else take_frame
+    take = triton_steps.take_frame if triton_steps.KERNELS.work_on(frames.device) else take_frame
     predictions = beams.predictions
     for time in range(frames.size(1)):
         now = records[0][time], records[1][time]

@@ -89,7 +89,7 @@ def take_blocks(
         most_here: tokens after which a frame is left.
         number: how many steps to take.
     """
-    take = triton_steps.take_block if triton_steps.works_on(frames.device) else take_block
+    take = triton_steps.take_block if triton_steps.KERNELS.work_on(frames.device) else take_block
     num, num_frames, width = frames.shape
     predictions = tables.predictions
     for _ in range(number):

@@ -6,10 +6,8 @@ and ``greedy_blocks`` once per process and device before they are used.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import fields
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,7 +39,7 @@ def take_frame(
     block = min(_MAX_COLUMNS, power_of_two(vocab), max(1, _MOST_ELEMENTS // slots))
     tensors = (beams.log_probs, beams.bonuses, beams.fingerprints, beams.num_tokens, beams.contexts)
     launch.launch(
-        _kernels().beam_frame_kernel,
+        KERNELS.module.beam_frame_kernel,
         (num,),
         _num_warps(slots * block),
         (logits.contiguous(), lens, *tensors, *records, time, *settings),
@@ -68,7 +66,7 @@ def take_block(
     )
     numbers = (num_frames, tables.tokens.size(1), most_here)
     launch.launch(
-        _kernels().greedy_step_kernel,
+        KERNELS.module.greedy_step_kernel,
         (num,),
         _num_warps(width * block),
         (logits.contiguous(), lens, *tensors, *numbers, *settings),
@@ -78,17 +76,6 @@ def take_block(
         places=power_of_two(tables.contexts.size(1)),
         block=block,
     )
-
-
-def works_on(device: torch.device) -> bool:
-    """Say whether the kernels can be used on a device; say once if not, and why."""
-    return launch.works_on(device, self_check, "Searches launch about four times as many kernels.")
-
-
-@functools.cache
-def self_check(device: torch.device) -> str | None:
-    """Compare all kernels with their definitions on small numbers; see ``launch.fault_of``."""
-    return launch.fault_of(_errors, device)
 
 
 def _errors(device: torch.device) -> Iterator[float]:
@@ -145,12 +132,10 @@ def _differences(expected: list[Tensor], found: list[Tensor]) -> Iterator[float]
         yield float(torch.where(equal, 0.0, gap).max())
 
 
-def _kernels() -> ModuleType:
-    """Import the kernels, which needs triton."""
-    from zipasr.kernels.triton import searches as triton_kernels
-
-    return triton_kernels
-
-
 def _num_warps(elements: int) -> int:
     return min(8, max(1, elements // 256))
+
+
+KERNELS = launch.CheckedKernels(
+    "searches", _errors, "Searches launch about four times as many kernels."
+)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.encoder.zapformer.published import GOLDEN, MORE, filled, load, needs_more
+from zipasr.encoder.attention_scores import mean_penalty_gradient
 from zipasr.encoder.chunk_masks import Masks, chunk_mask
 from zipasr.encoder.chunks import Chunks
-from zipasr.encoder.relative_attention import mean_penalty_gradient
 from zipasr.encoder.zapformer.attention import SelfAttention, WeightedMean
 from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.front_end import AddNoise, ConvNeXt

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.attention_scores import heads_first
 from zipasr.encoder.chunk_masks import NO_MASKS, Masks
 from zipasr.encoder.zapformer.config import LayerConfig
 from zipasr.encoder.zapformer.mixing import Hidden, Inputs, mix
@@ -151,18 +152,14 @@ class SelfAttention(nn.Module):
         if memory is not None:
             key, value = memory.key.extend(key), memory.value.extend(value)
         inputs = Inputs(
-            self._heads_first(query),
-            self._heads_first(key),
-            self._heads_first(pos_query),
+            heads_first(query, self.num_heads),
+            heads_first(key, self.num_heads),
+            heads_first(pos_query, self.num_heads),
             self.rel_pos(table),
-            self._heads_first(value),
+            heads_first(value, self.num_heads),
         )
         penalty = SCORE_SHARE / self.num_heads * alpha
         mixed = mix(inputs, Hidden(masks.padding, masks.chunk), penalty)
         mixed = mixed.permute(2, 0, 1, 3).flatten(2)
         result: Tensor = self.out_proj((mixed + mean) * torch.sigmoid(gate_out))
         return result
-
-    def _heads_first(self, x: Tensor) -> Tensor:
-        """Split the channels of (T', N, C) and return (N, H, T', C / H)."""
-        return x.view(*x.shape[:2], self.num_heads, -1).permute(1, 2, 0, 3)

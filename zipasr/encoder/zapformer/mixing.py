@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipasr.encoder import relative_attention, triton_attention
-from zipasr.encoder.relative_attention import (
+from zipasr.encoder import attention_scores, triton_attention
+from zipasr.encoder.attention_scores import (
     MASKED_SCORE,
+    Penalty,
     inputs_gradients,
     mean_penalty_gradient,
     shift_positions,
 )
-from zipasr.encoder.triton_attention import Penalty
 from zipasr.nn.gradients import TensorFunction
 from zipasr.nn.numerics import block_bytes, is_traced, matmul_dtype, no_autocast
 
@@ -193,11 +193,11 @@ def _take(inputs: Inputs, block: _Block) -> Inputs:
     )
 
 
-def _scored(inputs: Inputs, hidden: Hidden) -> relative_attention.Inputs:
+def _scored(inputs: Inputs, hidden: Hidden) -> attention_scores.Inputs:
     """Return what the scores come from."""
     masks = [mask if mask.ndim == 4 else mask[None, None] for mask in hidden.masks()]
     mask = functools.reduce(torch.logical_or, masks) if masks else None
-    return relative_attention.Inputs(*inputs[:4], mask)
+    return attention_scores.Inputs(*inputs[:4], mask)
 
 
 def _add_by_kernels(

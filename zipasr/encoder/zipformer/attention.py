@@ -8,7 +8,8 @@ import random
 import torch
 from torch import Tensor, nn
 
-from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
+from zipasr.encoder.attention_scores import Inputs, heads_first
+from zipasr.encoder.relative_attention import AttentionWeights, attention_weights
 from zipasr.nn.balancer import Balancer
 from zipasr.nn.layers import Cache, scaled_linear
 from zipasr.nn.numerics import is_traced, to_device
@@ -93,19 +94,15 @@ class RelPositionMultiheadAttentionWeights(nn.Module):
             key = memory.extend(key)
         uses_positions = not self.training or random.random() >= float(self.pos_emb_skip_rate)
         inputs = Inputs(
-            self._heads_first(query),
-            self._heads_first(key),
-            self._heads_first(pos_query) if uses_positions else None,
-            self._heads_first(self.linear_pos(pos_emb).transpose(0, 1))[0]
+            heads_first(query, self.num_heads),
+            heads_first(key, self.num_heads),
+            heads_first(pos_query, self.num_heads) if uses_positions else None,
+            heads_first(self.linear_pos(pos_emb).transpose(0, 1), self.num_heads)[0]
             if uses_positions
             else None,
             attention_mask,
         )
         return attention_weights(inputs, penalize=self.training and random.random() < 0.1)
-
-    def _heads_first(self, x: Tensor) -> Tensor:
-        """Split the channels of (T', N, C) and return (N, H, T', C / H)."""
-        return x.view(*x.shape[:2], self.num_heads, -1).permute(1, 2, 0, 3)
 
 
 def compact_positions(num_frames: int, num_channels: int) -> Tensor:
@@ -226,8 +223,7 @@ class SelfAttention(nn.Module):
             (T', N, C).
         """
         values = self.in_proj(x) if memory is None else memory.extend(self.in_proj(x))
-        values = values.view(*values.shape[:2], self.num_heads, -1).permute(1, 2, 0, 3)
-        mixed = weights.mix(values).permute(2, 0, 1, 3).flatten(2)
+        mixed = weights.mix(heads_first(values, self.num_heads)).permute(2, 0, 1, 3).flatten(2)
         result: Tensor = self.whiten(self.out_proj(mixed))
         return result
 

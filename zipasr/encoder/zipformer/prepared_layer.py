@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
+from zipasr.encoder.attention_scores import Inputs
+from zipasr.encoder.relative_attention import AttentionWeights, attention_weights
 from zipasr.encoder.zipformer.attention import (
     NonlinAttention,
     SelfAttention,

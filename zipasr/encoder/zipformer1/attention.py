@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zipasr.encoder.attention_scores import Inputs, heads_first
 from zipasr.encoder.chunk_masks import Masks
-from zipasr.encoder.relative_attention import AttentionWeights, Inputs, attention_weights
+from zipasr.encoder.relative_attention import AttentionWeights, attention_weights
 from zipasr.encoder.zipformer1.config import POS_HEAD_DIM
 from zipasr.encoder.zipformer1.scaling import EarlyWhiten
 from zipasr.nn.layers import Cache, scaled_linear
@@ -102,7 +103,11 @@ class RelPositionMultiheadAttention(nn.Module):
             key, value = past_keys.extend(key), past_values.extend(value)
         pos_key = self.linear_pos(pos_emb).view(-1, self.num_heads, POS_HEAD_DIM).transpose(0, 1)
         inputs = Inputs(
-            self._heads(query), self._heads(key), self._heads(position), pos_key, sight.hidden
+            heads_first(query, self.num_heads),
+            heads_first(key, self.num_heads),
+            heads_first(position, self.num_heads),
+            pos_key,
+            sight.hidden,
         )
         weights = attention_weights(
             inputs, penalize=self.training and random.random() < PENALTY_PROB
@@ -133,12 +138,8 @@ class RelPositionMultiheadAttention(nn.Module):
         result: Tensor = self.out_proj2(self._mix(weights, value, sight))
         return result
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """Split (T, N, H D) into (N, H, T, D)."""
-        return x.view(*x.shape[:2], self.num_heads, -1).permute(1, 2, 0, 3)
-
     def _mix(self, weights: AttentionWeights, value: Tensor, sight: AttentionMask) -> Tensor:
-        mixed = weights.mix(self._heads(value)).permute(2, 0, 1, 3).flatten(2)
+        mixed = weights.mix(heads_first(value, self.num_heads)).permute(2, 0, 1, 3).flatten(2)
         return mixed if sight.any is None else mixed * sight.any
 
 
