@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.short import new_session
-from zipasr.training import trial
+from zipasr.training import feeding, trial
 from zipasr.training.feeding import UTTERANCE_SECONDS
 from zipasr.training.memory import Size
 from zipasr.training.trial import measured_pace, typical_sizes
@@ -36,7 +36,8 @@ def test_paces_are_of_updates_and_of_validations(monkeypatch: pytest.MonkeyPatch
         return run(*words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trial, "weighted_loss", loss)
-    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (trial, feeding):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     session = new_session("")
     pace = measured_pace(session.configs, session.tokenizer, SIZES, 1)
     speech = sum(size.rows * size.seconds for size in typical_sizes(SIZES, 25.0))

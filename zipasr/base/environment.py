@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from zipasr import __version__
+from zipasr.base.constants import GIB
 
 PACKAGES = ("torch", "torchaudio", "lhotse", "sentencepiece", "kaldialign", "k2")
 
@@ -81,7 +82,7 @@ def memory_of(pids: Iterable[int | str], proc: Path = Path("/proc")) -> int:
 def gpu_text(number: int) -> str:
     """Return the number of a GPU with its memory and how much of it no program holds."""
     try:
-        free, total = (count / 2**30 for count in torch.cuda.mem_get_info(number))
+        free, total = (count / GIB for count in torch.cuda.mem_get_info(number))
     except (RuntimeError, AssertionError):  # a driver that lists it and cannot use it
         return f"{number}: not usable"
     return f"{number}: {free:.1f} of {total:.1f} GiB free"

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from types import TracebackType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -38,14 +37,9 @@ class _LastLine:
                     handler.addFilter(one)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._bar.close()
-        self._redirect.__exit__(kind, error, trace)
+        self._redirect.__exit__(*error)
 
 
 class Progress(_LastLine):

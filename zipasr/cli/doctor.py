@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from zipasr import __version__
+from zipasr.base.constants import GIB, SAMPLING_RATE
 from zipasr.base.errors import UserError
 from zipasr.cli.command_flags import read
 from zipasr.cli.entry import guarded
@@ -29,7 +30,6 @@ from zipasr.cli.verbs import as_typed
 
 State = Literal["ok", "warn", "fail"]
 
-GIB = 2**30
 _LEAST_PYTHON = (3, 10)
 # Below these, in GiB, small recipes run and others may not.
 _MEMORY, _DISK, _SHARED = 4.0, 20.0, 1.0
@@ -359,7 +359,6 @@ def computed_values(device: str) -> tuple[float, float, float]:
     import numpy as np
     import torch
 
-    from zipasr.base.constants import SAMPLING_RATE
     from zipasr.data.feature_store import fbank_extractor
     from zipasr.losses import rnnt_loss
 

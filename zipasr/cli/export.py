@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 
 from zipasr.audio.sound_profile import copy_profile
+from zipasr.base.constants import FRAMES_PER_SECOND
 from zipasr.base.errors import DataError, UserError
 from zipasr.checkpoint.averaging import LoadedWeights, read_chosen
 from zipasr.checkpoint.checkpoint_file import save_checkpoint
@@ -38,7 +39,7 @@ from zipasr.exporting.clients import (
     keywords_of,
     lines_to_paste,
 )
-from zipasr.exporting.config import FRAMES_PER_SECOND, ExportConfig, Shape
+from zipasr.exporting.config import ExportConfig, Shape
 from zipasr.exporting.exporters import ExportJob, export_lm, export_onnx, export_torchscript
 from zipasr.exporting.folder_files import (
     check_replaceable,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lhotse.cut import Cut
 
+from zipasr.base.constants import FRAMES_PER_SECOND
 from zipasr.base.errors import DataError
 
 # lhotse lists what each of its audio libraries said; the first of them is the one that counts.
@@ -94,7 +95,6 @@ _REMEDIES: Mapping[str, str] = {
 # Share of the speech.
 _MOST_LOST = 0.02
 
-_FRAMES_PER_SECOND = 100
 _MAX_EXAMPLES = 5
 
 # Frames that CTC needs beyond the number of tokens: the margin of the published recipe.
@@ -105,7 +105,7 @@ def num_frames(cut: Cut) -> int:
     """Return T of a cut, also when its features are not computed yet (10 ms frames)."""
     if cut.num_frames is not None:
         return int(cut.num_frames)
-    return math.floor(float(cut.num_samples / cut.sampling_rate) * _FRAMES_PER_SECOND + 0.5)
+    return math.floor(float(cut.num_samples / cut.sampling_rate) * FRAMES_PER_SECOND + 0.5)
 
 
 def text_of(cut: Cut) -> str:

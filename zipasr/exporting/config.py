@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zipasr.base.config import flag
+from zipasr.base.constants import FRAMES_PER_SECOND
 from zipasr.base.errors import nearest
 from zipasr.encoder.protocol import Geometry
 from zipasr.recognition.config import KINDS, Kind
@@ -42,7 +43,6 @@ class Shape:
         ]
 
 
-FRAMES_PER_SECOND = 100  # of features
 EXPORT_FORMATS = ("pretrained", "torchscript", "onnx")
 
 

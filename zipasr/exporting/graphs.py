@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor, arange, cat, full_like, int32, int64, nn, ones, ones_like, where
+from torch import (
+    Tensor,
+    arange,
+    cat,
+    full_like,
+    int32,
+    int64,
+    nn,
+    ones,
+    ones_like,
+    tensor,
+    where,
+    zeros,
+)
 from torch import full as full_of
 
 from zipasr.encoder.protocol import ExportLayout
@@ -47,6 +60,12 @@ class WholeEncoder(nn.Module):
         padded = cat([features, full_of(shape, LOG_ZERO)], dim=1)
         length = ones_like(features[0, :, 0], dtype=int64).sum().clamp(min=self.min_frames)
         return padded.index_select(1, arange(length))  # type: ignore[call-overload]
+
+
+def example_batch(model: AsrModel) -> tuple[Tensor, Tensor]:
+    """Return features (1, T, mel bins) and length, with which a ``WholeEncoder`` is recorded."""
+    frames = 100  # any other number will do
+    return zeros(1, frames, model.geometry.mel_bins), tensor([frames])
 
 
 class WithoutLengths(nn.Module):

@@ -33,6 +33,7 @@ from zipasr.exporting.graphs import (
     SentenceNll,
     WholeEncoder,
     WithoutLengths,
+    example_batch,
 )
 from zipasr.lm.neural import NeuralLm
 from zipasr.model.transducer import AsrModel
@@ -42,9 +43,6 @@ OPSET = 13
 #: The first that knows attention as one operation.
 LM_OPSET = 14
 AUTHOR = "zipasr"
-
-#: Length of the utterance with which the encoder is recorded; any other will do.
-EXAMPLE_FRAMES = 100
 
 
 class Graph(NamedTuple):
@@ -135,11 +133,9 @@ def whole_graph(
     model: AsrModel, head: nn.Module, outputs: tuple[str, str], about: Mapping[str, str]
 ) -> Graph:
     """Return the encoder for whole utterances, with a head."""
-    features = torch.zeros(1, EXAMPLE_FRAMES, model.geometry.mel_bins)
-    example = features, torch.tensor([EXAMPLE_FRAMES])
     return Graph(
         WholeEncoder(model, head),
-        example,
+        example_batch(model),
         ("x", "x_lens"),
         outputs,
         {

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipasr.encoder.protocol import ChunkSize
-from zipasr.exporting.graphs import ChunkEncoder, WholeEncoder
+from zipasr.exporting.graphs import ChunkEncoder, WholeEncoder, example_batch
 from zipasr.model.decoder import Decoder
 from zipasr.model.joiner import Joiner
 from zipasr.model.transducer import AsrModel
-
-EXAMPLE_FRAMES = 100
 
 
 class ScriptedDecoder(nn.Module):
@@ -138,9 +136,7 @@ def scripted(model: AsrModel, streaming: bool) -> torch.jit.ScriptModule:
 
 
 def _whole_encoder(model: AsrModel) -> nn.Module:
-    features = torch.zeros(1, EXAMPLE_FRAMES, model.geometry.mel_bins)
-    example = features, torch.tensor([EXAMPLE_FRAMES])
-    return _recorded(WholeEncoder(model, nn.Identity()), example)
+    return _recorded(WholeEncoder(model, nn.Identity()), example_batch(model))
 
 
 def _chunk_encoder(model: AsrModel) -> nn.Module:

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import torch
 
+from zipasr.base.constants import GIB
 from zipasr.base.distributed import World
 from zipasr.base.environment import peak_and_total
 from zipasr.base.errors import ResourceError
 from zipasr.text.tokenizer import Tokenizer
 from zipasr.training.dry_run import published_batch
-from zipasr.training.memory import GIB, TOKENS_PER_SECOND, row_cost, state_bytes
+from zipasr.training.memory import TOKENS_PER_SECOND, row_cost, state_bytes
 from zipasr.training.session import TrainConfigs
 from zipasr.training.worker import build_session
 

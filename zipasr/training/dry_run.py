@@ -12,12 +12,14 @@ import numpy as np
 from lhotse import CutSet, MonoCut
 from numpy.typing import NDArray
 
+from zipasr.base.constants import GIB
 from zipasr.base.lock import check_unused
 from zipasr.base.progress import clock, two_digits
 from zipasr.base.recipe import Recipe
 from zipasr.checkpoint.retention import BYTES_PER_PARAMETER, bytes_to_come, most_epoch_files
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.epoch_plan import CutLengths, RowCost
+from zipasr.data.fbank import SPEEDS
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.data.real_epochs import RealEpochs
 from zipasr.text.config import BpeConfig
@@ -38,9 +40,6 @@ from zipasr.training.memory import (
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.trial import measured_pace
 from zipasr.training.worker import choose_checkpoint, restore
-
-#: Copies of an utterance that is also heard slower and faster.
-SPEEDS = (0.9, 1.0, 1.1)
 
 
 def has_statistics(recipe: Recipe) -> bool:
@@ -355,4 +354,4 @@ def published_batch(configs: TrainConfigs) -> tuple[int, int] | None:
 
 
 def _gib(num_bytes: float) -> str:
-    return two_digits(num_bytes / 2**30)
+    return two_digits(num_bytes / GIB)

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import active_children
-from types import TracebackType
 from typing import NamedTuple
 
+from zipasr.base.constants import GIB
 from zipasr.base.environment import memory_of, peak_and_total
 from zipasr.base.errors import DataError
 from zipasr.base.progress import LiveLine, clock
@@ -95,7 +95,6 @@ class Totals:
         )
 
 
-GIB = 2**30
 #: Share of the utterances that training goes on without when they cannot be read; so are ten.
 MOST_UNREADABLE = 0.01
 TOLERATED = 10
@@ -220,13 +219,8 @@ class EpochProgress:
         self._live.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(*error)
 
     def loading(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield ``batches`` and note how long each was waited for.

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from zipasr.data.config import MEASURED_WORKERS, DataConfig
 from zipasr.data.dataset import Batch
 from zipasr.data.loaders import EpochPosition, train_loader
 from zipasr.training.data_setup import TrainData
-from zipasr.training.memory import Size, final_loss_scales, noise_batch
+from zipasr.training.memory import Noise, Size, final_loss_scales, noise_batch
 from zipasr.training.session import Session
 from zipasr.training.update import weighted_loss
 
@@ -129,18 +129,29 @@ def device_pace(session: Session) -> float:
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus), seeded(session.configs.train.seed):
         size = Size(rows, UTTERANCE_SECONDS, int(tokens * UTTERANCE_SECONDS))
-        batch, labels = noise_batch(session, size)
-        scales = final_loss_scales(session)
-        for _ in range(2):  # what is compiled or cached at first does not count
-            begun = time.monotonic()
-            loss, _ = weighted_loss(session, batch, labels, scales)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds = time.monotonic() - begun
+        noise = [noise_batch(session, size)]
+        seconds_of(_gradients, session, noise)  # what is compiled or cached at first does not count
+        seconds = seconds_of(_gradients, session, noise)
     session.load_own_state(own)
     session.optimizer.zero_grad()
     return rows * UTTERANCE_SECONDS / seconds
+
+
+def _gradients(session: Session, noise: Noise) -> None:
+    loss, _ = weighted_loss(session, *noise, final_loss_scales(session))
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def seconds_of(
+    run: Callable[[Session, Noise], None], session: Session, batches: Sequence[Noise]
+) -> float:
+    """Return how long a device works on batches, one after the other."""
+    begun = time.monotonic()
+    for noise in batches:
+        run(session, noise)
+    if session.world.device.type == "cuda":
+        torch.cuda.synchronize(session.world.device)
+    return time.monotonic() - begun
 
 
 def augments_late(device: torch.device) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zipasr.base.constants import GIB
 from zipasr.base.distributed import all_gather
 from zipasr.base.environment import free_bytes, gpu_text, peak_and_total
 from zipasr.base.errors import ResourceError
@@ -69,7 +70,7 @@ def check_model_fits(configs: TrainConfigs, vocab_size: int, device: torch.devic
     if need > have:
         raise ResourceError(
             f"the model has {count:,} parameters; with gradients and optimizer they take "
-            f"{need / 2**30:.0f} GiB, and there are {have / 2**30:.0f} GiB.",
+            f"{need / GIB:.0f} GiB, and there are {have / GIB:.0f} GiB.",
             fix,
         )
 
@@ -184,7 +185,6 @@ def state_bytes(session: Session) -> int:
 
 
 NUM_CLASSES = 8  # of length, each with its largest batch
-GIB = 2**30
 # What a GPU takes beside what the forward pass keeps, at least.
 MARGIN = 1.1
 NOTHING_FITS = "take a smaller model, or leave long utterances out with --max-cut-duration"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zipasr.base.config import schema_of, to_dict
+from zipasr.base.constants import GIB
 from zipasr.base.distributed import World, all_gather
 from zipasr.base.environment import environment_report
 from zipasr.base.errors import CheckpointError, ResourceError
@@ -142,7 +143,7 @@ class Session:
         layout = replace(batching_of(data, self.world.size), copies=copies)
         if self.row_cost is None:
             return layout
-        limit = self.configs.train.memory_budget_gb * 2**30 * self.state.budget_factor
+        limit = self.configs.train.memory_budget_gb * GIB * self.state.budget_factor
         budget = replace(layout.budget, max_cost=limit, cost=self.row_cost)
         return replace(layout, budget=budget)
 

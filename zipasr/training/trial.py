@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
@@ -12,7 +12,7 @@ import torch
 
 from zipasr.base.distributed import World, barrier, launch
 from zipasr.text.tokenizer import Tokenizer
-from zipasr.training.feeding import TOKENS_PER_SECOND, UTTERANCE_SECONDS, trial_seconds
+from zipasr.training.feeding import TOKENS_PER_SECOND, UTTERANCE_SECONDS, seconds_of, trial_seconds
 from zipasr.training.memory import Noise, Size, final_loss_scales, noise_batch
 from zipasr.training.session import Session, TrainConfigs
 from zipasr.training.update import weighted_loss
@@ -92,23 +92,12 @@ def _measure(
     speech = sum(noise.batch.seconds for noise in batches)
     session.model.train()
     _update(session, batches[1])  # what is compiled or cached at first does not count
-    update = _seconds(_update, session, batches * ROUNDS) / (ROUNDS * speech)
+    update = seconds_of(_update, session, batches * ROUNDS) / (ROUNDS * speech)
     session.model.eval()
     _validate(session, batches[1])
-    validation = _seconds(_validate, session, batches) / speech
+    validation = seconds_of(_validate, session, batches) / speech
     if world.is_main:
         measured.put((update, validation, time.monotonic() - begun))
-
-
-def _seconds(
-    run: Callable[[Session, Noise], None], session: Session, batches: Sequence[Noise]
-) -> float:
-    begun = time.monotonic()
-    for noise in batches:
-        run(session, noise)
-    if session.world.device.type == "cuda":
-        torch.cuda.synchronize(session.world.device)
-    return time.monotonic() - begun
 
 
 def _update(session: Session, noise: Noise) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
 import zlib
@@ -14,7 +13,7 @@ from typing import Any
 from zipasr.base.errors import DataError
 from zipasr.corpora.custom.audio_files import is_file
 from zipasr.corpora.custom.columns import REVERSED, ROUNDING_SECONDS, check_times
-from zipasr.corpora.custom.source_text import place
+from zipasr.corpora.custom.source_text import json_of, place
 from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance, purpose_of
 
 NO_RECORDING = "its recording is in no manifest"
@@ -53,7 +52,7 @@ def cut_files(folder: Path) -> list[Path]:
 def _begins_with_a_cut(path: Path) -> bool:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            first = _loaded(file.readline(_LONGEST_LINE))
+            first = json_of(file.readline(_LONGEST_LINE))
     except (OSError, EOFError, zlib.error):
         return bool(_CUTS.match(path.name))
     kind = first.get("type") if isinstance(first, dict) else None
@@ -161,7 +160,7 @@ def _items(path: Path, found: ImportedCorpus) -> Iterator[tuple[str, dict[str, A
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                one = _loaded(line)
+                one = json_of(line)
                 if isinstance(one, dict):
                     yield place(path, number), one
                 elif line.strip():
@@ -170,13 +169,6 @@ def _items(path: Path, found: ImportedCorpus) -> Iterator[tuple[str, dict[str, A
     except (OSError, EOFError, zlib.error) as problem:
         said = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(f"{path} cannot be read: {said}.", "write the manifest again.") from problem
-
-
-def _loaded(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _number(item: Mapping[str, Any], name: str) -> float:

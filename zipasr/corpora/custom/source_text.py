@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zipasr.base.errors import DataError, ResourceError
 from zipasr.corpora.custom.utterances import ImportedCorpus
@@ -30,6 +31,14 @@ class Line(NamedTuple):
 def place(path: Path, line: int) -> str:
     """Return file and line as messages give them."""
     return f"{path.name}, line {line}"
+
+
+def json_of(line: str | bytes) -> Any:
+    """Return what a text in JSON says, or None where it is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_lines(path: Path, encoding: str, found: ImportedCorpus) -> list[Line]:

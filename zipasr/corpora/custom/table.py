@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from zipasr.base.errors import DataError, nearest
 from zipasr.corpora.custom.audio_files import AudioFiles, is_sound
 from zipasr.corpora.custom.columns import Column, Columns, match_columns, utterance_of
 from zipasr.corpora.custom.delimited import Delimited
-from zipasr.corpora.custom.source_text import Line, place, read_lines
+from zipasr.corpora.custom.source_text import Line, json_of, place, read_lines
 from zipasr.corpora.custom.utterances import ImportedCorpus, RowFault, Utterance, printable
 
 TABLE_SUFFIXES = {".tsv", ".csv"}
@@ -250,11 +249,11 @@ def _word(value: str | float) -> str:
 def _objects(path: Path, encoding: str, found: ImportedCorpus) -> list[tuple[str, dict[str, Any]]]:
     lines = read_lines(path, encoding, found)
     if lines and lines[0].text.lstrip().startswith("["):
-        entries = _loaded("\n".join(line.text for line in lines))
+        entries = json_of("\n".join(line.text for line in lines))
         if isinstance(entries, list):
             named = [(f"{path.name}, entry {n}", one) for n, one in enumerate(entries, start=1)]
             return _only_objects(named, found)
-    return _only_objects([(place(path, n), _loaded(text)) for n, text in lines], found)
+    return _only_objects([(place(path, n), json_of(text)) for n, text in lines], found)
 
 
 def _only_objects(
@@ -264,10 +263,3 @@ def _only_objects(
         if not isinstance(one, dict):
             found.drop(NOT_JSON, where=where, utterance=where)
     return [(where, one) for where, one in named if isinstance(one, dict)]
-
-
-def _loaded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
