@@ -192,8 +192,8 @@ def files_in(folder: Path, prefers_ctc: bool, kind: Kind = "") -> list[Path]:
         if not found[part]:
             raise CheckpointError(
                 f"--model {folder} has no {part}*.onnx of {kind or 'float32'}.",
-                "name a folder from export.py, or the files one by one; the folder of a training run "
-                "is --exp-dir.",
+                "name a folder from export.py, or the files one by one; that of a training run is "
+                "--exp-dir.",
             )
         if len(found[part]) > 1:
             raise UserError(
