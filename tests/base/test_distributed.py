@@ -58,6 +58,23 @@ def is_killed_in_rank_1(world: World) -> None:
     barrier(world)
 
 
+def writes_cache_sizes(world: World, folder: Path) -> None:
+    values = [os.environ[name] for name in distributed.CACHE_ENVIRONMENT]
+    (folder / f"{world.size}-{world.rank}").write_text(" ".join(values))
+
+
+def test_all_keep_few_products_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = distributed.CACHE_ENVIRONMENT
+    monkeypatch.setenv(first, "7")  # what the user has set stays
+    monkeypatch.setenv(second, "")
+    monkeypatch.delenv(second)
+    for size in (1, 2):
+        launch(writes_cache_sizes, size, 12360, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("1-0", "2-0", "2-1"), "7 256"
+    )
+
+
 def test_one_that_fails_ends_one_that_hangs_and_its_message_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^rank 1 has no data\. Fix: give it some\.$"):
         launch(gathers_then_fails_in_rank_1, 2, 12355, tmp_path)
