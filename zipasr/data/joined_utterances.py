@@ -102,12 +102,10 @@ class Pauses:
             seconds: of each.
             draws: random numbers.
         """
-        size = self.group_size(num, _frames(seconds), draws)
-        counts = [len(part) for part in np.array_split(np.arange(num), -(-num // size))]
-        longest = max(counts)
-        return len(counts), longest * seconds + sum(
-            self._of_row(longest, draws)
-        ) * SECONDS_PER_FEATURE_FRAME
+        rows = -(-num // self.group_size(num, _frames(seconds), draws))
+        longest = -(-num // rows)
+        pauses = sum(self._of_row(longest, draws)) * SECONDS_PER_FEATURE_FRAME
+        return rows, longest * seconds + pauses
 
     def _of_row(self, count: int, draws: Generator) -> list[int]:
         gaps = [self._gap(draws) for _ in range(count - 1)]
@@ -169,8 +167,8 @@ class InputsWithPauses(BatchIO):  # type: ignore[misc]
             self._draws,
         )
         made = [
-            _Row(group, rows, kept, pauses[number], self._draws)
-            for number, group in enumerate(groups)
+            _Row(group, rows, kept, drawn, self._draws)
+            for group, drawn in zip(groups, pauses, strict=True)
         ]
         made.sort(key=lambda row: -len(row.features))
         self._intervals = _intervals(made, spans)

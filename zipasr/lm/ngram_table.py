@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,6 +89,7 @@ class NgramTable:
         """Length of the longest n-grams."""
         return len(self.splits) - 1
 
+    @cached_property
     def first_keys(self) -> Places:
         """Where the n-grams of each context begin, and where the last end (C + 1,)."""
         keys = self.keys.numpy()

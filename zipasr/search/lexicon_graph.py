@@ -146,7 +146,7 @@ class WordGraph:
         one = self.grammar
         tables = (one.keys, one.log_probs, one.contexts, one.backoffs, one.shorter, one.words)
         arrays = (table.numpy() for table in tables)
-        return one.first_keys(), *arrays, one.num_words, one.exact_backoff, float(self.scale)
+        return one.first_keys, *arrays, one.num_words, one.exact_backoff, float(self.scale)
 
     def ends(self, nodes: Tensor, contexts: Tensor) -> Tensor:
         """Scaled log-probabilities (M,) float64 of the best end there; -inf inside a word."""
