@@ -52,6 +52,17 @@ def waits(world: World, folder: str, seconds: float = HANG) -> None:
         time.sleep(seconds)
 
 
+def with_two_that_wait(script: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a script whose two processes run ``waits``, and return when both do."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], cwd=tones.ROOT, env=tones.environment()
+    )
+    while len(list(folder.iterdir())) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    return process
+
+
 def is_killed_in_rank_1(world: World) -> None:
     if world.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -85,12 +96,7 @@ def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
     # A shell without job control starts what runs behind it, such as these tests, to ignore SIGINT.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     script += "from tests.base.test_distributed import *; launch(waits, 2, 12358, sys.argv[1])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=tones.ROOT, env=tones.environment()
-    )
-    while len(list(tmp_path.iterdir())) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
+    process = with_two_that_wait(script, tmp_path)
     process.send_signal(signal.SIGINT)  # each child notes it, and goes on waiting
     while len(list(tmp_path.iterdir())) < 4:
         assert process.poll() is None
@@ -103,12 +109,7 @@ def test_a_second_interrupt_ends_all_at_once(tmp_path: Path) -> None:
 def test_where_the_parent_is_killed_the_others_are_asked_to_end(tmp_path: Path) -> None:
     script = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     script += "from tests.base.test_distributed import *; launch(waits, 2, 12359, sys.argv[1], 0.0)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=tones.ROOT, env=tones.environment()
-    )
-    while len(list(tmp_path.iterdir())) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
+    process = with_two_that_wait(script, tmp_path)
     process.kill()
     process.wait()
     deadline = time.monotonic() + HANG

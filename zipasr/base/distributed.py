@@ -116,6 +116,10 @@ GRACE_SECONDS = 5.0  # that the other processes get to end when one has failed
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
+# Of oneDNN and of torch, read with the first product or convolution: how many of them are kept
+# ready, each for tensors of one size. Batches are of ever other sizes; with the 1024 of both, a
+# training on a CPU grew by gigabytes, and took no less time.
+CACHE_ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
 # Read by the C libraries when a process starts. Threads that spin while they wait steal the core of
 # their neighbour; and memory that goes back to the system after every large tensor has to be
 # cleared by it again, page by page, in every step.
@@ -124,11 +128,8 @@ CHILD_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    **CACHE_ENVIRONMENT,
 }
-# Of oneDNN and of torch, read with the first product or convolution: how many of them are kept
-# ready, each for tensors of one size. Batches are of ever other sizes; with the 1024 of both, a
-# training on a CPU grew by gigabytes, and took no less time.
-CACHE_ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
 
 
 @dataclass(frozen=True, slots=True)
