@@ -31,7 +31,7 @@ from zipasr.encoder.protocol import EncoderConfig
 from zipasr.encoder.zapformer.config import ZapformerConfig
 from zipasr.encoder.zipformer.config import PresetName, ZipformerConfig
 from zipasr.kernels import elementwise
-from zipasr.losses import triton_backend
+from zipasr.losses import ctc, triton_backend
 from zipasr.nn import triton_bias_norm
 from zipasr.optim import compiled_update
 from zipasr.optim.rubik import BatchedRubik
@@ -196,7 +196,8 @@ def _half(place: Place) -> torch.dtype:
 
 def kernels(place: Place) -> Iterator[Work]:
     """Yield the checks of the library's kernels against their definitions."""
-    modules = (triton_backend, compiled_update, triton_steps, triton_bias_norm, triton_attention)
+    losses = (triton_backend, ctc)
+    modules = (*losses, compiled_update, triton_steps, triton_bias_norm, triton_attention)
     checks: dict[str, Callable[[torch.device], str | None]]
     checks = {elementwise.__name__: elementwise.self_check}
     checks |= {module.__name__: module.KERNELS.fault for module in modules}

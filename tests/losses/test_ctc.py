@@ -1,9 +1,34 @@
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.other_process import needs_triton, run_python
 from zipasr.losses import ctc_loss
+
+COMPILE = """
+from tests.compiled_triton import compile_everywhere
+from zipasr.kernels.triton.ctc import ctc_kernel
+
+types = dict(zip(ctc_kernel.arg_names, ["*fp32", "*i64", *["*fp32"] * 4, "i32", "i32"]))
+for lanes, num_warps in ((64, 1), (4096, 8)):
+    for ptx in compile_everywhere(
+        ctc_kernel, types, {"num_warps": num_warps, "num_stages": 1}, lanes=lanes
+    ):
+        assert "bar.sync" in ptx and "ld.global.nc" not in ptx
+"""
+
+
+@needs_triton
+def test_the_kernel_when_interpreted() -> None:
+    command = "-m pytest -q -p no:cacheprovider tests/losses/interpreted_ctc.py"
+    run_python(*command.split(), TRITON_INTERPRET="1")
+
+
+@needs_triton
+def test_the_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
+    run_python("-c", COMPILE, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 
 
 def collapsed(labels: tuple[int, ...]) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.pretended_cuda.graphs import note_or_record, recording
 from zipasr.encoder import triton_attention
 from zipasr.kernels import elementwise
 from zipasr.kernels.numba import optimizer as loops
-from zipasr.losses import numba_backend, recursion, triton_backend
+from zipasr.losses import ctc, numba_backend, recursion, triton_backend
 from zipasr.nn import bias_norm, triton_bias_norm
 from zipasr.optim import compiled_update
 from zipasr.search import beam_search, greedy_blocks, triton_steps
@@ -96,6 +97,7 @@ def use_kernels() -> None:
         (triton_bias_norm, norms),
         (triton_steps, steps),
         (triton_backend, lattices),
+        (ctc, SimpleNamespace(ctc_kernel=Kernel("ctc", _ctc))),
         (compiled_update, sweeps),
     ):
         user.KERNELS.module = module
@@ -138,6 +140,28 @@ def _recursion(
         sums = numba_backend.full_recursion(px, py, s_lens, t_lens)
     for out, found in zip((score, px_grad, py_grad), sums, strict=True):
         out.copy_(found)
+
+
+def _ctc(scores: Tensor, table: Tensor, score: Tensor, grad: Tensor, *_: Any, lanes: int) -> None:
+    """By PyTorch's gradients; -1e30 is for log-weights of what cannot be."""
+    width = scores.size(2) - 1
+    for n, (*tokens, s_len, t_len) in enumerate(table.tolist()):
+        same = torch.tensor([a == b for a, b in pairwise([-1, *tokens[:s_len]])], dtype=torch.bool)
+        with torch.enable_grad():
+            leaf = scores[n, :t_len].double().requires_grad_()
+            blank, label = torch.full((s_len + 1,), -1e30), torch.full((s_len,), -1e30)
+            blank[0] = 0.0
+            for frame in leaf:
+                before = torch.cat([torch.full((1,), -1e30), label])
+                ways = [label, blank[:-1], before[:-1].masked_fill(same, -1e30)]
+                label = torch.stack(ways).logsumexp(0) + frame[:s_len]
+                blank = torch.stack([blank, before]).logsumexp(0) + frame[width]
+            value = torch.cat([blank[-1:], label[-1:]]).logsumexp(0)
+        if value > -1e20:
+            score[n] = value
+            grad[n, :t_len] = torch.autograd.grad(value, leaf)[0]
+        else:
+            score[n] = -torch.inf
 
 
 def _softmax_arcs(

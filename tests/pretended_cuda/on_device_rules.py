@@ -16,7 +16,7 @@ pretended.install()
 use_kernels()
 
 from zipasr.kernels import elementwise  # noqa: E402
-from zipasr.losses import triton_backend  # noqa: E402
+from zipasr.losses import ctc, triton_backend  # noqa: E402
 from zipasr.nn.numerics import OnItsWay, to_device  # noqa: E402
 from zipasr.optim import compiled_update  # noqa: E402
 
@@ -102,5 +102,6 @@ def test_memory_is_counted_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kernels_pass_the_checks_that_they_have_to_pass_on_a_device() -> None:
     assert triton_backend.KERNELS.fault(CUDA) is None
+    assert ctc.KERNELS.fault(CUDA) is None
     assert compiled_update.KERNELS.fault(CUDA) is None
     assert elementwise.self_check(CUDA) is None

@@ -17,7 +17,7 @@ _VARYING = (
 
 
 @triton.jit
-def _rotate(values: tl.tensor, row: tl.tensor, lane: tl.tensor, source: tl.tensor) -> tl.tensor:
+def rotate(values: tl.tensor, row: tl.tensor, lane: tl.tensor, source: tl.tensor) -> tl.tensor:
     """Give each lane the value of the lane ``source``, by way of a row in global memory.
 
     Lanes are held by different threads, so the row may be read only after all of them have
@@ -220,7 +220,7 @@ def recursion_kernel(  # noqa: PLR0915 - two sweeps over one set of variables
         )
         x = tl.load(px + label * px_label + frame * px_frame, mask=symbol_open, other=float("-inf"))
         y = tl.load(py + label * py_label + frame * py_frame, mask=blank_open, other=float("-inf"))
-        symbol = _rotate(symbol, rows + (step % 2) * lanes, lane, (lane - 1) & (lanes - 1))
+        symbol = rotate(symbol, rows + (step % 2) * lanes, lane, (lane - 1) & (lanes - 1))
         is_dead = (symbol == float("-inf")) & (blank == float("-inf"))  # the lead would be nan
         lead = tl.where(is_dead, 0.0, symbol - blank)
         tl.store(leads + step * lanes + lane, lead)
@@ -250,7 +250,7 @@ def recursion_kernel(  # noqa: PLR0915 - two sweeps over one set of variables
         before = leads + (step - 1) * lanes + lane
         lead = tl.load(before, mask=(lane >= 0) & (step > 0), other=0.0)
         # From the node that a symbol arc enters to the node that it leaves.
-        symbol = _rotate(symbol, rows + (2 + step % 2) * lanes, lane, (lane + 1) & (lanes - 1))
+        symbol = rotate(symbol, rows + (2 + step % 2) * lanes, lane, (lane + 1) & (lanes - 1))
         tl.store(px_grad + label * px_label + frame * px_frame, symbol, mask=symbol_open)
         tl.store(py_grad + label * py_label + frame * py_frame, blank, mask=blank_open)
         node = symbol + blank
