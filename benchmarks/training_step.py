@@ -22,7 +22,7 @@ VOCAB_SIZE = 500
 
 
 class Step:
-    """A training step of a transducer.
+    """A training step.
 
     Args:
         encoder: settings of the encoder.
@@ -30,16 +30,24 @@ class Step:
         frames: feature frames of the longest one.
         late: schedules at their ends, as most of a training has them, instead of at the start.
         device: where it is made.
+        heads: beside the encoder; a transducer if none are given.
 
     Attributes:
         seconds: of speech in the batch.
     """
 
     def __init__(
-        self, encoder: EncoderConfig, rows: int, frames: int, *, late: bool, device: str
+        self,
+        encoder: EncoderConfig,
+        rows: int,
+        frames: int,
+        *,
+        late: bool,
+        device: str,
+        heads: ModelConfig | None = None,
     ) -> None:
         fix_seeds(1)
-        self.encoder, self.heads, self.device = encoder, ModelConfig(), device
+        self.encoder, self.heads, self.device = encoder, heads or ModelConfig(), device
         self.model: nn.Module = build_model(encoder, self.heads, VOCAB_SIZE).to(device).train()
         set_batch_count(self.model, LATE if late else 0.0)
         self.optimizer = build_optimizer(OptimizerConfig(), parameter_groups(self.model, 0.045, ()))

@@ -82,9 +82,13 @@ def test_two_processes_that_fine_tune_on_a_mixture_stay_the_same_and_kill_9_chan
 
 
 def test_two_machines_of_two_processes_have_the_same_parameters(workdir: Path) -> None:
-    at = ["--nnodes", "2", "--master-addr", "localhost", "--master-port", free_port()]
+    """Each machine has an address of its own, and the second knows the first by its name."""
+    at = ["--nnodes", "2", "--master-port", free_port()]
     flags = ("--max-duration", "1.6", "--num-epochs", "1")
-    nodes = [torchrun(workdir, [*at, "--node-rank", rank], *flags) for rank in "01"]
+    nodes = []
+    for rank, own, first in (("0", "127.0.0.1", "127.0.0.1"), ("1", "127.0.0.2", "localhost")):
+        names = ["--node-rank", rank, "--local-addr", own, "--master-addr", first]
+        nodes.append(torchrun(workdir, [*at, *names], *flags))
     for node in nodes:
         said = node.communicate(timeout=300)[1]
         assert node.returncode == 0, said

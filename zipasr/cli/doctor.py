@@ -304,6 +304,7 @@ def kernels() -> Iterator[Finding]:
     """Yield which compiled loops and kernels work here; without them torch computes, slower."""
     import torch
 
+    from zipasr.kernels.launch import C_COMPILER_COMMAND, c_compiler
     from zipasr.losses.backend import kernels_for
 
     if kernels_for("auto", torch.zeros(1)).name == "numba":
@@ -313,12 +314,12 @@ def kernels() -> Iterator[Finding]:
         yield Finding("numba", "warn", "not installed, or may not compile", remedy)
     if not _has_cuda():
         return
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    compiler = c_compiler()
     try:
         kernels_for("triton", torch.zeros(1, device="cuda"))
     except UserError as problem:
         remedy = "training is slower: pip install triton" + (
-            "" if compiler else ", and a C compiler: apt-get install gcc python3-dev"
+            "" if compiler else f", and a C compiler: {C_COMPILER_COMMAND}"
         )
         yield Finding("triton", "warn", problem.what, remedy)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -83,15 +84,25 @@ class CheckedKernels:
         try:
             worst = float(torch.tensor(list(self.errors(device))).max())  # nan if any is
         except ImportError:
-            return "The package triton is not installed."
+            return "The package triton is not installed: pip install triton."
         except Exception as error:
             # Whatever a compiler or driver raises, there is another way to compute the same.
+            if c_compiler() is None:
+                return f"Triton needs a C compiler: {C_COMPILER_COMMAND}."
             reason = (str(error).strip() or "no message").splitlines()[0]
             return f"The Triton kernels fail on {device}: {type(error).__name__}: {reason}."
         is_right = worst < self.largest_error
         return (
             None if is_right else f"The Triton kernels are wrong on {device}: off by {worst:.1e}."
         )
+
+
+C_COMPILER_COMMAND = "apt-get install gcc python3-dev"
+
+
+def c_compiler() -> str | None:
+    """Return the path of the C compiler, with which Triton builds what launches its kernels."""
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 @functools.cache
