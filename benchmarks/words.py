@@ -115,11 +115,10 @@ def in_turns(
 
 def ours(graph: WordGraph) -> BestPath:
     """The search of the decoding method ``1best``."""
-    kept = GraphLimits(LIMITS.search_beam, LIMITS.max_active_states)
+    limits = LIMITS.search_beam, LIMITS.max_active_states
+    kept = GraphLimits(*limits, output_beam=LIMITS.output_beam)
     return BestPath(
-        lambda log_probs, lens: graph_search(
-            CtcAcousticScorer(log_probs, lens), graph, kept
-        ).within(LIMITS.output_beam),
+        lambda log_probs, lens: graph_search(CtcAcousticScorer(log_probs, lens), graph, kept),
         graph.words,
     )
 

@@ -221,6 +221,37 @@ def test_batch_equals_one_by_one_within_limits(seed, lens, beam, max_states, max
         assert not len(there) or int(there.bincount().max()) <= max_states
 
 
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 1000),
+    lens=st.lists(st.integers(0, 45), min_size=1, max_size=4),
+    output_beam=st.sampled_from([0.0, 1.0, 4.0]),
+    max_states=st.sampled_from([5, 1000]),
+)
+def test_what_is_dropped_early_is_what_would_be_dropped_at_last(
+    seed, lens, output_beam, max_states
+):
+    graph = word_graph(LEXICON, GRAMMAR, 0.6)
+    log_probs, lengths = ctc_batch(seed, lens)
+    whole = ctc_lattice(graph, GraphLimits(8.0, max_states))(log_probs, lengths)
+    wanted = whole.within(output_beam)
+    got = ctc_lattice(graph, GraphLimits(8.0, max_states, output_beam=output_beam))(
+        log_probs, lengths
+    )
+    assert got.arc_splits == wanted.arc_splits
+    for name in ("tokens", "words", "sound", "grammar"):
+        assert torch.equal(getattr(got, name), getattr(wanted, name)), name
+    for place in ("sources", "targets"):
+        mine, theirs = getattr(got, place), getattr(wanted, place)
+        assert torch.equal(got.owners[mine], wanted.owners[theirs])
+        assert torch.equal(got.ends[mine], wanted.ends[theirs])
+        assert torch.equal(got.alike[mine], wanted.alike[theirs])
+        # Numbers differ by the states that are gone, which were in the same order.
+        assert torch.equal(*(x.unique(return_inverse=True)[1] for x in (mine, theirs)))
+    if max(lens) > 20:
+        assert len(got.owners) < len(whole.owners)
+
+
 def test_where_no_word_ends_the_unfinished_one_is_left_out():
     # "cab" is begun at the end, and nothing else is likely.
     symbols = torch.tensor([1, 0, 3])

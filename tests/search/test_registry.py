@@ -160,7 +160,7 @@ def test_settings_reach_the_searches_over_words(exact_backoff):
         head = CtcHead(lambda x: x[:, :, :4], blank_penalty=1.5, temperature=2.0)
         sound = CtcAcousticScorer(head.log_probs(frames), lens)
         graph = word_graph(LEXICON, GRAMMAR, 0.3, **exact)
-        return graph_search(sound, graph, GraphLimits(11.0, 17)).within(5.0)
+        return graph_search(sound, graph, GraphLimits(11.0, 17, output_beam=5.0))
 
     names = word_graph(LEXICON).words
     lattice = FastLattice(FastBeamSearch(steps, 9.0, 7, 3, allow_partial=True))

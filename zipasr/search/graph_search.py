@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zipasr.lm.ngram import Floats, Places
-from zipasr.search.beam_state import fingerprints_of
-from zipasr.search.lattice import Lattice, LatticeWriter
+from zipasr.search.lattice import Lattice
 from zipasr.search.lexicon_graph import NONE, WordGraph
+from zipasr.search.partial_lattice import PartialLattice
 from zipasr.search.protocol import not_finite
 from zipasr.search.transducer_step import TransducerSteps
 
@@ -67,11 +67,14 @@ class GraphLimits:
         beam: in nats, below the best.
         max_states: at most so many states.
         max_memories: at most so many different things to remember; ``None`` for any number.
+        output_beam: the lattice has the arcs of paths that are at most so much worse than the best
+            of the utterance.
     """
 
     beam: float
     max_states: int
     max_memories: int | None = None
+    output_beam: float = math.inf
 
 
 @torch.no_grad()
@@ -97,30 +100,27 @@ def graph_search(sound: AcousticScorer, graph: WordGraph, limits: GraphLimits) -
     states[:, 0] = np.arange(num)
     states[:, 2], states[:, 3] = graph.start, sound.memory.start
     scores = np.zeros(num)
-    writer = LatticeWriter(num, torch.device("cpu"), has_words=True)
+    lattice = PartialLattice(states, limits.output_beam)
     step = _FrameSearch(sound.memory, graph, limits)
-    ends = []
     for frame in range(int(lens.max(initial=0))):
         is_over = lens[states[:, 0]] == frame
-        ends.append(_ends(graph, states, is_over))
-        alive = np.flatnonzero(~is_over)
-        states, scores = states[alive], scores[alive]
+        alive = np.arange(len(states))
+        if is_over.any():
+            lattice.end(_ends(graph, states, is_over))
+            alive = np.flatnonzero(~is_over)
+            states, scores = states[alive], scores[alive]
         table, rows = sound.log_probs(frame, states[:, 0], states[:, 3])
         # One symbol tells of all: they come from a softmax.
         if bool(table[:, 0].isnan().any()):
             raise not_finite()
         arcs, given, states, scores = step(states, scores, table.float().cpu().numpy(), rows)
-        sources, targets, tokens, words, _ = map(torch.from_numpy, arcs.T)
-        model, grammar = map(torch.from_numpy, given.T)
-        owners, nodes, _, memories = map(torch.from_numpy, states.T)
-        alike = fingerprints_of(nodes, memories)
-        before = torch.from_numpy(alive)[sources]
-        writer.frame(before, targets, (tokens, words), (model, grammar), owners, alike)
-    ends.append(_ends(graph, states, np.ones(len(states), dtype=np.bool_)))
-    return writer.written(ends)
+        arcs[:, 0] = alive[arcs[:, 0]]
+        lattice.frame(arcs, given, states, scores)
+    lattice.end(_ends(graph, states, np.ones(len(states), dtype=np.bool_)))
+    return lattice.written()
 
 
-def _ends(graph: WordGraph, states: Places, is_over: NDArray[np.bool_]) -> Tensor:
+def _ends(graph: WordGraph, states: Places, is_over: NDArray[np.bool_]) -> Floats:
     """(S,) float64, score of ending in each state; -inf where an utterance goes on."""
     ends = torch.full((len(states),), -math.inf, dtype=torch.float64)
     over = torch.from_numpy(np.flatnonzero(is_over))
@@ -130,7 +130,8 @@ def _ends(graph: WordGraph, states: Places, is_over: NDArray[np.bool_]) -> Tenso
         can_end = torch.zeros(int(owners.max()) + 1, dtype=torch.bool)
         can_end[owners[ends[over] > -math.inf]] = True
         ends[over[~can_end[owners]]] = 0.0
-    return ends
+    found: Floats = ends.numpy()
+    return found
 
 
 class _FrameSearch:
@@ -210,8 +211,9 @@ class CtcAcousticScorer:
 
     def log_probs(self, frame: int, owners: Places, _: Places) -> tuple[Tensor, Places]:
         """One row for each utterance that goes on."""
-        there = np.unique(owners)
-        return self._log_probs[torch.from_numpy(there), frame], there.searchsorted(owners)
+        is_first = np.diff(owners, prepend=-1) != 0  # those of an utterance stand together
+        there = torch.from_numpy(owners[is_first])
+        return self._log_probs[there, frame], is_first.cumsum() - 1
 
 
 class TransducerAcousticScorer:

@@ -149,11 +149,11 @@ def ctc_words_attention(given: MethodInputs) -> WholeUtteranceSearch:
 def _ctc_words(given: MethodInputs) -> tuple[LatticeSearch, WordGraph]:
     head, limits = given.ctc_head(), given.resources.lattice
     graph = needed(given.resources.vocabulary).graph.scaled(limits.hlg_scale)
-    kept = GraphLimits(limits.search_beam, limits.max_active_states)
+    kept = GraphLimits(limits.search_beam, limits.max_active_states, output_beam=limits.output_beam)
 
     def lattice(frames: Tensor, lens: Tensor) -> Lattice:
         acoustics = CtcAcousticScorer(head.log_probs(frames), lens, head.blank_id)
-        return graph_search(acoustics, graph, kept).within(limits.output_beam)
+        return graph_search(acoustics, graph, kept)
 
     return lattice, graph
 

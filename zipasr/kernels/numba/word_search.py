@@ -30,6 +30,7 @@ from zipasr.kernels.availability import inner_loop, loop
 
 NONE = -1
 LN10 = math.log(10.0)
+_NUM_BINS = 64  # of scores
 _ARC_BITS = 40  # of the number of an arc of the trie
 
 
@@ -395,31 +396,67 @@ def _prune(
     beam, max_states, max_memories = limits
     num = counts[1] - states_before
     target = np.full(num, NONE, np.int64)
-    order = np.arange(num)
-    if num > max_states or max_memories >= 0:
-        order = np.argsort(-best[states_before : counts[1]], kind="mergesort")
-    kept, memories = np.empty(num, np.int64), np.empty(num, np.int64)
-    num_kept = num_memories = 0
-    for rank in range(num):
-        state = states_before + order[rank]
-        if best[state] < top - beam or num_kept == max_states:
-            continue
-        if max_memories >= 0:
-            is_new = not (memories[:num_memories] == states[state, 3]).any()
-            if is_new and num_memories == max_memories:
-                continue
-            memories[num_memories] = states[state, 3]
-            num_memories += is_new
-        kept[num_kept] = order[rank]
-        num_kept += 1
-    kept = kept[:num_kept]
-    # Best first, where they were ordered: the floor of the next frame then rises soon.
+    floor = top - beam
+    if max_memories >= 0:
+        kept = _best_memories(best[states_before : counts[1]], states, states_before, floor, limits)
+    else:
+        kept = _best_states(best[states_before : counts[1]], floor, max_states)
+    num_kept = len(kept)
     states[states_before : states_before + num_kept] = states[states_before + kept]
     best[states_before : states_before + num_kept] = best[states_before + kept]
     for new in range(num_kept):
         target[kept[new]] = states_before + new
     counts[1] = states_before + num_kept
-    _keep_arcs(arcs, values, counts, arcs_before, states_before, target, scores, top - beam)
+    _keep_arcs(arcs, values, counts, arcs_before, states_before, target, scores, floor)
+
+
+@loop
+def _best_states(scores: Any, floor: Any, most: Any) -> Any:
+    """List states not below a floor, at most so many: of equal ones, the first; good ones first."""
+    num_last = len(scores)
+    if len(scores) > most:
+        least = np.partition(scores, len(scores) - most)[len(scores) - most]
+        if least >= floor:
+            floor = least
+            num_last = most - (scores > least).sum()
+    # Sorted roughly: the floor of the next frame then rises soon.
+    highest = scores.max() if len(scores) else 0.0
+    width = max(highest - floor, 1e-9) / (_NUM_BINS - 1)
+    bins, sizes = np.empty(len(scores), np.int64), np.zeros(_NUM_BINS + 1, np.int64)
+    for n in range(len(scores)):
+        is_kept = scores[n] >= floor
+        if is_kept and scores[n] == floor:
+            is_kept = num_last > 0
+            num_last -= 1
+        bins[n] = min(int((highest - scores[n]) / width), _NUM_BINS - 1) if is_kept else _NUM_BINS
+        sizes[bins[n]] += 1
+    firsts = np.cumsum(sizes) - sizes
+    kept = np.empty(len(scores) - sizes[_NUM_BINS], np.int64)
+    for n in range(len(scores)):
+        if bins[n] < _NUM_BINS:
+            kept[firsts[bins[n]]] = n
+            firsts[bins[n]] += 1
+    return kept
+
+
+@loop
+def _best_memories(scores: Any, states: Any, first: Any, floor: Any, limits: Any) -> Any:
+    """List states not below a floor, best first, as long as they remember few enough things."""
+    _, max_states, max_memories = limits
+    kept, memories = np.empty(len(scores), np.int64), np.empty(len(scores), np.int64)
+    num_kept = num_memories = 0
+    for n in np.argsort(-scores, kind="mergesort"):
+        if scores[n] < floor or num_kept == max_states:
+            break
+        memory = states[first + n, 3]
+        is_new = not (memories[:num_memories] == memory).any()
+        if is_new and num_memories == max_memories:
+            continue
+        memories[num_memories] = memory
+        num_memories += is_new
+        kept[num_kept] = n
+        num_kept += 1
+    return kept[:num_kept]
 
 
 @inner_loop
@@ -452,3 +489,48 @@ def _keep_arcs(
         values[at, 0], values[at, 1] = sound, given
         num += 1
     counts[0] = num
+
+
+@loop
+def prune_frame(
+    arcs: Any,
+    values: Any,
+    before: Any,
+    after: Any,
+    costs_after: Any,
+    places_after: Any,
+    costs_before: Any,
+    limit: Any,
+) -> Any:
+    """Drop the arcs of a frame whose paths are all too bad.
+
+    Args:
+        arcs: (A, 5) as in ``search_frame``; those that stay are moved to the front.
+        values: (A, 2) likewise.
+        before: (S,) score of the best path to each state before the frame.
+        after: (S',) to each state after it.
+        costs_after: (S',) by how much the best complete path through a state is worse than the best
+            to the same end.
+        places_after: (S',) new number of a state, -1 for one that is dropped.
+        costs_before: (S,) what an end costs; changed to the like of ``costs_after``.
+        limit: the highest cost that stays.
+
+    Returns:
+        How many arcs stay.
+    """
+    num = 0
+    for arc in range(len(arcs)):
+        source, target = arcs[arc, 0], arcs[arc, 1]
+        if places_after[target] == NONE:
+            continue
+        reached = before[source] + values[arc, 0] + values[arc, 1]
+        cost = costs_after[target] + (after[target] - reached)
+        if not cost <= limit:
+            continue
+        costs_before[source] = min(costs_before[source], cost)
+        arcs[num, 0], arcs[num, 1] = source, places_after[target]
+        for k in range(2, 5):
+            arcs[num, k] = arcs[arc, k]
+        values[num, 0], values[num, 1] = values[arc, 0], values[arc, 1]
+        num += 1
+    return num
