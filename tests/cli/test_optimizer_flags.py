@@ -25,6 +25,16 @@ def test_rubik_has_its_learning_rate_and_no_warm_up_where_none_are_typed(recipe:
     assert rates(f"--recipe {recipe}").base_lr == 0.045
 
 
+def test_a_recipe_may_have_a_rate_for_an_encoder_and_the_optimizer_that_goes_with_it() -> None:
+    words = "--recipe espeak --encoder-type zapformer"
+    run = read(TRAIN, words.split())
+    assert run[OptimizerConfig].optimizer == "rubik"
+    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.05, 0.0)
+    assert run.settings["base_lr"].source == "recipe espeak"
+    assert rates(f"{words} --base-lr 0.03").base_lr == 0.03
+    assert rates("--recipe librispeech --encoder-type zapformer").base_lr == 0.02
+
+
 def test_a_fine_tuning_takes_a_tenth() -> None:
     words = "--recipe librispeech --do-finetune 1 --finetune-ckpt x.pt --optimizer rubik"
     assert rates(words).base_lr == 0.002

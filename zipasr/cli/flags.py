@@ -236,7 +236,9 @@ def settings_of(
     Raises:
         UserError: the recipe has an unknown flag, or a value that its flag does not take.
     """
-    recipe = recipe.with_encoder(_encoder_of(command))
+    encoder = _encoder_of(command)
+    of_encoder = {_field(name) for name in recipe.encoders.get(encoder or "", {})}
+    recipe = recipe.with_encoder(encoder)
     refused = [Flag(_field(n), str, d, "", "") for n, (d, _) in command.refused.items()]
     flags = [*command.flags, *refused]
     of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
@@ -256,8 +258,10 @@ def settings_of(
         values = {name: value for name, value in implied.items() if name in known}
         typed_so = f"--encoder-type {found['encoder_type'].value}"
         with_them = [*_implied(command, values, of_recipe, typed)]
-        # A recipe speaks of what goes with its own encoder, not of what goes with another.
+        # A recipe speaks of what goes with its own encoder, not of what goes with another, unless
+        # it has a table for that.
         before, behind = (with_them, []) if "encoder-type" in recipe.flags else ([], with_them)
+        behind = [({n: v for n, v in x.items() if n not in of_encoder}, why) for x, why in behind]
         found = _settings([*layers[:2], (values, typed_so), *before, *layers[2:], *behind])
     found = {name: one for name, one in found.items() if name not in command.stored_names}
     found |= {name: Setting(value, TYPED) for name, value in typed.items()}

@@ -7,9 +7,9 @@ of, ``protocol`` what it takes and returns, ``config`` its flags. Transducer: ``
 and ``single_utterance_beam``), ``full_beam_search`` (any number of tokens per frame),
 ``fast_beam_search`` (with ``fast_beam_frame``); their steps on a GPU: ``triton_steps``. CTC:
 ``ctc_greedy``, ``ctc_prefix``. Beside the model: ``scorers`` (what they are, and sums),
-``hot_words`` and ``language_models``. Lattices: ``lattice``, ``lexicon_graph``, ``graph_search``,
-``lattice_intersect``, ``rescoring``. ``forced_alignment``: times of a given transcript,
-probabilities of recognised tokens.
+``hot_words`` and ``language_models``. Lattices: ``lattice``, ``lexicon_graph``, ``graph_search``
+(with ``partial_lattice``), ``lattice_intersect``, ``rescoring``. ``forced_alignment``: times of a
+given transcript, probabilities of recognised tokens.
 
 For decoders and joiners of one's own: ``transducer_search`` and ``ctc_search``, defined in
 ``registry`` too; see docs/parts.md.
