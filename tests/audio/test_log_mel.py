@@ -69,6 +69,14 @@ def test_a_frame_is_there_as_soon_as_its_window_is() -> None:
     assert len(fbank.push(SOUND[AHEAD : AHEAD + 480])) == 3
 
 
+def test_few_frames_wait_for_others() -> None:
+    fbank, pieces = LiveFbank(), np.split(SOUND, range(700, len(SOUND), 700))
+    parts = [fbank.push(piece, least=20) for piece in pieces]
+    assert all(len(part) == 0 or len(part) >= 20 for part in parts)
+    found = torch.cat([*parts, fbank.finish()])
+    torch.testing.assert_close(found, live(SOUND, []), rtol=0, atol=1e-5)
+
+
 def test_sound_too_short_for_a_frame() -> None:
     assert live(SOUND[: AHEAD - 1], [100]).shape == (0, 80)
     assert live(SOUND[:0], []).shape == (0, 80)

@@ -186,8 +186,12 @@ class LiveFbank:
         self._samples: Samples = np.zeros(0, dtype=np.float32)
         self._is_first = True
 
-    def push(self, samples: Samples) -> Tensor:
+    def push(self, samples: Samples, least: int = 1) -> Tensor:
         """Take the next samples in, 16 kHz in [-1, 1].
+
+        Args:
+            samples: of any number.
+            least: frames that it takes to return any; fewer wait for the next call.
 
         Returns:
             (T, 80), the frames that are known now and were not before; T may be 0.
@@ -195,7 +199,7 @@ class LiveFbank:
         self._samples = np.concatenate([self._samples, samples.astype(np.float32, copy=False)])
         before = 0 if self._is_first else 1
         num_known = (len(self._samples) - AHEAD) // SHIFT + 1 - before
-        if num_known < 1:
+        if num_known < max(least, 1):
             return torch.zeros(0, self._num_mel_bins)
         end = (before + num_known - 1) * SHIFT + AHEAD
         frames = log_mel(self._samples[:end], self._num_mel_bins)[before : before + num_known]

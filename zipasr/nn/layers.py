@@ -195,9 +195,9 @@ class ChunkCausalDepthwiseConv1d(nn.Module):
         """Convolve (B, T, N, C), B chunks of T frames."""
         conv = self.chunkwise_conv
         y = convolve_time(x, conv.weight, conv.bias, padding=self.kernel_size // 2)
-        return y * self._edge_scale(x.size(1)).t().unsqueeze(1)
+        return y * self.edge_scale(x.size(1)).t().unsqueeze(1)
 
-    def _edge_scale(self, chunk_size: int) -> Tensor:
+    def edge_scale(self, chunk_size: int) -> Tensor:
         """Return (C, chunk_size), how much the inner convolution counts at each frame."""
         left, right = self.chunkwise_conv_scale
         if is_traced():

@@ -81,7 +81,9 @@ class Stream(ABC):
     @property
     def text(self) -> str:
         """The words so far, since the last end of an utterance, on one line."""
-        return text_of(self.words)
+        if self._is_silent or self._num_samples < WINDOW:
+            return ""
+        return text_of(words_of_tokens(self._tokens(), self._written))
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -335,7 +335,8 @@ class LiveStream:
 
     def push(self, samples: Samples) -> Utterance:
         """Take samples in, 16 kHz in [-1, 1]; return what is shown since the last end point."""
-        self._take(self._fbank.push(samples))
+        # All at once, when they make a chunk: a few frames take as long as many.
+        self._take(self._fbank.push(samples, self._size.frames - len(self._waiting)))
         while len(self._waiting) >= self._size.frames:
             self._advance(self._waiting[: self._size.frames], self._size.frames)
         return self.found

@@ -36,6 +36,7 @@ from zipasr.recognition.word_bounds import timed_tokens
 from zipasr.scoring.calibration import Calibration, read_calibrations
 from zipasr.search.config import DecodingConfig
 from zipasr.search.methods import MethodSpec, method_of
+from zipasr.search.protocol import Utterance
 from zipasr.text.timed_words import Token, Word
 from zipasr.text.tokenizer import Tokenizer
 
@@ -183,6 +184,8 @@ class TorchStream(Stream):
         super().__init__(self._geometry.seconds_per_frame, tokenizer.written, calibration)
         self._tokenizer = tokenizer
         self._live = LiveStream(recogniser, rules, self._end)
+        # What was asked last, and the answer: a reader asks more often than it changes.
+        self._timed: tuple[Utterance, list[Token]] = (self._live.found, [])
 
     def _push(self, samples: Samples) -> None:
         self._live.push(samples)
@@ -195,13 +198,16 @@ class TorchStream(Stream):
 
     def _tokens(self) -> list[Token]:
         live = self._live
-        return timed_tokens(
-            self._tokenizer,
-            self._geometry,
-            live.found,
-            start=live.begin,
-            token_log_probs=live.token_log_probs(),
-        )
+        if self._timed[0] is not live.found:
+            tokens = timed_tokens(
+                self._tokenizer,
+                self._geometry,
+                live.found,
+                start=live.begin,
+                token_log_probs=live.token_log_probs(),
+            )
+            self._timed = live.found, tokens
+        return self._timed[1]
 
 
 def load_torch_model(

@@ -135,7 +135,7 @@ class _Attention:
         values = _extended(self.first(x), call, past)
         by_head = values.view(-1, call.streams, self.heads, values.size(-1) // self.heads)
         mixed = weights.mix(by_head.permute(1, 2, 0, 3).to(weights.matrix.dtype))
-        return self.second(mixed.permute(2, 0, 1, 3).reshape(len(x), -1))
+        return self.second(mixed.permute(2, 0, 1, 3).reshape(x.size(0), -1))
 
 
 class _NonlinAttention:
@@ -148,7 +148,7 @@ class _NonlinAttention:
         gate, value, late_gate = self.first(x).chunk(3, dim=1)
         values = _extended(gate.tanh().mul_(value), call, past)
         mixed = weights.mix(values.transpose(0, 1).unsqueeze(1).to(weights.matrix.dtype))
-        return self.second(late_gate * mixed.squeeze(1).transpose(0, 1).reshape(len(x), -1))
+        return self.second(late_gate * mixed.squeeze(1).transpose(0, 1).reshape(x.size(0), -1))
 
 
 class _Convolution:
@@ -164,6 +164,11 @@ class _Convolution:
         kernel = Linear(_kernel(whole.weight), whole.bias.detach())
         self.kernel, self.second = folded(kernel, last, "SwooshR")
         self.padding = 0 if self.causal else whole.kernel_size[0] // 2
+        if self.causal is not None:
+            inner = self.causal.chunkwise_conv
+            assert inner.bias is not None
+            self.inner = Linear(_kernel(inner.weight), inner.bias.detach())
+            self._edges = inner.bias.new_empty(0)
 
     def __call__(self, x: Tensor, call: Call, past: Cache | None) -> Tensor:
         gated = F.glu(self.first(x), dim=1).view(call.frames, call.streams, -1)
@@ -175,8 +180,18 @@ class _Convolution:
             half = self.causal.kernel_size // 2
             seen = F.pad(gated, (0, 0, 0, 0, half, 0)) if past is None else past.extend(gated)
             y = _convolved(seen, self.kernel, 0)
-            y += self.causal.inside_chunks(gated, call.chunk_size if past is None else -1)
-        return self.second(tilted_softplus(y.reshape(len(x), -1)))
+            if past is None:
+                y += self.causal.inside_chunks(gated, call.chunk_size)
+            else:
+                y += _convolved(gated, self.inner, half).mul_(self._edge_scale(call.frames))
+        return self.second(tilted_softplus(y.reshape(x.size(0), -1)))
+
+    def _edge_scale(self, frames: int) -> Tensor:
+        """Return (T', 1, C), how much the inner convolution counts at each frame of a chunk."""
+        assert self.causal is not None
+        if self._edges.size(0) != frames:
+            self._edges = self.causal.edge_scale(frames).t().unsqueeze(1).contiguous()
+        return self._edges
 
 
 def _kernel(weight: Tensor) -> Tensor:
@@ -250,7 +265,7 @@ class PreparedLayer:
     def _weights(
         self, query: Tensor, keys: Tensor, pos_query: Tensor, call: Call
     ) -> AttentionWeights:
-        pos_key = self._pos_key(call.frames, len(keys) - call.frames)
+        pos_key = self._pos_key(call.frames, keys.size(0) - call.frames)
         inputs = Inputs(
             self._heads_first(query, call),
             self._heads_first(keys, call),
@@ -267,12 +282,12 @@ class PreparedLayer:
     def _pos_key(self, frames: int, left: int) -> Tensor:
         """Return (H, 2 T' - 1 + L, P), a part of those for the longest input so far."""
         longest = frames + left
-        if len(self._projected) < 2 * longest - 1:
+        if self._projected.size(0) < 2 * longest - 1:
             table = compact_positions(longest, self.positions.size(1))
             self._projected = F.linear(table, self.positions)
-        centre = len(self._projected) // 2
+        centre = self._projected.size(0) // 2
         part = self._projected[centre + 1 - longest : centre + frames]
-        return part.view(len(part), self.heads, -1).transpose(0, 1)
+        return part.view(part.size(0), self.heads, -1).transpose(0, 1)
 
 
 def _feedforward(module: FeedforwardModule, dtype: torch.dtype) -> tuple[Linear, Linear]:
