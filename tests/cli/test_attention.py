@@ -31,6 +31,13 @@ TRAINING = """
 # end at -1.12, -1.40, -1.11, -1.42 and -1.20 (mean -1.25, standard deviation 0.15); guessing among
 # the 18 tokens gives -2.89.
 LEARNT = -2.1
+# The attention decoder's width and feed-forward channels follow --base-dim where none is typed.
+ZAPFORMER = """
+--encoder-type zapformer --base-dim 8 --embed-multiple 4 --encoder-multiple 3,4
+--feedforward-multiple 2 --conv-params 7 --use-attention-decoder 1 --ctc-loss-scale 0.3
+--attention-decoder-loss-scale 0.7 --attention-decoder-num-layers 1
+--attention-decoder-num-heads 2 --valid-wer-cuts 0
+"""
 
 
 def log_prob(recogniser, frames: torch.Tensor, tokens: list[int]) -> float:
@@ -66,6 +73,23 @@ def test_a_trained_attention_decoder_finds_the_words(
             check_scores_and_choices(recogniser, batch)
             scores += scores_of_transcripts(recogniser, batch)
     assert sum(scores) / len(scores) > LEARNT
+
+
+def test_the_hypotheses_of_a_zapformer_are_rescored(
+    workdir: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workdir)
+    heads = train(Path("exp"), ZAPFORMER)["configs"]["heads"]
+    assert (heads["attention_decoder_dim"], heads["attention_decoder_feedforward_dim"]) == (64, 256)
+    words = [*HERE, "--epoch", "1", "--use-averaged-model", "0", "--decoding-method", METHOD]
+    said = call(decode.main, workdir, *words)
+    assert said.status == 0, said.err
+    run = read(CTC_DECODE, ["--recipe", "./tones", *words])
+    config = recognition_config(run)
+    recogniser, (cuts,) = load_recogniser(config), load_test_sets(config).values()
+    with torch.inference_mode():
+        for batch in loaders.test_loader(cuts, run[DataConfig]):
+            check_scores_and_choices(recogniser, batch)
 
 
 def scores_of_transcripts(recogniser, batch) -> list[float]:
