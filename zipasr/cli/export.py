@@ -335,7 +335,7 @@ def results_of(config: RecognitionConfig) -> str:
     ]
     if not rows:
         return ""
-    name = config.checkpoint.name
-    return (
-        f"{name}, decoded with the model itself, before it was exported:\n\n{results_table(rows)}"
-    )
+    about = f"{config.checkpoint.name}, decoded with the model itself, before it was exported"
+    if any("rescor" in row.method for row in rows):
+        about += "; of rescoring, the weights that are best on each set"
+    return f"{about}:\n\n{results_table(rows)}"
