@@ -14,6 +14,7 @@ from zipasr.nn.schedule import set_batch_count
 from zipasr.optim.build import build_optimizer, parameter_groups
 from zipasr.optim.config import OptimizerConfig
 from zipasr.training.config import LossConfig
+from zipasr.training.metrics import Metrics
 from zipasr.training.update import compute_loss, loss_scales
 
 #: Updates after which the schedules inside the model have come to their ends.
@@ -62,22 +63,22 @@ class Step:
         ).to(device)  # as trainings have it, which copy a batch while another is computed
         self.tokens = [[1 + n % (VOCAB_SIZE - 1) for n in range(frames // 25)]] * rows
 
-    def losses(self, half: bool) -> tuple[Tensor, dict[str, float]]:
+    def losses(self, half: bool) -> tuple[Tensor, Metrics]:
         """Return the sum to differentiate and the losses, in bfloat16 or float32."""
         fix_seeds(7)
         scales = loss_scales(LossConfig(), self.heads, 5000)
         with torch.autocast(self.device, torch.bfloat16, enabled=half):
             settings = (scales, TransducerConfig(), self.encoder.geometry)
             loss, metrics = compute_loss(self.model, self.batch, self.tokens, *settings)
-        return loss, metrics.sums
+        return loss, metrics
 
     def gradients(self) -> tuple[dict[str, float], Tensor]:
         """Return losses, and all gradients in one row; in float32, without random draws."""
         self.model.eval()
-        loss, sums = self.losses(half=False)
+        loss, metrics = self.losses(half=False)
         loss.backward()
         found = [p.grad.flatten() for p in self.model.parameters() if p.grad is not None]
-        return sums, torch.cat(found).cpu()
+        return metrics.sums, torch.cat(found).cpu()
 
     def run(self) -> None:
         """Make one update; in bfloat16, but on a CPU, where few have it."""

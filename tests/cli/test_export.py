@@ -35,7 +35,9 @@ from zipasr.cli import decode, export
 from zipasr.encoder.protocol import EncoderConfig
 from zipasr.exporting.parity import LOG_ZERO
 from zipasr.model.transducer import AsrModel
-from zipasr.scoring.decodings import read_decodings
+from zipasr.recognition.config import RecognitionConfig
+from zipasr.recognition.result_names import result_suffix
+from zipasr.scoring.decodings import Decoding, Setting, read_decodings
 from zipasr.search.components import ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
@@ -620,3 +622,15 @@ def test_a_server_hears_speech_as_it_comes(streaming: Path) -> None:
     padded = np.pad(sound, (0, tones.RATE * 8 // 10))
     heard = text_in(done.stdout + done.stderr)
     assert [heard] == our_words_chunk_by_chunk(streaming, "greedy_search", [padded])
+
+
+def test_the_results_say_that_weights_of_rescoring_are_the_best_on_each_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = RecognitionConfig(exp_dir=Path(), checkpoint=ChooseCheckpoint(epoch=1, avg=1))
+    suffix = result_suffix("_beam", config.checkpoint)
+    for key, is_told in (("nbest-rescoring_lm-scale-0.1", True), ("greedy_search", False)):
+        found = [Decoding(setting=Setting(test_set="test", key=key, suffix=suffix), records=[])]
+        monkeypatch.setattr(export, "read_decodings", lambda folder, found=found: found)
+        about = export.results_of(config).split("\n")[0]
+        assert about.endswith("of rescoring, the weights that are best on each set:") == is_told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 #: Types that the kernels read; their arithmetic is float32.
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_ERROR = 1e-4
+C_COMPILER_COMMAND = "apt-get install gcc python3-dev"
 
 
 def launch(
@@ -97,12 +99,10 @@ class CheckedKernels:
         )
 
 
-C_COMPILER_COMMAND = "apt-get install gcc python3-dev"
-
-
 def c_compiler() -> str | None:
     """Return the path of the C compiler, with which Triton builds what launches its kernels."""
-    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from zipasr.kernels.launch import CheckedKernels, differences, launch
 from zipasr.losses.recursion import loss_dtype
-from zipasr.nn.cuda_graph import power_of_two
+from zipasr.losses.triton_backend import MAX_LANES, program_size
 from zipasr.nn.masks import make_pad_mask
 from zipasr.nn.numerics import to_device
 
@@ -31,7 +32,7 @@ def ctc_loss(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tenso
     Source: Graves et al., "Connectionist temporal classification", ICML 2006.
     """
     log_probs = log_probs.to(loss_dtype(log_probs))
-    fits = max(map(len, targets), default=0) < _MAX_LANES and log_probs.dtype == torch.float32
+    fits = max(map(len, targets), default=0) < MAX_LANES and log_probs.dtype == torch.float32
     if fits and KERNELS.work_on(log_probs.device):
         return _by_kernel(log_probs, lens, targets).sum()
     return _by_torch(log_probs, lens, targets).sum()
@@ -49,18 +50,18 @@ def _by_torch(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tens
         reduction="none",
         zero_infinity=True,
     )
-    needed = torch.tensor([_least_frames(tokens) for tokens in targets])
+    needed = torch.tensor([least_frames(tokens) for tokens in targets])
     too_short = to_device(needed > lens.cpu(), log_probs.device)
     return losses.masked_fill(too_short, float("inf"))
 
 
-def _least_frames(tokens: list[int]) -> int:
-    """One frame per token, and a blank between equal neighbours."""
+def least_frames(tokens: Sequence[int]) -> int:
+    """Return how many frames CTC needs: one for each token, and a blank between equal ones."""
     return len(tokens) + sum(a == b for a, b in pairwise(tokens))
 
 
 def _by_kernel(log_probs: Tensor, lens: Tensor, targets: list[list[int]]) -> Tensor:
-    """Losses (N,) by the Triton kernel, without waiting for the device."""
+    """Losses (N,) by the Triton kernel; with ``lens`` on the host nothing waits for the device."""
     width = max(map(len, targets), default=0)
     rows = [
         [*tokens, *[0] * (width + 1 - len(tokens)), len(tokens), num_frames]
@@ -79,11 +80,10 @@ class _CtcScore(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, table: Tensor) -> Tensor:
         """Return (N,); arguments as those of ``kernels.triton.ctc.ctc_kernel``."""
         batch, num_frames, width = scores.shape
-        lanes = max(_WARP, power_of_two(width))
+        lanes, num_warps = program_size(width)
         score, grad = scores.new_empty(batch), torch.zeros_like(scores)
         shares = scores.new_empty(batch, num_frames, 3, lanes)
         tensors = (scores, table, score, grad, shares, scores.new_empty(batch, 4, lanes))
-        num_warps = min(8, max(1, lanes // 128))  # few: warps wait for each other at every frame
         sizes = (num_frames, width - 1)
         launch(KERNELS.module.ctc_kernel, (batch,), num_warps, (*tensors, *sizes), lanes=lanes)
         ctx.save_for_backward(grad)
@@ -94,10 +94,6 @@ class _CtcScore(torch.autograd.Function):
     def backward(ctx: Any, score_grad: Tensor) -> tuple[Tensor, None]:
         (grad,) = ctx.saved_tensors
         return score_grad[:, None, None] * grad, None
-
-
-_MAX_LANES = 4096  # tokens that one program can hold
-_WARP = 32  # no fewer lanes than threads
 
 
 def _errors(device: torch.device) -> list[float]:

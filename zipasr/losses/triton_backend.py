@@ -140,7 +140,7 @@ def _launch_recursion(
     batch, num_frames, width = py.shape
     if starts is None:
         num_frames, width = py.shape[2], num_symbols
-    lanes = max(_WARP, power_of_two(width + 1))
+    lanes, num_warps = program_size(width + 1)
     if lanes > MAX_LANES:
         raise ValueError(f"the lattice needs {lanes} lanes; the kernels have {MAX_LANES}")
     num_steps = num_frames + num_symbols if regular else num_frames
@@ -152,7 +152,6 @@ def _launch_recursion(
     tensors = (px, py, bottoms, s_lens, t_lens, score, px_grad, py_grad, leads, rows)
     sizes = (num_steps, num_frames, width)
     px_strides, py_strides = (px.stride(0), *strides[:2]), (py.stride(0), *strides[2:])
-    num_warps = min(8, max(1, lanes // 128))  # few: warps wait for each other at every step
     launch(
         KERNELS.module.recursion_kernel,
         (batch,),
@@ -163,6 +162,12 @@ def _launch_recursion(
         lanes=lanes,
     )
     return LatticeSums(score, px_grad, py_grad)
+
+
+def program_size(num: int) -> tuple[int, int]:
+    """Lanes of a program that has one for each of ``num`` labels, and its warps."""
+    lanes = max(_WARP, power_of_two(num))
+    return lanes, min(8, max(1, lanes // 128))  # few: warps wait for each other at every step
 
 
 def _softmax_block(vocab: int) -> tuple[int, int]:

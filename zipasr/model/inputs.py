@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from zipasr.losses import ctc_loss
 from zipasr.losses.config import RnntType
+from zipasr.losses.ctc import least_frames
 from zipasr.nn.numerics import to_device
 
 
@@ -104,7 +104,7 @@ def unalignable(
         n
         for n, (ids, num_frames) in enumerate(zip(tokens, encoder_lens, strict=True))
         if (rnnt_type != "regular" and len(ids) > num_frames)
-        or (ctc and _ctc_frames(ids) > num_frames)
+        or (ctc and least_frames(ids) > num_frames)
     ]
 
 
@@ -120,7 +120,7 @@ def alignable_ctc_loss(log_probs: Tensor, lens: Tensor, tokens: Sequence[Sequenc
         A scalar in nats; 0 when no utterance can be aligned.
     """
     fits = [
-        _ctc_frames(targets) <= num_frames
+        least_frames(targets) <= num_frames
         for targets, num_frames in zip(tokens, lens.tolist(), strict=True)
     ]
     kept = [list(targets) for targets, fit in zip(tokens, fits, strict=True) if fit]
@@ -132,9 +132,3 @@ def alignable_ctc_loss(log_probs: Tensor, lens: Tensor, tokens: Sequence[Sequenc
         rows = torch.tensor([n for n, fit in enumerate(fits) if fit])
         some = log_probs.index_select(0, to_device(rows, log_probs.device))
         return ctc_loss(some, lens[to_device(rows, lens.device)], kept)
-
-
-def _ctc_frames(targets: Sequence[int]) -> int:
-    """Return how many frames CTC needs: one for each token, and a blank between equal ones."""
-    repeats = sum(left == right for left, right in pairwise(targets))
-    return len(targets) + repeats

@@ -81,9 +81,7 @@ class Stream(ABC):
     @property
     def text(self) -> str:
         """The words so far, since the last end of an utterance, on one line."""
-        if self._is_silent or self._num_samples < WINDOW:
-            return ""
-        return text_of(words_of_tokens(self._tokens(), self._written))
+        return text_of(self._spoken(self._tokens()))
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -139,12 +137,16 @@ class Stream(ABC):
 
     def _words_of(self, tokens: Sequence[Token], end: float | None = None) -> tuple[Word, ...]:
         """Return the words of tokens; all of them end before the second ``end``, if given."""
-        if self._is_silent or self._num_samples < WINDOW:
-            return ()
-        words = words_of_tokens(tokens, self._written)
+        words = self._spoken(tokens)
         if self._calibration is not None:
             words = self._calibration.calibrated(words)
         return tuple(bounded(words, self.seconds if end is None else end, self._frame))
+
+    def _spoken(self, tokens: Sequence[Token]) -> list[Word]:
+        """Return the words of tokens, none where nothing can have been heard."""
+        if self._is_silent or self._num_samples < WINDOW:
+            return []
+        return words_of_tokens(tokens, self._written)
 
     def __enter__(self: S) -> S:
         return self

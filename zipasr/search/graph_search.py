@@ -104,8 +104,8 @@ def graph_search(sound: AcousticScorer, graph: WordGraph, limits: GraphLimits) -
     step = _FrameSearch(sound.memory, graph, limits)
     for frame in range(int(lens.max(initial=0))):
         is_over = lens[states[:, 0]] == frame
-        alive = np.arange(len(states))
-        if is_over.any():
+        some_end = bool(is_over.any())
+        if some_end:
             lattice.end(_ends(graph, states, is_over))
             alive = np.flatnonzero(~is_over)
             states, scores = states[alive], scores[alive]
@@ -114,7 +114,8 @@ def graph_search(sound: AcousticScorer, graph: WordGraph, limits: GraphLimits) -
         if bool(table[:, 0].isnan().any()):
             raise not_finite()
         arcs, given, states, scores = step(states, scores, table.float().cpu().numpy(), rows)
-        arcs[:, 0] = alive[arcs[:, 0]]
+        if some_end:
+            arcs[:, 0] = alive[arcs[:, 0]]
         lattice.frame(arcs, given, states, scores)
     lattice.end(_ends(graph, states, np.ones(len(states), dtype=np.bool_)))
     return lattice.written()

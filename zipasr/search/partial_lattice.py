@@ -93,16 +93,14 @@ class PartialLattice:
 
     def _prune(self) -> None:
         """Go back from the last states, whose paths are all as good as the best, till all stays."""
-        after = self._levels[-1]
+        after, limit = self._levels[-1], self._beam + _SLACK
         costs: Floats = np.zeros(len(after.scores))
         places: Places = np.arange(len(after.scores))
         for frame in reversed(range(len(self._frames))):
             before, found = self._levels[frame], self._frames[frame]
             costs_before: Floats = before.costs_of_ends()
             scores = before.scores, after.scores
-            limit = self._beam + _SLACK
-            given = (found.arcs, found.values, *scores, costs, places, costs_before, limit)
-            num = self._loop(*given)
+            num = self._loop(found.arcs, found.values, *scores, costs, places, costs_before, limit)
             is_kept = costs_before <= limit
             if frame == 0:
                 is_kept[:] = True  # each utterance has its start
