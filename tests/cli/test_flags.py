@@ -49,7 +49,7 @@ from zipasr.encoder.zipformer.config import PRESETS, ZipformerConfig
 from zipasr.model.config import TransducerConfig
 from zipasr.optim.config import EdenConfig
 from zipasr.text.config import BpeConfig
-from zipasr.training.config import TrainConfig
+from zipasr.training.config import LmTrainConfig, TrainConfig
 
 WithFlags = Callable[[str], Path]
 MAINS = (
@@ -260,6 +260,7 @@ def test_the_keys_of_other_commands_disturb_none(
 lang-dir = "data/tones/lang"
 exp-dir = "exp/tones"
 lm-scale = 0.5
+save-every-n = 7
 vocab-size = 33
 encoder-dim = "32"
 encoder-unmasked-dim = "24"
@@ -272,6 +273,7 @@ max-duration = 11.5
     run = read(command, ["--recipe", "./tones", *operands(command)])
     expected = {
         TRAIN.name: (TransducerConfig, "lm_scale", 0.5),
+        TRAIN_LM.name: (LmTrainConfig, "save_every_n", LmTrainConfig().save_every_n),
         DECODE.name: (ExpConfig, "exp_dir", Path("exp/tones")),
         AVERAGE.name: (ExpConfig, "exp_dir", Path("exp/tones")),
         BPE.name: (BpeConfig, "lang_dir", Path("data/tones/lang")),

@@ -120,5 +120,5 @@ TRAIN_LM = Command(
         "recipe lm_type exp_dir lm_data lm_data_valid num_epochs batch_size lr "
         "ngram_order ngram_unit bpe_model"
     ),
-    own=("exp-dir", "num-epochs", "seed"),
+    own=("exp-dir", "num-epochs", "save-every-n", "seed"),
 )
