@@ -10,6 +10,7 @@ import yaml
 
 from docs import refresh, scaling
 from zipasr.cli.command_flags import COMMANDS, read
+from zipasr.data.config import FbankConfig
 
 PAGE = refresh.SCALING_PAGE.read_text(encoding="utf-8")
 
@@ -42,12 +43,14 @@ def test_flags_of_the_commands_exist() -> None:
     commands = {command.name: command for command in COMMANDS}
     joined = PAGE.replace("\\\n", " ")
     seen = 0
-    for program, flags in re.findall(
-        r"(train\.py|train_lm\.py|compute_fbank) (--[^\n'`#]+)", joined
-    ):
+    for program, flags in re.findall(r"(train\.py|train_lm\.py) (--[^\n'`#]+)", joined):
         read(commands[program], shlex.split(flags))
         seen += 1
-    assert seen >= 6
+    assert seen >= 5
+    toml = re.search(r"```toml\n(.*?)```", PAGE, re.S)
+    assert toml is not None
+    features = FbankConfig(**dict(re.findall(r'^(\w+) = "(.*)"$', toml[1], re.M)))
+    assert (features.storage, features.executor) == ("shar", "dask")
 
 
 def test_the_job_for_kubernetes_is_yaml() -> None:
