@@ -14,7 +14,7 @@ def rates(words: str) -> EdenConfig:
     return config
 
 
-@pytest.mark.parametrize("recipe", ["librispeech", "espeak"])
+@pytest.mark.parametrize("recipe", ["librispeech", "gigaspeech"])
 def test_rubik_has_its_learning_rate_and_no_warm_up_where_none_are_typed(recipe: str) -> None:
     run = read(TRAIN, ["--recipe", recipe, "--optimizer", "rubik"])
     assert run[OptimizerConfig].optimizer == "rubik"
@@ -29,15 +29,30 @@ def test_a_recipe_may_have_a_rate_for_an_encoder_and_the_optimizer_that_goes_wit
     words = "--recipe espeak --encoder-type zapformer"
     run = read(TRAIN, words.split())
     assert run[OptimizerConfig].optimizer == "rubik"
-    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.05, 0.0)
+    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.1, 0.0)
     assert run.settings["base_lr"].source == "recipe espeak"
     assert rates(f"{words} --base-lr 0.03").base_lr == 0.03
     assert rates("--recipe librispeech --encoder-type zapformer").base_lr == 0.02
+    assert rates("--recipe espeak --encoder-type zipformer1").warmup_batches == 80.0
+
+
+@pytest.mark.parametrize("other", ["scaled_adam", "scaled_adam_v1"])
+def test_the_rate_of_a_recipe_is_of_its_optimizer(other: str) -> None:
+    for words in ("--recipe espeak", "--recipe espeak --optimizer rubik"):
+        assert (rates(words).base_lr, rates(words).warmup_batches) == (0.1, 0.0)
+    changed = rates(f"--recipe espeak --optimizer {other}")
+    assert (changed.base_lr, changed.warmup_batches) == (0.045, 500.0)
+    assert rates(f"--recipe espeak --optimizer {other} --warmup-batches 80").warmup_batches == 80.0
+    named = rates("--recipe espeak --encoder-type zipformer1 --optimizer scaled_adam")
+    assert (named.base_lr, named.warmup_batches) == (0.045, 80.0)
 
 
 def test_a_fine_tuning_takes_a_tenth() -> None:
     words = "--recipe librispeech --do-finetune 1 --finetune-ckpt x.pt --optimizer rubik"
     assert rates(words).base_lr == 0.002
+    of_recipe = read(TRAIN, ["--recipe", "espeak", "--do-finetune", "1", "--finetune-ckpt", "x.pt"])
+    assert of_recipe[OptimizerConfig].optimizer == "scaled_adam"
+    assert of_recipe[EdenConfig].base_lr == 0.0045
 
 
 def test_flags_of_the_other_schedule_are_told(capsys: pytest.CaptureFixture[str]) -> None:

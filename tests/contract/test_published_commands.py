@@ -117,7 +117,7 @@ def test_what_an_optimizer_implies_gives_way_with_it() -> None:
     adam = read(TRAIN, [*words, "--optimizer", "scaled_adam"])
     assert (adam[EdenConfig].base_lr, adam[EdenConfig].warmup_batches) == (0.045, 500)
     # The rate of a recipe is that of its own optimizer.
-    assert read(TRAIN, ["--recipe", "espeak", "--optimizer", "rubik"])[EdenConfig].base_lr == 0.02
+    assert read(TRAIN, ["--recipe", "digits", "--optimizer", "rubik"])[EdenConfig].base_lr == 0.02
 
 
 @pytest.mark.parametrize(

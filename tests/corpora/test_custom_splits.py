@@ -90,6 +90,7 @@ def test_splits_that_are_given_stay(tmp_path: Path) -> None:
 def test_names_tell_the_purpose() -> None:
     names = {"train-clean-100": "train", "dev": "valid", "validation": "valid", "eval2": "test"}
     names |= {"test_other": "test", "TEST": "test", "trash": None, "other": None, "tr": "train"}
+    names |= {"train_dev": "valid", "train_nodev": "train", "train-other": "train"}
     assert {name: purpose_of(name) for name in names} == names
 
 

@@ -128,7 +128,7 @@ def export(recipe: str | None = None, **flags: Unpack[ExportFlags]) -> ExportRes
 
     Args:
         recipe: name or path; by default that of the run in ``exp_dir``, or espeak.
-        flags: of ``export.py``, such as ``checkpoint="exp/espeak/epoch-11.pt"``, ``fp16=True``.
+        flags: of ``export.py``, such as ``checkpoint="exp/espeak/epoch-5.pt"``, ``fp16=True``.
 
     Raises:
         UserError: flags or checkpoints are not as they must be.

@@ -242,15 +242,18 @@ def settings_of(
     refused = [Flag(_field(n), str, d, "", "") for n, (d, _) in command.refused.items()]
     flags = [*command.flags, *refused]
     of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
+    usual = {one.field: one.default for one in flags} | command.defaults | of_recipe
+    # What is typed and holds anyway takes nothing from the recipe.
+    changed = {name: value for name, value in typed.items() if usual.get(name) != value}
     layers = [
         ({one.field: one.default for one in flags}, DEFAULT),
         (command.defaults, command.name),
-        *_implied(command, command.defaults, of_recipe, typed),
+        *_implied(command, command.defaults, of_recipe, changed),
         (_preset(command, recipe.flags.get("preset")), f"preset of recipe {recipe.name}"),
-        *_implied(command, of_recipe, typed),
+        *_implied(command, of_recipe, changed),
         (of_recipe, f"recipe {recipe.name}"),
         (_preset(command, typed.get("preset")), f"--preset {typed.get('preset')}"),
-        *_implied(command, typed),
+        *_implied(command, changed),
     ]
     found = _settings(layers)
     if implied := _defaults_of_encoder(command, found, typed):

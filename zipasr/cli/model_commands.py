@@ -71,7 +71,7 @@ AVERAGE = _with_search(
         "average:main",
         examples=(
             ("./average.py --recipe espeak", "as the recipe says"),
-            ("./average.py --recipe espeak --epoch 10 --avg 3", "epochs 8 to 10"),
+            ("./average.py --recipe espeak --epoch 5 --avg 2", "epochs 4 and 5"),
             ("./average.py --recipe espeak --auto-avg 1", "what is best on the dev set"),
         ),
         basic=names("recipe exp_dir epoch iter avg use_averaged_model auto_avg tokens"),
@@ -113,7 +113,7 @@ INFO = Command(
     examples=(
         ("./info.py exp/espeak", "the last checkpoint of a run, and what it was trained on"),
         ("./info.py pretrained.pt exp/my/onnx", "a file, and a folder of export.py"),
-        ("./info.py exp/espeak/epoch-11.pt --json 1", "all settings, for programs"),
+        ("./info.py exp/espeak/epoch-5.pt --json 1", "all settings, for programs"),
     ),
     basic=names("json"),
     operands=("FILE", "checkpoints, ONNX files, and folders of runs or of export.py"),

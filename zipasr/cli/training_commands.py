@@ -84,7 +84,11 @@ FINETUNE = replace(
     configs=tuple(config for config in TRAINING_CONFIGS if config not in STORED),
     stored=STORED,
     # The recipe's are for a training from the beginning.
-    own=(*(name.replace("_", "-") for name in FINETUNE_DEFAULTS), LATTICE.replace("_", "-")),
+    own=(
+        *(name.replace("_", "-") for name in FINETUNE_DEFAULTS),
+        "optimizer",
+        LATTICE.replace("_", "-"),
+    ),
     defaults=FINETUNE_DEFAULTS,
     presets={},
     implied={"optimizer": IMPLIED_FOR_FINETUNING},

@@ -12,6 +12,8 @@ OptimizerName = Literal["scaled_adam", "scaled_adam_v1", "rubik"]
 
 #: Values of other flags that belong to an optimizer; for a model that is trained already, a tenth.
 IMPLIED: Mapping[OptimizerName, Mapping[str, Any]] = {
+    "scaled_adam": {"base_lr": 0.045, "warmup_batches": 500.0},
+    "scaled_adam_v1": {"base_lr": 0.045, "warmup_batches": 500.0},
     "rubik": {"base_lr": 0.02, "warmup_batches": 0.0},
 }
 IMPLIED_FOR_FINETUNING: Mapping[OptimizerName, Mapping[str, Any]] = {

@@ -27,7 +27,9 @@ _EXAMPLES = 10
 
 def purpose_of(split: str) -> str | None:
     """Return train, valid or test for a split of that name (``test-clean``); None for others."""
-    word = split.lower().replace("_", "-").split("-")[0]
+    word, *others = split.lower().replace("_", "-").split("-")
+    if word == "train" and others[:1] == ["dev"]:
+        return "valid"  # ESPnet's usual name, of what it takes out of the training data
     for purpose, names in PURPOSES.items():
         if word in names or any(word.startswith(name) and len(name) > 2 for name in names):
             return purpose
