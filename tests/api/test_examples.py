@@ -29,7 +29,7 @@ BLOCKS = [
 STANDS_FOR = {
     "TURN ON THE LIGHT": "LOW HIGH TOP",
     "NEW YORK": "HIGH TOP",
-    "epoch-6.pt": "epoch-2.pt",
+    "epoch-5.pt": "epoch-2.pt",
     "num_epochs=6": "num_epochs=2",
     "talk.mp3": "talk.wav",
 }

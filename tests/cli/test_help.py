@@ -71,9 +71,9 @@ def test_help_has_the_defaults_of_the_recipe(
     for words, shown in (
         (["--recipe", "librispeech", "--help"], "(default: 30)"),
         # What the command does without flags: espeak is the usual recipe.
-        (["--help"], "(default: 6)"),
-        (["--recipe", "espeak", "--help"], "(default: 6)"),
-        (["--recipe", "espeak", "--help-all"], "(default: 6)"),
+        (["--help"], "(default: 5)"),
+        (["--recipe", "espeak", "--help"], "(default: 5)"),
+        (["--recipe", "espeak", "--help-all"], "(default: 5)"),
     ):
         with pytest.raises(SystemExit):
             read(TRAIN, words)
