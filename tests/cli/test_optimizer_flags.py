@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from zipasr.cli.command_flags import read
@@ -14,7 +16,7 @@ def rates(words: str) -> EdenConfig:
     return config
 
 
-@pytest.mark.parametrize("recipe", ["librispeech", "gigaspeech"])
+@pytest.mark.parametrize("recipe", ["librispeech", "digits"])
 def test_rubik_has_its_learning_rate_and_no_warm_up_where_none_are_typed(recipe: str) -> None:
     run = read(TRAIN, ["--recipe", recipe, "--optimizer", "rubik"])
     assert run[OptimizerConfig].optimizer == "rubik"
@@ -25,7 +27,14 @@ def test_rubik_has_its_learning_rate_and_no_warm_up_where_none_are_typed(recipe:
     assert rates(f"--recipe {recipe}").base_lr == 0.045
 
 
-def test_a_recipe_may_have_a_rate_for_an_encoder_and_the_optimizer_that_goes_with_it() -> None:
+def test_a_recipe_may_have_a_rate_for_an_encoder_and_the_optimizer_that_goes_with_it(
+    tmp_path: Path,
+) -> None:
+    splits = '[splits]\ntrain = ["a"]\nvalid = ["b"]\ntest = ["c"]\n'
+    text = f'corpus = "x"\n{splits}[flags]\nbase-lr = 0.045\nwarmup-batches = 80\n'
+    (tmp_path / "recipe.toml").write_text(f"{text}[encoders.zapformer]\nbase-lr = 0.05\n")
+    own = rates(f"--recipe {tmp_path} --encoder-type zapformer")
+    assert (own.base_lr, own.warmup_batches) == (0.05, 0.0)
     words = "--recipe espeak --encoder-type zapformer"
     run = read(TRAIN, words.split())
     assert run[OptimizerConfig].optimizer == "rubik"

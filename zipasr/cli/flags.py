@@ -242,11 +242,12 @@ def settings_of(
     refused = [Flag(_field(n), str, d, "", "") for n, (d, _) in command.refused.items()]
     flags = [*command.flags, *refused]
     of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
-    usual = {**{one.field: one.default for one in flags}, **command.defaults, **of_recipe}
+    defaults = {one.field: one.default for one in flags}
+    usual = {**defaults, **command.defaults, **of_recipe}
     # What is typed and holds anyway takes nothing from the recipe.
     changed = {name: value for name, value in typed.items() if usual.get(name) != value}
     layers = [
-        ({one.field: one.default for one in flags}, DEFAULT),
+        (defaults, DEFAULT),
         (command.defaults, command.name),
         *_implied(command, command.defaults, of_recipe, changed),
         (_preset(command, recipe.flags.get("preset")), f"preset of recipe {recipe.name}"),

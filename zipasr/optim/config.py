@@ -10,10 +10,11 @@ from zipasr.base.config import check_numbers, flag
 
 OptimizerName = Literal["scaled_adam", "scaled_adam_v1", "rubik"]
 
+_SCALED_ADAM: Mapping[str, float] = {"base_lr": 0.045, "warmup_batches": 500.0}
 #: Values of other flags that belong to an optimizer; for a model that is trained already, a tenth.
 IMPLIED: Mapping[OptimizerName, Mapping[str, Any]] = {
-    "scaled_adam": {"base_lr": 0.045, "warmup_batches": 500.0},
-    "scaled_adam_v1": {"base_lr": 0.045, "warmup_batches": 500.0},
+    "scaled_adam": _SCALED_ADAM,
+    "scaled_adam_v1": _SCALED_ADAM,
     "rubik": {"base_lr": 0.02, "warmup_batches": 0.0},
 }
 IMPLIED_FOR_FINETUNING: Mapping[OptimizerName, Mapping[str, Any]] = {
@@ -36,10 +37,10 @@ class OptimizerConfig:
 class EdenConfig:
     """Learning-rate schedule."""
 
-    base_lr: float = flag(0.045, "learning rate after warm-up, before decay")
+    base_lr: float = flag(_SCALED_ADAM["base_lr"], "learning rate after warm-up, before decay")
     lr_batches: float = flag(7500.0, "batches after which the learning rate decays")
     lr_epochs: float = flag(3.5, "epochs after which the learning rate decays")
-    warmup_batches: float = flag(500.0, "batches of warm-up")
+    warmup_batches: float = flag(_SCALED_ADAM["warmup_batches"], "batches of warm-up")
     warmup_start: float = flag(0.1, "factor on the learning rate at the first batch, 0 to 1")
     batches_per_epoch: int | None = flag(
         None,
