@@ -56,6 +56,17 @@ def test_the_rate_of_a_recipe_is_of_its_optimizer(other: str) -> None:
     assert (named.base_lr, named.warmup_batches) == (0.045, 80.0)
 
 
+def test_the_rate_of_a_recipe_for_a_zapformer_is_of_the_optimizer_that_goes_with_it(
+    tmp_path: Path,
+) -> None:
+    splits = '[splits]\ntrain = ["a"]\nvalid = ["b"]\ntest = ["c"]\n'
+    flags = '[flags]\nencoder-type = "zapformer"\nbase-lr = 0.03\n'
+    (tmp_path / "recipe.toml").write_text(f'corpus = "x"\n{splits}{flags}')
+    assert rates(f"--recipe {tmp_path}").base_lr == 0.03
+    assert rates(f"--recipe {tmp_path} --optimizer rubik").base_lr == 0.03
+    assert rates(f"--recipe {tmp_path} --optimizer scaled_adam").base_lr == 0.045
+
+
 def test_a_fine_tuning_takes_a_tenth() -> None:
     words = "--recipe librispeech --do-finetune 1 --finetune-ckpt x.pt --optimizer rubik"
     assert rates(words).base_lr == 0.002

@@ -243,7 +243,8 @@ def settings_of(
     flags = [*command.flags, *refused]
     of_recipe = recipe_values(flags, *_of_recipe(command, recipe, list(commands)))
     defaults = {one.field: one.default for one in flags}
-    usual = {**defaults, **command.defaults, **of_recipe}
+    of_its_encoder = _defaults_of_encoder(command, {}, {}) if "encoder-type" in recipe.flags else {}
+    usual = {**defaults, **command.defaults, **of_its_encoder, **of_recipe}
     # What is typed and holds anyway takes nothing from the recipe.
     changed = {name: value for name, value in typed.items() if usual.get(name) != value}
     layers = [
