@@ -196,7 +196,7 @@ def test_stacks_and_their_products(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(tuple(x.shape))
         return real(x, workspace)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rubik_rules, "orthogonalise", orthogonalise)
+    monkeypatch.setattr(rubik, "orthogonalise", orthogonalise)
     params = random_parameters(MIXED)
     optimizer = BatchedRubik(params)
     train(optimizer, params, range(1))

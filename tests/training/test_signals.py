@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import tones
 from tests.training.kill_at import assert_same_training
 from tests.training.short import train
 from zipasr.base.distributed import INTERRUPTED
@@ -114,3 +118,33 @@ def test_a_request_to_save_before_there_is_anything_does_nothing() -> None:
     with nothing_to_save_yet():
         os.kill(os.getpid(), SAVE_SIGNAL)
     assert signal.getsignal(SAVE_SIGNAL) == signal.SIG_DFL
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(tones.processes() < 2, reason="needs two cores")
+@pytest.mark.parametrize("to_all", [False, True])
+def test_two_processes_with_loading_processes_end_when_asked(workdir: Path, to_all: bool) -> None:
+    flags = ["--world-size", "2", "--num-workers", "1", "--num-epochs", "99", "--log-interval", "1"]
+    log = workdir / "said"
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            tones.command(workdir, "train.py", *flags),
+            cwd=workdir,
+            env=tones.environment(),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        ) as run,
+    ):
+        try:
+            until = time.monotonic() + 300
+            while "epoch 2/99" not in log.read_text() and time.monotonic() < until:
+                time.sleep(0.2)
+            # A terminal tells all of them, kill the one that it is given.
+            os.killpg(run.pid, signal.SIGINT) if to_all else run.send_signal(signal.SIGINT)
+            assert run.wait(timeout=60) == INTERRUPTED, log.read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+    assert "stopped and saved" in log.read_text()

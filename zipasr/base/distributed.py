@@ -248,6 +248,14 @@ def broadcast_from_main(values: Iterable[Tensor], world: World) -> None:
             dist.broadcast(value, 0)
 
 
+def all_gather_rows(rows: Tensor, world: World) -> None:
+    """Put in row r of a tensor (size, ...) what process r has there; all must call it."""
+    if world.size > 1:
+        # As bytes: not every back end knows every type.
+        every = [row.view(torch.uint8) for row in rows.unbind()]
+        dist.all_gather(every, every[world.rank].clone())
+
+
 def all_gather(value: Any, world: World) -> list[Any]:
     """Return the ``value`` of every process, in the order of ranks; all must call it."""
     if world.size == 1:

@@ -6,7 +6,6 @@ workers take no notice of SIGTERM, which a terminal or a scheduler sends to all 
 
 from __future__ import annotations
 
-import atexit
 import logging
 import pickle
 import resource
@@ -15,8 +14,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -194,9 +193,9 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
     """Yield the items of a loader; see ``batches_of_workers``."""
     iterator: Any = _started(loader)
     workers: list[BaseProcess] = iterator._workers
-    # Before multiprocessing's own end, which waits for them without a limit.
-    ending = partial(_end, workers)
-    atexit.register(ending)
+    # Before multiprocessing's own end, which waits for them without a limit: of the program, and of
+    # a process of several that train, which runs nothing of atexit.
+    ending = Finalize(None, _end, (workers,), exitpriority=0)
     reader = _Reader(iterator)
     del iterator  # of which the thread lets go when it ends
     is_told = False
@@ -214,7 +213,6 @@ def _watched(loader: DataLoader[Any], interrupted: Callable[[], bool]) -> Iterat
             yield item
     finally:
         ending()
-        atexit.unregister(ending)
         reader.end()
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.optimizer import Optimizer
 
+from zipasr.base.distributed import World
 from zipasr.base.errors import UserError, nearest
 from zipasr.optim.config import EdenConfig, OptimizerConfig
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
@@ -138,7 +139,10 @@ def saved_by_rubik(saved: Mapping[str, Any]) -> bool:
 
 
 def build_optimizer(
-    config: OptimizerConfig, params: ParametersInput, dtype: torch.dtype = torch.float32
+    config: OptimizerConfig,
+    params: ParametersInput,
+    dtype: torch.dtype = torch.float32,
+    world: World | None = None,
 ) -> NamedOptimizer:
     """Return the optimizer of these parameters.
 
@@ -146,12 +150,13 @@ def build_optimizer(
         config: says which one.
         params: see ``NamedOptimizer``.
         dtype: of the matrix products of the run.
+        world: processes that train the same model.
     """
     if config.optimizer == "rubik":
         # A float16 run has bfloat16 products here: the range of float16 is too small for them.
         work = torch.bfloat16 if dtype == torch.bfloat16 else None
         # Heads that join later in the training keep their size until then.
-        return BatchedRubik(params, work_dtype=work, decay_unused=False)
+        return BatchedRubik(params, work_dtype=work, decay_unused=False, world=world)
     adam = ScaledAdam if config.optimizer == "scaled_adam" else ScaledAdamV1
     return adam(params, clipping_scale=CLIPPING_SCALE)
 

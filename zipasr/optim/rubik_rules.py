@@ -232,37 +232,44 @@ def matrix_constants(group: Group, step: int, dtype: torch.dtype) -> MatrixConst
     return MatrixConstants(beta1, rest1, 1.0 - beta2, rounded(group["eps"]), rate)
 
 
-def matrix_delta(
-    grad: Tensor,
-    momentum: Tensor,
-    second: Tensor,
-    constants: MatrixConstants,
-    workspace: Workspace,
-) -> tuple[Tensor, float]:
-    """Update the state of matrices, and return their step before it is scaled.
+def advance_momentum(
+    grad: Tensor, momentum: Tensor, second: Tensor, constants: MatrixConstants
+) -> Tensor:
+    """Update the momentum of matrices, and return what is to be made orthogonal.
 
     Args:
-        grad: (n, rows, cols) in the type of the work, written over.
+        grad: (n, rows, cols) in the type of the work, written over with the result.
         momentum: M, of the same shape and type.
         second: V, (n, rows, 1) where the matrices are tall, else (n, 1, cols): running mean of the
             squares of what the polynomial gives.
+        constants: of this step.
+    """
+    momentum.lerp_(grad, constants.rest1)
+    root = _root(second, constants.eps, grad.dtype)
+    return grad.lerp_(momentum, constants.beta1).div_(root)
+
+
+def matrix_delta(
+    x: Tensor, second: Tensor, constants: MatrixConstants, workspace: Workspace
+) -> tuple[Tensor, float]:
+    """Update the mean squares of matrices, and return their step before it is scaled.
+
+    Args:
+        x: (n, rows, cols), what ``orthogonalise`` made of the momentum, written over.
+        second: V; see ``advance_momentum``.
         constants: of this step.
         workspace: holds the result.
 
     Returns:
         (n, rows, cols), and a factor that is still to be applied.
     """
-    beta1, rest1, rest2, eps, rate = constants
-    momentum.lerp_(grad, rest1)
-    grad.lerp_(momentum, beta1).div_(_root(second, eps, grad.dtype))
-    x = orthogonalise(grad, workspace)
     axis = 2 if x.size(1) > x.size(2) else 1
     norms = torch.linalg.vector_norm(x, dim=axis, keepdim=True, dtype=second.dtype)
-    second.lerp_(norms.square_().div_(x.size(axis)), rest2)
-    x.div_(_root(second, eps, x.dtype))
+    second.lerp_(norms.square_().div_(x.size(axis)), constants.rest2)
+    x.div_(_root(second, constants.eps, x.dtype))
     if x.dtype == second.dtype:
-        return x, rate
-    return workspace.take("delta", x.shape, second).copy_(x.mul_(rate)), 1.0
+        return x, constants.rate
+    return workspace.take("delta", x.shape, second).copy_(x.mul_(constants.rate)), 1.0
 
 
 def _root(second: Tensor, eps: float, dtype: torch.dtype) -> Tensor:

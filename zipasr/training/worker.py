@@ -223,7 +223,7 @@ def build_session(
     freeze_or_add_adapters(model, configs.finetune, configs.encoder.adapted_layers)
     groups = parameter_groups(model, configs.eden.base_lr, configs.finetune.freeze or ())
     precision = Precision(configs.train, world.device)
-    optimizer = build_optimizer(configs.optimizer, groups, precision.dtype)
+    optimizer = build_optimizer(configs.optimizer, groups, precision.dtype, world)
     copies = configs.train.epochs.copies
     scheduler = build_schedule(optimizer, configs.optimizer, configs.eden, copies)
     every = sum(p.numel() for p in model.parameters())
