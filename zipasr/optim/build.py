@@ -13,6 +13,7 @@ from torch.optim.optimizer import Optimizer
 
 from zipasr.base.distributed import World
 from zipasr.base.errors import UserError, nearest
+from zipasr.nn.numerics import has_bfloat16
 from zipasr.optim.config import EdenConfig, OptimizerConfig
 from zipasr.optim.named_optimizer import NamedOptimizer, ParametersInput
 from zipasr.optim.rubik import BatchedRubik
@@ -153,8 +154,10 @@ def build_optimizer(
         world: processes that train the same model.
     """
     if config.optimizer == "rubik":
+        # As published, where the machine is made for it, on a CPU too: a quarter of the time less.
         # A float16 run has bfloat16 products here: the range of float16 is too small for them.
-        work = torch.bfloat16 if dtype == torch.bfloat16 else None
+        is_fast = world is not None and has_bfloat16(world.device)
+        work = torch.bfloat16 if is_fast or dtype == torch.bfloat16 else None
         # Heads that join later in the training keep their size until then.
         return BatchedRubik(params, work_dtype=work, decay_unused=False, world=world)
     adam = ScaledAdam if config.optimizer == "scaled_adam" else ScaledAdamV1

@@ -20,11 +20,11 @@ from zipasr.optim.rubik_rules import (
     RUBIK_LAYOUT,
     MatrixConstants,
     Workspace,
-    advance_momentum,
     is_matrix,
     is_scalar,
     matrix_constants,
     matrix_delta,
+    nesterov,
     orthogonalise,
     vector_delta,
 )
@@ -109,6 +109,20 @@ class Piece(NamedTuple):
         """Running mean squares, of matrices."""
         second: Tensor = self.stack.entry["second_momentum_buffer"][self.inside]
         return second
+
+    def advance(self, grads: Gradients, workspace: Workspace) -> Tensor:
+        """Update the momentum of matrices; return their gradients, as it has its shape and type."""
+        assert self.constants is not None, "matrices"
+        momentum = self.momentum
+        grad = _stacked(self, grads, workspace).view(momentum.shape)
+        momentum.lerp_(grad, self.constants.rest1)
+        return grad
+
+    def orthogonal(self, grad: Tensor, workspace: Workspace) -> Tensor:
+        """Return the orthogonal matrices of what ``advance`` returned, which is written over."""
+        assert self.constants is not None, "matrices"
+        ahead = nesterov(grad, self.momentum, self.second, self.constants)
+        return orthogonalise(ahead, workspace)
 
 
 class Measured(NamedTuple):
@@ -322,7 +336,7 @@ class BatchedRubik(NamedOptimizer):
             else:
                 x = orthogonal.get(number)
                 if x is None:
-                    x = orthogonalise(_advanced(piece, grads, stacks.workspace), stacks.workspace)
+                    x = piece.orthogonal(piece.advance(grads, stacks.workspace), stacks.workspace)
                 delta, factor = matrix_delta(x, piece.second, piece.constants, stacks.workspace)
             moves = list(delta.view(len(params), *params[0].shape).unbind())
             if is_scalar(params[0].shape):
@@ -351,9 +365,9 @@ class BatchedRubik(NamedOptimizer):
         sizes = [pieces[number].momentum.shape for number in numbers]
         shared = SharedMatrices(sizes, owners, self._world, like, stacks.workspace)
         for place, (number, owner) in enumerate(zip(numbers, owners, strict=True)):
-            ahead = _advanced(pieces[number], grads, stacks.workspace)
+            grad = pieces[number].advance(grads, stacks.workspace)
             if owner == self._world.rank:
-                shared[place].copy_(orthogonalise(ahead, stacks.workspace))
+                shared[place].copy_(pieces[number].orthogonal(grad, stacks.workspace))
         shared.exchange()
         return {number: shared[place] for place, number in enumerate(numbers)}
 
@@ -370,14 +384,6 @@ def _pieces_of(group: Group, stacks: Stacks) -> Iterator[Piece]:
         for inside in stack.pieces(dtype):
             among_all = slice(stack.first + inside.start, stack.first + inside.stop)
             yield Piece(stack, inside, among_all, constants)
-
-
-def _advanced(piece: Piece, grads: Gradients, workspace: Workspace) -> Tensor:
-    """Update the momentum of matrices, and return what is to be made orthogonal."""
-    momentum, second, constants = piece.momentum, piece.second, piece.constants
-    assert constants is not None, "matrices"
-    grad = _stacked(piece, grads, workspace)
-    return advance_momentum(grad.view(momentum.shape), momentum, second, constants)
 
 
 def _stacked(piece: Piece, grads: Gradients, workspace: Workspace) -> Tensor:

@@ -232,21 +232,17 @@ def matrix_constants(group: Group, step: int, dtype: torch.dtype) -> MatrixConst
     return MatrixConstants(beta1, rest1, 1.0 - beta2, rounded(group["eps"]), rate)
 
 
-def advance_momentum(
-    grad: Tensor, momentum: Tensor, second: Tensor, constants: MatrixConstants
-) -> Tensor:
-    """Update the momentum of matrices, and return what is to be made orthogonal.
+def nesterov(grad: Tensor, momentum: Tensor, second: Tensor, constants: MatrixConstants) -> Tensor:
+    """Return what is to be made orthogonal: momentum as after a step more, over root mean squares.
 
     Args:
         grad: (n, rows, cols) in the type of the work, written over with the result.
-        momentum: M, of the same shape and type.
+        momentum: M, of the same shape and type, with this gradient in it.
         second: V, (n, rows, 1) where the matrices are tall, else (n, 1, cols): running mean of the
             squares of what the polynomial gives.
         constants: of this step.
     """
-    momentum.lerp_(grad, constants.rest1)
-    root = _root(second, constants.eps, grad.dtype)
-    return grad.lerp_(momentum, constants.beta1).div_(root)
+    return grad.lerp_(momentum, constants.beta1).div_(_root(second, constants.eps, grad.dtype))
 
 
 def matrix_delta(
@@ -256,7 +252,7 @@ def matrix_delta(
 
     Args:
         x: (n, rows, cols), what ``orthogonalise`` made of the momentum, written over.
-        second: V; see ``advance_momentum``.
+        second: V; see ``nesterov``.
         constants: of this step.
         workspace: holds the result.
 
