@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lhotse import RecordingSet, SupervisionSet
@@ -14,6 +15,7 @@ from tests.cli.test_prepare import sh
 from tests.corpora.own import table_of
 from zipasr.base.recipe import load_recipe
 from zipasr.cli import import_corpus, prepare
+from zipasr.corpora.custom.utterances import Utterance
 
 SHARED = tones.ROOT.parent / "shared" / "data"
 needs_speech = pytest.mark.skipif(not SHARED.is_dir(), reason="no real speech beside this clone")
@@ -105,6 +107,15 @@ def test_the_import_says_why_and_what_to_expect(
     assert flags["auto-avg"] == 1
     assert flags["save-every-epochs"] == 3
     assert flags["num-epochs"] == 60
+
+
+@pytest.mark.parametrize(("count", "longest"), [(10, 70.0), (300, 70.0), (5000, 2.0)])
+def test_long_is_what_a_hundredth_of_the_speech_is_longer_than(count: int, longest: float) -> None:
+    seconds = {str(number): 2.0 for number in range(count)} | {"long": 70.0}
+    utterances = [Utterance(id=name, audio=Path(name), text="a", split="train") for name in seconds]
+    seen = SimpleNamespace(utterances=utterances, seconds=lambda utterance: seconds[utterance.id])
+    sizes = import_corpus.sizes_of(seen, "bpe")  # type: ignore[arg-type]
+    assert (sizes.shortest, sizes.longest) == (2.0, longest)
 
 
 def test_text_that_is_not_utf_8_is_one_line_with_the_place(

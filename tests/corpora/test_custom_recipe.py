@@ -57,3 +57,20 @@ def test_sizes_grow_with_the_hours() -> None:
     assert "epoch" not in of(0.2)
     assert 1 <= of(0.2)["avg"] < of(0.2)["num-epochs"]
     assert "min-cut-duration" not in of(1)
+
+
+@pytest.mark.parametrize(
+    ("hours", "longest", "limit"),
+    [
+        (0.2, 15.0, None),
+        (0.2, 73.35, 90.0),
+        (0.2, 22.0, 30.0),
+        (5.0, 200.0, 90.0),
+        (50.0, 73.35, 30.0),
+    ],
+)
+def test_long_utterances_of_small_corpora_are_trained_on(
+    hours: float, longest: float, limit: float | None
+) -> None:
+    flags = flags_for("mine", Sizes(hours, 30, 2.0, longest))
+    assert flags.get("max-cut-duration") == limit

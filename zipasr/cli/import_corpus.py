@@ -94,7 +94,9 @@ def sizes_of(seen: ScannedCorpus, unit: UnitChoice = "auto") -> Sizes:
     """
     training = [u for u in seen.utterances if purpose_of(str(u.split)) == "train"]
     seconds = np.array([seen.seconds(utterance) for utterance in training])
-    shortest, longest = np.percentile(seconds, [1, 99])
+    shortest = np.percentile(seconds, 1)
+    ordered = np.sort(seconds)
+    longest = ordered[np.searchsorted(np.cumsum(ordered), 0.99 * seconds.sum())]
     characters = len(count_characters(utterance.text for utterance in training))
     if unit == "auto":
         unit, reason = choose_unit(utterance.text for utterance in training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -73,6 +74,13 @@ _FILES = 20
 _NEWEST_FILES = 5
 
 
+# Seconds of the longest utterance to train on: by default; of a published size; of the small model,
+# which has the memory for more, where each utterance counts.
+_USUAL_LONGEST = 20.0
+_LONGEST = 30.0
+_LONGEST_OF_SMALL = 90.0
+
+
 class Sizes(NamedTuple):
     """Size of a corpus: hours, utterances, characters.
 
@@ -80,7 +88,7 @@ class Sizes(NamedTuple):
         hours: of training speech.
         characters: number of different characters of the training transcripts.
         shortest: seconds; about one utterance in a hundred is shorter.
-        longest: seconds; about one utterance in a hundred is longer.
+        longest: seconds; longer utterances are a hundredth of the speech at most.
         unit: of the tokens.
     """
 
@@ -110,8 +118,10 @@ def flags_for(name: str, sizes: Sizes) -> dict[str, Any]:
     }
     if sizes.shortest < 1.0:
         flags["min-cut-duration"] = max(0.1, round(sizes.shortest * 0.7, 1))
-    if sizes.longest > 20.0:
-        flags["max-cut-duration"] = 30.0
+    if sizes.longest > _USUAL_LONGEST:
+        slowest = sizes.longest / (0.9 if flags["perturb-speed"] else 1.0)
+        most = _LONGEST_OF_SMALL if sizes.hours <= _SMALL_CORPUS_HOURS else _LONGEST
+        flags["max-cut-duration"] = min(most, 10.0 * math.ceil(slowest / 10.0))
     return {**flags, **_model_and_schedule(sizes), **_CHOSEN_ON_DEV}
 
 
