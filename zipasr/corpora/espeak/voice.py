@@ -270,8 +270,8 @@ def synthesise_order(speaker: Speaker, order: Order) -> None:
     write_flac(Path(order.path), recording, order.sample_rate)
 
 
-def run_in_child(speaker: Speaker, order: Order) -> bool:
-    """Fork, let the child fulfil ``order``, and return whether it managed."""
+def start_child(speaker: Speaker, order: Order) -> int:
+    """Fork a child that fulfils ``order``; return its process number."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -283,19 +283,33 @@ def run_in_child(speaker: Speaker, order: Order) -> bool:
         finally:
             # Not sys.exit: buffers and exit handlers belong to the parent.
             os._exit(status)
-    return os.waitpid(child, 0)[1] == 0
+    return child
+
+
+# Children at work together: one computes while the disk makes sure of the file of the other.
+CHILDREN = 2
 
 
 def serve_orders(orders: Iterator[Order], output: TextIO) -> None:
-    """Fulfil ``orders`` one after another; write ``done <id>`` or ``failed <id>`` for each."""
+    """Fulfil ``orders``; write ``done <id>`` or ``failed <id>`` for each as it ends."""
     speaker = Speaker()
+    at_work: dict[int, Order] = {}
+
+    def wait_for_one() -> None:
+        child, status = os.wait()
+        outcome = "failed" if status else "done"
+        output.write(f"{outcome} {at_work.pop(child).id}\n")
+        output.flush()
+
     for order in orders:
         kernel(
             played_rate(speaker.rate, order), order.sample_rate
         )  # computed once here, inherited by every child
-        outcome = "done" if run_in_child(speaker, order) else "failed"
-        output.write(f"{outcome} {order.id}\n")
-        output.flush()
+        if len(at_work) == CHILDREN:
+            wait_for_one()
+        at_work[start_child(speaker, order)] = order
+    while at_work:
+        wait_for_one()
 
 
 def to_line(order: Order) -> str:
