@@ -38,7 +38,7 @@ def test_a_recipe_may_have_a_rate_for_an_encoder_and_the_optimizer_that_goes_wit
     words = "--recipe espeak --encoder-type zapformer"
     run = read(TRAIN, words.split())
     assert run[OptimizerConfig].optimizer == "rubik"
-    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.1, 0.0)
+    assert (run[EdenConfig].base_lr, run[EdenConfig].warmup_batches) == (0.12, 0.0)
     assert run.settings["base_lr"].source == "recipe espeak"
     assert rates(f"{words} --base-lr 0.03").base_lr == 0.03
     assert rates("--recipe librispeech --encoder-type zapformer").base_lr == 0.02
@@ -48,7 +48,7 @@ def test_a_recipe_may_have_a_rate_for_an_encoder_and_the_optimizer_that_goes_wit
 @pytest.mark.parametrize("other", ["scaled_adam", "scaled_adam_v1"])
 def test_the_rate_of_a_recipe_is_of_its_optimizer(other: str) -> None:
     for words in ("--recipe espeak", "--recipe espeak --optimizer rubik"):
-        assert (rates(words).base_lr, rates(words).warmup_batches) == (0.1, 0.0)
+        assert (rates(words).base_lr, rates(words).warmup_batches) == (0.12, 0.0)
     changed = rates(f"--recipe espeak --optimizer {other}")
     assert (changed.base_lr, changed.warmup_batches) == (0.045, 500.0)
     assert rates(f"--recipe espeak --optimizer {other} --warmup-batches 80").warmup_batches == 80.0

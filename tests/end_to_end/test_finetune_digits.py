@@ -59,7 +59,7 @@ def prepare(folder: Path, epochs: int) -> tuple[str, ...]:
     """Prepare a corpus whose sound and manifests are there; return the flags that name it."""
     fsdd.write_recipe(folder / "fsdd")
     file = folder / "fsdd" / "recipe.toml"
-    file.write_text(file.read_text().replace("num-epochs = 12", f"num-epochs = {epochs}"))
+    file.write_text(file.read_text().replace("num-epochs = 9", f"num-epochs = {epochs}"))
     tones.prepare(folder, folder / "fsdd")
     return ("--recipe", str(folder / "fsdd"), "--world-size", str(tones.processes()))
 
