@@ -7,8 +7,9 @@ schedule that the flags in ``config`` ask for.
 computes a step: ``update_math`` (which clips gradients too) with ``update_kernels`` or
 ``compiled_update``. ``schedules`` has its learning rate, Eden.
 
-``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars. Its
-learning rate is in ``schedules`` too, InterpCosine.
+``rubik`` is the newer one: ``rubik_rules`` has the steps of matrices, vectors and scalars, which
+processes compute together on a CPU by ``shared_matrices``. Its learning rate is in ``schedules``
+too, InterpCosine.
 
 ``named_optimizer`` and ``named_state`` are common to both: state is found by name.
 

@@ -331,9 +331,7 @@ def recognise_with_all(
     found: list[dict[str, list[Transcript]]] = [{} for _ in recognisers]
     spent, speech, num_done = [0.0] * len(recognisers), 0.0, 0
     with Progress(f"decoding {name}", total) as progress, torch.inference_mode():
-        for batch in batches:
-            if not num_done:
-                _recognise_first(recognisers, batch)
+        for batch, counts in _first_ahead(batches):
             begun = time.monotonic()
             batch = batch.to(acoustics.device)
             frames, lens = acoustics.encode(batch.features, batch.feature_lens)
@@ -343,6 +341,8 @@ def recognise_with_all(
             for place, recogniser in enumerate(recognisers):
                 begun = time.monotonic()
                 by_setting = recogniser.best_by_setting(frames, lens, batch.texts)
+                if not counts:
+                    continue
                 spent[place] += encoding + time.monotonic() - begun
                 for setting, utterances in by_setting.items():
                     transcripts = _transcripts(recogniser, batch, utterances)
@@ -354,21 +354,21 @@ def recognise_with_all(
                             )
                         ]
                     found[place].setdefault(setting, []).extend(transcripts)
-            speech, num_done = speech + batch.seconds, num_done + len(batch.cut_ids)
-            progress.step(f"{num_done} utterances")
+            if counts:
+                speech, num_done = speech + batch.seconds, num_done + len(batch.cut_ids)
+                progress.step(f"{num_done} utterances")
     return [
         Recognised(transcripts or {"": []}, seconds, speech)
         for transcripts, seconds in zip(found, spent, strict=True)
     ]
 
 
-def _recognise_first(recognisers: Sequence[Recogniser[AcousticModel]], batch: Batch) -> None:
-    """Recognise the first utterances of a batch, so that what is compiled at first use is there."""
-    acoustics = recognisers[0].acoustics
-    first = batch.part(0, 2).to(acoustics.device)  # of two: a batch of one takes other loops
-    encoded = acoustics.encode(first.features, first.feature_lens)
-    for recogniser in recognisers:
-        recogniser.best_by_setting(*encoded, first.texts)
+def _first_ahead(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Yield batches, which count, and ahead of them utterances of the first, which do not."""
+    for number, batch in enumerate(batches):
+        if number == 0:
+            yield batch.part(0, 2), False  # of two: a batch of one takes other loops
+        yield batch, True
 
 
 def _transcripts(
