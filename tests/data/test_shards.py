@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 from lhotse.shar.readers.tar import TarIterator
 
+from benchmarks.sampling import durations
 from tests.data.conftest import NUM_CUTS, TinyCorpus
-from zipasr.data import epoch_plan as windows
-from zipasr.data import fbank, shards
+from zipasr.data import fbank, shard_plan, shards
 from zipasr.data.config import AugmentConfig, DataConfig, FbankConfig
 from zipasr.data.cuts import TrainCuts, in_memory
 from zipasr.data.epoch_plan import (
@@ -23,10 +23,11 @@ from zipasr.data.epoch_plan import (
     BatchLimits,
     CutLengths,
     EpochSegment,
-    plan_in_windows,
+    make_plan,
 )
 from zipasr.data.fbank import compute_and_store
 from zipasr.data.loaders import EpochPosition, batching_of, load_cuts, train_loader
+from zipasr.data.shard_plan import plan_for_readers
 
 OFF = AugmentConfig(enable_spec_aug=False, enable_musan=False)
 
@@ -75,14 +76,15 @@ def test_every_shard_is_read_once_in_an_epoch(
     cuts: TrainCuts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    monkeypatch.setattr(windows, "SHARDS_HELD", 2)
+    monkeypatch.setattr(shard_plan, "_WINDOW", 2)
+    monkeypatch.setattr(shards, "SHARDS_HELD", 4)
 
     def watched(path: str) -> TarIterator:
         read.append(path)
         return TarIterator(path)
 
     monkeypatch.setattr(shards, "TarIterator", watched)
-    shards._held.cache_clear()
+    shards._SHARDS.clear()
     data = DataConfig(max_duration=4, num_workers=0)
     batches = list(
         train_loader(cuts, data, OFF, EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1))
@@ -99,30 +101,95 @@ def test_a_run_goes_on_from_any_step(cuts: TrainCuts) -> None:
     assert [batch.cut_ids for batch in later] == names[2:]
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 30), st.booleans())
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 60),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(0, 30),
+    st.booleans(),
+    st.integers(1, 4),
+)
 def test_every_cut_once_whatever_the_shards_and_after_a_change_of_layout(
-    num_shards: int, world_size: int, steps: int, shuffle: bool
+    num_shards: int, world_size: int, num_readers: int, steps: int, shuffle: bool, held: int
 ) -> None:
     rng = np.random.default_rng(num_shards)
     count = num_shards * 12
     lengths = CutLengths(
         rng.uniform(1, 9, count), np.ones(count, int), shards=rng.permutation(count) // 12
     )
-    layout = BatchingConfig(budget=BatchLimits(max_duration=20.0), shuffle=shuffle)
-    first = plan_in_windows(lengths, layout, seed=1, epoch=1)
-    steps = min(steps, len(first))
-    rest = plan_in_windows(
-        lengths,
-        replace(layout, world_size=world_size),
-        seed=1,
-        epoch=1,
-        legs=(EpochSegment(layout, steps),),
+    layout = BatchingConfig(
+        budget=BatchLimits(max_duration=20.0), shuffle=shuffle, num_readers=num_readers
     )
+    other = replace(layout, world_size=world_size, num_readers=1 + num_readers % 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_plan, "_WINDOW", held)
+        first = plan_for_readers(lengths, layout, seed=1, epoch=1)
+        steps = min(steps, len(first))
+        legs = (EpochSegment(layout, steps),)
+        rest = plan_for_readers(lengths, other, seed=1, epoch=1, legs=legs)
+    assert all(len(first.batch(step, 0)) for step in range(len(first)))
+    assert sorted(first.trained(len(first))) == list(range(count))
     seen = Counter([*first.trained(steps).tolist(), *rest.trained(len(rest)).tolist()])
     assert set(seen) == set(range(count))
-    # A window with fewer cuts than ranks repeats some, so that all ranks have a batch.
-    assert sum(seen.values()) - count <= world_size * (num_shards // windows.SHARDS_HELD + 1)
+    for plan in (first, rest):
+        for batch in (
+            plan.batch(s, r) for s in range(len(plan)) for r in range(len(plan.begins.T))
+        ):
+            assert len(batch) * lengths.seconds[batch].max() <= 20.0 + 1e-9
+    # Readers with fewer cuts than another has batches repeat some.
+    assert sum(seen.values()) - count <= world_size * other.num_readers * 3
+
+
+@pytest.fixture(scope="module")
+def like_librispeech() -> CutLengths:
+    """A tenth of LibriSpeech: 84 000 cuts in 420 shards."""
+    seconds = durations(84_000)
+    return CutLengths(seconds, np.zeros(84_000, int), shards=np.arange(84_000) // 200)
+
+
+@pytest.mark.parametrize(("ranks", "readers"), [(1, 1), (4, 1), (2, 4), (4, 4)])
+def test_shards_cost_no_steps_no_padding_and_no_reads(
+    like_librispeech: CutLengths, ranks: int, readers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = like_librispeech
+    layout = BatchingConfig(
+        budget=BatchLimits(max_duration=1000.0),
+        world_size=ranks,
+        drop_last=True,
+        shuffle=True,
+        num_readers=readers,
+    )
+    plan = plan_for_readers(lengths, layout, seed=1, epoch=1)
+    assert sorted(plan.trained(len(plan))) == list(range(len(lengths)))
+    whole = make_plan(replace(lengths, shards=None), layout, seed=1, epoch=1)
+    assert len(plan) <= 1.03 * len(whole) + readers
+    padded = sum(plan.step_seconds(step, lengths.seconds) for step in range(len(plan)))
+    assert padded <= 1.055 * lengths.seconds.sum()
+    longest = [
+        [lengths.seconds[plan.batch(step, rank)].max() for rank in range(ranks)]
+        for step in range(len(plan))
+    ]
+    assert np.ptp(longest, axis=1).mean() < 0.7  # seconds: no rank waits long for another
+
+    numbers, read = np.arange(len(lengths)).reshape(-1, 200), []
+
+    def all_of(path: str) -> dict[str, None]:
+        read.append(path)
+        return dict.fromkeys(map(str, numbers[int(path)]))
+
+    monkeypatch.setattr(shards, "_read", all_of)
+    for rank in range(ranks):
+        for reader in range(readers):
+            held, most = shards._HeldShards(), 0
+            for step in range(reader, len(plan), readers):
+                for cut in plan.batch(step, rank).tolist():
+                    held.taken(str(cut // 200), str(cut))
+                    most = max(most, sum(map(len, held._shards.values())))
+            assert most <= shards.SHARDS_HELD * 200
+            assert not held._shards or ranks * readers > 1  # others have the rest of the last ones
+    # A shard on the border between two readers is read by both.
+    assert len(read) <= len(numbers) + ranks * readers - 1
 
 
 def test_without_storage_there_are_cuts_for_features_on_the_fly(

@@ -105,6 +105,20 @@ def test_a_course_comes_back_from_a_checkpoint() -> None:
     assert course == SamplerState(now, DATA)
 
 
+def test_an_epoch_ends_with_the_readers_that_it_began_with() -> None:
+    layout = BatchingConfig(budget=BatchLimits(max_duration=10.0), num_readers=2)
+    saved = SamplerState(layout).to_dict()
+    more = replace(layout, num_readers=5)
+    sampler = SamplerState(more)
+    sampler.resume(saved, TrainState(batches_done=3), other_data=False)
+    sampler.change_layout(more, 3)
+    assert (sampler.layout.num_readers, sampler.legs) == (2, ())
+    sampler.change_layout(more, 0)
+    assert sampler.layout.num_readers == 5
+    del saved["layout"]["num_readers"]  # of a checkpoint before there were readers
+    assert BatchingConfig.from_dict(saved["layout"]).num_readers == 1
+
+
 def test_a_position_without_its_layout_is_not_guessed(caplog: pytest.LogCaptureFixture) -> None:
     course, state = SamplerState(LAYOUT, DATA), TrainState(cur_epoch=3, batches_done=5)
     course.resume({"epoch": 3, "batches": 5}, state, other_data=False)

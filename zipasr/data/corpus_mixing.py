@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from lhotse.cut import Cut
@@ -26,8 +26,8 @@ from zipasr.data.epoch_plan import (
     EpochSegment,
     Plan,
     PlanPart,
-    plan_in_windows,
 )
+from zipasr.data.shard_plan import plan_for_readers
 
 Choices = NDArray[np.int64]
 
@@ -115,7 +115,7 @@ def mixed_plan(
     epoch: int,
     legs: Sequence[EpochSegment] = (),
 ) -> Plan:
-    """Plan an epoch of one corpus (see ``plan_in_windows``) or of several.
+    """Plan an epoch of one corpus (see ``plan_for_readers``) or of several.
 
     Args:
         lengths: of all cuts, part after part.
@@ -128,14 +128,17 @@ def mixed_plan(
         DataError: a corpus does not fill one batch.
     """
     if not lengths.parts:
-        return plan_in_windows(lengths, layout, seed=seed, epoch=epoch, legs=legs)
+        return plan_for_readers(lengths, layout, seed=seed, epoch=epoch, legs=legs)
+    # Steps of other corpora come between: whose turn it is then, no plan of one corpus knows.
+    layout = replace(layout, num_readers=1)
+    legs = [replace(leg, layout=replace(leg.layout, num_readers=1)) for leg in legs]
     weights = np.array([part.weight for part in lengths.parts])
     own_legs = []
     for number, leg in enumerate(legs):
         key = (seed, epoch if leg.layout.shuffle else 0, number)
         chosen = _choices(weights, key, num_steps=leg.steps)
         own_legs.append(EpochSegment(leg.layout, int((chosen == 0).sum())))
-    first = plan_in_windows(lengths.part(0), layout, seed=seed, epoch=epoch, legs=own_legs)
+    first = plan_for_readers(lengths.part(0), layout, seed=seed, epoch=epoch, legs=own_legs)
     key = (seed, epoch if layout.shuffle else 0, len(legs))
     chosen = _choices(weights, key, num_first=len(first))
     counts = np.bincount(chosen, minlength=len(weights))
@@ -176,7 +179,7 @@ def _repeated(
     plans: list[Plan] = []
     while sum(map(len, plans)) < num_steps:
         seed = derive_seed(*key, number, len(plans))
-        plans.append(plan_in_windows(part, layout, seed=seed, epoch=key[1]))
+        plans.append(plan_for_readers(part, layout, seed=seed, epoch=key[1]))
         if not len(plans[-1]):
             raise DataError(
                 f"--extra-manifest: {lengths.parts[number].name} does not fill one batch of "

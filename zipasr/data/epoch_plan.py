@@ -1,11 +1,9 @@
-"""Epoch plan: which cuts go into which batch, step by step; and plans over shards.
+"""Epoch plan: which cuts go into which batch, step by step.
 
 A plan follows from the lengths of the cuts, a layout, the seed and the epoch, and from nothing
 else. It is two small arrays of numbers, so it is made in a fraction of a second for a million cuts,
-every rank makes the same one, and going to any step costs nothing.
-
-An epoch shuffles the shards and goes through them window by window. A window is planned as a small
-corpus of its own that leaves nothing out; a process reads each of its shards once, front to back.
+every rank makes the same one, and going to any step costs nothing. ``shard_plan`` plans cuts that
+are read shard by shard.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipasr.base.seed import derive_seed
-from zipasr.data.shards import SHARDS_HELD
 
 Seconds = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -144,6 +141,8 @@ class BatchingConfig:
         drop_last: leave out what does not fill a batch, or a step.
         shuffle: another order in each epoch.
         copies: of each cut in its batch; the budget is for all of them together.
+        num_readers: processes of a rank that load its batches in turn: each has shards of its own.
+            Another number is no other layout: an epoch ends as it was begun.
     """
 
     budget: BatchLimits
@@ -152,6 +151,7 @@ class BatchingConfig:
     drop_last: bool = False
     shuffle: bool = False
     copies: int = 1
+    num_readers: int = field(default=1, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a checkpoint."""
@@ -258,14 +258,14 @@ def make_plan(
     """
     left: Numbers | None = None
     for number, leg in enumerate(legs):
-        draws = _Draws(seed, epoch if leg.layout.shuffle else 0, number)
+        draws = Draws(seed, epoch if leg.layout.shuffle else 0, number)
         plan = _plan(lengths, leg.layout, draws, left)
         before = lengths.by_length if left is None else left
         left = before[np.isin(before, plan.trained(leg.steps), invert=True)]
-    return _plan(lengths, layout, _Draws(seed, epoch if layout.shuffle else 0, len(legs)), left)
+    return _plan(lengths, layout, Draws(seed, epoch if layout.shuffle else 0, len(legs)), left)
 
 
-class _Draws:
+class Draws:
     """Random orders, from a stream that numpy promises never to change."""
 
     def __init__(self, *keys: int) -> None:
@@ -275,11 +275,15 @@ class _Draws:
         """Return the numbers below ``size`` in a random order."""
         return np.argsort(self._stream.random_raw(size), kind="stable")
 
+    def uniform(self, size: int) -> Seconds:
+        """Return numbers from 0 to 1."""
+        return self._stream.random_raw(size) / 2.0**64
 
-def _plan(lengths: CutLengths, layout: BatchingConfig, draws: _Draws, left: Numbers | None) -> Plan:
+
+def _plan(lengths: CutLengths, layout: BatchingConfig, draws: Draws, left: Numbers | None) -> Plan:
     by_length = lengths.by_length if left is None else left
     members = _lined_up(by_length, lengths.seconds, layout, draws)
-    bounds = _bounds(lengths.seconds[members].tolist(), lengths.tokens[members].tolist(), layout)
+    bounds = batch_bounds(lengths, members, layout)
     begins, ends = bounds[:-1], bounds[1:]
     if layout.drop_last:
         begins, ends = _full_steps(begins, ends, lengths, members, layout, draws)
@@ -296,7 +300,7 @@ def _plan(lengths: CutLengths, layout: BatchingConfig, draws: _Draws, left: Numb
 
 
 def _lined_up(
-    by_length: Numbers, seconds: Seconds, layout: BatchingConfig, draws: _Draws
+    by_length: Numbers, seconds: Seconds, layout: BatchingConfig, draws: Draws
 ) -> Numbers:
     """Return the cuts, bucket after bucket, shuffled or as they come within each."""
     # Summed one by one: a sum in another order could end a bucket elsewhere.
@@ -310,8 +314,9 @@ def _lined_up(
     return np.concatenate([np.sort(bucket) for bucket in buckets])
 
 
-def _bounds(seconds: list[float], tokens: list[int], layout: BatchingConfig) -> Numbers:
-    """Return where batches begin, and after them the number of cuts."""
+def batch_bounds(lengths: CutLengths, members: Numbers, layout: BatchingConfig) -> Numbers:
+    """Return where in ``members`` batches begin, and after them the number of members."""
+    seconds, tokens = lengths.seconds[members].tolist(), lengths.tokens[members].tolist()
     bounds, size, fitting = [0], 0, 0
     longest, most = 0.0, -1
     for position, (length, count) in enumerate(zip(seconds, tokens, strict=True)):
@@ -333,7 +338,7 @@ def _full_steps(
     lengths: CutLengths,
     members: Numbers,
     layout: BatchingConfig,
-    draws: _Draws,
+    draws: Draws,
 ) -> tuple[Numbers, Numbers]:
     """Leave out the batch that is not full, then any so that each rank has equally many."""
     if len(begins):
@@ -349,13 +354,7 @@ def _full_steps(
 def _padded_steps(begins: Numbers, ends: Numbers, world_size: int) -> tuple[Numbers, Numbers]:
     """Halve batches, so that each rank has equally many; repeat some when there are too few."""
     pairs = list(zip(begins.tolist(), ends.tolist(), strict=True))
-    missing = -len(pairs) % world_size
-    for _ in range(missing):
-        at, (begin, end) = max(enumerate(pairs), key=lambda item: item[1][1] - item[1][0])
-        if end - begin < 2:
-            break
-        middle = (begin + end) // 2
-        pairs[at : at + 1] = [(begin, middle), (middle, end)]
+    pairs = halved(pairs, -len(pairs) % world_size)
     pairs += pairs[: -len(pairs) % world_size] if len(pairs) >= world_size else []
     while pairs and len(pairs) % world_size:
         pairs.append(pairs[-1])
@@ -365,54 +364,18 @@ def _padded_steps(begins: Numbers, ends: Numbers, world_size: int) -> tuple[Numb
     )
 
 
-_SHARDS = 1 << 41  # keeps the seed of their order apart from others
-
-
-def plan_in_windows(
-    lengths: CutLengths,
-    layout: BatchingConfig,
-    *,
-    seed: int,
-    epoch: int,
-    legs: Sequence[EpochSegment] = (),
-) -> Plan:
-    """Plan an epoch of cuts in shards; of others, as ``make_plan`` does.
+def halved(batches: Sequence[tuple[int, int]], missing: int) -> list[tuple[int, int]]:
+    """Halve the largest batch, again and again, until there are so many more or all have one cut.
 
     Args:
-        lengths: of all cuts.
-        layout: of the steps to come.
-        seed: of the run.
-        epoch: counted from 1.
-        legs: what was trained of this epoch in other layouts, in order.
+        batches: beginning and end of each.
+        missing: how many more there should be.
     """
-    if lengths.shards is None:
-        return make_plan(lengths, layout, seed=seed, epoch=epoch, legs=legs)
-    left: Numbers = np.arange(len(lengths))
-    for number, leg in enumerate(legs):
-        key = (seed, epoch if leg.layout.shuffle else 0, number)
-        left = np.setdiff1d(left, _planned(lengths, left, leg.layout, key).trained(leg.steps))
-    return _planned(lengths, left, layout, (seed, epoch if layout.shuffle else 0, len(legs)))
-
-
-def _planned(
-    lengths: CutLengths, left: Numbers, layout: BatchingConfig, key: tuple[int, ...]
-) -> Plan:
-    assert lengths.shards is not None
-    shards = lengths.shards[left]
-    order = np.unique(shards)
-    if layout.shuffle:
-        stream = np.random.PCG64(derive_seed(*key, _SHARDS))
-        order = order[np.argsort(stream.random_raw(len(order)), kind="stable")]
-    nothing = np.empty((0, layout.world_size), np.int64)
-    members, begins, ends, first = [np.empty(0, np.int64)], [nothing], [nothing], 0
-    for window, start in enumerate(range(0, len(order), SHARDS_HELD)):
-        numbers = left[np.isin(shards, order[start : start + SHARDS_HELD])]
-        part = CutLengths(lengths.seconds[numbers], lengths.tokens[numbers])
-        plan = make_plan(
-            part, replace(layout, drop_last=False), seed=derive_seed(*key, window), epoch=key[1]
-        )
-        members.append(numbers[plan.members])
-        begins.append(plan.begins + first)
-        ends.append(plan.ends + first)
-        first += len(plan.members)
-    return Plan(np.concatenate(members), np.concatenate(begins), np.concatenate(ends))
+    batches = list(batches)
+    for _ in range(missing):
+        at, (begin, end) = max(enumerate(batches), key=lambda item: item[1][1] - item[1][0])
+        if end - begin < 2:
+            break
+        middle = (begin + end) // 2
+        batches[at : at + 1] = [(begin, middle), (middle, end)]
+    return batches

@@ -64,6 +64,7 @@ def batching_of(config: DataConfig, world_size: int) -> BatchingConfig:
         num_buckets=config.num_buckets if config.bucketing_sampler else 1,
         drop_last=config.drop_last,
         shuffle=config.shuffle,
+        num_readers=max(1, config.workers),
     )
 
 
@@ -180,7 +181,8 @@ def train_loader(
     """Return the batches of one epoch on one rank.
 
     The batches depend on the cuts, the two configs, ``place``, ``doubled`` and ``late``, bit for
-    bit; not on the number of workers or on how many batches are skipped.
+    bit; not on how many batches are skipped, nor on the number of workers but where an epoch of
+    cuts in shards is planned, whose layout has it.
 
     Args:
         cuts: filtered already.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from lhotse.utils import fastcopy
 logger = logging.getLogger(__name__)
 
 SHARD = "zipasr_shard"
-# Shards that a process holds, compressed: one of 200 utterances is about 20 MB.
-SHARDS_HELD = 8
+# Most that a process holds, compressed: a shard of 200 utterances is about 20 MB.
+SHARDS_HELD = 18
 
 
 class ShardOfFeatures:
@@ -85,7 +85,7 @@ class ShardReader(FeaturesReader):  # type: ignore[misc]  # lhotse has no types
         right_offset_frames: int | None = None,
     ) -> np.ndarray[Any, Any]:
         """Return (T, 80) of a cut."""
-        features: np.ndarray[Any, Any] = _held(self._path)[key].load()
+        features: np.ndarray[Any, Any] = _SHARDS.taken(self._path, key).load()
         return features[left_offset_frames:right_offset_frames]
 
 
@@ -97,9 +97,41 @@ def shard_of(cut: Cut) -> str:
     return str(features.storage_path)
 
 
-@lru_cache(maxsize=SHARDS_HELD)
-def _held(path: str) -> dict[str, Features]:
-    """Read a whole shard, front to back, and keep its compressed features."""
+class _HeldShards:
+    """Shards read front to back, and what is still to come of them, compressed.
+
+    What is taken is given up: an epoch asks for it once. So the few utterances that wait for others
+    of their length keep no whole shards in memory.
+    """
+
+    def __init__(self) -> None:
+        self._shards: OrderedDict[str, dict[str, Features]] = OrderedDict()
+        self._largest = 0
+
+    def taken(self, path: str, key: str) -> Features:
+        """Return the features of an utterance; the shard is read where they are not held."""
+        held = self._shards.pop(path, {})
+        if key not in held:
+            held = _read(path)
+            self._largest = max(self._largest, len(held))
+        features = held.pop(key)
+        if held:
+            self._shards[path] = held
+        # Where a plan does not say who reads what: the one that was used last goes last.
+        while sum(map(len, self._shards.values())) > SHARDS_HELD * self._largest:
+            self._shards.popitem(last=False)
+        return features
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._shards.clear()
+
+
+_SHARDS = _HeldShards()
+
+
+def _read(path: str) -> dict[str, Features]:
+    """Return the compressed features of a shard by the names of their cuts."""
     logger.debug("reading %s", path)
     return {
         str(name.parent / name.stem): manifest

@@ -166,7 +166,9 @@ class SamplerState:
             batches_done: steps of the epoch so far, over all legs.
         """
         steps = batches_done - sum(leg.steps for leg in self.legs)
-        if layout != self.layout and steps > 0:
+        if steps > 0:
+            if layout == self.layout:
+                return  # although other readers would come next: those of its plan stay
             self.legs = (*self.legs, EpochSegment(self.layout, steps))
         self.layout = layout
 
