@@ -33,7 +33,7 @@ from zipasr.base.files import atomic_path, digest_of
 from zipasr.data.config import NUM_MEL_BINS
 from zipasr.data.filters import BROKEN_MANIFEST, Failure, failure_of_cut, reason_of_error
 from zipasr.data.shards import ShardOfFeatures
-from zipasr.data.worker_processes import leave_signals_to_parent
+from zipasr.data.worker_processes import prepare_worker
 
 # lhotse resamples by a windowed sinc of its own that needs torch alone, but takes it only where
 # torchaudio is installed, and else scipy's filter: the same recordings would have other features.
@@ -257,9 +257,7 @@ def run_tasks(
         yield from map(work, tasks)
         return
     try:
-        with ProcessPoolExecutor(
-            jobs, process_context(), initializer=leave_signals_to_parent
-        ) as pool:
+        with ProcessPoolExecutor(jobs, process_context(), initializer=prepare_worker) as pool:
             yield from pool.map(work, tasks)
     except BrokenProcessPool as error:
         raise ResourceError(

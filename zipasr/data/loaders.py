@@ -47,7 +47,7 @@ from zipasr.data.worker_processes import (
     TICK_SECONDS,
     ToldFaults,
     batches_of_workers,
-    leave_signals_to_parent,
+    prepare_worker,
     to_share,
 )
 
@@ -148,7 +148,7 @@ class Loader:
             batch_size=None,
             num_workers=self._num_workers,
             collate_fn=to_share,
-            worker_init_fn=leave_signals_to_parent,
+            worker_init_fn=prepare_worker,
             multiprocessing_context=process_context(),
             timeout=TICK_SECONDS,
             # A thread copies what comes to where a GPU reads it while the host goes on.

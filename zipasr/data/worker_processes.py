@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zipasr.base.distributed import process_state
+from zipasr.base.environment import return_free_memory
 from zipasr.base.errors import ResourceError, UserError, is_machine_fault
 
 logger = logging.getLogger(__name__)
@@ -361,13 +362,15 @@ def _end(workers: Sequence[BaseProcess]) -> None:
             worker.join(timeout=JOIN_SECONDS)
 
 
-def leave_signals_to_parent(_index: int = 0) -> None:
-    """Prepare a worker process: one thread, and signals are left to the parent to act on.
+def prepare_worker(_index: int = 0) -> None:
+    """Prepare a worker process: one thread, no signals, none of the free memory of its parent.
 
     A terminal or a job scheduler signals all processes at once; the parent still needs its data to
-    finish the batch and save.
+    finish the batch and save. A fork keeps what the parent writes over, so gaps in the heap of a
+    training, which it fills again and again, would come to hundreds of megabytes in each worker.
     """
     torch.set_num_threads(1)
+    return_free_memory()
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
