@@ -8,6 +8,8 @@ The durations are drawn to look like LibriSpeech's 960 hours at three speeds. Pl
 batches of an epoch; lhotse makes them one by one, so it is asked for some, and its time for the
 whole epoch follows from them. To go on in the middle of an epoch lhotse makes the batches up to
 there again; the plan is made and indexed. Both only choose cuts: nothing is parsed or read.
+
+At the end, what it costs that the features are in shards of 200 utterances (``--storage shar``).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import lhotse
@@ -25,9 +28,11 @@ from lhotse.dataset import DynamicBucketingSampler
 
 from zipasr.data.dataset import PlannedBatches
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
+from zipasr.data.shard_plan import plan_for_readers
 
 NUM_CUTS = 843_723  # of LibriSpeech, 960 hours at speeds 0.9, 1 and 1.1
 BUFFER_PER_BUCKET = 5_000  # as icefall asks lhotse for
+CUTS_PER_SHARD = 200
 
 
 def durations(num_cuts: int) -> np.ndarray:
@@ -95,6 +100,26 @@ def time_of_lhotse(seconds: np.ndarray, args: argparse.Namespace) -> tuple[float
     return first, (time.perf_counter() - begun) / made
 
 
+def cost_of_shards(lengths: CutLengths, layout: BatchingConfig, steps: int) -> str:
+    """Return what a plan over shards costs, compared with a plan of so many steps without."""
+    shards = np.arange(len(lengths)) // CUTS_PER_SHARD
+    begun = time.perf_counter()
+    plan = plan_for_readers(replace(lengths, shards=shards), layout, seed=42, epoch=1)
+    planning = time.perf_counter() - begun
+    padded = sum(plan.step_seconds(step, lengths.seconds) for step in range(len(plan)))
+    read: set[tuple[int, int, int]] = set()
+    for step in range(len(plan)):
+        for rank in range(layout.world_size):
+            own = np.unique(shards[plan.batch(step, rank)]).tolist()
+            read.update((rank, step % layout.num_readers, shard) for shard in own)
+    return (
+        f"in shards, {layout.num_readers} readers a rank: planned in {planning:.2g} s, "
+        f"{len(plan) / steps:.3f} times the steps, "
+        f"{100 * (padded / lengths.seconds.sum() - 1):.1f} % padding, "
+        f"each shard read {len(read) / (shards.max() + 1):.3f} times"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Compare the plan of an epoch with lhotse.")
@@ -136,6 +161,9 @@ def main() -> None:
         ("the same, with the plan at hand", seeking, half),
     ):
         print(f"{name:34} {ours:10.2g} {theirs:10.2g} {theirs / ours:8.3g}")
+    print()
+    for readers in (1, 8):
+        print(cost_of_shards(lengths, replace(layout, num_readers=readers), steps))
 
 
 if __name__ == "__main__":
