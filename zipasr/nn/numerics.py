@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,10 +82,19 @@ def can_use_bf16(asked_for: bool, device: torch.device) -> bool:
     return asked_for
 
 
+# What may stand in ONEDNN_MAX_CPU_ISA: no limit; parts of the names of processors that will do.
+_ALL = ("", "ALL", "DEFAULT")
+_HAVE_BFLOAT16 = ("BF16", "FP16", "AMX", "AVX10")
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # oneDNN, which multiplies, may be held to the instructions of an older processor.
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if limit not in _ALL and not any(name in limit for name in _HAVE_BFLOAT16):
+        return False
     if not hasattr(torch.cpu, "get_capabilities"):  # of older torch
         return bool(torch.cpu._is_avx512_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
