@@ -25,8 +25,8 @@ from torch import Tensor
 
 from zipasr.model.decoder import CachedDecoder, Decoder
 from zipasr.model.joiner import Joiner
-from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.greedy import GreedySearch
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.transducer_step import TransducerSteps
 
 WIDTH, VOCAB_SIZE, FRAMES_PER_SECOND = 512, 500, 25

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import zipasr
 from tests import tones
 from zipasr.audio.loading import Audio
-from zipasr.audio.silence_windows import Window
+from zipasr.audio.segmentation import Window
 from zipasr.recognition.long_form import join_hypotheses
 from zipasr.recognition.transcription import TimedHypothesis
 from zipasr.text.timed_words import Token, Word

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zipasr.encoder.relative_attention import AttentionWeights
 from zipasr.encoder.zipformer.attention import NonlinAttention, SelfAttention
-from zipasr.encoder.zipformer.feedforward import ConvolutionModule
+from zipasr.encoder.zipformer.feedforward_convolution import ConvolutionModule
 from zipasr.encoder.zipformer.layer import BypassModule, add_branch, keep_mask
 from zipasr.encoder.zipformer.stack import SimpleDownsample, SimpleUpsample
 from zipasr.nn.layers import DepthwiseConv1d

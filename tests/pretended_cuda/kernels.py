@@ -24,7 +24,7 @@ from zipasr.kernels.numba import optimizer as loops
 from zipasr.losses import ctc, numba_backend, recursion, triton_backend
 from zipasr.nn import bias_norm, triton_bias_norm
 from zipasr.optim import compiled_update
-from zipasr.search import beam_search, greedy_blocks, triton_steps
+from zipasr.search import greedy_blocks, modified_beam_search, triton_steps
 from zipasr.search.beam_state import Beams
 from zipasr.search.transducer_step import ScoreSettings
 
@@ -272,7 +272,7 @@ def _beam_frame(logits: Tensor, lens: Tensor, *rest: Any, **_: int) -> None:
     *books, parents, symbols, time, blank, penalty, temperature = rest
     beams = Beams(*books, books[0])
     settings = ScoreSettings(blank, penalty, temperature)
-    beam_search.take_frame(logits, beams, lens, (parents, symbols), time, settings)
+    modified_beam_search.take_frame(logits, beams, lens, (parents, symbols), time, settings)
 
 
 def _greedy_step(logits: Tensor, lens: Tensor, *rest: Any, **_: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.audio import silence_windows
+from zipasr.audio import segmentation
 from zipasr.audio.loading import Sound
 from zipasr.audio.sound_profile import SoundProfile, measure
 from zipasr.audio.speech_activity import activity_by_level
@@ -27,7 +27,7 @@ WORD, BREAK = 0.3, 0.08
 
 @pytest.fixture(autouse=True)
 def by_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence_windows, "speech_activity", activity_by_level)
+    monkeypatch.setattr(segmentation, "speech_activity", activity_by_level)
 
 
 def recording(pauses: Sequence[float], level: float = -25.0) -> tuple[Sound, list[Word]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.search.tiny import tiny_batch, tiny_steps
 from zipasr.recognition.stream_results import ShownWords, steady
-from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.protocol import Utterance
 
 NOTHING = Utterance([], [], 0.0)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from tests.search.tiny import assert_same, tiny_batch, tiny_steps
-from zipasr.search import beam_search, greedy_blocks, triton_steps
-from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search import greedy_blocks, modified_beam_search, triton_steps
 from zipasr.search.beam_state import Beams
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.greedy_blocks import WIDTH, GreedyTables
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.transducer_step import ScoreSettings
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_a_frame_of_beam_search(
 ) -> None:
     lens = torch.tensor([1, 2, 0])
     results = []
-    for take in (triton_steps.take_frame, beam_search.take_frame):
+    for take in (triton_steps.take_frame, modified_beam_search.take_frame):
         beams = some_beams(3, beam, context_size, vocab)
         g = torch.Generator().manual_seed(1)
         found = []

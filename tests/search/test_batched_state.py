@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipasr.search.batched_state import rows_of, stack
-from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.hot_words import ContextGraph
 from zipasr.search.methods import METHODS
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.registry import build_search
 
 from .tiny import ENCODER_DIM, assert_same, tiny_batch, tiny_steps

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from zipasr.search.beam_search import ModifiedBeamSearch
-from zipasr.search.full_beam_search import MAX_TAKEN_PER_FRAME, beam_search, beam_search_nbest
+from zipasr.search.beam_search import MAX_TAKEN_PER_FRAME, beam_search, beam_search_nbest
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 
 from . import golden
 from .tiny import Loops, log_add, tiny_batch, tiny_steps

@@ -10,12 +10,12 @@ from tests.lm.test_ngram import GOLDEN
 from zipasr.lm.config import RnnLmConfig
 from zipasr.lm.ngram_file import open_ngrams
 from zipasr.lm.rnn import RnnLm
-from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.language_models import NeuralTokens, NgramTokens
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.registry import build_search
 from zipasr.search.scorers import Sum, sum_scorers
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.search.beam_search import ModifiedBeamSearch, advance, start_beams
 from zipasr.search.greedy import GreedySearch
+from zipasr.search.modified_beam_search import ModifiedBeamSearch, advance, start_beams
 from zipasr.search.transducer_step import TransducerSteps
 
 from . import golden

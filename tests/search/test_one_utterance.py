@@ -15,12 +15,12 @@ from zipasr.model.decoder import CachedDecoder
 from zipasr.model.joiner import PreparedJoiner
 from zipasr.search import transducer_step
 from zipasr.search.batched_state import rows_of, stack
-from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.beam_state import extend_fingerprints, fingerprint_of
 from zipasr.search.components import DecodingResources, MethodInputs, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.methods import method_of
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.protocol import Search
 from zipasr.search.transducer_step import TransducerSteps
 

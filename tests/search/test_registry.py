@@ -4,13 +4,12 @@ import pytest
 
 from tests.lm.backoff_graph import BackoffGraph
 from zipasr.base.errors import UserError
-from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search.beam_search import beam_search
 from zipasr.search.components import DecodingResources, ModelParts, Vocabulary
 from zipasr.search.config import DecodingConfig, LatticeConfig
 from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
-from zipasr.search.full_beam_search import beam_search
 from zipasr.search.graph_search import (
     CtcAcousticScorer,
     GraphLimits,
@@ -21,6 +20,7 @@ from zipasr.search.greedy import GreedySearch
 from zipasr.search.hot_words import ContextGraph, HotWords
 from zipasr.search.lexicon_graph import word_graph
 from zipasr.search.methods import METHODS, check_streams, method_of
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.registry import build_search
 from zipasr.search.rescoring import BestPath, Nbest
 from zipasr.search.transducer_step import TransducerSteps

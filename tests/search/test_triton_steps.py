@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tests.other_process import needs_triton, run_python
 from zipasr.search import triton_steps
-from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.hot_words import ContextGraph, HotWords
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.protocol import Utterance
 
 from .test_language_models import models

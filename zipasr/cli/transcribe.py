@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from zipasr.audio.loading import load_sound
-from zipasr.audio.silence_windows import Window
+from zipasr.audio.segmentation import Window
 from zipasr.base.constants import SAMPLING_RATE
 from zipasr.base.errors import DataError, ResourceError, UserError
 from zipasr.base.files import sweep, write_text

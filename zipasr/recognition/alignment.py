@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from zipasr.audio.loading import Samples, Sound
 from zipasr.audio.log_mel import log_mel, log_mel_batch
-from zipasr.audio.silence_windows import Window
+from zipasr.audio.segmentation import Window
 from zipasr.audio.speech_activity import pauses_in
 from zipasr.base.constants import WINDOW
 from zipasr.base.errors import DataError, UserError

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from zipasr.audio.loading import Audio, Samples, Sound, has_sound, name_of, sound_of
-from zipasr.audio.silence_windows import CutRules, Window, cut_into_windows
+from zipasr.audio.segmentation import CutRules, Window, cut_into_windows
 from zipasr.audio.sound_profile import SoundProfile, measure
 from zipasr.audio.speech_activity import Pause, pauses_in
 from zipasr.base.constants import SAMPLING_RATE

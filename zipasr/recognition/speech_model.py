@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 
 from zipasr.audio.loading import Audio, Sound, has_sound, name_of
-from zipasr.audio.silence_windows import Window
+from zipasr.audio.segmentation import Window
 from zipasr.base.errors import UserError
 from zipasr.base.progress import Progress
 from zipasr.recognition.config import RULES, EndpointConfig

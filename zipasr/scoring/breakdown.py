@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from zipasr.scoring.confidence_intervals import RESAMPLES, Interval, rate_interval
 from zipasr.scoring.decodings import Decoding, UtteranceRecord
-from zipasr.scoring.statistics import RESAMPLES, Interval, rate_interval
 from zipasr.scoring.word_errors import GAP, WordErrors, count_errors, errors_of_listed
 from zipasr.text.scripts import joined
 

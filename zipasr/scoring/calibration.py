@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from zipasr.base.constants import NORMAL_95
 from zipasr.base.errors import DataError
 from zipasr.base.files import write_text
+from zipasr.scoring.confidence_intervals import Interval
 from zipasr.scoring.decodings import UtteranceRecord
 from zipasr.scoring.result_files import Transcript
-from zipasr.scoring.statistics import Interval
 from zipasr.scoring.word_errors import GAP, AlignedPair, align
 from zipasr.text.timed_words import Word
 

@@ -27,9 +27,9 @@ from zipasr.scoring.breakdown import (
     worst,
 )
 from zipasr.scoring.calibration import reliability, word_outcomes
+from zipasr.scoring.confidence_intervals import CONFIDENCE, Comparison, compare
 from zipasr.scoring.decodings import Decoding, Setting, UtteranceRecord, by_test_set, labels
 from zipasr.scoring.latency import latency_plot, latency_rows
-from zipasr.scoring.statistics import CONFIDENCE, Comparison, compare
 from zipasr.scoring.training_facts import TrainingFacts
 from zipasr.scoring.word_errors import GAP, AlignedPair
 from zipasr.text.timed_words import WORD_START

@@ -3,8 +3,8 @@
 ``methods`` is the table of ``--decoding-method``, ``registry`` builds the search of a row (with
 ``lattice_methods``: those with a lattice or a second score), ``components`` are what it is built
 of, ``protocol`` what it takes and returns, ``config`` its flags. Transducer: ``transducer_step``,
-``greedy`` (on a GPU: ``greedy_blocks``), ``beam_search`` (with ``beam_state``, ``batched_state``
-and ``single_utterance_beam``), ``full_beam_search`` (any number of tokens per frame),
+``greedy`` (on a GPU: ``greedy_blocks``), ``modified_beam_search`` (with ``beam_state``,
+``batched_state`` and ``single_utterance_beam``), ``beam_search`` (any number of tokens a frame),
 ``fast_beam_search`` (with ``fast_beam_frame``); their steps on a GPU: ``triton_steps``. CTC:
 ``ctc_greedy``, ``ctc_prefix``. Beside the model: ``scorers`` (what they are, and sums),
 ``hot_words`` and ``language_models``. Lattices: ``lattice``, ``lexicon_graph``, ``graph_search``
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from zipasr.search.beam_search import ModifiedBeamSearch
     from zipasr.search.components import DecodingResources, ModelParts
     from zipasr.search.config import DecodingConfig
     from zipasr.search.ctc_greedy import CtcGreedySearch, CtcHead
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from zipasr.search.forced_alignment import ctc_alignment, transducer_alignment
     from zipasr.search.greedy import GreedySearch
     from zipasr.search.hot_words import ContextGraph, HotWords
+    from zipasr.search.modified_beam_search import ModifiedBeamSearch
     from zipasr.search.protocol import Search, Utterance
     from zipasr.search.registry import build_search, ctc_search, transducer_search
     from zipasr.search.transducer_step import DecoderLike, JoinerLike, TransducerSteps
@@ -61,7 +61,6 @@ else:
         __name__,
         {
             "forced_alignment": ["ctc_alignment", "transducer_alignment"],
-            "beam_search": ["ModifiedBeamSearch"],
             "components": ["DecodingResources", "ModelParts"],
             "config": ["DecodingConfig"],
             "ctc_greedy": ["CtcGreedySearch", "CtcHead"],
@@ -69,6 +68,7 @@ else:
             "fast_beam_search": ["FastBeamSearch"],
             "greedy": ["GreedySearch"],
             "hot_words": ["ContextGraph", "HotWords"],
+            "modified_beam_search": ["ModifiedBeamSearch"],
             "protocol": ["Search", "Utterance"],
             "registry": ["build_search", "ctc_search", "transducer_search"],
             "transducer_step": ["DecoderLike", "JoinerLike", "TransducerSteps"],

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from zipasr.search.beam_search import ModifiedBeamSearch
+from zipasr.search.beam_search import beam_search
 from zipasr.search.components import DecodingResources, MethodInputs, needed
 from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.fast_beam_search import FastBeamSearch, FastLattice
-from zipasr.search.full_beam_search import beam_search
 from zipasr.search.graph_search import (
     CtcAcousticScorer,
     GraphLimits,
@@ -20,6 +19,7 @@ from zipasr.search.graph_search import (
 from zipasr.search.lattice import Lattice
 from zipasr.search.lexicon_graph import WordGraph
 from zipasr.search.methods import Need
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.protocol import ScaleSetting, Utterance
 from zipasr.search.rescoring import (
     BestPath,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
 from zipasr.base.config import unknown_value
-from zipasr.search.beam_search import ModifiedBeamSearch
 from zipasr.search.components import DecodingResources, MethodInputs, ModelParts
 from zipasr.search.config import DecodingConfig
 from zipasr.search.ctc_greedy import CtcGreedySearch, CtcOutput
@@ -15,6 +14,7 @@ from zipasr.search.ctc_prefix import CtcPrefixBeamSearch
 from zipasr.search.greedy import GreedySearch
 from zipasr.search.hot_words import ContextGraph
 from zipasr.search.methods import check_takes_hot_words, method_of
+from zipasr.search.modified_beam_search import ModifiedBeamSearch
 from zipasr.search.protocol import Search
 from zipasr.search.transducer_step import DecoderLike, JoinerLike
 

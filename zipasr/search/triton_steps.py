@@ -1,7 +1,7 @@
 """Steps of transducer searches on a CUDA device: one Triton kernel each, without waiting for it.
 
-Importing this needs no triton. The kernels are compared with their definitions in ``beam_search``
-and ``greedy_blocks`` once per process and device before they are used.
+Importing this needs no triton. The kernels are compared with their definitions in
+``modified_beam_search`` and ``greedy_blocks`` once per process and device before they are used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def take_frame(
     time: int,
     settings: ScoreSettings,
 ) -> None:
-    """Do as ``beam_search.take_frame``."""
+    """Do as ``modified_beam_search.take_frame``."""
     num, beam, vocab = logits.shape
     slots = power_of_two(beam)
     block = min(_MAX_COLUMNS, power_of_two(vocab), max(1, _MOST_ELEMENTS // slots))
@@ -85,14 +85,17 @@ def _errors(device: torch.device) -> Iterator[float]:
 
 def _beam_errors(device: torch.device) -> Iterator[float]:
     """Yield differences of the first kernel from its definition, over a few frames."""
-    from zipasr.search import beam_search  # which uses this module
+    from zipasr.search import modified_beam_search  # which uses this module
 
     g = torch.Generator().manual_seed(0)
     lens, logits = torch.tensor([3, 2, 0]), 3 * torch.randn(3, 3, 5, 70, generator=g)
     logits[:, 0, 2, :] = logits[:, 0, 1, :] = 0.0  # equal numbers
     shape, settings = (3, 5), ScoreSettings(1, 0.5, 1.5)
     results = []
-    for take, place in ((beam_search.take_frame, torch.device("cpu")), (take_frame, device)):
+    for take, place in (
+        (modified_beam_search.take_frame, torch.device("cpu")),
+        (take_frame, device),
+    ):
         log_probs = torch.full(shape, -torch.inf)
         log_probs[:, 0] = 0.0
         counts = torch.zeros(2, *shape, dtype=torch.int64)

@@ -31,7 +31,7 @@ from zipasr.encoder.zipformer.attention import (
     SelfAttention,
 )
 from zipasr.encoder.zipformer.config import LayerConfig
-from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardModule
+from zipasr.encoder.zipformer.feedforward_convolution import ConvolutionModule, FeedforwardModule
 from zipasr.kernels import elementwise
 from zipasr.kernels.elementwise import has_kernels
 from zipasr.nn.balancer import Balancer

@@ -24,7 +24,7 @@ from zipasr.encoder.zipformer.attention import (
     SelfAttention,
     compact_positions,
 )
-from zipasr.encoder.zipformer.feedforward import ConvolutionModule, FeedforwardModule
+from zipasr.encoder.zipformer.feedforward_convolution import ConvolutionModule, FeedforwardModule
 from zipasr.encoder.zipformer.layer import LayerCache, Zipformer2EncoderLayer
 from zipasr.nn.activations import SLOPE, SWOOSHES, SwooshName
 from zipasr.nn.bias_norm import BiasNorm

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipasr.scoring.statistics import compare, matched_pairs, rate_interval
+from zipasr.scoring.confidence_intervals import compare, matched_pairs, rate_interval
 
 ERRORS = st.lists(st.integers(0, 5), min_size=1, max_size=30)
 

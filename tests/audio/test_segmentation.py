@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipasr.audio import silence_windows
-from zipasr.audio.silence_windows import CutRules, Window, cut_into_windows
+from zipasr.audio import segmentation
+from zipasr.audio.segmentation import CutRules, Window, cut_into_windows
 from zipasr.audio.speech_activity import LEVEL_SECONDS, activity_by_level, stretches
 from zipasr.base.constants import SAMPLING_RATE
 
 
 @pytest.fixture(autouse=True)
 def by_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence_windows, "speech_activity", activity_by_level)
+    monkeypatch.setattr(segmentation, "speech_activity", activity_by_level)
 
 
 def sound(*parts: tuple[float, float]) -> np.ndarray:
