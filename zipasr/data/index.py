@@ -7,11 +7,12 @@ tokenizer, filter or quarantine has arrays of its own.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import logging
+from array import array
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +30,9 @@ from zipasr.data.config import Extra
 from zipasr.data.corpus_mixing import shards_of
 from zipasr.data.cuts import TrainCuts, TrainCutsBuilder, in_memory
 from zipasr.data.epoch_plan import CutLengths, Numbers
-from zipasr.data.fbank import is_left_out
 from zipasr.data.filters import BROKEN_MANIFEST, DropReport, TrainFilter, broken_manifest
 from zipasr.data.loaders import are_large, load_cuts, load_extra
+from zipasr.data.manifest_scan import Rules, scan
 from zipasr.data.manifests import check_row, manifests_at, manifests_of_split
 
 logger = logging.getLogger(__name__)
@@ -238,24 +239,20 @@ def _made(
     verbose: bool,
 ) -> _Index:
     """Copy the lines of a manifest, and note where those are that are kept."""
-    register = TrainCutsBuilder(wanted)
-    offsets, sizes, position = [], [], 0
+    register = TrainCutsBuilder()
+    offsets, sizes = array("q"), array("q")
+    rules = Rules(manifest, wanted, quarantine, manifests.allow_commands)
     with (
         Progress(f"index of {manifest.name}", None, visible=verbose) as progress,
         atomic_path(_lines_path(manifest)) as temporary,
-        gzip.open(manifest, "rb") as lines,
-        temporary.open("wb") as copy,
+        closing(scan(rules, temporary)) as pieces,
     ):
-        for line in lines:
-            progress.step()
-            row = json.loads(line)
-            check_row(row, manifest, allow_commands=manifests.allow_commands)
-            cut = deserialize_item(row)
-            if not is_left_out(cut, quarantine) and register.add(cut):
-                offsets.append(position)
-                sizes.append(len(line))
-            copy.write(line)
-            position += len(line)
+        for piece in pieces:
+            progress.step(count=piece.num_lines)
+            for offset, size, cut in zip(piece.offsets, piece.sizes, piece.cuts, strict=True):
+                if register.add(cut):
+                    offsets.append(offset)
+                    sizes.append(size)
     return _Index(
         names=register.names(),
         report=register.report,
