@@ -260,19 +260,22 @@ class TrainFilter:
 
     def judge_all(self, cuts: Sequence[Cut]) -> list[FilterResult]:
         """Judge many cuts, whose transcripts are encoded in one call, which is faster."""
-        results = [FilterResult(self._reason_without_tokens(cut)) for cut in cuts]
+        worded = [self._reason_and_text(cut) for cut in cuts]
+        results = [FilterResult(reason) for reason, _ in worded]
         if self.encode is None or self.output_lens is None:
             return results
-        left = [place for place, result in enumerate(results) if result.reason is None]
-        encoded = self.encode([text_of(cuts[place]) for place in left]) if left else []
+        left = [place for place, (reason, _) in enumerate(worded) if reason is None]
+        encoded = self.encode([worded[place][1] for place in left]) if left else []
         for place, tokens in zip(left, encoded, strict=True):
             results[place] = self._with_tokens(cuts[place], tokens, self.output_lens)
         return results
 
-    def _reason_without_tokens(self, cut: Cut) -> str | None:
+    def _reason_and_text(self, cut: Cut) -> tuple[str | None, str]:
+        """Return why the cut cannot be trained on whatever its tokens are, and its transcript."""
         if not keep_duration(cut, self.min_duration, self.max_duration):
-            return TOO_SHORT if cut.duration < self.min_duration else TOO_LONG
-        return None if text_of(cut) else NO_TEXT
+            return TOO_SHORT if cut.duration < self.min_duration else TOO_LONG, ""
+        text = text_of(cut)
+        return None if text else NO_TEXT, text
 
     def _with_tokens(
         self, cut: Cut, tokens: Sequence[int], output_lens: Callable[[int], int]
