@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from lhotse import CutSet
-from lhotse.dataset import DynamicBucketingSampler
 
 from zipasr.data.config import cuts_path
 from zipasr.data.filters import TrainFilter
 from zipasr.data.index import load_train_cuts
+from zipasr.encoder.protocol import Geometry
 from zipasr.text.bpe import train_bpe
 from zipasr.text.config import BpeConfig
 from zipasr.text.tokenizer import Tokenizer
@@ -27,22 +28,6 @@ SPEEDS = (0.9, 1.0, 1.1)
 _VOCABULARY, _SYLLABLES = 20_000, 400
 _TEXTS_FOR_TOKENS = 5_000
 _NUM_TOKENS = 500
-
-
-class StartTimes(NamedTuple):
-    """Seconds from a manifest to what a training can begin with.
-
-    Attributes:
-        first: of the first start, which makes the index.
-        later: of a start that finds it.
-        lhotse: of lhotse's sampler to its first batch.
-        lines: bytes of the lines, uncompressed.
-    """
-
-    first: float
-    later: float
-    lhotse: float
-    lines: int
 
 
 def _texts(seconds: np.ndarray) -> Iterator[str]:
@@ -120,3 +105,40 @@ def write_manifest(folder: Path, seconds: np.ndarray) -> Tokenizer:
         for number, (length, text) in enumerate(zip(seconds, _texts(seconds), strict=True)):
             file.write(json.dumps(_row(number, float(length), text)) + "\n")
     return tokenizer
+
+
+def time_of_starts(
+    seconds: np.ndarray, time_of_first_batch: Callable[[CutSet], float], folder: Path | None
+) -> None:
+    """Write a manifest, time the first starts of zipasr and lhotse from it, and print.
+
+    Args:
+        seconds: durations of its cuts.
+        time_of_first_batch: seconds of lhotse's sampler.
+        folder: in which a folder is made for the manifest; None is the system's for such files.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        place = Path(name)
+        wanted = TrainFilter(
+            encode=write_manifest(place, seconds).encode,
+            output_lens=Geometry().output_lens,
+            use_ctc=True,
+        )
+        manifest = cuts_path(place, "synthetic", "train")
+        size, spent, taken = manifest.stat().st_size, [], []
+        for _ in range(2):
+            begun, used = time.perf_counter(), sum(os.times()[:4])
+            cuts, _ = load_train_cuts(place, "synthetic", ["train"], wanted, tokenizer="bpe")
+            spent.append(time.perf_counter() - begun)
+            taken.append(sum(os.times()[:4]) - used)
+        used = sum(os.times()[:4])
+        theirs = time_of_first_batch(CutSet.from_jsonl_lazy(manifest))
+        their_cpu = sum(os.times()[:4]) - used
+    print(
+        f"\nmanifest of {len(seconds)} cuts, {size / 1e6:.0f} MB, {len(cuts)} kept; "
+        f"{len(os.sched_getaffinity(0))} cores\n{'':34} {'seconds':>10} {'processor':>10} "
+        f"{'lhotse / ours':>14}"
+    )
+    rows = [("the first index", spent[0], taken[0]), ("a later start", spent[1], taken[1])]
+    for what, wall, cpu in (*rows, ("lhotse, to the first batch", theirs, their_cpu)):
+        print(f"{what:34} {wall:10.3g} {cpu:10.3g} {theirs / wall:14.3g}")
