@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gzip
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from multiprocessing import get_context
+from multiprocessing.popen_fork import Popen
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +250,23 @@ def test_a_killed_process_is_told(tmp_path: Path) -> None:
     rules = Rules(manifest, wanted, QUARANTINE, allow_commands=False)
     with pytest.raises(ResourceError, match="was killed"):
         scanned(rules, tmp_path / "copy", 2)
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_no_room_for_processes(
+    started: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no other process can do, this one does; none is left over."""
+    launch, launched = Popen._launch, []
+
+    def full(popen: Popen, process: Any) -> None:
+        if len(launched) == started:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        launched.append(process)
+        launch(popen, process)
+
+    monkeypatch.setattr(Popen, "_launch", full)
+    monkeypatch.setattr(manifest_scan, "process_context", lambda: get_context("fork"))
+    check_scan(gzip.compress(of_rows(USUAL)), tmp_path, 2, allow_commands=False)
+    assert len(launched) == started
+    assert not multiprocessing.active_children()

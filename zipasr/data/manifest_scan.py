@@ -126,8 +126,8 @@ def _copied(lines: gzip.GzipFile, path: Path, copy: BinaryIO) -> Iterator[_Piece
         return _Piece(path, begin - size, begin)
 
     try:
-        # In small blocks: one that is damaged is lost.
-        while block := lines.read1(_PIECE_BYTES):
+        # In the blocks that reading lines takes: one that is damaged is lost.
+        while block := lines.read1():
             pending += block
             if len(pending) >= _PIECE_BYTES and b"\n" in block:
                 yield piece(pending.rindex(b"\n") + 1)
@@ -141,10 +141,10 @@ def _judged(
     pieces: Iterable[_Piece], rules: Rules, processes: int
 ) -> Iterator[tuple[_Piece, ScannedLines | None]]:
     """Yield what is found in each piece; None where some row is bad."""
-    if processes == 1:
+    pool = _started(processes, rules) if processes > 1 else None
+    if pool is None:
         yield from ((piece, _at_once(piece, rules)) for piece in pieces)
         return
-    pool = ProcessPoolExecutor(processes, process_context(), initializer=_start, initargs=(rules,))
     waiting: deque[tuple[_Piece, Future[ScannedLines | None]]] = deque()
     problem: Exception | None = None
     try:
@@ -167,6 +167,24 @@ def _judged(
         pool.shutdown(cancel_futures=True)
     if problem is not None:
         raise problem
+
+
+def _started(processes: int, rules: Rules) -> ProcessPoolExecutor | None:
+    """Start processes; None where the system has no room for them, or no semaphores."""
+    try:
+        pool = ProcessPoolExecutor(
+            processes, process_context(), initializer=_start, initargs=(rules,)
+        )
+    except (ImportError, NotImplementedError, OSError):
+        return None
+    try:
+        pool.submit(os.getpid)
+    except OSError:
+        for process in pool._processes.values():
+            process.kill()  # nobody would ask it to end
+            process.join()
+        return None
+    return pool
 
 
 # Of a process that judges.
