@@ -191,7 +191,7 @@ def _text_ids(ids: Iterable[int]) -> list[int]:
 
 def _without_reserved(ids: list[int]) -> list[int]:
     # Hardly ever anything is to be left out.
-    return _text_ids(ids) if any(number in ids for number in _NOT_TEXT) else ids
+    return _text_ids(ids) if BLANK_ID in ids or SENTENCE_ENDS_ID in ids else ids
 
 
 def _processor(model: bytes, origin: str) -> sentencepiece.SentencePieceProcessor:
