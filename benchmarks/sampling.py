@@ -3,6 +3,7 @@
 Run from the repository root:
 
     OMP_NUM_THREADS=1 python -m benchmarks.sampling
+    OMP_NUM_THREADS=1 python -m benchmarks.sampling --manifest-cuts 843723
 
 The durations are drawn to look like LibriSpeech's 960 hours at three speeds. Planning gives all
 batches of an epoch; lhotse makes them one by one, so it is asked for some, and its time for the
@@ -10,6 +11,10 @@ whole epoch follows from them. To go on in the middle of an epoch lhotse makes t
 there again; the plan is made and indexed. Both only choose cuts: nothing is parsed or read.
 
 At the end, what it costs that the features are in shards of 200 utterances (``--storage shar``).
+
+With ``--manifest-cuts`` so many cuts are written to a manifest instead, as stage 2 does, and the
+first start of a training from it is timed, which makes the index (filter and tokens included),
+then a later one, and lhotse's sampler, which reads as it goes, up to its first batch.
 """
 
 from __future__ import annotations
@@ -19,13 +24,17 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import lhotse
 import numpy as np
 from lhotse.cut import MonoCut
 from lhotse.dataset import DynamicBucketingSampler
 
+from benchmarks.first_index import time_of_starts
 from zipasr.data.dataset import PlannedBatches
 from zipasr.data.epoch_plan import BatchingConfig, BatchLimits, CutLengths, Plan, make_plan
 from zipasr.data.shard_plan import plan_for_readers
@@ -79,10 +88,10 @@ def time_of_seek(lengths: CutLengths, plan: Plan) -> float:
     return statistics.median(seconds)
 
 
-def time_of_lhotse(seconds: np.ndarray, args: argparse.Namespace) -> tuple[float, float]:
-    """Return the seconds to the first batch, and those of each further one."""
-    sampler = DynamicBucketingSampler(
-        Cuts(seconds),
+def sampler_of_lhotse(cuts: Any, args: argparse.Namespace) -> DynamicBucketingSampler:
+    """Return lhotse's sampler with settings like those of the plan."""
+    return DynamicBucketingSampler(
+        cuts,
         max_duration=args.max_duration,
         shuffle=True,
         num_buckets=args.num_buckets,
@@ -91,6 +100,18 @@ def time_of_lhotse(seconds: np.ndarray, args: argparse.Namespace) -> tuple[float
         rank=0,
         world_size=args.world_size,
     )
+
+
+def time_of_first_batch(cuts: Any, args: argparse.Namespace) -> float:
+    """Return lhotse's seconds to the first batch, its estimate of the buckets included."""
+    begun = time.perf_counter()
+    next(iter(sampler_of_lhotse(cuts, args)))
+    return time.perf_counter() - begun
+
+
+def time_of_lhotse(seconds: np.ndarray, args: argparse.Namespace) -> tuple[float, float]:
+    """Return the seconds to the first batch, and those of each further one."""
+    sampler = sampler_of_lhotse(Cuts(seconds), args)
     begun = time.perf_counter()
     batches = iter(sampler)
     next(batches)
@@ -129,7 +150,14 @@ def main() -> None:
     parser.add_argument("--world-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5, help="plans to time")
     parser.add_argument("--lhotse-steps", type=int, default=100, help="batches to ask lhotse for")
+    parser.add_argument("--manifest-cuts", type=int, help="time starts from a manifest instead")
+    parser.add_argument("--folder", type=Path, help="of the manifest (default: the system's)")
     args = parser.parse_args()
+    if args.manifest_cuts:
+        time_of_starts(
+            durations(args.manifest_cuts), partial(time_of_first_batch, args=args), args.folder
+        )
+        return
     seconds = durations(args.num_cuts)
     lengths = CutLengths(seconds, np.zeros(len(seconds), np.int64))
     layout = BatchingConfig(

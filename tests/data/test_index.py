@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import gzip
 import logging
+import multiprocessing
 import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lhotse.cut import Cut
 
 from tests.data.conftest import TinyCorpus
 from zipasr.audio.quarantine import LeftOut, write_quarantine
 from zipasr.base.errors import DataError
-from zipasr.data import index, loaders
+from zipasr.data import index, loaders, manifest_scan
 from zipasr.data.config import AugmentConfig, DataConfig
 from zipasr.data.cuts import TrainCuts
 from zipasr.data.filters import DropReport, TrainFilter
-from zipasr.data.index import LinesOnDisk, load_train_cuts
+from zipasr.data.index import load_train_cuts
+from zipasr.data.lines_on_disk import (
+    CutTable,
+    LinesOnDisk,
+    is_table,
+    lines_of_table,
+    write_table,
+)
 from zipasr.data.loaders import EpochPosition, batching_of, train_loader
 
 # Some are dropped.
@@ -105,7 +114,8 @@ def test_an_index_is_made_once_and_again_when_it_does_not_fit(
     assert load(folder, tokenizer="another")[0].identity() == other.identity()
     assert len(made) == 4
     # Of the manifest as it is now, nothing else.
-    assert sorted(file.suffix for file in (folder / "index").iterdir()) == [".jsonl", ".npz"]
+    suffixes = sorted(file.suffix for file in (folder / "index").iterdir())
+    assert suffixes == [".jsonl", ".npy", ".npz"]
 
 
 def test_no_file_is_written_unasked(folder: Path) -> None:
@@ -132,6 +142,133 @@ def test_what_is_quarantined_later_is_left_out(folder: Path) -> None:
 def test_the_source_can_be_sent_to_another_process(folder: Path) -> None:
     cuts, _ = load(folder)
     assert pickle.loads(pickle.dumps(cuts.source))[3] == cuts.source[3]
+
+
+def test_what_is_sent_to_another_process_is_small_whatever_the_number_of_cuts(
+    tmp_path: Path,
+) -> None:
+    number = 100_000
+    table = CutTable(
+        parts=np.zeros(number, np.int64),
+        offsets=np.arange(number),
+        sizes=np.full(number, 7),
+        seconds=np.linspace(1.0, 20.0, number),
+        tokens=np.arange(number) % 50,
+        shards=np.arange(number) // 200,
+    )
+    path = tmp_path / "table.npy"
+    write_table(path, table)
+    assert is_table(path, table)
+    assert not is_table(path, table._replace(tokens=table.tokens + 1))
+    assert not is_table(path, table._replace(shards=None))
+    source = lines_of_table([tmp_path / "lines.jsonl"], path, allow_commands=True)
+    content = pickle.dumps(source)
+    assert len(content) < 1000
+    again = pickle.loads(content)
+    assert again.allow_commands
+    assert again.paths == source.paths
+    assert again.offsets.tolist() == table.offsets.tolist()
+    assert isinstance(again.offsets.base.base, np.memmap)
+
+
+def test_the_source_of_a_training_is_mapped(folder: Path) -> None:
+    cuts, _ = load(folder, "train", "more")
+    (table,) = (folder / "index").glob("*.npy")
+    assert cuts.source.table == table
+    assert len(pickle.dumps(cuts.source)) < 2000
+    again = pickle.loads(pickle.dumps(cuts.source))
+    assert [again[number] for number in range(len(again))] == all_cuts(cuts)
+
+
+def test_an_index_without_a_table_gets_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an older version made it, or where the table is damaged."""
+    cuts, _ = load(folder)
+    (table,) = (folder / "index").glob("*.npy")
+    monkeypatch.setattr(index, "_made", None)
+    content = table.read_bytes()
+    for damaged in (content[:-8], content[:10], b"", content[:-1] + b"x", None):
+        if damaged is None:
+            table.unlink()
+        else:
+            table.write_bytes(damaged)
+        in_memory, _ = load_train_cuts(folder, "tiny", ["train"], WANTED, writes=False)
+        assert in_memory.source.table is None
+        assert (
+            all_cuts(in_memory) == all_cuts(pickle.loads(pickle.dumps(in_memory))) == all_cuts(cuts)
+        )
+        mapped, _ = load(folder)
+        assert table.read_bytes() == content
+        assert mapped.identity() == in_memory.identity() == cuts.identity()
+
+
+def test_a_run_reads_its_lines_when_the_index_is_made_again(folder: Path) -> None:
+    cuts, _ = load(folder)
+    sent, expected = pickle.dumps(cuts.source), all_cuts(cuts)
+    for path in (folder / "index").iterdir():
+        path.unlink()
+    load(folder)
+    assert all_cuts(cuts) == expected
+    again = pickle.loads(sent)
+    assert [again[number] for number in range(len(again))] == expected
+
+
+def test_tables_of_other_trainings_stay(folder: Path) -> None:
+    first, _ = load(folder, "train", "more")
+    load(folder, "train")
+    load(folder, "train", "more", tokenizer="another")
+    assert len(list((folder / "index").glob("*.npy"))) == 3
+    path = folder / "tiny_cuts_more.jsonl.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))
+    again, _ = load(folder, "train", "more")
+    assert len(list((folder / "index").glob("*.npy"))) == 3
+    assert again.identity() == first.identity()
+
+
+def test_a_table_that_cannot_be_written_stays_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(index, "write_table", full)
+    cuts, _ = load(folder)
+    assert isinstance(cuts.source, LinesOnDisk)
+    assert cuts.source.table is None
+
+
+def test_nothing_that_can_be_trained_on(folder: Path) -> None:
+    wanted = TrainFilter(min_duration=100.0, max_duration=200.0)
+    cuts, report = load_train_cuts(folder, "tiny", ["train"], wanted)
+    assert (len(cuts), report.kept) == (0, 0)
+    again, _ = load_train_cuts(folder, "tiny", ["train"], wanted)
+    assert again.identity() == cuts.identity()
+
+
+def test_processes_make_the_same_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, report = load(folder)
+    monkeypatch.setattr(manifest_scan, "_PIECE_BYTES", 2000)
+    monkeypatch.setattr(manifest_scan, "_processes_for", lambda _: 2)
+    for path in (folder / "index").iterdir():
+        path.unlink()
+    together, same = load(folder)
+    assert together.identity() == alone.identity()
+    assert same.to_dict() == report.to_dict()
+    assert all_cuts(together) == all_cuts(alone)
+
+
+def test_an_interrupted_index_leaves_no_file_and_no_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest_scan, "_PIECE_BYTES", 2000)
+    monkeypatch.setattr(manifest_scan, "_processes_for", lambda _: 2)
+    monkeypatch.setattr(index.Progress, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load(folder)
+    assert not list((folder / "index").iterdir())
+    assert not multiprocessing.active_children()
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(

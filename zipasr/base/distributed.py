@@ -347,7 +347,7 @@ def _spawned(
     args: tuple[Any, ...],
     faults: SimpleQueue[UserError],
 ) -> None:
-    _end_with_parent()
+    end_with_parent(signal.SIGTERM)
     try:
         _work_in_group(_store_of_machine(listening, rank, size), rank, rank, size, work, args)
     except UserError as error:
@@ -357,13 +357,13 @@ def _spawned(
         sys.exit(INTERRUPTED)
 
 
-def _end_with_parent() -> None:
-    """Be asked to end where the parent is killed.
+def end_with_parent(number: signal.Signals) -> None:
+    """Have this process sent a signal where the parent is killed.
 
     torch arranges the same with SIGINT, which processes in the background of a script ignore.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, number)
 
 
 def _spawn(

@@ -3,7 +3,9 @@
 Before training: ``corpus_check`` decodes every sound file once; ``fbank`` and ``fbank_pieces``
 store features, with ``feature_store`` (archives, worker processes) and ``shards`` (large corpora);
 ``noise_features`` does so for noise; ``validate`` reports what is broken. Training: ``manifests``
-(which refuses those that would run commands), ``cuts`` and ``index`` find cuts,
+(which refuses those that would run commands), ``cuts`` and ``index`` find cuts
+(``manifest_scan`` goes through a large manifest, ``plain_cuts`` reads what is usual in it, and
+``lines_on_disk`` reads cuts by number),
 ``filters`` drops what cannot be trained on, ``epoch_plan`` and, for shards, ``shard_plan`` decide
 which cuts go together, and ``corpus_mixing`` which step is of which corpus; ``dataset`` makes
 tensors, with

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from lhotse.cut import Cut
 
 from zipasr.data.epoch_plan import CutLengths
-from zipasr.data.filters import DropReport, TrainFilter
+from zipasr.data.filters import DropReport, JudgedCut, TrainFilter
 from zipasr.data.shards import shard_of
 
 
@@ -106,31 +107,38 @@ class TrainCuts:
         )
 
 
-class TrainCutsBuilder:
-    """Filter cuts one by one and record lengths and names of those that are kept.
+def judge_cuts(cuts: Sequence[Cut], wanted: TrainFilter) -> list[JudgedCut]:
+    """Return what is to be noted of cuts.
 
     Args:
+        cuts: that may be trained on.
         wanted: the filter of the training.
     """
+    return [
+        JudgedCut(cut.id, cut.duration, reason, tokens, shard_of(cut) if reason is None else "")
+        for cut, (reason, tokens) in zip(cuts, wanted.judge_all(cuts), strict=True)
+    ]
 
-    def __init__(self, wanted: TrainFilter) -> None:
+
+class TrainCutsBuilder:
+    """Note cuts one by one: lengths and names of those that are kept, counts of all."""
+
+    def __init__(self) -> None:
         self.report = DropReport()
-        self._wanted = wanted
-        self._seconds: list[float] = []
-        self._tokens: list[int] = []
+        self._seconds = array("d")
+        self._tokens = array("q")
         self._names = hashlib.blake2b(digest_size=8)
-        self._shards: list[int] = []
+        self._shards = array("q")
         self._known: dict[str, int] = {"": -1}
 
-    def add(self, cut: Cut) -> bool:
+    def add(self, cut: JudgedCut) -> bool:
         """Note a cut; say whether it is kept."""
-        reason, tokens = self._wanted.judge(cut)
-        self.report.add(cut, reason)
-        if reason is not None:
+        self.report.add(cut, cut.reason)
+        if cut.reason is not None:
             return False
-        self._seconds.append(float(cut.duration))
-        self._tokens.append(tokens)
-        self._shards.append(self._known.setdefault(shard_of(cut), len(self._known) - 1))
+        self._seconds.append(cut.duration)
+        self._tokens.append(cut.tokens)
+        self._shards.append(self._known.setdefault(cut.shard, len(self._known) - 1))
         self._names.update(f"{cut.id}\n".encode())
         return True
 
@@ -157,8 +165,9 @@ def in_memory(
         cuts: all cuts.
         wanted: the filter; None keeps all, and does not count their tokens.
     """
-    register = TrainCutsBuilder(wanted or TrainFilter(min_duration=0.0, max_duration=float("inf")))
-    kept = [cut for cut in cuts if register.add(cut)]
+    wanted = wanted or TrainFilter(min_duration=0.0, max_duration=float("inf"))
+    register = TrainCutsBuilder()
+    kept = [cut for cut in cuts if register.add(judge_cuts([cut], wanted)[0])]
     return TrainCuts(kept, register.lengths(), register.names()), register.report
 
 

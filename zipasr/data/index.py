@@ -2,24 +2,23 @@
 
 The lines are copied, uncompressed, into the folder ``index`` beside the manifest, with the place
 and the lengths of each cut that is kept in small arrays. A changed manifest has a new copy, another
-tokenizer, filter or quarantine has arrays of its own.
+tokenizer, filter or quarantine has arrays of its own. The arrays of all manifests of a training are
+joined in one more file, which all processes map into memory.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import logging
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from lhotse import CutSet
-from lhotse.cut import Cut
-from lhotse.serialization import deserialize_item
 
 from zipasr.audio.quarantine import Quarantine
 from zipasr.base.errors import is_not_writable
@@ -29,47 +28,15 @@ from zipasr.data.config import Extra
 from zipasr.data.corpus_mixing import shards_of
 from zipasr.data.cuts import TrainCuts, TrainCutsBuilder, in_memory
 from zipasr.data.epoch_plan import CutLengths, Numbers
-from zipasr.data.fbank import is_left_out
 from zipasr.data.filters import BROKEN_MANIFEST, DropReport, TrainFilter, broken_manifest
+from zipasr.data.lines_on_disk import CutTable, LinesOnDisk, is_table, mapped_table, write_table
 from zipasr.data.loaders import are_large, load_cuts, load_extra
-from zipasr.data.manifests import check_row, manifests_at, manifests_of_split
+from zipasr.data.manifest_scan import Rules, scan
+from zipasr.data.manifests import manifests_at, manifests_of_split
 
 logger = logging.getLogger(__name__)
 
 _CHECKED = "checked"
-
-
-@dataclass(frozen=True, slots=True)
-class LinesOnDisk:
-    """Cuts by number, read from disk on demand; memory holds their offsets only.
-
-    Attributes:
-        paths: uncompressed manifests.
-        parts: (N,) which of them.
-        offsets: (N,) first byte of the line.
-        sizes: (N,) bytes of the line.
-        allow_commands: shell commands that the lines name may run.
-    """
-
-    paths: tuple[Path, ...]
-    parts: Numbers
-    offsets: Numbers
-    sizes: Numbers
-    allow_commands: bool = False
-
-    def __len__(self) -> int:
-        """N, the number of cuts."""
-        return len(self.offsets)
-
-    def __getitem__(self, number: int) -> Cut:
-        """Return a cut."""
-        # Opened each time: a file that processes share would be read from where another one left.
-        path = self.paths[self.parts[number]]
-        with path.open("rb") as file:
-            file.seek(int(self.offsets[number]))
-            row = json.loads(file.read(int(self.sizes[number])))
-        check_row(row, path, allow_commands=self.allow_commands)
-        return deserialize_item(row)
 
 
 class _Manifests(NamedTuple):
@@ -177,26 +144,54 @@ def _kept(
                 problem.strerror,
             )
         return in_memory(cuts, wanted)
-    return _joined(manifests, indices)
+    return _joined(manifests, indices, key, writes)
 
 
-def _joined(manifests: _Manifests, indices: Sequence[_Index]) -> tuple[TrainCuts, DropReport]:
+def _joined(
+    manifests: _Manifests, indices: Sequence[_Index], key: str, writes: bool
+) -> tuple[TrainCuts, DropReport]:
     report = DropReport()
     for index in indices:
         report.include(index.report)
-    source = LinesOnDisk(
-        tuple(_lines_path(path) for path in manifests.paths),
+    shards = shards_of([index.lengths for index in indices])
+    table = CutTable(
         np.repeat(np.arange(len(indices)), [len(index.offsets) for index in indices]),
         np.concatenate([index.offsets for index in indices]),
         np.concatenate([index.sizes for index in indices]),
-        manifests.allow_commands,
-    )
-    lengths = CutLengths(
         np.concatenate([index.lengths.seconds for index in indices]),
         np.concatenate([index.lengths.tokens for index in indices]),
-        shards=shards_of([index.lengths for index in indices]),
+        shards,
     )
+    path = _shared(manifests, table, key, writes)
+    if path is not None:
+        table = mapped_table(path)
+    lines = tuple(_lines_path(manifest) for manifest in manifests.paths)
+    arrays = (table.parts, table.offsets, table.sizes)
+    source = LinesOnDisk(lines, *arrays, manifests.allow_commands, path)
+    lengths = CutLengths(table.seconds, table.tokens, shards=table.shards)
     return TrainCuts(source, lengths, _digest("".join(index.names for index in indices))), report
+
+
+def _shared(manifests: _Manifests, table: CutTable, key: str, writes: bool) -> Path | None:
+    """Return a file that holds the table, written if need be; None where that is not possible."""
+    names = [path.name for path in manifests.paths]
+    lines = [_lines_path(path) for path in manifests.paths]
+    same = f"{lines[0].stem}.{_digest(f'{key} {names}')}"
+    path = lines[0].with_name(f"{same}.{_digest(repr([one.name for one in lines]))}.npy")
+    if is_table(path, table):
+        return path
+    if not writes:
+        return None
+    try:
+        write_table(path, table)
+    except OSError as problem:
+        if not is_not_writable(problem):
+            raise
+        return None
+    for old in path.parent.glob(f"{same}.*.npy"):
+        if old != path:
+            old.unlink(missing_ok=True)
+    return path
 
 
 def _index_of(
@@ -238,24 +233,20 @@ def _made(
     verbose: bool,
 ) -> _Index:
     """Copy the lines of a manifest, and note where those are that are kept."""
-    register = TrainCutsBuilder(wanted)
-    offsets, sizes, position = [], [], 0
+    register = TrainCutsBuilder()
+    offsets, sizes = array("q"), array("q")
+    rules = Rules(manifest, wanted, quarantine, manifests.allow_commands)
     with (
         Progress(f"index of {manifest.name}", None, visible=verbose) as progress,
         atomic_path(_lines_path(manifest)) as temporary,
-        gzip.open(manifest, "rb") as lines,
-        temporary.open("wb") as copy,
+        closing(scan(rules, temporary)) as pieces,
     ):
-        for line in lines:
-            progress.step()
-            row = json.loads(line)
-            check_row(row, manifest, allow_commands=manifests.allow_commands)
-            cut = deserialize_item(row)
-            if not is_left_out(cut, quarantine) and register.add(cut):
-                offsets.append(position)
-                sizes.append(len(line))
-            copy.write(line)
-            position += len(line)
+        for piece in pieces:
+            progress.step(count=piece.num_lines)
+            for offset, size, cut in zip(piece.offsets, piece.sizes, piece.cuts, strict=True):
+                if register.add(cut):
+                    offsets.append(offset)
+                    sizes.append(size)
     return _Index(
         names=register.names(),
         report=register.report,

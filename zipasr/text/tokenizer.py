@@ -102,7 +102,7 @@ class Tokenizer:
         encoded: list[list[int]] = self._pieces.encode(prepared, out_type=int)
         # A transcript may contain the characters "<blk>" by mistake; as a label, blank would
         # break the lattice of the losses.
-        return [_text_ids(ids) for ids in encoded]
+        return [_without_reserved(ids) for ids in encoded]
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
         """Return the text of each sequence of ids; 0 and 1 are skipped, unknown shows as ⁇.
@@ -187,6 +187,11 @@ def unit_of(pieces: Iterable[str]) -> Unit:
 
 def _text_ids(ids: Iterable[int]) -> list[int]:
     return [int(i) for i in ids if i not in _NOT_TEXT]
+
+
+def _without_reserved(ids: list[int]) -> list[int]:
+    # Hardly ever anything is to be left out.
+    return _text_ids(ids) if BLANK_ID in ids or SENTENCE_ENDS_ID in ids else ids
 
 
 def _processor(model: bytes, origin: str) -> sentencepiece.SentencePieceProcessor:
