@@ -71,8 +71,9 @@ def _planned(
     assert lengths.shards is not None
     num_shards, line = _shard_after_shard(lengths.shards, left, layout, key)
     ranks = layout.world_size
-    # A reader with less than a window has nothing to choose from.
-    readers = max(1, min(layout.num_readers, num_shards // (ranks * _WINDOW)))
+    # A reader with few shards has nothing to choose from; then several processes take its turns.
+    most = max(1, 2 * num_shards // (ranks * _WINDOW))
+    readers = max(n for n in range(1, most + 1) if layout.num_readers % n == 0)
     windows = max(1, round(num_shards / (ranks * readers * _WINDOW)))
     if ranks * readers * windows == 1 or num_shards < ranks:
         part = CutLengths(lengths.seconds[left], lengths.tokens[left])
