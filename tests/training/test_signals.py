@@ -135,6 +135,8 @@ def test_two_processes_with_loading_processes_end_when_asked(workdir: Path, to_a
             stdout=said,
             stderr=said,
             start_new_session=True,
+            # Where the tests run in the background of a script, it would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as run,
     ):
         try:
