@@ -166,3 +166,13 @@ def test_processes_that_plan_other_batches_are_told_apart(
 def test_processes_that_agree_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course_module, "all_gather", lambda mine, _world: [mine, mine])
     check_ranks_agree(World(0, 2, None), SamplerState(LAYOUT, DATA), 0, "p")  # type: ignore[arg-type]
+
+
+def test_processes_may_load_with_other_numbers_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from the number, for features in shards, the digest of the plan tells."""
+    other = SamplerState(replace(LAYOUT, num_readers=3), DATA).with_one_reader().to_dict()
+    monkeypatch.setattr(course_module, "all_gather", lambda mine, _: [mine, (other, *mine[1:])])
+    check_ranks_agree(World(0, 2, None), SamplerState(LAYOUT, DATA), 0, "p")  # type: ignore[arg-type]
+    monkeypatch.setattr(course_module, "all_gather", lambda mine, _: [mine, (other, 0, "q")])
+    with pytest.raises(DataError, match="do not plan the same batches"):
+        check_ranks_agree(World(0, 2, None), SamplerState(LAYOUT, DATA), 0, "p")  # type: ignore[arg-type]
