@@ -84,7 +84,7 @@ def test_every_shard_is_read_once_in_an_epoch(
         return TarIterator(path)
 
     monkeypatch.setattr(shards, "TarIterator", watched)
-    shards._SHARDS.clear()
+    monkeypatch.setattr(shards, "_HELD", shards._HeldShards())
     data = DataConfig(max_duration=4, num_workers=0)
     batches = list(
         train_loader(cuts, data, OFF, EpochPosition(layout=batching_of(data, 1), seed=1, epoch=1))

@@ -155,7 +155,7 @@ def test_processes_that_plan_other_batches_are_told_apart(
     world = World(0, 3, None)  # type: ignore[arg-type]
 
     def gathered(mine: Any, _world: World) -> list[Any]:
-        return [mine, mine, (SamplerState(LAYOUT, other).to_dict(), 0, "another plan")]
+        return [mine, mine, (SamplerState(LAYOUT, other), 0, "another plan")]
 
     monkeypatch.setattr(course_module, "all_gather", gathered)
     with pytest.raises(DataError, match="processes 0 and 2 do not plan the same batches") as told:
@@ -170,7 +170,7 @@ def test_processes_that_agree_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_processes_may_load_with_other_numbers_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows from the number, for features in shards, the digest of the plan tells."""
-    other = SamplerState(replace(LAYOUT, num_readers=3), DATA).with_one_reader().to_dict()
+    other = SamplerState(replace(LAYOUT, num_readers=3), DATA)
     monkeypatch.setattr(course_module, "all_gather", lambda mine, _: [mine, (other, *mine[1:])])
     check_ranks_agree(World(0, 2, None), SamplerState(LAYOUT, DATA), 0, "p")  # type: ignore[arg-type]
     monkeypatch.setattr(course_module, "all_gather", lambda mine, _: [mine, (other, 0, "q")])

@@ -266,7 +266,7 @@ def make_plan(
 
 
 class Draws:
-    """Random orders, from a stream that numpy promises never to change."""
+    """Random orders and numbers, from a stream that numpy promises never to change."""
 
     def __init__(self, *keys: int) -> None:
         self._stream = np.random.PCG64(derive_seed(*keys))

@@ -85,7 +85,7 @@ class ShardReader(FeaturesReader):  # type: ignore[misc]  # lhotse has no types
         right_offset_frames: int | None = None,
     ) -> np.ndarray[Any, Any]:
         """Return (T, 80) of a cut."""
-        features: np.ndarray[Any, Any] = _SHARDS.taken(self._path, key).load()
+        features: np.ndarray[Any, Any] = _HELD.taken(self._path, key).load()
         return features[left_offset_frames:right_offset_frames]
 
 
@@ -122,12 +122,8 @@ class _HeldShards:
             self._shards.popitem(last=False)
         return features
 
-    def clear(self) -> None:
-        """Hold nothing."""
-        self._shards.clear()
 
-
-_SHARDS = _HeldShards()
+_HELD = _HeldShards()
 
 
 def _read(path: str) -> dict[str, Features]:

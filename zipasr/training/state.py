@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from zipasr.base.distributed import World, all_gather
@@ -156,11 +156,6 @@ class SamplerState:
             "legs": [{"layout": leg.layout.to_dict(), "steps": leg.steps} for leg in self.legs],
         }
 
-    def with_one_reader(self) -> SamplerState:
-        """Return what is the same where processes load with other numbers of workers."""
-        legs = [EpochSegment(replace(leg.layout, num_readers=1), leg.steps) for leg in self.legs]
-        return SamplerState(replace(self.layout, num_readers=1), self.data, tuple(legs))
-
     def change_layout(self, layout: BatchingConfig, batches_done: int) -> None:
         """Cut what is left of the epoch in another way.
 
@@ -236,17 +231,14 @@ def check_ranks_agree(world: World, sampler: SamplerState, batches_done: int, pl
     Raises:
         DataError: a process would train on other batches than the first one expects.
     """
-    mine = (sampler.with_one_reader().to_dict(), batches_done, plan)
+    mine = (sampler, batches_done, plan)
     first, *others = all_gather(mine, world)
     for rank, other in enumerate(others, start=1):
         if other == first:
             continue
         reason = "other flags, or another checkpoint"
-        if first[0]["data"] and other[0]["data"]:
-            data = DataIdentity.from_dict(first[0]["data"])
-            found = data.differences(
-                DataIdentity.from_dict(other[0]["data"]), ("in the first", "in the other")
-            )
+        if first[0].data and other[0].data:
+            found = first[0].data.differences(other[0].data, ("in the first", "in the other"))
             reason = "; ".join(found) or reason
         raise DataError(
             f"processes 0 and {rank} do not plan the same batches: {reason}.",
